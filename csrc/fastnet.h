@@ -1,0 +1,80 @@
+/* fastnet's native interface: every prototype once. Python's view of it is derived from this file, and
+ * the structs are compared field by field with fastnet/plan/records.py, which says what they mean. */
+#ifndef FASTNET_H
+#define FASTNET_H
+
+#include <stdint.h>
+
+/* cdef: begin */
+
+enum { FN_SEGMENTS = 8, FN_TENSORS = 12, FN_SIZES = 4, FN_SCALARS = 4 };
+enum { FN_FLOAT32 = 0, FN_FLOAT64 = 1, FN_UINT8 = 2, FN_INT64 = 3 };
+enum { FN_OK = 0, FN_NOT_FINITE = 1, FN_BAD_LABEL = 2 };
+enum { FN_PARAMS, FN_GRADS, FN_BUFFERS, FN_STATE, FN_WORKSPACE, FN_DERIVED, FN_X, FN_Y };
+
+typedef struct {
+    int32_t kernel;
+    int32_t dtype;
+    int64_t stream;
+    int64_t group;
+    int64_t entry;
+    int32_t segment[FN_TENSORS];
+    int64_t offset[FN_TENSORS];
+    int64_t size[FN_SIZES];
+    double scalar[FN_SCALARS];
+} fn_instruction;
+
+typedef struct {
+    int64_t segment[FN_SEGMENTS];
+    int64_t hyper;
+    int64_t hyper_size;
+    int64_t rows;
+    uint64_t seed;
+    uint64_t step;
+    int64_t accumulate;
+} fn_context;
+
+typedef struct {
+    fn_context context;
+    int64_t dtype;
+    int64_t forward, forward_count;
+    int64_t backward, backward_count;
+    int64_t update, update_count;
+    int64_t x, x_kind, x_width, x_stage;
+    int64_t y, y_kind, y_width, y_stage;
+    int64_t classes;
+    int64_t steps;
+    int64_t batch_offsets;
+    int64_t index;
+    int64_t hyper, groups;
+    int64_t loss, row_loss, output, output_bytes;
+    int64_t losses, row_losses, outputs;
+    int64_t done, status, bad_row;
+} fn_train_args;
+
+/* The kernels of this build: name and argument list as the reference spells them; dtype; level of the
+ * instruction set (0: any machine of this architecture). */
+typedef struct {
+    const char *name;
+    const char *tensors;
+    int64_t dtype;
+    int64_t level;
+    int64_t entry;
+} fn_kernel_info;
+
+int64_t fn_kernel_count(void);
+void fn_kernel_at(int64_t i, fn_kernel_info *info);
+
+/* The highest level that this machine runs, and its name. */
+int64_t fn_machine_level(void);
+const char *fn_level_name(int64_t level);
+
+/* Run the instructions of a program, in order. */
+void fn_run(const fn_instruction *program, int64_t count, const fn_context *context);
+
+/* Run args->steps training steps; see TRAIN in records.py. Never calls Python, never allocates. */
+void fn_train(fn_train_args *args);
+
+/* cdef: end */
+
+#endif

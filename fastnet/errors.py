@@ -1,0 +1,100 @@
+"""The errors that fastnet raises on purpose, and the checks of single arguments that raise them.
+
+Every message says which argument or layer is meant, what came, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+
+class FastnetError(Exception):
+    """Base of every error that fastnet raises on purpose."""
+
+
+class ShapeError(FastnetError, ValueError):
+    """An array or a layer does not fit its neighbour; the message names the layer and both shapes."""
+
+
+class DataError(FastnetError, ValueError):
+    """Data that cannot be trained on: empty, not finite, labels out of range, a malformed file."""
+
+
+class HyperparameterError(FastnetError, ValueError):
+    """A hyper-parameter outside its domain: not a number, not finite, out of range."""
+
+
+class StateDictError(FastnetError, ValueError):
+    """A state dict whose names or shapes are not the model's."""
+
+
+class BackendUnavailable(FastnetError, ValueError):
+    """A backend that was asked for by name and cannot run here; the message says how to get it."""
+
+
+class UsageError(FastnetError, RuntimeError):
+    """Calls in an order that has no meaning: backward without forward, two fits on one model."""
+
+
+class DivergenceError(FastnetError, ArithmeticError):
+    """The loss of a step was not finite; that step's update was not applied."""
+
+
+def check_real(
+    name: str,
+    value: Any,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """Return `value` as a finite float in the interval, or raise HyperparameterError.
+
+    The interval is closed at each end unless `open_low` or `open_high` is given.
+    """
+    interval = f"{'(' if open_low or low == -math.inf else '['}{low:g}, {high:g}{')' if open_high or high == math.inf else ']'}"
+    try:
+        if isinstance(value, (str, bytes, bool)):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise HyperparameterError(
+            f"{name} is {value!r}; expected a finite number in {interval}"
+        ) from None
+    inside = (number > low if open_low else number >= low) and (
+        number < high if open_high else number <= high
+    )
+    if not (math.isfinite(number) and inside):
+        raise HyperparameterError(f"{name} is {value!r}; expected a finite number in {interval}")
+    return number
+
+
+def check_int(name: str, value: Any, *, low: int = 0, high: int | None = None) -> int:
+    """Return `value` as an int with low ≤ value (≤ high), or raise HyperparameterError."""
+    wanted = f"an integer ≥ {low}" if high is None else f"an integer in [{low}, {high}]"
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise HyperparameterError(f"{name} is {value!r}; expected {wanted}") from None
+    if number < low or (high is not None and number > high):
+        raise HyperparameterError(f"{name} is {number}; expected {wanted}")
+    return number
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return `value` if it is one of `choices`, or raise HyperparameterError."""
+    if not isinstance(value, str) or value not in choices:
+        raise HyperparameterError(
+            f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}"
+        )
+    return value
+
+
+def check_seed(name: str, value: Any) -> int | None:
+    """Return a seed: None, or an integer in [0, 2⁶⁴)."""
+    return None if value is None else check_int(name, value, low=0, high=2**64 - 1)

@@ -1,0 +1,152 @@
+"""Initialisers: the distribution of a parameter's first value.
+
+An initialiser is a small immutable object; `sample` draws float64 from a counter-based stream, so the
+numbers depend only on the seed, the layer's place and the parameter's place in the layer, and are the
+same for every backend and dtype. fan_in and fan_out are the numbers of inputs and outputs of the
+layer that owns the parameter.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnet import random
+from fastnet.errors import HyperparameterError, check_choice, check_real
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where an initialiser's numbers come from: the counter of fastnet.random."""
+
+    seed: int
+    stream: int
+    step: int
+
+    def uniform(self, shape: tuple[int, ...], bound: float) -> NDArray[np.float64]:
+        """U(−bound, bound)."""
+        u = random.uniform(math.prod(shape), self.seed, self.stream, self.step)
+        return ((2.0 * u - 1.0) * bound).reshape(shape)
+
+    def normal(self, shape: tuple[int, ...], std: float) -> NDArray[np.float64]:
+        """N(0, std²)."""
+        z = random.normal(math.prod(shape), self.seed, self.stream, self.step)
+        return (z * std).reshape(shape)
+
+
+class Initializer:
+    """Base of the initialisers."""
+
+    def sample(
+        self, shape: tuple[int, ...], fan_in: int, fan_out: int, draw: Draw
+    ) -> NDArray[np.float64]:
+        """The first value of a parameter of this shape, float64."""
+        raise NotImplementedError
+
+
+def check_init(name: str, value: object) -> Initializer | None:
+    """Return an initialiser or None, or raise HyperparameterError."""
+    if value is None or isinstance(value, Initializer):
+        return value
+    raise HyperparameterError(
+        f"{name} is {value!r}; expected an initialiser, such as fastnet.init.KaimingUniform()"
+    )
+
+
+@dataclass(frozen=True)
+class Constant(Initializer):
+    """Every element is `value`."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        check_real("value", self.value)
+
+    def sample(self, shape, fan_in, fan_out, draw):  # type: ignore[no-untyped-def]
+        return np.full(shape, float(self.value))
+
+
+@dataclass(frozen=True)
+class Zeros(Initializer):
+    """Every element is 0."""
+
+    def sample(self, shape, fan_in, fan_out, draw):  # type: ignore[no-untyped-def]
+        return np.zeros(shape)
+
+
+@dataclass(frozen=True)
+class _Kaiming(Initializer):
+    a: float = 0.0
+    mode: str = "fan_in"
+
+    def __post_init__(self) -> None:
+        check_real("a", self.a)
+        check_choice("mode", self.mode, ("fan_in", "fan_out"))
+
+    def std(self, fan_in: int, fan_out: int) -> float:
+        """√(2 / ((1 + a²)·fan))."""
+        fan = fan_in if self.mode == "fan_in" else fan_out
+        return math.sqrt(2.0 / ((1.0 + self.a * self.a) * fan))
+
+
+class KaimingUniform(_Kaiming):
+    """U(−√3·σ, √3·σ) with σ = √(2 / ((1 + a²)·fan)), fan = fan_in or fan_out by `mode`.
+
+    `a` is the negative slope of the rectifier that follows (0 for ReLU). PyTorch's default weights of
+    Linear are KaimingUniform(a=√5), which is U(−1/√fan_in, 1/√fan_in).
+    Source: K. He et al., "Delving deep into rectifiers", ICCV 2015, equations 10, 14 and 15.
+    """
+
+    def sample(self, shape, fan_in, fan_out, draw):  # type: ignore[no-untyped-def]
+        return draw.uniform(shape, math.sqrt(3.0) * self.std(fan_in, fan_out))
+
+
+class KaimingNormal(_Kaiming):
+    """N(0, σ²) with σ = √(2 / ((1 + a²)·fan)), fan = fan_in or fan_out by `mode`.
+
+    Source: K. He et al., "Delving deep into rectifiers", ICCV 2015, equations 10, 14 and 15.
+    """
+
+    def sample(self, shape, fan_in, fan_out, draw):  # type: ignore[no-untyped-def]
+        return draw.normal(shape, self.std(fan_in, fan_out))
+
+
+@dataclass(frozen=True)
+class _Glorot(Initializer):
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_real("gain", self.gain, low=0.0, open_low=True)
+
+    def std(self, fan_in: int, fan_out: int) -> float:
+        """gain·√(2 / (fan_in + fan_out))."""
+        return self.gain * math.sqrt(2.0 / (fan_in + fan_out))
+
+
+class GlorotUniform(_Glorot):
+    """U(−√3·σ, √3·σ) with σ = gain·√(2 / (fan_in + fan_out)).
+
+    Source: X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", AISTATS 2010, equation 16.
+    """
+
+    def sample(self, shape, fan_in, fan_out, draw):  # type: ignore[no-untyped-def]
+        return draw.uniform(shape, math.sqrt(3.0) * self.std(fan_in, fan_out))
+
+
+class GlorotNormal(_Glorot):
+    """N(0, σ²) with σ = gain·√(2 / (fan_in + fan_out)); same source as GlorotUniform (equation 12)."""
+
+    def sample(self, shape, fan_in, fan_out, draw):  # type: ignore[no-untyped-def]
+        return draw.normal(shape, self.std(fan_in, fan_out))
+
+
+@dataclass(frozen=True)
+class FanInUniform(Initializer):
+    """U(−1/√fan_in, 1/√fan_in): what PyTorch draws the bias of Linear from, and its weights too."""
+
+    def sample(self, shape, fan_in, fan_out, draw):  # type: ignore[no-untyped-def]
+        return draw.uniform(shape, 1.0 / math.sqrt(fan_in))

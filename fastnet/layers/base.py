@@ -1,0 +1,212 @@
+"""Layer: a small declarative object with hyper-parameters, a shape rule and named parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastnet import parameter, random
+from fastnet.errors import ShapeError, UsageError, check_seed
+from fastnet.op import Array, Op
+from fastnet.parameter import Parameter
+from fastnet.tape import Tape, Value
+
+Shape = tuple[int, ...]
+
+
+class Builder(Protocol):
+    """What `Layer.emit` talks to: the graph being compiled, or the tape of a lone layer."""
+
+    training: bool
+
+    def apply(self, op: type[Op], *, stream: int = 0, **arguments: Any) -> Any:
+        """Add one op; returns its main output."""
+
+
+class Layer:
+    """Base of all layers.
+
+    A subclass passes its checked hyper-parameters to `super().__init__`, under the names of its own
+    constructor's arguments, declares its parameters with `_declare`, and defines `output_shape` and
+    `emit`. Hyper-parameters are read as attributes and never change: plans are compiled from them.
+
+    A layer that is not part of a model runs the NumPy reference: `forward(x)` takes x (n, …) float32
+    or float64 and returns a new array, `backward(dy)` returns dL/dx and adds the parameters'
+    gradients to `grads`. Its parameters come to life at the first use, in x's dtype (float32 where x
+    is neither), from a fresh seed or the one given to `reset_parameters`.
+    """
+
+    training: bool = True
+    min_training_rows = 1  # rows that a training minibatch must have
+
+    def __init__(self, **config: Any) -> None:
+        self._config = config
+        self._parameters: dict[str, Parameter] = {}
+        self._owner: Any = None  # the model it belongs to
+        self._path = ""  # its name there, such as "2" or "1.0"
+        self._index = 0  # its place in the flattened model, which names its random stream
+        self._step = 0  # forwards made alone, which advance its dropout
+        self._seed: int | None = None
+        self._pending: tuple[Tape, Value, Value] | None = None
+
+    # What a subclass says of itself.
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The shape rule: the shape of one output row for that of one input row.
+
+        Raises ShapeError, naming the layer, where the input does not fit.
+        """
+        return shape
+
+    def emit(self, g: Builder, x: Any) -> Any:
+        """Describe the layer by ops: apply them to x on the builder and return the output."""
+        raise NotImplementedError
+
+    def _declare(self, name: str, shape: Shape, **options: Any) -> None:
+        self._parameters[name] = Parameter(name, shape, **options)
+
+    @property
+    def label(self) -> str:
+        """How error messages call it: "Linear", or "layer 2 (Linear)" in a model."""
+        kind = type(self).__name__
+        return f"layer {self._path} ({kind})" if self._path else kind
+
+    # A layer on its own.
+
+    def reset_parameters(self, seed: int | None = None) -> None:
+        """Draw the parameters anew (float32 unless they exist in another dtype), gradients zero."""
+        self._alone("reset_parameters")
+        self._initialize(self._dtype() or np.dtype("float32"), check_seed("seed", seed))
+
+    def forward(self, x: Any) -> Array:
+        """The layer's output for x, a new array; keeps what `backward` needs."""
+        x = np.asarray(x)
+        if x.dtype not in (np.float32, np.float64):
+            x = x.astype(np.float32)
+        if x.ndim < 2:
+            raise ShapeError(f"{self.label}: x has shape {x.shape}, expected (rows, features)")
+        self.output_shape(x.shape[1:])
+        if self.training and x.shape[0] < self.min_training_rows:
+            raise ShapeError(
+                f"{self.label}: a training minibatch of {x.shape[0]} rows; "
+                f"expected at least {self.min_training_rows} (or call eval() first)"
+            )
+        dtype = self._dtype()
+        if dtype is None:
+            dtype = x.dtype
+            self._initialize(dtype, self._seed)
+        assert self._seed is not None
+        tape = Tape(dtype, self.training, self._seed, self._step)
+        given = Value(np.array(x, dtype))
+        output = self.emit(tape, given)
+        self._step += self.training
+        self._pending = (tape, given, output)
+        if self._owner is not None:
+            self._owner.touch()
+        return np.array(output.array)
+
+    def backward(self, dy: Any) -> Array:
+        """dL/dx for dL/dy of the last forward; the parameters' gradients add up in `grads`."""
+        if self._pending is None:
+            raise UsageError(f"{self.label}: backward needs a forward before it, one for each call")
+        tape, given, output = self._pending
+        dy = np.asarray(dy)
+        if dy.shape != output.array.shape:
+            raise ShapeError(
+                f"{self.label}: dy has shape {dy.shape}, expected the output's {output.array.shape}"
+            )
+        self._pending = None
+        tape.backward(output, np.array(dy, tape.dtype))
+        assert given.grad is not None
+        return given.grad
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero."""
+        for p in self._parameters.values():
+            if p.grad is not None:
+                p.grad.fill(0)
+
+    def train(self, mode: bool = True) -> Layer:
+        """Switch to training mode (or, with False, to evaluation mode); returns the layer."""
+        self.training = bool(mode)
+        return self
+
+    def eval(self) -> Layer:
+        """Switch to evaluation mode; returns the layer."""
+        return self.train(False)
+
+    @property
+    def grads(self) -> dict[str, Array]:
+        """Gradients by name: read-only views in PyTorch's shapes."""
+        return parameter.gradients(self._ready())
+
+    def parameters(self) -> list[Array]:
+        """The trainable parameters: read-only views in PyTorch's shapes."""
+        return list(parameter.values(self._ready(), trainable_only=True).values())
+
+    def state_dict(self) -> dict[str, Array]:
+        """Parameters and buffers by name: read-only views in PyTorch's shapes."""
+        return parameter.values(self._ready())
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Copy parameters and buffers from a mapping of PyTorch's names to arrays of its shapes."""
+        self._alone("load_state_dict")
+        parameter.load(self._ready(), state, strict=strict)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.__dict__.get("_parameters", ()):
+            p = self._ready()[name]
+            assert p.value is not None
+            return parameter.readonly(p.shown(p.value))
+        config = self.__dict__.get("_config", {})
+        if name not in config:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return config[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("_config", ()) or name in self.__dict__.get("_parameters", ()):
+            raise AttributeError(
+                f"{self.label}: {name} cannot be assigned: hyper-parameters are fixed (build a new "
+                "layer), values are written by load_state_dict or within model.edit()"
+            )
+        super().__setattr__(name, value)
+
+    def __repr__(self) -> str:
+        # As the code that made it: what has no default, then what differs from its default.
+        words = []
+        for name, p in inspect.signature(type(self)).parameters.items():
+            value = self._config[name]
+            if p.default is inspect.Parameter.empty:
+                words.append(repr(value))
+            elif value != p.default:
+                words.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(words)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_owner": None, "_path": "", "_index": 0, "_pending": None}
+
+    def _alone(self, what: str) -> None:
+        if self._owner is not None:
+            raise UsageError(f"{self.label} belongs to a model: call {what} of the model")
+
+    def _dtype(self) -> Any:
+        for p in self._parameters.values():
+            if p.value is not None and p.dtype is None:
+                return p.value.dtype
+        return None
+
+    def _ready(self) -> dict[str, Parameter]:
+        if self._owner is not None:
+            self._owner.bind()
+        elif self._parameters and self._dtype() is None:
+            self._initialize(np.dtype("float32"), self._seed)
+        return self._parameters
+
+    def _initialize(self, dtype: Any, seed: int | None) -> None:
+        self._seed = random.fresh_seed() if seed is None else seed
+        for place, p in enumerate(self._parameters.values()):
+            p.value = p.draw(dtype, self._seed, 0, place)
+            p.grad = np.zeros_like(p.value) if p.trainable else None

@@ -1,0 +1,189 @@
+"""Batch normalisation of features: batch statistics in training, running statistics in evaluation."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastnet.errors import ShapeError, check_int, check_real
+from fastnet.init import Constant, Zeros
+from fastnet.layers.base import Builder, Layer, Shape
+from fastnet.op import Array, Op, put
+
+
+class batchnorm(Op):
+    """Training: x̂ = (x − mean)·rstd over the rows, y = gamma·x̂ + beta.
+
+    rstd = 1/√(var + eps) with the biased variance (two passes); the running variance takes the
+    unbiased one. dx = gamma·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)).
+    """
+
+    outputs: ClassVar = {"y": "B N", "mean": "N", "rstd": "N"}
+    state: ClassVar = {"running_mean": "N", "running_var": "N", "batches": "int64 1"}
+    inputs: ClassVar = {"x": "B N", "gamma": "N", "beta": "N"}
+    optional = ("gamma", "beta")
+    dims = ("N",)
+    scalars = ("eps", "momentum")
+
+    @staticmethod
+    def forward(
+        y: Array,
+        mean: Array,
+        rstd: Array,
+        running_mean: Array,
+        running_var: Array,
+        batches: Array,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        eps: float,
+        momentum: float,
+    ) -> None:
+        """Normalise by this minibatch's statistics and move the running ones towards them."""
+        rows = x.shape[0]
+        np.mean(x, axis=0, out=mean)
+        centred = x - mean
+        variance = np.mean(centred * centred, axis=0)
+        np.divide(1, np.sqrt(variance + eps), out=rstd)
+        np.multiply(centred, rstd, out=y)
+        if gamma.size:
+            np.add(y * gamma, beta, out=y)
+        running_mean += momentum * (mean - running_mean)
+        running_var += momentum * (variance * (rows / (rows - 1)) - running_var)
+        batches += 1
+
+    @staticmethod
+    def vjp(
+        dx: Array,
+        dgamma: Array,
+        dbeta: Array,
+        dy: Array,
+        mean: Array,
+        rstd: Array,
+        x: Array,
+        gamma: Array,
+        accumulate: int,
+    ) -> None:
+        """The mean and the variance depend on every row, hence the two means over dy."""
+        xhat = (x - mean) * rstd
+        sum_dy, sum_dy_xhat = dy.sum(axis=0), (dy * xhat).sum(axis=0)
+        if dx.size:
+            rows = x.shape[0]
+            scale = gamma * rstd if gamma.size else rstd
+            np.multiply(scale, dy - sum_dy / rows - xhat * (sum_dy_xhat / rows), out=dx)
+        put(dgamma, sum_dy_xhat, accumulate)
+        put(dbeta, sum_dy, accumulate)
+
+
+class batchnorm_inference(Op):
+    """Evaluation: y = gamma·(x − running_mean)/√(running_var + eps) + beta, rows independent."""
+
+    outputs: ClassVar = {"y": "B N"}
+    inputs: ClassVar = {
+        "x": "B N",
+        "gamma": "N",
+        "beta": "N",
+        "running_mean": "N",
+        "running_var": "N",
+    }
+    optional = ("gamma", "beta")
+    dims = ("N",)
+    scalars = ("eps",)
+
+    @staticmethod
+    def forward(
+        y: Array,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        running_mean: Array,
+        running_var: Array,
+        eps: float,
+    ) -> None:
+        """An affine map of each feature."""
+        np.multiply(x - running_mean, 1 / np.sqrt(running_var + eps), out=y)
+        if gamma.size:
+            np.add(y * gamma, beta, out=y)
+
+    @staticmethod
+    def vjp(
+        dx: Array,
+        dgamma: Array,
+        dbeta: Array,
+        dy: Array,
+        x: Array,
+        gamma: Array,
+        running_mean: Array,
+        running_var: Array,
+        eps: float,
+        accumulate: int,
+    ) -> None:
+        """The statistics are constants here."""
+        rstd = 1 / np.sqrt(running_var + eps)
+        put(dgamma, (dy * ((x - running_mean) * rstd)).sum(axis=0), accumulate)
+        put(dbeta, dy.sum(axis=0), accumulate)
+        if dx.size:
+            np.multiply(dy, gamma * rstd if gamma.size else rstd, out=dx)
+
+
+class BatchNorm1d(Layer):
+    """y = weight·(x − μ)/√(σ² + eps) + bias for each feature, with PyTorch's conventions.
+
+    Training: μ and σ² are the minibatch's mean and biased variance; then
+    running_mean ← (1 − momentum)·running_mean + momentum·μ, running_var likewise with the unbiased
+    variance, num_batches_tracked + 1. A minibatch needs two rows. Evaluation: μ and σ² are
+    running_mean and running_var.
+
+    num_features: integer ≥ 1.
+    eps: > 0, 1e-5 by default.
+    momentum: the weight of the new statistics, in [0, 1]; 0.1 by default (Keras's is 1 minus this).
+    affine: whether there are a weight (starting at 1) and a bias (starting at 0).
+
+    Source: S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015, which has the running variance
+    unbiased and the normalising one biased too.
+    """
+
+    min_training_rows = 2
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True
+    ) -> None:
+        super().__init__(
+            num_features=check_int("num_features", num_features, low=1),
+            eps=check_real("eps", eps, low=0.0, open_low=True),
+            momentum=check_real("momentum", momentum, low=0.0, high=1.0),
+            affine=bool(affine),
+        )
+        shape = (self.num_features,)
+        if self.affine:
+            self._declare("weight", shape, init=Constant(1.0))
+            self._declare("bias", shape, init=Zeros())
+        self._declare("running_mean", shape, init=Zeros(), trainable=False)
+        self._declare("running_var", shape, init=Constant(1.0), trainable=False)
+        self._declare("num_batches_tracked", (1,), init=Zeros(), trainable=False, dtype="int64")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(num_features,) → (num_features,)."""
+        if shape != (self.num_features,):
+            raise ShapeError(
+                f"{self.label}: rows of shape {shape} came, expected num_features = {self.num_features}"
+            )
+        return shape
+
+    def emit(self, g: Builder, x: Any) -> Any:
+        """One `batchnorm` in training, one `batchnorm_inference` in evaluation."""
+        p = self._parameters
+        common = {
+            "x": x,
+            "gamma": p.get("weight"),
+            "beta": p.get("bias"),
+            "running_mean": p["running_mean"],
+            "running_var": p["running_var"],
+            "eps": self.eps,
+        }
+        if not g.training:
+            return g.apply(batchnorm_inference, **common)
+        return g.apply(
+            batchnorm, **common, batches=p["num_batches_tracked"], momentum=self.momentum
+        )

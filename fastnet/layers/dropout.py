@@ -1,0 +1,69 @@
+"""Dropout, inverted, with masks that are recomputed rather than stored."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastnet import random
+from fastnet.errors import check_real
+from fastnet.layers.base import Builder, Layer
+from fastnet.op import Array, Op
+
+
+class dropout(Op):
+    """y = scale·x where the element's random word ≥ threshold, else 0; dx likewise from dy.
+
+    The word of element row·N + column is fastnet.random.words(…)[row·N + column] at the counter
+    (seed, stream, step), so that the vector-Jacobian product draws the same mask again.
+    """
+
+    outputs: ClassVar = {"y": "B N"}
+    inputs: ClassVar = {"x": "B N"}
+    dims = ("N",)
+    scalars = ("threshold", "scale")
+    inplace = True
+
+    @staticmethod
+    def forward(
+        y: Array, x: Array, threshold: float, scale: float, seed: int, step: int, stream: int
+    ) -> None:
+        """Keep and scale, or zero."""
+        words = random.words(x.size, seed, stream, step).reshape(x.shape)
+        np.copyto(y, np.where(words >= threshold, x * scale, 0))
+
+    @staticmethod
+    def vjp(
+        dx: Array, dy: Array, threshold: float, scale: float, seed: int, step: int, stream: int
+    ) -> None:
+        """The same map as forward, which is linear."""
+        dropout.forward(dx, dy, threshold, scale, seed, step, stream)
+
+
+class Dropout(Layer):
+    """In training, zeroes each element with probability p and scales the others by 1/(1 − p).
+
+    In evaluation it is the identity. An element is kept where its random 32-bit word is at least
+    round(p·2³²); the words are a pure function of the seed, the layer's index in the model, the step
+    and the element's place in the minibatch, the same on every backend.
+
+    p: probability in [0, 1]; 0.5 by default. With p = 1 the output is zero.
+    Source: N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting",
+    JMLR 15 (2014), in the inverted form that scales while training.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__(p=check_real("p", p, low=0.0, high=1.0))
+
+    def emit(self, g: Builder, x: Any) -> Any:
+        """One `dropout` in training, nothing in evaluation."""
+        if not g.training or self.p == 0.0:
+            return x
+        return g.apply(
+            dropout,
+            x=x,
+            threshold=float(round(self.p * 2**32)),
+            scale=1.0 / (1.0 - self.p) if self.p < 1.0 else 0.0,
+            stream=random.stream_of(random.DROPOUT, self._index),
+        )

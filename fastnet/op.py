@@ -1,0 +1,172 @@
+"""What an op is: its tensors, its scalars, and its reference kernels.
+
+An op is a class whose static methods are the NumPy reference kernels. Its tensors are declared once,
+with their dimensions; everything else is read off the kernels' argument names:
+
+- `forward(outputs…, state…, inputs…, scalars…, context…)` computes the outputs;
+- `vjp(d-inputs…, d-output, what it needs…, scalars…, context…)` computes, for each input `a`, its
+  gradient `da` = (∂output/∂a)ᵀ · d-output. A tensor that `vjp` names is kept alive until then;
+- `update(state…, inputs…, hyper…)` is an optimizer's step.
+
+A kernel writes its outputs into the arrays it is given, allocates none of its own results and returns
+nothing. An absent optional tensor is an array of size 0. A gradient of a parameter or an input that
+nobody asked for is absent in the same way. Context arguments come from the run, not from the op:
+
+- `accumulate`: add gradients of parameters to what is there, rather than overwrite it;
+- `seed`, `step`, `stream`: the counter of the random draws (see fastnet.random).
+
+Dimensions are words: `B` is the number of rows of this minibatch, the others are fixed when the op
+is bound; a leading dtype ("int64 B") names a tensor that is not of the model's dtype.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnet.errors import ShapeError
+
+Array = NDArray[Any]
+ROWS = "B"
+CONTEXT = ("accumulate", "seed", "step", "stream")
+PHASES = ("forward", "vjp", "update")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """The declared dimensions of one tensor of an op, and its dtype where that is not the model's."""
+
+    dims: tuple[str, ...]
+    dtype: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> TensorSpec:
+        """Read a declaration such as "B I" or "float64 1"."""
+        words = text.split()
+        if words[0] in ("int64", "float64"):
+            return cls(tuple(words[1:]), words[0])
+        return cls(tuple(words))
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel's name and argument lists, as its reference function spells them."""
+
+    name: str
+    op: type[Op]
+    phase: str
+    function: Callable[..., None]
+    arguments: tuple[str, ...]
+    tensors: tuple[str, ...]
+
+
+# Every kernel by name: "linear_forward", "linear_vjp", "adam_update", …
+KERNELS: dict[str, Kernel] = {}
+
+
+class Op:
+    """Base of all ops; a subclass declares its tensors and its reference kernels and is registered."""
+
+    outputs: ClassVar[Mapping[str, str]] = {}
+    state: ClassVar[Mapping[str, str]] = {}  # read and written in place
+    inputs: ClassVar[Mapping[str, str]] = {}
+    optional: ClassVar[tuple[str, ...]] = ()
+    dims: ClassVar[tuple[str, ...]] = ()  # the fixed dimensions, in the order kernels receive them
+    scalars: ClassVar[tuple[str, ...]] = ()  # fixed when the op is bound
+    hyper: ClassVar[tuple[str, ...]] = ()  # change from step to step
+    inplace: ClassVar[bool] = False  # forward may write its output over its first input, vjp likewise
+
+    name: ClassVar[str]
+    tensors: ClassVar[Mapping[str, TensorSpec]]
+    kernels: ClassVar[Mapping[str, Kernel]]
+
+    def __init_subclass__(cls) -> None:
+        cls.name = cls.__name__
+        declared = {**cls.outputs, **cls.state, **cls.inputs}
+        cls.tensors = {name: TensorSpec.parse(text) for name, text in declared.items()}
+        found = {d for spec in cls.tensors.values() for d in spec.dims if not d.isdigit()}
+        if found - {ROWS} != set(cls.dims):
+            raise TypeError(f"op {cls.name}: dims is {cls.dims}, its tensors use {sorted(found)}")
+        cls.kernels = {
+            phase: cls._kernel(phase, getattr(cls, phase)) for phase in PHASES if hasattr(cls, phase)
+        }
+        for kernel in cls.kernels.values():
+            if kernel.name in KERNELS:
+                raise TypeError(f"kernel {kernel.name} is defined twice")
+            KERNELS[kernel.name] = kernel
+
+    @classmethod
+    def _kernel(cls, phase: str, function: Callable[..., None]) -> Kernel:
+        arguments = tuple(inspect.signature(function).parameters)
+        tensors = tuple(a for a in arguments if cls.spec(a) is not None)
+        rest = cls.scalars + cls.hyper + CONTEXT
+        if arguments[: len(tensors)] != tensors or set(arguments) - set(tensors) - set(rest):
+            raise TypeError(f"op {cls.name}: {phase}{arguments} does not fit its declaration")
+        return Kernel(f"{cls.name}_{phase}", cls, phase, function, arguments, tensors)
+
+    @classmethod
+    def spec(cls, name: str) -> TensorSpec | None:
+        """The declaration of a tensor, or of the tensor that `name` = "d…" is the gradient of."""
+        return cls.tensors.get(name) or cls.tensors.get(name[1:] if name[0] == "d" else "")
+
+    @classmethod
+    def main_output(cls) -> str:
+        """The first output: the one that other ops consume."""
+        return next(iter(cls.outputs))
+
+    @classmethod
+    def bind(cls, shapes: Mapping[str, tuple[int | str, ...] | None]) -> dict[str, int]:
+        """Solve the fixed dimensions from the shapes of the inputs (None: absent).
+
+        A shape holds ROWS where the number of rows stands. Raises ShapeError where an argument is
+        missing or where two shapes disagree.
+        """
+        sizes: dict[str, int] = {}
+        for name in (*cls.state, *cls.inputs):
+            shape, spec = shapes.get(name), cls.tensors[name]
+            if shape is None:
+                if name not in cls.optional:
+                    raise ShapeError(f"{cls.name}: {name} is missing")
+                continue
+            for want, got in zip(spec.dims, shape, strict=False):
+                known = want if want == ROWS else int(want) if want.isdigit() else sizes.get(want, got)
+                if known != got or len(spec.dims) != len(shape):
+                    raise ShapeError(
+                        f"{cls.name}: {name} has shape {shape}, expected {spec.dims} with {sizes}"
+                    )
+                if want in cls.dims:
+                    sizes[want] = int(got)
+        return sizes
+
+    @classmethod
+    def shape(cls, name: str, sizes: Mapping[str, int]) -> tuple[int | str, ...]:
+        """The shape of a tensor (or gradient) under bound sizes, with ROWS left as a word."""
+        spec = cls.spec(name)
+        assert spec is not None, name
+        return tuple(
+            d if d == ROWS else int(d) if d.isdigit() else sizes[d] for d in spec.dims
+        )
+
+
+def put(into: Array, value: Array, accumulate: int) -> None:
+    """Write a parameter's gradient: overwrite it, or add to it; an absent one is left alone."""
+    if into.size:
+        np.add(into, value, out=into) if accumulate else np.copyto(into, value)
+
+
+class add_to(Op):
+    """y ← y + x: where a tensor is used twice, the gradients of its uses add."""
+
+    state: ClassVar = {"y": "B N"}
+    inputs: ClassVar = {"x": "B N"}
+    dims = ("N",)
+
+    @staticmethod
+    def forward(y: Array, x: Array) -> None:
+        """Add x to y in place."""
+        np.add(y, x, out=y)

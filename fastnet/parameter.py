@@ -1,0 +1,114 @@
+"""Parameter: a named array of a layer, where it lives, and how a set of them is shown and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnet import random
+from fastnet.errors import StateDictError
+from fastnet.init import Draw, Initializer
+from fastnet.op import Array
+
+
+@dataclass(eq=False)
+class Parameter:
+    """A named array of a layer, in the layout that kernels use.
+
+    `value` and `grad` are arrays of its own while the layer is alone (None before its first use), and
+    views of the model's segments once the layer is part of a model. A buffer, such as batchnorm's
+    running mean, is a Parameter that is not trainable: it has no gradient.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    init: Initializer
+    fan_in: int = 1
+    fan_out: int = 1
+    transposed: bool = False  # PyTorch shows it transposed
+    trainable: bool = True
+    dtype: str | None = None  # None: the model's
+    value: Array | None = None
+    grad: Array | None = None
+
+    def draw(self, dtype: Any, seed: int, layer: int, place: int) -> Array:
+        """The initial value: drawn in float64 and rounded to `dtype`.
+
+        `layer` is the layer's index in the flattened model, `place` the parameter's in its layer.
+        """
+        where = Draw(seed, random.stream_of(random.INIT, layer), place)
+        value = self.init.sample(self.shape, self.fan_in, self.fan_out, where)
+        return value.astype(self.dtype or dtype)
+
+    def shown(self, array: Array) -> Array:
+        """`array`, which has this parameter's shape, as PyTorch shapes it: a view."""
+        if self.shape == (1,) and self.dtype == "int64":
+            return array.reshape(())  # PyTorch's counters are scalars
+        return array.T if self.transposed else array
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy or a pickle owns its values; it never carries a whole segment along.
+        value = None if self.value is None else np.array(self.value)
+        return {**self.__dict__, "value": value, "grad": None}
+
+
+Named = Mapping[str, Parameter]
+
+
+def readonly(array: Array) -> Array:
+    """A view of `array` that cannot be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def values(named: Named, *, trainable_only: bool = False) -> dict[str, Array]:
+    """Read-only views of the values by name, in PyTorch's shapes; they follow later changes."""
+    return {
+        name: readonly(p.shown(p.value))
+        for name, p in named.items()
+        if p.value is not None and (p.trainable or not trainable_only)
+    }
+
+
+def gradients(named: Named) -> dict[str, Array]:
+    """Read-only views of the gradients by name, in PyTorch's shapes; they follow later changes."""
+    return {name: readonly(p.shown(p.grad)) for name, p in named.items() if p.grad is not None}
+
+
+def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None:
+    """Copy the arrays of a state dict into the values; nothing is changed where anything is wrong.
+
+    With `strict` the names must be the same on both sides; without, names on one side only are
+    passed over. Shapes must always agree, values must be finite numbers.
+    """
+    missing = [name for name in named if name not in state]
+    unexpected = [name for name in state if name not in named]
+    if strict and (missing or unexpected):
+        raise StateDictError(
+            f"state_dict does not fit: missing {missing}, unexpected {unexpected}; "
+            "pass strict=False to load only the names that both have"
+        )
+    checked: list[tuple[Array, Array]] = []
+    for name, parameter in named.items():
+        if name not in state:
+            continue
+        assert parameter.value is not None
+        target = parameter.shown(parameter.value)
+        try:
+            array = np.asarray(state[name])
+            cast = array.astype(target.dtype)
+        except (TypeError, ValueError) as error:
+            raise StateDictError(f"state_dict[{name!r}] is not an array of numbers: {error}") from None
+        if cast.shape != target.shape:
+            raise StateDictError(
+                f"state_dict[{name!r}] has shape {cast.shape}, expected {target.shape}"
+            )
+        if not np.isfinite(cast).all():
+            raise StateDictError(f"state_dict[{name!r}] holds NaN or infinity as {target.dtype}")
+        checked.append((target, cast))
+    for target, cast in checked:
+        np.copyto(target, cast)

@@ -1,0 +1,103 @@
+"""The records that every backend reads: instructions, the context of a run, a chunk of training steps.
+
+They are NumPy structured dtypes whose fields have the names, offsets and sizes of the C structs in
+csrc/fastnet.h; the C backend compares them field by field before it runs anything. Pointers are
+integers (0: absent). A tensor is addressed by a segment and an offset in bytes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Who owns a segment: params, grads and buffers are the model's; state is the pair's of optimizer and
+# model; workspace and derived are the plan's; x and y are this minibatch's inputs and targets.
+SEGMENTS = ("params", "grads", "buffers", "state", "workspace", "derived", "x", "y")
+SEGMENT = {name: number for number, name in enumerate(SEGMENTS)}
+ABSENT = -1
+
+MAX_TENSORS, MAX_SIZES, MAX_SCALARS = 12, 4, 4
+ALIGNMENT = 64
+
+# What arrays of user data may hold, by number; a plan's own dtype is 0 or 1.
+KINDS = ("float32", "float64", "uint8", "int64")
+KIND = {name: number for number, name in enumerate(KINDS)}
+
+OK, NOT_FINITE, BAD_LABEL = range(3)  # how a chunk of steps ended
+
+INSTRUCTION = np.dtype(
+    [
+        ("kernel", "i4"),  # index into the kernels' names in order of registration
+        ("dtype", "i4"),  # KIND of the plan
+        ("stream", "i8"),  # the op's stream of random numbers
+        ("group", "i8"),  # update only: the row of hyper that applies
+        ("entry", "i8"),  # native backends only: the address of the kernel's entry
+        ("segment", "i4", (MAX_TENSORS,)),  # tensors in the order of the kernel's arguments
+        ("offset", "i8", (MAX_TENSORS,)),  # bytes
+        ("size", "i8", (MAX_SIZES,)),  # the op's dims, in order
+        ("scalar", "f8", (MAX_SCALARS,)),  # the op's scalars, in order
+    ],
+    align=True,
+)
+
+CONTEXT = np.dtype(
+    [
+        ("segment", "i8", (len(SEGMENTS),)),  # base addresses
+        ("hyper", "i8"),  # update only: doubles, a row for each group
+        ("hyper_size", "i8"),  # doubles in a row
+        ("rows", "i8"),  # rows of this minibatch
+        ("seed", "u8"),
+        ("step", "u8"),  # counter of the random draws
+        ("accumulate", "i8"),  # 1: parameter gradients are added to
+    ],
+    align=True,
+)
+
+TRAIN = np.dtype(
+    [
+        ("context", CONTEXT),  # segments, seed, first step, accumulate; x, y, rows, hyper are set here
+        ("dtype", "i8"),  # KIND of the plan
+        ("forward", "i8"),  # programs: address and length
+        ("forward_count", "i8"),
+        ("backward", "i8"),
+        ("backward_count", "i8"),
+        ("update", "i8"),
+        ("update_count", "i8"),
+        ("x", "i8"),  # the data set's inputs: row-major, x_width elements a row, of KIND x_kind
+        ("x_kind", "i8"),
+        ("x_width", "i8"),
+        ("x_stage", "i8"),  # where rows are gathered that cannot be used in place
+        ("y", "i8"),  # its targets, likewise
+        ("y_kind", "i8"),
+        ("y_width", "i8"),
+        ("y_stage", "i8"),
+        ("classes", "i8"),  # > 0: targets are int64 labels and must lie in [0, classes)
+        ("steps", "i8"),
+        ("batch_offsets", "i8"),  # int64[steps + 1] into index
+        ("index", "i8"),  # int64: the rows of each minibatch
+        ("hyper", "i8"),  # double[steps, groups, hyper_size]
+        ("groups", "i8"),
+        ("loss", "i8"),  # where the forward program leaves the loss: double[1]
+        ("row_loss", "i8"),  # and each row's: double[rows]
+        ("output", "i8"),  # and the model's output, output_bytes a row
+        ("output_bytes", "i8"),
+        ("losses", "i8"),  # out: double[steps]
+        ("row_losses", "i8"),  # out or 0: double, a row after the other
+        ("outputs", "i8"),  # out or 0: rows of output, one after the other
+        ("done", "i8"),  # out: steps carried out whole
+        ("status", "i8"),  # out: OK, NOT_FINITE or BAD_LABEL
+        ("bad_row", "i8"),  # out: the row of the data set with a bad label
+    ],
+    align=True,
+)
+
+
+def zeros_aligned(nbytes: int) -> np.ndarray:
+    """`nbytes` zero bytes whose address is a multiple of ALIGNMENT."""
+    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]
+
+
+def aligned(nbytes: int) -> int:
+    """`nbytes` rounded up to a multiple of ALIGNMENT."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
