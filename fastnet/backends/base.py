@@ -1,0 +1,45 @@
+"""The protocol of a backend: it runs programs of instructions on raw segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+
+class Backend:
+    """Base of all backends. One instance a process; it holds no model's data.
+
+    Programs are arrays of INSTRUCTION, contexts and training arguments one-element arrays of CONTEXT
+    and TRAIN (see fastnet.plan.records). The caller keeps everything alive that they point to.
+    """
+
+    name: ClassVar[str]
+
+    def reason(self) -> str | None:
+        """None where the backend can run here; else why not, and how to get it, in one line."""
+        raise NotImplementedError
+
+    def kernels(self) -> Mapping[str, tuple[str, ...]]:
+        """The kernels it has: the names of their tensor arguments, in order, by kernel name."""
+        raise NotImplementedError
+
+    def prepare(self, program: np.ndarray) -> None:
+        """Make a new program ready to run: fill `entry` of each instruction, where the backend uses it."""
+
+    def run(self, program: np.ndarray, context: np.ndarray) -> None:
+        """Run the instructions in order."""
+        raise NotImplementedError
+
+    def train(self, args: np.ndarray) -> None:
+        """Run `steps` training steps and fill `done`, `status`, `bad_row` and what `losses`,
+        `row_losses` and `outputs` point to.
+
+        A step gathers its rows of x and y (a contiguous run of rows that has the plan's dtype is used
+        in place; other dtypes are converted; labels are checked against `classes`), runs the forward
+        program, records the loss, runs the backward program, then the update program with its row of
+        `hyper`. A label out of range ends the chunk before the forward (BAD_LABEL), a loss that is not
+        finite before the backward (NOT_FINITE).
+        """
+        raise NotImplementedError
