@@ -1,0 +1,71 @@
+"""Users' arrays on their way in: what is taken as data, and the checks that every entry point shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnet.errors import DataError, ShapeError
+from fastnet.op import Array
+
+# Dtypes of inputs that are used as they are; others are converted on arrival.
+SOURCE_DTYPES = (np.dtype("float32"), np.dtype("float64"), np.dtype("uint8"))
+
+
+def as_array(name: str, value: Any) -> Array:
+    """`value` as an ndarray, without a copy where it has `__array__`, `__dlpack__` or a buffer."""
+    if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
+        return np.from_dlpack(value)
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"{name} is not a rectangular array: {error}") from None
+
+
+def features(
+    name: str, value: Any, shape: tuple[int, ...] | None, dtype: Any, *, finite: bool = True
+) -> Array:
+    """Rows of numbers, C-contiguous and aligned, of a dtype in SOURCE_DTYPES.
+
+    `shape` is the expected shape of one row (None: any), `dtype` the model's, in which every value
+    must be finite.
+    """
+    array = as_array(name, value)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{name} has dtype {array.dtype}; expected numbers")
+    if array.ndim < 2 or (shape is not None and array.shape[1:] != shape):
+        wanted = "(n, features)" if shape is None else f"({', '.join(map(str, ('n', *shape)))})"
+        one = shape is not None and array.shape == shape
+        remedy = f"; for a single row pass {name}[None]" if one else ""
+        raise ShapeError(f"{name} has shape {array.shape}, expected {wanted}{remedy}")
+    if array.dtype not in SOURCE_DTYPES or not array.dtype.isnative:
+        array = array.astype(dtype)
+    if finite:
+        check_finite(name, array, dtype)
+    return np.require(array, requirements=["C", "A"])
+
+
+def check_finite(name: str, array: Array, dtype: Any) -> None:
+    """Raise DataError where a value is NaN, infinite, or infinite once it is cast to `dtype`."""
+    if array.dtype.kind != "f" or not array.size:
+        return
+    # One pass without a temporary: NaN and infinity survive minimum and maximum.
+    low, high = float(array.min()), float(array.max())
+    limit = float(np.finfo(dtype).max)
+    if -limit <= low and high <= limit:
+        return
+    bad = ~(np.abs(array) <= limit)
+    where = tuple(int(i) for i in np.argwhere(bad)[0])
+    raise DataError(
+        f"{name} holds {int(bad.sum())} values that are NaN, infinite or too large for "
+        f"{np.dtype(dtype)}; the first is {array[where]} at index {where}"
+    )
+
+
+def check_lengths(x_name: str, x: Array, y_name: str, y: Array) -> None:
+    """Raise ShapeError where inputs and targets differ in rows, DataError where there are none."""
+    if len(x) != len(y):
+        raise ShapeError(f"{x_name} has {len(x)} rows and {y_name} has {len(y)}; expected as many")
+    if not len(x):
+        raise DataError(f"{x_name} and {y_name} are empty; expected at least one row")

@@ -1,0 +1,89 @@
+"""The model's segments: parameters, gradients and buffers, each one aligned block that never moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from fastnet.op import Array
+from fastnet.parameter import Parameter
+from fastnet.plan.records import ALIGNMENT, aligned, zeros_aligned
+
+
+class Storage:
+    """Lays out parameters and takes them in: their values and gradients become views of its segments.
+
+    `params` and `grads` share one layout, each tensor starting at a multiple of 64 bytes; the padding
+    between tensors is zero and stays zero, so that an optimizer or a norm may pass over the whole
+    vector. `version` counts the changes of values; derived caches and pending gradients compare it.
+    """
+
+    def __init__(self, parameters: Iterable[Parameter], dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+        self.version = 0
+        self._places: dict[int, tuple[str, int]] = {}
+        held = list(parameters)
+        sizes = {"params": 0, "buffers": 0}
+        for p in held:
+            segment = "params" if p.trainable else "buffers"
+            self._places[id(p)] = (segment, sizes[segment])
+            sizes[segment] += aligned(int(np.prod(p.shape)) * self._dtype(p).itemsize)
+        self.segments = {
+            "params": zeros_aligned(sizes["params"]),
+            "grads": zeros_aligned(sizes["params"]),
+            "buffers": zeros_aligned(sizes["buffers"]),
+        }
+        self._held = held  # keeps the ids in _places valid
+        for p in held:
+            view = self._view(self.place(p), p)
+            if p.value is not None:
+                np.copyto(view, p.value, casting="unsafe")
+            p.value = view
+            p.grad = self._view(("grads", self.place(p)[1]), p) if p.trainable else None
+
+    def place(self, parameter: Parameter) -> tuple[str, int]:
+        """The segment and the offset in bytes of a parameter's value."""
+        return self._places[id(parameter)]
+
+    def flat(self, segment: str) -> Array:
+        """`params` or `grads` as one vector of the model's dtype, padding included."""
+        return self.segments[segment].view(self.dtype)
+
+    def _dtype(self, p: Parameter) -> np.dtype[Any]:
+        return np.dtype(p.dtype) if p.dtype else self.dtype
+
+    def _view(self, place: tuple[str, int], p: Parameter) -> Array:
+        segment, offset = place
+        dtype = self._dtype(p)
+        nbytes = int(np.prod(p.shape)) * dtype.itemsize
+        block = self.segments[segment][offset : offset + nbytes]
+        return block.view(dtype).reshape(p.shape)
+
+
+def pack(items: list[tuple[int, int, int]]) -> tuple[list[int], int]:
+    """Offsets for blocks (bytes, birth, death) such that blocks alive together never overlap.
+
+    Times are inclusive. Large blocks are placed first, each at the lowest offset that is free all its
+    life. Returns the offsets and the total number of bytes.
+    """
+    offsets = [0] * len(items)
+    placed: list[int] = []
+    for i in sorted(range(len(items)), key=lambda i: (-items[i][0], items[i][1])):
+        size, birth, death = items[i]
+        clashes = sorted(
+            (offsets[j], offsets[j] + aligned(items[j][0]))
+            for j in placed
+            if items[j][1] <= death and birth <= items[j][2]
+        )
+        offset = 0
+        for low, high in clashes:
+            if offset + size <= low:
+                break
+            offset = max(offset, high)
+        offsets[i] = offset
+        placed.append(i)
+    total = max((offsets[i] + aligned(items[i][0]) for i in placed), default=0)
+    assert total % ALIGNMENT == 0
+    return offsets, total
