@@ -1,0 +1,203 @@
+"""Executor: one plan, its workspace and a backend, ready to run on a model's segments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnet.backends.base import Backend
+from fastnet.errors import DataError, DivergenceError
+from fastnet.op import Array
+from fastnet.plan.compiler import Place, Plan
+from fastnet.plan.records import (
+    BAD_LABEL,
+    CONTEXT,
+    INSTRUCTION,
+    KIND,
+    NOT_FINITE,
+    SEGMENT,
+    TRAIN,
+    zeros_aligned,
+)
+from fastnet.plan.segments import Storage
+
+
+@dataclass
+class Data:
+    """A data set as native code reads it: contiguous rows x, targets y, and how labels are bounded."""
+
+    x: Array
+    y: Array
+    classes: int = 0  # > 0: y are labels in [0, classes)
+
+
+@dataclass
+class Update:
+    """An optimizer's part in training steps: its program, its state and a row of numbers a step."""
+
+    program: np.ndarray
+    state: Array
+    hyper: Array  # float64 (steps, groups, numbers)
+
+
+@dataclass
+class Steps:
+    """A chunk of training steps: which rows make up each minibatch."""
+
+    index: Array  # int64
+    offsets: Array  # int64 (steps + 1,) into index
+    seed: int
+    first_step: int
+    accumulate: bool = False
+    keep_outputs: bool = False
+
+
+@dataclass
+class Chunk:
+    """What a chunk of training steps left behind."""
+
+    losses: Array  # float64, one a step
+    outputs: Array | None  # (rows, …) in the order of the index
+
+
+class Executor:
+    """Runs one plan. Not for two threads at once: each has its own workspace."""
+
+    def __init__(self, plan: Plan, storage: Storage, backend: Backend) -> None:
+        self.plan, self.storage, self.backend = plan, storage, backend
+        self._workspace = zeros_aligned(plan.workspace_bytes)
+        self._derived = zeros_aligned(plan.derived_bytes)
+        self._derived_version = -1
+        x_elements = plan.max_rows * int(np.prod(plan.x_shape))
+        self._x = self._stage((plan.max_rows, *plan.x_shape), plan.dtype, x_elements)
+        self._y: Array | None = None
+        if plan.y_dtype is not None:
+            elements = plan.max_rows * int(np.prod(plan.y_shape))
+            self._y = self._stage((plan.max_rows, *plan.y_shape), plan.y_dtype, elements)
+        self._context = np.zeros(1, CONTEXT)
+        segments = {**storage.segments, "workspace": self._workspace, "derived": self._derived}
+        for name, block in segments.items():
+            self._context["segment"][0, SEGMENT[name]] = block.ctypes.data
+        self._x_address = self._x.ctypes.data
+        backend.prepare(plan.forward)
+        backend.prepare(plan.backward)
+
+    @staticmethod
+    def _stage(shape: tuple[int, ...], dtype: np.dtype[Any], elements: int) -> Array:
+        return zeros_aligned(elements * dtype.itemsize).view(dtype).reshape(shape)
+
+    def at(self, place: Place, shape: tuple[int, ...], dtype: Any) -> Array:
+        """The array at a place of the plan; valid until the next run."""
+        segment, offset = place
+        dtype = np.dtype(dtype)
+        if segment == "x":
+            return self._x[: shape[0]]
+        nbytes = int(np.prod(shape)) * dtype.itemsize
+        block = {"workspace": self._workspace, "derived": self._derived}[segment]
+        return block[offset : offset + nbytes].view(dtype).reshape(shape)
+
+    def forward(self, x: Array, seed: int = 0, step: int = 0) -> Array:
+        """Run the forward program on rows of x, which are copied; returns a view of the output."""
+        rows = len(x)
+        np.copyto(self._x[:rows], x, casting="unsafe")
+        return self._forward(rows, self._x_address, seed, step)
+
+    def forward_in_place(self, x: Array) -> Array:
+        """Like `forward`, without the copy: x is contiguous and of the plan's dtype."""
+        return self._forward(len(x), x.ctypes.data, 0, 0)
+
+    def _forward(self, rows: int, x_address: int, seed: int, step: int) -> Array:
+        self._refresh()
+        context = self._context
+        context["segment"][0, SEGMENT["x"]] = x_address
+        context["rows"], context["seed"], context["step"] = rows, seed, step
+        self.backend.run(self.plan.forward, context)
+        return self.at(self.plan.output, (rows, *self.plan.output_shape), self.plan.dtype)
+
+    def backward(self, dy: Array) -> Array:
+        """Run the backward program for dL/d-output of the last forward; returns a view of dL/dx."""
+        plan = self.plan
+        rows = len(dy)
+        assert plan.dy is not None
+        np.copyto(self.at(plan.dy, dy.shape, plan.dtype), dy, casting="unsafe")
+        self._context["accumulate"] = 1
+        self.backend.run(plan.backward, self._context)
+        if plan.dx is None:
+            return np.zeros((rows, *plan.x_shape), plan.dtype)
+        return self.at(plan.dx, (rows, *plan.x_shape), plan.dtype)
+
+    def update(self, program: np.ndarray, state: Array, hyper: Array) -> None:
+        """Run an update program once, with `hyper` (groups, numbers)."""
+        context = self._context
+        context["segment"][0, SEGMENT["state"]] = state.ctypes.data
+        context["hyper"], context["hyper_size"] = hyper.ctypes.data, hyper.shape[-1]
+        self.backend.run(program, context)
+
+    def train(self, data: Data, steps: Steps, update: Update | None) -> Chunk:
+        """Run a chunk of training steps in one call of the backend.
+
+        Raises DataError for a label out of range and DivergenceError for a loss that is not finite;
+        the steps before it are done, the step itself has not been applied.
+        """
+        plan = self.plan
+        count, width = len(steps.offsets) - 1, int(np.prod(plan.output_shape))
+        assert plan.loss and plan.row_loss and self._y is not None and plan.y_dtype is not None
+        losses = np.empty(count)
+        outputs = np.empty((len(steps.index), *plan.output_shape), plan.dtype)
+        args = np.zeros(1, TRAIN)
+        a = args[0]
+        a["context"] = self._context[0]
+        a["context"]["seed"], a["context"]["step"] = steps.seed, steps.first_step
+        a["context"]["accumulate"] = steps.accumulate
+        a["dtype"] = KIND[plan.dtype.name]
+        programs = {"forward": plan.forward, "backward": plan.backward}
+        hyper = np.empty((count, 0, 0))
+        if update is not None:
+            programs["update"], hyper = update.program, update.hyper
+            a["context"]["segment"][SEGMENT["state"]] = update.state.ctypes.data
+        for name, program in programs.items():
+            assert program.dtype == INSTRUCTION
+            a[name], a[f"{name}_count"] = program.ctypes.data, len(program)
+        a["context"]["hyper_size"], a["groups"] = hyper.shape[2], hyper.shape[1]
+        a["hyper"] = hyper.ctypes.data
+        for name, array, stage in (("x", data.x, self._x), ("y", data.y, self._y)):
+            a[name], a[f"{name}_kind"] = array.ctypes.data, KIND[array.dtype.name]
+            a[f"{name}_width"] = int(np.prod(array.shape[1:]))
+            a[f"{name}_stage"] = stage.ctypes.data
+        a["classes"] = data.classes
+        a["steps"] = count
+        a["batch_offsets"], a["index"] = steps.offsets.ctypes.data, steps.index.ctypes.data
+        a["loss"], a["row_loss"] = self._address(plan.loss), self._address(plan.row_loss)
+        a["output"], a["output_bytes"] = self._address(plan.output), width * plan.dtype.itemsize
+        a["losses"] = losses.ctypes.data
+        a["outputs"] = outputs.ctypes.data if steps.keep_outputs else 0
+        self.backend.train(args)
+        done = int(a["done"])
+        if a["status"] == BAD_LABEL:
+            raise DataError(
+                f"y holds a label outside [0, {data.classes}) at row {int(a['bad_row'])}: "
+                "it was changed during training"
+            )
+        if a["status"] == NOT_FINITE:
+            raise DivergenceError(
+                f"the loss of step {steps.first_step + done} is {losses[done]}; its update was not "
+                "applied. A smaller learning rate, or inputs scaled to about 1, usually help"
+            )
+        return Chunk(losses, outputs if steps.keep_outputs else None)
+
+    def _address(self, place: Place) -> int:
+        segment, offset = place
+        if segment == "x":
+            return 0
+        return int(self._context["segment"][0, SEGMENT[segment]]) + offset
+
+    def _refresh(self) -> None:
+        """Recompute what is derived from parameters, where these have changed since."""
+        version = self.storage.version
+        if self._derived_version != version:
+            for derived, offset in self.plan.derived:
+                shape = tuple(int(d) for d in derived.shape)
+                np.copyto(self.at(("derived", offset), shape, self.plan.dtype), derived.compute())
+            self._derived_version = version

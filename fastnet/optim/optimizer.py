@@ -1,0 +1,232 @@
+"""Optimizers: hyper-parameters, state for each model, and a row of numbers for each step."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastnet.errors import HyperparameterError, check_real
+from fastnet.op import Array, Op
+from fastnet.optim.rules import adam, adamw, sgd, sgd_momentum, sgd_nesterov
+
+
+@dataclass
+class OptimizerState:
+    """What an optimizer remembers of one model: its state vectors and the number of steps taken."""
+
+    op: type[Op]
+    segment: Array | None = None  # bytes; the op's vectors one after the other
+    program: np.ndarray | None = None
+    steps: int = 0
+
+
+class Optimizer:
+    """Base of all optimizers.
+
+    Hyper-parameters are attributes; assigning one checks it and takes effect at the next step. One
+    optimizer may serve several models: it keeps a state for each, which goes with the model.
+    """
+
+    _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # hyper-parameter → arguments of check_real
+
+    def __init__(self) -> None:
+        self._states: weakref.WeakKeyDictionary[Any, OptimizerState] = weakref.WeakKeyDictionary()
+
+    def step(self, model: Any) -> None:
+        """Update the model's parameters in place from its gradients, in one pass."""
+        model.apply_update(self)
+
+    def reset(self, model: Any) -> None:
+        """Forget the model: the next step starts from a zero state."""
+        self._states.pop(model, None)
+
+    def state(self, model: Any) -> OptimizerState:
+        """The state for a model, new where there is none or where another update rule is needed now."""
+        state = self._states.get(model)
+        if state is None or state.op is not self.op:
+            state = self._states[model] = OptimizerState(self.op)
+        return state
+
+    @property
+    def op(self) -> type[Op]:
+        """The update rule that the hyper-parameters select."""
+        raise NotImplementedError
+
+    def hyper(self, first: int, count: int) -> Array:
+        """The numbers of the rule for steps first, first + 1, … (from 0): (count, groups, numbers)."""
+        t = np.arange(first, first + count, dtype=np.int64)
+        columns = self._columns(t)
+        rows = [np.broadcast_to(columns[name], t.shape) for name in self.op.hyper]
+        return np.ascontiguousarray(np.stack(rows, axis=-1)[:, None, :], dtype=np.float64)
+
+    def _columns(self, t: Array) -> dict[str, Any]:
+        """Each number of the rule by name, for steps t (from 0)."""
+        raise NotImplementedError
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._ranges:
+            value = check_real(name, value, **self._ranges[name])
+        super().__setattr__(name, value)
+
+    def __repr__(self) -> str:
+        shown = ((k, v) for k, v in self.__dict__.items() if not k.startswith("_"))
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy starts afresh: states belong to pairs of optimizer and model.
+        return {k: v for k, v in self.__dict__.items() if k != "_states"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._states = weakref.WeakKeyDictionary()
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum in PyTorch's form.
+
+    d = g + weight_decay·w; without momentum w ← w − lr·d. With it v ← momentum·v + (1 − dampening)·d
+    (at the first step v = d) and w ← w − lr·v, or with `nesterov` w ← w − lr·(d + momentum·v).
+
+    lr: learning rate ≥ 0; 1e-3 by default.
+    momentum: ≥ 0. dampening: any number. weight_decay: ≥ 0 (L2, added to the gradient). All 0.
+    nesterov: needs momentum > 0 and dampening = 0.
+    Source: I. Sutskever et al., "On the importance of initialization and momentum in deep learning",
+    ICML 2013; PyTorch scales the velocity by lr only when it is used, so that a change of lr acts at
+    once.
+    """
+
+    _ranges: ClassVar = {
+        "lr": {"low": 0.0},
+        "momentum": {"low": 0.0},
+        "dampening": {},
+        "weight_decay": {"low": 0.0},
+    }
+
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__()
+        self.lr, self.momentum, self.dampening = lr, momentum, dampening
+        self.weight_decay, self.nesterov = weight_decay, bool(nesterov)
+        self.op  # noqa: B018  (checks the combination)
+
+    @property
+    def op(self) -> type[Op]:
+        """`sgd`, `sgd_momentum` or `sgd_nesterov`."""
+        if self.nesterov:
+            if not self.momentum > 0.0 or self.dampening != 0.0:
+                raise HyperparameterError(
+                    f"nesterov=True with momentum={self.momentum} and dampening={self.dampening}; "
+                    "expected momentum > 0 and dampening = 0"
+                )
+            return sgd_nesterov
+        return sgd_momentum if self.momentum > 0.0 else sgd
+
+    def _columns(self, t: Array) -> dict[str, Any]:
+        return {
+            "lr": self.lr,
+            "weight_decay": self.weight_decay,
+            "momentum": self.momentum,
+            "damping": np.where(t == 0, 1.0, 1.0 - self.dampening),
+        }
+
+
+class Adam(Optimizer):
+    """Adam: m ← β₁m + (1 − β₁)d, v ← β₂v + (1 − β₂)d², w ← w − lr·m̂ / (√v̂ + eps).
+
+    d = g + weight_decay·w (L2; for decoupled decay take AdamW); at step t ≥ 1 m̂ = m/(1 − β₁ᵗ) and
+    v̂ = v/(1 − β₂ᵗ).
+
+    lr: ≥ 0, 1e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 0, 1e-8.
+    weight_decay: ≥ 0, 0.
+    Source: D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    """
+
+    _ranges: ClassVar = {"lr": {"low": 0.0}, "eps": {"low": 0.0}, "weight_decay": {"low": 0.0}}
+
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "betas":
+            value = _check_betas(value)
+        super().__setattr__(name, value)
+
+    @property
+    def op(self) -> type[Op]:
+        """`adam`."""
+        return adam
+
+    def _columns(self, t: Array) -> dict[str, Any]:
+        beta1, beta2 = self.betas
+        return {
+            "step_size": self.lr / (1.0 - powers(beta1, t + 1)),
+            "root_scale": 1.0 / np.sqrt(1.0 - powers(beta2, t + 1)),
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": self.eps,
+            "weight_decay": self.weight_decay,
+            "shrink": 1.0 - self.lr * self.weight_decay,
+        }
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: w ← w·(1 − lr·weight_decay), then Adam's step with d = g.
+
+    lr: ≥ 0, 1e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 0, 1e-8.
+    weight_decay: ≥ 0, 1e-2.
+    Source: I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2,
+    with the decay scaled by lr as PyTorch does.
+    """
+
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(lr, betas, eps, weight_decay)
+
+    @property
+    def op(self) -> type[Op]:
+        """`adamw`."""
+        return adamw
+
+
+def powers(base: float, exponents: Array) -> Array:
+    """base ** exponents for integers ≥ 0, by squaring: multiplications alone, so that the bits do not
+    depend on a machine's `pow`."""
+    result = np.ones(exponents.shape)
+    square, left = base, exponents.copy()
+    while left.any():
+        result = np.where(left & 1, result * square, result)
+        square *= square
+        left >>= 1
+    return result
+
+
+def _check_betas(value: Any) -> tuple[float, float]:
+    try:
+        first, second = value
+    except (TypeError, ValueError):
+        raise HyperparameterError(f"betas is {value!r}; expected two numbers in [0, 1)") from None
+    return (
+        check_real("betas[0]", first, low=0.0, high=1.0, open_high=True),
+        check_real("betas[1]", second, low=0.0, high=1.0, open_high=True),
+    )
