@@ -1,0 +1,110 @@
+"""exp, tanh and sigmoid from additions and multiplications, which LLVM turns into vector code.
+
+All rest on one reduction: x = n·ln 2 + r with |r| ≤ ½ ln 2 and a Taylor polynomial for e^r − 1. They
+keep NaN, overflow to infinity, underflow gradually and work in the dtype of x, float32 or float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+from fastnet.backends.numba.lowlevel import bits
+
+_f4, _f8 = np.float32, np.float64
+
+# For each dtype: e^x is 0 below the first limit and infinite above the second; a number that, added,
+# rounds to an integer and leaves it in the low bits; log₂ e; ln 2 in two parts, of which the first
+# has so few bits that its products with n are exact.
+_LOW4, _HIGH4, _LOW8, _HIGH8 = _f4(-104), _f4(89), _f8(-746), _f8(710)
+_MAGIC4, _MAGIC8 = _f4(1.5 * 2**23), _f8(1.5 * 2**52)
+_MAGIC_BITS4, _MAGIC_BITS8 = int(_MAGIC4.view(np.int32)), int(_MAGIC8.view(np.int64))
+_LOG2E4, _LOG2E8 = _f4(1.4426950408889634), _f8(1.4426950408889634)
+_HEAD4, _TAIL4 = _f4(0.693359375), _f4(-2.12194440054690583e-4)
+_HEAD8, _TAIL8 = _f8(6.93145751953125e-1), _f8(1.42860682030941723212e-6)
+
+# 1/2!, 1/3!, …: as many as each precision asks for.
+_TERMS = np.cumprod(1.0 / np.arange(1.0, 14.0))[1:]
+_A2, _A3, _A4, _A5, _A6, _A7 = (_f4(c) for c in _TERMS[:6])
+_B2, _B3, _B4, _B5, _B6, _B7, _B8, _B9, _B10, _B11, _B12, _B13 = (_f8(c) for c in _TERMS)
+
+
+def _reduce4(x: Any) -> Any:
+    x = _LOW4 if x < _LOW4 else x
+    x = _HIGH4 if x > _HIGH4 else x
+    rounded = x * _LOG2E4 + _MAGIC4
+    n = rounded - _MAGIC4
+    r = (x - n * _HEAD4) - n * _TAIL4
+    q = _A2 + r * (_A3 + r * (_A4 + r * (_A5 + r * (_A6 + r * _A7))))
+    return r + r * r * q, bits(rounded) - _MAGIC_BITS4
+
+
+def _reduce8(x: Any) -> Any:
+    x = _LOW8 if x < _LOW8 else x
+    x = _HIGH8 if x > _HIGH8 else x
+    rounded = x * _LOG2E8 + _MAGIC8
+    n = rounded - _MAGIC8
+    r = (x - n * _HEAD8) - n * _TAIL8
+    q = _B8 + r * (_B9 + r * (_B10 + r * (_B11 + r * (_B12 + r * _B13))))
+    q = _B2 + r * (_B3 + r * (_B4 + r * (_B5 + r * (_B6 + r * (_B7 + r * q)))))
+    return r + r * r * q, bits(rounded) - _MAGIC_BITS8
+
+
+def _power4(n: Any, x: Any) -> Any:
+    return bits(np.int32((n + 127) << 23))
+
+
+def _power8(n: Any, x: Any) -> Any:
+    return bits(np.int64((n + 1023) << 52))
+
+
+def reduce(x: Any) -> Any:
+    """(e^r − 1, n) with x = n·ln 2 + r; beyond the limits of e^x, those of the limit."""
+    return _reduce4(x) if x.dtype == np.float32 else _reduce8(x)
+
+
+def power(n: Any, x: Any) -> Any:
+    """2ⁿ in the dtype of x, for n in the range of normal numbers."""
+    return _power4(n, x) if x.dtype == np.float32 else _power8(n, x)
+
+
+@overload(reduce)
+def _reduce(x: Any) -> Any:
+    return _reduce4 if x == types.float32 else _reduce8
+
+
+@overload(power)
+def _power(n: Any, x: Any) -> Any:
+    return _power4 if x == types.float32 else _power8
+
+
+@njit(error_model="numpy")
+def exp(x: Any) -> Any:
+    """e^x. The power of 2 is applied in two halves, so that n may leave the range of exponents."""
+    one = type(x)(1)
+    p, n = reduce(x)
+    half = n >> 1
+    return (one + p) * power(half, x) * power(n - half, x)
+
+
+@njit(error_model="numpy")
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e^−x), from e^−|x|."""
+    one = type(x)(1)
+    e = exp(-abs(x))
+    return (one if x >= type(x)(0) else e) / (one + e)
+
+
+@njit(error_model="numpy")
+def tanh(x: Any) -> Any:
+    """(e^2x − 1) / (e^2x + 1), from e^2x − 1, which keeps its precision near 0."""
+    one, two, limit = type(x)(1), type(x)(2), type(x)(22)
+    a = limit if x > limit else x
+    a = -limit if a < -limit else a
+    p, n = reduce(two * a)
+    scale = power(n, x)
+    e = p * scale + (scale - one)
+    return e / (e + two)

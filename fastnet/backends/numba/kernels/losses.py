@@ -1,0 +1,70 @@
+"""Losses, summed in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fastnet.backends.numba.elementary import exp
+from fastnet.backends.numba.kernels.registry import kernel
+from fastnet.backends.numba.lowlevel import flat
+from fastnet.op import Array
+
+
+@kernel
+def mse_forward(loss: Array, row_loss: Array, y: Array, t: Array) -> None:
+    """row_loss = each row's mean of (y − t)²; loss = their mean."""
+    rows, columns = y.shape
+    total = 0.0
+    for i in range(rows):
+        row = 0.0
+        for j in range(columns):
+            error = y[i, j] - t[i, j]
+            row += np.float64(error * error)
+        row_loss[i] = row / columns
+        total += row / columns
+    loss[0] = total / np.float64(rows)
+
+
+@kernel
+def mse_vjp(dy: Array, y: Array, t: Array) -> None:
+    """dy = 2(y − t)/(B·N)."""
+    d, a, b = flat(dy), flat(y), flat(t)
+    factor = dy.dtype.type(2.0 / np.float64(y.size))
+    for i in range(d.size):
+        d[i] = (a[i] - b[i]) * factor
+
+
+@kernel
+def softmax_nll_forward(loss: Array, row_loss: Array, p: Array, z: Array, t: Array) -> None:
+    """p = softmax(z); row_loss = log Σ e^(z − m) − (z_t − m), m the row's maximum; loss the mean."""
+    rows, columns = z.shape
+    mean = 0.0
+    for i in range(rows):
+        top = z[i, 0]
+        for j in range(1, columns):
+            if z[i, j] > top:
+                top = z[i, j]
+        for j in range(columns):
+            p[i, j] = exp(z[i, j] - top)
+        total = 0.0
+        for j in range(columns):
+            total += np.float64(p[i, j])
+        scale = p.dtype.type(1.0 / total)
+        for j in range(columns):
+            p[i, j] *= scale
+        row_loss[i] = math.log(total) - np.float64(z[i, t[i]] - top)
+        mean += row_loss[i]
+    loss[0] = mean / np.float64(rows)
+
+
+@kernel
+def softmax_nll_vjp(dz: Array, p: Array, t: Array) -> None:
+    """dz = (p − onehot(t))/B."""
+    rows, columns = p.shape
+    share = p.dtype.type(1.0 / np.float64(rows))
+    for i in range(rows):
+        for j in range(columns):
+            dz[i, j] = p[i, j] * share
+        dz[i, t[i]] -= share

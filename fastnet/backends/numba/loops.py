@@ -1,0 +1,147 @@
+"""The two loops, compiled once and independent of any model: a program, and a chunk of training steps.
+
+Both are called with the addresses of records and run without the GIL.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import cfunc, float64, int64, njit, types
+from numba.np.numpy_support import from_dtype
+
+from fastnet.backends.numba.lowlevel import call, move, reader, vector, writer
+from fastnet.plan.records import (
+    BAD_LABEL,
+    CONTEXT,
+    INSTRUCTION,
+    KIND,
+    KINDS,
+    NOT_FINITE,
+    OK,
+    SEGMENT,
+    TRAIN,
+)
+
+_ADDRESS = np.dtype([("address", "i8")])
+_get_instruction, _get, _put = reader(INSTRUCTION), reader(TRAIN), writer(TRAIN)
+_get_context, _put_context, _put_address = reader(CONTEXT), writer(CONTEXT), writer(_ADDRESS)
+
+_STRIDE = INSTRUCTION.itemsize
+_CONTEXT = TRAIN.fields["context"][1]  # type: ignore[index]
+_X, _Y = (
+    _CONTEXT + CONTEXT.fields["segment"][1] + 8 * SEGMENT[name]  # type: ignore[index]
+    for name in "xy"
+)
+_BYTES = tuple(np.dtype(kind).itemsize for kind in KINDS)
+_INT64 = KIND["int64"]
+
+
+@njit(types.void(int64, int64, int64), nogil=True, error_model="numpy")
+def run(program: int, count: int, context: int) -> None:
+    """Run `count` instructions."""
+    for _ in range(count):
+        call(_get_instruction(program, "entry"), (program, context))
+        program += _STRIDE
+
+
+def compile_converter(source: str, into: str) -> Any:
+    """Compile convert(into, source, count), which converts elements; returns the cfunc."""
+    of, to = from_dtype(np.dtype(source)), from_dtype(np.dtype(into))
+
+    def convert(into: int, source: int, count: int) -> None:
+        a, b = vector(into, count, to), vector(source, count, of)
+        for i in range(count):
+            a[i] = b[i]
+
+    return cfunc(types.void(int64, int64, int64))(convert)
+
+
+@njit(error_model="numpy")
+def _gather(
+    index: Any, source: int, kind: int, width: int, stage: int, wanted: int, convert: int
+) -> int:
+    """Bring rows of the data set together in the wanted kind; returns where they are."""
+    nbytes = width * _BYTES[kind]
+    if kind != wanted:
+        step = width * _BYTES[wanted]
+        for i in range(index.size):
+            call(convert, (stage + i * step, source + index[i] * nbytes, width))
+        return stage
+    run_of_rows = True
+    for i in range(1, index.size):
+        if index[i] != index[0] + i:
+            run_of_rows = False
+            break
+    if run_of_rows and index.size > 0:
+        return source + index[0] * nbytes
+    for i in range(index.size):
+        move(stage + i * nbytes, source + index[i] * nbytes, nbytes)
+    return stage
+
+
+@njit(error_model="numpy")
+def _gather_labels(index: Any, source: int, stage: int, classes: int) -> int:
+    """Copy labels, each read once; returns the place in index of one out of range, or -1."""
+    for i in range(index.size):
+        row = index[i]
+        label = vector(source + 8 * row, 1, int64)[0]
+        if label < 0 or label >= classes:
+            return i
+        vector(stage, index.size, int64)[i] = label
+    return -1
+
+
+@njit(types.void(int64, int64, int64), nogil=True, error_model="numpy")
+def train(args: int, convert_x: int, convert_y: int) -> None:
+    """Run a chunk of training steps; the conversions are addresses, 0 where none is needed."""
+    context = args + _CONTEXT
+    steps, dtype, classes = _get(args, "steps"), _get(args, "dtype"), _get(args, "classes")
+    first = _get_context(context, "step")
+    offsets = vector(_get(args, "batch_offsets"), steps + 1, int64)
+    losses = vector(_get(args, "losses"), steps, float64)
+    hyper_bytes = 8 * _get(args, "groups") * _get_context(context, "hyper_size")
+    output_bytes = _get(args, "output_bytes")
+    x, x_kind, x_width, x_stage = (
+        _get(args, "x"), _get(args, "x_kind"), _get(args, "x_width"), _get(args, "x_stage")
+    )  # fmt: skip
+    y, y_kind, y_width, y_stage = (
+        _get(args, "y"), _get(args, "y_kind"), _get(args, "y_width"), _get(args, "y_stage")
+    )  # fmt: skip
+    status, done = OK, 0
+    for s in range(steps):
+        begin, rows = offsets[s], offsets[s + 1] - offsets[s]
+        index = vector(_get(args, "index") + 8 * begin, rows, int64)
+        _put_context(context, "rows", rows)
+        if classes > 0:
+            bad = _gather_labels(index, y, y_stage, classes)
+            if bad >= 0:
+                status = BAD_LABEL
+                _put(args, "bad_row", index[bad])
+                break
+            _put_address(args + _Y, "address", y_stage)
+        else:
+            taken = _gather(index, y, y_kind, y_width, y_stage, dtype, convert_y)
+            _put_address(args + _Y, "address", taken)
+        taken = _gather(index, x, x_kind, x_width, x_stage, dtype, convert_x)
+        _put_address(args + _X, "address", taken)
+        run(_get(args, "forward"), _get(args, "forward_count"), context)
+        losses[s] = vector(_get(args, "loss"), 1, float64)[0]
+        if _get(args, "outputs") != 0:
+            into = _get(args, "outputs") + begin * output_bytes
+            move(into, _get(args, "output"), rows * output_bytes)
+        if _get(args, "row_losses") != 0:
+            move(_get(args, "row_losses") + 8 * begin, _get(args, "row_loss"), 8 * rows)
+        if not math.isfinite(losses[s]):
+            status = NOT_FINITE
+            break
+        run(_get(args, "backward"), _get(args, "backward_count"), context)
+        _put_context(context, "hyper", _get(args, "hyper") + s * hyper_bytes)
+        run(_get(args, "update"), _get(args, "update_count"), context)
+        _put_context(context, "step", first + np.uint64(s + 1))
+        done += 1
+    _put_context(context, "step", first)
+    _put(args, "done", done)
+    _put(args, "status", status)

@@ -1,0 +1,183 @@
+"""Every kernel of the Numba backend against its reference, run as one-instruction programs."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+
+import fastnet.layers
+import fastnet.losses
+import fastnet.optim.rules  # noqa: F401
+from fastnet.backends.numba import NumbaBackend
+from fastnet.backends.reference import ReferenceBackend
+from fastnet.op import KERNELS, ROWS
+from fastnet.plan.records import ABSENT, CONTEXT, INSTRUCTION, KIND, SEGMENT, zeros_aligned
+
+pytest.importorskip("numba")
+
+BACKEND = NumbaBackend()
+DTYPES = ("float32", "float64")
+TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
+SCALARS = {
+    "slope": 0.2,
+    "threshold": float(round(0.3 * 2**32)),
+    "scale": 1 / 0.7,
+    "eps": 1e-5,
+    "momentum": 0.1,
+}
+HYPER = {
+    "lr": 0.1,
+    "weight_decay": 0.01,
+    "momentum": 0.9,
+    "damping": 0.5,
+    "step_size": 0.3,
+    "root_scale": 1.7,
+    "beta1": 0.9,
+    "beta2": 0.99,
+    "eps": 1e-8,
+    "shrink": 0.98,
+}
+
+
+class Call:
+    """One instruction on tensors packed in one segment."""
+
+    def __init__(self, name, dtype, rows, sizes, absent=(), inplace=False, accumulate=0):
+        self.kernel = kernel = KERNELS[name]
+        self.dtype, self.rows, self.sizes = dtype, rows, sizes
+        op = kernel.op
+        random = np.random.default_rng(zlib.crc32(repr((name, rows, sizes)).encode()))
+        self.spans, end = {}, 0
+        values = {}
+        for tensor in kernel.tensors:
+            if tensor in absent:
+                continue
+            spec = op.spec(tensor)
+            shape = tuple(rows if d == ROWS else int(d) for d in op.shape(tensor, sizes))
+            values[tensor] = self.value(random, tensor, shape, spec.dtype or dtype)
+            self.spans[tensor] = (end, values[tensor].nbytes, shape, spec.dtype or dtype)
+            end += -(-values[tensor].nbytes // 64) * 64
+        if inplace:
+            first, second = kernel.tensors[:2]
+            self.spans[first] = self.spans[second]
+        self.memory = zeros_aligned(end + 64)
+        for tensor, value in values.items():
+            self.view(self.memory, tensor)[...] = value
+        self.start = self.memory.copy()
+        self.hyper = np.array([[9.0] * len(op.hyper), [HYPER[h] for h in op.hyper]])
+        self.program = np.zeros(1, INSTRUCTION)
+        i = self.program[0]
+        i["kernel"] = list(KERNELS).index(name)
+        i["dtype"], i["stream"], i["group"] = KIND[dtype], 3, 1
+        i["segment"] = ABSENT
+        for k, tensor in enumerate(kernel.tensors):
+            if tensor in self.spans:
+                i["segment"][k] = SEGMENT["workspace"]
+                i["offset"][k] = self.spans[tensor][0]
+        i["size"][: len(op.dims)] = [sizes[d] for d in op.dims]
+        i["scalar"][: len(op.scalars)] = [SCALARS[s] for s in op.scalars]
+        self.context = np.zeros(1, CONTEXT)
+        c = self.context[0]
+        c["segment"][SEGMENT["workspace"]] = self.memory.ctypes.data
+        c["hyper"], c["hyper_size"] = self.hyper.ctypes.data, len(op.hyper)
+        c["rows"], c["seed"], c["step"] = rows, 2**63 + 12345, 2**33 + 7
+        c["accumulate"] = accumulate
+
+    def value(self, random, tensor, shape, dtype):
+        if dtype == "int64":
+            return random.integers(0, self.sizes.get("C", 9), shape)
+        values = random.normal(size=shape).astype(dtype)
+        values[np.abs(values) < 1e-3] = 0
+        if tensor in ("v", "running_var", "rstd", "p"):
+            values = np.abs(values) + np.asarray(0.1, dtype)
+        return values
+
+    def view(self, memory, tensor):
+        begin, nbytes, shape, dtype = self.spans[tensor]
+        return memory[begin : begin + nbytes].view(dtype).reshape(shape)
+
+    def run(self, backend):
+        self.memory[...] = self.start
+        with np.errstate(all="ignore"):
+            backend.prepare(self.program)
+            backend.run(self.program, self.context)
+        return {t: self.view(self.memory, t).copy() for t in self.spans}
+
+
+def check(call):
+    expected, got = call.run(ReferenceBackend()), call.run(BACKEND)
+    tolerance = TOLERANCE[call.dtype]
+    for tensor, value in expected.items():
+        scale = np.max(np.abs(value), initial=1, where=np.isfinite(value))
+        np.testing.assert_allclose(
+            got[tensor], value, rtol=tolerance, atol=tolerance * scale,
+            err_msg=f"{call.kernel.name}: {tensor}",
+        )  # fmt: skip
+
+
+def absences(op):
+    yield ()
+    if op.optional:
+        yield (*op.optional, *(f"d{name}" for name in op.optional))
+    if "accumulate" in op.kernels.get("vjp", op.kernels[next(iter(op.kernels))]).arguments:
+        yield tuple(f"d{name}" for name in op.inputs if name not in op.optional)
+
+
+SIZES = (1, 3, 17, 64, 130)
+
+
+def test_it_has_every_kernel_with_the_same_tensors():
+    assert dict(BACKEND.kernels()) == {name: k.tensors for name, k in KERNELS.items()}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", list(KERNELS))
+def test_kernel_equals_reference(name, dtype):
+    op = KERNELS[name].op
+    for rows in (2, 3, 33):
+        for size in SIZES:
+            sizes = {d: max(1, size - 7 * i) for i, d in enumerate(op.dims)}
+            for absent in dict.fromkeys(absences(op)):
+                for accumulate in (0, 1) if "accumulate" in KERNELS[name].arguments else (0,):
+                    check(Call(name, dtype, rows, sizes, absent, accumulate=accumulate))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [n for n, k in KERNELS.items() if k.op.inplace])
+def test_in_place(name, dtype):
+    for size in SIZES:
+        check(Call(name, dtype, 5, {"N": size}, inplace=True))
+
+
+@pytest.mark.parametrize("name", ["linear_forward", "linear_vjp", "relu_forward", "dropout_forward"])
+def test_no_rows(name):
+    op = KERNELS[name].op
+    sizes = dict.fromkeys(op.dims, 5)
+    check(Call(name, "float32", 0, sizes))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", [(784, 128), (512, 300), (64, 1), (1, 64)])
+def test_large_products(sizes, dtype):
+    for name in ("linear_forward", "linear_vjp"):
+        check(Call(name, dtype, 70, dict(zip("IO", sizes, strict=True)), accumulate=1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid", "tanh"])
+def test_special_values(name, dtype):
+    call = Call(f"{name}_forward", dtype, 1, {"N": 9})
+    x = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -200.0, 1e4, -1e4]
+    with np.errstate(over="ignore"):
+        call.view(call.start, "x")[0] = x
+    check(call)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_of_extreme_logits(dtype):
+    call = Call("softmax_nll_forward", dtype, 3, {"C": 4})
+    call.view(call.start, "z")[...] = [[1e4, 0, -1e4, 1e4], [np.nan, 0, 0, 0], [-np.inf, 0, 1, 2]]
+    call.view(call.start, "t")[...] = [1, 2, 3]
+    check(call)
