@@ -1,0 +1,52 @@
+"""fastnet: trains dense neural nets on a CPU, a whole step in one native call."""
+
+from fastnet import datasets, errors, init
+from fastnet.backends.registry import backends
+from fastnet.errors import BackendUnavailable, DivergenceError, FastnetError
+from fastnet.layers import (
+    BatchNorm1d,
+    Dropout,
+    Layer,
+    LeakyReLU,
+    Linear,
+    ReLU,
+    Sigmoid,
+    Tanh,
+)
+from fastnet.losses import CrossEntropyLoss, Loss, MSELoss, accuracy
+from fastnet.model import Sequential
+from fastnet.optim import SGD, Adam, AdamW, Optimizer
+from fastnet.train import History, Trainer, batches
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "BackendUnavailable",
+    "BatchNorm1d",
+    "CrossEntropyLoss",
+    "DivergenceError",
+    "Dropout",
+    "FastnetError",
+    "History",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "Loss",
+    "MSELoss",
+    "Optimizer",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Tanh",
+    "Trainer",
+    "__version__",
+    "accuracy",
+    "backends",
+    "batches",
+    "datasets",
+    "errors",
+    "init",
+]

@@ -76,6 +76,7 @@ class Executor:
         if plan.y_dtype is not None:
             elements = plan.max_rows * int(np.prod(plan.y_shape))
             self._y = self._stage((plan.max_rows, *plan.y_shape), plan.y_dtype, elements)
+        self.steps_done = 0  # of the last chunk of training steps
         self._context = np.zeros(1, CONTEXT)
         segments = {**storage.segments, "workspace": self._workspace, "derived": self._derived}
         for name, block in segments.items():
@@ -118,8 +119,7 @@ class Executor:
 
     def backward(self, dy: Array) -> Array:
         """Run the backward program for dL/d-output of the last forward; returns a view of dL/dx."""
-        plan = self.plan
-        rows = len(dy)
+        plan, rows = self.plan, len(dy)
         assert plan.dy is not None
         np.copyto(self.at(plan.dy, dy.shape, plan.dtype), dy, casting="unsafe")
         self._context["accumulate"] = 1
@@ -174,7 +174,7 @@ class Executor:
         a["losses"] = losses.ctypes.data
         a["outputs"] = outputs.ctypes.data if steps.keep_outputs else 0
         self.backend.train(args)
-        done = int(a["done"])
+        done = self.steps_done = int(a["done"])
         if a["status"] == BAD_LABEL:
             raise DataError(
                 f"y holds a label outside [0, {data.classes}) at row {int(a['bad_row'])}: "
@@ -196,7 +196,7 @@ class Executor:
     def _refresh(self) -> None:
         """Recompute what is derived from parameters, where these have changed since."""
         version = self.storage.version
-        if self._derived_version != version:
+        if self._derived_version != version or self.storage.editing:
             for derived, offset in self.plan.derived:
                 shape = tuple(int(d) for d in derived.shape)
                 np.copyto(self.at(("derived", offset), shape, self.plan.dtype), derived.compute())

@@ -77,7 +77,7 @@ def _find(folder: Path) -> list[Path]:
 
 def _samples(images_path: Path, labels_path: Path, as_float: bool) -> _Samples:
     images, labels = read_idx(images_path), read_idx(labels_path)
-    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (_SIDE, _SIDE):
+    if images.dtype != np.uint8 or images.shape[1:] != (_SIDE, _SIDE):
         raise DataError(
             f"{images_path} holds {images.dtype} of shape {images.shape}; "
             f"expected uint8 images of shape (n, {_SIDE}, {_SIDE})"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -53,6 +54,11 @@ class Layer:
         self._pending: tuple[Tape, Value, Value] | None = None
 
     # What a subclass says of itself.
+
+    @property
+    def in_width(self) -> int | None:
+        """The number of input features, where the layer fixes it."""
+        return None
 
     def output_shape(self, shape: Shape) -> Shape:
         """The shape rule: the shape of one output row for that of one input row.
@@ -129,12 +135,12 @@ class Layer:
             if p.grad is not None:
                 p.grad.fill(0)
 
-    def train(self, mode: bool = True) -> Layer:
+    def train(self, mode: bool = True) -> Self:
         """Switch to training mode (or, with False, to evaluation mode); returns the layer."""
         self.training = bool(mode)
         return self
 
-    def eval(self) -> Layer:
+    def eval(self) -> Self:
         """Switch to evaluation mode; returns the layer."""
         return self.train(False)
 
@@ -178,12 +184,18 @@ class Layer:
         # As the code that made it: what has no default, then what differs from its default.
         words = []
         for name, p in inspect.signature(type(self)).parameters.items():
+            if p.kind is inspect.Parameter.VAR_KEYWORD:
+                continue
             value = self._config[name]
             if p.default is inspect.Parameter.empty:
                 words.append(repr(value))
             elif value != p.default:
                 words.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(words)})"
+
+    def __copy__(self) -> Self:
+        # Never shallow: two layers must not share values.
+        return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_owner": None, "_path": "", "_index": 0, "_pending": None}

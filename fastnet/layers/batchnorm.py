@@ -163,6 +163,11 @@ class BatchNorm1d(Layer):
         self._declare("running_var", shape, init=Constant(1.0), trainable=False)
         self._declare("num_batches_tracked", (1,), init=Zeros(), trainable=False, dtype="int64")
 
+    @property
+    def in_width(self) -> int:
+        """num_features."""
+        return int(self.num_features)
+
     def output_shape(self, shape: Shape) -> Shape:
         """(num_features,) → (num_features,)."""
         if shape != (self.num_features,):

@@ -80,6 +80,11 @@ class Linear(Layer):
         else:
             self.__dict__["bias"] = None  # as PyTorch shows it; the configuration says False
 
+    @property
+    def in_width(self) -> int:
+        """in_features."""
+        return int(self.in_features)
+
     def output_shape(self, shape: Shape) -> Shape:
         """(in_features,) → (out_features,)."""
         if shape != (self.in_features,):

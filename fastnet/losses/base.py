@@ -43,6 +43,10 @@ class Loss:
         """Describe the loss by ops on the builder; returns the scalar loss."""
         raise NotImplementedError
 
+    def plan_key(self) -> Any:
+        """What a compiled plan depends on: losses with equal keys share plans."""
+        return repr(self)
+
     def forward(self, output: Any, y: Any) -> float:
         """The loss of outputs (n, …) for targets y, averaged over the n rows."""
         output = np.asarray(output)

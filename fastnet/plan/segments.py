@@ -23,6 +23,7 @@ class Storage:
     def __init__(self, parameters: Iterable[Parameter], dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
         self.version = 0
+        self.editing = False  # while True, nothing derived can be kept
         self._places: dict[int, tuple[str, int]] = {}
         held = list(parameters)
         sizes = {"params": 0, "buffers": 0}

@@ -1,0 +1,281 @@
+"""Container: layers in a row, and the segments that hold their parameters."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+
+from fastnet import parameter, random
+from fastnet.backends import registry
+from fastnet.errors import HyperparameterError, UsageError, check_seed
+from fastnet.layers.base import Layer, Shape
+from fastnet.op import Array
+from fastnet.parameter import Parameter
+from fastnet.plan.segments import Storage
+
+
+class Container:
+    """What a Sequential is before it runs: its layers, their names, values and gradients."""
+
+    def __init__(
+        self,
+        *layers: Any,
+        dtype: Any = "float32",
+        backend: str = "auto",
+        seed: int | None = None,
+    ) -> None:
+        self._given = {"backend": backend, "seed": seed}
+        self.dtype = _check_dtype(dtype)
+        self.seed = _seed_or(seed, random.fresh_seed())
+        if registry.check_name(backend) != "auto":
+            registry.get(backend)  # raises now rather than at the first use
+        _check_layers(layers)
+        self._layers = layers
+        self._draws = 0  # training forwards of loops without a trainer: the step of their dropout
+        self._start()
+
+    def _start(self) -> None:
+        """Take the layers in, with nothing laid out and nothing compiled yet."""
+        self._owner: Container | None = None
+        self._storage: Storage | None = None
+        self._lock = threading.Lock()
+        for layer in self._layers:
+            layer._owner = self
+        self._flat = list(self._walk())
+        for index, (path, layer) in enumerate(self._flat):
+            layer._path, layer._index = path, index
+
+    # Structure.
+
+    def _walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        for i, layer in enumerate(self._layers):
+            if isinstance(layer, Container):
+                yield from layer._walk(f"{prefix}{i}.")
+            else:
+                yield f"{prefix}{i}", layer
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._layers)
+
+    def __getitem__(self, index: Any) -> Any:
+        """A layer by position, or a tuple of layers for a slice."""
+        return self._layers[index]
+
+    def __repr__(self) -> str:
+        lines = [f"    {line}" for layer in self._layers for line in f"{layer!r},".split("\n")]
+        if self.dtype != np.float32:
+            lines.append(f"    dtype={self.dtype.name!r},")
+        if self._given["backend"] != "auto":
+            lines.append(f"    backend={self._given['backend']!r},")
+        if self._given["seed"] is not None:
+            lines.append(f"    seed={self._given['seed']!r},")
+        return "\n".join([f"{type(self).__name__}(", *lines, ")"])
+
+    @property
+    def layers(self) -> list[tuple[str, Layer]]:
+        """The flattened layers with their names in the state dict, such as "0" or "2.1"."""
+        return list(self._flat)
+
+    @property
+    def input_shape(self) -> Shape | None:
+        """The shape of one input row; None where no layer fixes it."""
+        for _, layer in self._flat:
+            width = layer.in_width
+            if width is not None:
+                return (width,)
+        return None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The shape of one output row for that of one input row; ShapeError where a layer objects."""
+        for _, layer in self._flat:
+            shape = layer.output_shape(shape)
+        return shape
+
+    @property
+    def training(self) -> bool:
+        """Whether any layer is in training mode."""
+        return any(layer.training for _, layer in self._flat)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch every layer to training mode (or, with False, to evaluation mode)."""
+        for _, layer in self._flat:
+            layer.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Switch every layer to evaluation mode; returns the model."""
+        return self.train(False)
+
+    # Parameters.
+
+    def bind(self) -> Storage:
+        """The model's segments; the first call lays them out and initialises what has no value yet."""
+        if self._owner is not None:
+            return self._owner.bind()
+        if self._storage is None:
+            self._draw(self.seed, keep=True)
+            held = [p for _, layer in self._flat for p in layer._parameters.values()]
+            self._storage = Storage(held, self.dtype)
+        return self._storage
+
+    def _draw(self, seed: int, *, keep: bool) -> None:
+        for index, (_, layer) in enumerate(self._flat):
+            for place, p in enumerate(layer._parameters.values()):
+                if p.value is None:
+                    p.value = p.draw(self.dtype, seed, index, place)
+                elif not keep:
+                    np.copyto(p.value, p.draw(self.dtype, seed, index, place))
+
+    def reset_parameters(self, seed: int | None = None) -> None:
+        """Draw parameters and buffers anew, from `seed` or the model's own; gradients become zero."""
+        seed = _seed_or(seed, self.seed)
+        with self.training_lock():
+            storage = self.bind()
+            self._draw(seed, keep=False)
+            storage.segments["grads"].fill(0)
+            self._draws = 0
+            self.touch()
+
+    def touch(self) -> None:
+        """Note that values have changed: derived copies and pending gradients are stale."""
+        self.bind().version += 1
+
+    @property
+    def version(self) -> int:
+        """A number that grows with every change of parameters or buffers."""
+        return self.bind().version
+
+    def _named(self) -> dict[str, Parameter]:
+        self.bind()
+        return {
+            f"{path}.{name}": p
+            for path, layer in self._walk()
+            for name, p in layer._parameters.items()
+        }
+
+    def parameters(self) -> list[Array]:
+        """The trainable parameters: read-only views in PyTorch's shapes, in PyTorch's order."""
+        return list(self.named_parameters().values())
+
+    def named_parameters(self) -> dict[str, Array]:
+        """The trainable parameters by name, such as "0.weight": read-only views."""
+        return parameter.values(self._named(), trainable_only=True)
+
+    @property
+    def grads(self) -> dict[str, Array]:
+        """Gradients by the names of `named_parameters`: read-only views in PyTorch's shapes."""
+        return parameter.gradients(self._named())
+
+    def state_dict(self) -> dict[str, Array]:
+        """Parameters and buffers by PyTorch's names, in PyTorch's shapes.
+
+        Read-only views, which follow later changes: copy what is to be kept.
+        """
+        return parameter.values(self._named())
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Copy parameters and buffers from a mapping of PyTorch's names to arrays of its shapes.
+
+        Raises StateDictError, and changes nothing, where a name is missing or unexpected (unless
+        strict=False) or a shape differs.
+        """
+        self._root("load_state_dict")
+        with self.training_lock():
+            parameter.load(self._named(), state, strict=strict)
+            self.touch()
+
+    @contextmanager
+    def edit(self) -> Iterator[dict[str, Array]]:
+        """Write to parameters and buffers: `with model.edit() as p: p["0.bias"][:] = 0`.
+
+        The views are those of `state_dict`, writable until the block ends.
+        """
+        self._root("edit")
+        with self.training_lock():
+            named = self._named()
+            views = {n: p.shown(p.value).view() for n, p in named.items() if p.value is not None}
+            storage = self.bind()
+            storage.editing = True
+            try:
+                yield views
+            finally:
+                for view in views.values():
+                    view.flags.writeable = False
+                storage.editing = False
+                self.touch()
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero."""
+        self._root("zero_grad")
+        self.bind().segments["grads"].fill(0)
+
+    @contextmanager
+    def training_lock(self) -> Iterator[None]:
+        """Hold the model for a change of its values; UsageError where somebody else does."""
+        if not self._lock.acquire(blocking=False):
+            raise UsageError(
+                "the model is being trained or edited elsewhere; wait for that to end, or train a copy"
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _root(self, what: str) -> None:
+        if self._owner is not None:
+            raise UsageError(f"this Sequential is part of another model: call its {what}")
+
+    # Copies.
+
+    def __copy__(self) -> Self:
+        # Never shallow: two models must not share values.
+        return copy.deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.bind()  # so that a copy has the values that this model would get
+        kept = ("dtype", "seed", "_given", "_layers", "_draws")
+        return {name: self.__dict__[name] for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
+
+
+def _seed_or(seed: int | None, default: int) -> int:
+    known = check_seed("seed", seed)
+    return default if known is None else known
+
+
+def _check_dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        result = np.dtype(dtype)
+    except TypeError:
+        result = None
+    if result not in (np.dtype("float32"), np.dtype("float64")):
+        raise HyperparameterError(f"dtype is {dtype!r}; expected 'float32' or 'float64'")
+    return result
+
+
+def _check_layers(layers: tuple[Any, ...]) -> None:
+    if not layers:
+        raise HyperparameterError("Sequential() has no layers; expected at least one")
+    for i, layer in enumerate(layers):
+        if not isinstance(layer, (Layer, Container)):
+            raise HyperparameterError(
+                f"layer {i} is {layer!r}; expected a layer, such as fastnet.Linear(64, 10)"
+            )
+        if layer._owner is not None or any(layer is other for other in layers[:i]):
+            raise UsageError(
+                f"layer {i} ({type(layer).__name__}) is part of a model already; give each model "
+                "layers of its own (copy.deepcopy makes one)"
+            )
+
+

@@ -1,0 +1,237 @@
+"""Sequential: a model that is compiled into plans and run by a backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnet import arrays
+from fastnet.backends import registry
+from fastnet.backends.executor import Data, Executor, Steps
+from fastnet.container import Container
+from fastnet.errors import ShapeError, UsageError, check_int
+from fastnet.layers.base import Shape
+from fastnet.losses.base import Loss
+from fastnet.op import Array
+from fastnet.optim.optimizer import Optimizer, OptimizerState
+from fastnet.plan.compiler import compile_update
+from fastnet.plan.records import zeros_aligned
+from fastnet.runtime import Modes, Runtime
+from fastnet.summary import Summary, summarize
+
+PREDICT_ROWS = 256  # rows that a prediction takes at once where the caller does not say
+
+
+class Sequential(Container):
+    """Layers applied one after the other.
+
+    Its parameters and gradients lie in two flat vectors; its calls run on its backend as compiled
+    plans, one native call each. A layer, or a Sequential used as a layer, can be given to one model
+    only.
+
+    layers: Layer or Sequential, at least one.
+    dtype: "float32" (default) or "float64": of parameters, outputs and arithmetic.
+    backend: "auto" (c, else numba, else reference), or one of these by name.
+    seed: integer in [0, 2⁶⁴) that drives initialisation and, in loops of your own, dropout. None
+        takes a fresh one; `seed` then tells which.
+
+    A new model is in training mode; `train()` and `eval()` switch, for the whole model or for one
+    layer. `predict` always evaluates, whatever the mode.
+    """
+
+    def _start(self) -> None:
+        super()._start()
+        self._running: Runtime | None = None
+        self._pending: tuple[Executor, int, int] | None = None  # executor, rows, version
+
+    def summary(self, batch_size: int = 32) -> Summary:
+        """A table of layers, output shapes and parameters, and the bytes of each segment.
+
+        The workspace is that of training with minibatches of `batch_size` rows.
+        """
+        check_int("batch_size", batch_size, low=1)
+        shape, workspace = self.input_shape, None
+        if shape is not None:
+            workspace = self._runtime.executor(shape, batch_size, self._modes(True)).plan.workspace_bytes
+        return summarize(self._flat, shape, self.bind(), workspace)
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend that runs the model."""
+        return self._runtime.backend.name
+
+    @property
+    def _runtime(self) -> Runtime:
+        if self._running is None:
+            layers = [layer for _, layer in self._flat]
+            backend = registry.get(self._given["backend"])
+            self._running = Runtime(layers, self.bind(), backend)
+        return self._running
+
+    def forward(self, x: Any, out: Array | None = None) -> Array:
+        """The output for x (n, …), a new array or `out`; keeps what `backward` needs.
+
+        Each layer acts by its mode. In training mode batchnorm's running statistics move, and dropout
+        draws with the model's seed and a counter that each training forward advances. A new forward
+        invalidates the one before it.
+        """
+        self._root("forward")
+        x = arrays.features("x", x, self.input_shape, self.dtype)
+        with self.training_lock():
+            modes = self._modes()
+            self._check_rows(len(x), modes)
+            self._pending = None
+            executor = self._runtime.executor(x.shape[1:], len(x), modes)
+            result = executor.forward(x, self.seed, self._draws)
+            self._count_training_forward(modes)
+            self._pending = (executor, len(x), self.version)
+            return _handed_out(result, out)
+
+    def backward(self, dy: Any) -> Array:
+        """dL/dx for dL/dy (n, …) of the last forward; parameter gradients add up in `grads`.
+
+        Raises UsageError without a forward before it, one for each backward, and where parameters
+        have changed since.
+        """
+        self._root("backward")
+        with self.training_lock():
+            if self._pending is None:
+                raise UsageError(
+                    "backward needs a forward before it, one for each backward; a later forward "
+                    "replaces an earlier one"
+                )
+            executor, rows, version = self._pending
+            shape = (rows, *executor.plan.output_shape)
+            dy = arrays.features("dy", dy, shape[1:], self.dtype)
+            if dy.shape != shape:
+                raise ShapeError(f"dy has shape {dy.shape}, expected the output's {shape}")
+            self._pending = None
+            if version != self.version:
+                raise UsageError(
+                    "parameters have changed since the forward; call forward again before backward"
+                )
+            return np.array(executor.backward(dy))
+
+    def value_and_grad(self, loss: Loss, x: Any, y: Any, *, accumulate: bool = False) -> float:
+        """Loss and parameter gradients of one minibatch in one native call; returns the loss.
+
+        The gradients overwrite `grads`, or add to them with `accumulate=True`. Layers act by their
+        modes, as in `forward`; a pending forward is not disturbed, unless a training forward moves
+        running statistics. Raises DivergenceError where the loss is not finite.
+        """
+        self._root("value_and_grad")
+        x = arrays.features("x", x, self.input_shape, self.dtype)
+        data = self.data(loss, x, y, "x", "y")
+        with self.training_lock():
+            modes = self._modes()
+            self._check_rows(len(x), modes)
+            executor = self._runtime.executor(x.shape[1:], len(x), modes, loss)
+            offsets, index = np.array([0, len(x)]), np.arange(len(x))
+            steps = Steps(index, offsets, self.seed, self._draws, accumulate)
+            try:
+                chunk = executor.train(data, steps, None)
+            finally:
+                self._count_training_forward(modes)
+            return float(chunk.losses[0])
+
+    def apply_update(self, optimizer: Optimizer) -> None:
+        """One step of an optimizer on the gradients that `grads` holds (`optimizer.step(model)`)."""
+        self._root("optimizer.step")
+        with self.training_lock():
+            state = self.optimizer_state(optimizer)
+            executor = self._runtime.updater()
+            assert state.program is not None and state.segment is not None
+            hyper = optimizer.hyper(state.steps, 1)[0]
+            executor.update(state.program, state.segment, hyper)
+            state.steps += 1
+            self.touch()
+
+    def predict(self, x: Any, batch_size: int | None = None, out: Array | None = None) -> Array:
+        """The output for x (n, …) in evaluation mode: (n, …), a new array or `out`.
+
+        Rows are taken `batch_size` at a time (256 by default). Batchnorm is folded into the linear
+        layer before it. Threads may predict on one model at once; nothing of the model changes and a
+        pending backward is not disturbed.
+        """
+        self._root("predict")
+        x = arrays.features("x", x, self.input_shape, self.dtype)
+        rows = PREDICT_ROWS if batch_size is None else check_int("batch_size", batch_size, low=1)
+        rows = max(1, min(rows, len(x)))
+        executor = self._runtime.predictor(x.shape[1:], rows)
+        shape = (len(x), *executor.plan.output_shape)
+        result = _check_out(out, shape, self.dtype)
+        in_place = x.dtype == self.dtype
+        for begin in range(0, len(x), rows):
+            part = x[begin : begin + rows]
+            run = executor.forward_in_place if in_place else executor.forward
+            if executor.plan.output[0] == "x":
+                run = executor.forward  # the identity hands back what was staged
+            np.copyto(result[begin : begin + rows], run(part))
+        return result
+
+    def data(self, loss: Loss, x: Array, y: Any, x_name: str, y_name: str) -> Data:
+        """Inputs (checked before) and targets as training steps read them, checked for the loss."""
+        shape = self.output_shape(x.shape[1:])
+        y = loss.target(arrays.as_array(y_name, y), shape, y_name)
+        arrays.check_lengths(x_name, x, y_name, y)
+        labels = loss.target_dtype == "int64"
+        if not labels:
+            arrays.check_finite(y_name, y, self.dtype)
+        return Data(x, np.require(y, requirements=["C", "A"]), shape[0] if labels else 0)
+
+    def optimizer_state(self, optimizer: Optimizer) -> OptimizerState:
+        """The optimizer's state for this model, with its segment and its update program."""
+        state = optimizer.state(self)
+        if state.program is None:
+            storage = self.bind()
+            vectors = len(state.op.state) - 1  # all but the parameters themselves
+            state.segment = zeros_aligned(vectors * storage.segments["params"].nbytes)
+            state.program = compile_update(state.op, storage)
+            self._runtime.backend.prepare(state.program)
+        return state
+
+    def training_executor(self, shape: Shape, rows: int, loss: Loss) -> Executor:
+        """The executor of training steps of at most `rows` rows, every layer in training mode."""
+        return self._runtime.executor(shape, rows, self._modes(True), loss)
+
+    def min_training_rows(self) -> int:
+        """The rows that a training minibatch must have: 2 where there is batchnorm."""
+        return max((layer.min_training_rows for _, layer in self._flat), default=1)
+
+    def _modes(self, training: bool | None = None) -> Modes:
+        return tuple(la.training if training is None else training for _, la in self._flat)
+
+    def _check_rows(self, rows: int, modes: Modes) -> None:
+        for training, (_, layer) in zip(modes, self._flat, strict=True):
+            if training and rows < layer.min_training_rows:
+                raise ShapeError(
+                    f"{layer.label}: a training minibatch of {rows} rows; expected at least "
+                    f"{layer.min_training_rows} (or call model.eval() first)"
+                )
+        if rows == 0:
+            raise ShapeError("x has no rows; expected at least one")
+
+    def _count_training_forward(self, modes: Modes) -> None:
+        if any(modes):
+            self._draws += 1
+        moved = zip(modes, self._flat, strict=True)
+        if any(f and any(not p.trainable for p in la._parameters.values()) for f, (_, la) in moved):
+            self.touch()
+
+
+def _check_out(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
+        came = f"{getattr(out, 'dtype', type(out).__name__)} of shape {getattr(out, 'shape', None)}"
+        raise ShapeError(f"out is {came}; expected an ndarray of {dtype} and shape {shape}")
+    if not out.flags.writeable:
+        raise ShapeError("out is read-only; expected a writable array")
+    return out
+
+
+def _handed_out(result: Array, out: Array | None) -> Array:
+    target = _check_out(out, result.shape, result.dtype)
+    np.copyto(target, result)
+    return target

@@ -1,0 +1,91 @@
+"""Runtime: the plans that a model has compiled so far, each with its workspace, and their backend."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from fastnet.backends.base import Backend
+from fastnet.backends.executor import Executor
+from fastnet.layers.base import Layer, Shape
+from fastnet.losses.base import Loss
+from fastnet.op import ROWS
+from fastnet.plan.compiler import compile_plan
+from fastnet.plan.fusion import fold_batchnorm
+from fastnet.plan.graph import Graph, Tensor
+from fastnet.plan.segments import Storage
+
+Modes = tuple[bool, ...]  # for each layer: whether it is in training mode
+
+
+class Runtime:
+    """Compiles plans when they are first needed, and again where a minibatch is larger than before.
+
+    A plan depends on the shape of an input row, the modes of the layers and the loss. Plans that
+    train are the model's, under its lock; plans that predict belong to a thread.
+    """
+
+    def __init__(self, layers: list[Layer], storage: Storage, backend: Backend) -> None:
+        self.layers, self.storage, self.backend = layers, storage, backend
+        self._executors: dict[Any, Executor] = {}
+        self._thread = threading.local()
+
+    def executor(
+        self, shape: Shape, rows: int, modes: Modes, loss: Loss | None = None
+    ) -> Executor:
+        """Forward and backward of the model for at most `rows` rows, ending in a loss if given."""
+        key = (shape, modes, loss and loss.plan_key())
+        return self._cached(
+            self._executors, key, rows, lambda: self._compile(shape, rows, modes, loss)
+        )
+
+    def predictor(self, shape: Shape, rows: int) -> Executor:
+        """The forward in evaluation mode for at most `rows` rows, with a workspace of this thread's."""
+        if not hasattr(self._thread, "executors"):
+            self._thread.executors = {}
+        modes = (False,) * len(self.layers)
+        return self._cached(
+            self._thread.executors, shape, rows, lambda: self._compile(shape, rows, modes, fold=True)
+        )
+
+    def updater(self) -> Executor:
+        """An executor of nothing: optimizers run their update programs on it."""
+        empty = Tensor((ROWS, 1), segment="x")
+        return self._cached(
+            self._executors,
+            "update",
+            1,
+            lambda: Executor(
+                compile_plan(Graph(), empty, empty, self.storage, 1, backward=False),
+                self.storage,
+                self.backend,
+            ),
+        )
+
+    @staticmethod
+    def _cached(cache: dict[Any, Executor], key: Any, rows: int, make: Any) -> Executor:
+        executor = cache.get(key)
+        if executor is None or executor.plan.max_rows < rows:
+            executor = cache[key] = make()
+        return executor
+
+    def _compile(
+        self, shape: Shape, rows: int, modes: Modes, loss: Loss | None = None, *, fold: bool = False
+    ) -> Executor:
+        graph = Graph()
+        x = output = Tensor((ROWS, *shape), segment="x")
+        target = value = None
+        for training, layer in zip(modes, self.layers, strict=True):
+            shape = layer.output_shape(shape)
+            graph.training = training
+            output = layer.emit(graph, output)
+        if loss is not None:
+            dims = (ROWS,) if loss.target_dtype == "int64" else output.shape
+            target = Tensor(dims, loss.target_dtype, segment="y")
+            value = loss.emit(graph, output, target)
+        if fold:
+            graph = fold_batchnorm(graph, output)
+        plan = compile_plan(
+            graph, x, output, self.storage, rows, target=target, loss=value, backward=not fold
+        )
+        return Executor(plan, self.storage, self.backend)

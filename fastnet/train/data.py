@@ -1,0 +1,70 @@
+"""Minibatches: which rows make up which, as a pure function of seed and epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastnet import arrays, random
+from fastnet.errors import DataError, ShapeError, check_int, check_seed
+from fastnet.op import Array
+
+
+def epoch_order(count: int, seed: int, epoch: int, shuffle: bool = True) -> Array:
+    """The order of an epoch's rows: a permutation of range(count) that depends on (seed, epoch)."""
+    return random.permutation(count, seed, epoch) if shuffle else np.arange(count)
+
+
+def batch_offsets(count: int, batch_size: int, drop_last: bool = False) -> Array:
+    """Where minibatches begin and end: int64 (batches + 1,), the last one may be smaller."""
+    offsets = np.arange(0, count + batch_size, batch_size, dtype=np.int64)
+    offsets[-1] = count
+    if drop_last and count % batch_size and len(offsets) > 1:
+        offsets = offsets[:-1]
+    return offsets
+
+
+def batches(
+    X: Any,
+    y: Any = None,
+    *,
+    batch_size: int = 32,
+    seed: int | None = None,
+    epoch: int = 0,
+    shuffle: bool = True,
+    drop_last: bool = False,
+) -> Iterator[Any]:
+    """Minibatches of one epoch, without replacement: `for xb, yb in batches(X, y, batch_size=32): …`.
+
+    X, y: arrays with as many rows; without y the items are minibatches of X alone.
+    batch_size: rows of a minibatch; the last one is smaller where it does not divide the rows, and is
+        left out with drop_last=True.
+    seed, epoch: the order is a pure function of both, the one `Trainer.fit` takes for the same seed
+        and epoch; seed=None takes a fresh one.
+    shuffle: False keeps the rows in order.
+
+    The minibatches are copies. Raises ShapeError where X and y differ in rows, DataError where X is
+    empty.
+    """
+    check_int("batch_size", batch_size, low=1)
+    check_int("epoch", epoch)
+    x = arrays.as_array("X", X)
+    parts = [x] if y is None else [x, arrays.as_array("y", y)]
+    if any(part.ndim == 0 for part in parts):
+        raise ShapeError("X and y must have rows; a single number came")
+    if len({len(part) for part in parts}) > 1:
+        raise ShapeError(f"X has {len(x)} rows and y has {len(parts[1])}; expected as many")
+    if not len(x):
+        raise DataError("X is empty; expected at least one row")
+    known = check_seed("seed", seed)
+    order = epoch_order(len(x), random.fresh_seed() if known is None else known, epoch, shuffle)
+    offsets = batch_offsets(len(x), batch_size, drop_last)
+    return _cut(parts, order, offsets)
+
+
+def _cut(parts: list[Array], order: Array, offsets: Array) -> Iterator[Any]:
+    for begin, end in zip(offsets[:-1], offsets[1:], strict=True):
+        taken = tuple(part[order[begin:end]] for part in parts)
+        yield taken if len(taken) > 1 else taken[0]

@@ -1,0 +1,60 @@
+"""What a fit shows while it runs: a bar on a terminal, one line an epoch everywhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+# Shown in this order where they are recorded, then any metric besides.
+_FIRST = ("loss", "accuracy")
+_LAST = ("seconds", "samples_per_second")
+
+
+def epoch_line(record: dict[str, Any], last_epoch: int) -> str:
+    """One epoch's record as a line of text."""
+    names = [n for n in record if n not in (*_FIRST, *_LAST, "epoch")]
+    width = len(str(last_epoch))
+    parts = [f"epoch {record['epoch']:>{width}}/{last_epoch}"]
+    parts += [f"{n} {record[n]:.4f}" for n in (*_FIRST, *names) if n in record]
+    parts.append(f"{record['seconds']:.2f} s")
+    parts.append(f"{record['samples_per_second']:,.0f} samples/s")
+    return "  ".join(parts)
+
+
+class Progress:
+    """Shows the epochs of one fit: silent, plain lines, or lines under a bar."""
+
+    def __init__(self, verbose: int, rows: int) -> None:
+        self.verbose, self.rows = verbose, rows
+        self.bar: Any = None
+
+    def begin_epoch(self, epoch: int, last_epoch: int) -> None:
+        """Start the bar of an epoch, on a terminal."""
+        if self.verbose and sys.stderr.isatty():
+            self.bar = tqdm(
+                total=self.rows,
+                desc=f"epoch {epoch}/{last_epoch}",
+                unit=" samples",
+                leave=False,
+                unit_scale=True,
+            )
+
+    def advance(self, rows: int, loss: float) -> None:
+        """Move the bar on; `loss` is the epoch's mean so far."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+            self.bar.update(rows)
+
+    def end_epoch(self, record: dict[str, Any], last_epoch: int) -> None:
+        """Take the bar away and print the epoch's line."""
+        self.close()
+        if self.verbose:
+            print(epoch_line(record, last_epoch), flush=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None

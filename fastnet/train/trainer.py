@@ -1,0 +1,287 @@
+"""Trainer: minibatch training of a model, in chunks of steps that are one native call each."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnet import arrays, random
+from fastnet.backends.executor import Data, Executor, Steps, Update
+from fastnet.errors import (
+    DataError,
+    HyperparameterError,
+    ShapeError,
+    check_int,
+    check_seed,
+)
+from fastnet.losses.base import Loss, Metric
+from fastnet.model import Sequential
+from fastnet.op import Array
+from fastnet.optim.optimizer import Adam, Optimizer
+from fastnet.train.data import batch_offsets, epoch_order
+from fastnet.train.history import History
+from fastnet.train.progress import Progress
+
+CHUNK_SECONDS = 0.05  # so that Ctrl-C and the bar stay lively
+
+
+class Trainer:
+    """Trains a model on arrays in memory.
+
+    model: the Sequential; its backend runs the steps.
+    loss: a loss, such as CrossEntropyLoss().
+    optimizer: an optimizer; Adam() by default. The trainer's steps are the optimizer's.
+    metrics: {name: function(y, output) → float}, reported beside the loss; by default the loss's own
+        (accuracy for classification losses), {} for none.
+    seed: integer in [0, 2⁶⁴) that drives shuffling and dropout; None takes a fresh one (`seed` tells).
+
+    `fit` called again goes on where it stopped: same optimizer state, step and epoch numbers;
+    `reset()` starts over.
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: Loss,
+        optimizer: Optimizer | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        for name, value, kind in (("model", model, Sequential), ("loss", loss, Loss)):
+            if not isinstance(value, kind):
+                raise HyperparameterError(f"{name} is {value!r}; expected a {kind.__name__}")
+        self.optimizer = Adam() if optimizer is None else optimizer
+        if not isinstance(self.optimizer, Optimizer):
+            raise HyperparameterError(f"optimizer is {optimizer!r}; expected an Optimizer")
+        self.model, self.loss = model, loss
+        self.metrics = dict(loss.metrics if metrics is None else metrics)
+        for name, function in self.metrics.items():
+            if not callable(function) or name in _RESERVED:
+                raise HyperparameterError(
+                    f"metrics[{name!r}] is {function!r}; expected a function (y, output) → float "
+                    f"under a name other than {', '.join(_RESERVED)}"
+                )
+        known = check_seed("seed", seed)
+        self.seed = random.fresh_seed() if known is None else known
+        self.history = History()
+        self.epoch = 0  # epochs done
+        self.step = 0  # steps done, which count the draws of dropout
+
+    def __repr__(self) -> str:
+        return f"Trainer(loss={self.loss!r}, optimizer={self.optimizer!r}, seed={self.seed})"
+
+    def reset(self) -> None:
+        """Start over: the model's parameters as its seed draws them, no optimizer state, epoch 0."""
+        self.model.reset_parameters()
+        self.optimizer.reset(self.model)
+        self.history = History()
+        self.epoch = self.step = 0
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_data: tuple[Any, Any] | None = None,
+        *,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        restore_best: bool = False,
+        verbose: int = 1,
+    ) -> History:
+        """Train for `epochs` more epochs; returns the history of all epochs so far.
+
+        X, y: inputs (n, features) of any real dtype (uint8 and float64 are converted minibatch by
+            minibatch) and targets as the loss takes them. They are checked before anything changes.
+        epochs: ≥ 1. batch_size: ≥ 1; the last minibatch of an epoch is smaller where it does not
+            divide n, and is left out with drop_last=True. Where that last minibatch would be a
+            single row and the model has batchnorm, it is left out too, with one warning.
+        validation_data: (X, y), evaluated after every epoch.
+        shuffle: take the rows in a new order each epoch, a pure function of (seed, epoch).
+        restore_best: end with the parameters and buffers of the epoch whose validation score was
+            best: the highest val_accuracy where there is one, else the lowest val_loss; the first of
+            equals. Needs validation_data. Takes effect however the fit ends, so after Ctrl-C too.
+        verbose: 0 is silent, 1 shows one line an epoch, and a bar on a terminal.
+
+        All layers train, whatever their modes, which are left as they are. The epoch's loss is the
+        mean over its samples, summed in float64. Raises DivergenceError where a step's loss is not
+        finite, without that step's update.
+        """
+        run = self._prepare(X, y, epochs, batch_size, validation_data, drop_last, restore_best)
+        progress = Progress(verbose, int(run.offsets[-1]))
+        last_epoch = self.epoch + epochs
+        best = _Best(self.model) if restore_best else None
+        with self.model.training_lock():
+            try:
+                for _ in range(epochs):
+                    progress.begin_epoch(self.epoch + 1, last_epoch)
+                    record = self._fit_epoch(run, shuffle, progress)
+                    self.history.records.append(record)
+                    progress.end_epoch(record, last_epoch)
+                    if best is not None:
+                        best.offer(record)
+            finally:
+                progress.close()
+                if best is not None:
+                    best.restore()
+        return self.history
+
+    def evaluate(self, X: Any, y: Any, batch_size: int | None = None) -> dict[str, float]:
+        """{"loss": …, and each metric}, in evaluation mode; the loss is the mean over the samples."""
+        X, y = self._checked(X, y, "X", "y")
+        output = self.model.predict(X, batch_size=batch_size)
+        return {"loss": self.loss.forward(output, y), **self._measured(y, output)}
+
+    def _prepare(
+        self,
+        X: Any,
+        y: Any,
+        epochs: int,
+        batch_size: int,
+        validation_data: tuple[Any, Any] | None,
+        drop_last: bool,
+        restore_best: bool,
+    ) -> _Run:
+        """Check everything before anything changes."""
+        check_int("epochs", epochs, low=1)
+        check_int("batch_size", batch_size, low=1)
+        x = arrays.features("X", X, self.model.input_shape, self.model.dtype)
+        data = self.model.data(self.loss, x, y, "X", "y")
+        validation = None
+        if validation_data is not None:
+            try:
+                validation = tuple(validation_data)
+                a, b = validation
+            except (TypeError, ValueError):
+                raise DataError("validation_data must be a pair (X, y)") from None
+            validation = self._checked(a, b, "validation X", "validation y")
+        elif restore_best:
+            raise HyperparameterError("restore_best=True needs validation_data=(X, y)")
+        offsets = self._offsets(len(x), batch_size, drop_last)
+        rows = int(np.diff(offsets).max())
+        executor = self.model.training_executor(x.shape[1:], rows, self.loss)
+        return _Run(data, offsets, validation, executor)
+
+    def _offsets(self, count: int, batch_size: int, drop_last: bool) -> Array:
+        minimum = self.model.min_training_rows()
+        if min(count, batch_size) < minimum:
+            raise ShapeError(
+                f"X has {count} rows and batch_size is {batch_size}; this model has batchnorm and "
+                f"needs minibatches of at least {minimum} rows in training"
+            )
+        offsets = batch_offsets(count, batch_size, drop_last)
+        if len(offsets) < 2:
+            raise DataError(
+                f"X has {count} rows, fewer than batch_size = {batch_size}, and drop_last=True "
+                "leaves none to train on"
+            )
+        if offsets[-1] - offsets[-2] < minimum:
+            offsets = offsets[:-1]
+            warnings.warn(
+                f"the last minibatch of each epoch has {count % batch_size} row, too few for "
+                "batchnorm in training: it is left out (choose another batch_size to use it)",
+                stacklevel=4,
+            )
+        return offsets
+
+    def _checked(self, X: Any, y: Any, x_name: str, y_name: str) -> tuple[Array, Array]:
+        x = arrays.features(x_name, X, self.model.input_shape, self.model.dtype)
+        return x, self.model.data(self.loss, x, y, x_name, y_name).y
+
+    def _fit_epoch(self, run: _Run, shuffle: bool, progress: Progress) -> dict[str, Any]:
+        begin = time.perf_counter()
+        data, offsets = run.data, run.offsets
+        order = epoch_order(len(data.x), self.seed, self.epoch, shuffle)[: int(offsets[-1])]
+        counts = np.diff(offsets)
+        total, measured, done = 0.0, dict.fromkeys(self.metrics, 0.0), 0
+        while done < len(counts):
+            end = min(done + run.chunk, len(counts))
+            part = offsets[done : end + 1]
+            index = np.ascontiguousarray(order[part[0] : part[-1]])
+            started = time.perf_counter()
+            losses, outputs = self._chunk(run, index, part - part[0])
+            run.resize(end - done, time.perf_counter() - started)
+            total += float(np.dot(losses, counts[done:end]))
+            if outputs is not None:
+                for name, value in self._measured(data.y[index], outputs).items():
+                    measured[name] += value * len(index)
+            done = end
+            progress.advance(len(index), total / int(part[-1]))
+        seconds = time.perf_counter() - begin
+        rows = int(offsets[-1])
+        self.epoch += 1
+        record: dict[str, Any] = {"epoch": self.epoch, "loss": total / rows}
+        record |= {name: value / rows for name, value in measured.items()}
+        if run.validation is not None:
+            scores = self.evaluate(*run.validation)
+            record |= {f"val_{name}": value for name, value in scores.items()}
+        record |= {
+            "seconds": time.perf_counter() - begin,
+            "samples_per_second": rows / max(seconds, 1e-9),
+        }
+        return record
+
+    def _chunk(self, run: _Run, index: Array, offsets: Array) -> tuple[Array, Array | None]:
+        count = len(offsets) - 1
+        state = self.model.optimizer_state(self.optimizer)
+        assert state.program is not None and state.segment is not None
+        hyper = self.optimizer.hyper(state.steps, count)
+        update = Update(state.program, state.segment, hyper)
+        steps = Steps(index, offsets, self.seed, self.step, keep_outputs=bool(self.metrics))
+        try:
+            chunk = run.executor.train(run.data, steps, update)
+        finally:
+            self.model.touch()
+            self.step += run.executor.steps_done
+            state.steps += run.executor.steps_done
+        return chunk.losses, chunk.outputs
+
+    def _measured(self, y: Array, output: Array) -> dict[str, float]:
+        return {name: float(function(y, output)) for name, function in self.metrics.items()}
+
+
+_RESERVED = ("epoch", "loss", "seconds", "samples_per_second")
+
+
+@dataclass
+class _Run:
+    """What one fit works with."""
+
+    data: Data
+    offsets: Array
+    validation: tuple[Array, Array] | None
+    executor: Executor
+    chunk: int = 1  # steps of the next native call
+
+    def resize(self, steps: int, seconds: float) -> None:
+        """Aim at CHUNK_SECONDS, growing no more than eightfold at a time."""
+        wanted = int(CHUNK_SECONDS * steps / max(seconds, 1e-6))
+        self.chunk = max(1, min(wanted, 8 * self.chunk))
+
+
+class _Best:
+    """Keeps the values of the epoch with the best validation score."""
+
+    def __init__(self, model: Sequential) -> None:
+        self.model = model
+        self.score: float | None = None
+        self.values: dict[str, Array] = {}
+
+    def offer(self, record: dict[str, Any]) -> None:
+        score = record["val_accuracy"] if "val_accuracy" in record else -record["val_loss"]
+        if self.score is None or score > self.score:
+            self.score = score
+            segments = self.model.bind().segments
+            self.values = {name: segments[name].copy() for name in ("params", "buffers")}
+
+    def restore(self) -> None:
+        segments = self.model.bind().segments
+        for name, value in self.values.items():
+            np.copyto(segments[name], value)
+        self.model.touch()
