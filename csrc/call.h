@@ -1,0 +1,26 @@
+/* What a kernel receives, and how it is listed: the part of the kernels' world without a dtype. */
+#ifndef FASTNET_CALL_H
+#define FASTNET_CALL_H
+
+#include "fastnet.h"
+
+typedef struct {
+    void *tensor[FN_TENSORS]; /* in the order of the reference's arguments; NULL: absent */
+    const int64_t *size;      /* the op's dims */
+    const double *scalar;     /* the op's scalars */
+    const double *hyper;      /* updates only: the group's row of hyper-parameters */
+    int64_t rows;
+    int64_t accumulate;
+    uint64_t seed, step;
+    int64_t stream;
+} fn_call;
+
+typedef void fn_entry(const fn_call *call);
+
+typedef struct {
+    const char *name, *tensors;
+    int64_t dtype, level;
+    fn_entry *entry;
+} fn_kernel;
+
+#endif

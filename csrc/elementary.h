@@ -1,0 +1,123 @@
+/* exp, log, tanh and the logistic function: the same bits on every machine with FMA, no calls, no
+ * branches and no tables, so that the compiler vectorises the loops they stand in. Special values are
+ * IEEE's; results may be denormal. Greatest errors measured, in units in the last place: see
+ * tests/backends/test_c_elementary.py.
+ */
+#ifndef FASTNET_ELEMENTARY_H
+#define FASTNET_ELEMENTARY_H
+
+#include <string.h>
+
+#include "kernel.h"
+
+#if REAL_IS_DOUBLE
+typedef uint64_t bits;
+typedef int64_t signed_bits;
+#else
+typedef uint32_t bits;
+typedef int32_t signed_bits;
+#endif
+
+enum { MANTISSA = REAL(23, 52), BIAS = REAL(127, 1023) };
+
+static const real LOG2_E = REAL(1.44269504089f, 1.4426950408889634074);
+/* ln 2 in two parts, the first so short that its product with an exponent is exact without FMA. */
+static const real LN2_HIGH = REAL(0.693359375f, 6.93145751953125e-1);
+static const real LN2_LOW = REAL(-2.12194440e-4f, 1.42860682030941723212e-6);
+/* Adding it rounds to an integer, which then stands in the lowest bits. */
+static const real ROUNDER = REAL(12582912.0f, 6755399441055744.0);
+
+static inline bits bits_of(real x) {
+    bits b;
+    memcpy(&b, &x, sizeof b);
+    return b;
+}
+
+static inline real real_of(bits b) {
+    real x;
+    memcpy(&x, &b, sizeof x);
+    return x;
+}
+
+/* 2ⁿ for a normal result; n is a two's complement number. */
+static inline real two_to(bits n) { return real_of((n + BIAS) << MANTISSA); }
+
+/* x = n·ln 2 + r with |r| ≤ ln 2 / 2; returns r. */
+static inline real reduced(real x, bits *n) {
+    real shifted = madd(x, LOG2_E, ROUNDER), whole = shifted - ROUNDER;
+    *n = bits_of(shifted) - bits_of(ROUNDER);
+    return madd(whole, -LN2_LOW, madd(whole, -LN2_HIGH, x));
+}
+
+/* e^r − 1 for |r| ≤ ln 2 / 2: the Taylor series, whose next term is below a tenth of an ulp. */
+static inline real exp_minus_1_near_0(real r) {
+#if REAL_IS_DOUBLE
+    real q = 1.0 / 6227020800;
+    q = madd(q, r, 1.0 / 479001600);
+    q = madd(q, r, 1.0 / 39916800);
+    q = madd(q, r, 1.0 / 3628800);
+    q = madd(q, r, 1.0 / 362880);
+    q = madd(q, r, 1.0 / 40320);
+    q = madd(q, r, 1.0 / 5040);
+#else
+    real q = 1.0f / 5040;
+#endif
+    q = madd(q, r, (real)1 / 720);
+    q = madd(q, r, (real)1 / 120);
+    q = madd(q, r, (real)1 / 24);
+    q = madd(q, r, (real)1 / 6);
+    q = madd(q, r, (real)1 / 2);
+    return madd(q, r * r, r);
+}
+
+static inline real real_exp(real x) {
+    /* Beyond these the result is 0 or ∞, which scaling yields by itself; NaN passes through. */
+    const real low = REAL(-104.0f, -746.0), high = REAL(89.0f, 710.0);
+    x = x < low ? low : x;
+    x = x > high ? high : x;
+    bits n;
+    real e = 1 + exp_minus_1_near_0(reduced(x, &n));
+    /* Scaled in two steps: 2ⁿ itself may be denormal or overflow. Halved without an arithmetic
+     * shift, which AVX2 lacks for 64 bits. */
+    bits half = ((n + 2 * BIAS) >> 1) - BIAS;
+    return e * two_to(half) * two_to(n - half);
+}
+
+/* tanh a = (e^2a − 1)/((e^2a − 1) + 2), odd. e^2a − 1 = 2ⁿ(e^r − 1) + (2ⁿ − 1) cancels nothing. */
+static inline real real_tanh(real x) {
+    const real saturated = REAL(10.0f, 22.0);
+    real a = REAL_FN(fabs)(x);
+    a = a > saturated ? saturated : a;
+    bits n;
+    real e = exp_minus_1_near_0(reduced(2 * a, &n)), scale = two_to(n);
+    e = madd(scale, e, scale - 1);
+    return REAL_FN(copysign)(e / (e + 2), x);
+}
+
+/* 1/(1 + e^−x), from e^−|x| so that nothing overflows. */
+static inline real real_sigmoid(real x) {
+    real e = real_exp(-REAL_FN(fabs)(x));
+    return (x >= 0 ? 1 : e) / (1 + e);
+}
+
+/* x = m·2ᵉ with √½ ≤ m < √2, f = m − 1, s = f/(2 + f): ln m = f − f²/2 + s(f²/2 + R) with
+ * R = 2s²/3 + 2s⁴/5 + …, the series of 2 artanh s − 2s over s, s² < 0.03. */
+static inline real real_log(real x) {
+    const real root_half = REAL(0.70710678f, 0.70710678118654752440);
+    const real smallest_normal = REAL(0x1p-126f, 0x1p-1022);
+    const int denormal = x < smallest_normal;
+    const bits b = bits_of(x * (denormal ? two_to(MANTISSA + 1) : 1)) - bits_of(root_half);
+    const signed_bits e = ((signed_bits)b >> MANTISSA) - (denormal ? MANTISSA + 1 : 0);
+    const bits fraction = b & (((bits)1 << MANTISSA) - 1);
+    const real f = real_of(fraction + bits_of(root_half)) - 1, s = f / (2 + f), z = s * s;
+    real r = (real)2 / REAL(11, 23);
+    for (int k = REAL(9, 21); k >= 3; k -= 2)
+        r = madd(r, z, (real)2 / k);
+    const real half_square = (real)0.5 * f * f, n = (real)e;
+    const real small = madd(s, madd(r, z, half_square), n * LN2_LOW);
+    const real result = madd(n, LN2_HIGH, f - (half_square - small));
+    const real special = x == 0 ? -REAL_FN(inf)() : x > 0 ? x : REAL_FN(nan)("");
+    return x > 0 && x < REAL_FN(inf)() ? result : special;
+}
+
+#endif

@@ -1,0 +1,87 @@
+/* One vector type for the matrix products: the widest of the instruction set compiled for. Lanes are
+ * independent outputs, never parts of one sum. */
+#ifndef FASTNET_SIMD_H
+#define FASTNET_SIMD_H
+
+#include <string.h>
+
+#include "kernel.h"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define VECTOR_BYTES 64
+#define TILE_ROWS 14 /* 28 of 32 registers accumulate */
+#elif defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#define VECTOR_BYTES 32
+#define TILE_ROWS 6 /* 12 of 16 */
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#define VECTOR_BYTES 16
+#define TILE_ROWS 12 /* 24 of 32 */
+#else
+#define VECTOR_BYTES 16
+#define TILE_ROWS 6 /* 12 of 16 */
+#endif
+
+typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef real vec_anywhere __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+enum { WIDTH = VECTOR_BYTES / sizeof(real) };
+
+static inline vec load(const real *p) { return *(const vec_anywhere *)p; }
+
+static inline void store(real *p, vec v) { *(vec_anywhere *)p = v; }
+
+static inline vec broadcast(real a) { return a - (vec){0}; }
+
+/* a·b + c in every lane; see madd. */
+static inline vec vec_madd(vec a, vec b, vec c) {
+#if defined(__AVX512F__) && REAL_IS_DOUBLE
+    return _mm512_fmadd_pd(a, b, c);
+#elif defined(__AVX512F__)
+    return _mm512_fmadd_ps(a, b, c);
+#elif defined(__AVX2__) && defined(__FMA__) && REAL_IS_DOUBLE
+    return _mm256_fmadd_pd(a, b, c);
+#elif defined(__AVX2__) && defined(__FMA__)
+    return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__) && REAL_IS_DOUBLE
+    return vfmaq_f64(c, a, b);
+#elif defined(__aarch64__)
+    return vfmaq_f32(c, a, b);
+#else
+    return a * b + c;
+#endif
+}
+
+/* The first n lanes from memory, zero in the others; nothing behind them is read. */
+static inline vec load_first(const real *p, int64_t n) {
+    if (n >= WIDTH)
+        return load(p);
+#if defined(__AVX512F__) && REAL_IS_DOUBLE
+    return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+#elif defined(__AVX512F__)
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#else
+    vec v = {0};
+    memcpy(&v, p, (size_t)n * sizeof(real));
+    return v;
+#endif
+}
+
+/* The first n lanes to memory; nothing behind them is written. */
+static inline void store_first(real *p, vec v, int64_t n) {
+    if (n >= WIDTH) {
+        store(p, v);
+        return;
+    }
+#if defined(__AVX512F__) && REAL_IS_DOUBLE
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), v);
+#elif defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
+#else
+    memcpy(p, &v, (size_t)n * sizeof(real));
+#endif
+}
+
+#endif

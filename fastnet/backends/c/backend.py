@@ -1,0 +1,154 @@
+"""Runs plans through the native extension, whose interface is csrc/fastnet.h."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastnet.backends.base import Backend
+from fastnet.errors import BackendUnavailable, HyperparameterError, check_int
+from fastnet.op import KERNELS
+from fastnet.plan.records import CONTEXT, INSTRUCTION, TRAIN
+
+LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
+STRUCTS = {"fn_instruction": INSTRUCTION, "fn_context": CONTEXT, "fn_train_args": TRAIN}
+
+
+class CBackend(Backend):
+    """The fastest backend on a CPU; needs the extension `fastnet._native`, loaded when first used.
+
+    Kernels exist for several levels of instruction sets; a program is prepared with those of the
+    highest level that this machine runs, or of a lower one that FASTNET_SIMD_LEVEL or `set_level`
+    asks for.
+    """
+
+    name = "c"
+
+    def __init__(self) -> None:
+        self._native: Native | None = None
+        self._reason: str | None = None
+
+    def reason(self) -> str | None:
+        """None where the extension is there and fits this version of the package."""
+        if self._native is None and self._reason is None:
+            try:
+                module = importlib.import_module("fastnet._native")
+            except ImportError as error:
+                self._reason = (
+                    "the C extension was not built or does not load: on Linux (x86-64, aarch64), "
+                    "install a C compiler and run pip install --no-cache-dir --force-reinstall "
+                    f"fastnet-engine [{error}]"
+                )
+                return self._reason
+            difference = next(differences(module.ffi), None)
+            if difference is None:
+                self._native = Native(module)
+            else:
+                self._reason = f"the C extension is of another version: {difference}; reinstall"
+        return self._reason
+
+    def kernels(self) -> Mapping[str, tuple[str, ...]]:
+        """As the extension lists them."""
+        return dict(self._loaded().tensors)
+
+    def prepare(self, program: np.ndarray) -> None:
+        """Fill in the addresses of the kernels for the level in force."""
+        entries = self._loaded().entries
+        names = tuple(KERNELS)
+        for instruction in program:
+            key = names[instruction["kernel"]], int(instruction["dtype"])
+            instruction["entry"] = entries[key]
+
+    def run(self, program: np.ndarray, context: np.ndarray) -> None:
+        """One native call."""
+        native = self._native or self._loaded()
+        native.fn_run(
+            native.from_buffer("fn_instruction[]", program),
+            len(program),
+            native.from_buffer("fn_context[]", context),
+        )
+
+    def train(self, args: np.ndarray) -> None:
+        """One native call, without the GIL."""
+        native = self._native or self._loaded()
+        native.fn_train(native.from_buffer("fn_train_args[]", args))
+
+    def level(self) -> int:
+        """The level of instruction sets that programs are prepared for."""
+        return self._loaded().level
+
+    def levels(self) -> tuple[str, ...]:
+        """The names of the levels that this machine runs, from 0."""
+        return self._loaded().levels
+
+    def set_level(self, level: int) -> None:
+        """Prepare programs for another level from now on; those prepared before keep theirs."""
+        self._loaded().set_level("level", level)
+
+    def _loaded(self) -> Native:
+        reason = self.reason()
+        if self._native is None:
+            raise BackendUnavailable(f"backend 'c' cannot run: {reason}")
+        return self._native
+
+
+class Native:
+    """The loaded extension: its functions, its kernels, and the level of instruction sets chosen."""
+
+    def __init__(self, module: Any) -> None:
+        ffi, lib = module.ffi, module.lib
+        self.from_buffer = ffi.from_buffer
+        self.fn_run, self.fn_train = lib.fn_run, lib.fn_train
+        self.tensors: dict[str, tuple[str, ...]] = {}
+        self._all: dict[tuple[str, int], dict[int, int]] = {}  # by name and KIND: entry by level
+        info = ffi.new("fn_kernel_info *")
+        for i in range(lib.fn_kernel_count()):
+            lib.fn_kernel_at(i, info)
+            name = ffi.string(info.name).decode()
+            self.tensors[name] = tuple(ffi.string(info.tensors).decode().split(", "))
+            self._all.setdefault((name, info.dtype), {})[info.level] = info.entry
+        top = lib.fn_machine_level()
+        self.levels = tuple(ffi.string(lib.fn_level_name(i)).decode() for i in range(top + 1))
+        self.set_level(LEVEL_VARIABLE, level_wanted(top))
+
+    def set_level(self, name: str, level: int) -> None:
+        """For each kernel choose the entry of the highest level up to this one."""
+        self.level = check_int(name, level, low=0, high=len(self.levels) - 1)
+        self.entries = {
+            key: by_level[max(n for n in by_level if n <= self.level)]
+            for key, by_level in self._all.items()
+        }
+
+
+def level_wanted(top: int) -> int:
+    """The level that the environment asks for, or the highest of this machine."""
+    text = os.environ.get(LEVEL_VARIABLE, "").strip()
+    if not text:
+        return top
+    if not text.isdecimal():
+        raise HyperparameterError(
+            f"{LEVEL_VARIABLE} is {text!r}; expected an integer in [0, {top}]"
+        )
+    return int(text)
+
+
+def differences(ffi: Any) -> Iterator[str]:
+    """Where the extension's structs differ from the records, field by field, in words."""
+    for struct, record in STRUCTS.items():
+        assert record.fields is not None
+        theirs = {
+            name: (field.offset, ffi.sizeof(field.type))
+            for name, field in ffi.typeof(struct).fields
+        }
+        ours = {name: (place[1], place[0].itemsize) for name, place in record.fields.items()}
+        theirs["whole"], ours["whole"] = (0, ffi.sizeof(struct)), (0, record.itemsize)
+        for name in (*theirs, *(ours.keys() - theirs.keys())):
+            if ours.get(name) != theirs.get(name):
+                yield (
+                    f"{struct}.{name} has (offset, size) {theirs.get(name)} in C, "
+                    f"{ours.get(name)} in the records"
+                )
