@@ -71,17 +71,17 @@ def power(n: Any, x: Any) -> Any:
     return _power4(n, x) if x.dtype == np.float32 else _power8(n, x)
 
 
-@overload(reduce)
+@overload(reduce, jit_options={"forceinline": True})
 def _reduce(x: Any) -> Any:
     return _reduce4 if x == types.float32 else _reduce8
 
 
-@overload(power)
+@overload(power, jit_options={"forceinline": True})
 def _power(n: Any, x: Any) -> Any:
     return _power4 if x == types.float32 else _power8
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def exp(x: Any) -> Any:
     """e^x. The power of 2 is applied in two halves, so that n may leave the range of exponents."""
     one = type(x)(1)
@@ -90,7 +90,7 @@ def exp(x: Any) -> Any:
     return (one + p) * power(half, x) * power(n - half, x)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def sigmoid(x: Any) -> Any:
     """1 / (1 + e^−x), from e^−|x|."""
     one = type(x)(1)
@@ -98,7 +98,7 @@ def sigmoid(x: Any) -> Any:
     return (one if x >= type(x)(0) else e) / (one + e)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def tanh(x: Any) -> Any:
     """(e^2x − 1) / (e^2x + 1), from e^2x − 1, which keeps its precision near 0."""
     one, two, limit = type(x)(1), type(x)(2), type(x)(22)

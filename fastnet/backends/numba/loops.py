@@ -39,7 +39,7 @@ _BYTES = tuple(np.dtype(kind).itemsize for kind in KINDS)
 _INT64 = KIND["int64"]
 
 
-@njit(types.void(int64, int64, int64), nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def run(program: int, count: int, context: int) -> None:
     """Run `count` instructions."""
     for _ in range(count):
@@ -94,7 +94,7 @@ def _gather_labels(index: Any, source: int, stage: int, classes: int) -> int:
     return -1
 
 
-@njit(types.void(int64, int64, int64), nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def train(args: int, convert_x: int, convert_y: int) -> None:
     """Run a chunk of training steps; the conversions are addresses, 0 where none is needed."""
     context = args + _CONTEXT

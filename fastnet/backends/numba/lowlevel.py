@@ -67,6 +67,21 @@ def flat(typingctx: Any, array: types.Array) -> Any:
     return kind(array), codegen
 
 
+@native(lambda array, begin, size: array.reshape(-1)[begin : begin + size])
+def window(typingctx: Any, array: types.Array, begin: Any, size: Any) -> Any:
+    """Return `size` elements of the array from the `begin`-th on, counted row by row.
+
+    An index into a window is seen not to be negative, which lets LLVM make vectors.
+    """
+    kind = types.Array(array.dtype, 1, "C")
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        given = context.make_array(array)(context, builder, args[0])
+        return build_array(context, builder, kind, builder.gep(given.data, [args[1]]), [args[2]])
+
+    return kind(array, types.int64, types.int64), codegen
+
+
 def _copy(into: Any, source: Any) -> None:
     if into.size:
         np.copyto(into, source)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba import njit
 
 from fastnet.backends.numba.kernels.registry import kernel
-from fastnet.backends.numba.lowlevel import LOCAL, local
+from fastnet.backends.numba.lowlevel import LOCAL, local, window
 from fastnet.op import Array
 
 
@@ -57,6 +60,34 @@ def batchnorm_forward(
     batches[0] += 1
 
 
+@njit(error_model="numpy")
+def _sum_rows(
+    sums: Any, products: Any, dy: Any, x: Any, mean: Any, rstd: Any, begin: int, width: int
+) -> None:
+    """Sum dy and dy·x̂ over the rows, for `width` columns; mean and rstd are these columns'."""
+    rows, columns = x.shape
+    for j in range(width):
+        sums[j] = dy.dtype.type(0)
+        products[j] = dy.dtype.type(0)
+    for i in range(rows):
+        d, a = (
+            window(dy, i * columns + begin, width),
+            window(x, i * columns + begin, width),
+        )
+        for j in range(width):
+            sums[j] += d[j]
+            products[j] += d[j] * ((a[j] - mean[j]) * rstd[j])
+
+
+@njit(error_model="numpy")
+def _put(into: Any, values: Any, begin: int, width: int, accumulate: int) -> None:
+    """Write or add the gradients of `width` parameters, unless nobody asked for them."""
+    if into.size > 0:
+        a = window(into, begin, width)
+        for j in range(width):
+            a[j] = values[j] + a[j] if accumulate else values[j]
+
+
 @kernel
 def batchnorm_vjp(
     dx: Array,
@@ -71,35 +102,25 @@ def batchnorm_vjp(
 ) -> None:
     """dx = gamma·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)), by blocks of LOCAL columns."""
     rows, columns = x.shape
-    zero, share = dy.dtype.type(0), dy.dtype.type(1.0 / np.float64(rows))
+    share = dy.dtype.type(1.0 / np.float64(rows))
     sums, products, scale = local(dy), local(dy), local(dy)
     for begin in range(0, columns, LOCAL):
         width = min(LOCAL, columns - begin)
-        for j in range(width):
-            sums[j] = zero
-            products[j] = zero
-        for i in range(rows):
-            for j in range(width):
-                c = begin + j
-                sums[j] += dy[i, c]
-                products[j] += dy[i, c] * ((x[i, c] - mean[c]) * rstd[c])
-        if dgamma.size > 0:
-            for j in range(width):
-                dgamma[begin + j] = products[j] + (dgamma[begin + j] if accumulate else zero)
-        if dbeta.size > 0:
-            for j in range(width):
-                dbeta[begin + j] = sums[j] + (dbeta[begin + j] if accumulate else zero)
+        m, r = window(mean, begin, width), window(rstd, begin, width)
+        _sum_rows(sums, products, dy, x, m, r, begin, width)
+        _put(dgamma, products, begin, width, accumulate)
+        _put(dbeta, sums, begin, width, accumulate)
         if dx.size > 0:
             for j in range(width):
-                c = begin + j
-                scale[j] = gamma[c] * rstd[c] if gamma.size > 0 else rstd[c]
+                scale[j] = gamma[begin + j] * r[j] if gamma.size > 0 else r[j]
                 sums[j] *= share
                 products[j] *= share
             for i in range(rows):
+                place = i * columns + begin
+                to, d, a = window(dx, place, width), window(dy, place, width), window(x, place, width)
                 for j in range(width):
-                    c = begin + j
-                    xhat = (x[i, c] - mean[c]) * rstd[c]
-                    dx[i, c] = scale[j] * (dy[i, c] - sums[j] - xhat * products[j])
+                    xhat = (a[j] - m[j]) * r[j]
+                    to[j] = scale[j] * (d[j] - sums[j] - xhat * products[j])
 
 
 @kernel
@@ -115,20 +136,19 @@ def batchnorm_inference_forward(
     """y = gamma·(x − running_mean)/√(running_var + eps) + beta, by blocks of LOCAL columns."""
     rows, columns = x.shape
     one, small = y.dtype.type(1), y.dtype.type(eps)
-    affine = gamma.size > 0
-    scale = local(y)
+    scale, shift = local(y), local(y)
     for begin in range(0, columns, LOCAL):
         width = min(LOCAL, columns - begin)
+        m = window(running_mean, begin, width)
         for j in range(width):
-            scale[j] = one / np.sqrt(running_var[begin + j] + small)
-            if affine:
-                scale[j] *= gamma[begin + j]
+            rstd = one / np.sqrt(running_var[begin + j] + small)
+            scale[j] = gamma[begin + j] * rstd if gamma.size > 0 else rstd
+            shift[j] = beta[begin + j] if gamma.size > 0 else y.dtype.type(0)
         for i in range(rows):
+            place = i * columns + begin
+            to, a = window(y, place, width), window(x, place, width)
             for j in range(width):
-                y[i, begin + j] = (x[i, begin + j] - running_mean[begin + j]) * scale[j]
-            if affine:
-                for j in range(width):
-                    y[i, begin + j] += beta[begin + j]
+                to[j] = (a[j] - m[j]) * scale[j] + shift[j]
 
 
 @kernel
@@ -146,29 +166,23 @@ def batchnorm_inference_vjp(
 ) -> None:
     """The statistics are constants: dx = dy·gamma·rstd."""
     rows, columns = x.shape
-    one, zero, small = dy.dtype.type(1), dy.dtype.type(0), dy.dtype.type(eps)
+    one, small = dy.dtype.type(1), dy.dtype.type(eps)
     sums, products, scale = local(dy), local(dy), local(dy)
     for begin in range(0, columns, LOCAL):
         width = min(LOCAL, columns - begin)
+        m = window(running_mean, begin, width)
         for j in range(width):
-            sums[j] = zero
-            products[j] = zero
             scale[j] = one / np.sqrt(running_var[begin + j] + small)
-        for i in range(rows):
-            for j in range(width):
-                c = begin + j
-                sums[j] += dy[i, c]
-                products[j] += dy[i, c] * ((x[i, c] - running_mean[c]) * scale[j])
-        if dgamma.size > 0:
-            for j in range(width):
-                dgamma[begin + j] = products[j] + (dgamma[begin + j] if accumulate else zero)
-        if dbeta.size > 0:
-            for j in range(width):
-                dbeta[begin + j] = sums[j] + (dbeta[begin + j] if accumulate else zero)
+        _sum_rows(sums, products, dy, x, m, scale, begin, width)
+        _put(dgamma, products, begin, width, accumulate)
+        _put(dbeta, sums, begin, width, accumulate)
         if dx.size > 0:
-            if gamma.size > 0:
-                for j in range(width):
-                    scale[j] *= gamma[begin + j]
+            for j in range(width):
+                scale[j] = gamma[begin + j] * scale[j] if gamma.size > 0 else scale[j]
             for i in range(rows):
+                to, d = (
+                    window(dx, i * columns + begin, width),
+                    window(dy, i * columns + begin, width),
+                )
                 for j in range(width):
-                    dx[i, begin + j] = dy[i, begin + j] * scale[j]
+                    to[j] = d[j] * scale[j]

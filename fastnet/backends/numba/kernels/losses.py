@@ -40,21 +40,26 @@ def mse_vjp(dy: Array, y: Array, t: Array) -> None:
 def softmax_nll_forward(loss: Array, row_loss: Array, p: Array, z: Array, t: Array) -> None:
     """p = softmax(z); row_loss = log Σ e^(z − m) − (z_t − m), m the row's maximum; loss the mean."""
     rows, columns = z.shape
-    mean = 0.0
     for i in range(rows):
         top = z[i, 0]
         for j in range(1, columns):
             if z[i, j] > top:
                 top = z[i, j]
         for j in range(columns):
-            p[i, j] = exp(z[i, j] - top)
+            p[i, j] = z[i, j] - top
+        row_loss[i] = -np.float64(p[i, t[i]])
+    powers = flat(p)
+    for i in range(powers.size):
+        powers[i] = exp(powers[i])
+    mean = 0.0
+    for i in range(rows):
         total = 0.0
         for j in range(columns):
             total += np.float64(p[i, j])
         scale = p.dtype.type(1.0 / total)
         for j in range(columns):
             p[i, j] *= scale
-        row_loss[i] = math.log(total) - np.float64(z[i, t[i]] - top)
+        row_loss[i] += math.log(total)
         mean += row_loss[i]
     loss[0] = mean / np.float64(rows)
 
