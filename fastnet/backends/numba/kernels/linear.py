@@ -25,9 +25,10 @@ def _numpy(c: Any, a: Any, b: Any, flip_a: bool, flip_b: bool, beta: Any) -> Non
 def _loops(c: Any, a: Any, b: Any, flip_a: bool, flip_b: bool, beta: Any) -> None:
     rows, columns = c.shape
     inner = a.shape[0] if flip_a else a.shape[1]
+    zero = c.dtype.type(0)
     for i in range(rows):
         for j in range(columns):
-            c[i, j] *= beta
+            c[i, j] = beta * c[i, j] if beta != zero else zero
         for k in range(inner):
             factor = a[k, i] if flip_a else a[i, k]
             for j in range(columns):
@@ -64,7 +65,7 @@ def linear_vjp(
         _product(dw, x, dy, True, False, keep)
     if db.size > 0:
         for j in range(columns):
-            db[j] *= keep
+            db[j] = db[j] if accumulate else zero
         for i in range(rows):
             for j in range(columns):
                 db[j] += dy[i, j]
