@@ -1,23 +1,29 @@
 /* Mean squared error. Formulas: fastnet/losses/mse.py. */
 #include "kernel.h"
 #include "reduce.h"
+#include "simd.h"
 
-static inline double square_of_difference(real a, real b) {
-    const real error = a - b;
-    return (double)(error * error);
+static inline void add_squares(double sum[LANES], const real *y, const real *t) {
+    for (int l = 0; l < LANES; l++) {
+        const real error = y[l] - t[l];
+        sum[l] += (double)(error * error);
+    }
 }
 
 KERNEL(mse_forward, OUT_AS(double, loss), OUT_AS(double, row_loss), IN(y), IN(t)) {
     const int64_t N = call->size[0];
     for (int64_t b = 0; b < call->rows; b++, y += N, t += N) {
-        double lane[LANES] = {0};
+        double sum[LANES] = {0};
         int64_t i = 0;
         for (; i + LANES <= N; i += LANES)
-            for (int l = 0; l < LANES; l++)
-                lane[l] += square_of_difference(y[i + l], t[i + l]);
-        for (int l = 0; i + l < N; l++)
-            lane[l] += square_of_difference(y[i + l], t[i + l]);
-        row_loss[b] = lanes_sum_double(lane) / (double)N;
+            add_squares(sum, y + i, t + i);
+        if (i < N) {
+            real last_y[LANES], last_t[LANES];
+            load_lanes(last_y, y + i, N - i);
+            load_lanes(last_t, t + i, N - i);
+            add_squares(sum, last_y, last_t);
+        }
+        row_loss[b] = lanes_sum_double(sum) / (double)N;
     }
     loss[0] = mean_of(row_loss, call->rows);
 }

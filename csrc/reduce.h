@@ -4,24 +4,31 @@
 
 #include "kernel.h"
 
+/* Fold the upper half of the lanes onto the lower, down to one; each loop has constant bounds. */
+#define FOLD(statement)                                                                            \
+    do {                                                                                           \
+        for (int l = 0, half = 8; l < 8; l++)                                                      \
+            statement;                                                                             \
+        for (int l = 0, half = 4; l < 4; l++)                                                      \
+            statement;                                                                             \
+        for (int l = 0, half = 2; l < 2; l++)                                                      \
+            statement;                                                                             \
+        for (int l = 0, half = 1; l < 1; l++)                                                      \
+            statement;                                                                             \
+    } while (0)
+
 static inline real lanes_max(real lane[LANES]) {
-    for (int width = LANES / 2; width; width /= 2)
-        for (int l = 0; l < width; l++)
-            lane[l] = lane[l + width] > lane[l] ? lane[l + width] : lane[l];
+    FOLD(lane[l] = lane[l + half] > lane[l] ? lane[l + half] : lane[l]);
     return lane[0];
 }
 
 static inline real lanes_sum(real lane[LANES]) {
-    for (int width = LANES / 2; width; width /= 2)
-        for (int l = 0; l < width; l++)
-            lane[l] += lane[l + width];
+    FOLD(lane[l] += lane[l + half]);
     return lane[0];
 }
 
 static inline double lanes_sum_double(double lane[LANES]) {
-    for (int width = LANES / 2; width; width /= 2)
-        for (int l = 0; l < width; l++)
-            lane[l] += lane[l + width];
+    FOLD(lane[l] += lane[l + half]);
     return lane[0];
 }
 

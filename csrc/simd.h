@@ -1,4 +1,4 @@
-/* One vector type for the matrix products: the widest of the instruction set compiled for. Lanes are
+/* One vector type, for the matrix products above all: the widest of the instruction set compiled for. Lanes are
  * independent outputs, never parts of one sum. */
 #ifndef FASTNET_SIMD_H
 #define FASTNET_SIMD_H
@@ -54,14 +54,31 @@ static inline vec vec_madd(vec a, vec b, vec c) {
 #endif
 }
 
+#if defined(__AVX512F__) && REAL_IS_DOUBLE
+#define MASK(n) ((__mmask8)((1u << (n)) - 1))
+#elif defined(__AVX512F__)
+#define MASK(n) ((__mmask16)((1u << (n)) - 1))
+#elif defined(__AVX2__) && REAL_IS_DOUBLE
+#define MASK(n) _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3))
+#elif defined(__AVX2__)
+#define MASK(n)                                                                                    \
+    _mm256_cmpgt_epi32(_mm256_set1_epi32((int)(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+#endif
+
 /* The first n lanes from memory, zero in the others; nothing behind them is read. */
 static inline vec load_first(const real *p, int64_t n) {
     if (n >= WIDTH)
         return load(p);
+    if (n <= 0)
+        return (vec){0};
 #if defined(__AVX512F__) && REAL_IS_DOUBLE
-    return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+    return _mm512_maskz_loadu_pd(MASK(n), p);
 #elif defined(__AVX512F__)
-    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+    return _mm512_maskz_loadu_ps(MASK(n), p);
+#elif defined(__AVX2__) && REAL_IS_DOUBLE
+    return _mm256_maskload_pd(p, MASK(n));
+#elif defined(__AVX2__)
+    return _mm256_maskload_ps(p, MASK(n));
 #else
     vec v = {0};
     memcpy(&v, p, (size_t)n * sizeof(real));
@@ -75,13 +92,31 @@ static inline void store_first(real *p, vec v, int64_t n) {
         store(p, v);
         return;
     }
+    if (n <= 0)
+        return;
 #if defined(__AVX512F__) && REAL_IS_DOUBLE
-    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), v);
+    _mm512_mask_storeu_pd(p, MASK(n), v);
 #elif defined(__AVX512F__)
-    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
+    _mm512_mask_storeu_ps(p, MASK(n), v);
+#elif defined(__AVX2__) && REAL_IS_DOUBLE
+    _mm256_maskstore_pd(p, MASK(n), v);
+#elif defined(__AVX2__)
+    _mm256_maskstore_ps(p, MASK(n), v);
 #else
     memcpy(p, &v, (size_t)n * sizeof(real));
 #endif
+}
+
+/* The first n elements from memory (all, if there are more) and zeros: for loops over whole rows of
+ * lanes, which the compiler turns into vectors without scalar code for the rest. */
+static inline void load_lanes(real lane[LANES], const real *p, int64_t n) {
+    for (int l = 0; l < LANES; l += WIDTH)
+        store(lane + l, load_first(p + l, n - l));
+}
+
+static inline void store_lanes(real *p, const real lane[LANES], int64_t n) {
+    for (int l = 0; l < LANES; l += WIDTH)
+        store_first(p + l, load(lane + l), n - l);
 }
 
 #endif

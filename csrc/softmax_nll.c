@@ -1,41 +1,44 @@
 /* Softmax and negative log-likelihood in one. Formulas: fastnet/losses/softmax_nll.py. */
-#include <string.h>
-
 #include "elementary.h"
 #include "kernel.h"
 #include "reduce.h"
+#include "simd.h"
 
 static inline real row_max(const real *z, int64_t C) {
-    real lane[LANES];
+    real top[LANES], here[LANES];
     for (int l = 0; l < LANES; l++)
-        lane[l] = -REAL_FN(inf)();
-    int64_t c = 0;
-    for (; c + LANES <= C; c += LANES)
+        top[l] = -REAL_FN(inf)();
+    for (int64_t c = 0; c < C; c += LANES) {
+        load_lanes(here, z + c, C - c);
         for (int l = 0; l < LANES; l++)
-            lane[l] = z[c + l] > lane[l] ? z[c + l] : lane[l];
-    for (int l = 0; c + l < C; l++)
-        lane[l] = z[c + l] > lane[l] ? z[c + l] : lane[l];
-    return lanes_max(lane);
+            top[l] = c + l < C && here[l] > top[l] ? here[l] : top[l];
+    }
+    return lanes_max(top);
 }
 
-/* p = e^(z − top); returns its sum. Every sixteen columns pass through a buffer, so that a row that
- * ends within a vector needs no scalar code: e^−∞ adds nothing. */
+/* p = e^(z − top); returns its sum. */
 static inline real row_exp(real *p, const real *z, int64_t C, real top) {
-    real lane[LANES] = {0};
+    real sum[LANES] = {0}, here[LANES];
     for (int64_t c = 0; c < C; c += LANES) {
-        const size_t here = (size_t)smaller(LANES, C - c) * sizeof(real);
-        real e[LANES];
-        if (C - c < LANES)
-            for (int l = 0; l < LANES; l++)
-                e[l] = -REAL_FN(inf)();
-        memcpy(e, z + c, here);
+        load_lanes(here, z + c, C - c);
         for (int l = 0; l < LANES; l++) {
-            e[l] = real_exp(e[l] - top);
-            lane[l] += e[l];
+            const real e = real_exp(here[l] - top);
+            here[l] = c + l < C ? e : 0;
+            sum[l] += here[l];
         }
-        memcpy(p + c, e, here);
+        store_lanes(p + c, here, C - c);
     }
-    return lanes_sum(lane);
+    return lanes_sum(sum);
+}
+
+static inline void row_divide(real *p, int64_t C, real by) {
+    real here[LANES];
+    for (int64_t c = 0; c < C; c += LANES) {
+        load_lanes(here, p + c, C - c);
+        for (int l = 0; l < LANES; l++)
+            here[l] /= by;
+        store_lanes(p + c, here, C - c);
+    }
 }
 
 KERNEL(softmax_nll_forward, OUT_AS(double, loss), OUT_AS(double, row_loss), OUT(p), IN(z),
@@ -44,8 +47,7 @@ KERNEL(softmax_nll_forward, OUT_AS(double, loss), OUT_AS(double, row_loss), OUT(
     for (int64_t b = 0; b < call->rows; b++, p += C, z += C) {
         /* A NaN that the maximum overlooks is met again by the sum. */
         const real top = row_max(z, C), total = row_exp(p, z, C, top);
-        for (int64_t c = 0; c < C; c++)
-            p[c] /= total;
+        row_divide(p, C, total);
         row_loss[b] = (double)(real_log(total) - (z[t[b]] - top));
     }
     loss[0] = mean_of(row_loss, call->rows);
