@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 
 import numpy as np
@@ -12,6 +13,7 @@ import fastnet.losses
 import fastnet.optim.rules  # noqa: F401
 from fastnet.backends.numba import NumbaBackend
 from fastnet.backends.reference import ReferenceBackend
+from fastnet.errors import BackendUnavailable
 from fastnet.op import KERNELS, ROWS
 from fastnet.plan.records import ABSENT, CONTEXT, INSTRUCTION, KIND, SEGMENT, zeros_aligned
 
@@ -151,7 +153,9 @@ def test_in_place(name, dtype):
         check(Call(name, dtype, 5, {"N": size}, inplace=True))
 
 
-@pytest.mark.parametrize("name", ["linear_forward", "linear_vjp", "relu_forward", "dropout_forward"])
+@pytest.mark.parametrize(
+    "name", ["linear_forward", "linear_vjp", "relu_forward", "dropout_forward"]
+)
 def test_no_rows(name):
     op = KERNELS[name].op
     sizes = dict.fromkeys(op.dims, 5)
@@ -173,6 +177,24 @@ def test_special_values(name, dtype):
     with np.errstate(over="ignore"):
         call.view(call.start, "x")[0] = x
     check(call)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.999, 1.0])
+def test_dropout_probabilities(p):
+    call = Call("dropout_forward", "float32", 3, {"N": 100})
+    call.program["scalar"][0, :2] = float(round(p * 2**32)), 1.5
+    check(call)
+
+
+def test_a_kernel_that_is_not_here_is_refused_by_name(monkeypatch):
+    from fastnet.backends.numba.engine import FUNCTIONS, engine
+
+    monkeypatch.delitem(FUNCTIONS, "relu_forward")
+    monkeypatch.setattr(engine(), "_entries", {})
+    call = Call("relu_forward", "float32", 1, {"N": 1})
+    if os.environ.get("NUMBA_DISABLE_JIT") != "1":
+        with pytest.raises(BackendUnavailable, match="relu_forward"):
+            BACKEND.prepare(call.program)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("numba")
 
-import fastnet  # noqa: E402
-from fastnet.backends.numba import NumbaBackend  # noqa: E402
-from fastnet.backends.reference import ReferenceBackend  # noqa: E402
-from fastnet.op import KERNELS  # noqa: E402
-from fastnet.plan.records import (  # noqa: E402
+import fastnet
+from fastnet.backends.numba import NumbaBackend
+from fastnet.backends.reference import ReferenceBackend
+from fastnet.op import KERNELS
+from fastnet.plan.records import (
     ABSENT,
     BAD_LABEL,
     INSTRUCTION,

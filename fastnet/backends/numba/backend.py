@@ -36,9 +36,7 @@ class NumbaBackend(Backend):
             except ModuleNotFoundError as error:
                 if error.name not in ("numba", "llvmlite"):
                     raise
-                self._reason = (
-                    f"{error.name} is not installed: pip install 'fastnet-engine[numba]'"
-                )
+                self._reason = f"{error.name} is not installed: pip install 'fastnet-engine[numba]'"
             except ImportError as error:
                 self._reason = f"numba cannot be imported: {error}"
         return self._reason

@@ -15,10 +15,8 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
-from fastnet.backends.numba.lowlevel import PLAIN
+from fastnet.backends.numba.lowlevel import PLAIN, intrinsic, types
 
 # cblas_?gemm by prefix and suffix, with the bits of its integers: NumPy's wheels, other builds.
 _SPELLINGS = (
@@ -52,14 +50,13 @@ def _loaded() -> Iterator[ctypes.CDLL]:
         ctypes.c_int, ctypes.POINTER(_Module), ctypes.c_size_t, ctypes.c_void_p
     )
 
-    @visitor
     def visit(module: Any, size: int, data: Any) -> int:
         names.append(module.contents.name or b"")
         return 0
 
     walk = getattr(ctypes.CDLL(None), "dl_iterate_phdr", None)
     if walk is not None:
-        walk(visit, None)
+        walk(visitor(visit), None)
     # NumPy's first: other packages may have brought a BLAS of their own.
     wanted = [n for n in names if b"blas" in n.lower() or b"mkl_rt" in n.lower()]
     for name in sorted(wanted, key=lambda n: b"numpy" not in n):
@@ -88,7 +85,9 @@ def find() -> Blas | None:
     """Look for a BLAS, try it, and make it known to the linker of jitted code."""
     for library in _loaded():
         for prefix, suffix, bits in _SPELLINGS:
-            found = {s: getattr(library, f"{prefix}{s}gemm{suffix}", None) for s in _C_TYPES}
+            found: dict[str, Any] = {
+                s: getattr(library, f"{prefix}{s}gemm{suffix}", None) for s in _C_TYPES
+            }
             if any(f is None or not _works(f, s, bits) for s, f in found.items()):
                 continue
             symbols = {s: f"fastnet_{s}gemm" for s in found}
@@ -102,7 +101,7 @@ def find() -> Blas | None:
 FOUND = None if PLAIN else find()
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def gemm(typingctx: Any, c: Any, a: Any, b: Any, flip_a: Any, flip_b: Any, beta: Any) -> Any:
     """c ← op(a)·op(b) + beta·c for C-contiguous matrices; op transposes where its flag is set."""
     blas = FOUND

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -14,19 +15,28 @@ from fastnet.backends.numba.entry import compile_entry
 from fastnet.backends.numba.kernels import FUNCTIONS
 from fastnet.backends.numba.lowlevel import PLAIN
 from fastnet.backends.reference import PythonRunner
+from fastnet.errors import BackendUnavailable
 from fastnet.op import KERNELS
 from fastnet.plan.records import KIND, KINDS
 
+_addresses: dict[int, tuple[weakref.ref[np.ndarray], int]] = {}  # by the array's id
+
 
 def _address(array: np.ndarray) -> int:
-    return int(array.__array_interface__["data"][0])
+    """The address of an array's data, remembered: to ask NumPy takes longer than a small program."""
+    key = id(array)
+    known = _addresses.get(key)
+    if known is not None and known[0]() is array:
+        return known[1]
+    address = int(array.ctypes.data)
+    _addresses[key] = (weakref.ref(array, lambda _: _addresses.pop(key, None)), address)
+    return address
 
 
 class Engine:
     """The jitted kernels by name, and the entries that exist so far."""
 
     def __init__(self) -> None:
-        self._names = list(KERNELS)
         self._entries: dict[tuple[int, int], Any] = {}  # by kernel and dtype; cfuncs, kept alive
         self._converters: dict[tuple[int, int], Any] = {}  # by kinds, source and wanted
         self._lock = threading.RLock()
@@ -44,9 +54,11 @@ class Engine:
     def _entry(self, key: tuple[int, int]) -> Any:
         with self._lock:
             if key not in self._entries:
-                kernel = KERNELS[self._names[key[0]]]
-                function = FUNCTIONS[kernel.name]
-                self._entries[key] = compile_entry(kernel, function, KINDS[key[1]])
+                kernel = list(KERNELS.values())[key[0]]
+                if kernel.name not in FUNCTIONS:
+                    raise BackendUnavailable(f"backend 'numba' has no kernel {kernel.name}")
+                entry = compile_entry(kernel, FUNCTIONS[kernel.name], KINDS[key[1]])
+                self._entries[key] = entry
             return self._entries[key]
 
     def _converter(self, source: int, wanted: int) -> int:

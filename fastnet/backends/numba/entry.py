@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, types
-from numba.extending import intrinsic
+from numba import cfunc
 from numba.np.numpy_support import from_dtype
 
-from fastnet.backends.numba.lowlevel import build_array, load
+from fastnet.backends.numba.lowlevel import build_array, intrinsic, load, types
 from fastnet.op import ROWS, Kernel, TensorSpec
 from fastnet.plan.records import ABSENT, CONTEXT, INSTRUCTION
 
@@ -93,7 +92,7 @@ def compile_entry(kernel: Kernel, function: Any, dtype: str) -> Any:
     reader = _Reader(kernel, dtype)
     kinds = types.Tuple([reader.type_of(name) for name in kernel.arguments])
 
-    @intrinsic  # type: ignore[untyped-decorator,unused-ignore]
+    @intrinsic  # type: ignore[untyped-decorator]
     def arguments(typingctx: Any, instruction: Any, run: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             found = [reader.emit(name, context, builder, *args) for name in kernel.arguments]

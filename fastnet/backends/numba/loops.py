@@ -9,10 +9,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import cfunc, float64, int64, njit, types
+from numba import cfunc, float64, int64, njit
 from numba.np.numpy_support import from_dtype
 
-from fastnet.backends.numba.lowlevel import call, move, reader, vector, writer
+from fastnet.backends.numba.lowlevel import call, move, reader, types, vector, writer
 from fastnet.plan.records import (
     BAD_LABEL,
     CONTEXT,
@@ -62,7 +62,7 @@ def compile_converter(source: str, into: str) -> Any:
 @njit(error_model="numpy")
 def _gather(
     index: Any, source: int, kind: int, width: int, stage: int, wanted: int, convert: int
-) -> int:
+) -> Any:
     """Bring rows of the data set together in the wanted kind; returns where they are."""
     nbytes = width * _BYTES[kind]
     if kind != wanted:

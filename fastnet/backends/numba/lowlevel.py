@@ -10,13 +10,20 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import config, types
-from numba.core import cgutils
-from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
+from numba import config
+from numba import types as numba_types
+from numba.core import cgutils as numba_cgutils
+from numba.extending import intrinsic as numba_intrinsic
+from numba.np import arrayobj as numba_arrayobj
 from numba.np.numpy_support import from_dtype
 
-PLAIN = bool(config.DISABLE_JIT)
+# Numba is typed in parts; what is built here is not.
+types: Any = numba_types
+cgutils: Any = numba_cgutils
+intrinsic: Any = numba_intrinsic
+populate_array: Any = numba_arrayobj.populate_array
+
+PLAIN = bool(getattr(config, "DISABLE_JIT", 0))
 
 
 def native(plain: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
@@ -24,9 +31,7 @@ def native(plain: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     return lambda typing: plain if PLAIN else intrinsic(typing)
 
 
-def build_array(
-    context: Any, builder: Any, kind: types.Array, data: Any, shape: Sequence[Any]
-) -> Any:
+def build_array(context: Any, builder: Any, kind: Any, data: Any, shape: Sequence[Any]) -> Any:
     """Emit the C-contiguous array value of type `kind` at the pointer `data`; it owns nothing."""
     array = context.make_array(kind)(context, builder)
     item = context.get_abi_sizeof(context.get_data_type(kind.dtype))
@@ -56,7 +61,7 @@ def load(builder: Any, native_type: ir.Type, address: Any, offset: Any = 0) -> A
 
 
 @native(lambda array: array.reshape(-1))
-def flat(typingctx: Any, array: types.Array) -> Any:
+def flat(typingctx: Any, array: Any) -> Any:
     """The same elements as an array of one dimension."""
     kind = types.Array(array.dtype, 1, "C")
 
@@ -68,7 +73,7 @@ def flat(typingctx: Any, array: types.Array) -> Any:
 
 
 @native(lambda array, begin, size: array.reshape(-1)[begin : begin + size])
-def window(typingctx: Any, array: types.Array, begin: Any, size: Any) -> Any:
+def window(typingctx: Any, array: Any, begin: Any, size: Any) -> Any:
     """Return `size` elements of the array from the `begin`-th on, counted row by row.
 
     An index into a window is seen not to be negative, which lets LLVM make vectors.
@@ -88,7 +93,7 @@ def _copy(into: Any, source: Any) -> None:
 
 
 @native(_copy)
-def copy(typingctx: Any, into: types.Array, source: types.Array) -> Any:
+def copy(typingctx: Any, into: Any, source: Any) -> Any:
     """Copy source over into, of the same shape and dtype, unless into is absent or is source itself."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -105,7 +110,7 @@ LOCAL = 64  # elements of a local array
 
 
 @native(lambda like: np.empty(LOCAL, like.dtype))
-def local(typingctx: Any, like: types.Array) -> Any:
+def local(typingctx: Any, like: Any) -> Any:
     """LOCAL elements on the stack, of the dtype of `like`."""
     kind = types.Array(like.dtype, 1, "C")
 
@@ -143,7 +148,7 @@ def bits(typingctx: Any, x: Any) -> Any:
 def reader(record: np.dtype[Any]) -> Any:
     """An intrinsic get(address, "field") for scalar fields of a record."""
 
-    @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator,unused-ignore]
+    @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
     def get(typingctx: Any, address: Any, name: Any) -> Any:
         dtype, offset = record.fields[name.literal_value][:2]  # type: ignore[index]
         kind = from_dtype(dtype)
@@ -159,7 +164,7 @@ def reader(record: np.dtype[Any]) -> Any:
 def writer(record: np.dtype[Any]) -> Any:
     """An intrinsic put(address, "field", value) for scalar fields of a record."""
 
-    @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator,unused-ignore]
+    @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
     def put(typingctx: Any, address: Any, name: Any, value: Any) -> Any:
         dtype, offset = record.fields[name.literal_value][:2]  # type: ignore[index]
         kind = from_dtype(dtype)
@@ -175,7 +180,7 @@ def writer(record: np.dtype[Any]) -> Any:
     return put
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def call(typingctx: Any, entry: Any, arguments: Any) -> Any:
     """Call the compiled code at an address with a tuple of int64; it returns nothing."""
 
@@ -188,7 +193,7 @@ def call(typingctx: Any, entry: Any, arguments: Any) -> Any:
     return types.void(types.int64, types.UniTuple(types.int64, len(arguments))), codegen
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def move(typingctx: Any, into: Any, source: Any, nbytes: Any) -> Any:
     """Copy bytes from address to address; they do not overlap."""
 
@@ -201,7 +206,7 @@ def move(typingctx: Any, into: Any, source: Any, nbytes: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), codegen
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def vector(typingctx: Any, address: Any, size: Any, dtype: Any) -> Any:
     """The array of `size` elements of `dtype` at an address."""
     kind = types.Array(dtype.dtype, 1, "C")

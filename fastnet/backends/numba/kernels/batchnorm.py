@@ -117,7 +117,11 @@ def batchnorm_vjp(
                 products[j] *= share
             for i in range(rows):
                 place = i * columns + begin
-                to, d, a = window(dx, place, width), window(dy, place, width), window(x, place, width)
+                to, d, a = (
+                    window(dx, place, width),
+                    window(dy, place, width),
+                    window(x, place, width),
+                )
                 for j in range(width):
                     xhat = (a[j] - m[j]) * r[j]
                     to[j] = scale[j] * (d[j] - sums[j] - xhat * products[j])
