@@ -125,7 +125,6 @@ void fn_train(fn_train_args *args) {
     fn_context context = args->context;
 
     args->status = FN_OK;
-    args->bad_row = -1;
     for (args->done = 0; args->done < args->steps; args->done++) {
         const int64_t s = args->done, rows = offsets[s + 1] - offsets[s];
         const int64_t *here = index + offsets[s];
@@ -133,9 +132,10 @@ void fn_train(fn_train_args *args) {
         context.step = args->context.step + (uint64_t)s;
         context.segment[FN_X] = (int64_t)(intptr_t)gather(x, here, rows, args->dtype);
         if (args->classes > 0) {
-            args->bad_row = gather_labels(y, here, rows, args->classes);
-            if (args->bad_row >= 0) {
+            const int64_t bad_row = gather_labels(y, here, rows, args->classes);
+            if (bad_row >= 0) {
                 args->status = FN_BAD_LABEL;
+                args->bad_row = bad_row;
                 return;
             }
             context.segment[FN_Y] = args->y_stage;
@@ -145,13 +145,13 @@ void fn_train(fn_train_args *args) {
 
         fn_run(pointer(args->forward), args->forward_count, &context);
         losses[s] = *loss;
-        if (row_losses) {
-            memcpy(row_losses, row_loss, (size_t)rows * sizeof(double));
-            row_losses += rows;
-        }
+        if (row_losses)
+            memcpy(row_losses + offsets[s], row_loss, (size_t)rows * sizeof(double));
         if (outputs) {
-            memcpy(outputs, pointer(args->output), (size_t)(rows * args->output_bytes));
-            outputs += rows * args->output_bytes;
+            /* No address: a model without layers, whose output is the minibatch itself. */
+            const int64_t output = args->output ? args->output : context.segment[FN_X];
+            memcpy(outputs + offsets[s] * args->output_bytes, pointer(output),
+                   (size_t)(rows * args->output_bytes));
         }
         if (!isfinite(losses[s])) {
             args->status = FN_NOT_FINITE;

@@ -12,7 +12,7 @@ import numpy as np
 from fastnet.backends.base import Backend
 from fastnet.errors import BackendUnavailable, HyperparameterError, check_int
 from fastnet.op import KERNELS
-from fastnet.plan.records import CONTEXT, INSTRUCTION, TRAIN
+from fastnet.plan.records import CONTEXT, INSTRUCTION, KINDS, TRAIN
 
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
 STRUCTS = {"fn_instruction": INSTRUCTION, "fn_context": CONTEXT, "fn_train_args": TRAIN}
@@ -60,8 +60,13 @@ class CBackend(Backend):
         entries = self._loaded().entries
         names = tuple(KERNELS)
         for instruction in program:
-            key = names[instruction["kernel"]], int(instruction["dtype"])
-            instruction["entry"] = entries[key]
+            name, kind = names[instruction["kernel"]], int(instruction["dtype"])
+            if (name, kind) not in entries:
+                raise BackendUnavailable(
+                    f"backend 'c' has no kernel {name} for {KINDS[kind]}; "
+                    "use the 'reference' backend"
+                )
+            instruction["entry"] = entries[name, kind]
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
         """One native call."""

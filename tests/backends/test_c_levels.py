@@ -1,0 +1,96 @@
+"""The choice of the instruction set, and that those with FMA give the same bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastnet._native", exc_type=ImportError)
+
+import fastnet
+from fastnet.backends import registry
+from fastnet.backends.c import CBackend
+from fastnet.backends.c.backend import LEVEL_VARIABLE
+from fastnet.errors import HyperparameterError
+
+
+@pytest.fixture
+def c():
+    backend = registry.get("c")
+    before = backend.level()
+    yield backend
+    backend.set_level(before)
+
+
+def test_the_highest_level_is_the_default(monkeypatch):
+    monkeypatch.delenv(LEVEL_VARIABLE, raising=False)
+    c = CBackend()
+    assert c.level() == len(c.levels()) - 1
+
+
+def test_the_environment_lowers_the_level(monkeypatch):
+    monkeypatch.setenv(LEVEL_VARIABLE, "0")
+    assert CBackend().level() == 0
+
+
+@pytest.mark.parametrize("text", ["fast", "-1", "1.5", "99"])
+def test_a_bad_environment_is_an_error_that_names_it(monkeypatch, text):
+    monkeypatch.setenv(LEVEL_VARIABLE, text)
+    with pytest.raises(HyperparameterError, match=rf"{LEVEL_VARIABLE} is .*expected an integer"):
+        CBackend().level()
+
+
+def test_set_level_stays_within_the_machine():
+    c = CBackend()
+    for bad in (-1, len(c.levels())):
+        with pytest.raises(HyperparameterError, match="level is"):
+            c.set_level(bad)
+
+
+def trained(dtype):
+    """Parameters and predictions of a small net with every kind of layer."""
+    random = np.random.default_rng(3)
+    x, y = random.normal(size=(150, 37)).astype(dtype), random.integers(0, 11, 150)
+    model = fastnet.Sequential(
+        fastnet.Linear(37, 50, bias=False),
+        fastnet.BatchNorm1d(50),
+        fastnet.Tanh(),
+        fastnet.Dropout(0.3),
+        fastnet.Linear(50, 33),
+        fastnet.Sigmoid(),
+        fastnet.Linear(33, 11),
+        seed=1,
+        dtype=dtype,
+        backend="c",
+    )
+    fastnet.Trainer(model, fastnet.CrossEntropyLoss(), seed=2).fit(
+        x, y, epochs=3, batch_size=17, verbose=0
+    )
+    return {**model.state_dict(), "output": model.predict(x)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_levels_with_fma_train_to_the_same_bits(c, dtype):
+    results = []
+    for level in range(len(c.levels())):
+        c.set_level(level)
+        results.append(trained(dtype))
+    first_fma = 1 if c.levels()[0] == "x86-64" else 0
+    for other in results[first_fma:]:
+        for name, value in other.items():
+            np.testing.assert_array_equal(value, results[first_fma][name], err_msg=name)
+    for name, value in results[0].items():
+        np.testing.assert_allclose(value, results[-1][name], rtol=1e-2, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_row_predicts_to_the_same_bits_at_any_batch_size_and_place(dtype):
+    random = np.random.default_rng(4)
+    model = fastnet.Sequential(
+        fastnet.Linear(201, 45), fastnet.Tanh(), fastnet.Linear(45, 1), dtype=dtype, backend="c"
+    )
+    x = random.normal(size=(70, 201)).astype(dtype)
+    whole = model.predict(x)
+    for batch in (1, 2, 13, 33):
+        np.testing.assert_array_equal(model.predict(x, batch_size=batch), whole)
+    np.testing.assert_array_equal(model.predict(x[5:]), whole[5:])

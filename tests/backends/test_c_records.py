@@ -1,0 +1,77 @@
+"""The C structs and constants against the records, and the kernels against the ops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastnet._native", exc_type=ImportError)
+
+from fastnet import _native as native
+from fastnet.backends.c import CBackend, backend
+from fastnet.op import KERNELS
+from fastnet.plan import records
+
+
+def test_structs_have_the_records_fields():
+    assert list(backend.differences(native.ffi)) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda fields: [*fields[:-1], ("other", fields[-1][1])],
+        lambda fields: [*fields, ("more", "i8")],
+        lambda fields: [fields[1], fields[0], *fields[2:]],
+        lambda fields: [(fields[0][0], "i2"), *fields[1:]],
+    ],
+    ids=["renamed", "longer", "swapped", "narrower"],
+)
+@pytest.mark.parametrize("struct", backend.STRUCTS)
+def test_another_layout_is_refused_with_a_reason(monkeypatch, struct, change):
+    old = backend.STRUCTS[struct]
+    fields = [(name, old.fields[name][0]) for name in old.names]
+    monkeypatch.setitem(backend.STRUCTS, struct, np.dtype(change(fields), align=True))
+    c = CBackend()
+    assert f"{struct}." in c.reason()
+    with pytest.raises(ValueError, match="another version"):
+        c.kernels()
+
+
+def test_constants_are_the_records():
+    lib = native.lib
+    numbers = {f"FN_{name.upper()}": n for name, n in (records.SEGMENT | records.KIND).items()}
+    numbers |= {
+        "FN_OK": records.OK,
+        "FN_NOT_FINITE": records.NOT_FINITE,
+        "FN_BAD_LABEL": records.BAD_LABEL,
+        "FN_SEGMENTS": len(records.SEGMENTS),
+        "FN_TENSORS": records.MAX_TENSORS,
+        "FN_SIZES": records.MAX_SIZES,
+        "FN_SCALARS": records.MAX_SCALARS,
+    }
+    theirs = {name: getattr(lib, name) for name in dir(lib) if name.startswith("FN_")}
+    assert theirs == numbers
+
+
+def test_every_kernel_has_the_references_tensors():
+    assert CBackend().kernels() == {name: kernel.tensors for name, kernel in KERNELS.items()}
+
+
+def test_every_kernel_is_compiled_for_every_dtype_and_level_once():
+    info, found = native.ffi.new("fn_kernel_info *"), []
+    for i in range(native.lib.fn_kernel_count()):
+        native.lib.fn_kernel_at(i, info)
+        found.append((native.ffi.string(info.name).decode(), info.dtype, info.level))
+    levels = {level for _, _, level in found}
+    assert 0 in levels
+    assert sorted(found) == sorted(
+        (name, kind, level) for name in KERNELS for kind in (0, 1) for level in levels
+    )
+
+
+def test_a_missing_kernel_is_refused_by_name(product):
+    program = np.zeros(1, records.INSTRUCTION)
+    program["kernel"] = list(KERNELS).index("product_forward")
+    with pytest.raises(ValueError, match="no kernel product_forward for float32"):
+        CBackend().prepare(program)
