@@ -73,7 +73,11 @@ typedef float real;
 
 /* Before a loop over elements whose iterations do not depend on one another, even where an output
  * lies over an input: without it the compiler would fall back to scalar code there. */
+#if defined(__clang__)
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
 #define INDEPENDENT _Pragma("GCC ivdep")
+#endif
 
 /* Sums across a row use this many lanes on every machine, so that all of them add in one order. */
 enum { LANES = 16 };
