@@ -1,0 +1,59 @@
+"""What all tests share: the backends they run on, and an op that joins two tensors."""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+import fastnet
+from fastnet.op import KERNELS, Op
+from fastnet.plan import compiler
+
+
+def _backends() -> list[str]:
+    """The available backends, or those named in FASTNET_TEST_BACKENDS, which must be available."""
+    available = [name for name, info in fastnet.backends().items() if info.available]
+    wanted = os.environ.get("FASTNET_TEST_BACKENDS", "")
+    if not wanted:
+        return available
+    names = [name.strip() for name in wanted.split(",")]
+    if missing := set(names) - set(available):
+        raise pytest.UsageError(
+            f"FASTNET_TEST_BACKENDS: {sorted(missing)} not available; there are {available}"
+        )
+    return names
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with an argument `backend` runs once for the name of each backend."""
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", _backends())
+
+
+@pytest.fixture
+def product():
+    """An op y = a·b, elementwise, that only the reference kernels know; unregistered afterwards."""
+    before = set(KERNELS)
+
+    class product(Op):
+        outputs: ClassVar = {"y": "B N"}
+        inputs: ClassVar = {"a": "B N", "b": "B N"}
+        dims = ("N",)
+
+        @staticmethod
+        def forward(y, a, b):
+            np.multiply(a, b, out=y)
+
+        @staticmethod
+        def vjp(da, db, dy, a, b):
+            for grad, other in ((da, b), (db, a)):
+                if grad.size:
+                    np.multiply(dy, other, out=grad)
+
+    yield product
+    for name in set(KERNELS) - before:
+        del KERNELS[name]
+        compiler._NUMBER.pop(name, None)

@@ -1,0 +1,254 @@
+"""Operands for any registered op, its reference kernels in float64, and finite-difference checks.
+
+An op is checked from its declaration alone: tensors of its declared shapes are drawn at random, its
+scalars are looked up by name. Only what cannot be drawn so is listed below, by op.
+"""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastnet.op import KERNELS, ROWS, Array, Kernel, Op
+
+# Scalars and hyper-parameters by name, chosen so that each is felt in every result.
+NUMBERS = {
+    "slope": 0.2,
+    "threshold": float(round(0.3 * 2**32)),
+    "scale": 1 / 0.7,
+    "eps": 0.05,
+    "momentum": 0.3,
+    "lr": 0.1,
+    "weight_decay": 0.03,
+    "damping": 0.6,
+    "step_size": 0.3,
+    "root_scale": 1.7,
+    "beta1": 0.9,
+    "beta2": 0.99,
+    "shrink": 0.95,
+}
+# The counter of random draws: beyond 32 bits where it may be.
+COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}
+
+# Tensors that must be positive, as op and name.
+POSITIVE = {
+    ("batchnorm", "running_var"),
+    ("batchnorm_inference", "running_var"),
+    ("adam", "v"),
+    ("adamw", "v"),
+}
+# Inputs that an op treats as constants: it has no gradient for them.
+CONSTANT = {
+    "batchnorm_inference": {"running_mean", "running_var"},
+    "mse": {"t"},
+    "softmax_nll": {"t"},
+}
+# The fewest rows for which an op has a meaning; 0 where it is not listed.
+MIN_ROWS = {"batchnorm": 2, "mse": 1, "softmax_nll": 1}
+
+
+def ops() -> list[type[Op]]:
+    """All registered ops."""
+    return list(dict.fromkeys(kernel.op for kernel in KERNELS.values()))
+
+
+def shape_of(op: type[Op], name: str, rows: int, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape of a tensor or gradient for this number of rows."""
+    return tuple(rows if d == ROWS else int(d) for d in op.shape(name, sizes))
+
+
+def dtype_of(op: type[Op], name: str, dtype: str) -> str:
+    """The dtype of a tensor or gradient of an op in a model of `dtype`."""
+    spec = op.spec(name)
+    assert spec is not None
+    return spec.dtype or dtype
+
+
+def written(kernel: Kernel) -> tuple[str, ...]:
+    """The tensors that a kernel writes: outputs and state, or gradients of inputs."""
+    op = kernel.op
+    if kernel.phase == "vjp":
+        return tuple(n for n in kernel.tensors if n not in op.tensors and n[1:] in op.inputs)
+    return tuple(n for n in kernel.tensors if n in op.outputs or n in op.state)
+
+
+def accumulates(kernel: Kernel, name: str) -> bool:
+    """Whether a kernel adds to this gradient on request: it does for those of parameters."""
+    spec = kernel.op.spec(name)
+    assert spec is not None
+    takes = kernel.phase == "vjp" and "accumulate" in kernel.arguments
+    return takes and ROWS not in spec.dims
+
+
+def normal(random: np.random.Generator, shape: tuple[int, ...], dtype: str = "float64") -> Array:
+    """Normal numbers at least 0.05 away from 0, where many functions have a kink."""
+    z = random.normal(size=shape)
+    return (z + np.copysign(0.05, z)).astype(dtype)
+
+
+def operands(
+    op: type[Op],
+    rows: int,
+    sizes: Mapping[str, int],
+    dtype: str = "float64",
+    absent: Iterable[str] = (),
+) -> dict[str, Array]:
+    """State and inputs of an op at random, the same for the same arguments; `absent` ones missing."""
+    random = np.random.default_rng(zlib.crc32(repr((op.name, rows, dict(sizes))).encode()))
+    tensors = {}
+    for name in (*op.state, *op.inputs):
+        shape, kind = shape_of(op, name, rows, sizes), dtype_of(op, name, dtype)
+        if kind == "int64":  # labels
+            drawn = random.integers(0, sizes.get(op.dims[-1], 1), shape)
+        else:
+            drawn = normal(random, shape, kind)
+        tensors[name] = np.abs(drawn) if (op.name, name) in POSITIVE else drawn
+    return {name: tensor for name, tensor in tensors.items() if name not in set(absent)}
+
+
+def vjp_operands(
+    op: type[Op],
+    rows: int,
+    sizes: Mapping[str, int],
+    dtype: str = "float64",
+    absent: Iterable[str] = (),
+) -> dict[str, Array]:
+    """The operands of an op, what its forward makes of them, and a gradient of its main output."""
+    tensors = operands(op, rows, sizes, dtype, absent)
+    made = evaluate(op.kernels["forward"], tensors)
+    tensors |= {name: a.astype(dtype_of(op, name, dtype)) for name, a in made.items()}
+    name = f"d{op.main_output()}"
+    if name in op.kernels["vjp"].tensors:
+        random = np.random.default_rng(rows)
+        tensors[name] = normal(random, shape_of(op, name, rows, sizes), dtype)
+    return tensors
+
+
+def evaluate(
+    kernel: Kernel,
+    given: Mapping[str, Array],
+    *,
+    into: Mapping[str, Array] | None = None,
+    unwanted: Iterable[str] = (),
+) -> dict[str, Array]:
+    """Run a reference kernel in float64; returns the tensors that it wrote.
+
+    `into`: gradients to add to. Nothing given is modified; what is written starts as NaN. Absent
+    are `unwanted` gradients and those of absent inputs.
+    """
+    op, sizes, rows = kernel.op, {}, 0
+    for name, array in given.items():
+        for d, size in zip(op.spec(name).dims, array.shape, strict=True):
+            sizes[d] = size
+    rows = sizes.pop(ROWS, 1)
+    arrays: dict[str, Any] = {}
+    for name in kernel.tensors:
+        if name in given:
+            source = given[name]
+            arrays[name] = np.array(source, source.dtype if source.dtype == np.int64 else "float64")
+        elif name in unwanted or name not in written(kernel):
+            arrays[name] = np.empty(0)
+        elif kernel.phase == "vjp" and name[1:] not in given:
+            arrays[name] = np.empty(0)
+        else:
+            shape = shape_of(op, name, rows, sizes)
+            arrays[name] = np.full(shape, np.nan)
+            if into is not None and accumulates(kernel, name):
+                arrays[name][...] = into[name]
+    numbers = NUMBERS | COUNTER | {"accumulate": int(into is not None)}
+    kernel.function(*(arrays[a] if a in arrays else numbers[a] for a in kernel.arguments))
+    return {name: arrays[name] for name in written(kernel) if arrays[name].size or name in given}
+
+
+def numeric_jacobian(op: type[Op], tensors: Mapping[str, Array], name: str) -> Array:
+    """∂output/∂name by central differences: (elements of the main output, elements of name)."""
+    columns = []
+    for i in range(tensors[name].size):
+        at = []
+        for sign in (1, -1):
+            moved = tensors[name].copy()
+            moved.flat[i] += sign * 1e-5
+            result = evaluate(op.kernels["forward"], {**tensors, name: moved})
+            at.append(result[op.main_output()].ravel())
+        columns.append((at[0] - at[1]) / 2e-5)
+    return np.stack(columns, axis=1)
+
+
+def vjp_jacobians(op: type[Op], tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """The same for all inputs, from the VJP: a row for each unit gradient of the output."""
+    tensors = {**tensors, **evaluate(op.kernels["forward"], tensors)}
+    main = op.main_output()
+    if f"d{main}" not in op.kernels["vjp"].tensors:  # a loss
+        grads = [evaluate(op.kernels["vjp"], tensors)]
+    else:
+        units = np.eye(tensors[main].size).reshape(-1, *tensors[main].shape)
+        grads = [evaluate(op.kernels["vjp"], {**tensors, f"d{main}": unit}) for unit in units]
+    return {name[1:]: np.stack([g[name].ravel() for g in grads]) for name in grads[0]}
+
+
+def check_vjp(
+    op: type[Op], rows: int, sizes: Mapping[str, int], absent: Iterable[str] = (), tol: float = 1e-7
+) -> None:
+    """Compare the Jacobians of an op for every differentiable input; relative to their largest entry."""
+    tensors = operands(op, rows, sizes, absent=absent)
+    given = {name for name in op.inputs if name in tensors} - CONSTANT.get(op.name, set())
+    exact = vjp_jacobians(op, tensors)
+    assert set(exact) == given, f"{op.name}: gradients of {sorted(exact)}, inputs {sorted(given)}"
+    for name, jacobian in exact.items():
+        numeric = numeric_jacobian(op, tensors, name)
+        error = np.max(np.abs(jacobian - numeric)) / (np.max(np.abs(numeric)) or 1.0)
+        assert error <= tol, f"{op.name}: d{name} is off by {error:.1e}"
+
+
+def check_model(model: Any, x: Array, *, seed: int = 0, tol: float = 1e-7) -> None:
+    """⟨v, Jᵀu⟩ = ⟨Jv, u⟩ for a float64 model, random u, and a random v of inputs and parameters.
+
+    Each evaluation runs on a copy, so that dropout draws the same mask and running statistics stay.
+    """
+    random = np.random.default_rng(seed)
+    moves = {name: normal(random, p.shape) for name, p in model.named_parameters().items()}
+    move_x = normal(random, x.shape)
+
+    def output(t: float) -> Array:
+        moved = copy.deepcopy(model)
+        with moved.edit() as values:
+            for name, move in moves.items():
+                values[name] += t * move
+        return moved.forward(x + t * move_x)
+
+    h = 1e-6
+    jv = (output(h) - output(-h)) / (2 * h)
+    u = normal(random, jv.shape)
+    used = copy.deepcopy(model)
+    used.zero_grad()
+    used.forward(x)
+    dx = used.backward(u)
+    parts = [dx * move_x, *(used.grads[name] * move for name, move in moves.items())]
+    products = np.concatenate([part.ravel() for part in parts])
+    error = abs(products.sum() - (jv * u).sum()) / np.linalg.norm(products)
+    assert error <= tol, f"the directional derivative is off by {error:.1e}"
+
+
+def check_loss_gradient(model: Any, loss: Any, x: Array, y: Array, *, tol: float = 1e-7) -> None:
+    """The same for dL/d-parameters of `value_and_grad`."""
+    random = np.random.default_rng(1)
+    moves = {name: normal(random, p.shape) for name, p in model.named_parameters().items()}
+
+    def value(t: float) -> float:
+        moved = copy.deepcopy(model)
+        with moved.edit() as values:
+            for name, move in moves.items():
+                values[name] += t * move
+        return moved.value_and_grad(loss, x, y)
+
+    h = 1e-5
+    numeric = (value(h) - value(-h)) / (2 * h)
+    used = copy.deepcopy(model)
+    used.value_and_grad(loss, x, y)
+    products = np.concatenate([(used.grads[n] * move).ravel() for n, move in moves.items()])
+    error = abs(products.sum() - numeric) / np.linalg.norm(products)
+    assert error <= tol, f"the loss's derivative is off by {error:.1e}"
