@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import numpy as np
@@ -29,7 +29,7 @@ class Container:
         backend: str = "auto",
         seed: int | None = None,
     ) -> None:
-        self._given = {"backend": backend, "seed": seed}
+        self._given: dict[str, Any] = {"backend": backend, "seed": seed}
         self.dtype = _check_dtype(dtype)
         self.seed = _seed_or(seed, random.fresh_seed())
         if registry.check_name(backend) != "auto":
@@ -255,13 +255,11 @@ def _seed_or(seed: int | None, default: int) -> int:
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
-    try:
-        result = np.dtype(dtype)
-    except TypeError:
-        result = None
-    if result not in (np.dtype("float32"), np.dtype("float64")):
-        raise HyperparameterError(f"dtype is {dtype!r}; expected 'float32' or 'float64'")
-    return result
+    for known in (np.dtype("float32"), np.dtype("float64")):
+        with suppress(TypeError):
+            if dtype is not None and np.dtype(dtype) == known:
+                return known
+    raise HyperparameterError(f"dtype is {dtype!r}; expected 'float32' or 'float64'")
 
 
 def _check_layers(layers: tuple[Any, ...]) -> None:
@@ -277,5 +275,3 @@ def _check_layers(layers: tuple[Any, ...]) -> None:
                 f"layer {i} ({type(layer).__name__}) is part of a model already; give each model "
                 "layers of its own (copy.deepcopy makes one)"
             )
-
-

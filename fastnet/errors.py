@@ -55,7 +55,9 @@ def check_real(
 
     The interval is closed at each end unless `open_low` or `open_high` is given.
     """
-    interval = f"{'(' if open_low or low == -math.inf else '['}{low:g}, {high:g}{')' if open_high or high == math.inf else ']'}"
+    left = "(" if open_low or low == -math.inf else "["
+    right = ")" if open_high or high == math.inf else "]"
+    interval = f"{left}{low:g}, {high:g}{right}"
     try:
         if isinstance(value, (str, bytes, bool)):
             raise TypeError

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnet import random
 from fastnet.errors import HyperparameterError, check_choice, check_real
+
+Shape = tuple[int, ...]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,12 @@ class Draw:
     stream: int
     step: int
 
-    def uniform(self, shape: tuple[int, ...], bound: float) -> NDArray[np.float64]:
+    def uniform(self, shape: Shape, bound: float) -> Array:
         """U(−bound, bound)."""
         u = random.uniform(math.prod(shape), self.seed, self.stream, self.step)
         return ((2.0 * u - 1.0) * bound).reshape(shape)
 
-    def normal(self, shape: tuple[int, ...], std: float) -> NDArray[np.float64]:
+    def normal(self, shape: Shape, std: float) -> Array:
         """N(0, std²)."""
         z = random.normal(math.prod(shape), self.seed, self.stream, self.step)
         return (z * std).reshape(shape)
@@ -40,9 +44,7 @@ class Draw:
 class Initializer:
     """Base of the initialisers."""
 
-    def sample(
-        self, shape: tuple[int, ...], fan_in: int, fan_out: int, draw: Draw
-    ) -> NDArray[np.float64]:
+    def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
         """The first value of a parameter of this shape, float64."""
         raise NotImplementedError
 
@@ -65,7 +67,8 @@ class Constant(Initializer):
     def __post_init__(self) -> None:
         check_real("value", self.value)
 
-    def sample(self, shape, fan_in, fan_out, draw):  # type: ignore[no-untyped-def]
+    def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
+        """The first value, float64."""
         return np.full(shape, float(self.value))
 
 
@@ -73,7 +76,8 @@ class Constant(Initializer):
 class Zeros(Initializer):
     """Every element is 0."""
 
-    def sample(self, shape, fan_in, fan_out, draw):  # type: ignore[no-untyped-def]
+    def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
+        """The first value, float64."""
         return np.zeros(shape)
 
 
@@ -100,7 +104,8 @@ class KaimingUniform(_Kaiming):
     Source: K. He et al., "Delving deep into rectifiers", ICCV 2015, equations 10, 14 and 15.
     """
 
-    def sample(self, shape, fan_in, fan_out, draw):  # type: ignore[no-untyped-def]
+    def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
+        """The first value, float64."""
         return draw.uniform(shape, math.sqrt(3.0) * self.std(fan_in, fan_out))
 
 
@@ -110,7 +115,8 @@ class KaimingNormal(_Kaiming):
     Source: K. He et al., "Delving deep into rectifiers", ICCV 2015, equations 10, 14 and 15.
     """
 
-    def sample(self, shape, fan_in, fan_out, draw):  # type: ignore[no-untyped-def]
+    def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
+        """The first value, float64."""
         return draw.normal(shape, self.std(fan_in, fan_out))
 
 
@@ -133,14 +139,16 @@ class GlorotUniform(_Glorot):
     networks", AISTATS 2010, equation 16.
     """
 
-    def sample(self, shape, fan_in, fan_out, draw):  # type: ignore[no-untyped-def]
+    def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
+        """The first value, float64."""
         return draw.uniform(shape, math.sqrt(3.0) * self.std(fan_in, fan_out))
 
 
 class GlorotNormal(_Glorot):
     """N(0, σ²) with σ = gain·√(2 / (fan_in + fan_out)); same source as GlorotUniform (equation 12)."""
 
-    def sample(self, shape, fan_in, fan_out, draw):  # type: ignore[no-untyped-def]
+    def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
+        """The first value, float64."""
         return draw.normal(shape, self.std(fan_in, fan_out))
 
 
@@ -148,5 +156,6 @@ class GlorotNormal(_Glorot):
 class FanInUniform(Initializer):
     """U(−1/√fan_in, 1/√fan_in): what PyTorch draws the bias of Linear from, and its weights too."""
 
-    def sample(self, shape, fan_in, fan_out, draw):  # type: ignore[no-untyped-def]
+    def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
+        """The first value, float64."""
         return draw.uniform(shape, 1.0 / math.sqrt(fan_in))

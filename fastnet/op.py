@@ -79,7 +79,9 @@ class Op:
     dims: ClassVar[tuple[str, ...]] = ()  # the fixed dimensions, in the order kernels receive them
     scalars: ClassVar[tuple[str, ...]] = ()  # fixed when the op is bound
     hyper: ClassVar[tuple[str, ...]] = ()  # change from step to step
-    inplace: ClassVar[bool] = False  # forward may write its output over its first input, vjp likewise
+    inplace: ClassVar[bool] = (
+        False  # forward may write its output over its first input, vjp likewise
+    )
 
     name: ClassVar[str]
     tensors: ClassVar[Mapping[str, TensorSpec]]
@@ -93,7 +95,9 @@ class Op:
         if found - {ROWS} != set(cls.dims):
             raise TypeError(f"op {cls.name}: dims is {cls.dims}, its tensors use {sorted(found)}")
         cls.kernels = {
-            phase: cls._kernel(phase, getattr(cls, phase)) for phase in PHASES if hasattr(cls, phase)
+            phase: cls._kernel(phase, getattr(cls, phase))
+            for phase in PHASES
+            if hasattr(cls, phase)
         }
         for kernel in cls.kernels.values():
             if kernel.name in KERNELS:
@@ -134,7 +138,9 @@ class Op:
                     raise ShapeError(f"{cls.name}: {name} is missing")
                 continue
             for want, got in zip(spec.dims, shape, strict=False):
-                known = want if want == ROWS else int(want) if want.isdigit() else sizes.get(want, got)
+                known = (
+                    want if want == ROWS else int(want) if want.isdigit() else sizes.get(want, got)
+                )
                 if known != got or len(spec.dims) != len(shape):
                     raise ShapeError(
                         f"{cls.name}: {name} has shape {shape}, expected {spec.dims} with {sizes}"
@@ -148,9 +154,7 @@ class Op:
         """The shape of a tensor (or gradient) under bound sizes, with ROWS left as a word."""
         spec = cls.spec(name)
         assert spec is not None, name
-        return tuple(
-            d if d == ROWS else int(d) if d.isdigit() else sizes[d] for d in spec.dims
-        )
+        return tuple(d if d == ROWS else int(d) if d.isdigit() else sizes[d] for d in spec.dims)
 
 
 def put(into: Array, value: Array, accumulate: int) -> None:

@@ -102,7 +102,9 @@ def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None
             array = np.asarray(state[name])
             cast = array.astype(target.dtype)
         except (TypeError, ValueError) as error:
-            raise StateDictError(f"state_dict[{name!r}] is not an array of numbers: {error}") from None
+            raise StateDictError(
+                f"state_dict[{name!r}] is not an array of numbers: {error}"
+            ) from None
         if cast.shape != target.shape:
             raise StateDictError(
                 f"state_dict[{name!r}] has shape {cast.shape}, expected {target.shape}"

@@ -172,7 +172,7 @@ def normal_quantile(u: NDArray[np.float64]) -> NDArray[np.float64]:
         r = np.sqrt(-_log(np.minimum(u, 1.0 - u)[outer]))
         tail = np.where(r <= 5.0, _ratio(_MIDDLE, r - 1.6), _ratio(_TAIL, r - 5.0))
         z[outer] = np.where(q[outer] < 0.0, -tail, tail)
-    return z
+    return np.asarray(z)
 
 
 def _ratio(pair: tuple[tuple[float, ...], tuple[float, ...]], r: Any) -> Any:
@@ -197,4 +197,4 @@ def _log(x: NDArray[np.float64]) -> NDArray[np.float64]:
     mantissa = np.where(low, 2.0 * mantissa, mantissa)
     s = (mantissa - 1.0) / (mantissa + 1.0)
     series = _horner(tuple(1.0 / k for k in range(23, 0, -2)), s * s)
-    return 2.0 * s * series + (exponent - low) * 0.693147180559945309417
+    return np.asarray(2.0 * s * series + (exponent - low) * 0.693147180559945309417)

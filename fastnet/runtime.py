@@ -30,9 +30,7 @@ class Runtime:
         self._executors: dict[Any, Executor] = {}
         self._thread = threading.local()
 
-    def executor(
-        self, shape: Shape, rows: int, modes: Modes, loss: Loss | None = None
-    ) -> Executor:
+    def executor(self, shape: Shape, rows: int, modes: Modes, loss: Loss | None = None) -> Executor:
         """Forward and backward of the model for at most `rows` rows, ending in a loss if given."""
         key = (shape, modes, loss and loss.plan_key())
         return self._cached(
@@ -45,7 +43,10 @@ class Runtime:
             self._thread.executors = {}
         modes = (False,) * len(self.layers)
         return self._cached(
-            self._thread.executors, shape, rows, lambda: self._compile(shape, rows, modes, fold=True)
+            self._thread.executors,
+            shape,
+            rows,
+            lambda: self._compile(shape, rows, modes, fold=True),
         )
 
     def updater(self) -> Executor:

@@ -49,9 +49,7 @@ class Tape:
         """Run one op's forward; returns its main output."""
         shapes = {k: getattr(v, "shape", None) for k, v in arguments.items()}
         sizes = op.bind(shapes)
-        rows = next(
-            (v.array.shape[0] for v in arguments.values() if isinstance(v, Value)), 1
-        )
+        rows = next((v.array.shape[0] for v in arguments.values() if isinstance(v, Value)), 1)
         for name in op.outputs:
             arguments[name] = Value(self._empty(op, name, sizes, rows))
         arguments |= {"stream": stream, "seed": self.seed, "step": self.step, "accumulate": 1}

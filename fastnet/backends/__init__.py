@@ -1,0 +1,1 @@
+"""Backends: they run plans. `registry` tells which there are."""

@@ -70,12 +70,8 @@ class Executor:
         self._workspace = zeros_aligned(plan.workspace_bytes)
         self._derived = zeros_aligned(plan.derived_bytes)
         self._derived_version = -1
-        x_elements = plan.max_rows * int(np.prod(plan.x_shape))
-        self._x = self._stage((plan.max_rows, *plan.x_shape), plan.dtype, x_elements)
-        self._y: Array | None = None
-        if plan.y_dtype is not None:
-            elements = plan.max_rows * int(np.prod(plan.y_shape))
-            self._y = self._stage((plan.max_rows, *plan.y_shape), plan.y_dtype, elements)
+        self._x = self._stage(plan.x_shape, plan.dtype)
+        self._y = None if plan.y_dtype is None else self._stage(plan.y_shape, plan.y_dtype)
         self.steps_done = 0  # of the last chunk of training steps
         self._context = np.zeros(1, CONTEXT)
         segments = {**storage.segments, "workspace": self._workspace, "derived": self._derived}
@@ -85,9 +81,10 @@ class Executor:
         backend.prepare(plan.forward)
         backend.prepare(plan.backward)
 
-    @staticmethod
-    def _stage(shape: tuple[int, ...], dtype: np.dtype[Any], elements: int) -> Array:
-        return zeros_aligned(elements * dtype.itemsize).view(dtype).reshape(shape)
+    def _stage(self, row_shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        shape = (self.plan.max_rows, *row_shape)
+        stage: Array = zeros_aligned(int(np.prod(shape)) * dtype.itemsize).view(dtype)
+        return stage.reshape(shape)
 
     def at(self, place: Place, shape: tuple[int, ...], dtype: Any) -> Array:
         """The array at a place of the plan; valid until the next run."""
@@ -97,7 +94,8 @@ class Executor:
             return self._x[: shape[0]]
         nbytes = int(np.prod(shape)) * dtype.itemsize
         block = {"workspace": self._workspace, "derived": self._derived}[segment]
-        return block[offset : offset + nbytes].view(dtype).reshape(shape)
+        array: Array = block[offset : offset + nbytes].view(dtype).reshape(shape)
+        return array
 
     def forward(self, x: Array, seed: int = 0, step: int = 0) -> Array:
         """Run the forward program on rows of x, which are copied; returns a view of the output."""

@@ -29,7 +29,9 @@ class linear(Op):
             np.add(y, b, out=y)
 
     @staticmethod
-    def vjp(dx: Array, dw: Array, db: Array, dy: Array, x: Array, w: Array, accumulate: int) -> None:
+    def vjp(
+        dx: Array, dw: Array, db: Array, dy: Array, x: Array, w: Array, accumulate: int
+    ) -> None:
         """Gradients of the input (B, I), the weights (I, O) and the bias (O) for dy (B, O)."""
         if dx.size:
             np.matmul(dy, w.T, out=dx)

@@ -210,8 +210,10 @@ class AdamW(Adam):
 
 
 def powers(base: float, exponents: Array) -> Array:
-    """base ** exponents for integers ≥ 0, by squaring: multiplications alone, so that the bits do not
-    depend on a machine's `pow`."""
+    """`base` to integer powers ≥ 0, by squaring.
+
+    Multiplications alone, so that the bits do not depend on a machine's `pow`.
+    """
     result = np.ones(exponents.shape)
     square, left = base, exponents.copy()
     while left.any():

@@ -37,7 +37,13 @@ class sgd_momentum(Op):
 
     @staticmethod
     def update(
-        w: Array, v: Array, g: Array, lr: float, weight_decay: float, momentum: float, damping: float
+        w: Array,
+        v: Array,
+        g: Array,
+        lr: float,
+        weight_decay: float,
+        momentum: float,
+        damping: float,
     ) -> None:
         """The velocity, then the step along it."""
         np.copyto(v, momentum * v + damping * (g + weight_decay * w))

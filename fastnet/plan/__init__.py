@@ -1,0 +1,1 @@
+"""Plans: from a graph of ops to programs of instructions on segments."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastnet.layers.batchnorm import batchnorm_inference
@@ -15,7 +17,7 @@ def fold_batchnorm(graph: Graph, output: Tensor) -> Graph:
 
     With s = gamma/√(running_var + eps): w′ = w·s (by columns), b′ = (b − running_mean)·s + beta.
     """
-    producer = {node.output: node for node in graph.nodes}
+    producer: dict[Any, Node] = {node.output: node for node in graph.nodes}
     uses: dict[Tensor, int] = {output: 1}
     for node in graph.nodes:
         for _, tensor in node.inputs():
@@ -23,13 +25,12 @@ def fold_batchnorm(graph: Graph, output: Tensor) -> Graph:
     folded: dict[Node, Node] = {}
     for node in graph.nodes:
         source = producer.get(node.arguments.get("x"))
-        if node.op is batchnorm_inference and source is not None and source.op is linear:
-            if uses[source.output] == 1:
-                folded[node] = source
+        if node.op is not batchnorm_inference or source is None or source.op is not linear:
+            continue
+        if uses[source.output] == 1:
+            folded[node] = source
     dropped = set(folded.values())
-    nodes = [
-        _folded(folded[n], n) if n in folded else n for n in graph.nodes if n not in dropped
-    ]
+    nodes = [_folded(folded[n], n) if n in folded else n for n in graph.nodes if n not in dropped]
     return Graph(training=graph.training, nodes=nodes)
 
 
@@ -40,15 +41,17 @@ def _folded(first: Node, norm: Node) -> Node:
     eps = norm.arguments["eps"]
 
     def scale() -> Array:
-        s = 1.0 / np.sqrt(var.value + eps)
+        s: Array = 1.0 / np.sqrt(var.value + eps)
         return s if gamma is None else s * gamma.value
 
     def weight() -> Array:
-        return w.value * scale()
+        folded: Array = w.value * scale()
+        return folded
 
     def bias() -> Array:
         shifted = (0.0 if b is None else b.value) - mean.value
-        return shifted * scale() + (0.0 if beta is None else beta.value)
+        folded: Array = shifted * scale() + (0.0 if beta is None else beta.value)
+        return folded
 
     arguments = {
         "x": first.arguments["x"],

@@ -54,7 +54,10 @@ CONTEXT = np.dtype(
 
 TRAIN = np.dtype(
     [
-        ("context", CONTEXT),  # segments, seed, first step, accumulate; x, y, rows, hyper are set here
+        (
+            "context",
+            CONTEXT,
+        ),  # segments, seed, first step, accumulate; x, y, rows, hyper are set here
         ("dtype", "i8"),  # KIND of the plan
         ("forward", "i8"),  # programs: address and length
         ("forward_count", "i8"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,6 @@ def batches(
 
 
 def _cut(parts: list[Array], order: Array, offsets: Array) -> Iterator[Any]:
-    for begin, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for begin, end in pairwise(offsets):
         taken = tuple(part[order[begin:end]] for part in parts)
         yield taken if len(taken) > 1 else taken[0]
