@@ -69,6 +69,9 @@ void fn_kernel_at(int64_t i, fn_kernel_info *info);
 int64_t fn_machine_level(void);
 const char *fn_level_name(int64_t level);
 
+/* The digest of the sources of this build: SHA-256 over the SHA-256 of every file of csrc by name. */
+const char *fn_source_digest(void);
+
 /* Run the instructions of a program, in order. */
 void fn_run(const fn_instruction *program, int64_t count, const fn_context *context);
 

@@ -33,6 +33,8 @@ const char *fn_level_name(int64_t level) {
     return level >= 0 && level < count ? level_names[level] : "unknown";
 }
 
+const char *fn_source_digest(void) { return FASTNET_SOURCE_DIGEST; }
+
 static void *pointer(int64_t address) { return (void *)(intptr_t)address; }
 
 void fn_run(const fn_instruction *program, int64_t count, const fn_context *context) {

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("fastnet._native", exc_type=ImportError)
-
 import fastnet
 from fastnet.backends import registry
 from fastnet.backends.c import CBackend
 from fastnet.backends.c.backend import LEVEL_VARIABLE
 from fastnet.errors import HyperparameterError
+
+if reason := CBackend().reason():
+    pytest.skip(reason, allow_module_level=True)
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("fastnet._native", exc_type=ImportError)
-
 from fastnet.backends.c import CBackend
 from fastnet.op import KERNELS
 from fastnet.plan.records import (
@@ -19,6 +17,9 @@ from fastnet.plan.records import (
     SEGMENT,
     TRAIN,
 )
+
+if reason := CBackend().reason():
+    pytest.skip(reason, allow_module_level=True)
 
 N, WIDTH = 40, 5
 SLOT = 4096  # bytes for each tensor of the workspace

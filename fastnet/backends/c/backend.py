@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from fastnet.backends.base import Backend
+from fastnet.backends.c.extension import extension
 from fastnet.errors import BackendUnavailable, HyperparameterError, check_int
 from fastnet.op import KERNELS
-from fastnet.plan.records import CONTEXT, INSTRUCTION, KINDS, TRAIN
+from fastnet.plan.records import KINDS
 
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
-STRUCTS = {"fn_instruction": INSTRUCTION, "fn_context": CONTEXT, "fn_train_args": TRAIN}
 
 
 class CBackend(Backend):
@@ -36,19 +35,9 @@ class CBackend(Backend):
         """None where the extension is there and fits this version of the package."""
         if self._native is None and self._reason is None:
             try:
-                module = importlib.import_module("fastnet._native")
+                self._native = Native(extension())
             except ImportError as error:
-                self._reason = (
-                    "the C extension was not built or does not load: on Linux (x86-64, aarch64), "
-                    "install a C compiler and run pip install --no-cache-dir --force-reinstall "
-                    f"fastnet-engine [{error}]"
-                )
-                return self._reason
-            difference = next(differences(module.ffi), None)
-            if difference is None:
-                self._native = Native(module)
-            else:
-                self._reason = f"the C extension is of another version: {difference}; reinstall"
+                self._reason = str(error)
         return self._reason
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
@@ -139,21 +128,3 @@ def level_wanted(top: int) -> int:
             f"{LEVEL_VARIABLE} is {text!r}; expected an integer in [0, {top}]"
         )
     return int(text)
-
-
-def differences(ffi: Any) -> Iterator[str]:
-    """Where the extension's structs differ from the records, field by field, in words."""
-    for struct, record in STRUCTS.items():
-        assert record.fields is not None
-        theirs = {
-            name: (field.offset, ffi.sizeof(field.type))
-            for name, field in ffi.typeof(struct).fields
-        }
-        ours = {name: (place[1], place[0].itemsize) for name, place in record.fields.items()}
-        theirs["whole"], ours["whole"] = (0, ffi.sizeof(struct)), (0, record.itemsize)
-        for name in (*theirs, *(ours.keys() - theirs.keys())):
-            if ours.get(name) != theirs.get(name):
-                yield (
-                    f"{struct}.{name} has (offset, size) {theirs.get(name)} in C, "
-                    f"{ours.get(name)} in the records"
-                )

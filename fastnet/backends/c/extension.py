@@ -1,0 +1,98 @@
+"""Finds the native extension, and refuses one that does not fit this package."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fastnet.plan.records import CONTEXT, INSTRUCTION, TRAIN
+
+MODULE = "fastnet._native"
+DISTRIBUTION = "fastnet-engine"
+STRUCTS = {"fn_instruction": INSTRUCTION, "fn_context": CONTEXT, "fn_train_args": TRAIN}
+SOURCES = Path(__file__).parents[3] / "csrc"  # in a checkout
+
+
+def extension() -> Any:
+    """The extension; raises ImportError, whose text says why not and how to get it."""
+    try:
+        module = _load()
+    except ImportError as error:
+        raise ImportError(
+            "the C extension was not built or does not load: on Linux (x86-64, aarch64), install a "
+            f"C compiler and run pip install --no-cache-dir --force-reinstall {DISTRIBUTION}, or "
+            f"pip install . in a checkout [{error}]"
+        ) from None
+    difference = next(differences(module.ffi), None)
+    if difference is None and SOURCES.is_dir():
+        built = module.ffi.string(module.lib.fn_source_digest()).decode()
+        if built != source_digest(SOURCES):
+            difference = "its sources are not those of this checkout"
+    if difference is not None:
+        raise ImportError(f"the C extension is of another version ({difference}): reinstall")
+    return module
+
+
+def _load() -> Any:
+    """Import the extension from the package, or, in a checkout, from where it is installed.
+
+    Python started in a checkout finds the package's sources before the installed package, and these
+    have no extension beside them.
+    """
+    try:
+        return importlib.import_module(MODULE)
+    except ModuleNotFoundError as error:
+        if error.name != MODULE or not SOURCES.is_dir():
+            raise
+        for path in _installed():
+            loader = importlib.machinery.ExtensionFileLoader(MODULE, str(path))
+            spec = importlib.util.spec_from_file_location(MODULE, path, loader=loader)
+            assert spec is not None
+            module = importlib.util.module_from_spec(spec)
+            loader.exec_module(module)
+            sys.modules[MODULE] = module
+            return module
+        raise
+
+
+def _installed() -> Iterator[Path]:
+    name = MODULE.replace(".", "/")
+    try:
+        files = importlib.metadata.files(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    for file in files:
+        if file.as_posix().startswith(f"{name}."):
+            yield Path(str(file.locate()))
+
+
+def source_digest(folder: Path) -> str:
+    """The digest of C sources as the build computes it (see csrc/CMakeLists.txt)."""
+    paths = [*folder.glob("*.c"), *folder.glob("*.h"), folder / "CMakeLists.txt"]
+    digests = (hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(paths))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def differences(ffi: Any) -> Iterator[str]:
+    """Where the extension's structs differ from the records, field by field, in words."""
+    for struct, record in STRUCTS.items():
+        assert record.fields is not None
+        theirs = {
+            name: (field.offset, ffi.sizeof(field.type))
+            for name, field in ffi.typeof(struct).fields
+        }
+        ours = {name: (place[1], place[0].itemsize) for name, place in record.fields.items()}
+        theirs["whole"], ours["whole"] = (0, ffi.sizeof(struct)), (0, record.itemsize)
+        for name in (*theirs, *(ours.keys() - theirs.keys())):
+            if ours.get(name) != theirs.get(name):
+                yield (
+                    f"{struct}.{name} has (offset, size) {theirs.get(name)} in C, "
+                    f"{ours.get(name)} in the records"
+                )
