@@ -150,9 +150,7 @@ void fn_train(fn_train_args *args) {
         if (row_losses)
             memcpy(row_losses + offsets[s], row_loss, (size_t)rows * sizeof(double));
         if (outputs) {
-            /* No address: a model without layers, whose output is the minibatch itself. */
-            const int64_t output = args->output ? args->output : context.segment[FN_X];
-            memcpy(outputs + offsets[s] * args->output_bytes, pointer(output),
+            memcpy(outputs + offsets[s] * args->output_bytes, pointer(args->output),
                    (size_t)(rows * args->output_bytes));
         }
         if (!isfinite(losses[s])) {

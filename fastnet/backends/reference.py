@@ -96,8 +96,7 @@ class PythonRunner:
                 width = int(a["output_bytes"])
                 shape = (len(rows) * width,)
                 out = view(int(a["outputs"]) + begin * width, shape, np.uint8)
-                source = a["output"] or context["segment"][0, SEGMENT["x"]]
-                np.copyto(out, view(source, shape, np.uint8))
+                np.copyto(out, view(a["output"], shape, np.uint8))
             if a["row_losses"]:
                 out = view(int(a["row_losses"]) + begin * 8, (len(rows),), np.float64)
                 np.copyto(out, view(a["row_loss"], (len(rows),), np.float64))

@@ -81,7 +81,7 @@ TRAIN = np.dtype(
         ("groups", "i8"),
         ("loss", "i8"),  # where the forward program leaves the loss: double[1]
         ("row_loss", "i8"),  # and each row's: double[rows]
-        ("output", "i8"),  # and the model's output, output_bytes a row; 0: it is the input itself
+        ("output", "i8"),  # and the model's output, output_bytes a row
         ("output_bytes", "i8"),
         ("losses", "i8"),  # out: double[steps]
         ("row_losses", "i8"),  # out or 0: double, a row after the other
