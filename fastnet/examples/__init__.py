@@ -1,0 +1,1 @@
+"""Runnable examples: `python -m fastnet.examples.digits`, `python -m fastnet.examples.mnist`."""

@@ -1,0 +1,38 @@
+"""Train on the embedded 8×8 digits: `python -m fastnet.examples.digits`."""
+
+from __future__ import annotations
+
+import argparse
+
+import fastnet as fn
+
+
+def main() -> None:
+    """Train with batchnorm and dropout, print every epoch, end with the test accuracy."""
+    parser = argparse.ArgumentParser(description="Train on the embedded 8×8 digits.")
+    parser.add_argument("--backend", default="auto", help="auto, c, numba or reference")
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0, help="of initialisation, order and dropout")
+    options = parser.parse_args()
+
+    (X, y), (X_test, y_test) = fn.datasets.digits()
+    model = fn.Sequential(
+        fn.Linear(64, 128),
+        fn.BatchNorm1d(128),
+        fn.ReLU(),
+        fn.Dropout(0.2),
+        fn.Linear(128, 10),
+        backend=options.backend,
+        seed=options.seed,
+    )
+    print(model.summary())
+    print(f"backend: {model.backend}")
+    trainer = fn.Trainer(
+        model, loss=fn.CrossEntropyLoss(), optimizer=fn.Adam(lr=1e-3), seed=options.seed
+    )
+    trainer.fit(X, y, epochs=options.epochs, batch_size=32)
+    print(f"test accuracy {trainer.evaluate(X_test, y_test)['accuracy']:.4f}")
+
+
+if __name__ == "__main__":
+    main()
