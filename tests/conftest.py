@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 import fastnet
+from fastnet.backends import registry
+from fastnet.backends.base import Backend
 from fastnet.op import KERNELS, Op
 from fastnet.plan import compiler
 
@@ -27,10 +30,35 @@ def _backends() -> list[str]:
     return names
 
 
+def _engines() -> list[Any]:
+    """Those backends, and the C backend once for every instruction set of this machine."""
+    found = []
+    for name in _backends():
+        for level in getattr(registry.get(name), "levels", lambda: (None,))():
+            found.append(pytest.param((name, level), id=f"{name}-{level}" if level else name))
+    return found
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test with an argument `backend` runs once for the name of each backend."""
+    """A test runs once for the name of each `backend`, or for each `engine`, a Backend."""
     if "backend" in metafunc.fixturenames:
         metafunc.parametrize("backend", _backends())
+    if "engine" in metafunc.fixturenames:
+        metafunc.parametrize("engine", _engines(), indirect=True)
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """A backend's instance, at one of its levels of instruction sets where it has some."""
+    name, level = request.param
+    backend: Any = registry.get(name)
+    if level is None:
+        yield backend
+        return
+    before = backend.level()
+    backend.set_level(backend.levels().index(level))
+    yield backend
+    backend.set_level(before)
 
 
 @pytest.fixture

@@ -132,36 +132,32 @@ def evaluate(
     kernel: Kernel,
     given: Mapping[str, Array],
     *,
+    absent: Iterable[str] = (),
     into: Mapping[str, Array] | None = None,
-    unwanted: Iterable[str] = (),
 ) -> dict[str, Array]:
     """Run a reference kernel in float64; returns the tensors that it wrote.
 
-    `into`: gradients to add to. Nothing given is modified; what is written starts as NaN. Absent
-    are `unwanted` gradients and those of absent inputs.
+    Nothing given is modified; what is written starts as NaN, or, where it accumulates, as what
+    `into` holds. `absent`: gradients that are not wanted.
     """
-    op, sizes, rows = kernel.op, {}, 0
-    for name, array in given.items():
-        for d, size in zip(op.spec(name).dims, array.shape, strict=True):
-            sizes[d] = size
+    op = kernel.op
+    sizes: dict[str, int] = {}
+    for name in given.keys() & set(kernel.tensors):
+        sizes |= dict(zip(op.spec(name).dims, given[name].shape, strict=True))  # type: ignore[union-attr]
     rows = sizes.pop(ROWS, 1)
-    arrays: dict[str, Any] = {}
+    made = [name for name in written(kernel) if name not in set(absent)]
+    arrays: dict[str, Any] = {name: np.empty(0) for name in kernel.tensors}
     for name in kernel.tensors:
         if name in given:
-            source = given[name]
-            arrays[name] = np.array(source, source.dtype if source.dtype == np.int64 else "float64")
-        elif name in unwanted or name not in written(kernel):
-            arrays[name] = np.empty(0)
-        elif kernel.phase == "vjp" and name[1:] not in given:
-            arrays[name] = np.empty(0)
-        else:
-            shape = shape_of(op, name, rows, sizes)
-            arrays[name] = np.full(shape, np.nan)
+            kind = dtype_of(op, name, "float64")
+            arrays[name] = given[name].astype(kind)
+        elif name in made:
+            arrays[name] = np.full(shape_of(op, name, rows, sizes), np.nan)
             if into is not None and accumulates(kernel, name):
                 arrays[name][...] = into[name]
     numbers = NUMBERS | COUNTER | {"accumulate": int(into is not None)}
     kernel.function(*(arrays[a] if a in arrays else numbers[a] for a in kernel.arguments))
-    return {name: arrays[name] for name in written(kernel) if arrays[name].size or name in given}
+    return {name: arrays[name] for name in made}
 
 
 def numeric_jacobian(op: type[Op], tensors: Mapping[str, Array], name: str) -> Array:
@@ -181,12 +177,11 @@ def numeric_jacobian(op: type[Op], tensors: Mapping[str, Array], name: str) -> A
 def vjp_jacobians(op: type[Op], tensors: Mapping[str, Array]) -> dict[str, Array]:
     """The same for all inputs, from the VJP: a row for each unit gradient of the output."""
     tensors = {**tensors, **evaluate(op.kernels["forward"], tensors)}
-    main = op.main_output()
-    if f"d{main}" not in op.kernels["vjp"].tensors:  # a loss
-        grads = [evaluate(op.kernels["vjp"], tensors)]
-    else:
-        units = np.eye(tensors[main].size).reshape(-1, *tensors[main].shape)
-        grads = [evaluate(op.kernels["vjp"], {**tensors, f"d{main}": unit}) for unit in units]
+    vjp, main = op.kernels["vjp"], op.main_output()
+    absent = [f"d{name}" for name in op.inputs if name not in tensors]
+    units = np.eye(tensors[main].size).reshape(-1, *tensors[main].shape)
+    given = [{**tensors, f"d{main}": unit} for unit in units]  # a loss takes none, and has one unit
+    grads = [evaluate(vjp, g, absent=absent) for g in given]
     return {name[1:]: np.stack([g[name].ravel() for g in grads]) for name in grads[0]}
 
 

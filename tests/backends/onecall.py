@@ -1,0 +1,190 @@
+"""One kernel through a backend's own programs: a one-instruction program on tensors between guards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+
+import gradcheck
+import numpy as np
+from gradcheck import COUNTER, NUMBERS, accumulates, dtype_of, shape_of, written
+
+from fastnet.backends.base import Backend
+from fastnet.op import KERNELS, Array, Kernel
+from fastnet.plan.records import ABSENT, CONTEXT, INSTRUCTION, KIND, SEGMENTS, zeros_aligned
+
+GUARD = 64  # bytes around each tensor; all ones, so that a float read or left there is NaN
+GROUP, GROUPS = 1, 3  # an update's row of hyper, among others that are NaN
+
+
+class Call:
+    """One kernel with its operands: run on a backend, and in float64 by the reference kernel.
+
+    `tensors`: those that exist, by name; what the kernel writes may be missing, and is absent only
+    if it is in `absent`. `accumulate`: gradients of parameters start from random numbers, which
+    must be added to. `inplace`: the first tensor (an output) lies on the second. `shift`: tensors
+    start that many elements after an address that is a multiple of 64. Tensors are spread over all
+    segments, whatever their names.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        dtype: str,
+        rows: int,
+        sizes: Mapping[str, int],
+        tensors: Mapping[str, Array],
+        *,
+        absent: tuple[str, ...] = (),
+        accumulate: bool = False,
+        inplace: bool = False,
+        shift: int = 0,
+    ) -> None:
+        self.kernel, self.dtype, self.absent = kernel, dtype, absent
+        self.given = {n: a for n, a in tensors.items() if n in kernel.tensors and n not in absent}
+        self.into: dict[str, Array] | None = None
+        if accumulate:
+            random = np.random.default_rng(1)
+            shapes = {n: shape_of(kernel.op, n, rows, sizes) for n in written(kernel)}
+            self.into = {n: gradcheck.normal(random, s, dtype) for n, s in shapes.items()}
+        self._lay_out(rows, sizes, shift, inplace)
+        self._encode(rows, sizes)
+
+    def _lay_out(
+        self, rows: int, sizes: Mapping[str, int], shift: int, inplace: bool
+    ) -> None:
+        op, end = self.kernel.op, GUARD
+        self.spans: dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]] = {}
+        for name in self.kernel.tensors:
+            if name in self.absent or (name not in self.given and name not in written(self.kernel)):
+                continue
+            dtype = np.dtype(dtype_of(op, name, self.dtype))
+            shape = shape_of(op, name, rows, sizes)
+            self.spans[name] = (end + shift * dtype.itemsize, shape, dtype)
+            end += -(-int(np.prod(shape)) * dtype.itemsize // 64) * 64 + 64 + GUARD
+        if inplace:
+            first, second = self.kernel.tensors[:2]
+            self.spans[first] = self.spans[second]
+        self.memory = zeros_aligned(end)
+        self.memory.fill(255)
+        for name in self.spans:
+            if name in self.given:
+                self.view(name)[...] = self.given[name]
+            elif self.into is not None and accumulates(self.kernel, name):
+                self.view(name)[...] = self.into[name]
+
+    def _encode(self, rows: int, sizes: Mapping[str, int]) -> None:
+        op = self.kernel.op
+        self.program, self.context = np.zeros(1, INSTRUCTION), np.zeros(1, CONTEXT)
+        i, c = self.program[0], self.context[0]
+        i["kernel"] = list(KERNELS).index(self.kernel.name)
+        i["dtype"], i["stream"], i["group"] = KIND[self.dtype], COUNTER["stream"], GROUP
+        i["size"][: len(op.dims)] = [sizes[d] for d in op.dims]
+        i["scalar"][: len(op.scalars)] = [NUMBERS[s] for s in op.scalars]
+        i["segment"] = ABSENT
+        for k, name in enumerate(self.kernel.tensors):
+            segment = k % len(SEGMENTS)
+            c["segment"][segment] = self.memory.ctypes.data + 16 * segment
+            if name in self.spans:
+                i["segment"][k] = segment
+                i["offset"][k] = self.spans[name][0] - 16 * segment
+        self.hyper = np.full((GROUPS, len(op.hyper)), np.nan)
+        self.hyper[GROUP] = [NUMBERS[h] for h in op.hyper]
+        c["hyper"], c["hyper_size"] = self.hyper.ctypes.data, len(op.hyper)
+        c["rows"], c["accumulate"] = rows, self.into is not None
+        c["seed"], c["step"] = COUNTER["seed"], COUNTER["step"]
+
+    def view(self, name: str) -> Array:
+        """A tensor where it lies in memory."""
+        begin, shape, dtype = self.spans[name]
+        nbytes = int(np.prod(shape)) * dtype.itemsize
+        return self.memory[begin : begin + nbytes].view(dtype).reshape(shape)
+
+    def run(self, backend: Backend) -> dict[str, Array]:
+        """What the backend's kernel writes; nothing else in memory may change."""
+        before = self.memory.copy()
+        backend.prepare(self.program)
+        backend.run(self.program, self.context)
+        result = {n: self.view(n).copy() for n in written(self.kernel) if n in self.spans}
+        for name in result:
+            self.view(name).fill(0)
+        after = self.memory.copy()
+        self.memory[...] = before
+        for name in result:
+            self.view(name).fill(0)
+        changed = np.flatnonzero(after != self.memory)
+        self.memory[...] = before
+        assert not changed.size, f"{self.kernel.name} wrote outside its outputs: {changed[:5]}"
+        return result
+
+    def expected(self) -> dict[str, Array]:
+        """What the reference kernel makes of the same operands in float64."""
+        return gradcheck.evaluate(self.kernel, self.given, into=self.into, absent=self.absent)
+
+
+def tolerance(kernel: Kernel, dtype: str, rows: int, sizes: Mapping[str, int]) -> float:
+    """How far a result may be off, relative to the largest number it is made of.
+
+    A few roundings, and one for each square root of the number of terms of the longest sum.
+    """
+    terms = 1 if kernel.phase == "update" else max(rows, *sizes.values())
+    return 4 * float(np.finfo(dtype).eps / 2) * (1 + terms**0.5)
+
+
+def compare(call: Call, backend: Backend, tol: float) -> None:
+    """Assert that a backend's results are the reference's, to `tol` of each tensor's largest number."""
+    expected, got = call.expected(), call.run(backend)
+    assert got.keys() == expected.keys()
+    for name, want in expected.items():
+        have = got[name]
+        if have.dtype == np.int64:
+            np.testing.assert_array_equal(have, want, err_msg=f"{call.kernel.name}: {name}")
+            continue
+        np.testing.assert_array_equal(np.isfinite(have), np.isfinite(want), err_msg=name)
+        error = np.max(np.abs(have - want), initial=0.0)
+        scale = magnitude(call, want)
+        assert error <= tol * scale, (
+            f"{call.kernel.name}, {call.dtype}, {shapes(call)}: {name} is off by {error / scale:.1e} "
+            f"of its scale, {tol:.1e} is allowed"
+        )
+
+
+def magnitude(call: Call, want: Array) -> float:
+    """The largest number that a result is made of: itself, or the dy of a sum that cancels."""
+    dy = call.given.get("dy", np.empty(0))
+    return float(max(np.max(np.abs(a), initial=0.0) for a in (want, dy)))
+
+
+def shapes(call: Call) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, for messages."""
+    return {name: span[1] for name, span in call.spans.items()}
+
+
+def tensors_for(
+    kernel: Kernel, dtype: str, rows: int, sizes: Mapping[str, int], absent: tuple[str, ...] = ()
+) -> dict[str, Array]:
+    """Operands of a kernel at random."""
+    make = gradcheck.vjp_operands if kernel.phase == "vjp" else gradcheck.operands
+    return make(kernel.op, rows, sizes, dtype, absent)
+
+
+def variants(kernel: Kernel) -> Iterator[dict[str, Any]]:
+    """Options of Call: optional tensors absent, each gradient alone, accumulation; in combination."""
+    op, gradients = kernel.op, written(kernel) if kernel.phase == "vjp" else ()
+    missing = dict.fromkeys([(), op.optional])
+    accumulate = (False, True) if "accumulate" in kernel.arguments else (False,)
+    for gone, add in product(missing, accumulate):
+        present = [g for g in gradients if g[1:] not in gone]
+        unwanted = [()] + [tuple(set(present) - {one}) for one in present if len(present) > 1]
+        for others in unwanted:
+            yield {"absent": (*gone, *(f"d{n}" for n in gone), *others), "accumulate": add}
+
+
+def calls(
+    kernel: Kernel, dtype: str, rows: int, sizes: Mapping[str, int], **options: Any
+) -> Iterator[Call]:
+    """A kernel at one size in all its variants."""
+    for variant in variants(kernel):
+        tensors = tensors_for(kernel, dtype, rows, sizes, variant["absent"])
+        yield Call(kernel, dtype, rows, sizes, tensors, **variant, **options)

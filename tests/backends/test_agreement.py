@@ -1,0 +1,174 @@
+"""Every kernel of every backend against the reference in float64, at sizes and addresses that hurt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import gradcheck
+import numpy as np
+import pytest
+from onecall import GROUP, calls, compare, tolerance
+
+import fastnet as fn
+from fastnet.op import KERNELS, Kernel
+
+DIMS = (1, 2, 7, 16, 31, 33, 67, 130)
+PAIRS = ((1, 1), (1, 33), (33, 1), (2, 7), (7, 2), (31, 67), (67, 31), (130, 16))
+ROWS = (0, 1, 2, 3, 17, 33)
+
+dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+every_kernel = pytest.mark.parametrize("name", KERNELS)
+
+
+def sizes_of(kernel: Kernel) -> Iterator[tuple[int, dict[str, int]]]:
+    """Rows and dims; updates have no rows."""
+    op = kernel.op
+    dims = PAIRS if len(op.dims) == 2 else [(d,) for d in DIMS]
+    for rows, d in product((1,) if kernel.phase == "update" else ROWS, dims):
+        if rows >= gradcheck.MIN_ROWS.get(op.name, 0):
+            yield rows, dict(zip(op.dims, d, strict=True))
+
+
+@dtypes
+@every_kernel
+def test_awkward_sizes(engine, name, dtype):
+    kernel = KERNELS[name]
+    for rows, sizes in sizes_of(kernel):
+        for call in calls(kernel, dtype, rows, sizes):
+            compare(call, engine, tolerance(kernel, dtype, rows, sizes))
+
+
+@dtypes
+@every_kernel
+def test_large_sizes(engine, name, dtype):
+    kernel = KERNELS[name]
+    for rows, dims in [(130, (300, 97)), (97, (40, 784)), (5, (4099, 3))]:
+        sizes = dict(zip(kernel.op.dims, dims, strict=False))
+        for call in calls(kernel, dtype, rows, sizes):
+            compare(call, engine, tolerance(kernel, dtype, rows, sizes))
+
+
+@dtypes
+@every_kernel
+@pytest.mark.parametrize("shift", [1, 3])
+def test_tensors_need_no_alignment_beyond_their_elements(engine, name, dtype, shift):
+    kernel = KERNELS[name]
+    for rows, dims in [(3, (7, 33)), (17, (67, 2))]:
+        sizes = dict(zip(kernel.op.dims, dims, strict=False))
+        for call in calls(kernel, dtype, rows, sizes, shift=shift):
+            compare(call, engine, tolerance(kernel, dtype, rows, sizes))
+
+
+@dtypes
+@pytest.mark.parametrize("name", [n for n, k in KERNELS.items() if k.op.inplace])
+def test_in_place(engine, name, dtype):
+    kernel = KERNELS[name]
+    for rows, sizes in sizes_of(kernel):
+        for call in calls(kernel, dtype, rows, sizes, inplace=True):
+            compare(call, engine, tolerance(kernel, dtype, rows, sizes))
+
+
+@dtypes
+@pytest.mark.parametrize("name", [n for n, k in KERNELS.items() if k.phase == "update"])
+def test_updates_take_the_hyper_parameters_of_their_group(engine, name, dtype):
+    """Also where a row of hyper is longer than the rule's numbers."""
+    kernel = KERNELS[name]
+    (call,) = calls(kernel, dtype, 1, {"N": 33})
+    wide = np.full((len(call.hyper), call.hyper.shape[1] + 2), np.nan)
+    wide[GROUP, :-2] = call.hyper[GROUP]
+    call.context["hyper"], call.context["hyper_size"] = wide.ctypes.data, wide.shape[1]
+    compare(call, engine, tolerance(kernel, dtype, 1, {"N": 33}))
+
+
+# Whole models: what users hand in.
+
+
+def model_and_data(backend, dtype):
+    random = np.random.default_rng(5)
+    layers = fn.Linear(6, 9), fn.BatchNorm1d(9), fn.Tanh(), fn.Linear(9, 4)
+    model = fn.Sequential(*layers, dtype=dtype, backend=backend, seed=1)
+    x, dy = random.normal(size=(7, 6)).astype(dtype), random.normal(size=(7, 4)).astype(dtype)
+    return model, x, dy, random.integers(0, 4, 7)
+
+
+def everything(model, x, dy, labels):
+    """All that a model makes of its inputs."""
+    model.zero_grad()
+    found = {"forward": model.forward(x), "dx": model.backward(dy)}
+    found |= {f"d {name}": grad.copy() for name, grad in model.grads.items()}
+    found["loss"] = model.value_and_grad(fn.CrossEntropyLoss(), x, labels)
+    found["mse"] = model.value_and_grad(fn.MSELoss(), x, dy)
+    found |= {f"loss d {name}": grad.copy() for name, grad in model.grads.items()}
+    found["predict"] = model.predict(x, batch_size=3)
+    return found
+
+
+def unaligned(a):
+    raw = np.zeros(a.nbytes + 1, np.uint8)[1:]
+    raw[...] = np.ascontiguousarray(a).view(np.uint8).ravel()
+    return raw.view(a.dtype).reshape(a.shape)
+
+
+def readonly(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def spread(a):
+    return np.repeat(a, 3, axis=0)[::3]
+
+
+def in_wider_rows(a):
+    return np.concatenate([a, a], axis=-1)[..., : a.shape[-1]]
+
+
+LAYOUTS = {
+    "Fortran": np.asfortranarray,
+    "every third row": spread,
+    "part of wider rows": in_wider_rows,
+    "reversed": lambda a: a[::-1].copy()[::-1],
+    "read-only": readonly,
+    "unaligned": unaligned,
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "list": lambda a: a.tolist(),
+}
+
+
+@dtypes
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_layout_of_the_inputs_gives_the_same_results(backend, dtype, layout):
+    model, *data = model_and_data(backend, dtype)
+    expected = everything(model, *data)
+    given = [LAYOUTS[layout](a) for a in data]
+    again = model_and_data(backend, dtype)[0]
+    got = everything(again, *given)
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
+    for before, after in zip(data, given, strict=True):
+        np.testing.assert_array_equal(after, before)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int16", "bool", "float16", "float32", "float64"])
+def test_inputs_of_any_real_dtype_are_converted(backend, kind):
+    model, _, dy, labels = model_and_data(backend, "float64")
+    x = np.random.default_rng(0).integers(0, 2, (7, 6))
+    expected = everything(model, x.astype("float64"), dy, labels)
+    got = everything(model_and_data(backend, "float64")[0], x.astype(kind), dy, labels)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+@dtypes
+def test_a_model_agrees_with_the_reference(backend, dtype):
+    model, x, dy, labels = model_and_data(backend, dtype)
+    reference = model_and_data("reference", "float64")[0]
+    reference.load_state_dict(model.state_dict())
+    data = x.astype("float64"), dy.astype("float64"), labels
+    expected, got = everything(reference, *data), everything(model, x, dy, labels)
+    assert got.keys() == expected.keys()
+    tol = {"float32": 1e-6, "float64": 2e-15}[dtype]
+    for name, value in expected.items():
+        np.testing.assert_allclose(got[name], value, rtol=0, atol=tol * max(1, np.max(np.abs(value))))
