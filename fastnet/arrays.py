@@ -34,7 +34,7 @@ def features(
     array = as_array(name, value)
     if array.dtype.kind not in "fiub":
         raise DataError(f"{name} has dtype {array.dtype}; expected numbers")
-    if array.ndim < 2 or (shape is not None and array.shape[1:] != shape):
+    if array.ndim != 2 if shape is None else array.shape[1:] != shape or array.ndim < 2:
         wanted = "(n, features)" if shape is None else f"({', '.join(map(str, ('n', *shape)))})"
         one = shape is not None and array.shape == shape
         remedy = f"; for a single row pass {name}[None]" if one else ""
@@ -44,6 +44,12 @@ def features(
     if finite:
         check_finite(name, array, dtype)
     return np.require(array, requirements=["C", "A"])
+
+
+def floats(name: str, value: Any) -> Array:
+    """Rows of numbers (n, features) for a lone layer or loss: float64 stays, else float32."""
+    array = features(name, value, None, np.float32, finite=False)
+    return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)
 
 
 def check_finite(name: str, array: Array, dtype: Any) -> None:

@@ -195,6 +195,7 @@ class Sequential(Container):
 
     def training_executor(self, shape: Shape, rows: int, loss: Loss) -> Executor:
         """The executor of training steps of at most `rows` rows, every layer in training mode."""
+        self._root("fit")
         return self._runtime.executor(shape, rows, self._modes(True), loss)
 
     def min_training_rows(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from fastnet import parameter, random
+from fastnet import arrays, parameter, random
 from fastnet.errors import ShapeError, UsageError, check_seed
 from fastnet.op import Array, Op
 from fastnet.parameter import Parameter
@@ -89,22 +89,20 @@ class Layer:
 
     def forward(self, x: Any) -> Array:
         """The layer's output for x, a new array; keeps what `backward` needs."""
-        x = np.asarray(x)
-        if x.dtype not in (np.float32, np.float64):
-            x = x.astype(np.float32)
-        if x.ndim < 2:
-            raise ShapeError(f"{self.label}: x has shape {x.shape}, expected (rows, features)")
+        x = arrays.floats(f"{self.label}: x", x)
         self.output_shape(x.shape[1:])
         if self.training and x.shape[0] < self.min_training_rows:
             raise ShapeError(
                 f"{self.label}: a training minibatch of {x.shape[0]} rows; "
                 f"expected at least {self.min_training_rows} (or call eval() first)"
             )
-        dtype = self._dtype()
-        if dtype is None:
-            dtype = x.dtype
-            self._initialize(dtype, self._seed)
-        assert self._seed is not None
+        if self._owner is not None:
+            self._owner.bind()
+        elif self._dtype() is None:
+            self._initialize(x.dtype, self._seed)
+        dtype = self._dtype() or x.dtype
+        if self._seed is None:
+            self._seed = random.fresh_seed()
         tape = Tape(dtype, self.training, self._seed, self._step)
         given = Value(np.array(x, dtype))
         output = self.emit(tape, given)
@@ -119,7 +117,7 @@ class Layer:
         if self._pending is None:
             raise UsageError(f"{self.label}: backward needs a forward before it, one for each call")
         tape, given, output = self._pending
-        dy = np.asarray(dy)
+        dy = arrays.floats(f"{self.label}: dy", dy)
         if dy.shape != output.array.shape:
             raise ShapeError(
                 f"{self.label}: dy has shape {dy.shape}, expected the output's {output.array.shape}"

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.errors import DataError, ShapeError, UsageError
+from fastnet import arrays
+from fastnet.errors import UsageError
 from fastnet.layers.base import Builder, Shape
 from fastnet.op import Array
 from fastnet.tape import Tape, Value
@@ -49,16 +50,9 @@ class Loss:
 
     def forward(self, output: Any, y: Any) -> float:
         """The loss of outputs (n, …) for targets y, averaged over the n rows."""
-        output = np.asarray(output)
-        if output.dtype not in (np.float32, np.float64):
-            output = output.astype(np.float32)
-        if output.ndim < 2:
-            raise ShapeError(f"output has shape {output.shape}, expected (n, columns)")
-        targets = self.target(y, output.shape[1:])
-        if len(targets) != len(output):
-            raise ShapeError(f"y has {len(targets)} rows, output has {len(output)}")
-        if not len(output):
-            raise DataError("output is empty; a loss needs at least one row")
+        output = arrays.floats("output", output)
+        targets = self.target(arrays.as_array("y", y), output.shape[1:])
+        arrays.check_lengths("output", output, "y", targets)
         tape = Tape(output.dtype)
         given = Value(np.array(output))
         target = Value(np.array(targets, self.target_dtype or output.dtype))
