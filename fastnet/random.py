@@ -8,7 +8,7 @@ used, so that the numbers are the same on every machine.
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ def stream_of(kind: int, index: int = 0) -> int:
 
 def fresh_seed() -> int:
     """A seed from the operating system's entropy, small enough to be read aloud."""
-    return secrets.randbits(32)
+    return int.from_bytes(os.urandom(4), "little")
 
 
 def philox4x32(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint32]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from tqdm import tqdm
-
 # Shown in this order where they are recorded, then any metric besides.
 _FIRST = ("loss", "accuracy")
 _LAST = ("seconds", "samples_per_second")
@@ -33,6 +31,8 @@ class Progress:
     def begin_epoch(self, epoch: int, last_epoch: int) -> None:
         """Start the bar of an epoch, on a terminal."""
         if self.verbose and sys.stderr.isatty():
+            from tqdm import tqdm  # 20 ms, which only a terminal needs to wait for
+
             self.bar = tqdm(
                 total=self.rows,
                 desc=f"epoch {epoch}/{last_epoch}",
