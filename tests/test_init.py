@@ -1,0 +1,149 @@
+"""Initialisers: distributions, and that a model's first values depend on its seed alone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import fastnet as fn
+from fastnet import init
+from fastnet.errors import HyperparameterError
+
+FAN_IN, FAN_OUT = 250, 400
+SHAPE = (FAN_IN, FAN_OUT)  # 1e5 draws
+COUNT = FAN_IN * FAN_OUT
+
+# Bounds of the uniform ones, by the formulas of their papers.
+UNIFORM = [
+    (init.KaimingUniform(), math.sqrt(6 / FAN_IN)),
+    (init.KaimingUniform(a=0.5, mode="fan_out"), math.sqrt(6 / (1.25 * FAN_OUT))),
+    (init.KaimingUniform(a=math.sqrt(5)), 1 / math.sqrt(FAN_IN)),  # PyTorch's Linear
+    (init.GlorotUniform(), math.sqrt(6 / (FAN_IN + FAN_OUT))),
+    (init.GlorotUniform(gain=5 / 3), 5 / 3 * math.sqrt(6 / (FAN_IN + FAN_OUT))),
+    (init.FanInUniform(), 1 / math.sqrt(FAN_IN)),
+]
+# Standard deviations of the normal ones.
+NORMAL = [
+    (init.KaimingNormal(), math.sqrt(2 / FAN_IN)),
+    (init.KaimingNormal(a=2.0, mode="fan_out"), math.sqrt(2 / (5 * FAN_OUT))),
+    (init.GlorotNormal(), math.sqrt(2 / (FAN_IN + FAN_OUT))),
+    (init.GlorotNormal(gain=0.1), 0.1 * math.sqrt(2 / (FAN_IN + FAN_OUT))),
+]
+
+
+def drawn(initializer, shape=SHAPE):
+    return initializer.sample(shape, FAN_IN, FAN_OUT, init.Draw(seed=1, stream=2, step=3))
+
+
+@pytest.mark.parametrize(("initializer", "bound"), UNIFORM, ids=repr)
+def test_uniform(initializer, bound):
+    w = drawn(initializer)
+    assert w.shape == SHAPE
+    assert w.dtype == np.float64
+    assert bound * (1 - 20 / COUNT) < w.max() < bound
+    assert -bound < w.min() < -bound * (1 - 20 / COUNT)
+    assert abs(w.mean()) < 5 * bound / math.sqrt(3 * COUNT)
+    assert abs(w.var() / (bound**2 / 3) - 1) < 5 * math.sqrt(0.8 / COUNT)
+
+
+@pytest.mark.parametrize(("initializer", "std"), NORMAL, ids=repr)
+def test_normal(initializer, std):
+    z = drawn(initializer) / std
+    assert z.shape == SHAPE
+    assert z.dtype == np.float64
+    for power, mean, variance in [(1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)]:
+        assert abs((z**power).mean() - mean) < 5 * math.sqrt(variance / COUNT)
+
+
+@pytest.mark.parametrize(("initializer", "value"), [(init.Zeros(), 0.0), (init.Constant(-1.5), -1.5)])
+def test_constant(initializer, value):
+    np.testing.assert_array_equal(drawn(initializer, (2, 3)), np.full((2, 3), value))
+
+
+def test_the_default_of_linear_is_pytorchs():
+    """U(−1/√in, 1/√in) for weights and bias."""
+    layer = fn.Linear(100, 1000)
+    layer.reset_parameters(seed=0)
+    for value in (layer.weight, layer.bias):
+        assert 0.0999 * (1 - 10 / value.size) < np.abs(value).max() <= 0.1
+        assert abs(value.var() / (0.01 / 3) - 1) < 5 * math.sqrt(0.8 / value.size)
+
+
+def test_the_fans_are_the_layers():
+    layer = fn.Linear(
+        400, 25, weight_init=init.GlorotUniform(), bias_init=init.KaimingUniform(mode="fan_out")
+    )
+    layer.reset_parameters(seed=0)
+    assert 0.99 < np.abs(layer.weight).max() / math.sqrt(6 / 425) <= 1
+    assert 0.5 < np.abs(layer.bias).max() / math.sqrt(6 / 25) <= 1
+
+
+def values(seed, dtype="float64", backend="reference"):
+    model = fn.Sequential(
+        fn.Linear(4, 4),
+        fn.Linear(4, 4, weight_init=init.KaimingNormal()),
+        fn.Linear(4, 4, weight_init=init.KaimingNormal(), bias_init=init.GlorotUniform()),
+        fn.Linear(4, 4),
+        fn.BatchNorm1d(4),
+        dtype=dtype,
+        backend=backend,
+        seed=seed,
+    )
+    return {name: value.copy() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_numbers_are_the_same_on_every_backend_and_dtype(backend, dtype):
+    expected = values(7)
+    for name, value in values(7, dtype, backend).items():
+        np.testing.assert_array_equal(value, expected[name].astype(value.dtype), err_msg=name)
+
+
+def test_seeds_layers_and_parameters_draw_apart():
+    """Weights and biases of equal distributions, in one model and in a model with another seed."""
+    draws = [v for seed in (7, 8) for n, v in values(seed).items() if n[0] in "0123"]
+    firsts = [float(np.abs(v).ravel()[0]) for v in draws]
+    assert len(set(firsts)) == len(firsts) == 16
+    shared = [np.intersect1d(a, b).size for i, a in enumerate(draws) for b in draws[:i]]
+    assert max(shared) == 0
+
+
+def test_the_first_values_of_batchnorm():
+    expected = {"weight": 1, "bias": 0, "running_mean": 0, "running_var": 1, "num_batches_tracked": 0}
+    for name, value in expected.items():
+        assert (values(0)[f"4.{name}"] == value).all()
+
+
+def test_the_order_is_row_major_in_memory():
+    """(in, out): pinned, since saved seeds must keep their meaning."""
+    layer = fn.Linear(2, 3, weight_init=init.KaimingUniform(a=0.0))
+    layer.reset_parameters(seed=11)
+    where = init.Draw(11, fn.random.stream_of(fn.random.INIT, 0), 0)
+    flat = where.uniform((6,), math.sqrt(6 / 2)).astype(np.float32)
+    np.testing.assert_array_equal(layer.weight, flat.reshape(2, 3).T)
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (lambda: init.KaimingUniform(a=math.nan), "a"),
+        (lambda: init.KaimingNormal(a="1"), "a"),
+        (lambda: init.KaimingNormal(mode="fan_avg"), "mode"),
+        (lambda: init.GlorotUniform(gain=0.0), "gain"),
+        (lambda: init.GlorotNormal(gain=math.inf), "gain"),
+        (lambda: init.Constant(math.nan), "value"),
+        (lambda: fn.Linear(2, 2, weight_init="kaiming"), "weight_init"),
+        (lambda: fn.Linear(2, 2, bias_init=0.0), "bias_init"),
+    ],
+)
+def test_bad_arguments_raise_and_are_named(make, argument):
+    with pytest.raises(HyperparameterError, match=f"^{argument} is "):
+        make()
+
+
+def test_initialisers_are_values():
+    assert init.GlorotUniform(gain=2.0) == init.GlorotUniform(gain=2.0)
+    assert init.GlorotUniform() != init.GlorotNormal()
+    assert repr(init.KaimingUniform(a=0.5)) == "KaimingUniform(a=0.5, mode='fan_in')"
