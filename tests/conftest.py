@@ -66,7 +66,7 @@ def product():
     """An op y = a·b, elementwise, that only the reference kernels know; unregistered afterwards."""
     before = set(KERNELS)
 
-    class product(Op):
+    class product(Op):  # noqa: N801
         outputs: ClassVar = {"y": "B N"}
         inputs: ClassVar = {"a": "B N", "b": "B N"}
         dims = ("N",)

@@ -57,7 +57,9 @@ def test_normal(initializer, std):
         assert abs((z**power).mean() - mean) < 5 * math.sqrt(variance / COUNT)
 
 
-@pytest.mark.parametrize(("initializer", "value"), [(init.Zeros(), 0.0), (init.Constant(-1.5), -1.5)])
+@pytest.mark.parametrize(
+    ("initializer", "value"), [(init.Zeros(), 0.0), (init.Constant(-1.5), -1.5)]
+)
 def test_constant(initializer, value):
     np.testing.assert_array_equal(drawn(initializer, (2, 3)), np.full((2, 3), value))
 
@@ -111,7 +113,13 @@ def test_seeds_layers_and_parameters_draw_apart():
 
 
 def test_the_first_values_of_batchnorm():
-    expected = {"weight": 1, "bias": 0, "running_mean": 0, "running_var": 1, "num_batches_tracked": 0}
+    expected = {
+        "weight": 1,
+        "bias": 0,
+        "running_mean": 0,
+        "running_var": 1,
+        "num_batches_tracked": 0,
+    }
     for name, value in expected.items():
         assert (values(0)[f"4.{name}"] == value).all()
 

@@ -80,7 +80,9 @@ def test_normal_moments():
 def test_normal_quantile():
     special = pytest.importorskip("scipy.special")
     tails = 10.0 ** -np.arange(1, 300, 0.37)
-    u = np.concatenate([np.linspace(0.001, 0.999, 9991), tails, 1 - tails[:40], [2.0**-53, 1 - 2.0**-53]])
+    u = np.concatenate(
+        [np.linspace(0.001, 0.999, 9991), tails, 1 - tails[:40], [2.0**-53, 1 - 2.0**-53]]
+    )
     want = special.ndtri(u)
     assert np.max(np.abs(random.normal_quantile(u) - want) / np.maximum(np.abs(want), 1)) <= 4e-15
     assert random.normal_quantile(np.array([0.5])) == 0
@@ -100,7 +102,9 @@ def test_permutation(count):
 
 
 def test_permutation_depends_on_seed_and_step():
-    orders = [random.permutation(50, seed, step) for seed in (0, 1, 2**40) for step in (0, 1, 2**35)]
+    orders = [
+        random.permutation(50, seed, step) for seed in (0, 1, 2**40) for step in (0, 1, 2**35)
+    ]
     assert len({tuple(o) for o in orders}) == 9
 
 

@@ -51,9 +51,7 @@ class Call:
         self._lay_out(rows, sizes, shift, inplace)
         self._encode(rows, sizes)
 
-    def _lay_out(
-        self, rows: int, sizes: Mapping[str, int], shift: int, inplace: bool
-    ) -> None:
+    def _lay_out(self, rows: int, sizes: Mapping[str, int], shift: int, inplace: bool) -> None:
         op, end = self.kernel.op, GUARD
         self.spans: dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]] = {}
         for name in self.kernel.tensors:

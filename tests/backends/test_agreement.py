@@ -171,4 +171,6 @@ def test_a_model_agrees_with_the_reference(backend, dtype):
     assert got.keys() == expected.keys()
     tol = {"float32": 1e-6, "float64": 2e-15}[dtype]
     for name, value in expected.items():
-        np.testing.assert_allclose(got[name], value, rtol=0, atol=tol * max(1, np.max(np.abs(value))))
+        np.testing.assert_allclose(
+            got[name], value, rtol=0, atol=tol * max(1, np.max(np.abs(value)))
+        )

@@ -43,7 +43,9 @@ def test_gradients_of_parameters_accumulate(op):
     kernel = op.kernels["vjp"]
     tensors = gradcheck.vjp_operands(op, 5, dict(zip(op.dims, (3, 2), strict=False)))
     alone = gradcheck.evaluate(kernel, tensors)
-    start = {name: np.full(grad.shape, 10.0 * i) for i, (name, grad) in zip(count(1), alone.items())}
+    start = {
+        name: np.full(grad.shape, 10.0 * i) for i, (name, grad) in zip(count(1), alone.items())
+    }
     added = gradcheck.evaluate(kernel, tensors, into=start)
     for name, grad in alone.items():
         expected = grad + start[name] if gradcheck.accumulates(kernel, name) else grad

@@ -7,7 +7,7 @@ import pytest
 
 import fastnet as fn
 
-# layer, x, y, dy/dx: PyTorch's conventions, which tests/peers/test_torch.py holds this table to.
+# layer, x, y, dy/dx: PyTorch's conventions (tests/peers/test_torch.py asks PyTorch itself).
 KINKS = [
     (fn.ReLU, 0.0, 0.0, 0.0),
     (fn.ReLU, -0.0, 0.0, 0.0),

@@ -50,12 +50,16 @@ def test_cross_entropy_of_extreme_logits(identity):
 
 def test_cross_entropy_ignores_a_shift(identity):
     z, t = np.array([[0.5, 1.5, -1.0]]), np.array([1])
-    values = [value_and_gradient(identity, fn.CrossEntropyLoss(), z + s, t)[0] for s in (0, 1024, -1024)]
+    values = [
+        value_and_gradient(identity, fn.CrossEntropyLoss(), z + s, t)[0] for s in (0, 1024, -1024)
+    ]
     assert values[0] == values[1] == values[2]
 
 
 def test_cross_entropy_of_one_class(identity):
-    value, grad = value_and_gradient(identity, fn.CrossEntropyLoss(), [[3.0], [-2.0]], np.array([0, 0]))
+    value, grad = value_and_gradient(
+        identity, fn.CrossEntropyLoss(), [[3.0], [-2.0]], np.array([0, 0])
+    )
     assert value == 0.0
     assert not grad.any()
 

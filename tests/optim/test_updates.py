@@ -29,9 +29,8 @@ def step_with(model, optimizer, gradient):
 
 def by_hand(optimizer, w, gradients):
     """The recurrences of the classes' docstrings on single numbers; yields w after each step."""
-    o, v, m, t = optimizer, None, 0.0, 0
-    for g in gradients:
-        t += 1
+    o, v, m = optimizer, None, 0.0
+    for t, g in enumerate(gradients, 1):
         if isinstance(o, fn.SGD):
             d = g + o.weight_decay * w
             if o.momentum:
@@ -70,7 +69,9 @@ def test_steps_are_those_of_plain_arithmetic(backend, dtype, optimizer):
     optimizer, model = copy.deepcopy(optimizer), model_of(backend, dtype)
     start = model.parameters()[0][0].copy()
     got = [step_with(model, optimizer, g) for g in GRADIENTS.astype(dtype)]
-    columns = [by_hand(optimizer, float(w), g.tolist()) for w, g in zip(start, GRADIENTS.T, strict=True)]
+    columns = [
+        by_hand(optimizer, float(w), g.tolist()) for w, g in zip(start, GRADIENTS.T, strict=True)
+    ]
     expected = np.array([list(column) for column in columns]).T
     tol = {"float32": 2e-6, "float64": 1e-14}[dtype]
     np.testing.assert_allclose(got, expected, rtol=0, atol=tol)

@@ -1,0 +1,110 @@
+"""Batchnorm folded into the linear layer before it, for prediction."""
+
+from __future__ import annotations
+
+import gradcheck
+import numpy as np
+import pytest
+
+import fastnet as fn
+from fastnet.op import KERNELS, ROWS
+from fastnet.plan.fusion import fold_batchnorm
+from fastnet.plan.graph import Graph, Tensor
+
+
+def normal(seed, shape):
+    return gradcheck.normal(np.random.default_rng(seed), shape)
+
+
+def fill(model, seed=0):
+    """Give every parameter and buffer a value of its own; variances are positive."""
+    with model.edit() as values:
+        for i, (name, value) in enumerate(values.items()):
+            drawn = normal(seed + i, value.shape)
+            value[...] = np.abs(drawn) if name.endswith("running_var") else drawn
+    return model
+
+
+def instructions(model, width=5):
+    plan = model._runtime.predictor((width,), 4).plan
+    return [list(KERNELS)[k] for k in plan.forward["kernel"]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_folded_is_unfolded(backend, dtype, bias, affine):
+    layers = fn.Linear(5, 7, bias=bias), fn.BatchNorm1d(7, affine=affine, eps=0.01), fn.Tanh()
+    model = fill(fn.Sequential(*layers, dtype=dtype, backend=backend)).eval()
+    x = normal(9, (6, 5))
+    unfolded = model.forward(x)
+    tol = {"float32": 5e-6, "float64": 1e-14}[dtype]
+    np.testing.assert_allclose(model.predict(x), unfolded, rtol=0, atol=tol)
+    assert instructions(model) == ["linear_forward", "tanh_forward"]
+
+
+def test_a_second_batchnorm_is_not_folded(backend):
+    layers = fn.Linear(5, 7), fn.BatchNorm1d(7), fn.BatchNorm1d(7)
+    model = fill(fn.Sequential(*layers, dtype="float64", backend=backend)).eval()
+    x = normal(9, (6, 5))
+    np.testing.assert_allclose(model.predict(x), model.forward(x), rtol=0, atol=1e-13)
+    assert instructions(model) == ["linear_forward", "batchnorm_inference_forward"]
+
+
+def test_batchnorm_after_something_else_is_not_folded(backend):
+    layers = fn.BatchNorm1d(5), fn.Linear(5, 7), fn.Tanh(), fn.BatchNorm1d(7)
+    model = fill(fn.Sequential(*layers, dtype="float64", backend=backend)).eval()
+    x = normal(9, (6, 5))
+    np.testing.assert_array_equal(model.predict(x), model.forward(x))
+    assert len(instructions(model)) == 4
+
+
+@pytest.mark.parametrize(
+    "part", ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var"]
+)
+def test_a_fold_follows_every_change(backend, part):
+    layers = fn.Linear(5, 7), fn.BatchNorm1d(7)
+    model = fill(fn.Sequential(*layers, dtype="float64", backend=backend)).eval()
+    x = normal(9, (6, 5))
+    before = model.predict(x)
+    with model.edit() as values:
+        values[part][...] += 0.5
+        during = model.predict(x)
+    after = model.predict(x)
+    assert np.abs(after - before).max() > 1e-3
+    np.testing.assert_array_equal(during, after)
+    np.testing.assert_allclose(after, model.forward(x), rtol=0, atol=1e-13)
+
+
+def graph_of(model):
+    """The evaluation graph of Linear and BatchNorm1d, with both of its tensors."""
+    graph, x = Graph(training=False), Tensor((ROWS, 5), segment="x")
+    h = model[0].emit(graph, x)
+    return graph, h, model[1].emit(graph, h)
+
+
+@pytest.fixture
+def pair():
+    model = fn.Sequential(fn.Linear(5, 7), fn.BatchNorm1d(7), backend="reference")
+    model.bind()
+    return model
+
+
+def test_a_linear_whose_output_is_used_again_is_not_folded(pair, product):
+    graph, h, y = graph_of(pair)
+    output = graph.apply(product, a=h, b=y)
+    assert fold_batchnorm(graph, output).nodes == graph.nodes
+
+
+def test_a_linear_whose_output_is_the_models_is_not_folded(pair):
+    graph, h, _ = graph_of(pair)
+    assert fold_batchnorm(graph, h).nodes == graph.nodes
+
+
+def test_folding_leaves_the_graph_as_it_was(pair):
+    graph, _, y = graph_of(pair)
+    before = list(graph.nodes)
+    folded = fold_batchnorm(graph, y)
+    assert graph.nodes == before
+    assert [node.op.name for node in folded.nodes] == ["linear"]
+    assert folded.nodes[0].output is y
