@@ -8,20 +8,28 @@ import fastnet as fn
 
 
 def main() -> None:
-    """Train with batchnorm and dropout, print every epoch, end with the test accuracy."""
-    parser = argparse.ArgumentParser(description="Train on the embedded 8×8 digits.")
+    """Train with batchnorm and dropout, print every epoch, end with the test accuracy.
+
+    The net and the number of epochs were chosen by cross-validation within the training rows; the
+    test rows serve for the last line only.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m fastnet.examples.digits",
+        description="Train on the embedded 8×8 digits.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("--backend", default="auto", help="auto, c, numba or reference")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=20, help="times through the training rows")
     parser.add_argument("--seed", type=int, default=0, help="of initialisation, order and dropout")
     options = parser.parse_args()
 
     (X, y), (X_test, y_test) = fn.datasets.digits()
     model = fn.Sequential(
-        fn.Linear(64, 128),
-        fn.BatchNorm1d(128),
+        fn.Linear(64, 256),
+        fn.BatchNorm1d(256),
         fn.ReLU(),
         fn.Dropout(0.2),
-        fn.Linear(128, 10),
+        fn.Linear(256, 10),
         backend=options.backend,
         seed=options.seed,
     )

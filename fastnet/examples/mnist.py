@@ -8,11 +8,19 @@ import fastnet as fn
 
 
 def main() -> None:
-    """Train on the IDX files of a folder, print every epoch, end with the test accuracy."""
-    parser = argparse.ArgumentParser(description="Train a 784-128-10 net on MNIST.")
-    parser.add_argument("--data", default="", help="the folder with the four IDX files")
+    """Train on the IDX files of a folder, print every epoch, end with the test accuracy.
+
+    The learning rates were chosen on 5,000 of the training rows; the test rows serve for the last
+    line only.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m fastnet.examples.mnist",
+        description="Train a 784-128-10 net on MNIST.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--data", metavar="DIR", default="", help="folder of the four IDX files")
     parser.add_argument("--backend", default="auto", help="auto, c, numba or reference")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=5, help="times through the training rows")
     parser.add_argument("--seed", type=int, default=0, help="of initialisation and order")
     options = parser.parse_args()
 
@@ -27,12 +35,15 @@ def main() -> None:
         backend=options.backend,
         seed=options.seed,
     )
-    optimizer = fn.SGD(lr=0.2)
-    trainer = fn.Trainer(model, loss=fn.CrossEntropyLoss(), optimizer=optimizer, seed=options.seed)
+    print(model.summary())
+    print(f"backend: {model.backend}")
+    trainer = fn.Trainer(
+        model, loss=fn.CrossEntropyLoss(), optimizer=fn.Adam(lr=2e-3), seed=options.seed
+    )
     if options.epochs > 1:
         trainer.fit(X, y, epochs=options.epochs - 1, batch_size=32)
-        optimizer.lr = 0.02  # a last epoch of small steps averages the noise of the others away
-    trainer.fit(X, y, epochs=1, batch_size=32)
+        trainer.optimizer.lr = 2e-4  # a last epoch of small steps averages the noise away
+    trainer.fit(X, y, epochs=min(options.epochs, 1), batch_size=32)
     print(f"test accuracy {trainer.evaluate(X_test, y_test)['accuracy']:.4f}")
 
 
