@@ -106,6 +106,7 @@ def test_the_numbers_are_the_same_on_every_backend_and_dtype(backend, dtype):
 def test_seeds_layers_and_parameters_draw_apart():
     """Weights and biases of equal distributions, in one model and in a model with another seed."""
     draws = [v for seed in (7, 8) for n, v in values(seed).items() if n[0] in "0123"]
+    draws = [np.round(v, 12) for v in draws]  # bounds of one meaning differ in the last bit
     firsts = [float(np.abs(v).ravel()[0]) for v in draws]
     assert len(set(firsts)) == len(firsts) == 16
     shared = [np.intersect1d(a, b).size for i, a in enumerate(draws) for b in draws[:i]]
@@ -154,4 +155,4 @@ def test_bad_arguments_raise_and_are_named(make, argument):
 def test_initialisers_are_values():
     assert init.GlorotUniform(gain=2.0) == init.GlorotUniform(gain=2.0)
     assert init.GlorotUniform() != init.GlorotNormal()
-    assert repr(init.KaimingUniform(a=0.5)) == "KaimingUniform(a=0.5, mode='fan_in')"
+    assert repr(init.KaimingUniform(a=0.5)) == "init.KaimingUniform(a=0.5)"

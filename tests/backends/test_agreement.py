@@ -43,7 +43,7 @@ def test_awkward_sizes(engine, name, dtype):
 @every_kernel
 def test_large_sizes(engine, name, dtype):
     kernel = KERNELS[name]
-    for rows, dims in [(130, (300, 97)), (97, (40, 784)), (5, (4099, 3))]:
+    for rows, dims in [(130, (300, 97)), (97, (40, 784)), (5, (4099, 3)), (400, (7, 33))]:
         sizes = dict(zip(kernel.op.dims, dims, strict=False))
         for call in calls(kernel, dtype, rows, sizes):
             compare(call, engine, tolerance(kernel, dtype, rows, sizes))

@@ -184,6 +184,14 @@ def test_dropout_masks_are_those_of_the_words(backend, dtype, p):
             np.testing.assert_array_equal(model.backward(ones), expected)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_word_equal_to_the_threshold_is_kept(backend, dtype):
+    words = random.words(67, 5, random.stream_of(random.DROPOUT, 0))
+    for word in words[:: len(words) // 6].tolist():
+        model = fn.Sequential(fn.Dropout(word / 2**32), dtype=dtype, backend=backend, seed=5)
+        np.testing.assert_array_equal(model.forward(np.ones((1, 67)))[0] > 0, words >= word)
+
+
 @pytest.mark.parametrize("p", [0.2, 0.5, 0.999])
 def test_dropout_drops_its_share_and_keeps_the_mean(p):
     count = 400_000
