@@ -43,7 +43,8 @@ class Container:
         """Take the layers in, with nothing laid out and nothing compiled yet."""
         self._owner: Container | None = None
         self._storage: Storage | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held by whoever changes values
+        self._first = threading.RLock()  # held while what is made at the first use is made
         for layer in self._layers:
             layer._owner = self
         self._flat = list(self._walk())
@@ -121,9 +122,11 @@ class Container:
         if self._owner is not None:
             return self._owner.bind()
         if self._storage is None:
-            self._draw(self.seed, keep=True)
-            held = [p for _, layer in self._flat for p in layer._parameters.values()]
-            self._storage = Storage(held, self.dtype)
+            with self._first:
+                if self._storage is None:
+                    self._draw(self.seed, keep=True)
+                    held = [p for _, layer in self._flat for p in layer._parameters.values()]
+                    self._storage = Storage(held, self.dtype)
         return self._storage
 
     def _draw(self, seed: int, *, keep: bool) -> None:
@@ -136,6 +139,7 @@ class Container:
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Draw parameters and buffers anew, from `seed` or the model's own; gradients become zero."""
+        self._root("reset_parameters")
         seed = _seed_or(seed, self.seed)
         with self.training_lock():
             storage = self.bind()

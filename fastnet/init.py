@@ -9,7 +9,7 @@ layer that owns the parameter.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,15 @@ class Initializer:
         """The first value of a parameter of this shape, float64."""
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        # As code beside `from fastnet import init`, with what differs from its default.
+        shown: list[Any] = (
+            [(f, getattr(self, f.name)) for f in fields(self)] if is_dataclass(self) else []
+        )
+        words = [f"{f.name}={value!r}" for f, value in shown if value != f.default]
+        place = "init." if type(self).__module__ == __name__ else ""
+        return f"{place}{type(self).__name__}({', '.join(words)})"
+
 
 def check_init(name: str, value: object) -> Initializer | None:
     """Return an initialiser or None, or raise HyperparameterError."""
@@ -58,7 +67,7 @@ def check_init(name: str, value: object) -> Initializer | None:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Constant(Initializer):
     """Every element is `value`."""
 
@@ -72,7 +81,7 @@ class Constant(Initializer):
         return np.full(shape, float(self.value))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Zeros(Initializer):
     """Every element is 0."""
 
@@ -81,7 +90,7 @@ class Zeros(Initializer):
         return np.zeros(shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Kaiming(Initializer):
     a: float = 0.0
     mode: str = "fan_in"
@@ -120,7 +129,7 @@ class KaimingNormal(_Kaiming):
         return draw.normal(shape, self.std(fan_in, fan_out))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Glorot(Initializer):
     gain: float = 1.0
 
@@ -152,7 +161,7 @@ class GlorotNormal(_Glorot):
         return draw.normal(shape, self.std(fan_in, fan_out))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FanInUniform(Initializer):
     """U(−1/√fan_in, 1/√fan_in): what PyTorch draws the bias of Linear from, and its weights too."""
 

@@ -66,9 +66,11 @@ class Sequential(Container):
     @property
     def _runtime(self) -> Runtime:
         if self._running is None:
-            layers = [layer for _, layer in self._flat]
-            backend = registry.get(self._given["backend"])
-            self._running = Runtime(layers, self.bind(), backend)
+            with self._first:
+                if self._running is None:
+                    layers = [layer for _, layer in self._flat]
+                    backend = registry.get(self._given["backend"])
+                    self._running = Runtime(layers, self.bind(), backend)
         return self._running
 
     def forward(self, x: Any, out: Array | None = None) -> Array:
@@ -80,15 +82,16 @@ class Sequential(Container):
         """
         self._root("forward")
         x = arrays.features("x", x, self.input_shape, self.dtype)
+        result = _check_out(out, (len(x), *self.output_shape(x.shape[1:])), self.dtype)
         with self.training_lock():
             modes = self._modes()
             self._check_rows(len(x), modes)
             self._pending = None
             executor = self._runtime.executor(x.shape[1:], len(x), modes)
-            result = executor.forward(x, self.seed, self._draws)
+            np.copyto(result, executor.forward(x, self.seed, self._draws))
             self._count_training_forward(modes)
             self._pending = (executor, len(x), self.version)
-            return _handed_out(result, out)
+            return result
 
     def backward(self, dy: Any) -> Array:
         """dL/dx for dL/dy (n, …) of the last forward; parameter gradients add up in `grads`.
@@ -232,9 +235,3 @@ def _check_out(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) 
     if not out.flags.writeable:
         raise ShapeError("out is read-only; expected a writable array")
     return out
-
-
-def _handed_out(result: Array, out: Array | None) -> Array:
-    target = _check_out(out, result.shape, result.dtype)
-    np.copyto(target, result)
-    return target

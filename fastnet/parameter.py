@@ -52,7 +52,8 @@ class Parameter:
     def __getstate__(self) -> dict[str, Any]:
         # A copy or a pickle owns its values; it never carries a whole segment along.
         value = None if self.value is None else np.array(self.value)
-        return {**self.__dict__, "value": value, "grad": None}
+        grad = None if value is None or not self.trainable else np.zeros_like(value)
+        return {**self.__dict__, "value": value, "grad": grad}
 
 
 Named = Mapping[str, Parameter]
@@ -100,7 +101,9 @@ def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None
         target = parameter.shown(parameter.value)
         try:
             array = np.asarray(state[name])
-            cast = array.astype(target.dtype)
+            with np.errstate(all="ignore"):  # what does not fit the dtype is refused below
+                cast = array.astype(target.dtype)
+            finite = bool(np.isfinite(array).all() and np.isfinite(cast).all())
         except (TypeError, ValueError) as error:
             raise StateDictError(
                 f"state_dict[{name!r}] is not an array of numbers: {error}"
@@ -109,7 +112,7 @@ def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None
             raise StateDictError(
                 f"state_dict[{name!r}] has shape {cast.shape}, expected {target.shape}"
             )
-        if not np.isfinite(cast).all():
+        if not finite:
             raise StateDictError(f"state_dict[{name!r}] holds NaN or infinity as {target.dtype}")
         checked.append((target, cast))
     for target, cast in checked:

@@ -79,7 +79,6 @@ class Slow(fn.init.Initializer):
         return np.zeros(shape)
 
 
-@pytest.mark.xfail(reason="threads lay a new model out side by side, each for itself", strict=True)
 def test_what_a_thread_writes_while_another_uses_the_new_model_first_is_kept():
     slow = Slow()
     model = fn.Sequential(fn.Linear(6, 3, bias=False, weight_init=slow))
@@ -100,7 +99,8 @@ def test_two_models_train_at_once_as_they_do_alone(backend):
     found = at_once(*[lambda model=model: fit(model, 4) for model in together])
     for a, b, one, two in zip(alone, together, histories, found, strict=True):
         assert values(a) == values(b)
-        assert one.history["loss"] == two.history["loss"]
+        # Not bit for bit: sums of losses by chunks, whose sizes depend on the clock.
+        np.testing.assert_allclose(one.history["loss"], two.history["loss"], rtol=1e-12)
     assert values(alone[0]) != values(alone[1])
 
 

@@ -143,7 +143,7 @@ class Executor:
         count, width = len(steps.offsets) - 1, int(np.prod(plan.output_shape))
         assert plan.loss and plan.row_loss and self._y is not None and plan.y_dtype is not None
         losses = np.empty(count)
-        identity = plan.output[0] == "x"  # then the outputs are the inputs, and nobody needs to copy
+        identity = plan.output[0] == "x"  # nothing is computed: the outputs are the inputs
         outputs = np.empty((len(steps.index), *plan.output_shape), plan.dtype)
         args = np.zeros(1, TRAIN)
         a = args[0]

@@ -95,7 +95,6 @@ def test_an_unseeded_model_and_its_copy_are_equal_before_any_use(way):
     assert bits(WAYS[way](model)) == bits(model)
 
 
-LONELY = pytest.mark.xfail(reason="a copied layer has values but no gradients", strict=True)
 SOURCES = {
     "unused": lambda: fn.Linear(3, 2),
     "used": lambda: used(fn.Linear(3, 2)),
@@ -111,9 +110,7 @@ def used(thing):
 
 
 @copied
-@pytest.mark.parametrize(
-    "source", [pytest.param(s, marks=[LONELY] * (s != "unused")) for s in SOURCES]
-)
+@pytest.mark.parametrize("source", SOURCES)
 def test_a_copied_layer_works_alone(way, source):
     layer = SOURCES[source]()
     values = bits(layer) if source != "unused" else None

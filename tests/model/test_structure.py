@@ -73,13 +73,9 @@ CALLS = {
     "reset_parameters": lambda m: m.reset_parameters(),
     "fit": lambda m: fn.Trainer(m, fn.MSELoss()).fit(X, X[:, [0] * 4], verbose=0),
 }
-UNREFUSED = pytest.mark.xfail(reason="an inner model does it, by its own lock", strict=True)
 
 
-@pytest.mark.parametrize(
-    "call",
-    [pytest.param(c, marks=[UNREFUSED] * (c == "reset_parameters")) for c in CALLS],
-)
+@pytest.mark.parametrize("call", CALLS)
 def test_calls_on_an_inner_model_are_refused(call):
     model = nested(seed=1)
     before = {name: value.tobytes() for name, value in model.state_dict().items()}
@@ -130,14 +126,9 @@ MODELS = [
     fn.Sequential(fn.Linear(1, 2, weight_init=fn.init.Zeros(), bias_init=fn.init.Constant(0.25))),
     nested(seed=0),
 ]
-NAMELESS = pytest.mark.xfail(
-    reason="initialisers are shown by names that fastnet lacks", strict=True
-)
 
 
-@pytest.mark.parametrize(
-    "model", [pytest.param(m, marks=[NAMELESS] * ("_init" in repr(m))) for m in MODELS]
-)
+@pytest.mark.parametrize("model", MODELS)
 def test_repr_is_the_code_that_makes_it(model):
     again = eval(repr(model), dict(vars(fn)))
     assert repr(again) == repr(model)
