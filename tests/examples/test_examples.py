@@ -1,0 +1,123 @@
+"""The examples as a newcomer runs them: in a process of their own, from any folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastnet
+from fastnet import datasets
+
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+def run(example: str, cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run an example against the fastnet under test; one BLAS thread, as cores may be busy."""
+    package = Path(fastnet.__file__).resolve().parents[1]
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", f"fastnet.examples.{example}", *options],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(package), "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+
+
+def trained(example: str, cwd: Path, *options: str) -> tuple[float, list[str]]:
+    """The test accuracy that the last line gives, and the lines of the epochs."""
+    done = run(example, cwd, *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    last = re.fullmatch(r"test accuracy (\d\.\d{4})", lines[-1])
+    assert last, lines[-1]
+    return float(last[1]), [line for line in lines if line.startswith("epoch ")]
+
+
+@pytest.fixture(scope="module")
+def mnist_folder() -> Path:
+    beside = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+    folder = Path(os.environ.get("FASTNET_DATA", beside)) / "mnist"
+    if not folder.is_dir():
+        pytest.skip(f"no MNIST at {folder}; FASTNET_DATA names the folder that holds mnist/")
+    return folder
+
+
+def test_digits_reach_97_percent_on_every_backend(backend: str, tmp_path: Path) -> None:
+    accuracy, epochs = trained("digits", tmp_path, "--backend", backend)
+    assert accuracy >= 0.97
+    assert [line.split()[1] for line in epochs] == [f"{n}/20" for n in range(1, 21)]
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_digits_reach_97_percent_from_any_seed(seed: str, tmp_path: Path) -> None:
+    backend = next(name for name, info in fastnet.backends().items() if info.available)
+    assert trained("digits", tmp_path, "--backend", backend, "--seed", seed)[0] >= 0.97
+
+
+def test_digits_are_reproducible(backend: str, tmp_path: Path) -> None:
+    def values() -> list[str]:
+        options = ("--backend", backend, "--epochs", "2", "--seed", "7")
+        accuracy, epochs = trained("digits", tmp_path, *options)
+        assert len(epochs) == 2
+        return [str(accuracy), *(re.sub(r"  \S+ s  \S+ samples/s", "", line) for line in epochs)]
+
+    assert values() == values()
+
+
+@pytest.mark.parametrize("example", ["digits", "mnist"])
+def test_help(example: str, tmp_path: Path) -> None:
+    done = run(example, tmp_path, "--help")
+    assert done.returncode == 0
+    assert f"python -m fastnet.examples.{example}" in done.stdout
+    for option in ("--backend", "--epochs", "--seed"):
+        assert option in done.stdout
+
+
+@pytest.mark.slow
+def test_mnist_reaches_97_5_percent_in_five_epochs(mnist_folder: Path, tmp_path: Path) -> None:
+    backend = next(name for name, info in fastnet.backends().items() if info.available)
+    options = ("--data", str(mnist_folder), "--backend", backend)
+    accuracy, epochs = trained("mnist", tmp_path, *options)
+    assert accuracy >= 0.975
+    assert len(epochs) == 5
+
+
+def test_mnist_learns_in_one_epoch(backend: str, mnist_folder: Path, tmp_path: Path) -> None:
+    options = ("--data", str(mnist_folder), "--backend", backend, "--epochs", "1")
+    accuracy, epochs = trained("mnist", tmp_path, *options)
+    assert accuracy >= 0.95
+    assert len(epochs) == 1
+
+
+@pytest.mark.parametrize("folder", [None, "", "nowhere", "empty", "damaged"])
+def test_mnist_without_its_files_says_so_in_one_line(folder: str | None, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged").mkdir()
+    for name in FILES:
+        (tmp_path / "damaged" / name).write_bytes(b"not IDX")
+    done = run("mnist", tmp_path, *([] if folder is None else ["--data", folder]))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.endswith("\n")
+    if folder == "damaged":
+        assert FILES[0] in done.stderr and "expected 00 00" in done.stderr
+        return
+    with pytest.raises(FileNotFoundError) as error:
+        datasets.mnist(tmp_path / "nowhere")
+    told = str(error.value).split("; ", 1)[1]
+    assert "https://" in told and all(name in told for name in FILES)
+    assert done.stderr.rstrip("\n").endswith(told)
