@@ -16,13 +16,21 @@ def environment(*first: Path, **variables: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "", **variables}
 
 
+def command(code: str, *arguments: Any) -> list[str]:
+    """What starts Python on the code, which finds the arguments in sys.argv."""
+    # -P: the child's directory is no more on its path than on this process's.
+    return [sys.executable, "-P", "-c", code, *map(str, arguments)]
+
+
 def run(code: str, *arguments: Any, path: tuple[Path, ...] = (), **variables: str) -> Any:
-    """What the code prints, read as JSON; it finds `arguments` in sys.argv."""
-    # -P: the directory of this process is no more on the child's path than on this one's.
-    command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
-    env = environment(*path, **variables)
+    """The last line that the code prints, read as JSON."""
     done = subprocess.run(
-        command, env=env, capture_output=True, text=True, timeout=300, check=False
+        command(code, *arguments),
+        env=environment(*path, **variables),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])

@@ -1,0 +1,189 @@
+"""House rules: which way imports point, what an import loads, docstrings, the length of files."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import child
+import pytest
+
+import fastnet as fn
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "fastnet").rglob("*.py"))
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in SOURCES
+}
+TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.items()}
+
+# A module imports from its own row and those above it, its own parts of fastnet among them.
+ROWS = [
+    ("errors",),
+    ("op", "random", "init", "parameter", "tape", "arrays", "datasets"),
+    ("layers", "losses", "optim"),
+    ("plan",),
+    ("backends",),
+    ("runtime", "summary", "container", "model"),
+    ("train",),
+    ("",),  # fastnet itself: the public names
+    ("examples",),
+]
+ROW = {part: number for number, row in enumerate(ROWS) for part in row}
+
+# Imports within functions, so that what is heavy is loaded when it is first used.
+LATE = {("fastnet.train.progress", "tqdm")}
+# Modules that import by a name in a string, for the same reason.
+DYNAMIC = {
+    "fastnet.backends.registry",
+    "fastnet.backends.c.extension",
+    "fastnet.backends.numba.backend",
+}
+
+
+def part(module):
+    """Which part of the package a module is: "layers" for fastnet.layers.linear."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def imported(module, node):
+    """The modules that an import statement loads, by their full names."""
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    assert node.level == 0, f"{module}: a relative import"
+    deeper = {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name if name in MODULES else node.module for name in deeper}
+
+
+def imports(module):
+    nodes = ast.walk(TREES[module])
+    found = [imported(module, n) for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))]
+    return set().union(*found)
+
+
+def ours(module):
+    return {name for name in imports(module) if name.split(".")[0] == "fastnet"}
+
+
+def test_every_part_has_its_row():
+    assert {part(module) for module in MODULES} == ROW.keys()
+
+
+def test_imports_point_one_way():
+    pairs = [(module, other) for module in MODULES for other in ours(module)]
+    assert len(pairs) > 100
+    wrong = [(a, b) for a, b in pairs if ROW[part(b)] > ROW[part(a)]]
+    wrong += [
+        (a, b) for a, b in pairs if part(a) == "datasets" and part(b) not in ("datasets", "errors")
+    ]
+    assert wrong == []
+
+
+def test_no_import_goes_round_in_a_circle():
+    graph = {module: ours(module) - {module} for module in MODULES}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)
+
+
+def test_imports_within_functions_are_those_of_the_table():
+    late, dynamic = set(), set()
+    for module, tree in TREES.items():
+        functions = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.Lambda))]
+        for node in (inner for function in functions for inner in ast.walk(function)):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                late |= {(module, name) for name in imported(module, node)}
+            if isinstance(node, (ast.Attribute, ast.Name)) and ast.unparse(node).endswith(
+                ("import_module", "__import__")
+            ):
+                dynamic.add(module)
+    assert late == LATE and dynamic == DYNAMIC
+
+
+def test_private_names_stay_in_their_module():
+    taken = [
+        (module, alias.name)
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and part(str(node.module))
+        for alias in node.names
+        if alias.name.startswith("_")
+    ]
+    assert taken == []
+
+
+IMPORT = """
+import json, sys
+before = set(sys.modules)
+import numpy
+import fastnet
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def test_importing_fastnet_loads_numpy_and_the_standard_library_alone():
+    loaded = child.run(IMPORT)
+    roots = {name.split(".")[0] for name in loaded}
+    assert {"numpy", "fastnet"} <= roots
+    assert roots - sys.stdlib_module_names == {"numpy", "fastnet"}
+    assert "fastnet._native" not in loaded
+
+
+WORK = """
+import json, sys
+import numpy as np
+import fastnet as fn
+
+x, y = np.random.default_rng(0).normal(size=(8, 4)), np.arange(8) % 2
+model = fn.Sequential(fn.Linear(4, 2), fn.BatchNorm1d(2), backend=sys.argv[1], seed=0)
+fn.Trainer(model, fn.CrossEntropyLoss()).fit(x, y, verbose=1)
+fn.datasets.digits()
+model.predict(x)
+print(json.dumps(sorted(sys.modules)))
+"""
+HEAVY = {"numba", "llvmlite", "cffi", "scipy", "sklearn", "torch", "matplotlib", "tqdm"}
+
+
+@pytest.mark.parametrize("name", ["c", "reference"])
+def test_training_loads_the_backend_that_was_asked_for_alone(name):
+    if reason := fn.backends()[name].reason:
+        pytest.skip(reason)
+    modules = child.run(WORK, name)
+    assert {module.split(".")[0] for module in modules} & HEAVY == set()
+    assert ("fastnet._native" in modules) == (name == "c")
+
+
+def test_every_module_says_what_it_is():
+    assert [module for module, tree in TREES.items() if not ast.get_docstring(tree)] == []
+
+
+@pytest.mark.parametrize("name", sorted({*fn.__all__} - {"__version__"}))
+def test_a_public_name_says_what_it_is(name):
+    value = getattr(fn, name)
+    if not isinstance(value, type):
+        assert value.__doc__
+        return
+    assert vars(value).get("__doc__")  # its own, not its base's
+    methods = {n: f for n, f in vars(value).items() if callable(f) and not n.startswith("_")}
+    assert [n for n, f in methods.items() if not f.__doc__] == []
+
+
+def test_all_public_names_are_listed():
+    public = {name for name in vars(fn) if not name.startswith("_")}
+    submodules = {name for name in public if f"fastnet.{name}" in sys.modules}
+    assert public - submodules == set(fn.__all__) - submodules - {"__version__"}
+
+
+def test_a_file_fits_a_few_screens():
+    files = [*SOURCES, *(ROOT / "csrc").glob("*.[ch]")]
+    lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in files}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def test_the_version_is_written_once():
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert "version" in config["project"]["dynamic"]
+    source = config["tool"]["scikit-build"]["metadata"]["version"]["input"]
+    assert f'\n__version__ = "{fn.__version__}"\n' in (ROOT / source).read_text("utf-8")
