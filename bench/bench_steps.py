@@ -1,0 +1,31 @@
+"""Whole training steps: each workload on each backend and in each peer, seconds per step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import contenders
+import pytest
+from contenders import FastnetFit, FastnetLoop
+from workloads import SLOW, WORKLOADS
+
+MAKERS: dict[str, Callable[..., contenders.Contender]] = {
+    **contenders.fastnets(),
+    **{
+        f"fastnet {name}, {way}": lambda workload, name=name, kind=kind: kind(workload, name)
+        for name in contenders.backends()
+        for way, kind in (("own loop", FastnetLoop), ("fit", FastnetFit))
+    },
+    **contenders.peers(),
+}
+
+
+@pytest.mark.parametrize("who", MAKERS)
+@pytest.mark.parametrize("name", WORKLOADS)
+def bench_step(name: str, who: str, timed: Callable[..., None], request: pytest.FixtureRequest):
+    """One training step."""
+    if name in SLOW and not request.config.getoption("--wide"):
+        pytest.skip("slow: --wide measures it")
+    workload = WORKLOADS[name]
+    contender = MAKERS[who](workload)
+    timed(contender.run, group=workload.title, quantum=contender.quantum)

@@ -1,0 +1,69 @@
+"""Interleaved measurement: contenders take turns, so that what disturbs one disturbs all."""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from contenders import Contender
+
+VISIT_SECONDS = 0.02  # of one turn, about
+MAX_COUNT = 20_000  # of steps in one turn
+MIN_ROUNDS = 7
+
+Times = dict[str, list[float]]
+
+
+def calibrate(run: Callable[[int], Any], quantum: int) -> tuple[int, float]:
+    """Warm `run(count)` up; the count for a turn, a multiple of quantum, and the seconds it takes."""
+    run(quantum)  # compiles, allocates
+    count, taken = quantum, 0.0
+    for _ in range(12):
+        begin = time.perf_counter()
+        run(count)
+        taken = time.perf_counter() - begin
+        if taken >= VISIT_SECONDS / 4 or count >= MAX_COUNT:
+            break
+        count *= 4 if taken < VISIT_SECONDS / 16 else 2
+    each = max(taken, 1e-9) / count
+    count = quantum * max(1, math.ceil(min(MAX_COUNT, VISIT_SECONDS / each) / quantum))
+    return count, count * each
+
+
+def interleave(contenders: Mapping[str, Contender], seconds: float) -> Times:
+    """Seconds per step of each contender in each round; about `seconds` in all, at least 7 rounds.
+
+    Each round starts with another contender.
+    """
+    steps = {name: calibrate(c.run, c.quantum)[0] for name, c in contenders.items()}
+    times: Times = {name: [] for name in contenders}
+    names = list(contenders)
+    gc.collect()
+    gc.disable()
+    try:
+        begin = time.perf_counter()
+        while len(times[names[0]]) < MIN_ROUNDS or time.perf_counter() - begin < seconds:
+            for name in names:
+                start = time.perf_counter()
+                contenders[name].run(steps[name])
+                times[name].append((time.perf_counter() - start) / steps[name])
+            names = names[1:] + names[:1]
+            gc.collect()
+    finally:
+        gc.enable()
+    return times
+
+
+def ratio(times: Times, slow: str, fast: str) -> float:
+    """How many times as long `slow` takes as `fast`: the median over the rounds of their ratios."""
+    return statistics.median(s / f for s, f in zip(times[slow], times[fast], strict=True))
+
+
+def microseconds(seconds: float) -> str:
+    """A time in µs with three digits."""
+    us = seconds * 1e6
+    return f"{us:,.0f}" if us >= 100 else f"{us:.3g}"
