@@ -15,7 +15,7 @@ KERNEL(relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
     const int64_t n = call->rows * call->size[0];
     INDEPENDENT
     for (int64_t i = 0; i < n; i++)
-        dx[i] = y[i] > 0 ? dy[i] : 0;
+        dx[i] = y[i] <= 0 ? 0 : dy[i];
 }
 
 KERNEL(leaky_relu_forward, OUT_OVER(y), IN_UNDER(x)) {

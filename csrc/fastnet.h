@@ -17,6 +17,7 @@ typedef struct {
     int32_t dtype;
     int64_t stream;
     int64_t group;
+    int64_t accumulate;
     int64_t entry;
     int32_t segment[FN_TENSORS];
     int64_t offset[FN_TENSORS];

@@ -40,7 +40,6 @@ static void *pointer(int64_t address) { return (void *)(intptr_t)address; }
 void fn_run(const fn_instruction *program, int64_t count, const fn_context *context) {
     fn_call call = {
         .rows = context->rows,
-        .accumulate = context->accumulate,
         .seed = context->seed,
         .step = context->step,
     };
@@ -52,6 +51,7 @@ void fn_run(const fn_instruction *program, int64_t count, const fn_context *cont
         call.size = at->size;
         call.scalar = at->scalar;
         call.stream = at->stream;
+        call.accumulate = context->accumulate | at->accumulate;
         if (context->hyper)
             call.hyper = (const double *)pointer(context->hyper) + at->group * context->hyper_size;
         ((fn_entry *)pointer(at->entry))(&call);

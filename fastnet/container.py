@@ -30,8 +30,8 @@ class Container:
         seed: int | None = None,
     ) -> None:
         self._given: dict[str, Any] = {"backend": backend, "seed": seed}
-        self.dtype = _check_dtype(dtype)
-        self.seed = _seed_or(seed, random.fresh_seed())
+        self._dtype = _check_dtype(dtype)
+        self._seed = _seed_or(seed, random.fresh_seed())
         if registry.check_name(backend) != "auto":
             registry.get(backend)  # raises now rather than at the first use
         _check_layers(layers)
@@ -50,6 +50,16 @@ class Container:
         self._flat = list(self._walk())
         for index, (path, layer) in enumerate(self._flat):
             layer._path, layer._index = path, index
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of parameters, outputs and arithmetic."""
+        return self._dtype if self._owner is None else self._owner.dtype
+
+    @property
+    def seed(self) -> int:
+        """The seed of initialisation and, in loops without a trainer, of dropout."""
+        return self._seed if self._owner is None else self._owner.seed
 
     # Structure.
 
@@ -72,12 +82,10 @@ class Container:
 
     def __repr__(self) -> str:
         lines = [f"    {line}" for layer in self._layers for line in f"{layer!r},".split("\n")]
-        if self.dtype != np.float32:
-            lines.append(f"    dtype={self.dtype.name!r},")
-        if self._given["backend"] != "auto":
-            lines.append(f"    backend={self._given['backend']!r},")
-        if self._given["seed"] is not None:
-            lines.append(f"    seed={self._given['seed']!r},")
+        if self._owner is None:  # of a nested one, only the layers count
+            shown = {"dtype": self._dtype.name, **self._given}
+            plain = {"dtype": "float32", "backend": "auto", "seed": None}
+            lines += [f"    {k}={v!r}," for k, v in shown.items() if v != plain[k]]
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
     @property
@@ -245,8 +253,8 @@ class Container:
 
     def __getstate__(self) -> dict[str, Any]:
         self.bind()  # so that a copy has the values that this model would get
-        kept = ("dtype", "seed", "_given", "_layers", "_draws")
-        return {name: self.__dict__[name] for name in kept}
+        kept = {name: self.__dict__[name] for name in ("_given", "_layers", "_draws")}
+        return {**kept, "_dtype": self.dtype, "_seed": self.seed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -30,7 +30,8 @@ class Sequential(Container):
     plans, one native call each. A layer, or a Sequential used as a layer, can be given to one model
     only.
 
-    layers: Layer or Sequential, at least one.
+    layers: Layer or Sequential, at least one. A Sequential given as a layer contributes its layers
+        and the values they have; dtype, backend and seed are the outermost model's.
     dtype: "float32" (default) or "float64": of parameters, outputs and arithmetic.
     backend: "auto" (c, else numba, else reference), or one of these by name.
     seed: integer in [0, 2⁶⁴) that drives initialisation and, in loops of your own, dropout. None
@@ -135,10 +136,10 @@ class Sequential(Container):
             offsets, index = np.array([0, len(x)]), np.arange(len(x))
             steps = Steps(index, offsets, self.seed, self._draws, accumulate)
             try:
-                chunk = executor.train(data, steps, None)
+                losses = executor.train(data, steps, None)
             finally:
                 self._count_training_forward(modes)
-            return float(chunk.losses[0])
+            return float(losses[0])
 
     def apply_update(self, optimizer: Optimizer) -> None:
         """One step of an optimizer on the gradients that `grads` holds (`optimizer.step(model)`)."""
@@ -166,6 +167,8 @@ class Sequential(Container):
         executor = self._runtime.predictor(x.shape[1:], rows)
         shape = (len(x), *executor.plan.output_shape)
         result = _check_out(out, shape, self.dtype)
+        if np.may_share_memory(x, result):
+            x = x.copy()
         in_place = x.dtype == self.dtype
         for begin in range(0, len(x), rows):
             part = x[begin : begin + rows]

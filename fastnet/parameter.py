@@ -60,10 +60,8 @@ Named = Mapping[str, Parameter]
 
 
 def readonly(array: Array) -> Array:
-    """A view of `array` that cannot be written to."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
+    """A view of `array` that cannot be written to, nor made writable."""
+    return np.asarray(memoryview(array).toreadonly())  # type: ignore[arg-type]
 
 
 def values(named: Named, *, trainable_only: bool = False) -> dict[str, Array]:

@@ -51,15 +51,7 @@ class Steps:
     seed: int
     first_step: int
     accumulate: bool = False
-    keep_outputs: bool = False
-
-
-@dataclass
-class Chunk:
-    """What a chunk of training steps left behind."""
-
-    losses: Array  # float64, one a step
-    outputs: Array | None  # (rows, …) in the order of the index
+    outputs: Array | None = None  # out: rows of the model's output, in the order of the index
 
 
 class Executor:
@@ -133,18 +125,17 @@ class Executor:
         context["hyper"], context["hyper_size"] = hyper.ctypes.data, hyper.shape[-1]
         self.backend.run(program, context)
 
-    def train(self, data: Data, steps: Steps, update: Update | None) -> Chunk:
-        """Run a chunk of training steps in one call of the backend.
+    def train(self, data: Data, steps: Steps, update: Update | None) -> Array:
+        """Run a chunk of training steps in one call of the backend; returns their losses, float64.
 
         Raises DataError for a label out of range and DivergenceError for a loss that is not finite;
         the steps before it are done, the step itself has not been applied.
         """
-        plan = self.plan
-        count, width = len(steps.offsets) - 1, int(np.prod(plan.output_shape))
+        plan, outputs = self.plan, steps.outputs
+        self.steps_done = 0
+        count = len(steps.offsets) - 1
         assert plan.loss and plan.row_loss and self._y is not None and plan.y_dtype is not None
         losses = np.empty(count)
-        identity = plan.output[0] == "x"  # nothing is computed: the outputs are the inputs
-        outputs = np.empty((len(steps.index), *plan.output_shape), plan.dtype)
         args = np.zeros(1, TRAIN)
         a = args[0]
         a["context"] = self._context[0]
@@ -170,11 +161,12 @@ class Executor:
         a["batch_offsets"], a["index"] = steps.offsets.ctypes.data, steps.index.ctypes.data
         a["loss"], a["row_loss"] = self._address(plan.loss), self._address(plan.row_loss)
         a["losses"] = losses.ctypes.data
-        if identity:
-            np.copyto(outputs, data.x[steps.index], casting="unsafe")
-        elif steps.keep_outputs:
+        if outputs is not None and plan.output[0] == "x":
+            np.copyto(outputs, data.x[steps.index], casting="unsafe")  # nothing is computed
+        elif outputs is not None:
+            assert outputs.flags.c_contiguous and outputs.dtype == plan.dtype
             a["output"], a["outputs"] = self._address(plan.output), outputs.ctypes.data
-            a["output_bytes"] = width * plan.dtype.itemsize
+            a["output_bytes"] = int(np.prod(plan.output_shape)) * plan.dtype.itemsize
         self.backend.train(args)
         done = self.steps_done = int(a["done"])
         if a["status"] == BAD_LABEL:
@@ -187,7 +179,7 @@ class Executor:
                 f"the loss of step {steps.first_step + done} is {losses[done]}; its update was not "
                 "applied. A smaller learning rate, or inputs scaled to about 1, usually help"
             )
-        return Chunk(losses, outputs if steps.keep_outputs else None)
+        return losses
 
     def _address(self, place: Place) -> int:
         segment, offset = place

@@ -55,7 +55,8 @@ class PythonRunner:
             **dict(zip(op.scalars, instruction["scalar"].tolist(), strict=False)),
             **dict(zip(op.hyper, hyper.tolist(), strict=False)),
             "stream": int(instruction["stream"]),
-            **{name: int(context[name]) for name in ("seed", "step", "accumulate")},
+            "accumulate": int(context["accumulate"] | instruction["accumulate"]),
+            **{name: int(context[name]) for name in ("seed", "step")},
         }
         for i, name in enumerate(kernel.tensors):
             spec = op.spec(name)

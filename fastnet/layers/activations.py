@@ -24,7 +24,7 @@ class Elementwise(Op):
 
 
 class relu(Elementwise):
-    """y = max(x, 0); dx = dy where y > 0, else 0. NaN stays NaN."""
+    """y = max(x, 0); dx = 0 where y ≤ 0, else dy. NaN stays NaN."""
 
     @staticmethod
     def forward(y: Array, x: Array) -> None:
@@ -33,8 +33,8 @@ class relu(Elementwise):
 
     @staticmethod
     def vjp(dx: Array, dy: Array, y: Array) -> None:
-        """The gradient passes where the output is positive."""
-        np.copyto(dx, np.where(y > 0, dy, 0))
+        """The gradient passes where the output is positive, or NaN."""
+        np.copyto(dx, np.where(y <= 0, 0, dy))
 
 
 class leaky_relu(Elementwise):

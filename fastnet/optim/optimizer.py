@@ -12,6 +12,9 @@ from fastnet.errors import HyperparameterError, check_real
 from fastnet.op import Array, Op
 from fastnet.optim.rules import adam, adamw, sgd, sgd_momentum, sgd_nesterov
 
+# A smaller eps would vanish in float32, and 0/0 would follow where a gradient has always been zero.
+SMALLEST_EPS = float(np.finfo(np.float32).tiny)
+
 
 @dataclass
 class OptimizerState:
@@ -145,12 +148,16 @@ class Adam(Optimizer):
     d = g + weight_decay·w (L2; for decoupled decay take AdamW); at step t ≥ 1 m̂ = m/(1 − β₁ᵗ) and
     v̂ = v/(1 − β₂ᵗ).
 
-    lr: ≥ 0, 1e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 0, 1e-8.
+    lr: ≥ 0, 1e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 1.2e-38, 1e-8.
     weight_decay: ≥ 0, 0.
     Source: D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
     """
 
-    _ranges: ClassVar = {"lr": {"low": 0.0}, "eps": {"low": 0.0}, "weight_decay": {"low": 0.0}}
+    _ranges: ClassVar = {
+        "lr": {"low": 0.0},
+        "eps": {"low": SMALLEST_EPS},
+        "weight_decay": {"low": 0.0},
+    }
 
     def __init__(
         self,
@@ -188,7 +195,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: w ← w·(1 − lr·weight_decay), then Adam's step with d = g.
 
-    lr: ≥ 0, 1e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 0, 1e-8.
+    lr: ≥ 0, 1e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 1.2e-38, 1e-8.
     weight_decay: ≥ 0, 1e-2.
     Source: I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2,
     with the decay scaled by lr as PyTorch does.

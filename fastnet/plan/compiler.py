@@ -35,6 +35,7 @@ class _Step:
     kernel: Kernel
     operands: list[Any]  # Tensor, Parameter, Gradient, Derived or None, in the kernel's order
     node: Node
+    accumulate: bool = False  # add to the parameters' gradients, which another step has written
 
 
 @dataclass
@@ -158,6 +159,7 @@ class _Compiler:
         self.max_rows = max_rows
         self.offsets: dict[Tensor, int] = {}
         self.workspace_bytes = 0
+        self.written: set[Parameter] = set()  # parameters whose gradient a step has written
         self.derived: dict[Derived, tuple[Derived, int]] = {}
         self.derived_bytes = 0
 
@@ -179,14 +181,18 @@ class _Compiler:
         if node.output not in wanted:
             return []
         extra: dict[str, Any] = {f"d{node.op.main_output()}": grads.get(node.output)}
+        again = False  # whether an earlier VJP has written to a gradient of this one
         for name, p in parameters_of(node):
             extra[f"d{name}"] = Gradient(p) if p.trainable else None
+            again |= p in self.written
+            self.written.add(p)
         parts: list[tuple[Tensor, Tensor]] = []
         for name, tensor in node.inputs():
             if tensor in wanted and f"d{name}" in node.op.kernels["vjp"].tensors:
                 extra[f"d{name}"] = Tensor(tensor.shape, tensor.dtype)
                 parts.append((tensor, extra[f"d{name}"]))
         steps = [self.step(node, "vjp", extra)]
+        steps[0].accumulate = again
         for tensor, part in parts:
             if tensor in grads:
                 sizes = add_to.bind({"y": tensor.shape, "x": tensor.shape})
@@ -243,6 +249,7 @@ class _Compiler:
             sizes = [node.sizes[d] for d in op.dims]
             scalars = [float(node.arguments[name]) for name in op.scalars]
             _fill(record, step.kernel, self.storage.dtype, places, sizes, scalars, node.stream)
+            record["accumulate"] = step.accumulate
         return program
 
     def _bytes(self, tensor: Tensor) -> int:

@@ -30,6 +30,7 @@ INSTRUCTION = np.dtype(
         ("dtype", "i4"),  # KIND of the plan
         ("stream", "i8"),  # the op's stream of random numbers
         ("group", "i8"),  # update only: the row of hyper that applies
+        ("accumulate", "i8"),  # 1: add to parameter gradients, whatever the context says
         ("entry", "i8"),  # native backends only: the address of the kernel's entry
         ("segment", "i4", (MAX_TENSORS,)),  # tensors in the order of the kernel's arguments
         ("offset", "i8", (MAX_TENSORS,)),  # bytes

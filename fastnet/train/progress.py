@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 # Shown in this order where they are recorded, then any metric besides.
@@ -41,10 +42,10 @@ class Progress:
                 unit_scale=True,
             )
 
-    def advance(self, rows: int, loss: float) -> None:
-        """Move the bar on; `loss` is the epoch's mean so far."""
+    def advance(self, rows: int, loss: Callable[[], float]) -> None:
+        """Move the bar on; `loss` computes the epoch's mean so far."""
         if self.bar is not None:
-            self.bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+            self.bar.set_postfix_str(f"loss {loss():.4f}", refresh=False)
             self.bar.update(rows)
 
     def end_epoch(self, record: dict[str, Any], last_epoch: int) -> None:

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from fastnet.optim.optimizer import Adam, Optimizer
 from fastnet.train.data import batch_offsets, epoch_order
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
+from fastnet.train.scores import EpochScores, measure
 
 CHUNK_SECONDS = 0.05  # so that Ctrl-C and the bar stay lively
 
@@ -136,7 +138,7 @@ class Trainer:
         """{"loss": …, and each metric}, in evaluation mode; the loss is the mean over the samples."""
         X, y = self._checked(X, y, "X", "y")
         output = self.model.predict(X, batch_size=batch_size)
-        return {"loss": self.loss.forward(output, y), **self._measured(y, output)}
+        return {"loss": self.loss.forward(output, y), **measure(self.metrics, y, output)}
 
     def _prepare(
         self,
@@ -166,7 +168,9 @@ class Trainer:
         offsets = self._offsets(len(x), batch_size, drop_last)
         rows = int(np.diff(offsets).max())
         executor = self.model.training_executor(x.shape[1:], rows, self.loss)
-        return _Run(data, offsets, validation, executor)
+        plan = executor.plan
+        scores = EpochScores(self.metrics, offsets, plan.output_shape, plan.dtype)
+        return _Run(data, offsets, validation, executor, scores)
 
     def _offsets(self, count: int, batch_size: int, drop_last: bool) -> Array:
         minimum = self.model.min_training_rows()
@@ -195,55 +199,43 @@ class Trainer:
         return x, self.model.data(self.loss, x, y, x_name, y_name).y
 
     def _fit_epoch(self, run: _Run, shuffle: bool, progress: Progress) -> dict[str, Any]:
-        begin = time.perf_counter()
-        data, offsets = run.data, run.offsets
+        begun = time.perf_counter()
+        data, offsets, scores = run.data, run.offsets, run.scores
         order = epoch_order(len(data.x), self.seed, self.epoch, shuffle)[: int(offsets[-1])]
-        counts = np.diff(offsets)
-        total, measured, done = 0.0, dict.fromkeys(self.metrics, 0.0), 0
-        while done < len(counts):
-            end = min(done + run.chunk, len(counts))
-            part = offsets[done : end + 1]
-            index = np.ascontiguousarray(order[part[0] : part[-1]])
+        done = 0
+        while done < scores.steps:
+            begin, done = done, min(done + run.chunk, scores.limit(done))
+            part = offsets[begin : done + 1]
+            index = order[part[0] : part[-1]]
             started = time.perf_counter()
-            losses, outputs = self._chunk(run, index, part - part[0])
-            run.resize(end - done, time.perf_counter() - started)
-            total += float(np.dot(losses, counts[done:end]))
-            if outputs is not None:
-                for name, value in self._measured(data.y[index], outputs).items():
-                    measured[name] += value * len(index)
-            done = end
-            progress.advance(len(index), total / int(part[-1]))
-        seconds = time.perf_counter() - begin
-        rows = int(offsets[-1])
+            losses = self._chunk(run, index, part - part[0], scores.outputs(begin, done))
+            run.resize(done - begin, time.perf_counter() - started)
+            scores.add(begin, done, losses, data.y, order)
+            progress.advance(len(index), partial(scores.mean_loss, done))
+        seconds = time.perf_counter() - begun
         self.epoch += 1
-        record: dict[str, Any] = {"epoch": self.epoch, "loss": total / rows}
-        record |= {name: value / rows for name, value in measured.items()}
+        record: dict[str, Any] = {"epoch": self.epoch, **scores.record()}
         if run.validation is not None:
-            scores = self.evaluate(*run.validation)
-            record |= {f"val_{name}": value for name, value in scores.items()}
+            validated = self.evaluate(*run.validation)
+            record |= {f"val_{name}": value for name, value in validated.items()}
         record |= {
-            "seconds": time.perf_counter() - begin,
-            "samples_per_second": rows / max(seconds, 1e-9),
+            "seconds": time.perf_counter() - begun,
+            "samples_per_second": int(offsets[-1]) / max(seconds, 1e-9),
         }
         return record
 
-    def _chunk(self, run: _Run, index: Array, offsets: Array) -> tuple[Array, Array | None]:
-        count = len(offsets) - 1
+    def _chunk(self, run: _Run, index: Array, offsets: Array, outputs: Array | None) -> Array:
         state = self.model.optimizer_state(self.optimizer)
         assert state.program is not None and state.segment is not None
-        hyper = self.optimizer.hyper(state.steps, count)
+        hyper = self.optimizer.hyper(state.steps, len(offsets) - 1)
         update = Update(state.program, state.segment, hyper)
-        steps = Steps(index, offsets, self.seed, self.step, keep_outputs=bool(self.metrics))
+        steps = Steps(index, offsets, self.seed, self.step, outputs=outputs)
         try:
-            chunk = run.executor.train(run.data, steps, update)
+            return run.executor.train(run.data, steps, update)
         finally:
             self.model.touch()
             self.step += run.executor.steps_done
             state.steps += run.executor.steps_done
-        return chunk.losses, chunk.outputs
-
-    def _measured(self, y: Array, output: Array) -> dict[str, float]:
-        return {name: float(function(y, output)) for name, function in self.metrics.items()}
 
 
 _RESERVED = ("epoch", "loss", "seconds", "samples_per_second")
@@ -257,6 +249,7 @@ class _Run:
     offsets: Array
     validation: tuple[Array, Array] | None
     executor: Executor
+    scores: EpochScores
     chunk: int = 1  # steps of the next native call
 
     def resize(self, steps: int, seconds: float) -> None:

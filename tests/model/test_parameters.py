@@ -248,3 +248,10 @@ def test_hyperparameters_and_values_cannot_be_assigned(layer, name):
     with pytest.raises(AttributeError, match=f"{type(layer).__name__}: {name} cannot be assigned"):
         setattr(layer, name, 0.1)
     assert repr(layer) == before[0] and np.all(getattr(layer, name) == before[1])
+
+
+def test_views_cannot_be_made_writable():
+    model = net()
+    for view in (model[0].weight, *model.state_dict().values(), *model.grads.values()):
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            view.flags.writeable = True

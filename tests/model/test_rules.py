@@ -291,3 +291,13 @@ def test_inputs_of_any_kind_give_the_same_and_stay_as_they_are(backend, kind, dt
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(given, before)
+
+
+def test_a_prediction_may_be_written_over_its_input(backend):
+    model = fn.Sequential(fn.Linear(3, 3), backend=backend, seed=0)
+    x = np.random.default_rng(0).normal(size=(9, 3)).astype("float32")
+    expected = model.predict(x)
+    room = np.zeros((14, 3), "float32")
+    room[:9] = x
+    model.predict(room[:9], batch_size=4, out=room[5:])
+    np.testing.assert_array_equal(room[5:], expected)

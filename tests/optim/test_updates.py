@@ -145,6 +145,7 @@ def test_the_padding_between_parameters_stays_zero(backend):
         (lambda: fn.Adam(betas=(-0.1, 0.9)), r"betas\[0\] is -0.1"),
         (lambda: fn.Adam(betas=0.9), "betas is 0.9"),
         (lambda: fn.AdamW(eps=-1e-8), "eps is -1e-08"),
+        (lambda: fn.Adam(eps=0.0), "eps is 0.0"),
     ],
 )
 def test_bad_hyper_parameters_are_refused(make, message):

@@ -228,3 +228,28 @@ def test_a_model_that_is_the_identity(backend):
     np.testing.assert_array_equal(model.backward(dy), dy)
     assert model.value_and_grad(fn.MSELoss(), x, dy) == pytest.approx(((x - dy) ** 2).mean())
     np.testing.assert_array_equal(x, kept)
+
+
+class Tied(fn.Layer):
+    """tanh(x·w)·w: one parameter, used twice."""
+
+    def __init__(self, n):
+        super().__init__(n=n)
+        self._declare("weight", (n, n), init=fn.init.FanInUniform(), fan_in=n)
+
+    def emit(self, g, x):
+        w = self._parameters["weight"]
+        h = g.apply(op("tanh"), x=g.apply(op("linear"), x=x, w=w, b=None))
+        return g.apply(op("linear"), x=h, w=w, b=None)
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_gradients_of_a_parameter_used_twice_add(backend, accumulate):
+    model = fn.Sequential(Tied(3), dtype="float64", backend=backend, seed=0)
+    x, y, loss = normal(0, (5, 3)), normal(1, (5, 3)), fn.MSELoss()
+    loss.forward(model.forward(x), y)
+    model.backward(loss.backward())  # adds to zero, so that overwriting cannot go wrong
+    expected = model.grads["0.weight"].copy()
+    model.value_and_grad(loss, x, y, accumulate=accumulate)
+    found = model.grads["0.weight"] - expected * accumulate
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)

@@ -57,7 +57,10 @@ class _Reader:
             return load(builder, _DOUBLE, base, 8 * self.op.hyper.index(name))
         if name == "stream":
             return load(builder, _WORD, instruction, _at(INSTRUCTION, "stream"))
-        return load(builder, _WORD, run, _at(CONTEXT, name))
+        value = load(builder, _WORD, run, _at(CONTEXT, name))
+        if name == "accumulate":
+            value = builder.or_(value, load(builder, _WORD, instruction, _at(INSTRUCTION, name)))
+        return value
 
     def _tensor(
         self, name: str, spec: TensorSpec, context: Any, builder: Any, instruction: Any, run: Any

@@ -20,12 +20,12 @@ def relu_forward(y: Array, x: Array) -> None:
 
 @kernel
 def relu_vjp(dx: Array, dy: Array, y: Array) -> None:
-    """dx = dy where y > 0, else 0."""
+    """dx = 0 where y ≤ 0, else dy."""
     copy(dx, dy)
     d, f, zero = flat(dx), flat(y), dx.dtype.type(0)
     for i in range(d.size):
         v = d[i]
-        d[i] = v if f[i] > zero else zero
+        d[i] = zero if f[i] <= zero else v
 
 
 @kernel

@@ -1,0 +1,75 @@
+"""Loss and metrics of an epoch, the same to the last bit however its steps are cut into chunks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastnet.losses.base import Metric
+from fastnet.op import Array
+
+BLOCK_BYTES = 1 << 26  # outputs that are kept until the metrics see them
+
+
+def measure(metrics: Mapping[str, Metric], y: Array, output: Array) -> dict[str, float]:
+    """The value of each metric."""
+    return {name: float(function(y, output)) for name, function in metrics.items()}
+
+
+class EpochScores:
+    """Collects losses and outputs of one epoch after the other.
+
+    Metrics see the outputs of the whole epoch at once where these fit into BLOCK_BYTES, otherwise
+    blocks of as many minibatches as fit; then a metric is the mean over the blocks, by rows. Chunks
+    of steps must not go beyond `limit`.
+    """
+
+    def __init__(
+        self, metrics: Mapping[str, Metric], offsets: Array, row_shape: Any, dtype: Any
+    ) -> None:
+        self.metrics, self.offsets = metrics, offsets
+        self.steps = len(offsets) - 1
+        row_bytes = math.prod(row_shape) * np.dtype(dtype).itemsize
+        batch = int(np.diff(offsets).max())
+        self._block = max(1, BLOCK_BYTES // (batch * row_bytes)) if metrics else self.steps
+        rows = min(int(offsets[-1]), self._block * batch) if metrics else 0
+        self._outputs = np.empty((rows, *row_shape), dtype)
+        self._losses = np.empty(self.steps)
+        self._measured = dict.fromkeys(metrics, 0.0)
+
+    def limit(self, step: int) -> int:
+        """The step at which a chunk that begins with `step` must have ended."""
+        return min(self.steps, (step // self._block + 1) * self._block)
+
+    def outputs(self, begin: int, end: int) -> Array | None:
+        """Where the outputs of steps begin … end − 1 go; None where no metric asks for them."""
+        if not self.metrics:
+            return None
+        first = self.offsets[begin // self._block * self._block]
+        return self._outputs[self.offsets[begin] - first : self.offsets[end] - first]
+
+    def add(self, begin: int, end: int, losses: Array, y: Array, order: Array) -> None:
+        """Take the losses of steps begin … end − 1; with a block complete, measure its outputs."""
+        if begin == 0:
+            self._measured = dict.fromkeys(self.metrics, 0.0)
+        self._losses[begin:end] = losses
+        if self.metrics and end == self.limit(begin):
+            first, last = self.offsets[begin // self._block * self._block], self.offsets[end]
+            values = measure(self.metrics, y[order[first:last]], self._outputs[: last - first])
+            for name, value in values.items():
+                self._measured[name] += value * int(last - first)
+
+    def mean_loss(self, end: int | None = None) -> float:
+        """The mean over the samples of the steps before `end` (all), summed in float64, exactly."""
+        end = self.steps if end is None else end
+        weighted = self._losses[:end] * np.diff(self.offsets[: end + 1])
+        return math.fsum(weighted) / int(self.offsets[end])
+
+    def record(self) -> dict[str, float]:
+        """The epoch's mean loss and metrics."""
+        rows = int(self.offsets[-1])
+        measured = {name: value / rows for name, value in self._measured.items()}
+        return {"loss": self.mean_loss(), **measured}
