@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastnet.backends import registry
-from fastnet.op import KERNELS, ROWS, Kernel
+from fastnet.op import KERNELS, ROWS, Array, Kernel
 from fastnet.plan.records import ABSENT, CONTEXT, INSTRUCTION, KIND, aligned, zeros_aligned
 
 DTYPE = "float32"
@@ -43,7 +43,7 @@ class Repeated:
             spec = op.spec(name)
             assert spec is not None
             shape = [rows if d == ROWS else int(d) for d in op.shape(name, sizes)]
-            values = random.normal(size=shape)
+            values: Array = random.normal(size=shape)
             if name in POSITIVE:
                 values = np.abs(values) + 0.1
             if spec.dtype == "int64":

@@ -104,7 +104,7 @@ def main() -> None:
         print(f"{workload.title} …", file=sys.stderr, flush=True)
         if "PyTorch" in contenders.peers():
             differences[name] = contenders.check_same_work(
-                workload, backends, steps=3 if name in SLOW else 20
+                workload, backends, steps=3 if name in SLOW else 10
             )
         results[name] = measure(workload, options.seconds, backends)
     lines = [

@@ -37,7 +37,7 @@ def fastnet_model(workload: Workload, backend: str) -> fn.Sequential:
         layers.append(activation())
         if workload.dropout:
             layers.append(fn.Dropout(workload.dropout))
-    layers.append(fn.Linear(*workload.widths[-2:]))
+    layers.append(fn.Linear(workload.widths[-2], workload.widths[-1]))
     return fn.Sequential(*layers, backend=backend, seed=SEED)
 
 
@@ -126,8 +126,7 @@ class Torch:
         torch.set_num_threads(1)
         self.net = torch_net(workload)
         self.loss = torch.nn.CrossEntropyLoss() if workload.classes else torch.nn.MSELoss()
-        options = {"fused": True} if fused else {}
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=LR, **options)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=LR, fused=fused or None)
         order, (x, y) = workload.order(), workload.data()
         self.minibatches = [
             (torch.from_numpy(a), torch.from_numpy(b))
@@ -231,10 +230,11 @@ def fastnets(names: list[str] | None = None) -> dict[str, Callable[[Workload], C
     }
 
 
-def check_same_work(workload: Workload, names: list[str], steps: int = 20) -> float:
+def check_same_work(workload: Workload, names: list[str], steps: int = 10) -> float:
     """Assert that fastnet and PyTorch make the same losses from the same start; the largest difference.
 
-    Relative to the loss, over `steps` steps, without dropout (whose draws differ by design).
+    Relative to the loss, over the first `steps` steps, without dropout (whose draws differ by design).
+    Few steps, as rounding errors grow tenfold every few steps of a deep net.
     """
     plain = workload.without_dropout()
     theirs = np.array([float(loss) for loss in Torch(plain).run(steps)])
@@ -243,6 +243,6 @@ def check_same_work(workload: Workload, names: list[str], steps: int = 20) -> fl
         for way in (FastnetChunk, FastnetLoop):
             ours = way(plain, name).run(steps)
             worst = max(worst, float(np.max(np.abs(ours - theirs) / theirs)))
-    if not worst < 1e-3:
+    if not worst < 1e-4:
         raise AssertionError(f"{workload.name}: losses differ from PyTorch's by {worst:.1e}")
     return worst
