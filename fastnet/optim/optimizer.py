@@ -61,9 +61,11 @@ class Optimizer:
     def hyper(self, first: int, count: int) -> Array:
         """The numbers of the rule for steps first, first + 1, … (from 0): (count, groups, numbers)."""
         t = np.arange(first, first + count, dtype=np.int64)
-        columns = self._columns(t)
-        rows = [np.broadcast_to(columns[name], t.shape) for name in self.op.hyper]
-        return np.ascontiguousarray(np.stack(rows, axis=-1)[:, None, :], dtype=np.float64)
+        columns, names = self._columns(t), self.op.hyper
+        numbers = np.empty((count, 1, len(names)))
+        for i, name in enumerate(names):
+            numbers[:, 0, i] = columns[name]
+        return numbers
 
     def _columns(self, t: Array) -> dict[str, Any]:
         """Each number of the rule by name, for steps t (from 0)."""
@@ -221,12 +223,24 @@ def powers(base: float, exponents: Array) -> Array:
 
     Multiplications alone, so that the bits do not depend on a machine's `pow`.
     """
+    if exponents.size < 8:  # a loop of one's own asks for one step at a time
+        return np.array([_power(base, n) for n in exponents.tolist()])
     result = np.ones(exponents.shape)
     square, left = base, exponents.copy()
     while left.any():
         result = np.where(left & 1, result * square, result)
         square *= square
         left >>= 1
+    return result
+
+
+def _power(base: float, exponent: int) -> float:
+    result, square = 1.0, base
+    while exponent:
+        if exponent & 1:
+            result *= square
+        square *= square
+        exponent >>= 1
     return result
 
 

@@ -158,3 +158,11 @@ def test_a_bad_assignment_changes_nothing():
     with pytest.raises(HyperparameterError, match="lr is nan"):
         optimizer.lr = math.nan
     assert optimizer.lr == 1e-3
+
+
+@pytest.mark.parametrize("first", [0, 1, 999, 10**6])
+def test_numbers_of_a_step_do_not_depend_on_how_many_are_asked_for(first):
+    optimizer = fn.Adam(betas=(0.9, 0.999))
+    together = optimizer.hyper(first, 50)
+    for i in range(50):
+        np.testing.assert_array_equal(optimizer.hyper(first + i, 1)[0], together[i])

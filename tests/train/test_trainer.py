@@ -79,6 +79,16 @@ def test_an_epoch_takes_the_rows_in_the_order_of_batches(backend, batch_size):
     assert sorted(found) == sorted(list(range(23)) * 3)
 
 
+@pytest.mark.xfail(reason="the integer is checked, and used as it came", strict=True)
+def test_a_batch_size_of_a_narrow_integer_type(backend):
+    """120 + 50 is more than an int8 holds."""
+    rows, size = np.resize(X, (120, 3)), np.int8(50)
+    one, two = net(backend), net(backend)
+    trainer(one).fit(rows, np.resize(LABELS, 120), np.int8(2), batch_size=size, verbose=0)
+    trainer(two).fit(rows, np.resize(LABELS, 120), 2, batch_size=50, verbose=0)
+    assert bits(one) == bits(two)
+
+
 def test_drop_last_and_no_shuffling(backend):
     everything = watch(backend, batch_size=5)
     assert watch(backend, batch_size=5, drop_last=True) == everything[:20]
