@@ -49,6 +49,7 @@ typedef struct {
     int64_t index;
     int64_t hyper, groups;
     int64_t loss, row_loss, output, output_bytes;
+    int64_t buffers_bytes, buffers_kept;
     int64_t losses, row_losses, outputs;
     int64_t done, status, bad_row;
 } fn_train_args;

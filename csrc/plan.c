@@ -124,6 +124,8 @@ void fn_train(fn_train_args *args) {
     const double *loss = pointer(args->loss), *row_loss = pointer(args->row_loss);
     double *losses = pointer(args->losses), *row_losses = pointer(args->row_losses);
     char *outputs = pointer(args->outputs);
+    void *buffers = pointer(args->context.segment[FN_BUFFERS]), *kept = pointer(args->buffers_kept);
+    const size_t buffers_bytes = (size_t)args->buffers_bytes;
     fn_context context = args->context;
 
     args->status = FN_OK;
@@ -145,6 +147,8 @@ void fn_train(fn_train_args *args) {
             context.segment[FN_Y] = (int64_t)(intptr_t)gather(y, here, rows, args->dtype);
         }
 
+        if (buffers_bytes)
+            memcpy(kept, buffers, buffers_bytes);
         fn_run(pointer(args->forward), args->forward_count, &context);
         losses[s] = *loss;
         if (row_losses)
@@ -154,6 +158,8 @@ void fn_train(fn_train_args *args) {
                    (size_t)(rows * args->output_bytes));
         }
         if (!isfinite(losses[s])) {
+            if (buffers_bytes)
+                memcpy(buffers, kept, buffers_bytes);
             args->status = FN_NOT_FINITE;
             return;
         }

@@ -51,7 +51,7 @@ class Sequential(Container):
 
         The workspace is that of training with minibatches of `batch_size` rows.
         """
-        check_int("batch_size", batch_size, low=1)
+        batch_size = check_int("batch_size", batch_size, low=1)
         shape, workspace = self.input_shape, None
         if shape is not None:
             workspace = self._runtime.executor(

@@ -40,6 +40,6 @@ class Backend:
         in place; other dtypes are converted; labels are checked against `classes`), runs the forward
         program, records the loss, runs the backward program, then the update program with its row of
         `hyper`. A label out of range ends the chunk before the forward (BAD_LABEL), a loss that is not
-        finite before the backward (NOT_FINITE).
+        finite before the backward (NOT_FINITE), with the buffers as they were before the step.
         """
         raise NotImplementedError

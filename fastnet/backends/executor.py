@@ -167,8 +167,13 @@ class Executor:
             assert outputs.flags.c_contiguous and outputs.dtype == plan.dtype
             a["output"], a["outputs"] = self._address(plan.output), outputs.ctypes.data
             a["output_bytes"] = int(np.prod(plan.output_shape)) * plan.dtype.itemsize
-        self.backend.train(args)
-        done = self.steps_done = int(a["done"])
+        buffers = self.storage.segments["buffers"]
+        kept = zeros_aligned(buffers.nbytes)
+        a["buffers_bytes"], a["buffers_kept"] = buffers.nbytes, kept.ctypes.data
+        try:
+            self.backend.train(args)
+        finally:  # Ctrl-C is raised when the native call has returned
+            done = self.steps_done = int(a["done"])
         if a["status"] == BAD_LABEL:
             raise DataError(
                 f"y holds a label outside [0, {data.classes}) at row {int(a['bad_row'])}: "

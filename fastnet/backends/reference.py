@@ -39,11 +39,12 @@ class PythonRunner:
         self.functions = functions
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
-        """Run the instructions in order (see Backend.run)."""
+        """Run the instructions in order (see Backend.run); like native code, without warnings."""
         kernels = list(KERNELS.values())
-        for instruction in program:
-            kernel = kernels[instruction["kernel"]]
-            self.functions[kernel.name](*self._arguments(kernel, instruction, context[0]))
+        with np.errstate(all="ignore"):
+            for instruction in program:
+                kernel = kernels[instruction["kernel"]]
+                self.functions[kernel.name](*self._arguments(kernel, instruction, context[0]))
 
     def _arguments(self, kernel: Kernel, instruction: Any, context: Any) -> list[Any]:
         op, rows = kernel.op, int(context["rows"])
@@ -82,6 +83,9 @@ class PythonRunner:
             for name in ("forward", "backward", "update")
         }
         hyper_row = 8 * int(a["groups"] * context[0]["hyper_size"])
+        held = (int(a["buffers_bytes"]),)
+        buffers = view(context["segment"][0, SEGMENT["buffers"]], held, np.uint8)
+        kept = view(a["buffers_kept"], held, np.uint8)
         a["done"], a["status"] = 0, OK
         for s in range(int(a["steps"])):
             begin = int(offsets[s])
@@ -91,6 +95,7 @@ class PythonRunner:
                 a["status"] = BAD_LABEL
                 return
             _gather_x(a, rows, context)
+            np.copyto(kept, buffers)
             self.run(programs["forward"], context)
             losses[s] = view(a["loss"], (1,), np.float64)[0]
             if a["outputs"]:
@@ -102,6 +107,7 @@ class PythonRunner:
                 out = view(int(a["row_losses"]) + begin * 8, (len(rows),), np.float64)
                 np.copyto(out, view(a["row_loss"], (len(rows),), np.float64))
             if not math.isfinite(losses[s]):
+                np.copyto(buffers, kept)
                 a["status"] = NOT_FINITE
                 return
             self.run(programs["backward"], context)

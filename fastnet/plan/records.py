@@ -84,6 +84,8 @@ TRAIN = np.dtype(
         ("row_loss", "i8"),  # and each row's: double[rows]
         ("output", "i8"),  # and the model's output, output_bytes a row
         ("output_bytes", "i8"),
+        ("buffers_bytes", "i8"),  # the length of the segment buffers,
+        ("buffers_kept", "i8"),  # and room for what it held before the step
         ("losses", "i8"),  # out: double[steps]
         ("row_losses", "i8"),  # out or 0: double, a row after the other
         ("outputs", "i8"),  # out or 0: rows of output, one after the other

@@ -49,8 +49,8 @@ def batches(
     The minibatches are copies. Raises ShapeError where X and y differ in rows, DataError where X is
     empty.
     """
-    check_int("batch_size", batch_size, low=1)
-    check_int("epoch", epoch)
+    batch_size = check_int("batch_size", batch_size, low=1)
+    epoch = check_int("epoch", epoch)
     x = arrays.as_array("X", X)
     parts = [x] if y is None else [x, arrays.as_array("y", y)]
     if any(part.ndim == 0 for part in parts):

@@ -17,7 +17,7 @@ def epoch_line(record: dict[str, Any], last_epoch: int) -> str:
     width = len(str(last_epoch))
     parts = [f"epoch {record['epoch']:>{width}}/{last_epoch}"]
     parts += [f"{n} {record[n]:.4f}" for n in (*_FIRST, *names) if n in record]
-    parts.append(f"{record['seconds']:.2f} s")
+    parts.append(f"{record['seconds']:.3f} s")
     parts.append(f"{record['samples_per_second']:,.0f} samples/s")
     return "  ".join(parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from fastnet import arrays, random
 from fastnet.backends.executor import Data, Executor, Steps, Update
 from fastnet.errors import (
     DataError,
+    DivergenceError,
     HyperparameterError,
     ShapeError,
     check_int,
@@ -113,9 +115,11 @@ class Trainer:
 
         All layers train, whatever their modes, which are left as they are. The epoch's loss is the
         mean over its samples, summed in float64. Raises DivergenceError where a step's loss is not
-        finite, without that step's update.
+        finite, without that step's update, and where an epoch ends with parameters that are not.
         """
-        run = self._prepare(X, y, epochs, batch_size, validation_data, drop_last, restore_best)
+        epochs = check_int("epochs", epochs, low=1)
+        batch_size = check_int("batch_size", batch_size, low=1)
+        run = self._prepare(X, y, batch_size, validation_data, drop_last, restore_best)
         progress = Progress(verbose, int(run.offsets[-1]))
         last_epoch = self.epoch + epochs
         best = _Best(self.model) if restore_best else None
@@ -144,15 +148,12 @@ class Trainer:
         self,
         X: Any,
         y: Any,
-        epochs: int,
         batch_size: int,
         validation_data: tuple[Any, Any] | None,
         drop_last: bool,
         restore_best: bool,
     ) -> _Run:
         """Check everything before anything changes."""
-        check_int("epochs", epochs, low=1)
-        check_int("batch_size", batch_size, low=1)
         x = arrays.features("X", X, self.model.input_shape, self.model.dtype)
         data = self.model.data(self.loss, x, y, "X", "y")
         validation = None
@@ -214,6 +215,7 @@ class Trainer:
             progress.advance(len(index), partial(scores.mean_loss, done))
         seconds = time.perf_counter() - begun
         self.epoch += 1
+        self._check_parameters()
         record: dict[str, Any] = {"epoch": self.epoch, **scores.record()}
         if run.validation is not None:
             validated = self.evaluate(*run.validation)
@@ -223,6 +225,15 @@ class Trainer:
             "samples_per_second": int(offsets[-1]) / max(seconds, 1e-9),
         }
         return record
+
+    def _check_parameters(self) -> None:
+        """Raise DivergenceError where the last update, which no loss has seen, was not finite."""
+        flat = self.model.bind().flat("params")
+        if flat.size and not math.isfinite(float(flat.min()) - float(flat.max())):
+            raise DivergenceError(
+                f"the parameters are not finite after the last update of epoch {self.epoch}; a "
+                "smaller learning rate usually helps (reset() or load_state_dict starts over)"
+            )
 
     def _chunk(self, run: _Run, index: Array, offsets: Array, outputs: Array | None) -> Array:
         state = self.model.optimizer_state(self.optimizer)

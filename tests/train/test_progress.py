@@ -19,7 +19,7 @@ LABELS = np.arange(40) % 2
 
 NUMBER = r"\d+\.\d{4}"
 TRAINING = rf"loss {NUMBER}  accuracy {NUMBER}"
-SPEED = r"\d+\.\d\d s  [\d,]+ samples/s"
+SPEED = r"\d+\.\d{3} s  [\d,]+ samples/s"
 VALIDATION = rf"val_loss {NUMBER}  val_accuracy {NUMBER}"
 
 

@@ -64,14 +64,12 @@ def test_a_step_that_diverges_is_not_applied(backend, loss, y, dtype):
     assert_well(trainer)
 
 
-@pytest.mark.xfail(reason="NumPy warns of the overflow", strict=True)
 def test_the_reference_does_not_warn_of_what_it_raises():
     trainer = fn.Trainer(net("reference"), fn.MSELoss(), fn.SGD(1e200), seed=3)
     with pytest.raises(fn.DivergenceError):
         trainer.fit(X, Y, 50, batch_size=20, verbose=0)
 
 
-@pytest.mark.xfail(reason="running statistics move before the loss is known", strict=True)
 def test_a_step_that_diverges_leaves_the_running_statistics(backend):
     model, twin = net(backend), net(backend)
     trainer = fn.Trainer(model, fn.MSELoss(), fn.SGD(1e200), seed=3)
@@ -83,7 +81,6 @@ def test_a_step_that_diverges_leaves_the_running_statistics(backend):
     assert bits(model) == bits(twin)
 
 
-@pytest.mark.xfail(reason="nobody looks at what the last update of a fit has made", strict=True)
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_no_fit_ends_with_nan_and_says_nothing(backend, epochs):
     """The loss of the last step is finite, its update is not: 1e300 is infinity in float32."""
@@ -170,14 +167,7 @@ def test_a_metric_that_fails_leaves_the_model_well(backend, error):
     assert_well(trainer)
 
 
-UNCOUNTED = pytest.mark.xfail(
-    reason="the count of the chunk before is added in its place", strict=True
-)
-
-
-@pytest.mark.parametrize(
-    "late", [pytest.param(True, marks=UNCOUNTED, id="after"), pytest.param(False, id="before")]
-)
+@pytest.mark.parametrize("late", [pytest.param(True, id="after"), pytest.param(False, id="before")])
 def test_ctrl_c_during_a_chunk_counts_the_steps_that_were_done(backend, late, monkeypatch):
     """Python raises KeyboardInterrupt when the native call returns."""
     engine = registry.get(backend)

@@ -79,7 +79,6 @@ def test_an_epoch_takes_the_rows_in_the_order_of_batches(backend, batch_size):
     assert sorted(found) == sorted(list(range(23)) * 3)
 
 
-@pytest.mark.xfail(reason="the integer is checked, and used as it came", strict=True)
 def test_a_batch_size_of_a_narrow_integer_type(backend):
     """120 + 50 is more than an int8 holds."""
     rows, size = np.resize(X, (120, 3)), np.int8(50)

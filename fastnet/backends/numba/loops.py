@@ -27,13 +27,14 @@ from fastnet.plan.records import (
 
 _ADDRESS = np.dtype([("address", "i8")])
 _get_instruction, _get, _put = reader(INSTRUCTION), reader(TRAIN), writer(TRAIN)
-_get_context, _put_context, _put_address = reader(CONTEXT), writer(CONTEXT), writer(_ADDRESS)
+_get_context, _put_context = reader(CONTEXT), writer(CONTEXT)
+_get_address, _put_address = reader(_ADDRESS), writer(_ADDRESS)
 
 _STRIDE = INSTRUCTION.itemsize
 _CONTEXT = TRAIN.fields["context"][1]  # type: ignore[index]
-_X, _Y = (
+_X, _Y, _BUFFERS = (
     _CONTEXT + CONTEXT.fields["segment"][1] + 8 * SEGMENT[name]  # type: ignore[index]
-    for name in "xy"
+    for name in ("x", "y", "buffers")
 )
 _BYTES = tuple(np.dtype(kind).itemsize for kind in KINDS)
 _INT64 = KIND["int64"]
@@ -103,7 +104,8 @@ def train(args: int, convert_x: int, convert_y: int) -> None:
     offsets = vector(_get(args, "batch_offsets"), steps + 1, int64)
     losses = vector(_get(args, "losses"), steps, float64)
     hyper_bytes = 8 * _get(args, "groups") * _get_context(context, "hyper_size")
-    output_bytes = _get(args, "output_bytes")
+    output_bytes, buffers_bytes = _get(args, "output_bytes"), _get(args, "buffers_bytes")
+    buffers, kept = _get_address(args + _BUFFERS, "address"), _get(args, "buffers_kept")
     x, x_kind, x_width, x_stage = (
         _get(args, "x"), _get(args, "x_kind"), _get(args, "x_width"), _get(args, "x_stage")
     )  # fmt: skip
@@ -127,6 +129,7 @@ def train(args: int, convert_x: int, convert_y: int) -> None:
             _put_address(args + _Y, "address", taken)
         taken = _gather(index, x, x_kind, x_width, x_stage, dtype, convert_x)
         _put_address(args + _X, "address", taken)
+        move(kept, buffers, buffers_bytes)
         run(_get(args, "forward"), _get(args, "forward_count"), context)
         losses[s] = vector(_get(args, "loss"), 1, float64)[0]
         if _get(args, "outputs") != 0:
@@ -135,6 +138,7 @@ def train(args: int, convert_x: int, convert_y: int) -> None:
         if _get(args, "row_losses") != 0:
             move(_get(args, "row_losses") + 8 * begin, _get(args, "row_loss"), 8 * rows)
         if not math.isfinite(losses[s]):
+            move(buffers, kept, buffers_bytes)
             status = NOT_FINITE
             break
         run(_get(args, "backward"), _get(args, "backward_count"), context)
