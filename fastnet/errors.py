@@ -97,6 +97,13 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     return value
 
 
+def check_kind(name: str, value: Any, kind: type) -> None:
+    """Raise HyperparameterError where `value` is not an instance of `kind`."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        raise HyperparameterError(f"{name} is {value!r}; expected {article} {kind.__name__}")
+
+
 def check_seed(name: str, value: Any) -> int | None:
     """Return a seed: None, or an integer in [0, 2⁶⁴)."""
     return None if value is None else check_int(name, value, low=0, high=2**64 - 1)

@@ -10,7 +10,7 @@ from fastnet import arrays
 from fastnet.backends import registry
 from fastnet.backends.executor import Data, Executor, Steps
 from fastnet.container import Container
-from fastnet.errors import ShapeError, UsageError, check_int
+from fastnet.errors import ShapeError, UsageError, check_int, check_kind
 from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss
 from fastnet.op import Array
@@ -127,6 +127,7 @@ class Sequential(Container):
         running statistics. Raises DivergenceError where the loss is not finite.
         """
         self._root("value_and_grad")
+        check_kind("loss", loss, Loss)
         x = arrays.features("x", x, self.input_shape, self.dtype)
         data = self.data(loss, x, y, "x", "y")
         with self.training_lock():

@@ -99,6 +99,8 @@ def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None
         target = parameter.shown(parameter.value)
         try:
             array = np.asarray(state[name])
+            if array.dtype.kind == "c":
+                raise TypeError(f"it has dtype {array.dtype}")
             with np.errstate(all="ignore"):  # what does not fit the dtype is refused below
                 cast = array.astype(target.dtype)
             finite = bool(np.isfinite(array).all() and np.isfinite(cast).all())
@@ -112,6 +114,8 @@ def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None
             )
         if not finite:
             raise StateDictError(f"state_dict[{name!r}] holds NaN or infinity as {target.dtype}")
+        if target.dtype.kind == "i" and not np.array_equal(cast, array):
+            raise StateDictError(f"state_dict[{name!r}] holds values that are no {target.dtype}")
         checked.append((target, cast))
     for target, cast in checked:
         np.copyto(target, cast)

@@ -40,6 +40,8 @@ class Optimizer:
 
     def step(self, model: Any) -> None:
         """Update the model's parameters in place from its gradients, in one pass."""
+        if not hasattr(model, "apply_update"):
+            raise HyperparameterError(f"model is {model!r}; expected a Sequential")
         model.apply_update(self)
 
     def reset(self, model: Any) -> None:

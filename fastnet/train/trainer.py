@@ -20,6 +20,7 @@ from fastnet.errors import (
     HyperparameterError,
     ShapeError,
     check_int,
+    check_kind,
     check_seed,
 )
 from fastnet.losses.base import Loss, Metric
@@ -56,12 +57,11 @@ class Trainer:
         metrics: Mapping[str, Metric] | None = None,
         seed: int | None = None,
     ) -> None:
-        for name, value, kind in (("model", model, Sequential), ("loss", loss, Loss)):
-            if not isinstance(value, kind):
-                raise HyperparameterError(f"{name} is {value!r}; expected a {kind.__name__}")
+        check_kind("model", model, Sequential)
+        check_kind("loss", loss, Loss)
         self.optimizer = Adam() if optimizer is None else optimizer
-        if not isinstance(self.optimizer, Optimizer):
-            raise HyperparameterError(f"optimizer is {optimizer!r}; expected an Optimizer")
+        check_kind("optimizer", self.optimizer, Optimizer)
+        check_kind("metrics", loss.metrics if metrics is None else metrics, Mapping)
         self.model, self.loss = model, loss
         self.metrics = dict(loss.metrics if metrics is None else metrics)
         for name, function in self.metrics.items():

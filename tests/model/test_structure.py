@@ -166,7 +166,6 @@ def test_summary(backend):
     assert int(large.rpartition(" ")[2].replace(",", "")) > 50 * small
 
 
-@pytest.mark.xfail(reason="the integer is checked, and used as it came", strict=True)
 def test_summary_for_a_batch_size_of_a_narrow_integer_type():
     """A workspace of the size that 200·20 has in an uint8 would be too small for the next forward."""
     model = nested()
