@@ -1,4 +1,4 @@
-"""What is refused, by which error with which words, and that nothing has changed afterwards."""
+"""Data and calls that are refused, by which error with which words, and that change nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from refusals import NOT_INTEGERS, refused
 
 import fastnet as fn
 from fastnet.errors import (
@@ -21,11 +22,6 @@ X = RNG.normal(size=(6, 3)).astype("f")
 LABELS = np.array([0, 1, 0, 1, 1, 0])
 TARGETS = RNG.normal(size=(6, 1)).astype("f")
 NLL, MSE = fn.CrossEntropyLoss(), fn.MSELoss()
-
-
-NOT_NUMBERS = ["0.1", b"1", None, True, 1j, [0.5], np.array([0.5]), object(), float]
-NOT_FINITE = [np.nan, np.inf, -np.inf, np.float32("inf"), 10**400]
-NOT_INTEGERS = [*NOT_NUMBERS, *NOT_FINITE[:4], 2.0, np.float64(2.0), 1.5]
 
 
 class World:
@@ -85,15 +81,6 @@ def unchanged(world, backend):
     assert world.later() == World(backend).later()
     for now, then in zip((X, LABELS, TARGETS), data, strict=True):
         np.testing.assert_array_equal(now, then)
-
-
-def refused(call, kind, message):
-    """The call raises this error, a ValueError whose message has these words."""
-    assert issubclass(kind, (ValueError, UsageError)) and issubclass(kind, fn.FastnetError)
-    with pytest.raises(kind) as caught:
-        call()
-    assert type(caught.value) is kind
-    assert re.search(message, str(caught.value)), str(caught.value)
 
 
 def kept(value):
@@ -464,166 +451,3 @@ def test_calls_out_of_order(world):
         (lambda: world.model[0].reset_parameters(), r"^layer 0 \(Linear\) belongs to a model"),
     ]:
         refused(call, UsageError, message)
-
-
-# Hyper-parameters.
-
-REALS = [  # what takes the number, its name, its interval, numbers outside and inside
-    (fn.Dropout, "p", "[0, 1]", [-0.1, 1.1, -1e-300, 2], [0, 1, 0.5, np.float32(0.5)]),
-    (fn.LeakyReLU, "negative_slope", "(-inf, inf)", [], [0, -3, 7.5, np.int8(2)]),
-    (lambda v: fn.BatchNorm1d(2, eps=v), "eps", "(0, inf)", [0, 0.0, -1e-5], [1e-300, 3]),
-    (lambda v: fn.BatchNorm1d(2, momentum=v), "momentum", "[0, 1]", [-0.1, 1.1], [0, 1]),
-    (fn.init.Constant, "value", "(-inf, inf)", [], [0, -1.5]),
-    (fn.init.KaimingUniform, "a", "(-inf, inf)", [], [0, -1]),
-    (fn.init.KaimingNormal, "a", "(-inf, inf)", [], [0, 5**0.5]),
-    (fn.init.GlorotUniform, "gain", "(0, inf)", [0, -1], [1e-9, 2]),
-    (fn.init.GlorotNormal, "gain", "(0, inf)", [0, -1], [1e-9, 2]),
-]
-
-
-RATES = [
-    (fn.SGD, "lr", "[0, inf)", [-1e-9], [0, 3]),
-    (fn.SGD, "momentum", "[0, inf)", [-0.1], [0, 0.9, 1.5]),
-    (fn.SGD, "dampening", "(-inf, inf)", [], [0, -1, 2]),
-    (fn.SGD, "weight_decay", "[0, inf)", [-0.1], [0, 2]),
-]
-for adam in (fn.Adam, fn.AdamW):
-    RATES += [
-        (adam, "lr", "[0, inf)", [-0.1], [0, 2]),
-        (adam, "weight_decay", "[0, inf)", [-0.1], [0, 2]),
-        (adam, "eps", "[1.17549e-38, inf)", [0, -1e-8, 1e-39], [1e-30, 1]),
-        (adam, "betas[0]", "[0, 1)", [-0.1, 1, 1.5], [0, 0.999]),
-        (adam, "betas[1]", "[0, 1)", [-0.1, 1, 1.5], [0, 0.999]),
-    ]
-
-
-def argument(name, value):
-    """A hyper-parameter as an argument; one of the two betas by its place."""
-    return {"betas[0]": {"betas": (value, 0.5)}, "betas[1]": {"betas": (0.5, value)}}.get(
-        name, {name: value}
-    )
-
-
-def by_constructor(optimizer, name):
-    return lambda value: optimizer(**argument(name, value))
-
-
-def by_assignment(optimizer, name):
-    def assign(value):
-        made = optimizer()
-        for word, given in argument(name, value).items():
-            setattr(made, word, given)
-
-    return assign
-
-
-for way in (by_constructor, by_assignment):
-    REALS += [(way(optimizer, name), name, *row) for optimizer, name, *row in RATES]
-
-
-@pytest.mark.parametrize(
-    ("make", "name", "interval", "outside", "inside"),
-    REALS,
-    ids=[f"{number}-{row[1]}" for number, row in enumerate(REALS)],
-)
-def test_numbers(make, name, interval, outside, inside):
-    for good in inside:
-        make(good)
-    for bad in [*NOT_NUMBERS, *NOT_FINITE, *outside]:
-        message = re.escape(f"{name} is {bad!r}; expected a finite number in {interval}")
-        refused(lambda bad=bad: make(bad), HyperparameterError, f"^{message}$")
-
-
-INTEGERS = [
-    (lambda v: fn.Linear(v, 2), "in_features", 1),
-    (lambda v: fn.Linear(2, v), "out_features", 1),
-    (fn.BatchNorm1d, "num_features", 1),
-    (lambda v: fn.batches(X, batch_size=v), "batch_size", 1),
-    (lambda v: fn.batches(X, epoch=v), "epoch", 0),
-]
-
-
-WORDS = "in_features", "out_features", "num_features", "batch_size", "epoch"
-
-
-@pytest.mark.parametrize(("make", "name", "low"), INTEGERS, ids=WORDS)
-def test_integers(make, name, low):
-    make(np.int8(low))
-    for bad in [*NOT_INTEGERS, low - 1, -5]:
-        message = re.escape(f"{name} is {bad!r}; expected an integer ≥ {low}")
-        refused(lambda bad=bad: make(bad), HyperparameterError, f"^{message}$")
-
-
-SEEDS = {
-    "Sequential": lambda v: fn.Sequential(fn.ReLU(), seed=v),
-    "Trainer": lambda v: fn.Trainer(fn.Sequential(fn.ReLU()), MSE, seed=v),
-    "batches": lambda v: fn.batches(X, seed=v),
-    "model": lambda v: fn.Sequential(fn.Linear(2, 2)).reset_parameters(seed=v),
-    "layer": lambda v: fn.Linear(2, 2).reset_parameters(seed=v),
-}
-
-
-@pytest.mark.parametrize("make", SEEDS)
-def test_seeds(make):
-    for good in (0, 2**64 - 1, np.uint64(2**64 - 1), None):
-        SEEDS[make](good)
-    for bad in [v for v in NOT_INTEGERS if v is not None] + [-1, 2**64, 10**30]:
-        message = re.escape(f"seed is {bad!r}; expected an integer in [0, {2**64 - 1}]")
-        refused(lambda bad=bad: SEEDS[make](bad), HyperparameterError, f"^{message}$")
-
-
-@pytest.mark.parametrize(
-    ("make", "values", "message"),
-    [
-        (
-            lambda v: fn.Sequential(fn.ReLU(), dtype=v),
-            ["float16", "int32", "spam", None, 3, np.complex64, object()],
-            "^dtype is .*; expected 'float32' or 'float64'$",
-        ),
-        (
-            lambda v: fn.Linear(2, 2, weight_init=v),
-            ["zeros", 0.5, fn.init.Zeros, np.zeros(2)],
-            "^weight_init is .*; expected an initialiser, such as",
-        ),
-        (
-            lambda v: fn.Linear(2, 2, bias_init=v),
-            ["zeros", 0.5, fn.init.Zeros],
-            "^bias_init is .*; expected an initialiser, such as",
-        ),
-        (
-            lambda v: fn.init.KaimingNormal(mode=v),
-            ["fan", None, 1, b"fan_in"],
-            "^mode is .*; expected one of 'fan_in', 'fan_out'$",
-        ),
-        (
-            lambda v: fn.Adam(betas=v),
-            [None, 0.9, (0.9,), (0.9, 0.9, 0.9), "ab?", []],
-            r"^betas is .*; expected two numbers in \[0, 1\)$",
-        ),
-        (
-            lambda v: fn.SGD(nesterov=True, **v),
-            [{}, {"momentum": 0}, {"momentum": 0.9, "dampening": 0.1}],
-            "^nesterov=True with momentum=.*; expected momentum > 0 and dampening = 0$",
-        ),
-        (
-            lambda v: fn.Sequential(*v),
-            [(), (None,), ("relu",), (fn.ReLU,), ([fn.ReLU()],), (MSE,)],
-            "^(layer 0 is .*; expected a layer|.* has no layers; expected at least one)",
-        ),
-    ],
-    ids=["dtype", "weight_init", "bias_init", "mode", "betas", "nesterov", "layers"],
-)
-def test_choices(make, values, message):
-    for bad in values:
-        refused(lambda bad=bad: make(bad), HyperparameterError, message)
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "name", "bad"),
-    [(fn.SGD(0.5, 0.9), "lr", np.nan), (fn.Adam(0.5), "eps", -1), (fn.AdamW(0.5), "betas", (1, 1))],
-    ids=["SGD", "Adam", "AdamW"],
-)
-def test_a_refused_assignment_keeps_the_old_value(optimizer, name, bad):
-    before = repr(optimizer)
-    refused(lambda: setattr(optimizer, name, bad), HyperparameterError, f"^{name}")
-    assert repr(optimizer) == before
