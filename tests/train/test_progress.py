@@ -6,11 +6,13 @@ import os
 import pty
 import re
 import subprocess
+import sys
 import termios
 from contextlib import suppress
 
 import child
 import numpy as np
+import pytest
 
 import fastnet as fn
 
@@ -42,6 +44,15 @@ def test_plain_lines_where_there_is_no_terminal(capfd):
         assert re.fullmatch(rf"epoch {number}/3  {TRAINING}  {VALIDATION}  {SPEED}", line)
         assert f"loss {record['loss']:.4f}  accuracy {record['accuracy']:.4f}" in line
         assert f"val_loss {record['val_loss']:.4f}" in line
+
+
+@pytest.mark.xfail(reason="asks None whether it is a terminal", strict=True)
+def test_a_process_without_streams(monkeypatch):
+    """Under pythonw, for one, sys.stdout and sys.stderr are None."""
+    with monkeypatch.context() as without:
+        without.setattr(sys, "stdout", None)
+        without.setattr(sys, "stderr", None)
+        assert len(fit()) == 3
 
 
 def test_lines_of_a_fit_that_goes_on(capfd):

@@ -349,9 +349,19 @@ class Validation:
         return self.scores[len(self.values) - 1]
 
 
+NOTHING_ABOVE_NAN = pytest.mark.xfail(reason="no score is above the first, NaN", strict=True)
+
+
 @pytest.mark.parametrize(
     ("scores", "best"),
-    [([0.1, 0.9, 0.5], 1), ([0.5, 0.5, 0.5], 0), ([0.1, 0.2, 0.3], 2), ([0.9, 0.1, 0.9], 0)],
+    [
+        ([0.1, 0.9, 0.5], 1),
+        ([0.5, 0.5, 0.5], 0),
+        ([0.1, 0.2, 0.3], 2),
+        ([0.9, 0.1, 0.9], 0),
+        ([0.9, np.nan, 0.1], 0),
+        pytest.param([np.nan, 0.9, 0.1], 1, marks=NOTHING_ABOVE_NAN),
+    ],
 )
 def test_restore_best_ends_with_the_best_accuracy(backend, scores, best):
     model = net(backend)
@@ -362,7 +372,7 @@ def test_restore_best_ends_with_the_best_accuracy(backend, scores, best):
     assert len(set(map(str, validation.values))) == 3
     assert bits(model) == validation.values[best]
     assert len(trained.history) == 3
-    assert trained.history.history["val_accuracy"] == scores
+    np.testing.assert_array_equal(trained.history.history["val_accuracy"], scores)
 
 
 def test_restore_best_takes_effect_however_the_fit_ends(backend):
