@@ -40,7 +40,8 @@ def features(
         remedy = f"; for a single row pass {name}[None]" if one else ""
         raise ShapeError(f"{name} has shape {array.shape}, expected {wanted}{remedy}")
     if array.dtype not in SOURCE_DTYPES or not array.dtype.isnative:
-        array = array.astype(dtype)
+        with np.errstate(all="ignore"):  # what the dtype cannot hold is refused below
+            array = array.astype(dtype)
     if finite:
         check_finite(name, array, dtype)
     return np.require(array, requirements=["C", "A"])

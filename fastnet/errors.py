@@ -9,6 +9,8 @@ import math
 import operator
 from typing import Any
 
+import numpy as np
+
 
 class FastnetError(Exception):
     """Base of every error that fastnet raises on purpose."""
@@ -59,7 +61,7 @@ def check_real(
     right = ")" if open_high or high == math.inf else "]"
     interval = f"{left}{low:g}, {high:g}{right}"
     try:
-        if isinstance(value, (str, bytes, bool)):
+        if isinstance(value, (str, bytes, bool, np.bool_)):
             raise TypeError
         number = float(value)
     except (TypeError, ValueError, OverflowError):

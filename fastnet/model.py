@@ -54,9 +54,7 @@ class Sequential(Container):
         batch_size = check_int("batch_size", batch_size, low=1)
         shape, workspace = self.input_shape, None
         if shape is not None:
-            workspace = self._runtime.executor(
-                shape, batch_size, self._modes(True)
-            ).plan.workspace_bytes
+            workspace = self._runtime.training_workspace(shape, batch_size)
         return summarize(self._flat, shape, self.bind(), workspace)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ class Parameter:
     transposed: bool = False  # PyTorch shows it transposed
     trainable: bool = True
     dtype: str | None = None  # None: the model's
+    low: float = -math.inf  # no value may be lower
     value: Array | None = None
     grad: Array | None = None
 
@@ -116,6 +118,8 @@ def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None
             raise StateDictError(f"state_dict[{name!r}] holds NaN or infinity as {target.dtype}")
         if target.dtype.kind == "i" and not np.array_equal(cast, array):
             raise StateDictError(f"state_dict[{name!r}] holds values that are no {target.dtype}")
+        if cast.size and cast.min() < parameter.low:
+            raise StateDictError(f"state_dict[{name!r}] holds values below {parameter.low:g}")
         checked.append((target, cast))
     for target, cast in checked:
         np.copyto(target, cast)

@@ -10,7 +10,7 @@ from fastnet.backends.executor import Executor
 from fastnet.layers.base import Layer, Shape
 from fastnet.losses.base import Loss
 from fastnet.op import ROWS
-from fastnet.plan.compiler import compile_plan
+from fastnet.plan.compiler import Plan, compile_plan
 from fastnet.plan.fusion import fold_batchnorm
 from fastnet.plan.graph import Graph, Tensor
 from fastnet.plan.segments import Storage
@@ -36,6 +36,10 @@ class Runtime:
         return self._cached(
             self._executors, key, rows, lambda: self._compile(shape, rows, modes, loss)
         )
+
+    def training_workspace(self, shape: Shape, rows: int) -> int:
+        """The bytes of workspace that training with minibatches of `rows` rows takes."""
+        return self._plan(shape, rows, (True,) * len(self.layers)).workspace_bytes
 
     def predictor(self, shape: Shape, rows: int) -> Executor:
         """The forward in evaluation mode for at most `rows` rows, with a workspace of this thread's."""
@@ -73,6 +77,12 @@ class Runtime:
     def _compile(
         self, shape: Shape, rows: int, modes: Modes, loss: Loss | None = None, *, fold: bool = False
     ) -> Executor:
+        plan = self._plan(shape, rows, modes, loss, fold=fold)
+        return Executor(plan, self.storage, self.backend)
+
+    def _plan(
+        self, shape: Shape, rows: int, modes: Modes, loss: Loss | None = None, *, fold: bool = False
+    ) -> Plan:
         graph = Graph()
         x = output = Tensor((ROWS, *shape), segment="x")
         target = value = None
@@ -86,7 +96,6 @@ class Runtime:
             value = loss.emit(graph, output, target)
         if fold:
             graph = fold_batchnorm(graph, output)
-        plan = compile_plan(
+        return compile_plan(
             graph, x, output, self.storage, rows, target=target, loss=value, backward=not fold
         )
-        return Executor(plan, self.storage, self.backend)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastnet.backends.base import Backend
 from fastnet.errors import BackendUnavailable
@@ -92,5 +94,15 @@ def _warn_slow(why: str) -> None:
     if not _warned:
         _warned = True
         warnings.warn(
-            f"fastnet runs on its NumPy reference backend, which is slow ({why})", stacklevel=4
+            f"fastnet runs on its NumPy reference backend, which is slow ({why})",
+            stacklevel=_user_level(),
         )
+
+
+def _user_level() -> int:
+    """The stacklevel at which the caller of `_warn_slow` finds code outside the package."""
+    package = str(Path(__file__).parents[1])
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -160,7 +160,7 @@ class BatchNorm1d(Layer):
             self._declare("weight", shape, init=Constant(1.0))
             self._declare("bias", shape, init=Zeros())
         self._declare("running_mean", shape, init=Zeros(), trainable=False)
-        self._declare("running_var", shape, init=Constant(1.0), trainable=False)
+        self._declare("running_var", shape, init=Constant(1.0), trainable=False, low=0.0)
         self._declare("num_batches_tracked", (1,), init=Zeros(), trainable=False, dtype="int64")
 
     @property

@@ -51,7 +51,8 @@ class MSELoss(Loss):
                 f"{name} has shape {array.shape}; MSELoss takes the output's shape ({wanted}){remedy}"
             )
         if array.dtype not in (np.float32, np.float64):
-            array = array.astype(np.float64)
+            with np.errstate(all="ignore"):  # infinity is refused where the data is checked
+                array = array.astype(np.float64)
         return array
 
     def emit(self, g: Builder, output: Any, target: Any) -> Any:

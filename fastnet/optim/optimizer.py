@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -74,6 +75,11 @@ class Optimizer:
         raise NotImplementedError
 
     def __setattr__(self, name: str, value: Any) -> None:
+        known = inspect.signature(type(self)).parameters
+        if name not in known and not name.startswith("_"):
+            raise AttributeError(
+                f"{type(self).__name__} has no hyper-parameter {name!r}; it has {', '.join(known)}"
+            )
         if name in self._ranges:
             value = check_real(name, value, **self._ranges[name])
         super().__setattr__(name, value)
@@ -123,7 +129,17 @@ class SGD(Optimizer):
         super().__init__()
         self.lr, self.momentum, self.dampening = lr, momentum, dampening
         self.weight_decay, self.nesterov = weight_decay, bool(nesterov)
-        self.op  # noqa: B018  (checks the combination)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = dict(self.__dict__)
+        super().__setattr__(name, value)
+        try:
+            if "nesterov" in self.__dict__:
+                self.op  # noqa: B018  (checks the combination)
+        except HyperparameterError:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     @property
     def op(self) -> type[Op]:

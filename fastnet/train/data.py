@@ -20,11 +20,8 @@ def epoch_order(count: int, seed: int, epoch: int, shuffle: bool = True) -> Arra
 
 def batch_offsets(count: int, batch_size: int, drop_last: bool = False) -> Array:
     """Where minibatches begin and end: int64 (batches + 1,), the last one may be smaller."""
-    offsets = np.arange(0, count + batch_size, batch_size, dtype=np.int64)
-    offsets[-1] = count
-    if drop_last and count % batch_size and len(offsets) > 1:
-        offsets = offsets[:-1]
-    return offsets
+    batches = count // batch_size if drop_last else -(-count // batch_size)
+    return np.minimum(np.arange(batches + 1, dtype=np.int64) * min(batch_size, count), count)
 
 
 def batches(

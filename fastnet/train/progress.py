@@ -31,7 +31,7 @@ class Progress:
 
     def begin_epoch(self, epoch: int, last_epoch: int) -> None:
         """Start the bar of an epoch, on a terminal."""
-        if self.verbose and sys.stderr.isatty():
+        if self.verbose and sys.stderr is not None and sys.stderr.isatty():
             from tqdm import tqdm  # 20 ms, which only a terminal needs to wait for
 
             self.bar = tqdm(

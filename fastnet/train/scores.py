@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.errors import DataError
 from fastnet.losses.base import Metric
 from fastnet.op import Array
 
@@ -16,7 +17,14 @@ BLOCK_BYTES = 1 << 26  # outputs that are kept until the metrics see them
 
 def measure(metrics: Mapping[str, Metric], y: Array, output: Array) -> dict[str, float]:
     """The value of each metric."""
-    return {name: float(function(y, output)) for name, function in metrics.items()}
+    values = {}
+    for name, function in metrics.items():
+        value = function(y, output)
+        try:
+            values[name] = float(value)
+        except (TypeError, ValueError):
+            raise DataError(f"metrics[{name!r}] returned {value!r}; expected a number") from None
+    return values
 
 
 class EpochScores:

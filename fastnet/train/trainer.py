@@ -65,10 +65,10 @@ class Trainer:
         self.model, self.loss = model, loss
         self.metrics = dict(loss.metrics if metrics is None else metrics)
         for name, function in self.metrics.items():
-            if not callable(function) or name in _RESERVED:
+            if not callable(function) or name in _RESERVED or str(name).startswith("val_"):
                 raise HyperparameterError(
                     f"metrics[{name!r}] is {function!r}; expected a function (y, output) → float "
-                    f"under a name other than {', '.join(_RESERVED)}"
+                    f"under a name other than {', '.join(_RESERVED)}, val_…"
                 )
         known = check_seed("seed", seed)
         self.seed = random.fresh_seed() if known is None else known
@@ -214,9 +214,8 @@ class Trainer:
             scores.add(begin, done, losses, data.y, order)
             progress.advance(len(index), partial(scores.mean_loss, done))
         seconds = time.perf_counter() - begun
-        self.epoch += 1
         self._check_parameters()
-        record: dict[str, Any] = {"epoch": self.epoch, **scores.record()}
+        record: dict[str, Any] = {"epoch": self.epoch + 1, **scores.record()}
         if run.validation is not None:
             validated = self.evaluate(*run.validation)
             record |= {f"val_{name}": value for name, value in validated.items()}
@@ -224,14 +223,15 @@ class Trainer:
             "seconds": time.perf_counter() - begun,
             "samples_per_second": int(offsets[-1]) / max(seconds, 1e-9),
         }
+        self.epoch += 1
         return record
 
     def _check_parameters(self) -> None:
         """Raise DivergenceError where the last update, which no loss has seen, was not finite."""
         flat = self.model.bind().flat("params")
-        if flat.size and not math.isfinite(float(flat.min()) - float(flat.max())):
+        if flat.size and not (math.isfinite(flat.min()) and math.isfinite(flat.max())):
             raise DivergenceError(
-                f"the parameters are not finite after the last update of epoch {self.epoch}; a "
+                f"the parameters are not finite after the last update of epoch {self.epoch + 1}; a "
                 "smaller learning rate usually helps (reset() or load_state_dict starts over)"
             )
 
@@ -279,7 +279,7 @@ class _Best:
 
     def offer(self, record: dict[str, Any]) -> None:
         score = record["val_accuracy"] if "val_accuracy" in record else -record["val_loss"]
-        if self.score is None or score > self.score:
+        if self.score is None or score > self.score or math.isnan(self.score):
             self.score = score
             segments = self.model.bind().segments
             self.values = {name: segments[name].copy() for name in ("params", "buffers")}

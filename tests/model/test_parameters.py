@@ -255,3 +255,10 @@ def test_views_cannot_be_made_writable():
     for view in (model[0].weight, *model.state_dict().values(), *model.grads.values()):
         with pytest.raises(ValueError, match="WRITEABLE"):
             view.flags.writeable = True
+
+
+def test_a_negative_variance_is_refused():
+    layer = fn.BatchNorm1d(2)
+    with pytest.raises(fn.errors.StateDictError, match=r"'running_var'.* below 0"):
+        layer.load_state_dict({"running_var": [1.0, -1e-9]}, strict=False)
+    np.testing.assert_array_equal(layer.running_var, 1)

@@ -203,3 +203,8 @@ def test_freezing_one_batchnorm(backend):
 def linear(model, x):
     """The output of the layers 0 and 1 of the model above, the first in evaluation mode."""
     return x / np.sqrt(1 + 1e-5) @ model[1].weight.T + model[1].bias
+
+
+def test_a_summary_allocates_nothing():
+    text = str(fn.Sequential(fn.Linear(3, 2), seed=0).summary(batch_size=2**40))
+    assert int(re.search(r"workspace ([\d,]+)", text)[1].replace(",", "")) >= 2**40 * 8

@@ -166,3 +166,17 @@ def test_numbers_of_a_step_do_not_depend_on_how_many_are_asked_for(first):
     together = optimizer.hyper(first, 50)
     for i in range(50):
         np.testing.assert_array_equal(optimizer.hyper(first + i, 1)[0], together[i])
+
+
+def test_an_assignment_that_does_not_fit_the_others_changes_nothing():
+    optimizer = fn.SGD(0.1, momentum=0.9, nesterov=True)
+    for name, value in (("momentum", 0.0), ("dampening", 0.5)):
+        before = repr(optimizer)
+        with pytest.raises(fn.errors.HyperparameterError, match="nesterov=True with"):
+            setattr(optimizer, name, value)
+        assert repr(optimizer) == before
+
+
+def test_a_hyper_parameter_that_does_not_exist_is_refused():
+    with pytest.raises(AttributeError, match="SGD has no hyper-parameter 'learning_rate'"):
+        fn.SGD().learning_rate = 0.1

@@ -56,7 +56,6 @@ def test_drop_last_drops_the_smaller_one(batch_size, sizes):
     assert kept == minibatches(batch_size=batch_size)[: len(kept)]
 
 
-@pytest.mark.xfail(reason="rows + batch_size is more than an int64 holds", strict=True)
 def test_any_batch_size_above_the_rows_takes_them_all():
     assert [len(rows) for rows in minibatches(batch_size=2**63)] == [23]
 

@@ -12,7 +12,6 @@ from contextlib import suppress
 
 import child
 import numpy as np
-import pytest
 
 import fastnet as fn
 
@@ -46,7 +45,6 @@ def test_plain_lines_where_there_is_no_terminal(capfd):
         assert f"val_loss {record['val_loss']:.4f}" in line
 
 
-@pytest.mark.xfail(reason="asks None whether it is a terminal", strict=True)
 def test_a_process_without_streams(monkeypatch):
     """Under pythonw, for one, sys.stdout and sys.stderr are None."""
     with monkeypatch.context() as without:

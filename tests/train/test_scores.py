@@ -1,0 +1,46 @@
+"""Losses and metrics of an epoch, in blocks of outputs where these are many."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastnet as fn
+from fastnet.train import scores
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(23, 3)).astype("float32"), RNG.integers(0, 2, 23)
+
+
+def fit(metrics=None, **options):
+    model = fn.Sequential(fn.Linear(3, 2), seed=0)
+    trainer = fn.Trainer(model, fn.CrossEntropyLoss(), metrics=metrics, seed=1)
+    return trainer.fit(X, Y, 2, batch_size=5, verbose=0, **options).records
+
+
+@pytest.mark.parametrize("rows", [1, 5, 10, 22, 1000])
+def test_blocks_cut_nothing_off(monkeypatch, rows):
+    seen = []
+
+    def metric(y, output):
+        seen.append(len(y))
+        return float(np.mean(np.argmax(output, axis=1) == y))
+
+    whole = fit()
+    monkeypatch.setattr(scores, "BLOCK_BYTES", rows * 2 * 4)
+    parts = fit({"accuracy": metric})
+    assert sum(seen) == 2 * 23
+    assert max(seen) == min(23, max(5, rows // 5 * 5))
+    for a, b in zip(whole, parts, strict=True):
+        assert a["loss"] == b["loss"]
+        assert a["accuracy"] == pytest.approx(b["accuracy"], rel=1e-15)
+
+
+def test_a_metric_that_returns_no_number_is_named():
+    with pytest.raises(fn.errors.DataError, match=r"metrics\['nothing'\] returned None"):
+        fit({"nothing": lambda y, output: None})
+
+
+def test_names_of_metrics_leave_those_of_validation_alone():
+    with pytest.raises(fn.errors.HyperparameterError, match=r"metrics\['val_loss'\]"):
+        fit({"val_loss": lambda y, output: 0.0})
