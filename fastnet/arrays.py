@@ -15,8 +15,13 @@ SOURCE_DTYPES = (np.dtype("float32"), np.dtype("float64"), np.dtype("uint8"))
 
 def as_array(name: str, value: Any) -> Array:
     """`value` as an ndarray, without a copy where it has `__array__`, `__dlpack__` or a buffer."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise DataError(f"{name} is a masked array with masked values; fill them or leave them out")
     if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
-        return np.from_dlpack(value)
+        try:
+            return np.from_dlpack(value)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            raise DataError(f"{name} cannot be read by DLPack: {error}") from None
     try:
         return np.asarray(value)
     except ValueError as error:

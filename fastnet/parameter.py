@@ -86,6 +86,8 @@ def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None
     With `strict` the names must be the same on both sides; without, names on one side only are
     passed over. Shapes must always agree, values must be finite numbers.
     """
+    if not isinstance(state, Mapping):
+        raise StateDictError(f"state_dict is {state!r}; expected a mapping of names to arrays")
     missing = [name for name in named if name not in state]
     unexpected = [name for name in state if name not in named]
     if strict and (missing or unexpected):

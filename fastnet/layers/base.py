@@ -36,8 +36,9 @@ class Layer:
 
     A layer that is not part of a model runs the NumPy reference: `forward(x)` takes x (n, …) float32
     or float64 and returns a new array, `backward(dy)` returns dL/dx and adds the parameters'
-    gradients to `grads`. Its parameters come to life at the first use, in x's dtype (float32 where x
-    is neither), from a fresh seed or the one given to `reset_parameters`.
+    gradients to `grads`. Values are not checked: NaN and infinity go through. Its parameters come to
+    life at the first use, in x's dtype (float32 where x is neither), from a fresh seed or the one
+    given to `reset_parameters`.
     """
 
     training: bool = True

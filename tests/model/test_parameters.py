@@ -262,3 +262,8 @@ def test_a_negative_variance_is_refused():
     with pytest.raises(fn.errors.StateDictError, match=r"'running_var'.* below 0"):
         layer.load_state_dict({"running_var": [1.0, -1e-9]}, strict=False)
     np.testing.assert_array_equal(layer.running_var, 1)
+
+
+def test_a_state_that_is_no_mapping_is_refused():
+    with pytest.raises(fn.errors.StateDictError, match="state_dict is None; expected a mapping"):
+        net().load_state_dict(None)

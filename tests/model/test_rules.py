@@ -349,3 +349,26 @@ def test_a_prediction_may_be_written_over_its_input(backend):
     room[:9] = x
     model.predict(room[:9], batch_size=4, out=room[5:])
     np.testing.assert_array_equal(room[5:], expected)
+
+
+class OnAnotherDevice:
+    """Speaks DLPack, but not of memory that NumPy can reach."""
+
+    def __dlpack__(self, **options):
+        raise BufferError("the array is on another device")
+
+    def __dlpack_device__(self):
+        return (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (OnAnotherDevice(), "x cannot be read by DLPack: the array is on another device"),
+        (np.ma.masked_less([[0.0, 1.0, 2.0]], 1), "x is a masked array with masked values"),
+    ],
+    ids=["device", "masked"],
+)
+def test_arrays_that_cannot_be_read_whole_are_refused(x, message):
+    with pytest.raises(fn.errors.DataError, match=message):
+        net("reference").predict(x)
