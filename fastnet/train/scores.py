@@ -42,7 +42,7 @@ class EpochScores:
         self.steps = len(offsets) - 1
         row_bytes = math.prod(row_shape) * np.dtype(dtype).itemsize
         batch = int(np.diff(offsets).max())
-        self._block = max(1, BLOCK_BYTES // (batch * row_bytes)) if metrics else self.steps
+        self._block = max(1, BLOCK_BYTES // max(1, batch * row_bytes)) if metrics else self.steps
         rows = min(int(offsets[-1]), self._block * batch) if metrics else 0
         self._outputs = np.empty((rows, *row_shape), dtype)
         self._losses = np.empty(self.steps)

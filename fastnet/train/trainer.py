@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 import warnings
@@ -142,7 +143,8 @@ class Trainer:
         """{"loss": …, and each metric}, in evaluation mode; the loss is the mean over the samples."""
         X, y = self._checked(X, y, "X", "y")
         output = self.model.predict(X, batch_size=batch_size)
-        return {"loss": self.loss.forward(output, y), **measure(self.metrics, y, output)}
+        loss = copy.copy(self.loss)  # whose forward leaves a pending backward of the caller's alone
+        return {"loss": loss.forward(output, y), **measure(self.metrics, y, output)}
 
     def _prepare(
         self,

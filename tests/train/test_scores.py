@@ -44,3 +44,13 @@ def test_a_metric_that_returns_no_number_is_named():
 def test_names_of_metrics_leave_those_of_validation_alone():
     with pytest.raises(fn.errors.HyperparameterError, match=r"metrics\['val_loss'\]"):
         fit({"val_loss": lambda y, output: 0.0})
+
+
+def test_evaluate_leaves_a_pending_backward_of_the_loss_alone():
+    loss, logits = fn.CrossEntropyLoss(), RNG.normal(size=(23, 2))
+    trainer = fn.Trainer(fn.Sequential(fn.Linear(3, 2), seed=0), loss, seed=1)
+    loss.forward(logits, Y)
+    expected = loss.backward()
+    loss.forward(logits, Y)
+    trainer.evaluate(X, Y)
+    np.testing.assert_array_equal(loss.backward(), expected)
