@@ -13,6 +13,7 @@ typedef struct {
     int64_t accumulate;
     uint64_t seed, step;
     int64_t stream;
+    void *scratch; /* FN_SCRATCH bytes of this thread's own, of any content */
 } fn_call;
 
 typedef void fn_entry(const fn_call *call);

@@ -8,6 +8,7 @@
 /* cdef: begin */
 
 enum { FN_SEGMENTS = 8, FN_TENSORS = 12, FN_SIZES = 4, FN_SCALARS = 4 };
+enum { FN_SCRATCH = 1 << 20 }; /* bytes of scratch memory of each thread, 64-byte aligned */
 enum { FN_FLOAT32 = 0, FN_FLOAT64 = 1, FN_UINT8 = 2, FN_INT64 = 3 };
 enum { FN_OK = 0, FN_NOT_FINITE = 1, FN_BAD_LABEL = 2 };
 enum { FN_PARAMS, FN_GRADS, FN_BUFFERS, FN_STATE, FN_WORKSPACE, FN_DERIVED, FN_X, FN_Y };
@@ -33,6 +34,8 @@ typedef struct {
     uint64_t seed;
     uint64_t step;
     int64_t accumulate;
+    int64_t scratch;
+    int64_t threads;
 } fn_context;
 
 typedef struct {

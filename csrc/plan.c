@@ -42,6 +42,7 @@ void fn_run(const fn_instruction *program, int64_t count, const fn_context *cont
         .rows = context->rows,
         .seed = context->seed,
         .step = context->step,
+        .scratch = pointer(context->scratch),
     };
     for (const fn_instruction *at = program; at < program + count; at++) {
         for (int i = 0; i < FN_TENSORS; i++)

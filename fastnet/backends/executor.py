@@ -17,6 +17,7 @@ from fastnet.plan.records import (
     INSTRUCTION,
     KIND,
     NOT_FINITE,
+    SCRATCH,
     SEGMENT,
     TRAIN,
     zeros_aligned,
@@ -69,6 +70,8 @@ class Executor:
         segments = {**storage.segments, "workspace": self._workspace, "derived": self._derived}
         for name, block in segments.items():
             self._context["segment"][0, SEGMENT[name]] = block.ctypes.data
+        self._scratch = zeros_aligned(SCRATCH)  # the system gives no memory before it is touched
+        self._context["scratch"], self._context["threads"] = self._scratch.ctypes.data, 1
         self._x_address = self._x.ctypes.data
         backend.prepare(plan.forward)
         backend.prepare(plan.backward)

@@ -17,6 +17,7 @@ ABSENT = -1
 
 MAX_TENSORS, MAX_SIZES, MAX_SCALARS = 12, 4, 4
 ALIGNMENT = 64
+SCRATCH = 1 << 20  # FN_SCRATCH: bytes of scratch memory of a thread of a native backend
 
 # What arrays of user data may hold, by number; a plan's own dtype is 0 or 1.
 KINDS = ("float32", "float64", "uint8", "int64")
@@ -49,6 +50,8 @@ CONTEXT = np.dtype(
         ("seed", "u8"),
         ("step", "u8"),  # counter of the random draws
         ("accumulate", "i8"),  # 1: parameter gradients are added to
+        ("scratch", "i8"),  # SCRATCH bytes for each of the threads
+        ("threads", "i8"),  # at most so many threads share the work
     ],
     align=True,
 )
