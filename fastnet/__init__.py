@@ -1,6 +1,9 @@
 """fastnet: trains dense neural nets on a CPU, a whole step in one native call."""
 
-from fastnet import datasets, errors, init
+import importlib
+from typing import Any
+
+from fastnet import errors, init
 from fastnet.backends.registry import backends
 from fastnet.errors import BackendUnavailable, DivergenceError, FastnetError
 from fastnet.layers import (
@@ -50,3 +53,14 @@ __all__ = [
     "errors",
     "init",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # A trained model's host need not load what reads files.
+    if name == "datasets":
+        return importlib.import_module("fastnet.datasets")
+    raise AttributeError(f"module 'fastnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -25,7 +25,7 @@ from fastnet.plan.records import (
 from fastnet.plan.segments import Storage
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Data:
     """A data set as native code reads it: contiguous rows x, targets y, and how labels are bounded."""
 
@@ -34,7 +34,7 @@ class Data:
     classes: int = 0  # > 0: y are labels in [0, classes)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Update:
     """An optimizer's part in training steps: its program, its state and a row of numbers a step."""
 
@@ -43,7 +43,7 @@ class Update:
     hyper: Array  # float64 (steps, groups, numbers)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Steps:
     """A chunk of training steps: which rows make up each minibatch."""
 

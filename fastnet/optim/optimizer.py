@@ -17,7 +17,7 @@ from fastnet.optim.rules import adam, adamw, sgd, sgd_momentum, sgd_nesterov
 SMALLEST_EPS = float(np.finfo(np.float32).tiny)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class OptimizerState:
     """What an optimizer remembers of one model: its state vectors and the number of steps taken."""
 

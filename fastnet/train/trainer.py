@@ -254,7 +254,7 @@ class Trainer:
 _RESERVED = ("epoch", "loss", "seconds", "samples_per_second")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Run:
     """What one fit works with."""
 
