@@ -1,7 +1,7 @@
 """fastnet: trains dense neural nets on a CPU, a whole step in one native call."""
 
-import importlib
-from typing import Any
+import typing as _typing
+from importlib import import_module as _import_module
 
 from fastnet import errors, init
 from fastnet.backends.registry import backends
@@ -20,6 +20,9 @@ from fastnet.losses import CrossEntropyLoss, Loss, MSELoss, accuracy
 from fastnet.model import Sequential
 from fastnet.optim import SGD, Adam, AdamW, Optimizer
 from fastnet.train import History, Trainer, batches
+
+if _typing.TYPE_CHECKING:
+    from fastnet import datasets
 
 __version__ = "0.1.0"
 
@@ -55,10 +58,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # A trained model's host need not load what reads files.
     if name == "datasets":
-        return importlib.import_module("fastnet.datasets")
+        return _import_module("fastnet.datasets")
     raise AttributeError(f"module 'fastnet' has no attribute {name!r}")
 
 
