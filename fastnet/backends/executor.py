@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastnet.backends.base import Backend
+from fastnet.backends.base import Backend, Predict
 from fastnet.errors import DataError, DivergenceError
 from fastnet.op import Array
 from fastnet.plan.compiler import Place, Plan
@@ -17,12 +18,18 @@ from fastnet.plan.records import (
     INSTRUCTION,
     KIND,
     NOT_FINITE,
+    OK,
+    OVERLAP,
+    PREDICT,
     SCRATCH,
     SEGMENT,
     TRAIN,
     zeros_aligned,
 )
 from fastnet.plan.segments import Storage
+
+# Bits of an array's flags: C-contiguous and aligned; and writable too.
+CARRAY_READ_ONLY, CARRAY = 0x101, 0x501
 
 
 @dataclass(eq=False, repr=False)
@@ -65,6 +72,7 @@ class Executor:
         self._derived_version = -1
         self._x = self._stage(plan.x_shape, plan.dtype)
         self._y = None if plan.y_dtype is None else self._stage(plan.y_shape, plan.y_dtype)
+        self._predict: Predict | None = None
         self.steps_done = 0  # of the last chunk of training steps
         self._context = np.zeros(1, CONTEXT)
         segments = {**storage.segments, "workspace": self._workspace, "derived": self._derived}
@@ -98,9 +106,57 @@ class Executor:
         np.copyto(self._x[:rows], x, casting="unsafe")
         return self._forward(rows, self._x_address, seed, step)
 
-    def forward_in_place(self, x: Array) -> Array:
-        """Like `forward`, without the copy: x is contiguous and of the plan's dtype."""
-        return self._forward(len(x), x.ctypes.data, 0, 0)
+    def predict(self, x: Any, out: Any = None) -> Array | None:
+        """The output for any number of rows, a new array or `out`, with nothing in between.
+
+        None, and out left alone, where x or out is not an aligned contiguous array of the plan's dtype
+        and shape, where they overlap, or where x is not finite: the caller then looks into it.
+        """
+        dtype = self.plan.dtype
+        if (
+            type(x) is not np.ndarray
+            or x.dtype is not dtype
+            or x.shape[1:] != self.plan.x_shape
+            or x.flags.num & CARRAY_READ_ONLY != CARRAY_READ_ONLY
+        ):
+            return None
+        shape = (len(x), *self.plan.output_shape)
+        if out is None:
+            out = np.empty(shape, dtype)
+        elif (
+            type(out) is not np.ndarray
+            or out.dtype is not dtype
+            or out.shape != shape
+            or out.flags.num & CARRAY != CARRAY
+        ):
+            return None
+        if self._derived_version != self.storage.version or self.storage.editing:
+            self._refresh()
+        if self._predict is None:
+            self._predict = self._predictor()
+        return out if self._predict(x, len(x), out) == OK else None
+
+    def _predictor(self) -> Predict:
+        plan, args = self.plan, np.zeros(1, PREDICT)
+        a = args[0]
+        a["context"] = self._context[0]
+        a["dtype"], a["max_rows"] = KIND[plan.dtype.name], plan.max_rows
+        a["forward"], a["forward_count"] = plan.forward.ctypes.data, len(plan.forward)
+        a["x_bytes"] = math.prod(plan.x_shape) * plan.dtype.itemsize
+        a["output"] = 0 if plan.output[0] == "x" else self._address(plan.output)
+        a["output_bytes"] = math.prod(plan.output_shape) * plan.dtype.itemsize
+        return self.backend.predictor(args) or self._predict_in_blocks
+
+    def _predict_in_blocks(self, x: Array, rows: int, out: Array) -> int:
+        if np.may_share_memory(x, out):
+            return OVERLAP
+        if not np.isfinite(x).all():
+            return NOT_FINITE
+        for begin in range(0, rows, self.plan.max_rows):
+            part = x[begin : begin + self.plan.max_rows]
+            done = self._forward(len(part), part.ctypes.data, 0, 0)
+            np.copyto(out[begin : begin + len(part)], part if self.plan.output[0] == "x" else done)
+        return OK
 
     def _forward(self, rows: int, x_address: int, seed: int, step: int) -> Array:
         self._refresh()
