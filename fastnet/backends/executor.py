@@ -213,7 +213,7 @@ class Executor:
         field["batch_offsets"][0] = steps.offsets.ctypes.data
         field["index"][0] = steps.index.ctypes.data
         field["losses"][0] = losses.ctypes.data
-        field["outputs"][0] = 0
+        field["outputs"][0] = field["done"][0] = 0
         if outputs is not None and plan.output[0] == "x":
             np.copyto(outputs, data.x[steps.index], casting="unsafe")  # nothing is computed
         elif outputs is not None:
