@@ -19,10 +19,10 @@ from fastnet.layers import (
 from fastnet.losses import CrossEntropyLoss, Loss, MSELoss, accuracy
 from fastnet.model import Sequential
 from fastnet.optim import SGD, Adam, AdamW, Optimizer
-from fastnet.train import History, Trainer, batches
 
 if _typing.TYPE_CHECKING:
     from fastnet import datasets
+    from fastnet.train import History, Trainer, batches
 
 __version__ = "0.1.0"
 
@@ -58,11 +58,17 @@ __all__ = [
 ]
 
 
+# What a program that only predicts does not need loads with its first use.
+_LATE = {"datasets": "", "History": "train", "Trainer": "train", "batches": "train"}
+
+
 def __getattr__(name: str) -> object:
-    # A trained model's host need not load what reads files.
-    if name == "datasets":
-        return _import_module("fastnet.datasets")
-    raise AttributeError(f"module 'fastnet' has no attribute {name!r}")
+    if name not in _LATE:
+        raise AttributeError(f"module 'fastnet' has no attribute {name!r}")
+    module = _import_module(f"fastnet.{_LATE[name] or name}")
+    value = getattr(module, name) if _LATE[name] else module
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -36,7 +36,7 @@ CONTEXT = ("accumulate", "seed", "step", "stream")
 PHASES = ("forward", "vjp", "update")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TensorSpec:
     """The declared dimensions of one tensor of an op, and its dtype where that is not the model's."""
 
