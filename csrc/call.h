@@ -3,6 +3,7 @@
 #define FASTNET_CALL_H
 
 #include "fastnet.h"
+#include "pool.h"
 
 typedef struct {
     void *tensor[FN_TENSORS]; /* in the order of the reference's arguments; NULL: absent */
@@ -14,6 +15,7 @@ typedef struct {
     uint64_t seed, step;
     int64_t stream;
     void *scratch; /* FN_SCRATCH bytes of this thread's own, of any content */
+    fn_member *member; /* this thread's part in a team, or NULL: it is alone */
 } fn_call;
 
 typedef void fn_entry(const fn_call *call);

@@ -9,6 +9,7 @@
 
 enum { FN_SEGMENTS = 8, FN_TENSORS = 12, FN_SIZES = 4, FN_SCALARS = 4 };
 enum { FN_SCRATCH = 1 << 20 }; /* bytes of scratch memory of each thread, 64-byte aligned */
+enum { FN_MAX_THREADS = 64 };
 enum { FN_FLOAT32 = 0, FN_FLOAT64 = 1, FN_UINT8 = 2, FN_INT64 = 3 };
 enum { FN_OK = 0, FN_NOT_FINITE = 1, FN_BAD_LABEL = 2, FN_OVERLAP = 3 };
 enum { FN_PARAMS, FN_GRADS, FN_BUFFERS, FN_STATE, FN_WORKSPACE, FN_DERIVED, FN_X, FN_Y };
@@ -62,6 +63,7 @@ typedef struct {
     int64_t dtype;
     int64_t forward, forward_count;
     int64_t max_rows;
+    int64_t rows_to_share;
     int64_t x_bytes;
     int64_t output, output_bytes;
 } fn_predict_args;

@@ -1,8 +1,11 @@
 /* The linear layer. Formulas: fastnet/layers/linear.py. */
 #include "gemm.h"
 #include "kernel.h"
+#include "share.h"
 
 KERNEL(linear_forward, OUT(y), IN(x), IN(w), IN(b)) {
+    if (!is_first(call))
+        return;
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
     gemm(B, O, I, (matrix){x, I, 1}, (matrix){w, O, 1}, (matrix_out){y, O, 1}, b, 0);
 }
@@ -24,6 +27,8 @@ static inline void sum_rows(real *into, const real *from, int64_t rows, int64_t 
 }
 
 KERNEL(linear_vjp, OUT(dx), OUT(dw), OUT(db), IN(dy), IN(x), IN(w)) {
+    if (!is_first(call))
+        return;
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
     const int accumulate = call->accumulate != 0;
     /* dxᵀ = w·dyᵀ, with lanes across the rows: turning the small dy is cheaper than turning w. */

@@ -40,14 +40,23 @@ const char *fn_source_digest(void) { return FASTNET_SOURCE_DIGEST; }
 
 static void *pointer(int64_t address) { return (void *)(intptr_t)address; }
 
-void fn_run(const fn_instruction *program, int64_t count, const fn_context *context) {
+typedef struct {
+    const fn_instruction *program;
+    int64_t count;
+    const fn_context *context;
+} run;
+
+static void run_as(fn_member *member, void *argument) {
+    const run *r = argument;
+    const fn_context *context = r->context;
     fn_call call = {
         .rows = context->rows,
         .seed = context->seed,
         .step = context->step,
-        .scratch = pointer(context->scratch),
+        .scratch = pointer(context->scratch + (member ? member->number * FN_SCRATCH : 0)),
+        .member = member,
     };
-    for (const fn_instruction *at = program; at < program + count; at++) {
+    for (const fn_instruction *at = r->program; at < r->program + r->count; at++) {
         for (int i = 0; i < FN_TENSORS; i++)
             call.tensor[i] = at->segment[i] < 0
                                  ? NULL
@@ -59,7 +68,14 @@ void fn_run(const fn_instruction *program, int64_t count, const fn_context *cont
         if (context->hyper)
             call.hyper = (const double *)pointer(context->hyper) + at->group * context->hyper_size;
         ((fn_entry *)pointer(at->entry))(&call);
+        if (member)
+            fn_barrier(member);
     }
+}
+
+void fn_run(const fn_instruction *program, int64_t count, const fn_context *context) {
+    run r = {program, count, context};
+    fn_run_team(context->threads, run_as, &r);
 }
 
 /* A data set's array, and what its rows become. */

@@ -31,6 +31,7 @@ int64_t fn_predict(const fn_predict_args *args, const void *x, int64_t rows, voi
     fn_context context = args->context;
     for (int64_t done = 0; done < rows; done += args->max_rows) {
         context.rows = rows - done < args->max_rows ? rows - done : args->max_rows;
+        context.threads = context.rows < args->rows_to_share ? 1 : args->context.threads;
         context.segment[FN_X] = (int64_t)(intptr_t)from + done * args->x_bytes;
         fn_run((const fn_instruction *)(intptr_t)args->forward, args->forward_count, &context);
         const void *output = args->output ? (const void *)(intptr_t)args->output

@@ -19,6 +19,7 @@ from fastnet.layers import (
 from fastnet.losses import CrossEntropyLoss, Loss, MSELoss, accuracy
 from fastnet.model import Sequential
 from fastnet.optim import SGD, Adam, AdamW, Optimizer
+from fastnet.parallel import get_num_threads, set_num_threads, threads
 
 if _typing.TYPE_CHECKING:
     from fastnet import datasets
@@ -54,7 +55,10 @@ __all__ = [
     "batches",
     "datasets",
     "errors",
+    "get_num_threads",
     "init",
+    "set_num_threads",
+    "threads",
 ]
 
 

@@ -24,7 +24,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 # A module imports from its own row and those above it, its own parts of fastnet among them.
 ROWS = [
     ("errors",),
-    ("op", "random", "init", "parameter", "tape", "arrays", "datasets"),
+    ("op", "random", "init", "parallel", "parameter", "tape", "arrays", "datasets"),
     ("layers", "losses", "optim"),
     ("plan",),
     ("backends",),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet import parallel
 from fastnet.backends.base import Backend, Predict
 from fastnet.errors import DataError, DivergenceError
 from fastnet.op import Array
@@ -30,6 +31,10 @@ from fastnet.plan.segments import Storage
 # Bits of an array's flags: C-contiguous and aligned; and writable too.
 CARRAY_READ_ONLY, CARRAY = 0x101, 0x501
 _KIND_OF = {np.dtype(name): number for name, number in KIND.items()}
+
+# Multiplications of a program that are worth a team of threads: waking it and its barriers take some µs.
+WORK_TO_SHARE = 4_000_000
+UPDATE_WORK = 16  # multiplications that take as long as the update of one parameter
 
 
 @dataclass(eq=False, repr=False)
@@ -73,17 +78,19 @@ class Executor:
         self._x = self._stage(plan.x_shape, plan.dtype)
         self._y = None if plan.y_dtype is None else self._stage(plan.y_shape, plan.y_dtype)
         self._predict: Predict | None = None
+        self._predict_threads = 0
         self._train_args: np.ndarray | None = None
         self.steps_done = 0  # of the last chunk of training steps
         self._context = np.zeros(1, CONTEXT)
         segments = {**storage.segments, "workspace": self._workspace, "derived": self._derived}
         for name, block in segments.items():
             self._context["segment"][0, SEGMENT[name]] = block.ctypes.data
-        self._scratch = zeros_aligned(SCRATCH)  # the system gives no memory before it is touched
-        self._context["scratch"], self._context["threads"] = self._scratch.ctypes.data, 1
+        self._team = 0  # threads that there is scratch memory for
+        self._work = _work(plan)
         self._x_address = self._x.ctypes.data
         backend.prepare(plan.forward)
         backend.prepare(plan.backward)
+        self._threads(0)
 
     def _stage(self, row_shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         shape = (self.plan.max_rows, *row_shape)
@@ -133,14 +140,17 @@ class Executor:
             return None
         if self._derived_version != self.storage.version or self.storage.editing:
             self._refresh()
-        if self._predict is None:
+        if self._predict is None or self._predict_threads != parallel.get_num_threads():
             self._predict = self._predictor()
         return out if self._predict(x, len(x), out) == OK else None
 
     def _predictor(self) -> Predict:
         plan, args = self.plan, np.zeros(1, PREDICT)
         a = args[0]
+        self._predict_threads = parallel.get_num_threads()
+        self._threads(plan.max_rows)
         a["context"] = self._context[0]
+        a["rows_to_share"] = math.ceil(WORK_TO_SHARE / max(1, self._work))
         a["dtype"], a["max_rows"] = KIND[plan.dtype.name], plan.max_rows
         a["forward"], a["forward_count"] = plan.forward.ctypes.data, len(plan.forward)
         a["x_bytes"] = math.prod(plan.x_shape) * plan.dtype.itemsize
@@ -161,6 +171,7 @@ class Executor:
 
     def _forward(self, rows: int, x_address: int, seed: int, step: int) -> Array:
         self._refresh()
+        self._threads(rows)
         context = self._context
         context["segment"][0, SEGMENT["x"]] = x_address
         context["rows"], context["seed"], context["step"] = rows, seed, step
@@ -183,6 +194,7 @@ class Executor:
         context = self._context
         context["segment"][0, SEGMENT["state"]] = state.ctypes.data
         context["hyper"], context["hyper_size"] = hyper.ctypes.data, hyper.shape[-1]
+        self._threads(1, UPDATE_WORK * int(program["size"][:, 0].sum()))
         self.backend.run(program, context)
 
     def train(self, data: Data, steps: Steps, update: Update | None) -> Array:
@@ -201,6 +213,8 @@ class Executor:
         field, context = self._train_field, args["context"][0]
         context["seed"], context["step"] = steps.seed, steps.first_step
         context["accumulate"] = steps.accumulate
+        context["threads"] = self._threads(max(1, len(steps.index) // count))
+        context["scratch"] = self._context["scratch"][0]
         if update is not None:
             context["segment"][SEGMENT["state"]] = update.state.ctypes.data
             context["hyper_size"], field["groups"][0] = update.hyper.shape[2], update.hyper.shape[1]
@@ -235,6 +249,16 @@ class Executor:
                 "applied. A smaller learning rate, or inputs scaled to about 1, usually help"
             )
         return losses
+
+    def _threads(self, rows: int, work: int | None = None) -> int:
+        """How many threads share the work of so many rows, each with scratch memory from now on."""
+        work = rows * (self._work if work is None else work)
+        team = parallel.get_num_threads() if work >= WORK_TO_SHARE else 1
+        if team > self._team:
+            self._scratch = zeros_aligned(team * SCRATCH)  # given by the system when it is touched
+            self._context["scratch"], self._team = self._scratch.ctypes.data, team
+        self._context["threads"] = team
+        return team
 
     def _training(self) -> np.ndarray:
         """The argument of training steps, with what is the same in every call."""
@@ -271,3 +295,9 @@ class Executor:
                 shape = tuple(int(d) for d in derived.shape)
                 np.copyto(self.at(("derived", offset), shape, self.plan.dtype), derived.compute())
             self._derived_version = version
+
+
+def _work(plan: Plan) -> int:
+    """About the multiplications of a plan's programs for one row: of its matrix products."""
+    sizes = np.concatenate([plan.forward["size"], plan.backward["size"]])
+    return int(np.where(sizes == 0, 1, sizes).prod(axis=1).sum())

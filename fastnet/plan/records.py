@@ -106,6 +106,7 @@ PREDICT = np.dtype(
         ("forward", "i8"),  # the program: address and length
         ("forward_count", "i8"),
         ("max_rows", "i8"),  # rows that the program takes at once
+        ("rows_to_share", "i8"),  # fewer rows at once are left to one thread
         ("x_bytes", "i8"),  # a row
         ("output", "i8"),  # where the program leaves the output; 0: it is x itself
         ("output_bytes", "i8"),  # a row
