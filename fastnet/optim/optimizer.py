@@ -254,13 +254,15 @@ POWERS = 1024  # in one block; those in use are kept, as steps come one after th
 
 @lru_cache(maxsize=64)
 def _powers(base: float, number: int) -> Array:
-    exponents = np.arange(number * POWERS, (number + 1) * POWERS)
     result = np.ones(POWERS)
-    square = base
-    while exponents.any():
-        result = np.where(exponents & 1, result * square, result)
+    square, filled = base, 1  # square = base^filled
+    while filled < POWERS:
+        np.multiply(result[:filled], square, out=result[filled : 2 * filled])
+        square, filled = square * square, 2 * filled
+    for bit in bin(number)[:1:-1]:  # times base^(number·POWERS), lowest bit first
+        if bit == "1":
+            result *= square
         square *= square
-        exponents >>= 1
     return result
 
 
