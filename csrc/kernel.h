@@ -35,7 +35,7 @@ typedef float real;
 #define KERNEL(kernel, ...)                                                                        \
     static inline void kernel(const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__));            \
     static void kernel##_entry(const fn_call *call) {                                              \
-        void *const *end = call->tensor + COUNT(__VA_ARGS__);                                      \
+        const int tensors = COUNT(__VA_ARGS__);                                                    \
         kernel(call EACH(KERNEL_ARGUMENT, __VA_ARGS__));                                           \
     }                                                                                              \
     static const fn_kernel kernel##_info = {#kernel, &(EACH(KERNEL_TEXT, __VA_ARGS__))[2],         \
@@ -50,7 +50,7 @@ typedef float real;
 #define PAIR_NAME(type, name) name
 #define PAIR_TEXT(type, name) ", " #name
 #define KERNEL_PARAMETER(k, pair) , PAIR_TYPE pair PAIR_NAME pair
-#define KERNEL_ARGUMENT(k, pair) , (PAIR_TYPE pair) end[-k]
+#define KERNEL_ARGUMENT(k, pair) , (PAIR_TYPE pair) fn_tensor(call, tensors - k)
 #define KERNEL_TEXT(k, pair) PAIR_TEXT pair
 
 #define COUNT(...) COUNT_OF(__VA_ARGS__, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)

@@ -53,14 +53,12 @@ static void run_as(fn_member *member, void *argument) {
         .rows = context->rows,
         .seed = context->seed,
         .step = context->step,
+        .segment = context->segment,
         .scratch = pointer(context->scratch + (member ? member->number * FN_SCRATCH : 0)),
         .member = member,
     };
     for (const fn_instruction *at = r->program; at < r->program + r->count; at++) {
-        for (int i = 0; i < FN_TENSORS; i++)
-            call.tensor[i] = at->segment[i] < 0
-                                 ? NULL
-                                 : pointer(context->segment[at->segment[i]] + at->offset[i]);
+        call.at = at;
         call.size = at->size;
         call.scalar = at->scalar;
         call.stream = at->stream;
