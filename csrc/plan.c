@@ -16,11 +16,14 @@ void fn_kernel_at(int64_t i, fn_kernel_info *info) {
 }
 
 #if defined(__x86_64__)
-static const char *const level_names[] = {"x86-64", "x86-64-v3", "x86-64-v4"};
+static const char *const level_names[] = {"x86-64", "x86-64-fma", "x86-64-v3", "x86-64-v4"};
 
 int64_t fn_machine_level(void) {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("x86-64-v4") ? 2 : __builtin_cpu_supports("x86-64-v3") ? 1 : 0;
+    return __builtin_cpu_supports("x86-64-v4")   ? 3
+           : __builtin_cpu_supports("x86-64-v3") ? 2
+           : __builtin_cpu_supports("fma")       ? 1
+                                                 : 0;
 }
 #else
 static const char *const level_names[] = {"aarch64"};

@@ -15,10 +15,12 @@
 
 #include "simd.h"
 
-typedef uint64_t words __attribute__((vector_size(VECTOR_BYTES)));
+/* Integers are the same in any vector, so the level of scalar FMAs has vectors of words too. */
+enum { WORDS_BYTES = VECTOR_BYTES < 16 ? 16 : VECTOR_BYTES };
+typedef uint64_t words __attribute__((vector_size(WORDS_BYTES)));
 
 enum {
-    PAIRS = VECTOR_BYTES / 8,                  /* lanes of `words` */
+    PAIRS = WORDS_BYTES / 8,                   /* lanes of `words` */
     BLOCKS = VECTOR_BYTES == 64 ? 32 : LANES,  /* drawn at once: enough to hide latencies */
     DRAW = 4 * BLOCKS                          /* their words */
 };

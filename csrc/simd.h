@@ -19,6 +19,9 @@
 #include <arm_neon.h>
 #define VECTOR_BYTES 16
 #define TILE_ROWS 12 /* 24 of 32 */
+#elif defined(__FMA__)
+#define VECTOR_BYTES (int)sizeof(real) /* scalars, for tests */
+#define TILE_ROWS 6
 #else
 #define VECTOR_BYTES 16
 #define TILE_ROWS 6 /* 12 of 16 */
@@ -49,6 +52,8 @@ static inline vec vec_madd(vec a, vec b, vec c) {
     return vfmaq_f64(c, a, b);
 #elif defined(__aarch64__)
     return vfmaq_f32(c, a, b);
+#elif defined(__FMA__)
+    return (vec){madd(a[0], b[0], c[0])};
 #else
     return a * b + c;
 #endif

@@ -23,7 +23,7 @@ SCRATCH = 1 << 20  # FN_SCRATCH: bytes of scratch memory of a thread of a native
 KINDS = ("float32", "float64", "uint8", "int64")
 KIND = {name: number for number, name in enumerate(KINDS)}
 
-OK, NOT_FINITE, BAD_LABEL = range(3)  # how a chunk of steps ended
+OK, NOT_FINITE, BAD_LABEL, OVERLAP = range(4)  # how a chunk of steps, or a prediction, ended
 
 INSTRUCTION = np.dtype(
     [
@@ -95,6 +95,20 @@ TRAIN = np.dtype(
         ("done", "i8"),  # out: steps carried out whole
         ("status", "i8"),  # out: OK, NOT_FINITE or BAD_LABEL
         ("bad_row", "i8"),  # out: the row of the data set with a bad label
+    ],
+    align=True,
+)
+
+PREDICT = np.dtype(
+    [
+        ("context", CONTEXT),  # x and rows are set by the call
+        ("dtype", "i8"),  # KIND of the plan
+        ("forward", "i8"),  # the program: address and length
+        ("forward_count", "i8"),
+        ("max_rows", "i8"),  # rows that the program takes at once
+        ("x_bytes", "i8"),  # a row
+        ("output", "i8"),  # where the program leaves the output; 0: it is x itself
+        ("output_bytes", "i8"),  # a row
     ],
     align=True,
 )

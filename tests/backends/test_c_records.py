@@ -47,6 +47,8 @@ def test_constants_are_the_records():
         "FN_OK": records.OK,
         "FN_NOT_FINITE": records.NOT_FINITE,
         "FN_BAD_LABEL": records.BAD_LABEL,
+        "FN_OVERLAP": records.OVERLAP,
+        "FN_SCRATCH": records.SCRATCH,
         "FN_SEGMENTS": len(records.SEGMENTS),
         "FN_TENSORS": records.MAX_TENSORS,
         "FN_SIZES": records.MAX_SIZES,

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.backends.base import Backend
+from fastnet.backends.base import Backend, Predict
 from fastnet.backends.c.extension import extension
 from fastnet.errors import BackendUnavailable, HyperparameterError, check_int
-from fastnet.op import KERNELS
+from fastnet.op import KERNELS, Array
 from fastnet.plan.records import KINDS
 
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
@@ -71,6 +71,18 @@ class CBackend(Backend):
         native = self._native or self._loaded()
         native.fn_train(native.from_buffer("fn_train_args[]", args))
 
+    def predictor(self, args: np.ndarray) -> Predict | None:
+        """One native call a prediction, whatever its number of rows."""
+        native = self._loaded()
+        fn_predict, from_buffer = native.fn_predict, native.from_buffer
+        held = from_buffer("fn_predict_args[]", args)
+
+        def predict(x: Array, rows: int, out: Array) -> int:
+            status: int = fn_predict(held, from_buffer(x), rows, from_buffer(out))
+            return status
+
+        return predict
+
     def level(self) -> int:
         """The level of instruction sets that programs are prepared for."""
         return self._loaded().level
@@ -96,7 +108,7 @@ class Native:
     def __init__(self, module: Any) -> None:
         ffi, lib = module.ffi, module.lib
         self.from_buffer = ffi.from_buffer
-        self.fn_run, self.fn_train = lib.fn_run, lib.fn_train
+        self.fn_run, self.fn_train, self.fn_predict = lib.fn_run, lib.fn_train, lib.fn_predict
         self.tensors: dict[str, tuple[str, ...]] = {}
         self._all: dict[tuple[str, int], dict[int, int]] = {}  # by name and KIND: entry by level
         info = ffi.new("fn_kernel_info *")
