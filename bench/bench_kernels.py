@@ -13,7 +13,7 @@ import pytest
 
 from fastnet.backends import registry
 from fastnet.op import KERNELS, ROWS, Array, Kernel
-from fastnet.plan.records import ABSENT, CONTEXT, INSTRUCTION, KIND, aligned, zeros_aligned
+from fastnet.plan.records import ABSENT, CONTEXT, INSTRUCTION, KIND, SCRATCH, aligned, zeros_aligned
 
 DTYPE = "float32"
 SIZES = {"small": (32, 32), "big": (256, 512)}  # rows, and every other dimension
@@ -58,6 +58,8 @@ class Repeated:
         self.hyper = np.array([[NUMBERS.get(h, 0.1) for h in op.hyper]])
         context["segment"][0] = self.memory.ctypes.data
         context["hyper"], context["hyper_size"] = self.hyper.ctypes.data, len(op.hyper)
+        self.scratch = zeros_aligned(SCRATCH)
+        context["scratch"], context["threads"] = self.scratch.ctypes.data, 1
         context["rows"] = rows
         self.backend.prepare(self.program)
 

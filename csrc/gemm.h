@@ -1,159 +1,307 @@
 /* C = A·B (+ C) (+ bias): the one family of matrix products.
  *
- * A tile of TILE_ROWS × 2 vectors of C lives in registers while k runs over a block of BLOCK_K. Every
- * element of C adds its products one by one in the order of k, by fused multiply-adds from zero or
- * from what is there; between blocks C itself is the accumulator, and the bias comes last. So its
- * bits depend neither on the sizes of the tiles nor on the element's place.
+ * A tile of TILE_ROWS × 2 vectors of C lives in registers while k runs over a block of at most
+ * BLOCK_K. Every element of C adds its products one by one in the order of k, by fused
+ * multiply-adds from zero or from what is there; between blocks C itself is the accumulator, and
+ * the bias comes last. So its bits depend neither on the sizes of tiles and blocks nor on the
+ * element's place, nor on which thread computes it.
  *
- * Strides make the transposed products: A may be read by columns as well as by rows. B is read in
- * place by rows, or else through a panel on the stack: where its columns are not contiguous, where
- * they do not fill the vectors, or where enough rows of A share the panel. C may be written
- * transposed, through a tile on the stack.
+ * Strides make the transposed products: A and B may be read by columns as well as by rows. They are
+ * read in place where that is as fast, and otherwise first copied to scratch memory in the order in
+ * which tiles read them: B by panels of two vectors of columns, and A as many tiles of rows at a
+ * time as half the scratch memory holds. A single row of C has a tile of its own; where C has very
+ * few columns, vectors run across its rows.
  */
 #ifndef FASTNET_GEMM_H
 #define FASTNET_GEMM_H
 
+#include "share.h"
 #include "simd.h"
 
 enum {
     TILE_COLUMNS = 2 * WIDTH,
-    BLOCK_K = 192,       /* a panel of B takes 24 kB with 64-byte vectors */
-    ROWS_TO_PACK_FOR = 32 /* fewer rows do not repay the copy of B */
+    ROW_VECTORS = 8, /* of a tile of one row: sums enough to keep the pipelines busy */
+    FEW_COLUMNS = WIDTH / 4,
+    BLOCK_K = 256,
+    TILE_A = BLOCK_K * ((TILE_ROWS + WIDTH - 1) / WIDTH * WIDTH), /* a packed tile of A; */
+    PANEL_B = BLOCK_K * TILE_COLUMNS,                             /* a packed panel of B, and of A: */
+    TILES_OF_A = (FN_SCRATCH / 2 / (int)sizeof(real) - PANEL_B) / TILE_A,
+    FAR = 4096 / sizeof(real), /* rows that far apart crowd into few sets of a cache */
+    PART = 1 << 19,            /* multiply-adds that are worth handing to another thread */
 };
 
-/* Element (i, j) of a matrix is at[i·row + j·column]. */
+/* Element (i, j) of a matrix is at[i·row + j·column]; row or column is 1. */
 typedef struct {
     const real *at;
     int64_t row, column;
 } matrix;
 
+/* C (M, N) = A (M, K) · B (K, N), plus C itself if accumulate, plus bias (N) unless NULL. */
 typedef struct {
-    real *at;
-    int64_t row, column;
-} matrix_out;
-
-/* One tile: `rows` and `vectors` are constants where it is inlined. n columns of C exist, b has
- * whole vectors, bias is NULL until the last block. */
-static inline __attribute__((always_inline)) void tile(const int rows, const int vectors, int64_t K,
-                                                       matrix a, const real *b, int64_t b_row,
-                                                       real *c, int64_t c_row, int64_t n,
-                                                       const real *bias, int reload) {
-    vec sum[TILE_ROWS][2];
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; v++)
-            sum[i][v] = reload ? load_first(c + i * c_row + v * WIDTH, n - v * WIDTH) : (vec){0};
-    for (int64_t k = 0; k < K; k++) {
-        const vec b0 = load(b + k * b_row), b1 = vectors > 1 ? load(b + k * b_row + WIDTH) : b0;
-#pragma GCC unroll 16
-        for (int i = 0; i < rows; i++) {
-            const vec x = broadcast(a.at[i * a.row + k * a.column]);
-            sum[i][0] = vec_madd(x, b0, sum[i][0]);
-            if (vectors > 1)
-                sum[i][1] = vec_madd(x, b1, sum[i][1]);
-        }
-    }
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) {
-        const vec shift = bias ? load_first(bias + v * WIDTH, n - v * WIDTH) : (vec){0};
-#pragma GCC unroll 16
-        for (int i = 0; i < rows; i++)
-            store_first(c + i * c_row + v * WIDTH, bias ? sum[i][v] + shift : sum[i][v],
-                        n - v * WIDTH);
-    }
-}
-
-/* The tile of the given size, each compiled with its size as a constant. */
-static void any_tile(int rows, int vectors, int64_t K, matrix a, const real *b, int64_t b_row,
-                     real *c, int64_t c_row, int64_t n, const real *bias, int reload) {
-#define TILE(rows)                                                                                 \
-    case rows:                                                                                     \
-        if (vectors > 1)                                                                           \
-            tile(rows, 2, K, a, b, b_row, c, c_row, n, bias, reload);                              \
-        else                                                                                       \
-            tile(rows, 1, K, a, b, b_row, c, c_row, n, bias, reload);                              \
-        break;
-    switch (rows) {
-        TILE(1)
-        TILE(2)
-        TILE(3)
-        TILE(4)
-        TILE(5)
-        TILE(6)
-#if TILE_ROWS > 6
-        TILE(7)
-        TILE(8)
-        TILE(9)
-        TILE(10)
-        TILE(11)
-        TILE(12)
-#endif
-#if TILE_ROWS > 12
-        TILE(13)
-        TILE(14)
-#endif
-    }
-#undef TILE
-}
-
-/* Copy K rows of n columns of b to a panel of rows of `width`, zeros behind the n-th. */
-static inline void pack(real *panel, matrix b, int64_t K, int64_t n, int64_t width) {
-    if (b.column == 1) {
-        for (int64_t k = 0; k < K; k++)
-            for (int64_t j = 0; j < width; j += WIDTH)
-                store(panel + k * width + j, load_first(b.at + k * b.row + j, n - j));
-        return;
-    }
-    for (int64_t j = 0; j < n; j++)
-        for (int64_t k = 0; k < K; k++)
-            panel[k * width + j] = b.at[k * b.row + j * b.column];
-    for (int64_t k = 0; n < width && k < K; k++)
-        for (int64_t j = n; j < width; j++)
-            panel[k * width + j] = 0;
-}
+    int64_t M, N, K;
+    matrix a, b;
+    real *c;
+    int64_t c_row;
+    const real *bias;
+    int accumulate;
+} product;
 
 static inline matrix part(matrix m, int64_t i, int64_t j) {
     return (matrix){m.at + i * m.row + j * m.column, m.row, m.column};
 }
 
-/* C (M, N) = A (M, K) · B (K, N), plus C itself if accumulate, plus bias (N) unless NULL. */
-static void gemm(int64_t M, int64_t N, int64_t K, matrix a, matrix b, matrix_out c,
-                 const real *bias, int accumulate) {
-    real panel[BLOCK_K * TILE_COLUMNS] __attribute__((aligned(64)));
-    real turned[TILE_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
-    const int64_t tiles = (M + TILE_ROWS - 1) / TILE_ROWS;
-    const int64_t step = tiles ? (M + tiles - 1) / tiles : 1; /* even tiles: no thin last one */
-    for (int64_t k0 = 0; k0 == 0 || k0 < K; k0 += BLOCK_K) {
-        const int64_t k_here = smaller(BLOCK_K, K - k0);
-        const int reload = accumulate || k0 > 0;
-        const real *bias_here = k0 + BLOCK_K >= K ? bias : NULL;
-        for (int64_t j0 = 0; j0 < N; j0 += TILE_COLUMNS) {
-            const int64_t n = smaller(TILE_COLUMNS, N - j0);
-            const int vectors = n > WIDTH ? 2 : 1;
-            matrix here = part(b, k0, j0);
-            if (here.column != 1 || n < vectors * WIDTH || M >= ROWS_TO_PACK_FOR) {
-                pack(panel, here, k_here, n, vectors * WIDTH);
-                here = (matrix){panel, vectors * WIDTH, 1};
+static inline matrix transposed(matrix m) { return (matrix){m.at, m.column, m.row}; }
+
+#define EACH_ROW _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++)
+#define EACH_VECTOR _Pragma("GCC unroll 8") for (int v = 0; v < vectors; v++)
+#define EACH_SUM EACH_ROW EACH_VECTOR
+
+/* One tile: `rows`, `vectors` and `whole` are constants where it is inlined. n columns of C exist,
+ * and of b unless it has whole vectors; bias is NULL until the last block. The operands are no
+ * struct, because to read in parts what was just written whole waits for all stores before it. */
+static inline __attribute__((always_inline)) void
+tile(const int rows, const int vectors, const int whole, int64_t K, const real *a, int64_t a_row,
+     int64_t a_column, const real *b, int64_t b_row, real *c, int64_t c_row, int64_t n,
+     const real *bias, int reload) {
+    const int full = n >= vectors * WIDTH;
+    vec sum[TILE_ROWS][ROW_VECTORS], x[ROW_VECTORS];
+    if (!reload)
+        EACH_SUM sum[i][v] = (vec){0};
+    else if (full)
+        EACH_SUM sum[i][v] = load(c + i * c_row + v * WIDTH);
+    else
+        EACH_SUM sum[i][v] = load_first(c + i * c_row + v * WIDTH, n - v * WIDTH);
+    /* A pointer to every fourth row of a, whose origin the compiler must not see: it would keep an
+     * offset for each row, more than there are registers. */
+    const real *from[(TILE_ROWS + 3) / 4];
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i += 4) {
+        from[i / 4] = a + i * a_row;
+        __asm__("" : "+r"(from[i / 4]));
+    }
+    for (int64_t k = 0; k < K; k++) {
+        EACH_VECTOR {
+            const real *at = b + k * b_row + v * WIDTH;
+            x[v] = whole || v < vectors - 1 ? load(at) : load_first(at, n - v * WIDTH);
+        }
+        EACH_ROW {
+            const vec factor = broadcast(from[i / 4][i % 4 * a_row]);
+            EACH_VECTOR sum[i][v] = vec_madd(factor, x[v], sum[i][v]);
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; i += 4)
+            from[i / 4] += a_column;
+    }
+    if (bias) {
+        EACH_VECTOR x[v] = load_first(bias + v * WIDTH, n - v * WIDTH);
+        EACH_SUM sum[i][v] += x[v];
+    }
+    if (full)
+        EACH_SUM store(c + i * c_row + v * WIDTH, sum[i][v]);
+    else
+        EACH_SUM store_first(c + i * c_row + v * WIDTH, sum[i][v], n - v * WIDTH);
+}
+
+/* Each size of tile is compiled by itself. */
+typedef void tile_of_size(int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b,
+                          int64_t b_row, real *c, int64_t c_row, int64_t n, const real *bias,
+                          int reload);
+#define TILE(rows, vectors, whole)                                                                 \
+    static __attribute__((noinline)) void tile_##rows##_##vectors##_##whole(                       \
+        int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b, int64_t b_row,   \
+        real *c, int64_t c_row, int64_t n, const real *bias, int reload) {                         \
+        tile(rows, vectors, whole, K, a, a_row, a_column, b, b_row, c, c_row, n, bias, reload);    \
+    }
+#if TILE_ROWS == 14
+#define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14)
+#elif TILE_ROWS == 12
+#define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12)
+#else
+#define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6)
+#endif
+#define VECTORS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8)
+#define DEFINE(rows) TILE(rows, 1, 1) TILE(rows, 2, 1)
+ROWS(DEFINE)
+#undef DEFINE
+#define DEFINE(vectors) TILE(1, vectors, 0)
+VECTORS(DEFINE)
+#undef DEFINE
+#define NAME(rows) {tile_##rows##_1_1, tile_##rows##_2_1},
+static tile_of_size *const tiles[TILE_ROWS][2] = {ROWS(NAME)};
+#undef NAME
+#define NAME(vectors) tile_1_##vectors##_0,
+static tile_of_size *const row_tiles[ROW_VECTORS] = {VECTORS(NAME)};
+#undef NAME
+
+/* Copy K rows of n columns of m to a panel of rows of `width`, whole vectors, with zeros behind the
+ * n-th. The panel has room for a multiple of WIDTH rows. */
+static void pack(real *panel, matrix m, int64_t K, int64_t n, int64_t width) {
+    if (m.column == 1) {
+        for (int64_t j = 0; j < width; j += WIDTH)
+            for (int64_t k = 0; k < K; k++)
+                store(panel + k * width + j, load_first(m.at + k * m.row + j, n - j));
+        return;
+    }
+    for (int64_t j = 0; j < width; j += WIDTH)
+        for (int64_t k = 0; k < K; k += WIDTH) {
+            const real *from = m.at + k + j * m.column;
+            vec square[WIDTH];
+#pragma GCC unroll 16
+            for (int i = 0; i < WIDTH; i++)
+                square[i] = j + i < n ? load_first(from + i * m.column, K - k) : (vec){0};
+            turn(square);
+#pragma GCC unroll 16
+            for (int i = 0; i < WIDTH; i++)
+                store(panel + (k + i) * width + j, square[i]);
+        }
+}
+
+static inline int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* By tiles; scratch is this thread's own. */
+static void tiled(const product p, real *scratch) {
+    real *const panel = scratch, *const packed = scratch + PANEL_B;
+    /* Even tiles and blocks: no thin last one. */
+    const int64_t height = quotient_up(p.M, quotient_up(p.M, TILE_ROWS));
+    const int64_t k_step = p.K ? quotient_up(p.K, quotient_up(p.K, BLOCK_K)) : 1;
+    const int pack_a = p.N >= (p.a.row >= FAR || p.a.column >= FAR ? 2 : 8) * TILE_COLUMNS;
+    const int pack_b = p.b.column != 1 || (p.b.row >= FAR && p.M >= 64);
+    const int64_t i_step = pack_a ? TILES_OF_A * height : p.M;
+
+    for (int64_t k0 = 0; k0 == 0 || k0 < p.K; k0 += k_step)
+        for (int64_t i0 = 0; i0 < p.M; i0 += i_step) {
+            const int64_t K = smaller(k_step, p.K - k0), M = smaller(i_step, p.M - i0);
+            matrix a = part(p.a, i0, k0);
+            int64_t a_tile = height * a.row;
+            if (pack_a) {
+                for (int64_t i = 0; i < M; i += height)
+                    pack(packed + i / height * TILE_A, transposed(part(a, i, 0)), K,
+                         smaller(height, M - i), TILE_A / BLOCK_K);
+                a = (matrix){packed, 1, TILE_A / BLOCK_K};
+                a_tile = TILE_A;
             }
-            for (int64_t i0 = 0; i0 < M; i0 += step) {
-                const int rows = (int)smaller(step, M - i0);
-                real *to = c.at + i0 * c.row + j0 * c.column;
-                if (c.column == 1) {
-                    any_tile(rows, vectors, k_here, part(a, i0, k0), here.at, here.row, to, c.row,
-                             n, bias_here ? bias_here + j0 : NULL, reload);
-                    continue;
+            for (int64_t j0 = 0; j0 < p.N; j0 += TILE_COLUMNS) {
+                const int64_t n = smaller(TILE_COLUMNS, p.N - j0);
+                const int vectors = n > WIDTH ? 2 : 1;
+                matrix b = part(p.b, k0, j0);
+                if (pack_b || n < vectors * WIDTH) {
+                    pack(panel, b, K, n, vectors * WIDTH);
+                    b = (matrix){panel, vectors * WIDTH, 1};
                 }
-                for (int64_t j = 0; reload && j < n; j++)
-                    for (int i = 0; i < rows; i++)
-                        turned[i * TILE_COLUMNS + j] = to[i * c.row + j * c.column];
-                any_tile(rows, vectors, k_here, part(a, i0, k0), here.at, here.row, turned,
-                         TILE_COLUMNS, n, bias_here ? bias_here + j0 : NULL, reload);
-                for (int64_t j = 0; j < n; j++)
-                    for (int i = 0; i < rows; i++)
-                        to[i * c.row + j * c.column] = turned[i * TILE_COLUMNS + j];
+                const real *bias = p.bias && k0 + K >= p.K ? p.bias + j0 : NULL, *at = a.at;
+                for (int64_t i = 0; i < M; i += height, at += a_tile)
+                    tiles[smaller(height, M - i) - 1][vectors - 1](
+                        K, at, a.row, a.column, b.at, b.row, p.c + (i0 + i) * p.c_row + j0,
+                        p.c_row, n, bias, p.accumulate || k0 > 0);
             }
         }
+}
+
+/* A single row by a contiguous B, whose rows are read through once. */
+static void one_row(const product p) {
+    for (int64_t j = 0; j < p.N; j += ROW_VECTORS * WIDTH) {
+        const int64_t n = smaller(ROW_VECTORS * WIDTH, p.N - j);
+        row_tiles[(n - 1) / WIDTH](p.K, p.a.at, p.a.row, p.a.column, p.b.at + j, p.b.row, p.c + j,
+                                   p.c_row, n, p.bias ? p.bias + j : NULL, p.accumulate);
+    }
+}
+
+/* At most FEW_COLUMNS columns: vectors run across the rows, GROUPS of them side by side. */
+static inline __attribute__((always_inline)) void few_columns(const int columns, const product p) {
+    enum { GROUPS = 4 };
+#define EACH_LANES                                                                                 \
+    _Pragma("GCC unroll 4") for (int g = 0; g < GROUPS; g++)                                       \
+        _Pragma("GCC unroll 4") for (int j = 0; j < columns; j++)
+    for (int64_t i0 = 0; i0 < p.M; i0 += GROUPS * WIDTH) {
+        const int64_t M = smaller(GROUPS * WIDTH, p.M - i0);
+        real *c = p.c + i0 * p.c_row, lane[GROUPS][4][WIDTH];
+        vec sum[GROUPS][4];
+        for (int64_t i = 0; p.accumulate && i < M; i++)
+            for (int j = 0; j < columns; j++)
+                lane[i / WIDTH][j][i % WIDTH] = c[i * p.c_row + j];
+        EACH_LANES sum[g][j] = p.accumulate ? load(lane[g][j]) : (vec){0};
+        for (int64_t k0 = 0; k0 < p.K; k0 += WIDTH) {
+            const int64_t K = smaller(WIDTH, p.K - k0);
+#pragma GCC unroll 4
+            for (int g = 0; g < GROUPS; g++) {
+                const matrix a = part(p.a, i0 + g * WIDTH, k0);
+                const int64_t rows = M - g * WIDTH;
+                vec square[WIDTH]; /* a's columns */
+                if (rows <= 0)
+                    break;
+                if (a.row == 1) {
+#pragma GCC unroll 16
+                    for (int k = 0; k < WIDTH; k++)
+                        square[k] = k < K ? load_first(a.at + k * a.column, rows) : (vec){0};
+                } else {
+#pragma GCC unroll 16
+                    for (int i = 0; i < WIDTH; i++)
+                        square[i] = i < rows ? load_first(a.at + i * a.row, K) : (vec){0};
+                    turn(square);
+                }
+#pragma GCC unroll 16
+                for (int k = 0; k < WIDTH; k++)
+                    if (k < K)
+#pragma GCC unroll 4
+                        for (int j = 0; j < columns; j++) {
+                            const real b = p.b.at[(k0 + k) * p.b.row + j * p.b.column];
+                            sum[g][j] = vec_madd(square[k], broadcast(b), sum[g][j]);
+                        }
+            }
+        }
+        EACH_LANES store(lane[g][j], p.bias ? sum[g][j] + p.bias[j] : sum[g][j]);
+        for (int64_t i = 0; i < M; i++)
+            for (int j = 0; j < columns; j++)
+                c[i * p.c_row + j] = lane[i / WIDTH][j][i % WIDTH];
+    }
+}
+
+static inline product rows_of(product p, fn_range r) {
+    p.M = r.end - r.begin;
+    p.a.at += r.begin * p.a.row;
+    p.c += r.begin * p.c_row;
+    return p;
+}
+
+static inline product columns_of(product p, fn_range r) {
+    p.N = r.end - r.begin;
+    p.b.at += r.begin * p.b.column;
+    p.c += r.begin;
+    p.bias = p.bias ? p.bias + r.begin : NULL;
+    return p;
+}
+
+/* The least number of rows or columns, a multiple of `unit`, that makes up a thread's part. */
+static inline int64_t grain(int64_t unit, int64_t work) {
+    return unit * (1 + PART / (unit * (work + 1)));
+}
+
+static void gemm(const fn_call *call, product p) {
+    if (!p.M || !p.N)
+        return;
+    /* A vector times a matrix: by a row if the matrix has contiguous rows, else by a column. */
+    if (!p.bias && ((p.M == 1 && p.b.column > 1) || (p.N == 1 && p.c_row == 1 && p.a.column > 1)))
+        p = (product){p.N, p.M, p.K, transposed(p.b), transposed(p.a), p.c, 1, NULL, p.accumulate};
+    if (p.N <= FEW_COLUMNS) {
+        SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
+            if (p.N == 1)
+                few_columns(1, rows_of(p, r));
+            else if (p.N == 2)
+                few_columns(2, rows_of(p, r));
+            else if (p.N == 3)
+                few_columns(3, rows_of(p, r));
+            else
+                few_columns(4, rows_of(p, r));
+        }
+    } else if (p.M == 1 && p.b.column == 1) {
+        SHARED(r, call, p.N, grain(ROW_VECTORS * WIDTH, p.K))
+            one_row(columns_of(p, r));
+    } else if (p.M > p.N) {
+        SHARED(r, call, p.M, grain(8 * TILE_ROWS, p.N * p.K))
+            tiled(rows_of(p, r), call->scratch);
+    } else {
+        SHARED(r, call, p.N, grain(2 * TILE_COLUMNS, p.M * p.K))
+            tiled(columns_of(p, r), call->scratch);
     }
 }
 

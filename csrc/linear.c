@@ -7,22 +7,27 @@ KERNEL(linear_forward, OUT(y), IN(x), IN(w), IN(b)) {
     if (!is_first(call))
         return;
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
-    gemm(B, O, I, (matrix){x, I, 1}, (matrix){w, O, 1}, (matrix_out){y, O, 1}, b, 0);
+    gemm(call, (product){B, O, I, {x, I, 1}, {w, O, 1}, y, O, b, 0});
 }
 
-/* Each column adds its rows in order. */
+/* Columns [begin, end) of the sums over the rows; each adds its rows in order. */
 static inline void sum_rows(real *into, const real *from, int64_t rows, int64_t columns,
-                            int accumulate) {
-    for (int64_t j0 = 0; j0 < columns; j0 += 4 * WIDTH) {
-        const int64_t n = smaller(4 * WIDTH, columns - j0);
-        real sum[4 * WIDTH] = {0};
-        for (int64_t j = 0; accumulate && j < n; j++)
-            sum[j] = into[j0 + j];
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t j = 0; j < n; j++)
-                sum[j] += from[r * columns + j0 + j];
-        for (int64_t j = 0; j < n; j++)
-            into[j0 + j] = sum[j];
+                            fn_range part, int accumulate) {
+    for (int64_t j = part.begin; j < part.end; j += 4 * WIDTH) {
+        const int64_t n = part.end - j;
+        vec sum[4];
+        for (int v = 0; v < 4; v++)
+            sum[v] = accumulate ? load_first(into + j + v * WIDTH, n - v * WIDTH) : (vec){0};
+        if (n >= 4 * WIDTH)
+            for (int64_t r = 0; r < rows; r++)
+                for (int v = 0; v < 4; v++)
+                    sum[v] += load(from + r * columns + j + v * WIDTH);
+        else
+            for (int64_t r = 0; r < rows; r++)
+                for (int v = 0; v < 4; v++)
+                    sum[v] += load_first(from + r * columns + j + v * WIDTH, n - v * WIDTH);
+        for (int v = 0; v < 4; v++)
+            store_first(into + j + v * WIDTH, sum[v], n - v * WIDTH);
     }
 }
 
@@ -31,16 +36,11 @@ KERNEL(linear_vjp, OUT(dx), OUT(dw), OUT(db), IN(dy), IN(x), IN(w)) {
         return;
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
     const int accumulate = call->accumulate != 0;
-    /* dxᵀ = w·dyᵀ, with lanes across the rows: turning the small dy is cheaper than turning w. */
-    if (dx)
-        gemm(I, B, O, (matrix){w, O, 1}, (matrix){dy, 1, O}, (matrix_out){dx, 1, I}, NULL, 0);
-    /* dw = xᵀ·dy, or, where the outputs are few, dwᵀ = dyᵀ·x with lanes across the inputs. */
-    if (dw && 2 * O <= WIDTH)
-        gemm(O, I, B, (matrix){dy, 1, O}, (matrix){x, I, 1}, (matrix_out){dw, 1, O}, NULL,
-             accumulate);
-    else if (dw)
-        gemm(I, O, B, (matrix){x, 1, I}, (matrix){dy, O, 1}, (matrix_out){dw, O, 1}, NULL,
-             accumulate);
+    if (dx) /* dy·wᵀ */
+        gemm(call, (product){B, I, O, {dy, O, 1}, {w, 1, O}, dx, I, NULL, 0});
+    if (dw) /* xᵀ·dy */
+        gemm(call, (product){I, O, B, {x, 1, I}, {dy, O, 1}, dw, O, NULL, accumulate});
     if (db)
-        sum_rows(db, dy, B, O, accumulate);
+        SHARED(r, call, O, grain(4 * WIDTH, B))
+            sum_rows(db, dy, B, O, r, accumulate);
 }

@@ -20,7 +20,7 @@
 #define VECTOR_BYTES 16
 #define TILE_ROWS 12 /* 24 of 32 */
 #elif defined(__FMA__)
-#define VECTOR_BYTES (int)sizeof(real) /* scalars, for tests */
+#define VECTOR_BYTES (REAL_IS_DOUBLE ? 8 : 4) /* scalars, for tests */
 #define TILE_ROWS 6
 #else
 #define VECTOR_BYTES 16
@@ -114,6 +114,64 @@ static inline void store_first(real *p, vec v, int64_t n) {
         if (l < n)
             p[l] = v[l];
 #endif
+}
+
+/* Interleave the lower, or the upper, halves of two vectors. */
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#if REAL_IS_DOUBLE
+typedef int64_t lanes_of __attribute__((vector_size(VECTOR_BYTES)));
+#else
+typedef int32_t lanes_of __attribute__((vector_size(VECTOR_BYTES)));
+#endif
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (lanes_of){__VA_ARGS__})
+#endif
+#define LANE_COUNT (VECTOR_BYTES / (REAL_IS_DOUBLE ? 8 : 4))
+static inline vec interleave_low(vec a, vec b) {
+#if LANE_COUNT == 16
+    return SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+#elif LANE_COUNT == 8
+    return SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+#elif LANE_COUNT == 4
+    return SHUFFLE(a, b, 0, 4, 1, 5);
+#elif LANE_COUNT == 2
+    return SHUFFLE(a, b, 0, 2);
+#else
+    (void)b;
+    return a;
+#endif
+}
+
+static inline vec interleave_high(vec a, vec b) {
+#if LANE_COUNT == 16
+    return SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#elif LANE_COUNT == 8
+    return SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#elif LANE_COUNT == 4
+    return SHUFFLE(a, b, 2, 6, 3, 7);
+#elif LANE_COUNT == 2
+    return SHUFFLE(a, b, 1, 3);
+#else
+    (void)a;
+    return b;
+#endif
+}
+
+/* Transpose a square: lane j of vector i becomes lane i of vector j. */
+static inline __attribute__((always_inline)) void turn(vec square[WIDTH]) {
+#pragma GCC unroll 8
+    for (int round = 1; round < WIDTH; round *= 2) {
+        vec next[WIDTH];
+#pragma GCC unroll 16
+        for (int i = 0; i < WIDTH / 2; i++) {
+            next[2 * i] = interleave_low(square[i], square[i + WIDTH / 2]);
+            next[2 * i + 1] = interleave_high(square[i], square[i + WIDTH / 2]);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < WIDTH; i++)
+            square[i] = next[i];
+    }
 }
 
 /* The first n elements from memory (all, if there are more) and zeros: for loops over whole rows of

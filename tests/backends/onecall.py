@@ -12,9 +12,19 @@ from gradcheck import COUNTER, NUMBERS, accumulates, dtype_of, shape_of, written
 
 from fastnet.backends.base import Backend
 from fastnet.op import KERNELS, Array, Kernel
-from fastnet.plan.records import ABSENT, CONTEXT, INSTRUCTION, KIND, SEGMENTS, zeros_aligned
+from fastnet.plan.records import (
+    ABSENT,
+    CONTEXT,
+    INSTRUCTION,
+    KIND,
+    SCRATCH,
+    SEGMENTS,
+    zeros_aligned,
+)
 
 GUARD = 64  # bytes around each tensor; all ones, so that a float read or left there is NaN
+SCRATCH_MEMORY = zeros_aligned(GUARD + SCRATCH + GUARD)
+SCRATCH_MEMORY.fill(255)
 GROUP, GROUPS = 1, 3  # an update's row of hyper, among others that are NaN
 
 
@@ -92,6 +102,7 @@ class Call:
         c["hyper"], c["hyper_size"] = self.hyper.ctypes.data, len(op.hyper)
         c["rows"], c["accumulate"] = rows, self.into is not None
         c["seed"], c["step"] = COUNTER["seed"], COUNTER["step"]
+        c["scratch"], c["threads"] = SCRATCH_MEMORY.ctypes.data + GUARD, 1
 
     def view(self, name: str) -> Array:
         """A tensor where it lies in memory."""
@@ -114,6 +125,8 @@ class Call:
         changed = np.flatnonzero(after != self.memory)
         self.memory[...] = before
         assert not changed.size, f"{self.kernel.name} wrote outside its outputs: {changed[:5]}"
+        guards = SCRATCH_MEMORY[:GUARD], SCRATCH_MEMORY[-GUARD:]
+        assert np.all(np.concatenate(guards) == 255), f"{self.kernel.name} left its scratch memory"
         return result
 
     def expected(self) -> dict[str, Array]:
