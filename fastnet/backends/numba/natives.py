@@ -144,8 +144,10 @@ class Natives:
 
 def _tell() -> None:
     """Say on a terminal why nothing happens."""
-    where = _store().place
-    often = f"once, for {where.parent}" if where else "each time: there is no directory for a cache"
+    place = _store().place
+    often = (
+        f"once, kept in {place.parent}" if place else "in every process: no directory to keep it"
+    )
     with suppress(Exception):  # stderr may be None, closed, or anything
         if sys.stderr.isatty():
             print(f"fastnet: compiling for Numba ({often})", file=sys.stderr, flush=True)
