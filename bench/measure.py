@@ -60,6 +60,11 @@ def interleave(
     return times
 
 
+def median(seconds: list[float]) -> float:
+    """The median over the rounds."""
+    return statistics.median(seconds)
+
+
 def ratio(times: Times, slow: str, fast: str) -> float:
     """How many times as long `slow` takes as `fast`: the median over the rounds of their ratios."""
     return statistics.median(s / f for s, f in zip(times[slow], times[fast], strict=True))

@@ -33,6 +33,11 @@ SMALL_ENOUGH_FOR_NUMPY = 1024
 FORMS = ("A·B", "Aᵀ·B", "A·Bᵀ")
 
 
+def name(shape: tuple[int, int, int], form: str) -> str:
+    """M×N×K and the form."""
+    return f"{'×'.join(map(str, shape))} {form}"
+
+
 class Product:
     """Calls a function that computes one product."""
 
@@ -48,16 +53,16 @@ class Product:
             product()
 
 
-def kernel(shape: tuple[int, int, int], form: str, backend: str = "c") -> Repeated:
+def kernel(shape: tuple[int, int, int], form: str) -> Repeated:
     """The linear kernel that computes it, everything else of the layer absent."""
     m, n, k = shape
     if form == "A·B":
-        name, rows, sizes, absent = "linear_forward", m, {"I": k, "O": n}, {"b"}
+        op, rows, sizes, absent = "linear_forward", m, {"I": k, "O": n}, {"b"}
     elif form == "Aᵀ·B":
-        name, rows, sizes, absent = "linear_vjp", k, {"I": m, "O": n}, {"dx", "db", "w"}
+        op, rows, sizes, absent = "linear_vjp", k, {"I": m, "O": n}, {"dx", "db", "w"}
     else:
-        name, rows, sizes, absent = "linear_vjp", m, {"I": n, "O": k}, {"dw", "db", "x"}
-    return Repeated(KERNELS[name], backend, rows, sizes, absent)
+        op, rows, sizes, absent = "linear_vjp", m, {"I": n, "O": k}, {"dw", "db", "x"}
+    return Repeated(KERNELS[op], "c", rows, sizes, absent)
 
 
 def makers(shape: tuple[int, int, int], form: str) -> dict[str, Callable[[], Any]]:

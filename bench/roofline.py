@@ -49,6 +49,16 @@ def library() -> ctypes.CDLL:
     return found
 
 
+@cache
+def reason() -> str | None:
+    """Why there is no roofline on this machine; None where there is."""
+    try:
+        library()
+    except Unavailable as error:
+        return str(error)
+    return None
+
+
 @dataclass
 class Floor:
     """Work of one kind that a step must do: `units` of what `run(1)` does."""
@@ -72,7 +82,8 @@ def _unit(name: str, *arguments: np.ndarray | int) -> Callable[[int], None]:
     return run
 
 
-def _flops(what: str, flops: float) -> Floor:
+def multiply_adds(what: str, flops: float) -> Floor:
+    """Flops at the rate of independent fused multiply-adds."""
     return Floor(what, flops / library().flops(), _unit("multiply_add"))
 
 
@@ -96,7 +107,7 @@ def floors(workload: Workload) -> dict[str, Floor]:
     """The floors of a training step with Adam, by name; bench/README.md has the formulas."""
     batch, hidden, parameters = workload.batch, workload.widths[1:-1], workload.parameters
     found = [
-        _flops("GEMM", workload.flops),
+        multiply_adds("GEMM", workload.flops),
         _bytes("Adam", ADAM_BYTES * parameters, 16 * parameters),
         _roots("Adam", parameters),
     ]

@@ -50,10 +50,7 @@ def steps(options: argparse.Namespace) -> Results:
         same = contenders.check_same_work(workload, backends, steps=2 if name in SLOW else 10)
         makers = contenders.fastnets(backends) | peers.available()
         ready, failed = contenders.warm({n: lambda m=m: m(workload) for n, m in makers.items()})
-        try:
-            floors = roofline.floors(workload)
-        except roofline.Unavailable as error:
-            floors, failed["roofline"] = {}, str(error)
+        floors = {} if roofline.reason() else roofline.floors(workload)
         times = interleave(ready | floors, options.seconds)
         parts = roofline.fold(times, floors)
         cases[name] = {
@@ -61,7 +58,7 @@ def steps(options: argparse.Namespace) -> Results:
             "times": times,
             "parts": parts,
             "same_work": same,
-            "left_out": failed,
+            "left_out": failed | ({"roofline": roofline.reason()} if roofline.reason() else {}),
         }
     return cases
 
@@ -87,9 +84,12 @@ def gemm(options: argparse.Namespace) -> Results:
         say(f"products {shape}")
         for form in products.FORMS:
             ready, _ = contenders.warm(products.makers(shape, form))
-            times = interleave(ready, options.seconds / 10, min_rounds=5 if flops > 1e10 else 7)
-            name = f"{'×'.join(map(str, shape))} {form}"
-            cases[name] = {"shape": shape, "form": form, "flops": flops, "times": times}
+            floors = {} if roofline.reason() else {"peak": roofline.multiply_adds("GEMM", flops)}
+            rounds = 5 if flops > 1e10 else 7
+            times = interleave(ready | floors, options.seconds / 10, min_rounds=rounds)
+            for name, floor in floors.items():
+                times[name] = [seconds * floor.units for seconds in times[name]]
+            cases[products.name(shape, form)] = {"flops": flops, "times": times}
     return cases
 
 
@@ -151,19 +151,19 @@ def save(results: Results, path: Path) -> None:
     path.write_text(json.dumps(short, ensure_ascii=False), encoding="utf-8")
 
 
-def results_of(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> Results:
-    """Those of the file that the command line names, or of a run now."""
+def results_of(parser: argparse.ArgumentParser) -> tuple[Results, argparse.Namespace]:
+    """Those of the file that the command line names, or of a run now; and all its options."""
     add_options(parser)
     parser.add_argument("--from", dest="source", metavar="FILE", help="results of an earlier run")
     parser.add_argument("-o", "--output", metavar="FILE", help="where to keep a run's results")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     if options.source:
-        return json.loads(Path(options.source).read_text(encoding="utf-8"))
+        return json.loads(Path(options.source).read_text(encoding="utf-8")), options
     choose(parser, options)
     results = measure(options)
     if options.output:
         save(results, Path(options.output))
-    return results
+    return results, options
 
 
 if __name__ == "__main__":
