@@ -32,8 +32,9 @@ from fastnet.plan.segments import Storage
 CARRAY_READ_ONLY, CARRAY = 0x101, 0x501
 _KIND_OF = {np.dtype(name): number for name, number in KIND.items()}
 
-# Multiplications of a program that are worth a team of threads: waking it and its barriers take some µs.
-WORK_TO_SHARE = 4_000_000
+# Multiplications of a step that are worth a team of threads: about half a millisecond of one. The team's
+# barriers take some µs, and on a busy machine everyone waits for the one that is held up.
+WORK_TO_SHARE = 20_000_000
 UPDATE_WORK = 16  # multiplications that take as long as the update of one parameter
 
 
