@@ -16,7 +16,13 @@ from fastnet.backends.executor import Data, Steps, Update
 from fastnet.op import Array
 from fastnet.train.data import batch_offsets, epoch_order
 
-ROWS, INPUTS, CLASSES, BATCH, SEED = 263, 21, 7, 64, 5  # five minibatches an epoch, the last of 7 rows
+ROWS, INPUTS, CLASSES, BATCH, SEED = (
+    263,
+    21,
+    7,
+    64,
+    5,
+)  # five minibatches an epoch, the last of 7 rows
 LEARNING_RATE = 0.01
 
 
@@ -68,7 +74,9 @@ def train(
     losses, begin = [], 0
     for size in (*chunks, steps):
         end = min(begin + size, steps)
-        here = Steps(order[ends[begin] : ends[end]], ends[begin : end + 1] - ends[begin], SEED, begin)
+        here = Steps(
+            order[ends[begin] : ends[end]], ends[begin : end + 1] - ends[begin], SEED, begin
+        )
         update = Update(state.program, state.segment, optimizer.hyper(begin, end - begin))
         if recorder is not None:
             recorder.watch(runner, data, here, update)

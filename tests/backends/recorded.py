@@ -14,9 +14,14 @@ from fastnet.op import KERNELS, Array
 from fastnet.plan.records import CONTEXT, INSTRUCTION
 
 # The structs of replay.c.
-JOB = np.dtype([(n, "i8") for n in "blocks addresses entries training argument program count".split()])
-BLOCK = np.dtype([(n, "i8") for n in "size shift wanted".split()])
-ADDRESS = np.dtype([(n, "i8") for n in "block offset to at".split()])
+JOB = np.dtype(
+    [
+        (n, "i8")
+        for n in ["blocks", "addresses", "entries", "training", "argument", "program", "count"]
+    ]
+)
+BLOCK = np.dtype([(n, "i8") for n in ["size", "shift", "wanted"]])
+ADDRESS = np.dtype([(n, "i8") for n in ["block", "offset", "to", "at"]])
 ENTRY = np.dtype([("block", "i8"), ("offset", "i8"), ("dtype", "i8"), ("name", "S64")])
 
 
