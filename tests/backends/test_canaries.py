@@ -4,6 +4,7 @@ its results have the same bits wherever the tensors lie, at every level with FMA
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import cycle, islice
 from typing import Any
 
@@ -76,10 +77,7 @@ def check(
                 continue
             for i, variant in enumerate(variants(kernel)):
                 tensors = tensors_for(kernel, dtype, rows, sizes, variant["absent"])
-
-                def call(variant=variant, **more: Any) -> Call:
-                    return Call(kernel, dtype, rows, sizes, tensors, **variant, **more)
-
+                call = partial(Call, kernel, dtype, rows, sizes, tensors, **variant)
                 ways = [call(), call(threads=TEAM)]
                 ways += [call(shift=s) for s in islice(shifts, many if i == 0 else few)]
                 if kernel.op.inplace:
