@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from contextlib import suppress
@@ -67,6 +68,8 @@ class Store:
 
     @staticmethod
     def _prune(base: Path) -> None:
-        """Remove what was written longest ago."""
-        for old in sorted(base.iterdir(), key=lambda d: -d.stat().st_mtime)[_KEPT:]:
-            shutil.rmtree(old, ignore_errors=True)
+        """Remove what was written longest ago, of directories that bear the name of a key."""
+        with suppress(OSError):
+            ours = [d for d in base.iterdir() if re.fullmatch("[0-9a-f]{16}", d.name)]
+            for old in sorted(ours, key=lambda d: -d.stat().st_mtime)[_KEPT:]:
+                shutil.rmtree(old, ignore_errors=True)
