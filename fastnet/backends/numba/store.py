@@ -31,8 +31,8 @@ class Store:
     """
 
     def __init__(self, base: Path | None, key: bytes) -> None:
-        self._key = key
-        self.place = base / sha256(key).hexdigest()[:16] if base else None
+        self._key = sha256(key)
+        self.place = base / self._key.hexdigest()[:16] if base else None
 
     def load(self, name: str) -> bytes | None:
         """The code of this name, or None."""
@@ -64,7 +64,9 @@ class Store:
                 raise
 
     def _digest(self, name: str, code: bytes) -> bytes:
-        return sha256(b"\0".join((self._key, name.encode(), code))).digest()
+        digest = self._key.copy()
+        digest.update(b"\0".join((b"", name.encode(), code)))
+        return digest.digest()
 
     @staticmethod
     def _prune(base: Path) -> None:
