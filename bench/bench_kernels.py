@@ -1,73 +1,17 @@
-"""Every kernel of every backend at a small and a big size, seconds per call.
-
-A program that repeats one instruction runs in one native call, so that a kernel's time is its own.
-"""
+"""Every kernel of every backend at a small and a big size, seconds per call."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import contenders
-import numpy as np
 import pytest
+from repeated import Repeated
 
 from fastnet.backends import registry
-from fastnet.op import KERNELS, ROWS, Array, Kernel
-from fastnet.plan.records import ABSENT, CONTEXT, INSTRUCTION, KIND, SCRATCH, aligned, zeros_aligned
+from fastnet.op import KERNELS
 
-DTYPE = "float32"
 SIZES = {"small": (32, 32), "big": (256, 512)}  # rows, and every other dimension
-# Numbers that steer a kernel; 0.1 for the others. The threshold is dropout's with p = 0.2.
-NUMBERS = {"threshold": round(0.2 * 2**32), "scale": 1.25, "eps": 1e-5, "root_scale": 1.0}
-POSITIVE = {"running_var", "v", "rstd", "p"}
-
-
-class Repeated:
-    """One kernel on random operands, any number of times in one call of the backend."""
-
-    def __init__(self, kernel: Kernel, backend: str, rows: int, width: int) -> None:
-        op = kernel.op
-        # An update works on one flat vector: as long as the others' matrices.
-        width = rows * width if kernel.phase == "update" else width
-        sizes = dict.fromkeys(op.dims, width)
-        self.backend = registry.get(backend)
-        self.program, self.context = np.zeros(1, INSTRUCTION), np.zeros(1, CONTEXT)
-        instruction, context = self.program[0], self.context[0]
-        instruction["kernel"], instruction["dtype"] = list(KERNELS).index(kernel.name), KIND[DTYPE]
-        instruction["size"][: len(op.dims)] = width
-        instruction["scalar"][: len(op.scalars)] = [NUMBERS.get(s, 0.1) for s in op.scalars]
-        instruction["segment"] = ABSENT
-        random = np.random.default_rng(0)
-        arrays = []
-        for name in kernel.tensors:
-            spec = op.spec(name)
-            assert spec is not None
-            shape = [rows if d == ROWS else int(d) for d in op.shape(name, sizes)]
-            values: Array = random.normal(size=shape)
-            if name in POSITIVE:
-                values = np.abs(values) + 0.1
-            if spec.dtype == "int64":
-                values = random.integers(0, width, shape)
-            arrays.append(values.astype(spec.dtype or DTYPE))
-        self.memory = zeros_aligned(sum(aligned(array.nbytes) for array in arrays))
-        begin = 0
-        for i, array in enumerate(arrays):
-            self.memory[begin : begin + array.nbytes] = array.reshape(-1).view(np.uint8)
-            instruction["segment"][i], instruction["offset"][i] = 0, begin
-            begin += aligned(array.nbytes)
-        self.hyper = np.array([[NUMBERS.get(h, 0.1) for h in op.hyper]])
-        context["segment"][0] = self.memory.ctypes.data
-        context["hyper"], context["hyper_size"] = self.hyper.ctypes.data, len(op.hyper)
-        self.scratch = zeros_aligned(SCRATCH)
-        context["scratch"], context["threads"] = self.scratch.ctypes.data, 1
-        context["rows"] = rows
-        self.backend.prepare(self.program)
-
-    def run(self, count: int) -> None:
-        """`count` times in one call."""
-        if len(self.program) != count:
-            self.program = np.repeat(self.program[:1], count)
-        self.backend.run(self.program, self.context)
 
 
 @pytest.mark.parametrize("backend", contenders.backends())
@@ -78,5 +22,8 @@ def bench_kernel(kernel: str, size: str, backend: str, timed: Callable[..., None
     if kernel not in registry.get(backend).kernels():
         pytest.skip(f"backend {backend} has no {kernel}")
     rows, width = SIZES[size]
-    repeated = Repeated(KERNELS[kernel], backend, rows, width)
+    op = KERNELS[kernel].op
+    # An update works on one flat vector: as long as the others' matrices.
+    flat = rows * width if KERNELS[kernel].phase == "update" else width
+    repeated = Repeated(KERNELS[kernel], backend, rows, dict.fromkeys(op.dims, flat))
     timed(repeated.run, group=f"{kernel}, {size} ({rows} × {width})")

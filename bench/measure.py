@@ -34,8 +34,10 @@ def calibrate(run: Callable[[int], Any], quantum: int) -> tuple[int, float]:
     return count, count * each
 
 
-def interleave(contenders: Mapping[str, Contender], seconds: float) -> Times:
-    """Seconds per step of each contender in each round; about `seconds` in all, at least 7 rounds.
+def interleave(
+    contenders: Mapping[str, Contender], seconds: float, min_rounds: int = MIN_ROUNDS
+) -> Times:
+    """Seconds per step of each contender in each round, for about `seconds` in all.
 
     Each round starts with another contender.
     """
@@ -46,7 +48,7 @@ def interleave(contenders: Mapping[str, Contender], seconds: float) -> Times:
     gc.disable()
     try:
         begin = time.perf_counter()
-        while len(times[names[0]]) < MIN_ROUNDS or time.perf_counter() - begin < seconds:
+        while len(times[names[0]]) < min_rounds or time.perf_counter() - begin < seconds:
             for name in names:
                 start = time.perf_counter()
                 contenders[name].run(steps[name])
@@ -56,6 +58,11 @@ def interleave(contenders: Mapping[str, Contender], seconds: float) -> Times:
     finally:
         gc.enable()
     return times
+
+
+def median(seconds: list[float]) -> float:
+    """The median over the rounds."""
+    return statistics.median(seconds)
 
 
 def ratio(times: Times, slow: str, fast: str) -> float:

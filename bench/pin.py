@@ -1,4 +1,7 @@
-"""One core and one thread for everything that is measured; import this before NumPy."""
+"""One core and one thread for everything that is measured; import this before NumPy.
+
+FASTNET_BENCH_CORES=2 leaves two cores, for the comparison of two threads with one.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,32 @@ import os
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 
+_CORES = "FASTNET_BENCH_CORES"
+_given = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
-def pin() -> int | None:
+
+def pin() -> list[int] | None:
     """Bind this process to the last of the cores it may use; None where the system cannot."""
-    if not hasattr(os, "sched_setaffinity"):
+    if not _given:
         return None
-    core = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
-    return core
+    cores = sorted(_given)[-int(os.environ.get(_CORES, "1")) :]
+    os.sched_setaffinity(0, cores)
+    return cores
 
 
-CORE = pin()
+def run_on(cores: int, command: list[str]) -> str:
+    """What a program prints that measures on more cores than this process has."""
+    import subprocess
+
+    def widen() -> None:
+        if _given:
+            os.sched_setaffinity(0, _given)
+
+    environment = {**os.environ, _CORES: str(cores)}
+    done = subprocess.run(
+        command, env=environment, preexec_fn=widen, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout
+
+
+CORES = pin()

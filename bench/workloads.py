@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+import fastnet as fn
+
 LR = 1e-3  # of Adam, everywhere
 SEED = 0
 
@@ -38,6 +40,32 @@ class Workload:
         parts = [f"{self.name} {'-'.join(map(str, self.widths))}", *extras, f"batch {self.batch}"]
         return ", ".join(parts)
 
+    def model(self, backend: str) -> fn.Sequential:
+        """The net in fastnet."""
+        activation = {"relu": fn.ReLU, "tanh": fn.Tanh}[self.activation]
+        layers: list[fn.Layer] = []
+        for inputs, outputs in zip(self.widths[:-2], self.widths[1:-1], strict=True):
+            layers.append(fn.Linear(inputs, outputs))
+            if self.batchnorm:
+                layers.append(fn.BatchNorm1d(outputs))
+            layers.append(activation())
+            if self.dropout:
+                layers.append(fn.Dropout(self.dropout))
+        layers.append(fn.Linear(self.widths[-2], self.widths[-1]))
+        return fn.Sequential(*layers, backend=backend, seed=SEED)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained."""
+        linear = sum((i + 1) * o for i, o in zip(self.widths[:-1], self.widths[1:], strict=True))
+        return linear + 2 * self.batchnorm * sum(self.widths[1:-1])
+
+    @property
+    def flops(self) -> int:
+        """Of a step's matrix products: forward, gradients of weights, and of all inputs but x."""
+        products = [i * o for i, o in zip(self.widths[:-1], self.widths[1:], strict=True)]
+        return 2 * self.batch * (3 * sum(products) - products[0])
+
     def data(self) -> tuple[NDArray[np.float32], NDArray[np.generic]]:
         """Inputs (n, features) float32; targets int64 (n,) or float32 (n, outputs).
 
@@ -60,6 +88,11 @@ class Workload:
         """The rows in the order in which every contender takes them, epoch after epoch."""
         rows = self.batch * self.batches
         return np.random.default_rng(SEED + 1).permutation(rows).astype(np.int64)
+
+    def minibatches(self) -> list[tuple[NDArray[np.float32], NDArray[np.generic]]]:
+        """Inputs and targets in the order of an epoch, a minibatch after the other."""
+        (x, y), order = self.data(), self.order().reshape(self.batches, self.batch)
+        return [(x[rows], y[rows]) for rows in order]
 
     def without_dropout(self) -> Workload:
         """The same net without dropout, whose draws differ between libraries."""

@@ -1,63 +1,49 @@
 /* Elementwise activations: y = f(x), dx = dy·f′. Formulas: fastnet/layers/activations.py. */
 #include "elementary.h"
-#include "kernel.h"
+#include "elementwise.h"
 
 /* Comparisons are written so that NaN takes the branch that keeps it. */
 
-KERNEL(relu_forward, OUT_OVER(y), IN_UNDER(x)) {
-    const int64_t n = call->rows * call->size[0];
-    INDEPENDENT
-    for (int64_t i = 0; i < n; i++)
+ELEMENTWISE(relu_forward, OUT_OVER(y), IN_UNDER(x)) {
+    ELEMENTS(i)
         y[i] = x[i] <= 0 ? 0 : x[i];
 }
 
-KERNEL(relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
-    const int64_t n = call->rows * call->size[0];
-    INDEPENDENT
-    for (int64_t i = 0; i < n; i++)
-        dx[i] = y[i] <= 0 ? 0 : dy[i];
+ELEMENTWISE(relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
+    ELEMENTS(i) {
+        const real d = dy[i];
+        dx[i] = y[i] <= 0 ? 0 : d;
+    }
 }
 
-KERNEL(leaky_relu_forward, OUT_OVER(y), IN_UNDER(x)) {
-    const int64_t n = call->rows * call->size[0];
+ELEMENTWISE(leaky_relu_forward, OUT_OVER(y), IN_UNDER(x)) {
     const real slope = (real)call->scalar[0];
-    INDEPENDENT
-    for (int64_t i = 0; i < n; i++)
+    ELEMENTS(i)
         y[i] = x[i] > 0 ? x[i] : slope * x[i];
 }
 
-KERNEL(leaky_relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
-    const int64_t n = call->rows * call->size[0];
+ELEMENTWISE(leaky_relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     const real slope = (real)call->scalar[0];
-    INDEPENDENT
-    for (int64_t i = 0; i < n; i++)
-        dx[i] = x[i] > 0 ? dy[i] : slope * dy[i];
+    ELEMENTS(i) {
+        const real d = dy[i];
+        dx[i] = x[i] > 0 ? d : slope * d;
+    }
 }
 
-KERNEL(sigmoid_forward, OUT_OVER(y), IN_UNDER(x)) {
-    const int64_t n = call->rows * call->size[0];
-    INDEPENDENT
-    for (int64_t i = 0; i < n; i++)
-        y[i] = real_sigmoid(x[i]);
+ELEMENTWISE(sigmoid_forward, OUT_OVER(y), IN_UNDER(x)) {
+    map(y + begin, x + begin, end - begin, real_sigmoid);
 }
 
-KERNEL(sigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
-    const int64_t n = call->rows * call->size[0];
-    INDEPENDENT
-    for (int64_t i = 0; i < n; i++)
+ELEMENTWISE(sigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
+    ELEMENTS(i)
         dx[i] = dy[i] * (y[i] * (1 - y[i]));
 }
 
-KERNEL(tanh_forward, OUT_OVER(y), IN_UNDER(x)) {
-    const int64_t n = call->rows * call->size[0];
-    INDEPENDENT
-    for (int64_t i = 0; i < n; i++)
-        y[i] = real_tanh(x[i]);
+ELEMENTWISE(tanh_forward, OUT_OVER(y), IN_UNDER(x)) {
+    map(y + begin, x + begin, end - begin, real_tanh);
 }
 
-KERNEL(tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
-    const int64_t n = call->rows * call->size[0];
-    INDEPENDENT
-    for (int64_t i = 0; i < n; i++)
+ELEMENTWISE(tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
+    ELEMENTS(i)
         dx[i] = dy[i] * (1 - y[i] * y[i]);
 }

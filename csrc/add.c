@@ -1,8 +1,9 @@
 /* y ← y + x. */
 #include "kernel.h"
+#include "share.h"
 
 KERNEL(add_to_forward, INOUT(y), IN(x)) {
-    const int64_t n = call->rows * call->size[0];
-    for (int64_t i = 0; i < n; i++)
-        y[i] += x[i];
+    SHARED(r, call, call->rows * call->size[0], 4096)
+        for (int64_t i = r.begin; i < r.end; i++)
+            y[i] += x[i];
 }

@@ -1,134 +1,206 @@
-/* Batch normalisation over the rows. Formulas: fastnet/layers/batchnorm.py. Columns are taken in
- * blocks whose sums stay on the stack; each column adds its rows in order. */
-#include "kernel.h"
+/* Batch normalisation over the rows. Formulas: fastnet/layers/batchnorm.py. Columns are taken in blocks
+ * whose sums stay in registers and whose rows stay in cache from one pass to the next; each column adds
+ * its rows in order. */
+#include "share.h"
+#include "simd.h"
 
-enum { BLOCK = 64 };
+enum { MOST = 8, SOME = 4 }; /* vectors of a block */
 
-KERNEL(batchnorm_forward, OUT(y), OUT(mean), OUT(rstd), INOUT(running_mean), INOUT(running_var),
-       INOUT_AS(int64_t, batches), IN(x), IN(gamma), IN(beta)) {
+#define INLINED static inline __attribute__((always_inline))
+
+/* Call block(call, j, n, vectors, …) for all blocks of n columns from j on; n and vectors are constants
+ * but for the last columns, which share one vector. */
+#define BY_BLOCKS(block, call, ...)                                                                \
+    SHARED(r, call, (call)->size[0], MOST * WIDTH)                                                 \
+        for (int64_t j = r.begin, n; j < r.end; j += n) {                                          \
+            n = r.end - j;                                                                         \
+            if (n >= MOST * WIDTH)                                                                 \
+                block(call, j, n = MOST * WIDTH, MOST, __VA_ARGS__);                               \
+            else if (n >= SOME * WIDTH)                                                            \
+                block(call, j, n = SOME * WIDTH, SOME, __VA_ARGS__);                               \
+            else                                                                                   \
+                block(call, j, n = smaller(n, WIDTH), 1, __VA_ARGS__);                             \
+        }
+
+/* The v-th vector of n numbers. */
+INLINED vec part(const real *p, int v, int64_t n) {
+    return load_first(p + v * WIDTH, n - v * WIDTH);
+}
+
+INLINED void put_part(real *p, int v, int64_t n, vec value) {
+    store_first(p + v * WIDTH, value, n - v * WIDTH);
+}
+
+INLINED vec part_or(const real *p, int64_t j, int v, int64_t n, real otherwise) {
+    return p ? part(p + j, v, n) : broadcast(otherwise);
+}
+
+static inline vec inverse_root(vec a) {
+    real lane[WIDTH];
+    store(lane, a);
+    for (int l = 0; l < WIDTH; l++)
+        lane[l] = 1 / REAL_FN(sqrt)(lane[l]);
+    return load(lane);
+}
+
+/* to ← to + momentum·(from − to) */
+INLINED void approach(real *to, int v, int64_t n, vec from, real momentum) {
+    const vec old = part(to, v, n);
+    put_part(to, v, n, old + momentum * (from - old));
+}
+
+INLINED void forward_block(const fn_call *call, int64_t j, int64_t n, const int vectors, real *y,
+                           real *mean, real *rstd, real *running_mean, real *running_var,
+                           const real *x, const real *gamma, const real *beta) {
     const int64_t B = call->rows, N = call->size[0];
     const real eps = (real)call->scalar[0], momentum = (real)call->scalar[1];
     const real unbiased = (real)((double)B / (double)(B - 1));
-    for (int64_t j0 = 0; j0 < N; j0 += BLOCK) {
-        const int64_t n = smaller(BLOCK, N - j0);
-        real sum[BLOCK] = {0}, squares[BLOCK] = {0};
-        for (int64_t b = 0; b < B; b++)
-            for (int64_t j = 0; j < n; j++)
-                sum[j] += x[b * N + j0 + j];
-        for (int64_t j = 0; j < n; j++)
-            mean[j0 + j] = sum[j] / (real)B;
-        for (int64_t b = 0; b < B; b++)
-            for (int64_t j = 0; j < n; j++) {
-                const real centred = x[b * N + j0 + j] - mean[j0 + j];
-                squares[j] += centred * centred;
-            }
-        for (int64_t j = 0; j < n; j++) {
-            const real variance = squares[j] / (real)B;
-            rstd[j0 + j] = 1 / REAL_FN(sqrt)(variance + eps);
-            running_mean[j0 + j] += momentum * (mean[j0 + j] - running_mean[j0 + j]);
-            running_var[j0 + j] += momentum * (variance * unbiased - running_var[j0 + j]);
-        }
-    }
-    for (int64_t b = 0; b < B; b++, x += N, y += N)
-        if (gamma)
-            for (int64_t j = 0; j < N; j++)
-                y[j] = (x[j] - mean[j]) * rstd[j] * gamma[j] + beta[j];
-        else
-            for (int64_t j = 0; j < N; j++)
-                y[j] = (x[j] - mean[j]) * rstd[j];
-    batches[0]++;
-}
-
-/* Σ dy and Σ dy·x̂ over the rows, with x̂ = (x − mean)·rstd, of the n columns at these pointers. */
-static inline void column_sums(real *sum_dy, real *sum_dy_xhat, const real *dy, const real *x,
-                               const real *mean, const real *rstd, int64_t B, int64_t N, int64_t n) {
-    for (int64_t j = 0; j < n; j++)
-        sum_dy[j] = sum_dy_xhat[j] = 0;
+    vec centre[MOST], squares[MOST], scale[MOST], shift[MOST];
+    for (int v = 0; v < vectors; v++)
+        centre[v] = squares[v] = (vec){0};
     for (int64_t b = 0; b < B; b++)
-        for (int64_t j = 0; j < n; j++) {
-            const real d = dy[b * N + j];
-            sum_dy[j] += d;
-            sum_dy_xhat[j] += d * ((x[b * N + j] - mean[j]) * rstd[j]);
+        for (int v = 0; v < vectors; v++)
+            centre[v] += part(x + b * N + j, v, n);
+    for (int v = 0; v < vectors; v++)
+        centre[v] /= (real)B;
+    for (int64_t b = 0; b < B; b++)
+        for (int v = 0; v < vectors; v++) {
+            const vec centred = part(x + b * N + j, v, n) - centre[v];
+            squares[v] = vec_madd(centred, centred, squares[v]);
         }
+    for (int v = 0; v < vectors; v++) {
+        const vec variance = squares[v] / (real)B;
+        scale[v] = inverse_root(variance + eps);
+        put_part(mean + j, v, n, centre[v]);
+        put_part(rstd + j, v, n, scale[v]);
+        approach(running_mean + j, v, n, centre[v], momentum);
+        approach(running_var + j, v, n, variance * unbiased, momentum);
+        scale[v] *= part_or(gamma, j, v, n, 1);
+        shift[v] = part_or(beta, j, v, n, 0);
+    }
+    for (int64_t b = 0; b < B; b++)
+        for (int v = 0; v < vectors; v++) {
+            const vec centred = part(x + b * N + j, v, n) - centre[v];
+            put_part(y + b * N + j, v, n, vec_madd(centred, scale[v], shift[v]));
+        }
+    finish(call, j, N, B, n);
 }
 
-/* Write or add the n gradients of a parameter that is wanted. */
-static inline void put(real *into, const real *from, int64_t n, int64_t accumulate) {
-    if (into)
-        for (int64_t j = 0; j < n; j++)
-            into[j] = accumulate ? into[j] + from[j] : from[j];
+FINISHING_KERNEL(batchnorm_forward, OUT(y), OUT(mean), OUT(rstd), INOUT(running_mean),
+                 INOUT(running_var),
+                 INOUT_AS(int64_t, batches), IN(x), IN(gamma), IN(beta)) {
+    BY_BLOCKS(forward_block, call, y, mean, rstd, running_mean, running_var, x, gamma, beta)
+    if (is_first(call))
+        batches[0]++;
 }
 
-static inline void put_parameters(real *dgamma, real *dbeta, const real *sum_dy,
-                                  const real *sum_dy_xhat, int64_t j0, int64_t n,
-                                  int64_t accumulate) {
-    put(dgamma ? dgamma + j0 : dgamma, sum_dy_xhat, n, accumulate);
-    put(dbeta ? dbeta + j0 : dbeta, sum_dy, n, accumulate);
+/* The sums over the rows of dy and of dy·x̂, with x̂ = (x − centre)·rstd. */
+INLINED void column_sums(vec *sum_dy, vec *sum_dy_xhat, int64_t B, int64_t N, int64_t n,
+                         const int vectors, const real *dy, const real *x, const vec *centre,
+                         const vec *rstd) {
+    for (int v = 0; v < vectors; v++)
+        sum_dy[v] = sum_dy_xhat[v] = (vec){0};
+    for (int64_t b = 0; b < B; b++)
+        for (int v = 0; v < vectors; v++) {
+            const vec d = part(dy + b * N, v, n), centred = part(x + b * N, v, n) - centre[v];
+            sum_dy[v] += d;
+            sum_dy_xhat[v] = vec_madd(d, centred, sum_dy_xhat[v]);
+        }
+    for (int v = 0; v < vectors; v++)
+        sum_dy_xhat[v] *= rstd[v];
+}
+
+/* Write or add the gradients of a parameter that is wanted. */
+INLINED void put_gradient(real *into, int64_t j, int64_t n, const int vectors, const vec *from,
+                          int64_t accumulate) {
+    for (int v = 0; into && v < vectors; v++)
+        put_part(into + j, v, n, accumulate ? part(into + j, v, n) + from[v] : from[v]);
+}
+
+INLINED void vjp_block(const fn_call *call, int64_t j, int64_t n, const int vectors, real *dx,
+                       real *dgamma, real *dbeta, const real *dy, const real *mean,
+                       const real *rstd, const real *x, const real *gamma) {
+    const int64_t B = call->rows, N = call->size[0];
+    vec sum_dy[MOST], sum_dy_xhat[MOST], centre[MOST], inverse[MOST];
+    for (int v = 0; v < vectors; v++) {
+        centre[v] = part(mean + j, v, n);
+        inverse[v] = part(rstd + j, v, n);
+    }
+    column_sums(sum_dy, sum_dy_xhat, B, N, n, vectors, dy + j, x + j, centre, inverse);
+    put_gradient(dgamma, j, n, vectors, sum_dy_xhat, call->accumulate);
+    put_gradient(dbeta, j, n, vectors, sum_dy, call->accumulate);
+    if (!dx)
+        return;
+    /* dx = scale·(dy − Σdy/B − x̂·Σdy·x̂/B), by the factors of dy and of x − centre. */
+    vec scale[MOST], slope[MOST], shift[MOST];
+    for (int v = 0; v < vectors; v++) {
+        scale[v] = inverse[v] * part_or(gamma, j, v, n, 1);
+        slope[v] = -scale[v] * inverse[v] * (sum_dy_xhat[v] / (real)B);
+        shift[v] = -scale[v] * (sum_dy[v] / (real)B);
+    }
+    for (int64_t b = 0; b < B; b++)
+        for (int v = 0; v < vectors; v++) {
+            const vec centred = part(x + b * N + j, v, n) - centre[v];
+            const vec d = part(dy + b * N + j, v, n);
+            put_part(dx + b * N + j, v, n,
+                     vec_madd(scale[v], d, vec_madd(slope[v], centred, shift[v])));
+        }
 }
 
 KERNEL(batchnorm_vjp, OUT(dx), OUT(dgamma), OUT(dbeta), IN(dy), IN(mean), IN(rstd), IN(x),
        IN(gamma)) {
+    BY_BLOCKS(vjp_block, call, dx, dgamma, dbeta, dy, mean, rstd, x, gamma)
+}
+
+INLINED void inference_block(const fn_call *call, int64_t j, int64_t n, const int vectors, real *y,
+                             const real *x, const real *gamma, const real *beta,
+                             const real *running_mean, const real *running_var) {
     const int64_t B = call->rows, N = call->size[0];
-    for (int64_t j0 = 0; j0 < N; j0 += BLOCK) {
-        const int64_t n = smaller(BLOCK, N - j0);
-        real sum_dy[BLOCK], sum_dy_xhat[BLOCK], scale[BLOCK];
-        column_sums(sum_dy, sum_dy_xhat, dy + j0, x + j0, mean + j0, rstd + j0, B, N, n);
-        put_parameters(dgamma, dbeta, sum_dy, sum_dy_xhat, j0, n, call->accumulate);
-        if (!dx)
-            continue;
-        for (int64_t j = 0; j < n; j++) {
-            scale[j] = gamma ? gamma[j0 + j] * rstd[j0 + j] : rstd[j0 + j];
-            sum_dy[j] /= (real)B;
-            sum_dy_xhat[j] /= (real)B;
-        }
-        for (int64_t b = 0; b < B; b++)
-            for (int64_t j = 0; j < n; j++) {
-                const int64_t at = b * N + j0 + j;
-                const real xhat = (x[at] - mean[j0 + j]) * rstd[j0 + j];
-                dx[at] = scale[j] * (dy[at] - sum_dy[j] - xhat * sum_dy_xhat[j]);
-            }
+    const real eps = (real)call->scalar[0];
+    vec centre[MOST], scale[MOST], shift[MOST];
+    for (int v = 0; v < vectors; v++) {
+        centre[v] = part(running_mean + j, v, n);
+        scale[v] = inverse_root(part(running_var + j, v, n) + eps) * part_or(gamma, j, v, n, 1);
+        shift[v] = part_or(beta, j, v, n, 0);
     }
+    for (int64_t b = 0; b < B; b++)
+        for (int v = 0; v < vectors; v++) {
+            const vec centred = part(x + b * N + j, v, n) - centre[v];
+            put_part(y + b * N + j, v, n, vec_madd(centred, scale[v], shift[v]));
+        }
 }
 
 KERNEL(batchnorm_inference_forward, OUT(y), IN(x), IN(gamma), IN(beta), IN(running_mean),
        IN(running_var)) {
+    BY_BLOCKS(inference_block, call, y, x, gamma, beta, running_mean, running_var)
+}
+
+INLINED void inference_vjp_block(const fn_call *call, int64_t j, int64_t n, const int vectors,
+                                 real *dx, real *dgamma, real *dbeta, const real *dy,
+                                 const real *x, const real *gamma, const real *running_mean,
+                                 const real *running_var) {
     const int64_t B = call->rows, N = call->size[0];
     const real eps = (real)call->scalar[0];
-    for (int64_t j0 = 0; j0 < N; j0 += BLOCK) {
-        const int64_t n = smaller(BLOCK, N - j0);
-        real rstd[BLOCK], scale[BLOCK], shift[BLOCK];
-        for (int64_t j = 0; j < n; j++) {
-            rstd[j] = 1 / REAL_FN(sqrt)(running_var[j0 + j] + eps);
-            scale[j] = gamma ? gamma[j0 + j] : 1;
-            shift[j] = beta ? beta[j0 + j] : 0;
-        }
-        for (int64_t b = 0; b < B; b++)
-            for (int64_t j = 0; j < n; j++) {
-                const int64_t at = b * N + j0 + j;
-                y[at] = (x[at] - running_mean[j0 + j]) * rstd[j] * scale[j] + shift[j];
-            }
+    vec sum_dy[MOST], sum_dy_xhat[MOST], centre[MOST], inverse[MOST];
+    for (int v = 0; v < vectors; v++) {
+        centre[v] = part(running_mean + j, v, n);
+        inverse[v] = inverse_root(part(running_var + j, v, n) + eps);
     }
+    if (dgamma || dbeta) {
+        column_sums(sum_dy, sum_dy_xhat, B, N, n, vectors, dy + j, x + j, centre, inverse);
+        put_gradient(dgamma, j, n, vectors, sum_dy_xhat, call->accumulate);
+        put_gradient(dbeta, j, n, vectors, sum_dy, call->accumulate);
+    }
+    if (!dx)
+        return;
+    for (int v = 0; v < vectors; v++)
+        inverse[v] *= part_or(gamma, j, v, n, 1);
+    for (int64_t b = 0; b < B; b++)
+        for (int v = 0; v < vectors; v++)
+            put_part(dx + b * N + j, v, n, part(dy + b * N + j, v, n) * inverse[v]);
 }
 
 KERNEL(batchnorm_inference_vjp, OUT(dx), OUT(dgamma), OUT(dbeta), IN(dy), IN(x), IN(gamma),
        IN(running_mean), IN(running_var)) {
-    const int64_t B = call->rows, N = call->size[0];
-    const real eps = (real)call->scalar[0];
-    for (int64_t j0 = 0; j0 < N; j0 += BLOCK) {
-        const int64_t n = smaller(BLOCK, N - j0);
-        real sum_dy[BLOCK], sum_dy_xhat[BLOCK], rstd[BLOCK];
-        for (int64_t j = 0; j < n; j++)
-            rstd[j] = 1 / REAL_FN(sqrt)(running_var[j0 + j] + eps);
-        if (dgamma || dbeta) {
-            column_sums(sum_dy, sum_dy_xhat, dy + j0, x + j0, running_mean + j0, rstd, B, N, n);
-            put_parameters(dgamma, dbeta, sum_dy, sum_dy_xhat, j0, n, call->accumulate);
-        }
-        if (!dx)
-            continue;
-        for (int64_t j = 0; j < n; j++)
-            rstd[j] *= gamma ? gamma[j0 + j] : 1;
-        for (int64_t b = 0; b < B; b++)
-            for (int64_t j = 0; j < n; j++)
-                dx[b * N + j0 + j] = dy[b * N + j0 + j] * rstd[j];
-    }
+    BY_BLOCKS(inference_vjp_block, call, dx, dgamma, dbeta, dy, x, gamma, running_mean, running_var)
 }

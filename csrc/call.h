@@ -2,19 +2,37 @@
 #ifndef FASTNET_CALL_H
 #define FASTNET_CALL_H
 
-#include "fastnet.h"
+#include <stddef.h>
 
-typedef struct {
-    void *tensor[FN_TENSORS]; /* in the order of the reference's arguments; NULL: absent */
-    const int64_t *size;      /* the op's dims */
-    const double *scalar;     /* the op's scalars */
-    const double *hyper;      /* updates only: the group's row of hyper-parameters */
+#include "fastnet.h"
+#include "pool.h"
+
+typedef struct fn_call fn_call;
+
+/* An elementwise kernel on a piece of its tensors: rows of n elements, `stride` apart, from `first` on. */
+typedef void fn_piece(const fn_call *call, int64_t first, int64_t stride, int64_t rows, int64_t n);
+
+struct fn_call {
+    const fn_instruction *at;
+    const int64_t *segment; /* base addresses */
+    const int64_t *size;    /* the op's dims */
+    const double *scalar;   /* the op's scalars */
+    const double *hyper;    /* updates only: the group's row of hyper-parameters */
     int64_t rows;
     int64_t accumulate;
     uint64_t seed, step;
     int64_t stream;
     void *scratch; /* FN_SCRATCH bytes of this thread's own, of any content */
-} fn_call;
+    fn_member *member; /* this thread's part in a team, or NULL: it is alone */
+    const fn_call *next; /* what `finish` calls `piece` with, or NULL */
+    fn_piece *piece;
+};
+
+/* The i-th tensor in the order of the reference's arguments; NULL: absent. */
+static inline void *fn_tensor(const fn_call *call, int i) {
+    const int32_t segment = call->at->segment[i];
+    return segment < 0 ? NULL : (void *)(intptr_t)(call->segment[segment] + call->at->offset[i]);
+}
 
 typedef void fn_entry(const fn_call *call);
 
@@ -22,6 +40,20 @@ typedef struct {
     const char *name, *tensors;
     int64_t dtype, level;
     fn_entry *entry;
+    fn_piece *piece; /* of an elementwise kernel */
+    int finishes;    /* whether it calls `finish` for all of its first tensor */
 } fn_kernel;
+
+/* Let the elementwise kernel that follows, if it has been fused with this one, work in place on a piece of
+ * this one's first tensor, which has its last values now. */
+static inline void finish(const fn_call *call, int64_t first, int64_t stride, int64_t rows,
+                          int64_t n) {
+    if (!call->next)
+        return;
+    if (stride == n)
+        call->piece(call->next, first, 0, 1, rows * n);
+    else
+        call->piece(call->next, first, stride, rows, n);
+}
 
 #endif

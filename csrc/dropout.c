@@ -1,20 +1,36 @@
 /* Dropout with masks drawn anew by the VJP. Formulas: fastnet/layers/dropout.py. */
-#include "kernel.h"
 #include "rng.h"
+#include "share.h"
 
-/* to = scale·from where the element's word ≥ threshold, else 0; both may be the same array. */
+/* The n elements, at most DRAW, of a draw: to = scale·from where the word ≥ threshold, else 0. */
+static inline __attribute__((always_inline)) void mask_draw(real *to, const real *from, int64_t n,
+                                                            int64_t draw, const philox *at,
+                                                            uint32_t threshold, real scale) {
+    _Alignas(64) uint32_t word[DRAW];
+    philox_draw(word, at, draw);
+    INDEPENDENT
+    for (int64_t e = 0; e < n; e++) {
+        const real kept = from[e] * scale;
+        to[e] = word[e] >= threshold ? kept : 0;
+    }
+}
+
+/* Both may be the same array. */
 static inline void mask(const fn_call *call, real *to, const real *from) {
-    const int64_t n = call->rows * call->size[0];
-    const uint64_t threshold = (uint64_t)call->scalar[0]; /* up to 2³²: compared in 64 bits */
+    const uint64_t threshold = (uint64_t)call->scalar[0];
+    const uint32_t least = (uint32_t)threshold;
     const real scale = (real)call->scalar[1];
-    for (int64_t i = 0; i < n; i += DRAW) {
-        uint32_t word[4][LANES];
-        philox_draw(word, i / DRAW, call->seed, call->step, (uint32_t)call->stream);
-        const uint32_t *flat = &word[0][0];
-        const int64_t here = smaller(DRAW, n - i);
-        INDEPENDENT
-        for (int64_t e = 0; e < here; e++)
-            to[i + e] = flat[e] >= threshold ? from[i + e] * scale : 0;
+    const philox at = philox_at(call->seed, call->step, call->stream);
+    SHARED(r, call, call->rows * call->size[0], 16 * DRAW) {
+        int64_t i = r.begin;
+        if (threshold > UINT32_MAX) { /* no word reaches it */
+            memset(to + i, 0, (size_t)(r.end - i) * sizeof(real));
+            continue;
+        }
+        for (; i + DRAW <= r.end; i += DRAW)
+            mask_draw(to + i, from + i, DRAW, i / DRAW, &at, least, scale);
+        if (i < r.end)
+            mask_draw(to + i, from + i, r.end - i, i / DRAW, &at, least, scale);
     }
 }
 

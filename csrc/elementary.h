@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "kernel.h"
+#include "simd.h"
 
 #if REAL_IS_DOUBLE
 typedef uint64_t bits;
@@ -70,17 +70,15 @@ static inline real exp_minus_1_near_0(real r) {
     return madd(q, r * r, r);
 }
 
-static inline real real_exp(real x) {
-    /* Beyond these the result is 0 or ∞, which scaling yields by itself; NaN passes through. */
-    const real low = REAL(-104.0f, -746.0), high = REAL(89.0f, 710.0);
+/* e^x for x ≤ 0. */
+static inline real exp_below_0(real x) {
+    enum { DEEP = MANTISSA + 1 };
+    /* Below this the result is 0, which scaling yields by itself; NaN passes through. */
+    const real low = REAL(-104.0f, -745.2);
     x = x < low ? low : x;
-    x = x > high ? high : x;
     bits n;
     real e = 1 + exp_minus_1_near_0(reduced(x, &n));
-    /* Scaled in two steps: 2ⁿ itself may be denormal or overflow. Halved without an arithmetic
-     * shift, which AVX2 lacks for 64 bits. */
-    bits half = ((n + 2 * BIAS) >> 1) - BIAS;
-    return e * two_to(half) * two_to(n - half);
+    return e * two_to(n + DEEP) * two_to((bits)-DEEP); /* in two steps, as 2ⁿ may be denormal */
 }
 
 /* tanh a = (e^2a − 1)/((e^2a − 1) + 2), odd. e^2a − 1 = 2ⁿ(e^r − 1) + (2ⁿ − 1) cancels nothing. */
@@ -96,7 +94,7 @@ static inline real real_tanh(real x) {
 
 /* 1/(1 + e^−x), from e^−|x| so that nothing overflows. */
 static inline real real_sigmoid(real x) {
-    real e = real_exp(-REAL_FN(fabs)(x));
+    real e = exp_below_0(-REAL_FN(fabs)(x));
     return (x >= 0 ? 1 : e) / (1 + e);
 }
 
@@ -118,6 +116,23 @@ static inline real real_log(real x) {
     const real result = madd(n, LN2_HIGH, f - (half_square - small));
     const real special = x == 0 ? -REAL_FN(inf)() : x > 0 ? x : REAL_FN(nan)("");
     return x > 0 && x < REAL_FN(inf)() ? result : special;
+}
+
+/* to = f(from) for n elements; both may be the same array. The last ones, too few for a row of lanes,
+ * are filled up to one: f is slow where it is not vectors. */
+static inline __attribute__((always_inline)) void map(real *to, const real *from, int64_t n,
+                                                      real (*f)(real)) {
+    const int64_t whole = n & -LANES;
+    INDEPENDENT
+    for (int64_t i = 0; i < whole; i++)
+        to[i] = f(from[i]);
+    if (whole < n) {
+        real last[LANES];
+        load_lanes(last, from + whole, n - whole);
+        for (int l = 0; l < LANES; l++)
+            last[l] = f(last[l]);
+        store_lanes(to + whole, last, n - whole);
+    }
 }
 
 #endif

@@ -9,8 +9,9 @@
 
 enum { FN_SEGMENTS = 8, FN_TENSORS = 12, FN_SIZES = 4, FN_SCALARS = 4 };
 enum { FN_SCRATCH = 1 << 20 }; /* bytes of scratch memory of each thread, 64-byte aligned */
+enum { FN_MAX_THREADS = 64 };
 enum { FN_FLOAT32 = 0, FN_FLOAT64 = 1, FN_UINT8 = 2, FN_INT64 = 3 };
-enum { FN_OK = 0, FN_NOT_FINITE = 1, FN_BAD_LABEL = 2 };
+enum { FN_OK = 0, FN_NOT_FINITE = 1, FN_BAD_LABEL = 2, FN_OVERLAP = 3 };
 enum { FN_PARAMS, FN_GRADS, FN_BUFFERS, FN_STATE, FN_WORKSPACE, FN_DERIVED, FN_X, FN_Y };
 
 typedef struct {
@@ -20,6 +21,7 @@ typedef struct {
     int64_t group;
     int64_t accumulate;
     int64_t entry;
+    int64_t piece;
     int32_t segment[FN_TENSORS];
     int64_t offset[FN_TENSORS];
     int64_t size[FN_SIZES];
@@ -36,6 +38,7 @@ typedef struct {
     int64_t accumulate;
     int64_t scratch;
     int64_t threads;
+    int64_t elements_to_fuse;
 } fn_context;
 
 typedef struct {
@@ -57,14 +60,26 @@ typedef struct {
     int64_t done, status, bad_row;
 } fn_train_args;
 
+typedef struct {
+    fn_context context;
+    int64_t dtype;
+    int64_t forward, forward_count;
+    int64_t max_rows;
+    int64_t rows_to_share;
+    int64_t x_bytes;
+    int64_t output, output_bytes;
+} fn_predict_args;
+
 /* The kernels of this build: name and argument list as the reference spells them; dtype; level of the
- * instruction set (0: any machine of this architecture). */
+ * instruction set (0: any machine of this architecture); the form of an elementwise kernel that works on a
+ * piece (0: none), and whether the kernel hands on such pieces. */
 typedef struct {
     const char *name;
     const char *tensors;
     int64_t dtype;
     int64_t level;
     int64_t entry;
+    int64_t piece, finishes;
 } fn_kernel_info;
 
 int64_t fn_kernel_count(void);
@@ -82,6 +97,10 @@ void fn_run(const fn_instruction *program, int64_t count, const fn_context *cont
 
 /* Run args->steps training steps; see TRAIN in records.py. Never calls Python, never allocates. */
 void fn_train(fn_train_args *args);
+
+/* The output for rows of x, max_rows at a time: FN_OK, or FN_NOT_FINITE where x holds NaN or infinity, or
+ * FN_OVERLAP where x and out share memory; then out is as it was. See PREDICT in records.py. */
+int64_t fn_predict(const fn_predict_args *args, const void *x, int64_t rows, void *out);
 
 /* cdef: end */
 

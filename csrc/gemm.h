@@ -9,7 +9,7 @@
  * Strides make the transposed products: A and B may be read by columns as well as by rows. They are
  * read in place where that is as fast, and otherwise first copied to scratch memory in the order in
  * which tiles read them: B by panels of two vectors of columns, and A as many tiles of rows at a
- * time as half the scratch memory holds. A single row of C has a tile of its own; where C has very
+ * time as the scratch memory holds. A single row of C has a tile of its own; where C has very
  * few columns, vectors run across its rows.
  */
 #ifndef FASTNET_GEMM_H
@@ -54,6 +54,8 @@ typedef struct {
     int64_t c_row;
     const real *bias;
     int accumulate;
+    const fn_call *finishing; /* who calls `finish` on each piece of C, or NULL */
+    const real *origin;       /* element 0 of C, for that */
 } product;
 
 static inline matrix part(matrix m, int64_t i, int64_t j) {
@@ -186,6 +188,11 @@ static inline int64_t even(int64_t n, int64_t most, int64_t unit) {
     return quotient_up(n ? quotient_up(n, parts) : 1, unit) * unit;
 }
 
+static inline void finish_piece(const product *p, const real *c, int64_t rows, int64_t n) {
+    if (p->finishing)
+        finish(p->finishing, c - p->origin, p->c_row, rows, n);
+}
+
 /* By tiles; scratch is this thread's own. */
 static void tiled(const product p, real *scratch) {
     real *const panel = scratch, *const packed = scratch + PANEL_OF_B;
@@ -223,6 +230,8 @@ static void tiled(const product p, real *scratch) {
                             __builtin_prefetch(c + r * p.c_row + v * WIDTH, 1);
                     tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, c, p.c_row,
                                                  n, bias, p.accumulate || k0 > 0);
+                    if (k0 + K >= p.K)
+                        finish_piece(&p, c, rows, n);
                 }
             }
         }
@@ -234,6 +243,7 @@ static void one_row(const product p) {
         const int64_t n = smaller(ROW_VECTORS * WIDTH, p.N - j);
         row_tiles[(n - 1) / WIDTH](p.K, p.a.at, p.a.row, p.a.column, p.b.at + j, p.b.row, p.c + j,
                                    p.c_row, n, p.bias ? p.bias + j : NULL, p.accumulate);
+        finish_piece(&p, p.c + j, 1, n);
     }
 }
 
@@ -284,6 +294,7 @@ static inline __attribute__((always_inline)) void few_columns(const int columns,
         for (int64_t i = 0; i < M; i++)
             for (int j = 0; j < columns; j++)
                 c[i * p.c_row + j] = lane[i / WIDTH][j][i % WIDTH];
+        finish_piece(&p, c, M, columns);
     }
 }
 
@@ -312,7 +323,16 @@ static void gemm(const fn_call *call, product p) {
         return;
     /* A vector times a matrix: by a row if the matrix has contiguous rows, else by a column. */
     if (!p.bias && ((p.M == 1 && p.b.column > 1) || (p.N == 1 && p.c_row == 1 && p.a.column > 1)))
-        p = (product){p.N, p.M, p.K, transposed(p.b), transposed(p.a), p.c, 1, NULL, p.accumulate};
+        p = (product){.M = p.N,
+                      .N = p.M,
+                      .K = p.K,
+                      .a = transposed(p.b),
+                      .b = transposed(p.a),
+                      .c = p.c,
+                      .c_row = 1,
+                      .accumulate = p.accumulate,
+                      .finishing = p.finishing,
+                      .origin = p.origin};
     if (p.N <= FEW_COLUMNS) {
         SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
             if (p.N == 1)

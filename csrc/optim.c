@@ -1,31 +1,40 @@
 /* Optimizer updates, one pass over the flat vectors. Formulas: fastnet/optim/rules.py. */
 #include "kernel.h"
+#include "share.h"
+
+enum { GRAIN = 2048 };
+static const real SMALLEST_NORMAL = REAL(0x1p-126f, 0x1p-1022);
+
+static inline int is_tiny(real a) { return REAL_FN(fabs)(a) < SMALLEST_NORMAL; }
 
 KERNEL(sgd_update, INOUT(w), IN(g)) {
-    const double *hyper = call->hyper;
-    const real lr = (real)hyper[0], weight_decay = (real)hyper[1];
-    for (int64_t i = 0; i < call->size[0]; i++)
-        w[i] -= lr * (g[i] + weight_decay * w[i]);
+    const real lr = (real)call->hyper[0], weight_decay = (real)call->hyper[1];
+    SHARED(r, call, call->size[0], GRAIN)
+        for (int64_t i = r.begin; i < r.end; i++)
+            w[i] = madd(-lr, madd(weight_decay, w[i], g[i]), w[i]);
 }
 
 KERNEL(sgd_momentum_update, INOUT(w), INOUT(v), IN(g)) {
-    const double *hyper = call->hyper;
-    const real lr = (real)hyper[0], weight_decay = (real)hyper[1];
-    const real momentum = (real)hyper[2], damping = (real)hyper[3];
-    for (int64_t i = 0; i < call->size[0]; i++) {
-        v[i] = momentum * v[i] + damping * (g[i] + weight_decay * w[i]);
-        w[i] -= lr * v[i];
-    }
+    const real lr = (real)call->hyper[0], weight_decay = (real)call->hyper[1];
+    const real momentum = (real)call->hyper[2], damping = (real)call->hyper[3];
+    SHARED(r, call, call->size[0], GRAIN)
+        for (int64_t i = r.begin; i < r.end; i++) {
+            const real d = madd(weight_decay, w[i], g[i]), next = madd(damping, d, momentum * v[i]);
+            const real velocity = is_tiny(next) ? 0 : next;
+            v[i] = velocity;
+            w[i] = madd(-lr, velocity, w[i]);
+        }
 }
 
 KERNEL(sgd_nesterov_update, INOUT(w), INOUT(v), IN(g)) {
-    const double *hyper = call->hyper;
-    const real lr = (real)hyper[0], weight_decay = (real)hyper[1], momentum = (real)hyper[2];
-    for (int64_t i = 0; i < call->size[0]; i++) {
-        const real d = g[i] + weight_decay * w[i];
-        v[i] = momentum * v[i] + d;
-        w[i] -= lr * (d + momentum * v[i]);
-    }
+    const real lr = (real)call->hyper[0], weight_decay = (real)call->hyper[1];
+    const real momentum = (real)call->hyper[2];
+    SHARED(r, call, call->size[0], GRAIN)
+        for (int64_t i = r.begin; i < r.end; i++) {
+            const real d = madd(weight_decay, w[i], g[i]), next = madd(momentum, v[i], d);
+            v[i] = is_tiny(next) ? 0 : next;
+            w[i] = madd(-lr, madd(momentum, v[i], d), w[i]);
+        }
 }
 
 typedef struct {
@@ -44,23 +53,27 @@ static inline adam_rates rates_of(const double *hyper) {
     };
 }
 
-/* Moves the moments towards d and returns the step against it. */
-static inline real adam_step(adam_rates h, real *m, real *v, real d) {
-    *m = h.beta1 * *m + h.rest1 * d;
-    *v = h.beta2 * *v + h.rest2 * (d * d);
-    return h.step_size * (*m / (REAL_FN(sqrt)(*v) * h.root_scale + h.eps));
+/* Moves the moments towards d and takes the step from w. Fused, so that no square is denormal. */
+static inline real adam_step(adam_rates h, real w, real *m, real *v, real d) {
+    const real first = madd(h.rest1, d, h.beta1 * *m), second = madd(h.rest2 * d, d, h.beta2 * *v);
+    const real moved = is_tiny(first) ? 0 : first;
+    *m = moved;
+    *v = is_tiny(first) & (second < SMALLEST_NORMAL) ? 0 : second;
+    return madd(-h.step_size, moved / madd(REAL_FN(sqrt)(second), h.root_scale, h.eps), w);
 }
 
 KERNEL(adam_update, INOUT(w), INOUT(m), INOUT(v), IN(g)) {
     const adam_rates rates = rates_of(call->hyper);
     const real weight_decay = (real)call->hyper[5];
-    for (int64_t i = 0; i < call->size[0]; i++)
-        w[i] -= adam_step(rates, &m[i], &v[i], g[i] + weight_decay * w[i]);
+    SHARED(r, call, call->size[0], GRAIN)
+        for (int64_t i = r.begin; i < r.end; i++)
+            w[i] = adam_step(rates, w[i], &m[i], &v[i], madd(weight_decay, w[i], g[i]));
 }
 
 KERNEL(adamw_update, INOUT(w), INOUT(m), INOUT(v), IN(g)) {
     const adam_rates rates = rates_of(call->hyper);
     const real shrink = (real)call->hyper[5];
-    for (int64_t i = 0; i < call->size[0]; i++)
-        w[i] = shrink * w[i] - adam_step(rates, &m[i], &v[i], g[i]);
+    SHARED(r, call, call->size[0], GRAIN)
+        for (int64_t i = r.begin; i < r.end; i++)
+            w[i] = adam_step(rates, shrink * w[i], &m[i], &v[i], g[i]);
 }

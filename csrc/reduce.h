@@ -1,4 +1,5 @@
-/* Sums in one order on every machine: element i goes to lane i % 16, lanes are added as a tree. */
+/* Sums and maxima in one order on every machine: of whole rows of sixteen, element i goes to lane
+ * i % 16 and the lanes are added as a tree; the rest follows in order. */
 #ifndef FASTNET_REDUCE_H
 #define FASTNET_REDUCE_H
 
@@ -17,30 +18,47 @@
             statement;                                                                             \
     } while (0)
 
-static inline real lanes_max(real lane[LANES]) {
-    FOLD(lane[l] = lane[l + half] > lane[l] ? lane[l + half] : lane[l]);
-    return lane[0];
-}
-
-static inline real lanes_sum(real lane[LANES]) {
-    FOLD(lane[l] += lane[l + half]);
-    return lane[0];
-}
-
-static inline double lanes_sum_double(double lane[LANES]) {
-    FOLD(lane[l] += lane[l + half]);
-    return lane[0];
-}
+/* Declares `type sum`, the sum of n terms, which are given in terms of i. */
+#define SUM(type, sum, n, term)                                                                    \
+    type sum = 0;                                                                                  \
+    {                                                                                              \
+        int64_t i = 0, first = 0;                                                                  \
+        if (n >= LANES) {                                                                          \
+            type lane[LANES] = {0};                                                                \
+            for (; first + LANES <= n; first += LANES)                                             \
+                for (int l = 0; l < LANES; l++) {                                                  \
+                    i = first + l;                                                                 \
+                    lane[l] += term;                                                               \
+                }                                                                                  \
+            FOLD(lane[l] += lane[l + half]);                                                       \
+            sum = lane[0];                                                                         \
+        }                                                                                          \
+        for (i = first; i < n; i++)                                                                \
+            sum += term;                                                                           \
+    }
 
 static inline double mean_of(const double *values, int64_t n) {
-    double lane[LANES] = {0};
+    SUM(double, sum, n, values[i])
+    return sum / (double)n;
+}
+
+/* The greatest of n values that are numbers. */
+static inline real max_of(const real *values, int64_t n) {
+    real max = -REAL_FN(inf)();
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
+    if (n >= LANES) {
+        real lane[LANES];
         for (int l = 0; l < LANES; l++)
-            lane[l] += values[i + l];
-    for (int l = 0; i + l < n; l++)
-        lane[l] += values[i + l];
-    return lanes_sum_double(lane) / (double)n;
+            lane[l] = max;
+        for (; i + LANES <= n; i += LANES)
+            for (int l = 0; l < LANES; l++)
+                lane[l] = values[i + l] > lane[l] ? values[i + l] : lane[l];
+        FOLD(lane[l] = lane[l + half] > lane[l] ? lane[l + half] : lane[l]);
+        max = lane[0];
+    }
+    for (; i < n; i++)
+        max = values[i] > max ? values[i] : max;
+    return max;
 }
 
 #endif

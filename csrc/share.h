@@ -13,30 +13,25 @@
 #define FASTNET_SHARE_H
 
 #include "call.h"
-
-typedef struct {
-    int64_t begin, end;
-} fn_range;
+#include "pool.h"
 
 #define SHARED(r, call, n, grain)                                                                  \
-    for (fn_range r = share_first(call, n, grain); r.begin < r.end; r = share_next(call, r, n, grain))
+    for (fn_range r = share_first(call, n, grain); r.begin < r.end; r = share_next(call, n, grain))
 
 static inline fn_range share_first(const fn_call *call, int64_t n, int64_t grain) {
-    (void)call, (void)grain;
-    return (fn_range){0, n};
+    return call->member ? fn_first_range(call->member, n, grain) : (fn_range){0, n};
 }
 
-static inline fn_range share_next(const fn_call *call, fn_range last, int64_t n, int64_t grain) {
-    (void)call, (void)last, (void)grain;
-    return (fn_range){n, n};
+static inline fn_range share_next(const fn_call *call, int64_t n, int64_t grain) {
+    return call->member ? fn_next_range(call->member, n, grain) : (fn_range){n, n};
 }
 
-static inline void together(const fn_call *call) { (void)call; }
+static inline void together(const fn_call *call) {
+    if (call->member)
+        fn_barrier(call->member);
+}
 
 /* Whether this thread is the one of its team that does what only one shall do. */
-static inline int is_first(const fn_call *call) {
-    (void)call;
-    return 1;
-}
+static inline int is_first(const fn_call *call) { return !call->member || !call->member->number; }
 
 #endif

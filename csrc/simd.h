@@ -86,7 +86,9 @@ static inline vec load_first(const real *p, int64_t n) {
     return _mm256_maskload_ps(p, MASK(n));
 #else
     vec v = {0};
-    memcpy(&v, p, (size_t)n * sizeof(real));
+    for (int l = 0; l < WIDTH; l++)
+        if (l < n)
+            v[l] = p[l];
     return v;
 #endif
 }
@@ -108,7 +110,9 @@ static inline void store_first(real *p, vec v, int64_t n) {
 #elif defined(__AVX2__)
     _mm256_maskstore_ps(p, MASK(n), v);
 #else
-    memcpy(p, &v, (size_t)n * sizeof(real));
+    for (int l = 0; l < WIDTH; l++)
+        if (l < n)
+            p[l] = v[l];
 #endif
 }
 

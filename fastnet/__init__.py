@@ -1,6 +1,9 @@
 """fastnet: trains dense neural nets on a CPU, a whole step in one native call."""
 
-from fastnet import datasets, errors, init
+import typing as _typing
+from importlib import import_module as _import_module
+
+from fastnet import errors, init
 from fastnet.backends.registry import backends
 from fastnet.errors import BackendUnavailable, DivergenceError, FastnetError
 from fastnet.layers import (
@@ -16,7 +19,11 @@ from fastnet.layers import (
 from fastnet.losses import CrossEntropyLoss, Loss, MSELoss, accuracy
 from fastnet.model import Sequential
 from fastnet.optim import SGD, Adam, AdamW, Optimizer
-from fastnet.train import History, Trainer, batches
+from fastnet.parallel import get_num_threads, set_num_threads, threads
+
+if _typing.TYPE_CHECKING:
+    from fastnet import datasets
+    from fastnet.train import History, Trainer, batches
 
 __version__ = "0.1.0"
 
@@ -48,5 +55,25 @@ __all__ = [
     "batches",
     "datasets",
     "errors",
+    "get_num_threads",
     "init",
+    "set_num_threads",
+    "threads",
 ]
+
+
+# What a program that only predicts does not need loads with its first use.
+_LATE = {"datasets": "", "History": "train", "Trainer": "train", "batches": "train"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATE:
+        raise AttributeError(f"module 'fastnet' has no attribute {name!r}")
+    module = _import_module(f"fastnet.{_LATE[name] or name}")
+    value = getattr(module, name) if _LATE[name] else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -227,7 +227,8 @@ class Container:
     def zero_grad(self) -> None:
         """Set every gradient to zero."""
         self._root("zero_grad")
-        self.bind().segments["grads"].fill(0)
+        with self.training_lock():
+            self.bind().segments["grads"].fill(0)
 
     @contextmanager
     def training_lock(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Draw:
     """Where an initialiser's numbers come from: the counter of fastnet.random."""
 

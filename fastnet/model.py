@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnet import arrays
 from fastnet.backends import registry
-from fastnet.backends.executor import Data, Executor, Steps
+from fastnet.backends.executor import CARRAY, Data, Executor, Steps
 from fastnet.container import Container
 from fastnet.errors import ShapeError, UsageError, check_int, check_kind
 from fastnet.layers.base import Shape
@@ -17,10 +17,8 @@ from fastnet.op import Array
 from fastnet.optim.optimizer import Optimizer, OptimizerState
 from fastnet.plan.compiler import compile_update
 from fastnet.plan.records import zeros_aligned
-from fastnet.runtime import Modes, Runtime
+from fastnet.runtime import PREDICT_ROWS, Modes, Runtime
 from fastnet.summary import Summary, summarize
-
-PREDICT_ROWS = 256  # rows that a prediction takes at once where the caller does not say
 
 
 class Sequential(Container):
@@ -160,21 +158,24 @@ class Sequential(Container):
         pending backward is not disturbed.
         """
         self._root("predict")
+        if batch_size is None:
+            result = self._runtime.predict(x, out)
+            if result is not None:
+                return result
         x = arrays.features("x", x, self.input_shape, self.dtype)
         rows = PREDICT_ROWS if batch_size is None else check_int("batch_size", batch_size, low=1)
         rows = max(1, min(rows, len(x)))
         executor = self._runtime.predictor(x.shape[1:], rows)
-        shape = (len(x), *executor.plan.output_shape)
-        result = _check_out(out, shape, self.dtype)
-        if np.may_share_memory(x, result):
-            x = x.copy()
-        in_place = x.dtype == self.dtype
+        result = _check_out(out, (len(x), *executor.plan.output_shape), self.dtype)
+        target = result
+        if result.flags.num & CARRAY != CARRAY or np.may_share_memory(x, result):
+            target = np.empty(result.shape, self.dtype)
         for begin in range(0, len(x), rows):
-            part = x[begin : begin + rows]
-            run = executor.forward_in_place if in_place else executor.forward
-            if executor.plan.output[0] == "x":
-                run = executor.forward  # the identity hands back what was staged
-            np.copyto(result[begin : begin + rows], run(part))
+            part = np.ascontiguousarray(x[begin : begin + rows], self.dtype)
+            done = executor.predict(part, target[begin : begin + rows])
+            assert done is not None
+        if target is not result:
+            np.copyto(result, target)
         return result
 
     def data(self, loss: Loss, x: Array, y: Any, x_name: str, y_name: str) -> Data:

@@ -21,7 +21,6 @@ is bound; a leading dtype ("int64 B") names a tensor that is not of the model's 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -37,7 +36,7 @@ CONTEXT = ("accumulate", "seed", "step", "stream")
 PHASES = ("forward", "vjp", "update")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TensorSpec:
     """The declared dimensions of one tensor of an op, and its dtype where that is not the model's."""
 
@@ -53,7 +52,7 @@ class TensorSpec:
         return cls(tuple(words))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Kernel:
     """One kernel's name and argument lists, as its reference function spells them."""
 
@@ -106,7 +105,8 @@ class Op:
 
     @classmethod
     def _kernel(cls, phase: str, function: Callable[..., None]) -> Kernel:
-        arguments = tuple(inspect.signature(function).parameters)
+        code = function.__code__
+        arguments: tuple[str, ...] = code.co_varnames[: code.co_argcount]
         tensors = tuple(a for a in arguments if cls.spec(a) is not None)
         rest = cls.scalars + cls.hyper + CONTEXT
         if arguments[: len(tensors)] != tensors or set(arguments) - set(tensors) - set(rest):

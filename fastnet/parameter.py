@@ -15,7 +15,7 @@ from fastnet.init import Draw, Initializer
 from fastnet.op import Array
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Parameter:
     """A named array of a layer, in the layout that kernels use.
 

@@ -9,12 +9,13 @@ from fastnet.backends.base import Backend
 from fastnet.backends.executor import Executor
 from fastnet.layers.base import Layer, Shape
 from fastnet.losses.base import Loss
-from fastnet.op import ROWS
+from fastnet.op import ROWS, Array
 from fastnet.plan.compiler import Plan, compile_plan
 from fastnet.plan.fusion import fold_batchnorm
 from fastnet.plan.graph import Graph, Tensor
 from fastnet.plan.segments import Storage
 
+PREDICT_ROWS = 256  # rows that a prediction takes at once where the caller does not say
 Modes = tuple[bool, ...]  # for each layer: whether it is in training mode
 
 
@@ -41,8 +42,17 @@ class Runtime:
         """The bytes of workspace that training with minibatches of `rows` rows takes."""
         return self._plan(shape, rows, (True,) * len(self.layers)).workspace_bytes
 
+    def predict(self, x: Any, out: Any) -> Array | None:
+        """The output for x by the predictor that this thread used last, if that takes x as it is."""
+        executor: Executor | None = getattr(self._thread, "latest", None)
+        return None if executor is None else executor.predict(x, out)
+
     def predictor(self, shape: Shape, rows: int) -> Executor:
         """The forward in evaluation mode for at most `rows` rows, with a workspace of this thread's."""
+        executor = self._thread.latest = self._predictor(shape, max(rows, PREDICT_ROWS))
+        return executor
+
+    def _predictor(self, shape: Shape, rows: int) -> Executor:
         if not hasattr(self._thread, "executors"):
             self._thread.executors = {}
         modes = (False,) * len(self.layers)

@@ -15,7 +15,7 @@ from fastnet.op import ROWS, Array, Op
 from fastnet.parameter import Parameter
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Value:
     """An array on the tape, and the gradient that has reached it."""
 
@@ -28,14 +28,14 @@ class Value:
         return (ROWS, *self.array.shape[1:])
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Record:
     op: type[Op]
     arguments: dict[str, Any]  # every forward argument by name: Value, Parameter, None or a number
     sizes: dict[str, int]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Tape:
     """Runs ops on NumPy arrays as they are applied, and remembers them for `backward`."""
 

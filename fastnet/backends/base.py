@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import numpy as np
+
+from fastnet.op import Array
+
+# (x, rows, out) → OK, NOT_FINITE or OVERLAP, see Backend.predictor.
+Predict = Callable[[Array, int, Array], int]
 
 
 class Backend:
@@ -43,3 +48,12 @@ class Backend:
         finite before the backward (NOT_FINITE), with the buffers as they were before the step.
         """
         raise NotImplementedError
+
+    def predictor(self, args: np.ndarray) -> Predict | None:
+        """A native function (x, rows, out) → status that runs the forward program of `args`, a PREDICT.
+
+        x and out are contiguous and of the plan's dtype. Where x holds NaN or infinity (NOT_FINITE) or
+        shares memory with out (OVERLAP), out is left alone. None: the backend has no such call, and
+        the executor runs block after block.
+        """
+        return None

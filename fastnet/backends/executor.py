@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastnet.backends.base import Backend
+from fastnet import parallel
+from fastnet.backends.base import Backend, Predict
 from fastnet.errors import DataError, DivergenceError
 from fastnet.op import Array
 from fastnet.plan.compiler import Place, Plan
 from fastnet.plan.records import (
     BAD_LABEL,
     CONTEXT,
-    INSTRUCTION,
     KIND,
     NOT_FINITE,
+    OK,
+    OVERLAP,
+    PREDICT,
     SCRATCH,
     SEGMENT,
     TRAIN,
@@ -24,8 +28,20 @@ from fastnet.plan.records import (
 )
 from fastnet.plan.segments import Storage
 
+# Bits of an array's flags: C-contiguous and aligned; and writable too.
+CARRAY_READ_ONLY, CARRAY = 0x101, 0x501
+_KIND_OF = {np.dtype(name): number for name, number in KIND.items()}
 
-@dataclass
+# Multiplications of a step that are worth a team of threads: about half a millisecond of one. The team's
+# barriers take some µs, and on a busy machine everyone waits for the one that is held up.
+WORK_TO_SHARE = 20_000_000
+UPDATE_WORK = 16  # multiplications that take as long as the update of one parameter
+# Elements of an activation that are worth fusing it with what comes before: fewer stay in the first caches
+# anyway, and one long pass is faster than many pieces.
+ELEMENTS_TO_FUSE = 1 << 16
+
+
+@dataclass(eq=False, repr=False)
 class Data:
     """A data set as native code reads it: contiguous rows x, targets y, and how labels are bounded."""
 
@@ -34,7 +50,7 @@ class Data:
     classes: int = 0  # > 0: y are labels in [0, classes)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Update:
     """An optimizer's part in training steps: its program, its state and a row of numbers a step."""
 
@@ -43,7 +59,7 @@ class Update:
     hyper: Array  # float64 (steps, groups, numbers)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Steps:
     """A chunk of training steps: which rows make up each minibatch."""
 
@@ -65,16 +81,21 @@ class Executor:
         self._derived_version = -1
         self._x = self._stage(plan.x_shape, plan.dtype)
         self._y = None if plan.y_dtype is None else self._stage(plan.y_shape, plan.y_dtype)
+        self._predict: Predict | None = None
+        self._predict_threads = 0
+        self._train_args: np.ndarray | None = None
         self.steps_done = 0  # of the last chunk of training steps
         self._context = np.zeros(1, CONTEXT)
+        self._context["elements_to_fuse"] = ELEMENTS_TO_FUSE
         segments = {**storage.segments, "workspace": self._workspace, "derived": self._derived}
         for name, block in segments.items():
             self._context["segment"][0, SEGMENT[name]] = block.ctypes.data
-        self._scratch = zeros_aligned(SCRATCH)  # the system gives no memory before it is touched
-        self._context["scratch"], self._context["threads"] = self._scratch.ctypes.data, 1
+        self._team = 0  # threads that there is scratch memory for
+        self._work = _work(plan)
         self._x_address = self._x.ctypes.data
         backend.prepare(plan.forward)
         backend.prepare(plan.backward)
+        self._threads(0)
 
     def _stage(self, row_shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         shape = (self.plan.max_rows, *row_shape)
@@ -98,12 +119,64 @@ class Executor:
         np.copyto(self._x[:rows], x, casting="unsafe")
         return self._forward(rows, self._x_address, seed, step)
 
-    def forward_in_place(self, x: Array) -> Array:
-        """Like `forward`, without the copy: x is contiguous and of the plan's dtype."""
-        return self._forward(len(x), x.ctypes.data, 0, 0)
+    def predict(self, x: Any, out: Any = None) -> Array | None:
+        """The output for any number of rows, a new array or `out`, with nothing in between.
+
+        None, and out left alone, where x or out is not an aligned contiguous array of the plan's dtype
+        and shape, where they overlap, or where x is not finite: the caller then looks into it.
+        """
+        dtype = self.plan.dtype
+        if (
+            type(x) is not np.ndarray
+            or x.dtype is not dtype
+            or x.shape[1:] != self.plan.x_shape
+            or x.flags.num & CARRAY_READ_ONLY != CARRAY_READ_ONLY
+        ):
+            return None
+        shape = (len(x), *self.plan.output_shape)
+        if out is None:
+            out = np.empty(shape, dtype)
+        elif (
+            type(out) is not np.ndarray
+            or out.dtype is not dtype
+            or out.shape != shape
+            or out.flags.num & CARRAY != CARRAY
+        ):
+            return None
+        if self._derived_version != self.storage.version or self.storage.editing:
+            self._refresh()
+        if self._predict is None or self._predict_threads != parallel.get_num_threads():
+            self._predict = self._predictor()
+        return out if self._predict(x, len(x), out) == OK else None
+
+    def _predictor(self) -> Predict:
+        plan, args = self.plan, np.zeros(1, PREDICT)
+        a = args[0]
+        self._predict_threads = parallel.get_num_threads()
+        self._threads(plan.max_rows)
+        a["context"] = self._context[0]
+        a["rows_to_share"] = math.ceil(WORK_TO_SHARE / max(1, self._work))
+        a["dtype"], a["max_rows"] = KIND[plan.dtype.name], plan.max_rows
+        a["forward"], a["forward_count"] = plan.forward.ctypes.data, len(plan.forward)
+        a["x_bytes"] = math.prod(plan.x_shape) * plan.dtype.itemsize
+        a["output"] = 0 if plan.output[0] == "x" else self._address(plan.output)
+        a["output_bytes"] = math.prod(plan.output_shape) * plan.dtype.itemsize
+        return self.backend.predictor(args) or self._predict_in_blocks
+
+    def _predict_in_blocks(self, x: Array, rows: int, out: Array) -> int:
+        if np.may_share_memory(x, out):
+            return OVERLAP
+        if not np.isfinite(x).all():
+            return NOT_FINITE
+        for begin in range(0, rows, self.plan.max_rows):
+            part = x[begin : begin + self.plan.max_rows]
+            done = self._forward(len(part), part.ctypes.data, 0, 0)
+            np.copyto(out[begin : begin + len(part)], part if self.plan.output[0] == "x" else done)
+        return OK
 
     def _forward(self, rows: int, x_address: int, seed: int, step: int) -> Array:
         self._refresh()
+        self._threads(rows)
         context = self._context
         context["segment"][0, SEGMENT["x"]] = x_address
         context["rows"], context["seed"], context["step"] = rows, seed, step
@@ -126,6 +199,7 @@ class Executor:
         context = self._context
         context["segment"][0, SEGMENT["state"]] = state.ctypes.data
         context["hyper"], context["hyper_size"] = hyper.ctypes.data, hyper.shape[-1]
+        self._threads(1, UPDATE_WORK * int(program["size"][:, 0].sum()))
         self.backend.run(program, context)
 
     def train(self, data: Data, steps: Steps, update: Update | None) -> Array:
@@ -137,57 +211,82 @@ class Executor:
         plan, outputs = self.plan, steps.outputs
         self.steps_done = 0
         count = len(steps.offsets) - 1
-        assert plan.loss and plan.row_loss and self._y is not None and plan.y_dtype is not None
         losses = np.empty(count)
-        args = np.zeros(1, TRAIN)
-        a = args[0]
-        a["context"] = self._context[0]
-        a["context"]["seed"], a["context"]["step"] = steps.seed, steps.first_step
-        a["context"]["accumulate"] = steps.accumulate
-        a["dtype"] = KIND[plan.dtype.name]
-        programs = {"forward": plan.forward, "backward": plan.backward}
-        hyper = np.empty((count, 0, 0))
+        if self._train_args is None:
+            self._train_args = self._training()
+        args = self._train_args
+        field, context = self._train_field, args["context"][0]
+        context["seed"], context["step"] = steps.seed, steps.first_step
+        context["accumulate"] = steps.accumulate
+        context["threads"] = self._threads(max(1, len(steps.index) // count))
+        context["scratch"] = self._context["scratch"][0]
         if update is not None:
-            programs["update"], hyper = update.program, update.hyper
-            a["context"]["segment"][SEGMENT["state"]] = update.state.ctypes.data
-        for name, program in programs.items():
-            assert program.dtype == INSTRUCTION
-            a[name], a[f"{name}_count"] = program.ctypes.data, len(program)
-        a["context"]["hyper_size"], a["groups"] = hyper.shape[2], hyper.shape[1]
-        a["hyper"] = hyper.ctypes.data
-        for name, array, stage in (("x", data.x, self._x), ("y", data.y, self._y)):
-            a[name], a[f"{name}_kind"] = array.ctypes.data, KIND[array.dtype.name]
-            a[f"{name}_width"] = int(np.prod(array.shape[1:]))
-            a[f"{name}_stage"] = stage.ctypes.data
-        a["classes"] = data.classes
-        a["steps"] = count
-        a["batch_offsets"], a["index"] = steps.offsets.ctypes.data, steps.index.ctypes.data
-        a["loss"], a["row_loss"] = self._address(plan.loss), self._address(plan.row_loss)
-        a["losses"] = losses.ctypes.data
+            context["segment"][SEGMENT["state"]] = update.state.ctypes.data
+            context["hyper_size"], field["groups"][0] = update.hyper.shape[2], update.hyper.shape[1]
+            field["hyper"][0] = update.hyper.ctypes.data
+            field["update"][0] = update.program.ctypes.data
+        field["update_count"][0] = 0 if update is None else len(update.program)
+        field["x"][0], field["x_kind"][0] = data.x.ctypes.data, _KIND_OF[data.x.dtype]
+        field["y"][0], field["y_kind"][0] = data.y.ctypes.data, _KIND_OF[data.y.dtype]
+        field["classes"][0], field["steps"][0] = data.classes, count
+        field["batch_offsets"][0] = steps.offsets.ctypes.data
+        field["index"][0] = steps.index.ctypes.data
+        field["losses"][0] = losses.ctypes.data
+        field["outputs"][0] = field["done"][0] = 0
         if outputs is not None and plan.output[0] == "x":
             np.copyto(outputs, data.x[steps.index], casting="unsafe")  # nothing is computed
         elif outputs is not None:
             assert outputs.flags.c_contiguous and outputs.dtype == plan.dtype
-            a["output"], a["outputs"] = self._address(plan.output), outputs.ctypes.data
-            a["output_bytes"] = int(np.prod(plan.output_shape)) * plan.dtype.itemsize
-        buffers = self.storage.segments["buffers"]
-        kept = zeros_aligned(buffers.nbytes)
-        a["buffers_bytes"], a["buffers_kept"] = buffers.nbytes, kept.ctypes.data
+            field["outputs"][0] = outputs.ctypes.data
         try:
             self.backend.train(args)
         finally:  # Ctrl-C is raised when the native call has returned
-            done = self.steps_done = int(a["done"])
-        if a["status"] == BAD_LABEL:
+            done = self.steps_done = int(field["done"][0])
+        status = field["status"][0]
+        if status == BAD_LABEL:
             raise DataError(
-                f"y holds a label outside [0, {data.classes}) at row {int(a['bad_row'])}: "
+                f"y holds a label outside [0, {data.classes}) at row {int(field['bad_row'][0])}: "
                 "it was changed during training"
             )
-        if a["status"] == NOT_FINITE:
+        if status == NOT_FINITE:
             raise DivergenceError(
                 f"the loss of step {steps.first_step + done} is {losses[done]}; its update was not "
                 "applied. A smaller learning rate, or inputs scaled to about 1, usually help"
             )
         return losses
+
+    def _threads(self, rows: int, work: int | None = None) -> int:
+        """How many threads share the work of so many rows, each with scratch memory from now on."""
+        work = rows * (self._work if work is None else work)
+        team = parallel.get_num_threads() if work >= WORK_TO_SHARE else 1
+        if team > self._team:
+            self._scratch = zeros_aligned(team * SCRATCH)  # given by the system when it is touched
+            self._context["scratch"], self._team = self._scratch.ctypes.data, team
+        self._context["threads"] = team
+        return team
+
+    def _training(self) -> np.ndarray:
+        """The argument of training steps, with what is the same in every call."""
+        plan = self.plan
+        assert plan.loss and plan.row_loss and self._y is not None and plan.y_dtype is not None
+        args = np.zeros(1, TRAIN)
+        a = args[0]
+        a["context"] = self._context[0]
+        a["dtype"] = KIND[plan.dtype.name]
+        for name, program in (("forward", plan.forward), ("backward", plan.backward)):
+            a[name], a[f"{name}_count"] = program.ctypes.data, len(program)
+        for name, stage in (("x", self._x), ("y", self._y)):
+            a[f"{name}_width"], a[f"{name}_stage"] = math.prod(stage.shape[1:]), stage.ctypes.data
+        a["loss"], a["row_loss"] = self._address(plan.loss), self._address(plan.row_loss)
+        if plan.output[0] != "x":
+            a["output"] = self._address(plan.output)
+            a["output_bytes"] = math.prod(plan.output_shape) * plan.dtype.itemsize
+        buffers = self.storage.segments["buffers"]
+        self._buffers_kept = zeros_aligned(buffers.nbytes)
+        a["buffers_bytes"], a["buffers_kept"] = buffers.nbytes, self._buffers_kept.ctypes.data
+        # Writing through a view of one field takes a third of the time of writing to the record.
+        self._train_field = {name: args[name] for name in TRAIN.names or () if name != "context"}
+        return args
 
     def _address(self, place: Place) -> int:
         segment, offset = place
@@ -201,3 +300,9 @@ class Executor:
                 shape = tuple(int(d) for d in derived.shape)
                 np.copyto(self.at(("derived", offset), shape, self.plan.dtype), derived.compute())
             self._derived_version = version
+
+
+def _work(plan: Plan) -> int:
+    """About the multiplications of a plan's programs for one row: of its matrix products."""
+    sizes = np.concatenate([plan.forward["size"], plan.backward["size"]])
+    return int(np.where(sizes == 0, 1, sizes).prod(axis=1).sum())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import threading
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 from fastnet.backends.base import Backend
 from fastnet.errors import BackendUnavailable
@@ -101,7 +101,7 @@ def _warn_slow(why: str) -> None:
 
 def _user_level() -> int:
     """The stacklevel at which the caller of `_warn_slow` finds code outside the package."""
-    package = str(Path(__file__).parents[1])
+    package = os.path.dirname(os.path.dirname(__file__))
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
         frame, level = frame.f_back, level + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from fastnet.optim.rules import adam, adamw, sgd, sgd_momentum, sgd_nesterov
 SMALLEST_EPS = float(np.finfo(np.float32).tiny)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class OptimizerState:
     """What an optimizer remembers of one model: its state vectors and the number of steps taken."""
 
@@ -201,9 +202,10 @@ class Adam(Optimizer):
 
     def _columns(self, t: Array) -> dict[str, Any]:
         beta1, beta2 = self.betas
+        first, count = int(t[0]) + 1, len(t)
         return {
-            "step_size": self.lr / (1.0 - powers(beta1, t + 1)),
-            "root_scale": 1.0 / np.sqrt(1.0 - powers(beta2, t + 1)),
+            "step_size": self.lr / (1.0 - powers(beta1, first, count)),
+            "root_scale": 1.0 / np.sqrt(1.0 - powers(beta2, first, count)),
             "beta1": beta1,
             "beta2": beta2,
             "eps": self.eps,
@@ -236,29 +238,31 @@ class AdamW(Adam):
         return adamw
 
 
-def powers(base: float, exponents: Array) -> Array:
-    """`base` to integer powers ≥ 0, by squaring.
+def powers(base: float, first: int, count: int) -> Array:
+    """`base` to the powers first ≥ 0, first + 1, …: float64 (count,).
 
-    Multiplications alone, so that the bits do not depend on a machine's `pow`.
+    By squaring: multiplications alone, so that the bits do not depend on a machine's `pow`.
     """
-    if exponents.size < 8:  # a loop of one's own asks for one step at a time
-        return np.array([_power(base, n) for n in exponents.tolist()])
-    result = np.ones(exponents.shape)
-    square, left = base, exponents.copy()
-    while left.any():
-        result = np.where(left & 1, result * square, result)
-        square *= square
-        left >>= 1
-    return result
+    numbers = range(first // POWERS, (first + count - 1) // POWERS + 1)
+    blocks = [_powers(base, number) for number in numbers]
+    begin = first % POWERS
+    return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks))[begin : begin + count]
 
 
-def _power(base: float, exponent: int) -> float:
-    result, square = 1.0, base
-    while exponent:
-        if exponent & 1:
+POWERS = 1024  # in one block; those in use are kept, as steps come one after the other
+
+
+@lru_cache(maxsize=64)
+def _powers(base: float, number: int) -> Array:
+    result = np.ones(POWERS)
+    square, filled = base, 1  # square = base^filled
+    while filled < POWERS:
+        np.multiply(result[:filled], square, out=result[filled : 2 * filled])
+        square, filled = square * square, 2 * filled
+    for bit in bin(number)[:1:-1]:  # times base^(number·POWERS), lowest bit first
+        if bit == "1":
             result *= square
         square *= square
-        exponent >>= 1
     return result
 
 

@@ -2,6 +2,10 @@
 
 w are the parameters, g their gradients, the other state vectors start at zero. Hyper-parameters may
 change from step to step; all but their products with bias corrections are the optimizer's own.
+
+What decays would end at a denormal number that rounding keeps where it is, and each step with it is
+slow on most processors. So a velocity or first moment below the smallest normal number ε₀ becomes 0,
+and with it a second moment below ε₀. That alters a step by less than ε₀·lr (of Adam, ε₀·lr/eps).
 """
 
 from __future__ import annotations
@@ -11,6 +15,22 @@ from typing import ClassVar
 import numpy as np
 
 from fastnet.op import Array, Op
+
+
+def is_tiny(a: Array) -> Array:
+    """Where a is denormal or zero."""
+    return np.asarray(np.abs(a) < np.finfo(a.dtype).smallest_normal)
+
+
+def set_velocity(v: Array, value: Array) -> None:
+    """v ← value, or 0 where that is tiny."""
+    np.copyto(v, np.where(is_tiny(value), 0, value))
+
+
+def set_moments(m: Array, v: Array, first: Array, second: Array) -> None:
+    """m ← first and v ← second, or 0 where first is tiny, and second as well."""
+    set_velocity(m, first)
+    np.copyto(v, np.where(is_tiny(first) & is_tiny(second), 0, second))
 
 
 class sgd(Op):
@@ -46,7 +66,7 @@ class sgd_momentum(Op):
         damping: float,
     ) -> None:
         """The velocity, then the step along it."""
-        np.copyto(v, momentum * v + damping * (g + weight_decay * w))
+        set_velocity(v, momentum * v + damping * (g + weight_decay * w))
         w -= lr * v
 
 
@@ -64,7 +84,7 @@ class sgd_nesterov(Op):
     ) -> None:
         """The velocity, then the step that looks one velocity ahead."""
         d = g + weight_decay * w
-        np.copyto(v, momentum * v + d)
+        set_velocity(v, momentum * v + d)
         w -= lr * (d + momentum * v)
 
 
@@ -95,8 +115,7 @@ class adam(Op):
     ) -> None:
         """The moments, then the step; eps is added outside the bias-corrected root."""
         d = g + weight_decay * w
-        np.copyto(m, beta1 * m + (1.0 - beta1) * d)
-        np.copyto(v, beta2 * v + (1.0 - beta2) * (d * d))
+        set_moments(m, v, beta1 * m + (1.0 - beta1) * d, beta2 * v + (1.0 - beta2) * (d * d))
         w -= step_size * (m / (np.sqrt(v) * root_scale + eps))
 
 
@@ -122,6 +141,5 @@ class adamw(Op):
         shrink: float,
     ) -> None:
         """The decay never enters the moments."""
-        np.copyto(m, beta1 * m + (1.0 - beta1) * g)
-        np.copyto(v, beta2 * v + (1.0 - beta2) * (g * g))
+        set_moments(m, v, beta1 * m + (1.0 - beta1) * g, beta2 * v + (1.0 - beta2) * (g * g))
         np.copyto(w, shrink * w - step_size * (m / (np.sqrt(v) * root_scale + eps)))

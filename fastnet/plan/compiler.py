@@ -21,14 +21,14 @@ from fastnet.plan.segments import Storage, pack
 Place = tuple[str, int]  # a segment and an offset in bytes
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Gradient:
     """The gradient of a parameter, as an operand."""
 
     parameter: Parameter
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Step:
     """An instruction before its tensors have addresses."""
 
@@ -38,7 +38,7 @@ class _Step:
     accumulate: bool = False  # add to the parameters' gradients, which another step has written
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Plan:
     """A compiled graph for at most `max_rows` rows: programs, and where things lie."""
 

@@ -10,7 +10,7 @@ from fastnet.op import ROWS, Array, Op
 from fastnet.parameter import Parameter
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Tensor:
     """An edge: what an op produces or the caller supplies. Its shape starts with ROWS."""
 
@@ -26,7 +26,7 @@ class Tensor:
         return count
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Derived:
     """A tensor computed from parameters alone, once for each version of the model."""
 
@@ -34,7 +34,7 @@ class Derived:
     compute: Callable[[], Array]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Node:
     """One op with its arguments by name: Tensor, Parameter, Derived, None (absent) or a number."""
 
@@ -55,7 +55,7 @@ class Node:
         return [(name, t) for name, t in read if isinstance(t, Tensor)]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Graph:
     """Nodes in an order in which they can run. It is the builder that `Layer.emit` talks to."""
 

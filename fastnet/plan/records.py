@@ -23,7 +23,7 @@ SCRATCH = 1 << 20  # FN_SCRATCH: bytes of scratch memory of a thread of a native
 KINDS = ("float32", "float64", "uint8", "int64")
 KIND = {name: number for number, name in enumerate(KINDS)}
 
-OK, NOT_FINITE, BAD_LABEL = range(3)  # how a chunk of steps ended
+OK, NOT_FINITE, BAD_LABEL, OVERLAP = range(4)  # how a chunk of steps, or a prediction, ended
 
 INSTRUCTION = np.dtype(
     [
@@ -33,6 +33,10 @@ INSTRUCTION = np.dtype(
         ("group", "i8"),  # update only: the row of hyper that applies
         ("accumulate", "i8"),  # 1: add to parameter gradients, whatever the context says
         ("entry", "i8"),  # native backends only: the address of the kernel's entry
+        (
+            "piece",
+            "i8",
+        ),  # C only: where the next instruction is fused into this one, how it is called
         ("segment", "i4", (MAX_TENSORS,)),  # tensors in the order of the kernel's arguments
         ("offset", "i8", (MAX_TENSORS,)),  # bytes
         ("size", "i8", (MAX_SIZES,)),  # the op's dims, in order
@@ -52,6 +56,7 @@ CONTEXT = np.dtype(
         ("accumulate", "i8"),  # 1: parameter gradients are added to
         ("scratch", "i8"),  # SCRATCH bytes for each of the threads
         ("threads", "i8"),  # at most so many threads share the work
+        ("elements_to_fuse", "i8"),  # instructions with a piece are fused for so many elements
     ],
     align=True,
 )
@@ -95,6 +100,21 @@ TRAIN = np.dtype(
         ("done", "i8"),  # out: steps carried out whole
         ("status", "i8"),  # out: OK, NOT_FINITE or BAD_LABEL
         ("bad_row", "i8"),  # out: the row of the data set with a bad label
+    ],
+    align=True,
+)
+
+PREDICT = np.dtype(
+    [
+        ("context", CONTEXT),  # x and rows are set by the call
+        ("dtype", "i8"),  # KIND of the plan
+        ("forward", "i8"),  # the program: address and length
+        ("forward_count", "i8"),
+        ("max_rows", "i8"),  # rows that the program takes at once
+        ("rows_to_share", "i8"),  # fewer rows at once are left to one thread
+        ("x_bytes", "i8"),  # a row
+        ("output", "i8"),  # where the program leaves the output; 0: it is x itself
+        ("output_bytes", "i8"),  # a row
     ],
     align=True,
 )

@@ -16,8 +16,10 @@ BLOCK_BYTES = 1 << 26  # outputs that are kept until the metrics see them
 
 
 def measure(metrics: Mapping[str, Metric], y: Array, output: Array) -> dict[str, float]:
-    """The value of each metric."""
+    """The value of each metric, which sees y and output read-only."""
     values = {}
+    y, output = y.view(), output.view()
+    y.flags.writeable = output.flags.writeable = False
     for name, function in metrics.items():
         value = function(y, output)
         try:

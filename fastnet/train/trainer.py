@@ -43,11 +43,12 @@ class Trainer:
     loss: a loss, such as CrossEntropyLoss().
     optimizer: an optimizer; Adam() by default. The trainer's steps are the optimizer's.
     metrics: {name: function(y, output) → float}, reported beside the loss; by default the loss's own
-        (accuracy for classification losses), {} for none.
+        (accuracy for classification losses), {} for none. The arrays are read-only and valid during
+        the call alone.
     seed: integer in [0, 2⁶⁴) that drives shuffling and dropout; None takes a fresh one (`seed` tells).
 
     `fit` called again goes on where it stopped: same optimizer state, step and epoch numbers;
-    `reset()` starts over.
+    `reset()` starts over. A copy, by `copy` or `pickle`, has a model of its own and goes on likewise.
     """
 
     def __init__(
@@ -79,6 +80,23 @@ class Trainer:
 
     def __repr__(self) -> str:
         return f"Trainer(loss={self.loss!r}, optimizer={self.optimizer!r}, seed={self.seed})"
+
+    def __copy__(self) -> Trainer:
+        return copy.deepcopy(self)  # never shallow: two trainers must not share a model
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An optimizer's copy starts afresh, so what it remembers of the model goes with the trainer.
+        state = self.model.optimizer_state(self.optimizer)
+        assert state.segment is not None
+        return {**self.__dict__, "_remembered": (state.steps, state.segment.copy())}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        self.__dict__.update(kept)
+        steps, segment = self.__dict__.pop("_remembered")
+        state = self.model.optimizer_state(self.optimizer)
+        assert state.segment is not None
+        np.copyto(state.segment, segment)
+        state.steps = steps
 
     def reset(self) -> None:
         """Start over: the model's parameters as its seed draws them, no optimizer state, epoch 0."""
@@ -254,7 +272,7 @@ class Trainer:
 _RESERVED = ("epoch", "loss", "seconds", "samples_per_second")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Run:
     """What one fit works with."""
 

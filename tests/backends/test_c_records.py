@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastnet import parallel
 from fastnet.backends.c import CBackend, extension
 from fastnet.op import KERNELS
 from fastnet.plan import records
@@ -47,6 +48,9 @@ def test_constants_are_the_records():
         "FN_OK": records.OK,
         "FN_NOT_FINITE": records.NOT_FINITE,
         "FN_BAD_LABEL": records.BAD_LABEL,
+        "FN_OVERLAP": records.OVERLAP,
+        "FN_SCRATCH": records.SCRATCH,
+        "FN_MAX_THREADS": parallel.MAX_THREADS,
         "FN_SEGMENTS": len(records.SEGMENTS),
         "FN_TENSORS": records.MAX_TENSORS,
         "FN_SIZES": records.MAX_SIZES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import warnings
 
 import numpy as np
@@ -389,3 +390,49 @@ def test_without_restore_best_the_last_epoch_stays(backend):
     trained = trainer(model, metrics={"accuracy": validation})
     trained.fit(X, LABELS, 2, 5, validation_data=(X[:7], LABELS[:7]), verbose=0)
     assert bits(model) == validation.values[1]
+
+
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda value: pickle.loads(pickle.dumps(value)),
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("epochs", [0, 3])
+def test_a_copy_of_a_trainer_goes_on_as_the_original(how, epochs, backend):
+    first = trainer(net(backend))
+    for _ in range(epochs):
+        first.fit(X, LABELS, batch_size=5, verbose=0)
+    second = COPIES[how](first)
+    assert second.model is not first.model and second.optimizer is not first.optimizer
+    histories = [t.fit(X, LABELS, epochs=2, batch_size=5, verbose=0) for t in (first, second)]
+    assert bits(first.model) == bits(second.model)
+    assert untimed(histories[0]) == untimed(histories[1])
+
+
+def test_metrics_cannot_write_to_what_they_see(backend):
+    def meddler(y, output):
+        for array in (y, output):
+            with pytest.raises(ValueError, match="read-only"):
+                array[0] = 0
+        return 1.0
+
+    targets = ROWS.copy()
+    one = fn.Trainer(
+        fn.Sequential(fn.Linear(3, 1), backend=backend), fn.MSELoss(), metrics={"m": meddler}
+    )
+    assert one.fit(X, targets, verbose=0).history["m"] == [1.0]
+    assert one.evaluate(X, targets)["m"] == 1.0
+    targets[0] = 5  # the caller's array stays writable
+
+
+def test_gradients_are_not_set_to_zero_while_a_fit_runs(backend):
+    def meddler(y, output):
+        with pytest.raises(fn.errors.UsageError, match="being trained"):
+            one.model.zero_grad()
+        return 1.0
+
+    one = trainer(net(backend), metrics={"m": meddler})
+    one.fit(X, LABELS, verbose=0)

@@ -12,11 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastnet.plan.records import CONTEXT, INSTRUCTION, TRAIN
+from fastnet.plan.records import CONTEXT, INSTRUCTION, PREDICT, TRAIN
 
 MODULE = "fastnet._native"
 DISTRIBUTION = "fastnet-engine"
-STRUCTS = {"fn_instruction": INSTRUCTION, "fn_context": CONTEXT, "fn_train_args": TRAIN}
+STRUCTS = {
+    "fn_instruction": INSTRUCTION,
+    "fn_context": CONTEXT,
+    "fn_train_args": TRAIN,
+    "fn_predict_args": PREDICT,
+}
 SOURCES = Path(__file__).parents[3] / "csrc"  # in a checkout
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import numpy as np
+from _cffi_backend import FFI  # cffi's casts and calls, without its parser of C
 
 from fastnet.backends.numba import loops
 from fastnet.backends.numba.entry import compile_entry
 from fastnet.backends.numba.kernels import FUNCTIONS
 from fastnet.backends.numba.lowlevel import PLAIN
+from fastnet.backends.numba.natives import Natives
 from fastnet.backends.reference import PythonRunner
 from fastnet.errors import BackendUnavailable
-from fastnet.op import KERNELS
+from fastnet.op import KERNELS, Kernel
 from fastnet.plan.records import KIND, KINDS
 
 _addresses: dict[int, tuple[weakref.ref[np.ndarray], int]] = {}  # by the array's id
@@ -34,12 +35,12 @@ def _address(array: np.ndarray) -> int:
 
 
 class Engine:
-    """The jitted kernels by name, and the entries that exist so far."""
+    """Compiles what programs need and runs them."""
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[int, int], Any] = {}  # by kernel and dtype; cfuncs, kept alive
-        self._converters: dict[tuple[int, int], Any] = {}  # by kinds, source and wanted
-        self._lock = threading.RLock()
+        self._natives = Natives()
+        self._run: Any = None  # how Python calls them; they run without the GIL
+        self._train: Any = None
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
         """The names of each kernel's tensor arguments, as the function spells them."""
@@ -47,40 +48,49 @@ class Engine:
 
     def prepare(self, program: np.ndarray) -> None:
         """Compile the kernels that are missing and write the entries' addresses."""
+        kernels = list(KERNELS.values())
         for instruction in program:
-            key = (int(instruction["kernel"]), int(instruction["dtype"]))
-            instruction["entry"] = self._entry(key).address
+            kernel, dtype = kernels[instruction["kernel"]], KINDS[instruction["dtype"]]
+            instruction["entry"] = self._entry(kernel, dtype)
 
-    def _entry(self, key: tuple[int, int]) -> Any:
-        with self._lock:
-            if key not in self._entries:
-                kernel = list(KERNELS.values())[key[0]]
-                if kernel.name not in FUNCTIONS:
-                    raise BackendUnavailable(f"backend 'numba' has no kernel {kernel.name}")
-                entry = compile_entry(kernel, FUNCTIONS[kernel.name], KINDS[key[1]])
-                self._entries[key] = entry
-            return self._entries[key]
+    def _entry(self, kernel: Kernel, dtype: str) -> int:
+        if kernel.name not in FUNCTIONS:
+            raise BackendUnavailable(f"backend 'numba' has no kernel {kernel.name}")
+        function = FUNCTIONS[kernel.name]
+        return self._natives.address(
+            f"{kernel.name}-{dtype}",
+            lambda: compile_entry(kernel, function, dtype),
+            keep=all(f.__module__.startswith("fastnet.") for f in (function, kernel.function)),
+        )
 
     def _converter(self, source: int, wanted: int) -> int:
         if source == wanted:
             return 0
-        key = (source, wanted)
-        with self._lock:
-            if key not in self._converters:
-                self._converters[key] = loops.compile_converter(KINDS[source], KINDS[wanted])
-            return int(self._converters[key].address)
+        kinds = KINDS[source], KINDS[wanted]
+        return self._natives.address(
+            "-".join(("convert", *kinds)), lambda: loops.compile_converter(*kinds)
+        )
+
+    def _function(self, name: str) -> Any:
+        """One of the two loops, as a function of three integers."""
+        address = self._natives.address(name, lambda: loops.compile_loop(name))
+        return FFI().cast("void (*)(int64_t, int64_t, int64_t)", address)
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
         """Run the instructions in order (see Backend.run)."""
-        loops.run(_address(program), len(program), _address(context))
+        if self._run is None:
+            self._run = self._function("run")
+        self._run(_address(program), len(program), _address(context))
 
     def train(self, args: np.ndarray) -> None:
         """Run a chunk of training steps (see Backend.train)."""
+        if self._train is None:
+            self._train = self._function("train")
         a = args[0]
         dtype, x_kind, y_kind = int(a["dtype"]), int(a["x_kind"]), int(a["y_kind"])
         y_wanted = KIND["int64"] if a["classes"] else dtype
         convert_x, convert_y = self._converter(x_kind, dtype), self._converter(y_kind, y_wanted)
-        loops.train(_address(args), convert_x, convert_y)
+        self._train(_address(args), convert_x, convert_y)
 
 
 class PlainEngine(Engine):

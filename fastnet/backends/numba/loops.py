@@ -17,7 +17,6 @@ from fastnet.plan.records import (
     BAD_LABEL,
     CONTEXT,
     INSTRUCTION,
-    KIND,
     KINDS,
     NOT_FINITE,
     OK,
@@ -37,27 +36,15 @@ _X, _Y, _BUFFERS = (
     for name in ("x", "y", "buffers")
 )
 _BYTES = tuple(np.dtype(kind).itemsize for kind in KINDS)
-_INT64 = KIND["int64"]
+_THREE_INTEGERS = types.void(int64, int64, int64)
 
 
-@njit(nogil=True, error_model="numpy")
-def run(program: int, count: int, context: int) -> None:
+@njit(error_model="numpy")
+def _run(program: int, count: int, context: int) -> None:
     """Run `count` instructions."""
     for _ in range(count):
         call(_get_instruction(program, "entry"), (program, context))
         program += _STRIDE
-
-
-def compile_converter(source: str, into: str) -> Any:
-    """Compile convert(into, source, count), which converts elements; returns the cfunc."""
-    of, to = from_dtype(np.dtype(source)), from_dtype(np.dtype(into))
-
-    def convert(into: int, source: int, count: int) -> None:
-        a, b = vector(into, count, to), vector(source, count, of)
-        for i in range(count):
-            a[i] = b[i]
-
-    return cfunc(types.void(int64, int64, int64))(convert)
 
 
 @njit(error_model="numpy")
@@ -95,8 +82,8 @@ def _gather_labels(index: Any, source: int, stage: int, classes: int) -> int:
     return -1
 
 
-@njit(nogil=True, error_model="numpy")
-def train(args: int, convert_x: int, convert_y: int) -> None:
+@njit(error_model="numpy")
+def _train(args: int, convert_x: int, convert_y: int) -> None:
     """Run a chunk of training steps; the conversions are addresses, 0 where none is needed."""
     context = args + _CONTEXT
     steps, dtype, classes = _get(args, "steps"), _get(args, "dtype"), _get(args, "classes")
@@ -130,7 +117,7 @@ def train(args: int, convert_x: int, convert_y: int) -> None:
         taken = _gather(index, x, x_kind, x_width, x_stage, dtype, convert_x)
         _put_address(args + _X, "address", taken)
         move(kept, buffers, buffers_bytes)
-        run(_get(args, "forward"), _get(args, "forward_count"), context)
+        _run(_get(args, "forward"), _get(args, "forward_count"), context)
         losses[s] = vector(_get(args, "loss"), 1, float64)[0]
         if _get(args, "outputs") != 0:
             into = _get(args, "outputs") + begin * output_bytes
@@ -141,11 +128,33 @@ def train(args: int, convert_x: int, convert_y: int) -> None:
             move(buffers, kept, buffers_bytes)
             status = NOT_FINITE
             break
-        run(_get(args, "backward"), _get(args, "backward_count"), context)
+        _run(_get(args, "backward"), _get(args, "backward_count"), context)
         _put_context(context, "hyper", _get(args, "hyper") + s * hyper_bytes)
-        run(_get(args, "update"), _get(args, "update_count"), context)
+        _run(_get(args, "update"), _get(args, "update_count"), context)
         _put_context(context, "step", first + np.uint64(s + 1))
         done += 1
     _put_context(context, "step", first)
     _put(args, "done", done)
     _put(args, "status", status)
+
+
+def compile_loop(name: str) -> Any:
+    """Compile `run(program, count, context)` or `train(args, convert_x, convert_y)`, a cfunc."""
+    loop = {"run": _run, "train": _train}[name]
+
+    def function(a: int, b: int, c: int) -> None:
+        loop(a, b, c)
+
+    return cfunc(_THREE_INTEGERS)(function)
+
+
+def compile_converter(source: str, into: str) -> Any:
+    """Compile convert(into, source, count), which converts elements; returns the cfunc."""
+    of, to = from_dtype(np.dtype(source)), from_dtype(np.dtype(into))
+
+    def convert(into: int, source: int, count: int) -> None:
+        a, b = vector(into, count, to), vector(source, count, of)
+        for i in range(count):
+            a[i] = b[i]
+
+    return cfunc(_THREE_INTEGERS)(convert)

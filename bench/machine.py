@@ -1,0 +1,40 @@
+"""Where and with what was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import contenders
+
+import fastnet
+from fastnet.backends import registry
+
+LIBRARIES = ("numpy", "numba", "torch", "jax", "scikit-learn", "onnxruntime")
+
+
+def versions() -> dict[str, str]:
+    """The libraries that take part."""
+    found = {"Python": platform.python_version(), "fastnet": fastnet.__version__}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def describe() -> str:
+    """The processor, the number of its cores, and the instruction set of the C backend."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line]
+        model = {key.strip(): value.strip() for key, value in lines}.get("model name", model)
+    text = f"{model}, {os.cpu_count()} cores, {platform.system()}"
+    if "c" in contenders.backends():
+        native = registry.get("c")
+        text += f"; the C backend at level {native.levels()[native.level()]}"  # type: ignore[attr-defined]
+    return text

@@ -1,0 +1,77 @@
+"""What a run's times say, as ratios: how many times as fast fastnet is, each by its name.
+
+A ratio is the median over the rounds of the rounds' ratios, so that what slowed the machine for a
+moment slowed both sides. A greater ratio is always the better one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from measure import Times, median, ratio
+
+STEPS_OURS = ("fastnet c", "fastnet numba")
+PREDICT_OURS = ("fastnet", "fastnet out=")
+
+
+def fastest(times: Times, family: str) -> str | None:
+    """Of the contenders whose names begin with `family`, the one with the least median."""
+    names = [name for name in times if name.startswith(family)]
+    return min(names, key=lambda name: median(times[name]), default=None)
+
+
+def against(times: Times, ours: str) -> dict[str, float]:
+    """Ratios of all others to one of fastnet's, and of the fastest PyTorch."""
+    if ours not in times:
+        return {}
+    others = [n for n in times if not n.startswith("fastnet") and n not in ("roofline", "peak")]
+    found = {name: ratio(times, name, ours) for name in others}
+    quickest = fastest(times, "PyTorch")
+    if quickest:
+        found["the fastest PyTorch"] = ratio(times, quickest, ours)
+    return found
+
+
+def of_all(results: dict[str, Any]) -> dict[str, float]:
+    """Every ratio of a run."""
+    found: dict[str, float] = {}
+    for name, case in results.get("steps", {}).items():
+        for ours in STEPS_OURS:
+            for peer, value in against(case["times"], ours).items():
+                found[f"{name}, {ours}: times as fast as {peer}"] = value
+            if "roofline" in case["times"] and ours in case["times"]:
+                found[f"{name}, {ours}: share of the roofline"] = ratio(
+                    case["times"], "roofline", ours
+                )
+    for name, case in results.get("predict", {}).items():
+        for ours in PREDICT_OURS:
+            for peer, value in against(case["times"], ours).items():
+                found[f"predict {name}, {ours}: times as fast as {peer}"] = value
+    for name, case in results.get("gemm", {}).items():
+        for peer, value in against(case["times"], "fastnet").items():
+            if peer != "the fastest PyTorch":
+                found[f"product {name}: times as fast as {peer}"] = value
+    for name, case in results.get("threads", {}).items():
+        if name != "left_out":
+            found[f"{name}: two threads over one"] = ratio(case["times"], "1", "2")
+    for name, case in results.get("cost", {}).items():
+        found[f"{name}: cost per flop before over after"] = ratio(case["times"], "before", "after")
+    for what in ("import", "first step", "memory"):
+        values = results.get("cold", {}).get(what, {})
+        ours = next((n for n in ("fastnet", "fastnet c") if n in values), None)
+        for peer in [n for n in values if ours and not n.startswith(("fastnet", "NumPy"))]:
+            found[f"{what}: {peer} over fastnet"] = values[peer] / values[ours]
+    return found
+
+
+def limits(results: dict[str, Any]) -> dict[str, float]:
+    """What the roofline itself would reach where `of_all` has a training step's ratio to a peer."""
+    found = {}
+    for name, case in results.get("steps", {}).items():
+        for peer, value in against(case["times"], "roofline").items():
+            for ours in STEPS_OURS:
+                found[f"{name}, {ours}: times as fast as {peer}"] = value
+    for name, case in results.get("gemm", {}).items():
+        for peer, value in against(case["times"], "peak").items():
+            found[f"product {name}: times as fast as {peer}"] = value
+    return found

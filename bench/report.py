@@ -1,0 +1,223 @@
+"""The report: measures, or takes a run's file, and writes RESULTS.md, results.json and plots.
+
+    python bench/report.py [--only steps,gemm] [--workloads xor,mnist] [--seconds 10] [--from FILE] [--to DIR]
+"""
+
+from __future__ import annotations
+
+import pin  # noqa: F401  # isort: skip  (before NumPy loads)
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ratios
+import run
+import targets
+from measure import median, microseconds, ratio
+
+Results = dict[str, Any]
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
+    """A table; all columns but the first are aligned to the right."""
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines] + [""]
+
+
+def columns(cases: Results) -> list[str]:
+    """All who took part in some case, in order."""
+    return list(dict.fromkeys(name for case in cases.values() for name in case["times"]))
+
+
+def times_table(cases: Results, first: str) -> list[str]:
+    """Medians in µs."""
+    names = columns(cases)
+    rows = [
+        [case.get("title", name)]
+        + [microseconds(median(case["times"][n])) if n in case["times"] else "–" for n in names]
+        for name, case in cases.items()
+    ]
+    return markdown([first, *names], rows)
+
+
+def faster_table(cases: Results, ours: str) -> list[str]:
+    """How many times as fast one of fastnet's is as the others."""
+    each = {name: ratios.against(case["times"], ours) for name, case in cases.items()}
+    peers = list(dict.fromkeys(peer for found in each.values() for peer in found))
+    rows = [
+        [name, *(f"{found[peer]:.3g}" if peer in found else "–" for peer in peers)]
+        for name, found in each.items()
+    ]
+    return markdown(["workload", *peers], rows)
+
+
+def steps(cases: Results) -> list[str]:
+    """Training steps."""
+    lines = ["## Training steps", "", "µs per step:", "", *times_table(cases, "workload")]
+    for ours in ratios.STEPS_OURS:
+        if any(ours in case["times"] for case in cases.values()):
+            lines += [f"How many times as fast {ours} is as", "", *faster_table(cases, ours)]
+    parts = list(dict.fromkeys(part for case in cases.values() for part in case["parts"]))
+    rows = []
+    for name, case in cases.items():
+        times = case["times"]
+        if "roofline" in times:
+            cells = [microseconds(case["parts"][p]) if p in case["parts"] else "–" for p in parts]
+            shares = [
+                f"{ratio(times, 'roofline', ours):.0%}" if ours in times else "–"
+                for ours in ratios.STEPS_OURS
+            ]
+            rows.append([name, *cells, microseconds(median(times["roofline"])), *shares])
+    if rows:
+        head = ["workload", *parts, "sum", *(f"{ours} reaches" for ours in ratios.STEPS_OURS)]
+        lines += ["The roofline, the least time of a step, µs:", "", *markdown(head, rows)]
+    worst = max(worst for case in cases.values() for worst in case["same_work"].values())
+    lines += [f"From the same start all make the same losses, to {worst:.0e} of their size."]
+    lines += [
+        f"{name}: without {who} ({reason})."
+        for name, case in cases.items()
+        for who, reason in case["left_out"].items()
+    ]
+    if "scikit-learn" in columns({n: c for n, c in cases.items() if n == "deep"}):
+        lines += ["scikit-learn trains the deep net without batchnorm and dropout, which it lacks."]
+    return [*lines, ""]
+
+
+def predict(cases: Results) -> list[str]:
+    """Predictions."""
+    return [
+        "## Predictions",
+        "",
+        "µs per call from Python; `out=` and *bound* put the output where the caller wants it:",
+        "",
+        *times_table(cases, "net"),
+    ]
+
+
+def gemm(cases: Results) -> list[str]:
+    """Matrix products."""
+    rows = []
+    for name, case in cases.items():
+        times = case["times"]
+        peers = [n for n in ("PyTorch", "NumPy") if n in columns(cases)]
+        speed = [
+            f"{case['flops'] / median(times[n]) / 1e9:.3g}" if n in times else "–"
+            for n in ("fastnet", *peers, "peak")
+        ]
+        shares = [f"{ratio(times, n, 'fastnet'):.2f}" if n in times else "–" for n in peers]
+        rows.append([name, *speed, *shares])
+    head = ["M×N×K", "fastnet", *peers, "peak", *(f"to {peer}" for peer in peers)]
+    return [
+        "## Matrix products",
+        "",
+        "GFLOP/s, and how many times as fast fastnet is (PyTorch's BLAS is MKL, NumPy's OpenBLAS):",
+        "",
+        *markdown(head, rows),
+    ]
+
+
+def cost(cases: Results) -> list[str]:
+    """Doublings."""
+    rows = []
+    for name, case in cases.items():
+        each = [median(case["times"][when]) for when in ("before", "after")]
+        change = 1 / ratio(case["times"], "before", "after") - 1
+        rows.append([name, *(f"{1e12 * t:.3g}" for t in each), f"{change:+.0%}"])
+    return [
+        "## Cost against size",
+        "",
+        "ps per flop of a training step when one dimension doubles:",
+        "",
+        *markdown(["net", "before", "after", "change"], rows),
+    ]
+
+
+def threads(cases: Results) -> list[str]:
+    """Two threads."""
+    if "left_out" in cases:
+        return ["## Two threads", "", f"Not measured: {cases['left_out']}.", ""]
+    rows = [
+        [
+            case["title"],
+            *(microseconds(median(case["times"][n])) for n in ("1", "2")),
+            f"{ratio(case['times'], '1', '2'):.2f}",
+        ]
+        for case in cases.values()
+    ]
+    head = ["workload", "one thread", "two", "times as fast"]
+    return ["## Two threads", "", "µs per step:", "", *markdown(head, rows)]
+
+
+def cold(found: Results) -> list[str]:
+    """What happens once."""
+    lines = ["## Cold starts", ""]
+    for what, label, scale in (
+        ("import", "import over NumPy, ms", 1e3),
+        ("first step", "from import to the end of the first step of the mnist net, ms", 1e3),
+        ("memory", "peak memory of training the mnist net on 55,000 rows of uint8, MB", 1e-6),
+    ):
+        names, values = found[what].keys(), found[what].values()
+        lines += markdown([label, *names], [["", *(f"{scale * v:,.0f}" for v in values)]])
+    wheel = found.get("wheel", {})
+    if "bytes" in wheel:
+        lines += [f"The wheel has {wheel['bytes'] / 1e6:.2f} MB.", ""]
+    return lines
+
+
+WRITERS: dict[str, Callable[[Results], list[str]]] = {
+    "steps": steps,
+    "predict": predict,
+    "gemm": gemm,
+    "cost": cost,
+    "threads": threads,
+    "cold": cold,
+}
+
+
+def text(results: Results, plots: list[str]) -> str:
+    """RESULTS.md."""
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    rows = targets.check(results)
+    met = [row.met for row in rows if row.met is not None]
+    lines = [
+        "# Results",
+        "",
+        f"- {results['date']}, `{results['command']}`; [README.md](README.md) says what is timed and how",
+        f"- {results['machine']}; one core ({'pinned' if results['pinned'] else 'not pinned'}), "
+        "one thread, float32, Adam",
+        f"- {versions}",
+        "- medians over interleaved rounds; ratios are medians of the rounds' ratios",
+        "",
+    ]
+    for section, write in WRITERS.items():
+        if section in results:
+            lines += write(results[section])
+            lines += [f"![{name}](plots/{name}.png)\n" for name in plots if name == section]
+    lines += ["## Targets", "", f"{sum(met)} of {len(met)} are met.", "", *targets.table(rows), ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure or read, then write."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--to", default=str(Path(__file__).parent), metavar="DIR")
+    results, options = run.results_of(parser)
+    folder = Path(options.to)
+    folder.mkdir(parents=True, exist_ok=True)
+    run.save(results, folder / "results.json")
+    try:
+        import plots
+    except ImportError as error:
+        print(f"no plots: {error}")
+        drawn = []
+    else:
+        drawn = plots.draw(results, folder / "plots")
+    written = text(results, drawn)
+    (folder / "RESULTS.md").write_text(written, encoding="utf-8")
+    print(written)
+
+
+if __name__ == "__main__":
+    main()

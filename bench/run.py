@@ -1,0 +1,170 @@
+"""Measures everything that is compared, in one run, into one JSON file.
+
+    python bench/run.py [--only steps,gemm] [--workloads xor,mnist] [--seconds 10] -o FILE
+
+`report.py` and `targets.py` run the same where they are not given a file. In the file, a case holds
+the times of all who took part, seconds round by round; everything else is computed from them.
+"""
+
+from __future__ import annotations
+
+import pin  # isort: skip  (before NumPy loads)
+
+import argparse
+import datetime
+import json
+import math
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cold
+import contenders
+import cost
+import machine
+import peers
+import predictors
+import products
+import roofline
+from measure import interleave
+from workloads import SLOW, WORKLOADS
+
+Results = dict[str, Any]
+FASTNETS = ("c", "numba")  # the backends that are compared
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(text, "…", file=sys.stderr, flush=True)
+
+
+def steps(options: argparse.Namespace) -> Results:
+    """Training steps of each workload, and their roofline."""
+    cases: Results = {}
+    for name in options.workloads:
+        workload = WORKLOADS[name]
+        say(workload.title)
+        backends = [b for b in FASTNETS if b in contenders.backends()]
+        same = contenders.check_same_work(workload, backends, steps=2 if name in SLOW else 10)
+        makers = contenders.fastnets(backends) | peers.available()
+        ready, failed = contenders.warm({n: lambda m=m: m(workload) for n, m in makers.items()})
+        floors = {} if roofline.reason() else roofline.floors(workload)
+        times = interleave(ready | floors, options.seconds)
+        parts = roofline.fold(times, floors)
+        cases[name] = {
+            "title": workload.title,
+            "times": times,
+            "parts": parts,
+            "same_work": same,
+            "left_out": failed | ({"roofline": roofline.reason()} if roofline.reason() else {}),
+        }
+    return cases
+
+
+def predict(options: argparse.Namespace) -> Results:
+    """Predictions of one batch, called from Python."""
+    cases: Results = {}
+    for case in predictors.CASES:
+        say(f"predict {case}")
+        ready, failed = contenders.warm(predictors.makers(case))
+        predictors.check_same_output(ready)
+        cases[case] = {"times": interleave(ready, options.seconds / 3), "left_out": failed}
+    return cases
+
+
+def gemm(options: argparse.Namespace) -> Results:
+    """Matrix products of all shapes and forms."""
+    cases: Results = {}
+    for shape in products.SHAPES:
+        flops = 2 * math.prod(shape)
+        if options.seconds < 1 and flops > 1e9:  # a smoke test
+            continue
+        say(f"products {shape}")
+        for form in products.FORMS:
+            ready, _ = contenders.warm(products.makers(shape, form))
+            floors = {} if roofline.reason() else {"peak": roofline.multiply_adds("GEMM", flops)}
+            rounds = 5 if flops > 1e10 else 7
+            times = interleave(ready | floors, options.seconds / 10, min_rounds=rounds)
+            for name, floor in floors.items():
+                times[name] = [seconds * floor.units for seconds in times[name]]
+            cases[products.name(shape, form)] = {"flops": flops, "times": times}
+    return cases
+
+
+def two_threads(options: argparse.Namespace) -> Results:
+    """One thread against two, in a process of its own that may use two cores."""
+    say("two threads")
+    script = str(Path(__file__).with_name("two_threads.py"))
+    command = [sys.executable, script, str(options.seconds / 2), *options.workloads]
+    return json.loads(pin.run_on(2, command))
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace], Results]] = {
+    "steps": steps,
+    "predict": predict,
+    "gemm": gemm,
+    "cost": lambda options: cost.measure(options.seconds / 5),
+    "threads": two_threads,
+    "cold": lambda options: cold.measure(say, quick=options.seconds < 1),
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What every program that measures takes."""
+    parser.add_argument("--only", metavar="SECTIONS", help=f"of {','.join(SECTIONS)}")
+    parser.add_argument("--workloads", help=f"of {','.join(WORKLOADS)}")
+    parser.add_argument(
+        "--seconds", type=float, default=10, help="for each workload; other cases take a share"
+    )
+
+
+def choose(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Split the lists; refuse names that are unknown."""
+    for option, known in (("only", SECTIONS), ("workloads", WORKLOADS)):
+        given = getattr(options, option)
+        names = given.split(",") if given else list(known)
+        for name in names:
+            if name not in known:
+                parser.error(f"--{option}: {name!r} is unknown; expected {', '.join(known)}")
+        setattr(options, option, names)
+
+
+def measure(options: argparse.Namespace) -> Results:
+    """All chosen sections."""
+    results: Results = {
+        "date": str(datetime.date.today()),
+        "command": shlex.join(["python", *sys.argv]),
+        "machine": machine.describe(),
+        "pinned": pin.CORES is not None,
+        "versions": machine.versions(),
+    }
+    for section in options.only:
+        results[section] = SECTIONS[section](options)
+    return results
+
+
+def save(results: Results, path: Path) -> None:
+    """Write results, times to four digits."""
+    short = json.loads(json.dumps(results), parse_float=lambda text: float(f"{float(text):.4g}"))
+    path.write_text(json.dumps(short, ensure_ascii=False), encoding="utf-8")
+
+
+def results_of(parser: argparse.ArgumentParser) -> tuple[Results, argparse.Namespace]:
+    """Those of the file that the command line names, or of a run now; and all its options."""
+    add_options(parser)
+    parser.add_argument("--from", dest="source", metavar="FILE", help="results of an earlier run")
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to keep a run's results")
+    options = parser.parse_args()
+    if options.source:
+        return json.loads(Path(options.source).read_text(encoding="utf-8")), options
+    choose(parser, options)
+    results = measure(options)
+    if options.output:
+        save(results, Path(options.output))
+    return results, options
+
+
+if __name__ == "__main__":
+    results_of(argparse.ArgumentParser(description=str(__doc__).splitlines()[0]))

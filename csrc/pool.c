@@ -1,0 +1,198 @@
+/* A pool of threads. Those without work spin for 10 µs, then sleep in the kernel. */
+#define _GNU_SOURCE
+#include "pool.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SPIN_NANOSECONDS = 10000, LOOPS = 8, LINE = 64, STACK = 1 << 20 };
+
+typedef _Atomic uint32_t word;
+
+/* A word that threads wait on, and how many of them sleep. */
+typedef struct {
+    _Alignas(LINE) word value;
+    word sleepers;
+} gate;
+
+struct fn_team {
+    gate call;   /* (number of the call) · 256 + members: workers wait for the next one */
+    gate left;   /* workers that have not returned: the caller waits for none */
+    gate phase;  /* of the barrier */
+    word arrived;
+    fn_work *work;
+    void *argument;
+    int64_t members;
+    struct {
+        _Alignas(LINE) _Atomic int64_t taken; /* of the loop's range */
+    } loop[LOOPS];
+};
+
+static struct fn_team team;
+static atomic_flag at_work = ATOMIC_FLAG_INIT;
+static int workers;       /* started; guarded by at_work */
+static int fork_prepared; /* likewise */
+
+static void pause_a_little(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    __asm__ volatile("yield");
+#endif
+}
+
+static int64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Wait until the gate's value is another; returns that. */
+static uint32_t wait_beyond(gate *g, uint32_t old) {
+    uint32_t value;
+    const int64_t begun = now();
+    do {
+        for (int i = 0; i < 64; i++) {
+            if ((value = atomic_load_explicit(&g->value, memory_order_acquire)) != old)
+                return value;
+            pause_a_little();
+        }
+    } while (now() - begun < SPIN_NANOSECONDS);
+    atomic_fetch_add(&g->sleepers, 1);
+    while ((value = atomic_load(&g->value)) == old)
+        syscall(SYS_futex, &g->value, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
+    atomic_fetch_sub(&g->sleepers, 1);
+    return value;
+}
+
+/* After a change of the gate's value. Sleepers count themselves before they look at it. */
+static void wake(gate *g) {
+    if (atomic_load(&g->sleepers))
+        syscall(SYS_futex, &g->value, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+static void *worker(void *argument) {
+    const int64_t number = (int64_t)(intptr_t)argument;
+    uint32_t seen = 0;
+    for (;;) {
+        seen = wait_beyond(&team.call, seen);
+        if (number >= (seen & 255))
+            continue; /* and `team` may change under our eyes */
+        fn_member self = {&team, number, 0};
+        team.work(&self, team.argument);
+        if (atomic_fetch_sub(&team.left.value, 1) == 1)
+            wake(&team.left);
+    }
+    return NULL;
+}
+
+/* The child of a fork has one thread: that of the fork. */
+static void forget_workers(void) {
+    workers = 0;
+    memset(&team, 0, sizeof team);
+    atomic_flag_clear(&at_work);
+}
+
+static void start_workers(int wanted) {
+    if (workers >= wanted)
+        return;
+    if (!fork_prepared)
+        fork_prepared = pthread_atfork(NULL, NULL, forget_workers) == 0;
+    if (!fork_prepared)
+        return;
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    sigfillset(&all);
+    if (pthread_attr_init(&attributes))
+        return;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, STACK);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's own threads */
+    while (workers < wanted) {
+        pthread_t thread;
+        if (pthread_create(&thread, &attributes, worker, (void *)(intptr_t)(workers + 1)))
+            break;
+        pthread_setname_np(thread, "fastnet");
+        workers++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+}
+
+void fn_run_team(int64_t threads, fn_work *work, void *argument) {
+    if (threads > FN_MAX_THREADS)
+        threads = FN_MAX_THREADS;
+    if (threads < 2 || atomic_flag_test_and_set_explicit(&at_work, memory_order_acquire)) {
+        work(NULL, argument);
+        return;
+    }
+    start_workers((int)threads - 1);
+    const int64_t members = threads < workers + 1 ? threads : workers + 1;
+    if (members < 2) {
+        atomic_flag_clear_explicit(&at_work, memory_order_release);
+        work(NULL, argument);
+        return;
+    }
+    team.work = work;
+    team.argument = argument;
+    team.members = members;
+    atomic_store_explicit(&team.left.value, (uint32_t)members - 1, memory_order_relaxed);
+    const uint32_t before = atomic_load_explicit(&team.call.value, memory_order_relaxed);
+    atomic_store(&team.call.value, ((before >> 8) + 1) << 8 | (uint32_t)members);
+    wake(&team.call);
+    fn_member self = {&team, 0, 0};
+    work(&self, argument);
+    for (uint32_t left; (left = atomic_load(&team.left.value));)
+        wait_beyond(&team.left, left);
+    for (int i = 0; i < LOOPS; i++)
+        atomic_store_explicit(&team.loop[i].taken, 0, memory_order_relaxed);
+    atomic_flag_clear_explicit(&at_work, memory_order_release);
+}
+
+void fn_barrier(fn_member *member) {
+    fn_team *t = member->team;
+    const uint32_t phase = atomic_load_explicit(&t->phase.value, memory_order_relaxed);
+    if (atomic_fetch_add(&t->arrived, 1) + 1 == t->members) {
+        for (int i = 0; i < LOOPS && i < member->loops; i++)
+            atomic_store_explicit(&t->loop[i].taken, 0, memory_order_relaxed);
+        atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
+        atomic_store(&t->phase.value, phase + 1);
+        wake(&t->phase);
+    } else {
+        wait_beyond(&t->phase, phase);
+    }
+    member->loops = 0;
+}
+
+/* What is left is handed out in parts of about a quarter of a member's share, so that one who is held
+ * up takes fewer. */
+static fn_range take(const fn_member *member, int64_t n, int64_t grain) {
+    const int64_t shares = 4 * member->team->members, part = (n + shares - 1) / shares;
+    const int64_t step = (part + grain - 1) / grain * grain;
+    const int64_t begin = atomic_fetch_add_explicit(
+        &member->team->loop[member->loops - 1].taken, step, memory_order_relaxed);
+    if (begin >= n)
+        return (fn_range){n, n};
+    return (fn_range){begin, n - begin < step ? n : begin + step};
+}
+
+fn_range fn_first_range(fn_member *member, int64_t n, int64_t grain) {
+    if (++member->loops <= LOOPS)
+        return take(member, n, grain);
+    /* No counter is left before the next barrier: one fixed range for each. */
+    const int64_t grains = (n + grain - 1) / grain, members = member->team->members;
+    const int64_t begin = grains * member->number / members * grain;
+    const int64_t end = grains * (member->number + 1) / members * grain;
+    return (fn_range){begin < n ? begin : n, end < n ? end : n};
+}
+
+fn_range fn_next_range(fn_member *member, int64_t n, int64_t grain) {
+    return member->loops <= LOOPS ? take(member, n, grain) : (fn_range){n, n};
+}

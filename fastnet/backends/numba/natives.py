@@ -1,0 +1,153 @@
+"""Native functions by name: loaded from the store of compiled code, or compiled and kept there.
+
+The code is Numba's, as an object file. Numba's own cache would not do: it misses edits of functions
+that are called from another file, and raises where its directory cannot be used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from numba import config
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+from numba.core.runtime.nrt import rtsys
+
+from fastnet.backends.numba import blas
+from fastnet.backends.numba.store import Store, directory
+
+_PATIENCE = 1.0  # seconds of compiling before the user is told
+_PACKAGE = Path(__file__).parents[2]
+
+
+def _key() -> bytes | None:
+    """What all compiled code depends on, or None where that cannot be told.
+
+    Of the package every source counts: kernels are compiled together with what they call and with
+    what the ops and records declare.
+    """
+    sources = {str(p.relative_to(_PACKAGE)): p.read_bytes() for p in sorted(_PACKAGE.rglob("*.py"))}
+    if not sources:
+        return None
+    settings = {
+        name: str(value)
+        for name, value in vars(config).items()
+        if name.isupper() and name != "CACHE_DIR" and not name.endswith("NUM_THREADS")
+    }
+    versions = (sys.version, np.__version__, numba.__version__, llvmlite.__version__)
+    machine = cpu_target.target_context.codegen().magic_tuple()
+    known = (versions, machine, settings, blas.FOUND, sources)
+    return repr(known).encode()
+
+
+@cache
+def _store() -> Store:
+    base, key = directory(), None
+    with suppress(Exception):  # whatever is unreadable or unknown here: then nothing is kept
+        key = base and _key()
+    return Store(base if key else None, key or b"")
+
+
+class Loaded:
+    """Code from the store, linked into this process; `address` is that of its function.
+
+    Each has a linker of its own, as Numba's names for functions are unique within one process only.
+    """
+
+    def __init__(self, stored: bytes) -> None:
+        header, _, code = stored.partition(b"\n")
+        described = json.loads(header)
+        with global_compiler_lock:
+            rtsys.initialize(cpu_target.target_context)  # makes Numba's runtime known to linkers
+        missing = [n for n in described["needs"] if not llvm.address_of_symbol(n)]
+        if missing:  # the linker would end the process
+            raise ImportError(f"unknown symbols: {missing}")
+        target = llvm.Target.from_triple(llvm.get_process_triple())
+        self._engine = llvm.create_mcjit_compiler(
+            llvm.parse_assembly(""),
+            target.create_target_machine(jit=True),
+            use_lmm=getattr(config, "USE_LLVMLITE_MEMORY_MANAGER", None),
+        )
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        self._engine.finalize_object()
+        self.address = self._engine.get_function_address(described["function"])
+
+
+def _storable(function: Any) -> bytes:
+    """The code of a cfunc, after a line that tells its name and the symbols it needs."""
+    library = function._library
+    _, _, (code, _) = library.serialize_using_object_code()
+    module = library._final_module
+    declared = [*module.functions, *module.global_variables]
+    needs = [s.name for s in declared if s.is_declaration and not s.name.startswith("llvm.")]
+    header = json.dumps({"function": function.native_name, "needs": needs})
+    return header.encode() + b"\n" + bytes(code)
+
+
+class Natives:
+    """The native functions of this process. Threads may ask for the same one at once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}  # cfuncs and Loaded, kept alive
+        self._lock = threading.RLock()
+        self._seconds = 0.0  # spent compiling
+        self._told = False
+        if hasattr(os, "register_at_fork"):  # the child has no thread that would finish
+            os.register_at_fork(
+                before=self._lock.acquire,
+                after_in_parent=self._lock.release,
+                after_in_child=self._lock.release,
+            )
+
+    def address(self, name: str, compile: Callable[[], Any], keep: bool = True) -> int:
+        """The address of the function of this name; `compile` makes it, a cfunc, where it is new.
+
+        It is kept on disk unless told otherwise: where `compile` uses what is not in this package.
+        """
+        with self._lock:
+            if name not in self._known:
+                found = self._load(name) if keep else None
+                self._known[name] = found or self._compile(name, compile, keep)
+            return int(self._known[name].address)
+
+    def _load(self, name: str) -> Loaded | None:
+        stored = _store().load(name)
+        with suppress(Exception):  # never worse than without a store
+            return Loaded(stored) if stored else None
+        return None
+
+    def _compile(self, name: str, compile: Callable[[], Any], keep: bool) -> Any:
+        if self._seconds > _PATIENCE and not self._told:
+            self._told = True
+            _tell()
+        start = time.perf_counter()
+        function = compile()
+        if keep:
+            with suppress(Exception):
+                _store().save(name, _storable(function))
+        self._seconds += time.perf_counter() - start
+        return function
+
+
+def _tell() -> None:
+    """Say on a terminal why nothing happens."""
+    place = _store().place
+    often = (
+        f"once, kept in {place.parent}" if place else "in every process: no directory to keep it"
+    )
+    with suppress(Exception):  # stderr may be None, closed, or anything
+        if sys.stderr.isatty():
+            print(f"fastnet: compiling for Numba ({often})", file=sys.stderr, flush=True)

@@ -1,0 +1,102 @@
+"""How many threads the C backend may use: one number for the process.
+
+A step or a prediction is shared among threads where its work is worth it, and the results have the
+same bits for any number of them. The other backends take their threads from NumPy's BLAS, which has its
+own settings.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+
+from fastnet.errors import HyperparameterError, check_int
+
+MAX_THREADS = 64  # FN_MAX_THREADS
+VARIABLES = ("FASTNET_NUM_THREADS", "OMP_NUM_THREADS")
+
+_lock = threading.Lock()
+_count = 0  # 0: nobody has asked yet
+
+
+def get_num_threads() -> int:
+    """The number of threads that the C backend may use.
+
+    At first FASTNET_NUM_THREADS says, else OMP_NUM_THREADS, else the cores that the process may run on
+    and the quota of its control group; at most 64. Raises HyperparameterError where a variable is no
+    integer ≥ 1.
+    """
+    global _count
+    if not _count:
+        with _lock:
+            _count = _count or _default()
+    return _count
+
+
+def set_num_threads(n: int) -> None:
+    """Let the C backend use up to `n` threads, 1 ≤ n ≤ 64, from the next call on, in the whole process."""
+    global _count
+    n = check_int("n", n, low=1, high=MAX_THREADS)
+    with _lock:
+        _count = n
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """`with fastnet.threads(2): …`: up to `n` threads within the block, in the whole process."""
+    before = get_num_threads()
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
+def _default() -> int:
+    for name in VARIABLES:
+        text = os.environ.get(name, "").strip()
+        if not text:
+            continue
+        first = text.split(",")[0].strip()  # OpenMP lists a number for each level of nesting
+        if not first.isdecimal() or int(first) < 1:
+            raise HyperparameterError(f"{name} is {text!r}; expected an integer ≥ 1")
+        return min(int(first), MAX_THREADS)
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        cores = os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, _quota(), MAX_THREADS)))
+
+
+def _quota(root: str = "/") -> float:
+    """The processors' time that the control groups (v1 or v2) grant, in cores; inf: no limit."""
+    least = math.inf
+    for line in _read(f"{root}/proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = f"{root}/sys/fs/cgroup/{'cpu' if controllers else ''}"
+        for folder in (PurePosixPath(path), *PurePosixPath(path).parents):
+            if controllers:
+                words = [_read(f"{base}{folder}/cpu.cfs_{name}_us") for name in ("quota", "period")]
+            else:
+                words = _read(f"{base}{folder}/cpu.max").split()
+            try:
+                quota, period = (float(word) for word in words)
+            except ValueError:  # "max", or nothing there
+                continue
+            if quota > 0 and period > 0:
+                least = min(least, quota / period)
+    return least
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,98 @@
+"""The store of compiled code: what it does not give back, where it lies, how it stays small."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fastnet.backends.numba.store import Store, directory
+
+CODE = bytes(range(256)) * 9
+
+
+def test_gives_back_what_was_kept_for_the_same_key_and_name(tmp_path):
+    store = Store(tmp_path, b"key")
+    assert store.load("a") is None
+    store.save("a", CODE)
+    store.save("b", b"")
+    assert (store.load("a"), store.load("b")) == (CODE, b"")
+    assert Store(tmp_path, b"key").load("a") == CODE
+    assert Store(tmp_path, b"another").load("a") is None
+    store.save("a", CODE[:5])
+    assert store.load("a") == CODE[:5]
+
+
+@pytest.mark.parametrize("length", [0, 1, 31, 32, 33, 100, len(CODE) + 31])
+def test_a_file_that_was_cut_off_is_none(tmp_path, length):
+    store = Store(tmp_path, b"key")
+    store.save("a", CODE)
+    os.truncate(store.place / "a", length)
+    assert store.load("a") is None
+
+
+@pytest.mark.parametrize("place", [0, 31, 32, 500, len(CODE) + 31])
+def test_a_file_that_was_damaged_is_none(tmp_path, place):
+    store = Store(tmp_path, b"key")
+    store.save("a", CODE)
+    content = bytearray((store.place / "a").read_bytes())
+    content[place] ^= 1
+    (store.place / "a").write_bytes(content)
+    assert store.load("a") is None
+
+
+def test_a_file_of_another_name_or_key_is_none(tmp_path):
+    store, other = Store(tmp_path, b"key"), Store(tmp_path, b"another")
+    store.save("a", CODE)
+    (store.place / "a").rename(store.place / "b")
+    assert store.load("b") is None
+    other.save("c", CODE)
+    (other.place / "c").rename(store.place / "c")
+    assert store.load("c") is None
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "directory"])
+def test_a_place_that_cannot_be_used_is_a_place_without_code(tmp_path, place):
+    (tmp_path / "file").write_text("text")
+    store = Store(tmp_path / place, b"key")
+    if place == "directory":  # of the name of the code
+        (store.place / "a").mkdir(parents=True)
+    store.save("a", CODE)
+    assert store.load("a") is None
+    assert not list(tmp_path.rglob("tmp*"))
+
+
+def test_without_a_place_nothing_is_kept():
+    store = Store(None, b"key")
+    store.save("a", CODE)
+    assert store.load("a") is None
+
+
+def test_keys_that_were_used_longest_ago_are_removed(tmp_path):
+    for number in range(40):
+        store = Store(tmp_path, b"%d" % number)
+        store.save("a", CODE)
+        os.utime(store.place, (number, number))
+    store.save("b", CODE)
+    left = [number for number in range(40) if Store(tmp_path, b"%d" % number).load("a")]
+    assert left == list(range(24, 40))
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"NUMBA_CACHE_DIR": "/n", "XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/n/fastnet"),
+        ({"NUMBA_CACHE_DIR": "", "XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/x/fastnet/numba"),
+        ({"XDG_CACHE_HOME": "relative", "HOME": "/h"}, "/h/.cache/fastnet/numba"),
+        ({"HOME": "/h"}, "/h/.cache/fastnet/numba"),
+        ({"HOME": "relative"}, None),
+    ],
+)
+@pytest.mark.skipif(os.name != "posix", reason="other systems tell of a home in other ways")
+def test_the_place_is_chosen_by_the_environment(monkeypatch, variables, expected):
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert directory() == (expected and Path(expected))

@@ -1,0 +1,151 @@
+"""Prediction on the short way, which a thread takes from its second call on, and its way back."""
+
+import numpy as np
+import pytest
+
+import fastnet as fn
+
+
+@pytest.fixture
+def model(backend):
+    layers = [fn.Linear(5, 7), fn.BatchNorm1d(7), fn.Tanh(), fn.Linear(7, 3)]
+    return fn.Sequential(*layers, backend=backend, seed=1)
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).normal(size=(600, 5)).astype(np.float32)
+
+
+def warm(model, x):
+    """The output, and a model whose predictor is ready and takes x without a detour."""
+    model.predict(x)
+    output = model._runtime.predict(x, None)
+    assert output is not None
+    return output
+
+
+def test_the_short_way_gives_the_outputs_of_the_long_one(model, x):
+    first = model.predict(x, batch_size=100)
+    np.testing.assert_allclose(warm(model, x), first, rtol=1e-6, atol=1e-7)
+    out = np.full((600, 3), np.nan, np.float32)
+    assert model.predict(x, out=out) is out
+    np.testing.assert_array_equal(out, model.predict(x))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda x: x.astype(np.float64),
+        lambda x: np.asfortranarray(x),
+        lambda x: np.repeat(x, 2, axis=0)[::2],
+        lambda x: x.view(type("Sub", (np.ndarray,), {})),
+        lambda x: x.astype(">f4"),
+        lambda x: (
+            np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(np.float32).reshape(x.shape)
+        ),
+        lambda x: x.tolist(),
+    ],
+    ids=["float64", "columns", "strided", "subclass", "foreign", "unaligned", "list"],
+)
+def test_what_is_no_plain_array_takes_the_long_way_to_the_same_output(model, x, other):
+    expected = warm(model, x)
+    assert model._runtime.predict(other(x), None) is None
+    np.testing.assert_array_equal(model.predict(other(x)), expected)
+
+
+def test_integers_are_converted(model):
+    whole = np.arange(15, dtype=np.uint8).reshape(3, 5)
+    expected = warm(model, whole.astype(np.float32))
+    np.testing.assert_array_equal(model.predict(whole), expected)
+
+
+def test_an_output_that_overlaps_the_input(backend):
+    model = fn.Sequential(fn.Linear(4, 4), fn.ReLU(), backend=backend, seed=1)
+    memory = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    x = memory[:8]
+    expected = warm(model, x.copy())
+    for out in (memory[:8], memory[1:]):
+        held = memory.copy()
+        np.testing.assert_array_equal(model.predict(x, out=out), expected)
+        memory[:] = held
+
+
+def test_an_output_by_columns_or_in_steps(model, x):
+    expected = warm(model, x)
+    for out in (np.empty((600, 3), np.float32, order="F"), np.empty((600, 6), np.float32)[:, ::2]):
+        assert model.predict(x, out=out) is out
+        np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [0, 299, 599])
+def test_what_is_not_finite_is_refused_and_the_output_left_alone(model, x, bad, where):
+    warm(model, x)
+    x[where, 2] = bad
+    out = np.full((600, 3), 7, np.float32)
+    with pytest.raises(fn.errors.DataError, match=rf"x holds 1 values .* index \({where}, 2\)"):
+        model.predict(x, out=out)
+    assert (out == 7).all()
+    large = np.where(np.isfinite(x), x.astype(np.float64), 1e300)
+    with pytest.raises(fn.errors.DataError, match="too large for float32"):
+        model.predict(large)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_extreme_values_that_are_finite_pass(backend, dtype):
+    model = fn.Sequential(fn.Tanh(), backend=backend, dtype=dtype)
+    info = np.finfo(dtype)
+    x = np.array([[info.max, -info.max, info.tiny, info.smallest_subnormal, -0.0]], dtype)
+    np.testing.assert_allclose(warm(model, x), np.tanh(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (np.empty((600, 4), np.float32), "out is float32 of shape"),
+        (np.empty((600, 3), np.float64), "out is float64"),
+        ([[0.0]], "out is list"),
+    ],
+)
+def test_a_wrong_output_is_refused(model, x, out, message):
+    warm(model, x)
+    with pytest.raises(fn.errors.ShapeError, match=message):
+        model.predict(x, out=out)
+
+
+def test_an_output_that_is_read_only_is_refused(model, x):
+    out = warm(model, x).copy()
+    out.flags.writeable = False
+    with pytest.raises(fn.errors.ShapeError, match="read-only"):
+        model.predict(x, out=out)
+
+
+def test_no_rows_give_no_rows(model, x):
+    warm(model, x)
+    assert model.predict(x[:0]).shape == (0, 3)
+
+
+def test_a_changed_parameter_reaches_the_next_prediction(model, x):
+    before = warm(model, x)
+    with model.edit() as parameters:
+        parameters["1.weight"][:] = 0
+        during = model.predict(x)
+        parameters["1.weight"][:] = -1
+    after = model.predict(x)
+    assert not np.array_equal(before, during) and not np.array_equal(during, after)
+    np.testing.assert_allclose(during, np.broadcast_to(during[0], during.shape), rtol=1e-6)
+
+
+def test_a_net_without_arithmetic_hands_back_a_copy(backend, x):
+    model = fn.Sequential(fn.Dropout(0.5), backend=backend)
+    output = warm(model, x)
+    np.testing.assert_array_equal(output, x)
+    assert not np.may_share_memory(output, x)
+
+
+def test_inputs_of_another_width_get_their_own_plan(backend, x):
+    model = fn.Sequential(fn.Tanh(), backend=backend)
+    for width in (5, 3, 5):
+        part = np.ascontiguousarray(x[:, :width])
+        np.testing.assert_allclose(model.predict(part), np.tanh(part), rtol=1e-6)
