@@ -9,7 +9,7 @@
  * Strides make the transposed products: A and B may be read by columns as well as by rows. They are
  * read in place where that is as fast, and otherwise first copied to scratch memory in the order in
  * which tiles read them: B by panels of two vectors of columns, and A as many tiles of rows at a
- * time as half the scratch memory holds. A single row of C has a tile of its own; where C has very
+ * time as the scratch memory holds. A single row of C has a tile of its own; where C has very
  * few columns, vectors run across its rows.
  */
 #ifndef FASTNET_GEMM_H
@@ -173,11 +173,6 @@ static void pack(real *panel, matrix m, int64_t K, int64_t n, int64_t width) {
 
 static inline int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-static inline void finish_piece(const product *p, const real *c, int64_t rows, int64_t n) {
-    if (p->finishing)
-        finish(p->finishing, c - p->origin, p->c_row, rows, n);
-}
-
 static inline int pays_to_pack_a(const product *p) {
     return (p->a.row >= FAR && p->N >= COLUMNS_FOR_ROWS_OF_A) ||
            (p->a.column >= FAR && p->N >= COLUMNS_FOR_COLUMNS_OF_A);
@@ -191,6 +186,11 @@ static inline int pays_to_pack_b(const product *p) {
 static inline int64_t even(int64_t n, int64_t most, int64_t unit) {
     const int64_t parts = n ? quotient_up(n, most) : 1;
     return quotient_up(n ? quotient_up(n, parts) : 1, unit) * unit;
+}
+
+static inline void finish_piece(const product *p, const real *c, int64_t rows, int64_t n) {
+    if (p->finishing)
+        finish(p->finishing, c - p->origin, p->c_row, rows, n);
 }
 
 /* By tiles; scratch is this thread's own. */
