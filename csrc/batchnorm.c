@@ -83,10 +83,12 @@ INLINED void forward_block(const fn_call *call, int64_t j, int64_t n, const int 
             const vec centred = part(x + b * N + j, v, n) - centre[v];
             put_part(y + b * N + j, v, n, vec_madd(centred, scale[v], shift[v]));
         }
+    finish(call, j, N, B, n);
 }
 
-KERNEL(batchnorm_forward, OUT(y), OUT(mean), OUT(rstd), INOUT(running_mean), INOUT(running_var),
-       INOUT_AS(int64_t, batches), IN(x), IN(gamma), IN(beta)) {
+FINISHING_KERNEL(batchnorm_forward, OUT(y), OUT(mean), OUT(rstd), INOUT(running_mean),
+                 INOUT(running_var),
+                 INOUT_AS(int64_t, batches), IN(x), IN(gamma), IN(beta)) {
     BY_BLOCKS(forward_block, call, y, mean, rstd, running_mean, running_var, x, gamma, beta)
     if (is_first(call))
         batches[0]++;

@@ -7,7 +7,12 @@
 #include "fastnet.h"
 #include "pool.h"
 
-typedef struct {
+typedef struct fn_call fn_call;
+
+/* An elementwise kernel on a piece of its tensors: rows of n elements, `stride` apart, from `first` on. */
+typedef void fn_piece(const fn_call *call, int64_t first, int64_t stride, int64_t rows, int64_t n);
+
+struct fn_call {
     const fn_instruction *at;
     const int64_t *segment; /* base addresses */
     const int64_t *size;    /* the op's dims */
@@ -19,7 +24,9 @@ typedef struct {
     int64_t stream;
     void *scratch; /* FN_SCRATCH bytes of this thread's own, of any content */
     fn_member *member; /* this thread's part in a team, or NULL: it is alone */
-} fn_call;
+    const fn_call *next; /* what `finish` calls `piece` with, or NULL */
+    fn_piece *piece;
+};
 
 /* The i-th tensor in the order of the reference's arguments; NULL: absent. */
 static inline void *fn_tensor(const fn_call *call, int i) {
@@ -33,6 +40,20 @@ typedef struct {
     const char *name, *tensors;
     int64_t dtype, level;
     fn_entry *entry;
+    fn_piece *piece; /* of an elementwise kernel */
+    int finishes;    /* whether it calls `finish` for all of its first tensor */
 } fn_kernel;
+
+/* Let the elementwise kernel that follows, if it has been fused with this one, work in place on a piece of
+ * this one's first tensor, which has its last values now. */
+static inline void finish(const fn_call *call, int64_t first, int64_t stride, int64_t rows,
+                          int64_t n) {
+    if (!call->next)
+        return;
+    if (stride == n)
+        call->piece(call->next, first, 0, 1, rows * n);
+    else
+        call->piece(call->next, first, stride, rows, n);
+}
 
 #endif

@@ -21,6 +21,7 @@ typedef struct {
     int64_t group;
     int64_t accumulate;
     int64_t entry;
+    int64_t piece;
     int32_t segment[FN_TENSORS];
     int64_t offset[FN_TENSORS];
     int64_t size[FN_SIZES];
@@ -37,6 +38,7 @@ typedef struct {
     int64_t accumulate;
     int64_t scratch;
     int64_t threads;
+    int64_t elements_to_fuse;
 } fn_context;
 
 typedef struct {
@@ -69,13 +71,15 @@ typedef struct {
 } fn_predict_args;
 
 /* The kernels of this build: name and argument list as the reference spells them; dtype; level of the
- * instruction set (0: any machine of this architecture). */
+ * instruction set (0: any machine of this architecture); the form of an elementwise kernel that works on a
+ * piece (0: none), and whether the kernel hands on such pieces. */
 typedef struct {
     const char *name;
     const char *tensors;
     int64_t dtype;
     int64_t level;
     int64_t entry;
+    int64_t piece, finishes;
 } fn_kernel_info;
 
 int64_t fn_kernel_count(void);

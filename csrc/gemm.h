@@ -22,12 +22,22 @@ enum {
     TILE_COLUMNS = 2 * WIDTH,
     ROW_VECTORS = 8, /* of a tile of one row: sums enough to keep the pipelines busy */
     FEW_COLUMNS = WIDTH / 4,
-    BLOCK_K = 256,
-    TILE_A = BLOCK_K * ((TILE_ROWS + WIDTH - 1) / WIDTH * WIDTH), /* a packed tile of A; */
-    PANEL_B = BLOCK_K * TILE_COLUMNS,                             /* a packed panel of B, and of A: */
-    TILES_OF_A = (FN_SCRATCH / 2 / (int)sizeof(real) - PANEL_B) / TILE_A,
-    FAR = 4096 / sizeof(real), /* rows that far apart crowd into few sets of a cache */
-    PART = 1 << 19,            /* multiply-adds that are worth handing to another thread */
+    PART = 1 << 19, /* multiply-adds that are worth handing to another thread */
+
+    /* Scratch memory holds one packed panel of B and tiles of A. */
+    BLOCK_K = 512,
+    PACKED_ROWS = (TILE_ROWS + WIDTH - 1) / WIDTH * WIDTH,
+    PANEL_OF_B = BLOCK_K * TILE_COLUMNS,
+    TILE_OF_A = BLOCK_K * PACKED_ROWS,
+    TILES_OF_A = (FN_SCRATCH / (int)sizeof(real) - PANEL_OF_B) / TILE_OF_A,
+
+    /* Rows about a page apart crowd into a few sets of the caches, and each needs its own entry in
+     * the table of pages. Then C is prefetched, A repays its copy from so many columns on, read by
+     * rows or by columns, and B from so many rows. Measured. */
+    FAR = 3584 / sizeof(real),
+    COLUMNS_FOR_ROWS_OF_A = 2 * TILE_COLUMNS,
+    COLUMNS_FOR_COLUMNS_OF_A = 16 * TILE_COLUMNS,
+    ROWS_FOR_B = 256,
 };
 
 /* Element (i, j) of a matrix is at[i·row + j·column]; row or column is 1. */
@@ -44,6 +54,8 @@ typedef struct {
     int64_t c_row;
     const real *bias;
     int accumulate;
+    const fn_call *finishing; /* who calls `finish` on each piece of C, or NULL */
+    const real *origin;       /* element 0 of C, for that */
 } product;
 
 static inline matrix part(matrix m, int64_t i, int64_t j) {
@@ -137,9 +149,12 @@ static tile_of_size *const row_tiles[ROW_VECTORS] = {VECTORS(NAME)};
  * n-th. The panel has room for a multiple of WIDTH rows. */
 static void pack(real *panel, matrix m, int64_t K, int64_t n, int64_t width) {
     if (m.column == 1) {
-        for (int64_t j = 0; j < width; j += WIDTH)
-            for (int64_t k = 0; k < K; k++)
-                store(panel + k * width + j, load_first(m.at + k * m.row + j, n - j));
+        for (int64_t k = 0; k < K; k++) {
+            const real *from = m.at + k * m.row;
+            __builtin_prefetch(from + width); /* the next panel's */
+            for (int64_t j = 0; j < width; j += WIDTH)
+                store(panel + k * width + j, load_first(from + j, n - j));
+        }
         return;
     }
     for (int64_t j = 0; j < width; j += WIDTH)
@@ -158,15 +173,33 @@ static void pack(real *panel, matrix m, int64_t K, int64_t n, int64_t width) {
 
 static inline int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+static inline void finish_piece(const product *p, const real *c, int64_t rows, int64_t n) {
+    if (p->finishing)
+        finish(p->finishing, c - p->origin, p->c_row, rows, n);
+}
+
+static inline int pays_to_pack_a(const product *p) {
+    return (p->a.row >= FAR && p->N >= COLUMNS_FOR_ROWS_OF_A) ||
+           (p->a.column >= FAR && p->N >= COLUMNS_FOR_COLUMNS_OF_A);
+}
+
+static inline int pays_to_pack_b(const product *p) {
+    return p->b.column != 1 || (p->b.row >= FAR && p->M >= ROWS_FOR_B);
+}
+
+/* The length, a multiple of `unit`, of even parts of n, as few as parts of at most `most` can be. */
+static inline int64_t even(int64_t n, int64_t most, int64_t unit) {
+    const int64_t parts = n ? quotient_up(n, most) : 1;
+    return quotient_up(n ? quotient_up(n, parts) : 1, unit) * unit;
+}
+
 /* By tiles; scratch is this thread's own. */
 static void tiled(const product p, real *scratch) {
-    real *const panel = scratch, *const packed = scratch + PANEL_B;
-    /* Even tiles and blocks: no thin last one. */
-    const int64_t height = quotient_up(p.M, quotient_up(p.M, TILE_ROWS));
-    const int64_t k_step = p.K ? quotient_up(p.K, quotient_up(p.K, BLOCK_K)) : 1;
-    const int pack_a = p.N >= (p.a.row >= FAR || p.a.column >= FAR ? 2 : 8) * TILE_COLUMNS;
-    const int pack_b = p.b.column != 1 || (p.b.row >= FAR && p.M >= 64);
-    const int64_t i_step = pack_a ? TILES_OF_A * height : p.M;
+    real *const panel = scratch, *const packed = scratch + PANEL_OF_B;
+    const int pack_a = pays_to_pack_a(&p), pack_b = pays_to_pack_b(&p);
+    const int64_t height = even(p.M, TILE_ROWS, 1);
+    const int64_t i_step = pack_a ? even(p.M, TILES_OF_A * height, height) : p.M;
+    const int64_t k_step = even(p.K, BLOCK_K, 1);
 
     for (int64_t k0 = 0; k0 == 0 || k0 < p.K; k0 += k_step)
         for (int64_t i0 = 0; i0 < p.M; i0 += i_step) {
@@ -175,24 +208,31 @@ static void tiled(const product p, real *scratch) {
             int64_t a_tile = height * a.row;
             if (pack_a) {
                 for (int64_t i = 0; i < M; i += height)
-                    pack(packed + i / height * TILE_A, transposed(part(a, i, 0)), K,
-                         smaller(height, M - i), TILE_A / BLOCK_K);
-                a = (matrix){packed, 1, TILE_A / BLOCK_K};
-                a_tile = TILE_A;
+                    pack(packed + i / height * TILE_OF_A, transposed(part(a, i, 0)), K,
+                         smaller(height, M - i), PACKED_ROWS);
+                a = (matrix){packed, 1, PACKED_ROWS};
+                a_tile = TILE_OF_A;
             }
             for (int64_t j0 = 0; j0 < p.N; j0 += TILE_COLUMNS) {
                 const int64_t n = smaller(TILE_COLUMNS, p.N - j0);
                 const int vectors = n > WIDTH ? 2 : 1;
+                const real *bias = p.bias && k0 + K >= p.K ? p.bias + j0 : NULL, *at = a.at;
                 matrix b = part(p.b, k0, j0);
                 if (pack_b || n < vectors * WIDTH) {
                     pack(panel, b, K, n, vectors * WIDTH);
                     b = (matrix){panel, vectors * WIDTH, 1};
                 }
-                const real *bias = p.bias && k0 + K >= p.K ? p.bias + j0 : NULL, *at = a.at;
-                for (int64_t i = 0; i < M; i += height, at += a_tile)
-                    tiles[smaller(height, M - i) - 1][vectors - 1](
-                        K, at, a.row, a.column, b.at, b.row, p.c + (i0 + i) * p.c_row + j0,
-                        p.c_row, n, bias, p.accumulate || k0 > 0);
+                for (int64_t i = 0; i < M; i += height, at += a_tile) {
+                    const int64_t rows = smaller(height, M - i);
+                    real *c = p.c + (i0 + i) * p.c_row + j0;
+                    for (int64_t r = 0; p.c_row >= FAR && r < rows; r++)
+                        for (int v = 0; v < vectors; v++)
+                            __builtin_prefetch(c + r * p.c_row + v * WIDTH, 1);
+                    tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, c, p.c_row,
+                                                 n, bias, p.accumulate || k0 > 0);
+                    if (k0 + K >= p.K)
+                        finish_piece(&p, c, rows, n);
+                }
             }
         }
 }
@@ -203,6 +243,7 @@ static void one_row(const product p) {
         const int64_t n = smaller(ROW_VECTORS * WIDTH, p.N - j);
         row_tiles[(n - 1) / WIDTH](p.K, p.a.at, p.a.row, p.a.column, p.b.at + j, p.b.row, p.c + j,
                                    p.c_row, n, p.bias ? p.bias + j : NULL, p.accumulate);
+        finish_piece(&p, p.c + j, 1, n);
     }
 }
 
@@ -253,6 +294,7 @@ static inline __attribute__((always_inline)) void few_columns(const int columns,
         for (int64_t i = 0; i < M; i++)
             for (int j = 0; j < columns; j++)
                 c[i * p.c_row + j] = lane[i / WIDTH][j][i % WIDTH];
+        finish_piece(&p, c, M, columns);
     }
 }
 
@@ -281,7 +323,16 @@ static void gemm(const fn_call *call, product p) {
         return;
     /* A vector times a matrix: by a row if the matrix has contiguous rows, else by a column. */
     if (!p.bias && ((p.M == 1 && p.b.column > 1) || (p.N == 1 && p.c_row == 1 && p.a.column > 1)))
-        p = (product){p.N, p.M, p.K, transposed(p.b), transposed(p.a), p.c, 1, NULL, p.accumulate};
+        p = (product){.M = p.N,
+                      .N = p.M,
+                      .K = p.K,
+                      .a = transposed(p.b),
+                      .b = transposed(p.a),
+                      .c = p.c,
+                      .c_row = 1,
+                      .accumulate = p.accumulate,
+                      .finishing = p.finishing,
+                      .origin = p.origin};
     if (p.N <= FEW_COLUMNS) {
         SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
             if (p.N == 1)

@@ -32,7 +32,13 @@ typedef float real;
 #define IN_AS(type, name) (const type *restrict, name)
 #define INOUT_AS(type, name) (type *restrict, name)
 
-#define KERNEL(kernel, ...)                                                                        \
+#define KERNEL(kernel, ...) KERNEL_AS(kernel, NULL, 0, __VA_ARGS__)
+
+/* A kernel that calls `finish` on each piece of its first tensor, so that the elementwise kernel behind it
+ * can work on that while it is in cache. */
+#define FINISHING_KERNEL(kernel, ...) KERNEL_AS(kernel, NULL, 1, __VA_ARGS__)
+
+#define KERNEL_AS(kernel, piece, finishes, ...)                                                    \
     static inline void kernel(const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__));            \
     static void kernel##_entry(const fn_call *call) {                                              \
         const int tensors = COUNT(__VA_ARGS__);                                                    \
@@ -40,7 +46,7 @@ typedef float real;
     }                                                                                              \
     static const fn_kernel kernel##_info = {#kernel, &(EACH(KERNEL_TEXT, __VA_ARGS__))[2],         \
                                             REAL_IS_DOUBLE ? FN_FLOAT64 : FN_FLOAT32, LEVEL,       \
-                                            kernel##_entry};                                       \
+                                            kernel##_entry, piece, finishes};                      \
     static const fn_kernel *const kernel##_listed                                                  \
         __attribute__((section("fn_kernels"), used)) = &kernel##_info;                             \
     static inline void kernel(const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__))

@@ -12,7 +12,8 @@ int64_t fn_kernel_count(void) { return __stop_fn_kernels - __start_fn_kernels; }
 void fn_kernel_at(int64_t i, fn_kernel_info *info) {
     const fn_kernel *kernel = __start_fn_kernels[i];
     *info = (fn_kernel_info){kernel->name, kernel->tensors, kernel->dtype, kernel->level,
-                             (int64_t)(intptr_t)kernel->entry};
+                             (int64_t)(intptr_t)kernel->entry, (int64_t)(intptr_t)kernel->piece,
+                             kernel->finishes};
 }
 
 #if defined(__x86_64__)
@@ -40,7 +41,17 @@ const char *fn_source_digest(void) { return FASTNET_SOURCE_DIGEST; }
 
 static void *pointer(int64_t address) { return (void *)(intptr_t)address; }
 
-/* This thread's part of a program. */
+static inline void point_to(fn_call *call, const fn_instruction *at, const fn_context *context) {
+    call->at = at;
+    call->size = at->size;
+    call->scalar = at->scalar;
+    call->stream = at->stream;
+    call->accumulate = context->accumulate | at->accumulate;
+    if (context->hyper)
+        call->hyper = (const double *)pointer(context->hyper) + at->group * context->hyper_size;
+}
+
+/* This thread's part of a program. An instruction with a piece takes the one behind it along. */
 static void run_program(const fn_instruction *program, int64_t count, const fn_context *context,
                         fn_member *member) {
     fn_call call = {
@@ -52,14 +63,16 @@ static void run_program(const fn_instruction *program, int64_t count, const fn_c
         .member = member,
     };
     for (const fn_instruction *at = program; at < program + count; at++) {
-        call.at = at;
-        call.size = at->size;
-        call.scalar = at->scalar;
-        call.stream = at->stream;
-        call.accumulate = context->accumulate | at->accumulate;
-        if (context->hyper)
-            call.hyper = (const double *)pointer(context->hyper) + at->group * context->hyper_size;
-        ((fn_entry *)pointer(at->entry))(&call);
+        fn_call next;
+        point_to(&call, at, context);
+        if (at->piece && context->rows * at[1].size[0] >= context->elements_to_fuse) {
+            next = call;
+            point_to(&next, ++at, context);
+            call.next = &next;
+            call.piece = (fn_piece *)pointer(at[-1].piece);
+        }
+        ((fn_entry *)pointer(call.at->entry))(&call);
+        call.next = NULL;
         together(&call);
     }
 }

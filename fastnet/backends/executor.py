@@ -36,6 +36,9 @@ _KIND_OF = {np.dtype(name): number for name, number in KIND.items()}
 # barriers take some µs, and on a busy machine everyone waits for the one that is held up.
 WORK_TO_SHARE = 20_000_000
 UPDATE_WORK = 16  # multiplications that take as long as the update of one parameter
+# Elements of an activation that are worth fusing it with what comes before: fewer stay in the first caches
+# anyway, and one long pass is faster than many pieces.
+ELEMENTS_TO_FUSE = 1 << 16
 
 
 @dataclass(eq=False, repr=False)
@@ -83,6 +86,7 @@ class Executor:
         self._train_args: np.ndarray | None = None
         self.steps_done = 0  # of the last chunk of training steps
         self._context = np.zeros(1, CONTEXT)
+        self._context["elements_to_fuse"] = ELEMENTS_TO_FUSE
         segments = {**storage.segments, "workspace": self._workspace, "derived": self._derived}
         for name, block in segments.items():
             self._context["segment"][0, SEGMENT[name]] = block.ctypes.data

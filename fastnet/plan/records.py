@@ -33,6 +33,10 @@ INSTRUCTION = np.dtype(
         ("group", "i8"),  # update only: the row of hyper that applies
         ("accumulate", "i8"),  # 1: add to parameter gradients, whatever the context says
         ("entry", "i8"),  # native backends only: the address of the kernel's entry
+        (
+            "piece",
+            "i8",
+        ),  # C only: where the next instruction is fused into this one, how it is called
         ("segment", "i4", (MAX_TENSORS,)),  # tensors in the order of the kernel's arguments
         ("offset", "i8", (MAX_TENSORS,)),  # bytes
         ("size", "i8", (MAX_SIZES,)),  # the op's dims, in order
@@ -52,6 +56,7 @@ CONTEXT = np.dtype(
         ("accumulate", "i8"),  # 1: parameter gradients are added to
         ("scratch", "i8"),  # SCRATCH bytes for each of the threads
         ("threads", "i8"),  # at most so many threads share the work
+        ("elements_to_fuse", "i8"),  # instructions with a piece are fused for so many elements
     ],
     align=True,
 )

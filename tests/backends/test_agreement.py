@@ -8,7 +8,7 @@ from itertools import product
 import gradcheck
 import numpy as np
 import pytest
-from onecall import GROUP, calls, compare, tolerance
+from onecall import GROUP, Call, calls, compare, tensors_for, tolerance
 
 import fastnet as fn
 from fastnet.op import KERNELS, Kernel
@@ -47,6 +47,30 @@ def test_large_sizes(engine, name, dtype):
         sizes = dict(zip(kernel.op.dims, dims, strict=False))
         for call in calls(kernel, dtype, rows, sizes):
             compare(call, engine, tolerance(kernel, dtype, rows, sizes))
+
+
+# Rows, inputs, outputs around the sizes from which matrix products are blocked or packed.
+BLOCKED = [
+    (7, 1100, 70),
+    (430, 900, 66),
+    (33, 900, 520),
+    (260, 40, 900),
+    (1, 1030, 530),
+    (530, 1, 450),
+    (450, 450, 1),
+    (70, 513, 3),
+    (70, 3, 513),
+]
+
+
+@dtypes
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), BLOCKED)
+@pytest.mark.parametrize("name", ["linear_forward", "linear_vjp"])
+def test_blocks_of_matrix_products(engine, name, rows, inputs, outputs, dtype):
+    kernel, sizes = KERNELS[name], {"I": inputs, "O": outputs}
+    operands = tensors_for(kernel, dtype, rows, sizes)
+    call = Call(kernel, dtype, rows, sizes, operands, accumulate=kernel.phase == "vjp")
+    compare(call, engine, tolerance(kernel, dtype, rows, sizes))
 
 
 @dtypes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from fastnet.backends.base import Backend, Predict
 from fastnet.backends.c.extension import extension
 from fastnet.errors import BackendUnavailable, HyperparameterError, check_int
 from fastnet.op import KERNELS, Array
-from fastnet.plan.records import KINDS
+from fastnet.plan.records import ABSENT, KINDS
 
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
 
@@ -45,9 +46,14 @@ class CBackend(Backend):
         return dict(self._loaded().tensors)
 
     def prepare(self, program: np.ndarray) -> None:
-        """Fill in the addresses of the kernels for the level in force."""
+        """Fill in the addresses of the kernels for the level in force; fuse what can be.
+
+        An elementwise kernel in place on what the kernel before it has just written is called by that
+        one, piece by piece, while the piece is in cache. No bit changes.
+        """
         entries = self._loaded().entries
         names = tuple(KERNELS)
+        before = None
         for instruction in program:
             name, kind = names[instruction["kernel"]], int(instruction["dtype"])
             if (name, kind) not in entries:
@@ -55,7 +61,11 @@ class CBackend(Backend):
                     f"backend 'c' has no kernel {name} for {KINDS[kind]}; "
                     "use the 'reference' backend"
                 )
-            instruction["entry"] = entries[name, kind]
+            entry = entries[name, kind]
+            instruction["entry"] = entry.address
+            if before is not None and entry.piece and _in_place(instruction, before):
+                before["piece"] = entry.piece
+            before = instruction if entry.finishes else None
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
         """One native call."""
@@ -102,6 +112,24 @@ class CBackend(Backend):
         return self._native
 
 
+def _in_place(instruction: Any, before: Any) -> bool:
+    """Whether the main input and the output are the first tensor of the instruction before."""
+    places = [
+        (int(i["segment"][n]), int(i["offset"][n]))
+        for i, n in ((instruction, 0), (instruction, 1), (before, 0))
+    ]
+    return len(set(places)) == 1 and places[0][0] != ABSENT
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kernel at one level: its address, that of its form for pieces (0: none), if it hands pieces on."""
+
+    address: int
+    piece: int
+    finishes: bool
+
+
 class Native:
     """The loaded extension: its functions, its kernels, and the level of instruction sets chosen."""
 
@@ -110,13 +138,14 @@ class Native:
         self.from_buffer = ffi.from_buffer
         self.fn_run, self.fn_train, self.fn_predict = lib.fn_run, lib.fn_train, lib.fn_predict
         self.tensors: dict[str, tuple[str, ...]] = {}
-        self._all: dict[tuple[str, int], dict[int, int]] = {}  # by name and KIND: entry by level
+        self._all: dict[tuple[str, int], dict[int, Entry]] = {}  # by name and KIND: by level
         info = ffi.new("fn_kernel_info *")
         for i in range(lib.fn_kernel_count()):
             lib.fn_kernel_at(i, info)
             name = ffi.string(info.name).decode()
             self.tensors[name] = tuple(ffi.string(info.tensors).decode().split(", "))
-            self._all.setdefault((name, info.dtype), {})[info.level] = info.entry
+            entry = Entry(info.entry, info.piece, bool(info.finishes))
+            self._all.setdefault((name, info.dtype), {})[info.level] = entry
         top = lib.fn_machine_level()
         self.levels = tuple(ffi.string(lib.fn_level_name(i)).decode() for i in range(top + 1))
         self.set_level(LEVEL_VARIABLE, level_wanted(top))

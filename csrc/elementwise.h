@@ -1,0 +1,41 @@
+/* Kernels of elements, each from one formula:
+ *
+ *     ELEMENTWISE(relu_forward, OUT_OVER(y), IN_UNDER(x)) {
+ *         ELEMENTS(i)
+ *             y[i] = x[i] <= 0 ? 0 : x[i];
+ *     }
+ *
+ * defines what computes elements [begin, end), the kernel that shares all of them among a team, and the
+ * form in which the kernel before it applies the formula to each piece that it has just written.
+ */
+#ifndef FASTNET_ELEMENTWISE_H
+#define FASTNET_ELEMENTWISE_H
+
+#include "share.h"
+#include "simd.h"
+
+#define ELEMENTWISE(kernel, ...)                                                                   \
+    static inline __attribute__((always_inline)) void kernel##_elements(                           \
+        const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__), int64_t begin, int64_t end);      \
+    static void kernel##_piece(const fn_call *call, int64_t first, int64_t stride, int64_t rows,   \
+                               int64_t n) {                                                        \
+        const int tensors = COUNT(__VA_ARGS__);                                                    \
+        for (int64_t at = first; rows > 0; rows--, at += stride)                                   \
+            if (n == 2 * WIDTH)                                                                    \
+                kernel##_elements(call EACH(KERNEL_ARGUMENT, __VA_ARGS__), at, at + 2 * WIDTH);    \
+            else                                                                                   \
+                kernel##_elements(call EACH(KERNEL_ARGUMENT, __VA_ARGS__), at, at + n);            \
+    }                                                                                              \
+    KERNEL_AS(kernel, kernel##_piece, 0, __VA_ARGS__) {                                            \
+        SHARED(r, call, call->rows * call->size[0], 2048)                                          \
+            kernel##_elements(call EACH(KERNEL_NAME, __VA_ARGS__), r.begin, r.end);                \
+    }                                                                                              \
+    static inline __attribute__((always_inline)) void kernel##_elements(                           \
+        const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__), int64_t begin, int64_t end)
+
+#define KERNEL_NAME(k, pair) , PAIR_NAME pair
+
+/* Each element of the range; an output may lie over an input. */
+#define ELEMENTS(i) INDEPENDENT for (int64_t i = begin; i < end; i++)
+
+#endif

@@ -1,0 +1,99 @@
+"""Fused programs of the C backend: what is fused, and that fusing changes no bit."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import fastnet as fn
+from fastnet.backends import executor, registry
+from fastnet.op import KERNELS
+
+pytestmark = pytest.mark.skipif(not fn.backends()["c"].available, reason="needs the C backend")
+
+ACTIVATIONS = [fn.ReLU, fn.Tanh, fn.Sigmoid, fn.LeakyReLU]
+
+
+def net(activation, widths, batchnorm, dtype, dropout=0.0):
+    layers: list[fn.Layer] = []
+    for inputs, outputs in pairwise(widths[:-1]):
+        layers.append(fn.Linear(inputs, outputs))
+        if batchnorm:
+            layers.append(fn.BatchNorm1d(outputs))
+        layers.append(activation())
+        if dropout:
+            layers.append(fn.Dropout(dropout))
+    layers += [fn.Linear(widths[-2], widths[-1]), activation()]
+    return fn.Sequential(*layers, backend="c", dtype=dtype, seed=1)
+
+
+def fused_pairs(program):
+    names = list(KERNELS)
+    kernels = [names[k] for k in program["kernel"]]
+    return {f"{kernels[i]} {kernels[i + 1]}" for i in np.flatnonzero(program["piece"])}
+
+
+def results(model, rows):
+    """Bits of outputs, of gradients by a loop of one's own, of predictions and of trained parameters."""
+    width = model.input_shape[0]
+    x = np.random.default_rng(0).normal(size=(rows, width)).astype(model.dtype)
+    output = model.forward(x)
+    dx = model.backward(np.cos(output))
+    kept = [output, dx, *model.grads.values(), model.predict(x)]
+    fn.Trainer(model, fn.MSELoss(), seed=1).fit(x, np.sin(output), batch_size=rows, verbose=0)
+    return [np.array(array).tobytes() for array in [*kept, *model.parameters()]]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.__name__)
+@pytest.mark.parametrize(
+    ("widths", "rows", "batchnorm"),
+    [
+        ((5, 7, 3), 4, False),
+        ((33, 65, 1), 31, False),
+        ((3, 129, 2, 17), 50, True),
+        ((2, 1, 4), 3, True),
+        ((600, 70, 40), 37, False),
+        ((6, 90, 90), 1, False),
+    ],
+    ids=str,
+)
+def test_fusing_changes_no_bit(monkeypatch, activation, widths, rows, batchnorm, dtype, threads):
+    monkeypatch.setattr(executor, "WORK_TO_SHARE", 0)
+    monkeypatch.setattr(executor, "ELEMENTS_TO_FUSE", 0)
+    backend = registry.get("c")
+    prepare = type(backend).prepare
+    found, fused = [], []
+
+    def apart(self, program):
+        prepare(self, program)
+        fused.append(int((program["piece"] != 0).sum()))
+        if len(found) == 1:
+            program["piece"] = 0
+
+    monkeypatch.setattr(type(backend), "prepare", apart)
+    for _ in range(2):
+        with fn.threads(threads):
+            found.append(results(net(activation, widths, batchnorm, dtype), rows))
+    assert sum(fused) > 0
+    assert found[0] == found[1]
+
+
+def test_what_is_fused_and_what_is_not():
+    model = net(fn.ReLU, (8, 16, 16, 4), True, "float32", dropout=0.1)
+    run = model.training_executor((8,), 5, fn.MSELoss())
+    assert fused_pairs(run.plan.forward) == {
+        "batchnorm_forward relu_forward",
+        "linear_forward relu_forward",
+    }
+    assert fused_pairs(run.plan.backward) == set()  # dropout stands between
+    plain = net(fn.Tanh, (8, 16, 16, 4), False, "float32")
+    run = plain.training_executor((8,), 5, fn.MSELoss())
+    assert fused_pairs(run.plan.forward) == {"linear_forward tanh_forward"}
+    assert fused_pairs(run.plan.backward) == {"linear_vjp tanh_vjp"}
+    leaky = net(fn.LeakyReLU, (8, 16, 4), False, "float32")
+    run = leaky.training_executor((8,), 5, fn.MSELoss())
+    assert fused_pairs(run.plan.forward) == set()  # its input is kept for the backward
