@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from itertools import chain, islice, repeat
+from itertools import chain, islice, pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ def train(
     chunks: tuple[int, ...] = (),
     recorder: Recorder | None = None,
 ) -> Array:
-    """Adam's steps as `fit` takes them, in chunks of so many (the last: of all that remain).
+    """Adam's steps as `fit` takes them, in chunks of so many and one of all that remain.
 
     Returns their losses."""
     data = Data(X.astype(model.dtype), LABELS, classes=CLASSES)
@@ -71,18 +71,15 @@ def train(
     ends = np.cumsum([0, *islice(sizes, steps)])
     epochs = -(-steps // (len(offsets) - 1))
     order = np.concatenate([epoch_order(ROWS, SEED, epoch) for epoch in range(epochs)])
-    losses, begin = [], 0
-    for size in (*chunks, steps):
-        end = min(begin + size, steps)
+    losses, begins = [], [0, *np.cumsum(chunks, dtype=int).tolist()]
+    for begin, end in pairwise([b for b in begins if b < steps] + [steps]):
         here = Steps(
             order[ends[begin] : ends[end]], ends[begin : end + 1] - ends[begin], SEED, begin
         )
         update = Update(state.program, state.segment, optimizer.hyper(begin, end - begin))
         if recorder is not None:
             recorder.watch(runner, data, here, update)
-        if end > begin:
-            losses.append(runner.train(data, here, update))
-        begin = end
+        losses.append(runner.train(data, here, update))
     model.touch()
     return np.concatenate(losses)
 
