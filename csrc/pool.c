@@ -1,10 +1,12 @@
-/* A pool of threads. Those without work spin for 10 µs, then sleep in the kernel. */
+/* A pool of threads. Those without work spin for 10 µs, if there is a core for each, then sleep in the
+ * kernel. */
 #define _GNU_SOURCE
 #include "pool.h"
 
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -30,6 +32,7 @@ struct fn_team {
     fn_work *work;
     void *argument;
     int64_t members;
+    _Atomic int64_t spin; /* nanoseconds */
     struct {
         _Alignas(LINE) _Atomic int64_t taken; /* of the loop's range */
     } loop[LOOPS];
@@ -54,17 +57,23 @@ static int64_t now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* Where there are fewer cores than members, who spins keeps another from its work. */
+static int64_t spin_for(int64_t members) {
+    cpu_set_t cores;
+    const int known = sched_getaffinity(0, sizeof cores, &cores) == 0;
+    return known && members > CPU_COUNT(&cores) ? 0 : SPIN_NANOSECONDS;
+}
+
 /* Wait until the gate's value is another; returns that. */
 static uint32_t wait_beyond(gate *g, uint32_t old) {
     uint32_t value;
-    const int64_t begun = now();
-    do {
+    const int64_t spin = atomic_load_explicit(&team.spin, memory_order_relaxed);
+    for (const int64_t begun = now(); now() - begun < spin;)
         for (int i = 0; i < 64; i++) {
             if ((value = atomic_load_explicit(&g->value, memory_order_acquire)) != old)
                 return value;
             pause_a_little();
         }
-    } while (now() - begun < SPIN_NANOSECONDS);
     atomic_fetch_add(&g->sleepers, 1);
     while ((value = atomic_load(&g->value)) == old)
         syscall(SYS_futex, &g->value, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
@@ -141,6 +150,7 @@ void fn_run_team(int64_t threads, fn_work *work, void *argument) {
     team.work = work;
     team.argument = argument;
     team.members = members;
+    atomic_store_explicit(&team.spin, spin_for(members), memory_order_relaxed);
     atomic_store_explicit(&team.left.value, (uint32_t)members - 1, memory_order_relaxed);
     for (int64_t i = 1; i < members; i++) {
         atomic_fetch_add(&team.call[i].value, 1);
