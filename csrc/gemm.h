@@ -9,7 +9,7 @@
  * Strides make the transposed products: A and B may be read by columns as well as by rows. They are
  * read in place where that is as fast, and otherwise first copied to scratch memory in the order in
  * which tiles read them: B by panels of two vectors of columns, and A as many tiles of rows at a
- * time as half the scratch memory holds. A single row of C has a tile of its own; where C has very
+ * time as the scratch memory holds. A single row of C has a tile of its own; where C has very
  * few columns, vectors run across its rows.
  */
 #ifndef FASTNET_GEMM_H
@@ -22,6 +22,7 @@ enum {
     TILE_COLUMNS = 2 * WIDTH,
     ROW_VECTORS = 8, /* of a tile of one row: sums enough to keep the pipelines busy */
     FEW_COLUMNS = WIDTH / 4,
+    SMALL_ROWS = 6, /* so few rows and less than a vector of columns are one tile, without ado */
     PART = 1 << 19, /* multiply-adds that are worth handing to another thread */
 
     /* Scratch memory holds one packed panel of B and tiles of A. */
@@ -138,12 +139,20 @@ ROWS(DEFINE)
 #define DEFINE(vectors) TILE(1, vectors, 0)
 VECTORS(DEFINE)
 #undef DEFINE
+TILE(2, 1, 0)
+TILE(3, 1, 0)
+TILE(4, 1, 0)
+TILE(5, 1, 0)
+TILE(6, 1, 0)
 #define NAME(rows) {tile_##rows##_1_1, tile_##rows##_2_1},
 static tile_of_size *const tiles[TILE_ROWS][2] = {ROWS(NAME)};
 #undef NAME
 #define NAME(vectors) tile_1_##vectors##_0,
 static tile_of_size *const row_tiles[ROW_VECTORS] = {VECTORS(NAME)};
 #undef NAME
+/* By rows, with b's part of a vector in place. */
+static tile_of_size *const small_tiles[SMALL_ROWS] = {tile_1_1_0, tile_2_1_0, tile_3_1_0,
+                                                      tile_4_1_0, tile_5_1_0, tile_6_1_0};
 
 /* Copy K rows of n columns of m to a panel of rows of `width`, whole vectors, with zeros behind the
  * n-th. The panel has room for a multiple of WIDTH rows. */
@@ -173,11 +182,6 @@ static void pack(real *panel, matrix m, int64_t K, int64_t n, int64_t width) {
 
 static inline int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-static inline void finish_piece(const product *p, const real *c, int64_t rows, int64_t n) {
-    if (p->finishing)
-        finish(p->finishing, c - p->origin, p->c_row, rows, n);
-}
-
 static inline int pays_to_pack_a(const product *p) {
     return (p->a.row >= FAR && p->N >= COLUMNS_FOR_ROWS_OF_A) ||
            (p->a.column >= FAR && p->N >= COLUMNS_FOR_COLUMNS_OF_A);
@@ -189,8 +193,13 @@ static inline int pays_to_pack_b(const product *p) {
 
 /* The length, a multiple of `unit`, of even parts of n, as few as parts of at most `most` can be. */
 static inline int64_t even(int64_t n, int64_t most, int64_t unit) {
-    const int64_t parts = n ? quotient_up(n, most) : 1;
-    return quotient_up(n ? quotient_up(n, parts) : 1, unit) * unit;
+    const int64_t part = n <= most ? n : quotient_up(n, quotient_up(n, most));
+    return unit == 1 || !part ? part + !part : quotient_up(part, unit) * unit;
+}
+
+static inline void finish_piece(const product *p, const real *c, int64_t rows, int64_t n) {
+    if (p->finishing)
+        finish(p->finishing, c - p->origin, p->c_row, rows, n);
 }
 
 /* By tiles; scratch is this thread's own. */
@@ -333,7 +342,13 @@ static void gemm(const fn_call *call, product p) {
                       .accumulate = p.accumulate,
                       .finishing = p.finishing,
                       .origin = p.origin};
-    if (p.N <= FEW_COLUMNS) {
+    if (p.M <= SMALL_ROWS && p.N < WIDTH && p.b.column == 1) {
+        if (!is_first(call))
+            return;
+        small_tiles[p.M - 1](p.K, p.a.at, p.a.row, p.a.column, p.b.at, p.b.row, p.c, p.c_row, p.N,
+                             p.bias, p.accumulate);
+        finish_piece(&p, p.c, p.M, p.N);
+    } else if (p.N <= FEW_COLUMNS) {
         SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
             if (p.N == 1)
                 few_columns(1, rows_of(p, r));

@@ -23,9 +23,9 @@ typedef struct {
 } gate;
 
 struct fn_team {
-    gate call;   /* (number of the call) · 256 + members: workers wait for the next one */
-    gate left;   /* workers that have not returned: the caller waits for none */
-    gate phase;  /* of the barrier */
+    gate call[FN_MAX_THREADS]; /* of worker i: counts its calls to work; it waits for the next one */
+    gate left;                 /* workers that have not returned: the caller waits for none */
+    gate phase;                /* of the barrier */
     word arrived;
     fn_work *work;
     void *argument;
@@ -37,8 +37,8 @@ struct fn_team {
 
 static struct fn_team team;
 static atomic_flag at_work = ATOMIC_FLAG_INIT;
-static int workers;       /* started; guarded by at_work */
-static int fork_prepared; /* likewise */
+static int workers; /* started; guarded by at_work */
+static int fork_safe;
 
 static void pause_a_little(void) {
 #if defined(__x86_64__)
@@ -80,11 +80,8 @@ static void wake(gate *g) {
 
 static void *worker(void *argument) {
     const int64_t number = (int64_t)(intptr_t)argument;
-    uint32_t seen = 0;
-    for (;;) {
-        seen = wait_beyond(&team.call, seen);
-        if (number >= (seen & 255))
-            continue; /* and `team` may change under our eyes */
+    for (uint32_t calls = 0;;) {
+        calls = wait_beyond(&team.call[number], calls);
         fn_member self = {&team, number, 0};
         team.work(&self, team.argument);
         if (atomic_fetch_sub(&team.left.value, 1) == 1)
@@ -100,12 +97,13 @@ static void forget_workers(void) {
     atomic_flag_clear(&at_work);
 }
 
+/* As early as can be: a fork may come at any time after the first team. */
+__attribute__((constructor)) static void prepare_for_forks(void) {
+    fork_safe = pthread_atfork(NULL, NULL, forget_workers) == 0;
+}
+
 static void start_workers(int wanted) {
-    if (workers >= wanted)
-        return;
-    if (!fork_prepared)
-        fork_prepared = pthread_atfork(NULL, NULL, forget_workers) == 0;
-    if (!fork_prepared)
+    if (workers >= wanted || !fork_safe)
         return;
     pthread_attr_t attributes;
     sigset_t all, before;
@@ -144,9 +142,10 @@ void fn_run_team(int64_t threads, fn_work *work, void *argument) {
     team.argument = argument;
     team.members = members;
     atomic_store_explicit(&team.left.value, (uint32_t)members - 1, memory_order_relaxed);
-    const uint32_t before = atomic_load_explicit(&team.call.value, memory_order_relaxed);
-    atomic_store(&team.call.value, ((before >> 8) + 1) << 8 | (uint32_t)members);
-    wake(&team.call);
+    for (int64_t i = 1; i < members; i++) {
+        atomic_fetch_add(&team.call[i].value, 1);
+        wake(&team.call[i]);
+    }
     fn_member self = {&team, 0, 0};
     work(&self, argument);
     for (uint32_t left; (left = atomic_load(&team.left.value));)

@@ -55,7 +55,6 @@ def test_constants_are_the_records():
         "FN_TENSORS": records.MAX_TENSORS,
         "FN_SIZES": records.MAX_SIZES,
         "FN_SCALARS": records.MAX_SCALARS,
-        "FN_SCRATCH": records.SCRATCH,
     }
     theirs = {name: getattr(lib, name) for name in dir(lib) if name.startswith("FN_")}
     assert theirs == numbers

@@ -113,7 +113,24 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Replay:
     return Replay(tmp_path_factory.mktemp("sanitized"), options, [], {n: n for n in LEVELS})
 
 
-@pytest.fixture(params=["aarch64", pytest.param("sanitized", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module")
+def raced(tmp_path_factory: pytest.TempPathFactory) -> Replay:
+    """Under the thread sanitizer, which sees where two threads of a team touch one place."""
+    if reason := missing("cmake", "gcc"):
+        pytest.skip(reason)
+    flag = "-fsanitize=thread"
+    program = ["gcc", flag, "-x", "c", "-", "-o", os.devnull]
+    if subprocess.run(program, input=b"int main(void) { return 0; }", check=False).returncode:
+        pytest.skip("gcc has no thread sanitizer")
+    options = [f"-DCMAKE_C_FLAGS={flag} -g", f"-DCMAKE_EXE_LINKER_FLAGS={flag}"]
+    options += ["-DCMAKE_C_COMPILER=gcc"]
+    return Replay(tmp_path_factory.mktemp("raced"), options, [], {n: n for n in LEVELS})
+
+
+BUILDS = ["aarch64", *(pytest.param(b, marks=pytest.mark.slow) for b in ("sanitized", "raced"))]
+
+
+@pytest.fixture(params=BUILDS)
 def replay(request: pytest.FixtureRequest) -> Iterator[Replay]:
     before = C.level()
     yield request.getfixturevalue(request.param)
