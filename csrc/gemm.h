@@ -9,8 +9,9 @@
  * Strides make the transposed products: A and B may be read by columns as well as by rows. They are
  * read in place where that is as fast, and otherwise first copied to scratch memory in the order in
  * which tiles read them: B by panels of two vectors of columns, and A as many tiles of rows at a
- * time as the scratch memory holds. A single row of C has a tile of its own; where C has very
- * few columns, vectors run across its rows.
+ * time as the scratch memory holds. Where the transposed product is cheaper, C is written by columns,
+ * through a tile on the stack. A single row of C has a tile of its own; where C has very few columns,
+ * vectors run across its rows.
  */
 #ifndef FASTNET_GEMM_H
 #define FASTNET_GEMM_H
@@ -56,6 +57,7 @@ typedef struct {
     int accumulate;
     const fn_call *finishing; /* who calls `finish` on each piece of C, or NULL */
     const real *origin;       /* element 0 of C, for that */
+    int by_columns;           /* C's columns lie c_row apart, not its rows */
 } product;
 
 static inline matrix part(matrix m, int64_t i, int64_t j) {
@@ -171,7 +173,43 @@ static void pack(real *panel, matrix m, int64_t K, int64_t n, int64_t width) {
         }
 }
 
+/* Copy a panel's `rows` rows of n to the columns of c, which lie c_row apart: the way back. */
+static void unpack(real *c, int64_t c_row, const real *panel, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows; i += WIDTH)
+        for (int64_t j = 0; j < n; j += WIDTH) {
+            vec square[WIDTH];
+#pragma GCC unroll 16
+            for (int k = 0; k < WIDTH; k++)
+                square[k] = load(panel + (i + k) * TILE_COLUMNS + j);
+            turn(square);
+#pragma GCC unroll 16
+            for (int k = 0; k < WIDTH; k++)
+                if (j + k < n)
+                    store_first(c + (j + k) * c_row + i, square[k], rows - i);
+        }
+}
+
 static inline int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+static inline real *element(const product *p, int64_t i, int64_t j) {
+    return p->c + (p->by_columns ? i + j * p->c_row : i * p->c_row + j);
+}
+
+static inline int is_vector(const product *p) { return p->M == 1 || (p->N == 1 && p->c_row == 1); }
+
+/* Whether Cᵀ = Bᵀ·Aᵀ, with lanes across the rows of C, is cheaper. */
+static inline int pays_to_swap(const product *p) {
+    const int64_t turns_of_c = 2 * quotient_up(p->K, BLOCK_K) - 1;
+    if (p->bias)
+        return 0;
+    if (is_vector(p)) /* the matrix is read by rows */
+        return p->M == 1 ? p->b.column > 1 : p->a.column > 1;
+    if (p->b.column == 1) /* fewer lanes are idle */
+        return p->a.row == 1 && p->N > FEW_COLUMNS && p->M >= WIDTH &&
+               p->K * (WIDTH - p->N) > 8 * p->N;
+    return p->a.column == 1 && p->M % WIDTH == 0 && /* fewer elements are turned around */
+           2 * p->M * (p->K + turns_of_c * p->N) < p->K * p->N;
+}
 
 static inline int pays_to_pack_a(const product *p) {
     return (p->a.row >= FAR && p->N >= COLUMNS_FOR_ROWS_OF_A) ||
@@ -190,12 +228,14 @@ static inline int64_t even(int64_t n, int64_t most, int64_t unit) {
 
 static inline void finish_piece(const product *p, const real *c, int64_t rows, int64_t n) {
     if (p->finishing)
-        finish(p->finishing, c - p->origin, p->c_row, rows, n);
+        finish(p->finishing, c - p->origin, p->c_row, p->by_columns ? n : rows,
+               p->by_columns ? rows : n);
 }
 
 /* By tiles; scratch is this thread's own. */
 static void tiled(const product p, real *scratch) {
     real *const panel = scratch, *const packed = scratch + PANEL_OF_B;
+    real turned[PACKED_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
     const int pack_a = pays_to_pack_a(&p), pack_b = pays_to_pack_b(&p);
     const int64_t height = even(p.M, TILE_ROWS, 1);
     const int64_t i_step = pack_a ? even(p.M, TILES_OF_A * height, height) : p.M;
@@ -224,12 +264,23 @@ static void tiled(const product p, real *scratch) {
                 }
                 for (int64_t i = 0; i < M; i += height, at += a_tile) {
                     const int64_t rows = smaller(height, M - i);
-                    real *c = p.c + (i0 + i) * p.c_row + j0;
+                    const int reload = p.accumulate || k0 > 0;
+                    real *c = element(&p, i0 + i, j0);
+                    if (p.by_columns) {
+                        if (reload)
+                            pack(turned, (matrix){c, 1, p.c_row}, rows, n, TILE_COLUMNS);
+                        tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, turned,
+                                                     TILE_COLUMNS, vectors * WIDTH, NULL, reload);
+                        unpack(c, p.c_row, turned, rows, n);
+                        if (k0 + K >= p.K)
+                            finish_piece(&p, c, rows, n);
+                        continue;
+                    }
                     for (int64_t r = 0; p.c_row >= FAR && r < rows; r++)
                         for (int v = 0; v < vectors; v++)
                             __builtin_prefetch(c + r * p.c_row + v * WIDTH, 1);
                     tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, c, p.c_row,
-                                                 n, bias, p.accumulate || k0 > 0);
+                                                 n, bias, reload);
                     if (k0 + K >= p.K)
                         finish_piece(&p, c, rows, n);
                 }
@@ -301,14 +352,14 @@ static inline __attribute__((always_inline)) void few_columns(const int columns,
 static inline product rows_of(product p, fn_range r) {
     p.M = r.end - r.begin;
     p.a.at += r.begin * p.a.row;
-    p.c += r.begin * p.c_row;
+    p.c = element(&p, r.begin, 0);
     return p;
 }
 
 static inline product columns_of(product p, fn_range r) {
     p.N = r.end - r.begin;
     p.b.at += r.begin * p.b.column;
-    p.c += r.begin;
+    p.c = element(&p, 0, r.begin);
     p.bias = p.bias ? p.bias + r.begin : NULL;
     return p;
 }
@@ -321,19 +372,19 @@ static inline int64_t grain(int64_t unit, int64_t work) {
 static void gemm(const fn_call *call, product p) {
     if (!p.M || !p.N)
         return;
-    /* A vector times a matrix: by a row if the matrix has contiguous rows, else by a column. */
-    if (!p.bias && ((p.M == 1 && p.b.column > 1) || (p.N == 1 && p.c_row == 1 && p.a.column > 1)))
+    if (pays_to_swap(&p))
         p = (product){.M = p.N,
                       .N = p.M,
                       .K = p.K,
                       .a = transposed(p.b),
                       .b = transposed(p.a),
                       .c = p.c,
-                      .c_row = 1,
+                      .c_row = is_vector(&p) ? 1 : p.c_row,
                       .accumulate = p.accumulate,
                       .finishing = p.finishing,
-                      .origin = p.origin};
-    if (p.N <= FEW_COLUMNS) {
+                      .origin = p.origin,
+                      .by_columns = !is_vector(&p)};
+    if (p.N <= FEW_COLUMNS && !p.by_columns) {
         SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
             if (p.N == 1)
                 few_columns(1, rows_of(p, r));
@@ -344,7 +395,7 @@ static void gemm(const fn_call *call, product p) {
             else
                 few_columns(4, rows_of(p, r));
         }
-    } else if (p.M == 1 && p.b.column == 1) {
+    } else if (p.M == 1 && p.b.column == 1 && !p.by_columns) {
         SHARED(r, call, p.N, grain(ROW_VECTORS * WIDTH, p.K))
             one_row(columns_of(p, r));
     } else if (p.M > p.N) {
