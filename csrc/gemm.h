@@ -9,20 +9,18 @@
  * Strides make the transposed products: A and B may be read by columns as well as by rows. They are
  * read in place where that is as fast, and otherwise first copied to scratch memory in the order in
  * which tiles read them: B by panels of two vectors of columns, and A as many tiles of rows at a
- * time as the scratch memory holds. A single row of C has a tile of its own; where C has very
- * few columns, vectors run across its rows.
+ * time as the scratch memory holds. Where the transposed product is cheaper, C is written by columns,
+ * through a tile on the stack. A single row of C has a tile of its own; where C has very few columns,
+ * vectors run across its rows.
  */
 #ifndef FASTNET_GEMM_H
 #define FASTNET_GEMM_H
 
 #include "share.h"
-#include "simd.h"
+#include "tile.h"
 
 enum {
-    TILE_COLUMNS = 2 * WIDTH,
-    ROW_VECTORS = 8, /* of a tile of one row: sums enough to keep the pipelines busy */
     FEW_COLUMNS = WIDTH / 4,
-    SMALL_ROWS = 6, /* so few rows and less than a vector of columns are one tile, without ado */
     PART = 1 << 19, /* multiply-adds that are worth handing to another thread */
 
     /* Scratch memory holds one packed panel of B and tiles of A. */
@@ -57,6 +55,7 @@ typedef struct {
     int accumulate;
     const fn_call *finishing; /* who calls `finish` on each piece of C, or NULL */
     const real *origin;       /* element 0 of C, for that */
+    int by_columns;           /* C's columns lie c_row apart, not its rows */
 } product;
 
 static inline matrix part(matrix m, int64_t i, int64_t j) {
@@ -64,95 +63,6 @@ static inline matrix part(matrix m, int64_t i, int64_t j) {
 }
 
 static inline matrix transposed(matrix m) { return (matrix){m.at, m.column, m.row}; }
-
-#define EACH_ROW _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++)
-#define EACH_VECTOR _Pragma("GCC unroll 8") for (int v = 0; v < vectors; v++)
-#define EACH_SUM EACH_ROW EACH_VECTOR
-
-/* One tile: `rows`, `vectors` and `whole` are constants where it is inlined. n columns of C exist,
- * and of b unless it has whole vectors; bias is NULL until the last block. The operands are no
- * struct, because to read in parts what was just written whole waits for all stores before it. */
-static inline __attribute__((always_inline)) void
-tile(const int rows, const int vectors, const int whole, int64_t K, const real *a, int64_t a_row,
-     int64_t a_column, const real *b, int64_t b_row, real *c, int64_t c_row, int64_t n,
-     const real *bias, int reload) {
-    const int full = n >= vectors * WIDTH;
-    vec sum[TILE_ROWS][ROW_VECTORS], x[ROW_VECTORS];
-    if (!reload)
-        EACH_SUM sum[i][v] = (vec){0};
-    else if (full)
-        EACH_SUM sum[i][v] = load(c + i * c_row + v * WIDTH);
-    else
-        EACH_SUM sum[i][v] = load_first(c + i * c_row + v * WIDTH, n - v * WIDTH);
-    /* A pointer to every fourth row of a, whose origin the compiler must not see: it would keep an
-     * offset for each row, more than there are registers. */
-    const real *from[(TILE_ROWS + 3) / 4];
-#pragma GCC unroll 4
-    for (int i = 0; i < rows; i += 4) {
-        from[i / 4] = a + i * a_row;
-        __asm__("" : "+r"(from[i / 4]));
-    }
-    for (int64_t k = 0; k < K; k++) {
-        EACH_VECTOR {
-            const real *at = b + k * b_row + v * WIDTH;
-            x[v] = whole || v < vectors - 1 ? load(at) : load_first(at, n - v * WIDTH);
-        }
-        EACH_ROW {
-            const vec factor = broadcast(from[i / 4][i % 4 * a_row]);
-            EACH_VECTOR sum[i][v] = vec_madd(factor, x[v], sum[i][v]);
-        }
-#pragma GCC unroll 4
-        for (int i = 0; i < rows; i += 4)
-            from[i / 4] += a_column;
-    }
-    if (bias) {
-        EACH_VECTOR x[v] = load_first(bias + v * WIDTH, n - v * WIDTH);
-        EACH_SUM sum[i][v] += x[v];
-    }
-    if (full)
-        EACH_SUM store(c + i * c_row + v * WIDTH, sum[i][v]);
-    else
-        EACH_SUM store_first(c + i * c_row + v * WIDTH, sum[i][v], n - v * WIDTH);
-}
-
-/* Each size of tile is compiled by itself. */
-typedef void tile_of_size(int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b,
-                          int64_t b_row, real *c, int64_t c_row, int64_t n, const real *bias,
-                          int reload);
-#define TILE(rows, vectors, whole)                                                                 \
-    static __attribute__((noinline)) void tile_##rows##_##vectors##_##whole(                       \
-        int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b, int64_t b_row,   \
-        real *c, int64_t c_row, int64_t n, const real *bias, int reload) {                         \
-        tile(rows, vectors, whole, K, a, a_row, a_column, b, b_row, c, c_row, n, bias, reload);    \
-    }
-#if TILE_ROWS == 14
-#define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14)
-#elif TILE_ROWS == 12
-#define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12)
-#else
-#define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6)
-#endif
-#define VECTORS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8)
-#define DEFINE(rows) TILE(rows, 1, 1) TILE(rows, 2, 1)
-ROWS(DEFINE)
-#undef DEFINE
-#define DEFINE(vectors) TILE(1, vectors, 0)
-VECTORS(DEFINE)
-#undef DEFINE
-TILE(2, 1, 0)
-TILE(3, 1, 0)
-TILE(4, 1, 0)
-TILE(5, 1, 0)
-TILE(6, 1, 0)
-#define NAME(rows) {tile_##rows##_1_1, tile_##rows##_2_1},
-static tile_of_size *const tiles[TILE_ROWS][2] = {ROWS(NAME)};
-#undef NAME
-#define NAME(vectors) tile_1_##vectors##_0,
-static tile_of_size *const row_tiles[ROW_VECTORS] = {VECTORS(NAME)};
-#undef NAME
-/* By rows, with b's part of a vector in place. */
-static tile_of_size *const small_tiles[SMALL_ROWS] = {tile_1_1_0, tile_2_1_0, tile_3_1_0,
-                                                      tile_4_1_0, tile_5_1_0, tile_6_1_0};
 
 /* Copy K rows of n columns of m to a panel of rows of `width`, whole vectors, with zeros behind the
  * n-th. The panel has room for a multiple of WIDTH rows. */
@@ -180,7 +90,43 @@ static void pack(real *panel, matrix m, int64_t K, int64_t n, int64_t width) {
         }
 }
 
+/* Copy a panel's `rows` rows of n to the columns of c, which lie c_row apart: the way back. */
+static void unpack(real *c, int64_t c_row, const real *panel, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows; i += WIDTH)
+        for (int64_t j = 0; j < n; j += WIDTH) {
+            vec square[WIDTH];
+#pragma GCC unroll 16
+            for (int k = 0; k < WIDTH; k++)
+                square[k] = load(panel + (i + k) * TILE_COLUMNS + j);
+            turn(square);
+#pragma GCC unroll 16
+            for (int k = 0; k < WIDTH; k++)
+                if (j + k < n)
+                    store_first(c + (j + k) * c_row + i, square[k], rows - i);
+        }
+}
+
 static inline int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+static inline real *element(const product *p, int64_t i, int64_t j) {
+    return p->c + (p->by_columns ? i + j * p->c_row : i * p->c_row + j);
+}
+
+static inline int is_vector(const product *p) { return p->M == 1 || (p->N == 1 && p->c_row == 1); }
+
+/* Whether Cᵀ = Bᵀ·Aᵀ, with lanes across the rows of C, is cheaper. */
+static inline int pays_to_swap(const product *p) {
+    const int64_t turns_of_c = 2 * quotient_up(p->K, BLOCK_K) - 1;
+    if (p->bias)
+        return 0;
+    if (is_vector(p)) /* the matrix is read by rows */
+        return p->M == 1 ? p->b.column > 1 : p->a.column > 1;
+    if (p->b.column == 1) /* fewer lanes are idle */
+        return p->a.row == 1 && p->N > FEW_COLUMNS && p->M >= WIDTH &&
+               p->K * (WIDTH - p->N) > 8 * p->N;
+    return p->a.column == 1 && p->M % WIDTH == 0 && /* fewer elements are turned around */
+           2 * p->M * (p->K + turns_of_c * p->N) < p->K * p->N;
+}
 
 static inline int pays_to_pack_a(const product *p) {
     return (p->a.row >= FAR && p->N >= COLUMNS_FOR_ROWS_OF_A) ||
@@ -199,12 +145,14 @@ static inline int64_t even(int64_t n, int64_t most, int64_t unit) {
 
 static inline void finish_piece(const product *p, const real *c, int64_t rows, int64_t n) {
     if (p->finishing)
-        finish(p->finishing, c - p->origin, p->c_row, rows, n);
+        finish(p->finishing, c - p->origin, p->c_row, p->by_columns ? n : rows,
+               p->by_columns ? rows : n);
 }
 
 /* By tiles; scratch is this thread's own. */
 static void tiled(const product p, real *scratch) {
     real *const panel = scratch, *const packed = scratch + PANEL_OF_B;
+    real turned[PACKED_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
     const int pack_a = pays_to_pack_a(&p), pack_b = pays_to_pack_b(&p);
     const int64_t height = even(p.M, TILE_ROWS, 1);
     const int64_t i_step = pack_a ? even(p.M, TILES_OF_A * height, height) : p.M;
@@ -233,12 +181,23 @@ static void tiled(const product p, real *scratch) {
                 }
                 for (int64_t i = 0; i < M; i += height, at += a_tile) {
                     const int64_t rows = smaller(height, M - i);
-                    real *c = p.c + (i0 + i) * p.c_row + j0;
+                    const int reload = p.accumulate || k0 > 0;
+                    real *c = element(&p, i0 + i, j0);
+                    if (p.by_columns) {
+                        if (reload)
+                            pack(turned, (matrix){c, 1, p.c_row}, rows, n, TILE_COLUMNS);
+                        tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, turned,
+                                                     TILE_COLUMNS, vectors * WIDTH, NULL, reload);
+                        unpack(c, p.c_row, turned, rows, n);
+                        if (k0 + K >= p.K)
+                            finish_piece(&p, c, rows, n);
+                        continue;
+                    }
                     for (int64_t r = 0; p.c_row >= FAR && r < rows; r++)
                         for (int v = 0; v < vectors; v++)
                             __builtin_prefetch(c + r * p.c_row + v * WIDTH, 1);
                     tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, c, p.c_row,
-                                                 n, bias, p.accumulate || k0 > 0);
+                                                 n, bias, reload);
                     if (k0 + K >= p.K)
                         finish_piece(&p, c, rows, n);
                 }
@@ -310,14 +269,14 @@ static inline __attribute__((always_inline)) void few_columns(const int columns,
 static inline product rows_of(product p, fn_range r) {
     p.M = r.end - r.begin;
     p.a.at += r.begin * p.a.row;
-    p.c += r.begin * p.c_row;
+    p.c = element(&p, r.begin, 0);
     return p;
 }
 
 static inline product columns_of(product p, fn_range r) {
     p.N = r.end - r.begin;
     p.b.at += r.begin * p.b.column;
-    p.c += r.begin;
+    p.c = element(&p, 0, r.begin);
     p.bias = p.bias ? p.bias + r.begin : NULL;
     return p;
 }
@@ -327,28 +286,20 @@ static inline int64_t grain(int64_t unit, int64_t work) {
     return unit * (1 + PART / (unit * (work + 1)));
 }
 
-static void gemm(const fn_call *call, product p) {
-    if (!p.M || !p.N)
-        return;
-    /* A vector times a matrix: by a row if the matrix has contiguous rows, else by a column. */
-    if (!p.bias && ((p.M == 1 && p.b.column > 1) || (p.N == 1 && p.c_row == 1 && p.a.column > 1)))
+static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, product p) {
+    if (pays_to_swap(&p))
         p = (product){.M = p.N,
                       .N = p.M,
                       .K = p.K,
                       .a = transposed(p.b),
                       .b = transposed(p.a),
                       .c = p.c,
-                      .c_row = 1,
+                      .c_row = is_vector(&p) ? 1 : p.c_row,
                       .accumulate = p.accumulate,
                       .finishing = p.finishing,
-                      .origin = p.origin};
-    if (p.M <= SMALL_ROWS && p.N < WIDTH && p.b.column == 1) {
-        if (!is_first(call))
-            return;
-        small_tiles[p.M - 1](p.K, p.a.at, p.a.row, p.a.column, p.b.at, p.b.row, p.c, p.c_row, p.N,
-                             p.bias, p.accumulate);
-        finish_piece(&p, p.c, p.M, p.N);
-    } else if (p.N <= FEW_COLUMNS) {
+                      .origin = p.origin,
+                      .by_columns = !is_vector(&p)};
+    if (p.N <= FEW_COLUMNS && !p.by_columns) {
         SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
             if (p.N == 1)
                 few_columns(1, rows_of(p, r));
@@ -359,7 +310,7 @@ static void gemm(const fn_call *call, product p) {
             else
                 few_columns(4, rows_of(p, r));
         }
-    } else if (p.M == 1 && p.b.column == 1) {
+    } else if (p.M == 1 && p.b.column == 1 && !p.by_columns) {
         SHARED(r, call, p.N, grain(ROW_VECTORS * WIDTH, p.K))
             one_row(columns_of(p, r));
     } else if (p.M > p.N) {
@@ -368,6 +319,19 @@ static void gemm(const fn_call *call, product p) {
     } else {
         SHARED(r, call, p.N, grain(2 * TILE_COLUMNS, p.M * p.K))
             tiled(columns_of(p, r), call->scratch);
+    }
+}
+
+/* The small case comes before the product is written to memory. */
+static inline __attribute__((always_inline)) void gemm(const fn_call *call, product p) {
+    if (!p.M || !p.N)
+        return;
+    if (p.M > SMALL_ROWS || p.N >= WIDTH || p.b.column != 1) {
+        gemm_by_parts(call, p);
+    } else if (is_first(call)) {
+        small_tiles[p.M - 1](p.K, p.a.at, p.a.row, p.a.column, p.b.at, p.b.row, p.c, p.c_row, p.N,
+                             p.bias, p.accumulate);
+        finish_piece(&p, p.c, p.M, p.N);
     }
 }
 

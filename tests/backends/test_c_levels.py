@@ -53,7 +53,17 @@ def test_set_level_stays_within_the_machine():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("rows", "inputs", "outputs"),
-    [(1, 1030, 530), (3, 530, 1030), (33, 530, 4), (260, 1, 1000), (430, 900, 66), (33, 900, 520)],
+    [
+        (1, 1030, 530),
+        (3, 530, 1030),
+        (33, 530, 4),
+        (260, 1, 1000),
+        (430, 900, 66),
+        (33, 900, 520),
+        (32, 600, 1100),
+        (530, 35, 6),
+        (530, 35, 10),
+    ],
 )
 def test_levels_with_fma_multiply_matrices_to_the_same_bits(c, dtype, rows, inputs, outputs):
     levels = range(1 if c.levels()[0] == "x86-64" else 0, len(c.levels()))
