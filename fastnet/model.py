@@ -157,9 +157,10 @@ class Sequential(Container):
         layer before it. Threads may predict on one model at once; nothing of the model changes and a
         pending backward is not disturbed.
         """
-        self._root("predict")
-        if batch_size is None:
-            result = self._runtime.predict(x, out)
+        if self._owner is not None:
+            self._root("predict")
+        if batch_size is None and self._running is not None:
+            result = self._running.predict(x, out)
             if result is not None:
                 return result
         x = arrays.features("x", x, self.input_shape, self.dtype)

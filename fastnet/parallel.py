@@ -20,7 +20,7 @@ MAX_THREADS = 64  # FN_MAX_THREADS
 VARIABLES = ("FASTNET_NUM_THREADS", "OMP_NUM_THREADS")
 
 _lock = threading.Lock()
-_count = 0  # 0: nobody has asked yet
+count = 0  # 0: nobody has asked yet
 
 
 def get_num_threads() -> int:
@@ -30,19 +30,19 @@ def get_num_threads() -> int:
     and the quota of its control group; at most 64. Raises HyperparameterError where a variable is no
     integer ≥ 1.
     """
-    global _count
-    if not _count:
+    global count
+    if not count:
         with _lock:
-            _count = _count or _default()
-    return _count
+            count = count or _default()
+    return count
 
 
 def set_num_threads(n: int) -> None:
     """Let the C backend use up to `n` threads, 1 ≤ n ≤ 64, from the next call on, in the whole process."""
-    global _count
+    global count
     n = check_int("n", n, low=1, high=MAX_THREADS)
     with _lock:
-        _count = n
+        count = n
 
 
 @contextmanager

@@ -44,12 +44,15 @@ class Runtime:
 
     def predict(self, x: Any, out: Any) -> Array | None:
         """The output for x by the predictor that this thread used last, if that takes x as it is."""
-        executor: Executor | None = getattr(self._thread, "latest", None)
-        return None if executor is None else executor.predict(x, out)
+        short_way = getattr(self._thread, "short_way", None)
+        result: Array | None = None if short_way is None else short_way(x, out)
+        return result
 
     def predictor(self, shape: Shape, rows: int) -> Executor:
         """The forward in evaluation mode for at most `rows` rows, with a workspace of this thread's."""
-        executor = self._thread.latest = self._predictor(shape, max(rows, PREDICT_ROWS))
+        executor = self._predictor(shape, max(rows, PREDICT_ROWS))
+        executor.ready_to_predict()
+        self._thread.short_way = executor.short_way
         return executor
 
     def _predictor(self, shape: Shape, rows: int) -> Executor:

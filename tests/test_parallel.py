@@ -24,9 +24,9 @@ LABELS = RNG.integers(0, 5, size=263)
 
 @pytest.fixture(autouse=True)
 def _as_before():
-    before = parallel._count
+    before = parallel.count
     yield
-    parallel._count = before
+    parallel.count = before
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ def test_the_number_fits_the_cores_that_the_process_may_use():
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
 def test_a_variable_that_is_no_number_is_named(text, monkeypatch):
     monkeypatch.setenv("FASTNET_NUM_THREADS", text)
-    parallel._count = 0
+    parallel.count = 0
     with pytest.raises(fn.errors.HyperparameterError, match=f"FASTNET_NUM_THREADS is '{text}'"):
         fn.get_num_threads()
 

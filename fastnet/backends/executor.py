@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,8 +82,7 @@ class Executor:
         self._derived_version = -1
         self._x = self._stage(plan.x_shape, plan.dtype)
         self._y = None if plan.y_dtype is None else self._stage(plan.y_shape, plan.y_dtype)
-        self._predict: Predict | None = None
-        self._predict_threads = 0
+        self._team_to_predict = 0
         self._train_args: np.ndarray | None = None
         self.steps_done = 0  # of the last chunk of training steps
         self._context = np.zeros(1, CONTEXT)
@@ -125,34 +125,48 @@ class Executor:
         None, and out left alone, where x or out is not an aligned contiguous array of the plan's dtype
         and shape, where they overlap, or where x is not finite: the caller then looks into it.
         """
-        dtype = self.plan.dtype
-        if (
-            type(x) is not np.ndarray
-            or x.dtype is not dtype
-            or x.shape[1:] != self.plan.x_shape
-            or x.flags.num & CARRAY_READ_ONLY != CARRAY_READ_ONLY
-        ):
-            return None
-        shape = (len(x), *self.plan.output_shape)
-        if out is None:
-            out = np.empty(shape, dtype)
-        elif (
-            type(out) is not np.ndarray
-            or out.dtype is not dtype
-            or out.shape != shape
-            or out.flags.num & CARRAY != CARRAY
-        ):
-            return None
-        if self._derived_version != self.storage.version or self.storage.editing:
-            self._refresh()
-        if self._predict is None or self._predict_threads != parallel.get_num_threads():
-            self._predict = self._predictor()
-        return out if self._predict(x, len(x), out) == OK else None
+        self.ready_to_predict()
+        return self.short_way(x, out)
+
+    def ready_to_predict(self) -> None:
+        """Make `short_way`, which is `predict` itself, for the number of threads in force."""
+        if self._team_to_predict != parallel.get_num_threads():
+            self.short_way = self._short_way()
+
+    def _short_way(self) -> Callable[[Any, Any], Array | None]:
+        plan, storage, predict = self.plan, self.storage, self._predictor()
+        dtype, x_row, row = plan.dtype, plan.x_shape, plan.output_shape
+        ndarray, empty = np.ndarray, np.empty
+        team = self._team_to_predict = parallel.get_num_threads()
+
+        def short_way(x: Any, out: Any) -> Array | None:
+            if (
+                type(x) is not ndarray
+                or x.dtype is not dtype
+                or x.shape[1:] != x_row
+                or x.flags.num & CARRAY_READ_ONLY != CARRAY_READ_ONLY
+                or team != parallel.count
+            ):
+                return None
+            rows = len(x)
+            if out is None:
+                out = empty((rows, *row), dtype)
+            elif (
+                type(out) is not ndarray
+                or out.dtype is not dtype
+                or out.shape != (rows, *row)
+                or out.flags.num & CARRAY != CARRAY
+            ):
+                return None
+            if self._derived_version != storage.version or storage.editing:
+                self._refresh()
+            return out if predict(x, rows, out) == OK else None
+
+        return short_way
 
     def _predictor(self) -> Predict:
         plan, args = self.plan, np.zeros(1, PREDICT)
         a = args[0]
-        self._predict_threads = parallel.get_num_threads()
         self._threads(plan.max_rows)
         a["context"] = self._context[0]
         a["rows_to_share"] = math.ceil(WORK_TO_SHARE / max(1, self._work))
