@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import contenders
+import peers
 import pytest
 from contenders import FastnetFit, FastnetLoop
 from workloads import SLOW, WORKLOADS
 
 MAKERS: dict[str, Callable[..., contenders.Contender]] = {
-    **contenders.fastnets(),
+    **contenders.fastnets(contenders.backends()),
     **{
         f"fastnet {name}, {way}": lambda workload, name=name, kind=kind: kind(workload, name)
         for name in contenders.backends()
         for way, kind in (("own loop", FastnetLoop), ("fit", FastnetFit))
     },
-    **contenders.peers(),
+    **peers.available(),
 }
 
 
@@ -27,5 +28,10 @@ def bench_step(name: str, who: str, timed: Callable[..., None], request: pytest.
     if name in SLOW and not request.config.getoption("--wide"):
         pytest.skip("slow: --wide measures it")
     workload = WORKLOADS[name]
-    contender = MAKERS[who](workload)
+    if who == "PyTorch compiled" and request.config.getoption("--benchmark-disable") and name != "xor":
+        pytest.skip("compiles for long")
+    ready, failed = contenders.warm({who: lambda: MAKERS[who](workload)})
+    if who in failed:
+        pytest.skip(failed[who])
+    contender = ready[who]
     timed(contender.run, group=workload.title, quantum=contender.quantum)

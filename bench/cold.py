@@ -22,6 +22,13 @@ import fastnet as fn
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(fn.__file__).resolve().parents[1]  # the fastnet that runs here, installed or not
 
+MODULES = {
+    "fastnet": "fastnet",
+    "PyTorch": "torch",
+    "JAX": "jax",
+    "scikit-learn": "sklearn.neural_network",
+    "ONNX Runtime": "onnxruntime",
+}
 IMPORT = """
 import time, numpy
 begin = time.perf_counter()
@@ -94,59 +101,48 @@ def fresh(script: str, **variables: str) -> float:
 
 
 def medians(scripts: dict[str, str], rounds: int) -> dict[str, float]:
-    """Of each script's number, taken in turns, after one turn that does not count."""
-    turns = [{name: fresh(script) for name, script in scripts.items()} for _ in range(rounds + 1)]
-    kept = turns[1:] or turns
-    return {name: statistics.median(turn[name] for turn in kept) for name in scripts}
+    """Of each script's number; they take turns, and where there are several the first is not counted."""
+    turns = [{name: fresh(script) for name, script in scripts.items()} for _ in range(rounds)]
+    return {n: statistics.median(turn[n] for turn in turns[rounds > 1 :]) for n in scripts}
 
 
 def _installed(modules: dict[str, str]) -> dict[str, str]:
     return {n: m for n, m in modules.items() if importlib.util.find_spec(m.split(".")[0])}
 
 
-def imports(rounds: int) -> dict[str, float]:
+def imports() -> dict[str, str]:
     """Seconds to import each library, NumPy loaded before."""
-    modules = {
-        "fastnet": "fastnet",
-        "PyTorch": "torch",
-        "JAX": "jax",
-        "scikit-learn": "sklearn.neural_network",
-        "ONNX Runtime": "onnxruntime",
-    }
-    found = _installed(modules)
-    return medians({name: IMPORT.format(module=m) for name, m in found.items()}, rounds)
+    return {name: IMPORT.format(module=m) for name, m in _installed(MODULES).items()}
 
 
-def first_steps(rounds: int) -> dict[str, float]:
+def first_steps() -> dict[str, str]:
     """Seconds from import to the end of the first step of the mnist net."""
+    chunk = "contenders.FastnetChunk"
     scripts = {
-        f"fastnet {name}": FIRST_STEP.format(
-            before="", make="contenders.FastnetChunk", how=f", {name!r}"
-        )
+        f"fastnet {name}": FIRST_STEP.format(before="", make=chunk, how=f", {name!r}")
         for name in contenders.backends()
         if name != "reference"
     }
-    for name, module in _installed({"PyTorch": "torch", "JAX": "jax"}).items():
-        make = {"torch": "peers.Torch", "jax": "peers.Jax"}[module]
+    for name in _installed({"PyTorch": "torch", "JAX": "jax"}):
+        make = {"PyTorch": "peers.Torch", "JAX": "peers.Jax"}[name]
         scripts[name] = FIRST_STEP.format(before="import contenders", make=make, how="")
-    found = medians(scripts, rounds)
-    if "fastnet numba" in scripts and rounds:
-        with tempfile.TemporaryDirectory() as empty:
-            script = scripts["fastnet numba"]
-            found["fastnet numba, never used before"] = fresh(script, NUMBA_CACHE_DIR=empty)
-    return found
+    return scripts
 
 
-def memory(rounds: int) -> dict[str, float]:
-    """Peak bytes of training the mnist net for an epoch on 55,000 rows of uint8."""
-    scripts = {
-        name: script.replace("{epochs}", "1" if rounds else "0") + PEAK
+def memory(epochs: int = 1) -> dict[str, str]:
+    """Peak bytes of training the mnist net on 55,000 rows of uint8."""
+    return {
+        name: script.replace("{epochs}", str(epochs)) + PEAK
         for name, script in MEMORY.items()
         if name != "PyTorch" or importlib.util.find_spec("torch")
     }
-    if not rounds:
-        del scripts["fastnet"]  # no fewer epochs than one
-    return {name: fresh(script) for name, script in scripts.items()}
+
+
+SCRIPTS: dict[str, Callable[[], dict[str, str]]] = {
+    "import": imports,
+    "first step": first_steps,
+    "memory": memory,
+}
 
 
 def wheel() -> dict[str, Any]:
@@ -162,15 +158,18 @@ def wheel() -> dict[str, Any]:
 
 
 def measure(say: Callable[[str], None], quick: bool = False) -> dict[str, Any]:
-    """Everything of this file; `quick` is for tests."""
+    """Everything of this file; `quick`, for tests: each once, and no wheel."""
     say("fresh processes")
-    rounds = 0 if quick else 5
+    rounds = {"import": 7, "first step": 3, "memory": 1}
     found: dict[str, Any] = {
-        "import": imports(rounds),
-        "first step": first_steps(rounds),
-        "memory": memory(rounds),
+        what: medians(scripts(), 1 if quick else rounds[what]) for what, scripts in SCRIPTS.items()
     }
-    if not quick:
-        say("the wheel")
-        found["wheel"] = wheel()
+    if quick:
+        return found
+    if numba := first_steps().get("fastnet numba"):
+        with tempfile.TemporaryDirectory() as empty:
+            first = fresh(numba, NUMBA_CACHE_DIR=empty)
+        found["first step"]["fastnet numba, never used before"] = first
+    say("the wheel")
+    found["wheel"] = wheel()
     return found

@@ -26,9 +26,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here is timed by that clock."""
+    """What has no clock of its own is timed by that one."""
     for item in items:
-        item.add_marker(pytest.mark.benchmark(timer=seconds_per_item))
+        if not item.get_closest_marker("benchmark"):
+            item.add_marker(pytest.mark.benchmark(timer=seconds_per_item))
 
 
 @pytest.fixture

@@ -43,15 +43,15 @@ def _weights(workload: Workload) -> list[tuple[Any, Any]]:
     ]
 
 
-def fastnet_plain(workload: Workload, x: Any, backend: str = "c") -> Predictor:
-    """`model.predict(x)`."""
-    model = workload.model(backend)
+def fastnet_plain(workload: Workload, x: Any) -> Predictor:
+    """`model.predict(x)` on the backend that "auto" takes."""
+    model = workload.model("auto")
     return Predictor(lambda: model.predict(x))
 
 
-def fastnet_out(workload: Workload, x: Any, backend: str = "c") -> Predictor:
+def fastnet_out(workload: Workload, x: Any) -> Predictor:
     """`model.predict(x, out=y)`."""
-    model = workload.model(backend)
+    model = workload.model("auto")
     out = np.empty((len(x), workload.widths[-1]), np.float32)
     return Predictor(lambda: model.predict(x, out=out))
 
@@ -135,8 +135,10 @@ def onnx_bound(workload: Workload, x: Any) -> Predictor:
     return Predictor(predict)
 
 
-_MAKERS: dict[str, tuple[tuple[str, ...], Callable[[Workload, Any], Predictor]]] = {
-    "NumPy": (("numpy",), numpy_plain),
+MAKERS: dict[str, tuple[tuple[str, ...], Callable[[Workload, Any], Predictor]]] = {
+    "fastnet": ((), fastnet_plain),
+    "fastnet out=": ((), fastnet_out),
+    "NumPy": ((), numpy_plain),
     "PyTorch": (("torch",), torch_plain),
     "ONNX Runtime": (("onnx", "onnxruntime"), onnx_plain),
     "ONNX Runtime bound": (("onnx", "onnxruntime"), onnx_bound),
@@ -148,13 +150,11 @@ def makers(case: str) -> dict[str, Callable[[], Predictor]]:
     net, batch = CASES[case]
     workload = WORKLOADS[net]
     x = np.ascontiguousarray(np.resize(workload.data()[0], (batch, workload.widths[0])))
-    ours = {"fastnet": fastnet_plain, "fastnet out=": fastnet_out}
-    theirs = {
-        name: make
-        for name, (modules, make) in _MAKERS.items()
+    return {
+        name: lambda make=make: make(workload, x)
+        for name, (modules, make) in MAKERS.items()
         if all(map(importlib.util.find_spec, modules))
     }
-    return {name: lambda m=make: m(workload, x) for name, make in {**ours, **theirs}.items()}
 
 
 def check_same_output(predictors: dict[str, Predictor]) -> None:

@@ -10,18 +10,16 @@
  * read in place where that is as fast, and otherwise first copied to scratch memory in the order in
  * which tiles read them: B by panels of two vectors of columns, and A as many tiles of rows at a
  * time as the scratch memory holds. Where the transposed product is cheaper, C is written by columns,
- * through a tile on the stack. A single row of C has a tile of its own; where C has very few columns,
- * vectors run across its rows.
+ * through a tile on the stack. A single row of C, and a few rows of less than a vector, are tiles of
+ * their own; where C has very few columns, vectors run across its rows.
  */
 #ifndef FASTNET_GEMM_H
 #define FASTNET_GEMM_H
 
 #include "share.h"
-#include "simd.h"
+#include "tile.h"
 
 enum {
-    TILE_COLUMNS = 2 * WIDTH,
-    ROW_VECTORS = 8, /* of a tile of one row: sums enough to keep the pipelines busy */
     FEW_COLUMNS = WIDTH / 4,
     PART = 1 << 19, /* multiply-adds that are worth handing to another thread */
 
@@ -41,12 +39,6 @@ enum {
     ROWS_FOR_B = 256,
 };
 
-/* Element (i, j) of a matrix is at[i·row + j·column]; row or column is 1. */
-typedef struct {
-    const real *at;
-    int64_t row, column;
-} matrix;
-
 /* C (M, N) = A (M, K) · B (K, N), plus C itself if accumulate, plus bias (N) unless NULL. */
 typedef struct {
     int64_t M, N, K;
@@ -60,135 +52,6 @@ typedef struct {
     int by_columns;           /* C's columns lie c_row apart, not its rows */
 } product;
 
-static inline matrix part(matrix m, int64_t i, int64_t j) {
-    return (matrix){m.at + i * m.row + j * m.column, m.row, m.column};
-}
-
-static inline matrix transposed(matrix m) { return (matrix){m.at, m.column, m.row}; }
-
-#define EACH_ROW _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++)
-#define EACH_VECTOR _Pragma("GCC unroll 8") for (int v = 0; v < vectors; v++)
-#define EACH_SUM EACH_ROW EACH_VECTOR
-
-/* One tile: `rows`, `vectors` and `whole` are constants where it is inlined. n columns of C exist,
- * and of b unless it has whole vectors; bias is NULL until the last block. The operands are no
- * struct, because to read in parts what was just written whole waits for all stores before it. */
-static inline __attribute__((always_inline)) void
-tile(const int rows, const int vectors, const int whole, int64_t K, const real *a, int64_t a_row,
-     int64_t a_column, const real *b, int64_t b_row, real *c, int64_t c_row, int64_t n,
-     const real *bias, int reload) {
-    const int full = n >= vectors * WIDTH;
-    vec sum[TILE_ROWS][ROW_VECTORS], x[ROW_VECTORS];
-    if (!reload)
-        EACH_SUM sum[i][v] = (vec){0};
-    else if (full)
-        EACH_SUM sum[i][v] = load(c + i * c_row + v * WIDTH);
-    else
-        EACH_SUM sum[i][v] = load_first(c + i * c_row + v * WIDTH, n - v * WIDTH);
-    /* A pointer to every fourth row of a, whose origin the compiler must not see: it would keep an
-     * offset for each row, more than there are registers. */
-    const real *from[(TILE_ROWS + 3) / 4];
-#pragma GCC unroll 4
-    for (int i = 0; i < rows; i += 4) {
-        from[i / 4] = a + i * a_row;
-        __asm__("" : "+r"(from[i / 4]));
-    }
-    for (int64_t k = 0; k < K; k++) {
-        EACH_VECTOR {
-            const real *at = b + k * b_row + v * WIDTH;
-            x[v] = whole || v < vectors - 1 ? load(at) : load_first(at, n - v * WIDTH);
-        }
-        EACH_ROW {
-            const vec factor = broadcast(from[i / 4][i % 4 * a_row]);
-            EACH_VECTOR sum[i][v] = vec_madd(factor, x[v], sum[i][v]);
-        }
-#pragma GCC unroll 4
-        for (int i = 0; i < rows; i += 4)
-            from[i / 4] += a_column;
-    }
-    if (bias) {
-        EACH_VECTOR x[v] = load_first(bias + v * WIDTH, n - v * WIDTH);
-        EACH_SUM sum[i][v] += x[v];
-    }
-    if (full)
-        EACH_SUM store(c + i * c_row + v * WIDTH, sum[i][v]);
-    else
-        EACH_SUM store_first(c + i * c_row + v * WIDTH, sum[i][v], n - v * WIDTH);
-}
-
-/* Each size of tile is compiled by itself. */
-typedef void tile_of_size(int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b,
-                          int64_t b_row, real *c, int64_t c_row, int64_t n, const real *bias,
-                          int reload);
-#define TILE(rows, vectors, whole)                                                                 \
-    static __attribute__((noinline)) void tile_##rows##_##vectors##_##whole(                       \
-        int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b, int64_t b_row,   \
-        real *c, int64_t c_row, int64_t n, const real *bias, int reload) {                         \
-        tile(rows, vectors, whole, K, a, a_row, a_column, b, b_row, c, c_row, n, bias, reload);    \
-    }
-#if TILE_ROWS == 14
-#define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14)
-#elif TILE_ROWS == 12
-#define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12)
-#else
-#define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6)
-#endif
-#define VECTORS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8)
-#define DEFINE(rows) TILE(rows, 1, 1) TILE(rows, 2, 1)
-ROWS(DEFINE)
-#undef DEFINE
-#define DEFINE(vectors) TILE(1, vectors, 0)
-VECTORS(DEFINE)
-#undef DEFINE
-#define NAME(rows) {tile_##rows##_1_1, tile_##rows##_2_1},
-static tile_of_size *const tiles[TILE_ROWS][2] = {ROWS(NAME)};
-#undef NAME
-#define NAME(vectors) tile_1_##vectors##_0,
-static tile_of_size *const row_tiles[ROW_VECTORS] = {VECTORS(NAME)};
-#undef NAME
-
-/* Copy K rows of n columns of m to a panel of rows of `width`, whole vectors, with zeros behind the
- * n-th. The panel has room for a multiple of WIDTH rows. */
-static void pack(real *panel, matrix m, int64_t K, int64_t n, int64_t width) {
-    if (m.column == 1) {
-        for (int64_t k = 0; k < K; k++) {
-            const real *from = m.at + k * m.row;
-            __builtin_prefetch(from + width); /* the next panel's */
-            for (int64_t j = 0; j < width; j += WIDTH)
-                store(panel + k * width + j, load_first(from + j, n - j));
-        }
-        return;
-    }
-    for (int64_t j = 0; j < width; j += WIDTH)
-        for (int64_t k = 0; k < K; k += WIDTH) {
-            const real *from = m.at + k + j * m.column;
-            vec square[WIDTH];
-#pragma GCC unroll 16
-            for (int i = 0; i < WIDTH; i++)
-                square[i] = j + i < n ? load_first(from + i * m.column, K - k) : (vec){0};
-            turn(square);
-#pragma GCC unroll 16
-            for (int i = 0; i < WIDTH; i++)
-                store(panel + (k + i) * width + j, square[i]);
-        }
-}
-
-/* Copy a panel's `rows` rows of n to the columns of c, which lie c_row apart: the way back. */
-static void unpack(real *c, int64_t c_row, const real *panel, int64_t rows, int64_t n) {
-    for (int64_t i = 0; i < rows; i += WIDTH)
-        for (int64_t j = 0; j < n; j += WIDTH) {
-            vec square[WIDTH];
-#pragma GCC unroll 16
-            for (int k = 0; k < WIDTH; k++)
-                square[k] = load(panel + (i + k) * TILE_COLUMNS + j);
-            turn(square);
-#pragma GCC unroll 16
-            for (int k = 0; k < WIDTH; k++)
-                if (j + k < n)
-                    store_first(c + (j + k) * c_row + i, square[k], rows - i);
-        }
-}
-
 static inline int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static inline real *element(const product *p, int64_t i, int64_t j) {
@@ -199,7 +62,6 @@ static inline int is_vector(const product *p) { return p->M == 1 || (p->N == 1 &
 
 /* Whether Cᵀ = Bᵀ·Aᵀ, with lanes across the rows of C, is cheaper. */
 static inline int pays_to_swap(const product *p) {
-    const int64_t turns_of_c = 2 * quotient_up(p->K, BLOCK_K) - 1;
     if (p->bias)
         return 0;
     if (is_vector(p)) /* the matrix is read by rows */
@@ -207,8 +69,10 @@ static inline int pays_to_swap(const product *p) {
     if (p->b.column == 1) /* fewer lanes are idle */
         return p->a.row == 1 && p->N > FEW_COLUMNS && p->M >= WIDTH &&
                p->K * (WIDTH - p->N) > 8 * p->N;
-    return p->a.column == 1 && p->M % WIDTH == 0 && /* fewer elements are turned around */
-           2 * p->M * (p->K + turns_of_c * p->N) < p->K * p->N;
+    if (p->a.column != 1 || p->M % WIDTH)
+        return 0;
+    const int64_t turns_of_c = 2 * quotient_up(p->K, BLOCK_K) - 1; /* fewer elements are turned */
+    return 2 * p->M * (p->K + turns_of_c * p->N) < p->K * p->N;
 }
 
 static inline int pays_to_pack_a(const product *p) {
@@ -222,8 +86,8 @@ static inline int pays_to_pack_b(const product *p) {
 
 /* The length, a multiple of `unit`, of even parts of n, as few as parts of at most `most` can be. */
 static inline int64_t even(int64_t n, int64_t most, int64_t unit) {
-    const int64_t parts = n ? quotient_up(n, most) : 1;
-    return quotient_up(n ? quotient_up(n, parts) : 1, unit) * unit;
+    const int64_t part = n <= most ? n : quotient_up(n, quotient_up(n, most));
+    return unit == 1 || !part ? part + !part : quotient_up(part, unit) * unit;
 }
 
 static inline void finish_piece(const product *p, const real *c, int64_t rows, int64_t n) {
@@ -384,7 +248,14 @@ static void gemm(const fn_call *call, product p) {
                       .finishing = p.finishing,
                       .origin = p.origin,
                       .by_columns = !is_vector(&p)};
-    if (p.N <= FEW_COLUMNS && !p.by_columns) {
+    const int by_rows = !p.by_columns;
+    if (by_rows && p.M <= SMALL_ROWS && p.N < WIDTH && p.b.column == 1) {
+        if (!is_first(call))
+            return;
+        small_tiles[p.M - 1](p.K, p.a.at, p.a.row, p.a.column, p.b.at, p.b.row, p.c, p.c_row, p.N,
+                             p.bias, p.accumulate);
+        finish_piece(&p, p.c, p.M, p.N);
+    } else if (by_rows && p.N <= FEW_COLUMNS) {
         SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
             if (p.N == 1)
                 few_columns(1, rows_of(p, r));
@@ -395,7 +266,7 @@ static void gemm(const fn_call *call, product p) {
             else
                 few_columns(4, rows_of(p, r));
         }
-    } else if (p.M == 1 && p.b.column == 1 && !p.by_columns) {
+    } else if (by_rows && p.M == 1 && p.b.column == 1) {
         SHARED(r, call, p.N, grain(ROW_VECTORS * WIDTH, p.K))
             one_row(columns_of(p, r));
     } else if (p.M > p.N) {

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "gather.h"
 #include "share.h"
 
 /* The linker gathers the descriptors of all kernels in one section and names its ends. */
@@ -93,59 +94,34 @@ void fn_run(const fn_instruction *program, int64_t count, const fn_context *cont
     fn_run_team(context->threads, run_as, &r);
 }
 
-/* A data set's array, and what its rows become. */
-typedef struct {
-    const char *data;
-    int64_t kind, width;
-    void *stage;
-} source;
+extern const fn_gatherer *const __start_fn_gatherers[], *const __stop_fn_gatherers[];
 
-static int64_t bytes_of(int64_t kind) { return kind == FN_FLOAT32 ? 4 : kind == FN_UINT8 ? 1 : 8; }
-
-#define CONVERT(to_type, from_type)                                                                \
-    do {                                                                                           \
-        const from_type *from = row;                                                               \
-        to_type *to = (to_type *)s.stage + r * s.width;                                            \
-        for (int64_t j = 0; j < s.width; j++)                                                      \
-            to[j] = (to_type)from[j];                                                              \
-    } while (0)
-
-/* The rows as an array of the plan's dtype: in place where they are one run of it, else in the stage. */
-static const void *rows_of(source s, const int64_t *index, int64_t rows, int64_t dtype) {
-    int64_t run = 1;
-    while (run < rows && index[run] == index[run - 1] + 1)
-        run++;
-    return s.kind == dtype && rows && run == rows ? s.data + index[0] * s.width * bytes_of(s.kind)
-                                                  : s.stage;
+/* That of the highest level of this machine. */
+static fn_gather *gather_to(int64_t dtype) {
+    const int64_t top = fn_machine_level();
+    const fn_gatherer *best = NULL;
+    for (const fn_gatherer *const *at = __start_fn_gatherers; at < __stop_fn_gatherers; at++)
+        if ((*at)->dtype == dtype && (*at)->level <= top && (!best || (*at)->level > best->level))
+            best = *at;
+    return best->gather;
 }
 
-/* Fill rows [begin, end) of the stage. */
-static void gather(source s, const int64_t *index, fn_range part, int64_t dtype) {
-    const int64_t row_bytes = s.width * bytes_of(s.kind);
-    for (int64_t r = part.begin; r < part.end; r++) {
-        const void *row = s.data + index[r] * row_bytes;
-        if (s.kind == dtype)
-            memcpy((char *)s.stage + r * row_bytes, row, (size_t)row_bytes);
-        else if (dtype == FN_FLOAT32 && s.kind == FN_UINT8)
-            CONVERT(float, uint8_t);
-        else if (dtype == FN_FLOAT32 && s.kind == FN_FLOAT64)
-            CONVERT(float, double);
-        else if (dtype == FN_FLOAT32)
-            CONVERT(float, int64_t);
-        else if (s.kind == FN_UINT8)
-            CONVERT(double, uint8_t);
-        else if (s.kind == FN_FLOAT32)
-            CONVERT(double, float);
-        else
-            CONVERT(double, int64_t);
-    }
+/* The rows in place, where they are one run of the data set and have the plan's dtype; else NULL. */
+static const void *in_place(const fn_source *s, const int64_t *index, int64_t rows, int64_t dtype) {
+    if (s->kind != dtype)
+        return NULL;
+    for (int64_t r = 1; r < rows; r++)
+        if (index[r] != index[r - 1] + 1)
+            return NULL;
+    return rows ? (const char *)s->data + index[0] * s->width * fn_bytes_of(s->kind) : NULL;
 }
 
 /* Copy labels while checking them, so that a caller's later change cannot pass the check. Returns
  * the first row of the data set whose label is not in [0, classes), or -1. */
-static int64_t gather_labels(source s, const int64_t *index, int64_t rows, int64_t classes) {
-    const volatile int64_t *labels = (const int64_t *)s.data;
-    int64_t *stage = s.stage;
+static int64_t gather_labels(const fn_source *s, const int64_t *index, int64_t rows,
+                             int64_t classes) {
+    const volatile int64_t *labels = s->data;
+    int64_t *stage = s->stage;
     for (int64_t r = 0; r < rows; r++) {
         const int64_t label = labels[index[r]];
         if (label < 0 || label >= classes)
@@ -155,27 +131,32 @@ static int64_t gather_labels(source s, const int64_t *index, int64_t rows, int64
     return -1;
 }
 
-/* The inputs of step s, whose rows the context has: x by the whole team, y by its first. */
-static void gather_minibatch(const fn_call *call, fn_train_args *args, const int64_t *index,
+/* What the threads of a chunk of steps share. */
+typedef struct {
+    fn_train_args *args;
+    fn_gather *gather;
+    fn_source x, y;
+} training;
+
+/* The inputs of a step, whose rows the context has: x by the whole team, y by its first. */
+static void gather_minibatch(const fn_call *call, const training *t, const int64_t *index,
                              fn_context *context) {
-    const source x = {pointer(args->x), args->x_kind, args->x_width, pointer(args->x_stage)};
-    const source y = {pointer(args->y), args->y_kind, args->y_width, pointer(args->y_stage)};
+    fn_train_args *args = t->args;
     const int64_t rows = context->rows;
-    const void *x_rows = rows_of(x, index, rows, args->dtype), *y_rows = y.stage;
-    if (x_rows == x.stage)
-        SHARED(r, call, rows, 1 + 4096 / (x.width + 1))
-            gather(x, index, r, args->dtype);
-    if (!args->classes)
-        y_rows = rows_of(y, index, rows, args->dtype);
+    const void *x = in_place(&t->x, index, rows, args->dtype);
+    const void *y = args->classes ? NULL : in_place(&t->y, index, rows, args->dtype);
+    if (!x)
+        SHARED(r, call, rows, 1 + 4096 / (t->x.width + 1))
+            t->gather(&t->x, index, r.begin, r.end);
     if (is_first(call) && args->classes) {
-        args->bad_row = gather_labels(y, index, rows, args->classes);
+        args->bad_row = gather_labels(&t->y, index, rows, args->classes);
         if (args->bad_row >= 0)
             args->status = FN_BAD_LABEL;
-    } else if (is_first(call) && y_rows == y.stage) {
-        gather(y, index, (fn_range){0, rows}, args->dtype);
+    } else if (is_first(call) && !y) {
+        t->gather(&t->y, index, 0, rows);
     }
-    context->segment[FN_X] = (int64_t)(intptr_t)x_rows;
-    context->segment[FN_Y] = (int64_t)(intptr_t)y_rows;
+    context->segment[FN_X] = x ? (int64_t)(intptr_t)x : args->x_stage;
+    context->segment[FN_Y] = y ? (int64_t)(intptr_t)y : args->y_stage;
 }
 
 /* What a step leaves behind once its forward has run; rows are those of the chunk from `first` on. */
@@ -198,14 +179,15 @@ static void record(fn_train_args *args, int64_t step, int64_t first, int64_t row
 
 /* This thread's part of all steps. The team's first does what is not shared; the others wait for it. */
 static void train_as(fn_member *member, void *argument) {
-    fn_train_args *args = argument;
+    const training *t = argument;
+    fn_train_args *args = t->args;
     const fn_call call = {.member = member};
     const int64_t *offsets = pointer(args->batch_offsets), *index = pointer(args->index);
     fn_context context = args->context;
     for (int64_t s = 0; s < args->steps; s++) {
         context.rows = offsets[s + 1] - offsets[s];
         context.step = args->context.step + (uint64_t)s;
-        gather_minibatch(&call, args, index + offsets[s], &context);
+        gather_minibatch(&call, t, index + offsets[s], &context);
         if (is_first(&call) && args->buffers_bytes)
             memcpy(pointer(args->buffers_kept), pointer(args->context.segment[FN_BUFFERS]),
                    (size_t)args->buffers_bytes);
@@ -230,5 +212,11 @@ static void train_as(fn_member *member, void *argument) {
 void fn_train(fn_train_args *args) {
     args->status = FN_OK;
     args->done = 0;
-    fn_run_team(args->context.threads, train_as, args);
+    training t = {
+        .args = args,
+        .gather = gather_to(args->dtype),
+        .x = {pointer(args->x), args->x_kind, args->x_width, pointer(args->x_stage)},
+        .y = {pointer(args->y), args->y_kind, args->y_width, pointer(args->y_stage)},
+    };
+    fn_run_team(args->context.threads, train_as, &t);
 }

@@ -1,10 +1,12 @@
-/* A pool of threads. Those without work spin for 10 µs, then sleep in the kernel. */
+/* A pool of threads. Those without work spin for 10 µs, if there is a core for each, then sleep in the
+ * kernel. */
 #define _GNU_SOURCE
 #include "pool.h"
 
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -23,13 +25,14 @@ typedef struct {
 } gate;
 
 struct fn_team {
-    gate call;   /* (number of the call) · 256 + members: workers wait for the next one */
-    gate left;   /* workers that have not returned: the caller waits for none */
-    gate phase;  /* of the barrier */
+    gate call[FN_MAX_THREADS]; /* of worker i: counts its calls to work; it waits for the next one */
+    gate left;                 /* workers that have not returned: the caller waits for none */
+    gate phase;                /* of the barrier */
     word arrived;
     fn_work *work;
     void *argument;
     int64_t members;
+    _Atomic int64_t spin; /* nanoseconds */
     struct {
         _Alignas(LINE) _Atomic int64_t taken; /* of the loop's range */
     } loop[LOOPS];
@@ -37,8 +40,8 @@ struct fn_team {
 
 static struct fn_team team;
 static atomic_flag at_work = ATOMIC_FLAG_INIT;
-static int workers;       /* started; guarded by at_work */
-static int fork_prepared; /* likewise */
+static int workers; /* started; guarded by at_work */
+static int fork_safe;
 
 static void pause_a_little(void) {
 #if defined(__x86_64__)
@@ -54,17 +57,23 @@ static int64_t now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* Where there are fewer cores than members, who spins keeps another from its work. */
+static int64_t spin_for(int64_t members) {
+    cpu_set_t cores;
+    const int known = sched_getaffinity(0, sizeof cores, &cores) == 0;
+    return known && members > CPU_COUNT(&cores) ? 0 : SPIN_NANOSECONDS;
+}
+
 /* Wait until the gate's value is another; returns that. */
 static uint32_t wait_beyond(gate *g, uint32_t old) {
     uint32_t value;
-    const int64_t begun = now();
-    do {
+    const int64_t spin = atomic_load_explicit(&team.spin, memory_order_relaxed);
+    for (const int64_t begun = now(); now() - begun < spin;)
         for (int i = 0; i < 64; i++) {
             if ((value = atomic_load_explicit(&g->value, memory_order_acquire)) != old)
                 return value;
             pause_a_little();
         }
-    } while (now() - begun < SPIN_NANOSECONDS);
     atomic_fetch_add(&g->sleepers, 1);
     while ((value = atomic_load(&g->value)) == old)
         syscall(SYS_futex, &g->value, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
@@ -80,11 +89,8 @@ static void wake(gate *g) {
 
 static void *worker(void *argument) {
     const int64_t number = (int64_t)(intptr_t)argument;
-    uint32_t seen = 0;
-    for (;;) {
-        seen = wait_beyond(&team.call, seen);
-        if (number >= (seen & 255))
-            continue; /* and `team` may change under our eyes */
+    for (uint32_t calls = 0;;) {
+        calls = wait_beyond(&team.call[number], calls);
         fn_member self = {&team, number, 0};
         team.work(&self, team.argument);
         if (atomic_fetch_sub(&team.left.value, 1) == 1)
@@ -100,12 +106,13 @@ static void forget_workers(void) {
     atomic_flag_clear(&at_work);
 }
 
+/* As early as can be: a fork may come at any time after the first team. */
+__attribute__((constructor)) static void prepare_for_forks(void) {
+    fork_safe = pthread_atfork(NULL, NULL, forget_workers) == 0;
+}
+
 static void start_workers(int wanted) {
-    if (workers >= wanted)
-        return;
-    if (!fork_prepared)
-        fork_prepared = pthread_atfork(NULL, NULL, forget_workers) == 0;
-    if (!fork_prepared)
+    if (workers >= wanted || !fork_safe)
         return;
     pthread_attr_t attributes;
     sigset_t all, before;
@@ -143,10 +150,12 @@ void fn_run_team(int64_t threads, fn_work *work, void *argument) {
     team.work = work;
     team.argument = argument;
     team.members = members;
+    atomic_store_explicit(&team.spin, spin_for(members), memory_order_relaxed);
     atomic_store_explicit(&team.left.value, (uint32_t)members - 1, memory_order_relaxed);
-    const uint32_t before = atomic_load_explicit(&team.call.value, memory_order_relaxed);
-    atomic_store(&team.call.value, ((before >> 8) + 1) << 8 | (uint32_t)members);
-    wake(&team.call);
+    for (int64_t i = 1; i < members; i++) {
+        atomic_fetch_add(&team.call[i].value, 1);
+        wake(&team.call[i]);
+    }
     fn_member self = {&team, 0, 0};
     work(&self, argument);
     for (uint32_t left; (left = atomic_load(&team.left.value));)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import product
+import ctypes
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, cycle, product
 from typing import Any
 
 import gradcheck
@@ -23,7 +25,12 @@ from fastnet.plan.records import (
 )
 
 GUARD = 64  # bytes around each tensor; all ones, so that a float read or left there is NaN
-SCRATCH_MEMORY = zeros_aligned(GUARD + SCRATCH + GUARD)
+POISON, UNPOISON = (
+    getattr(ctypes.CDLL(None), f"__asan_{name}_memory_region", None)
+    for name in ("poison", "unpoison")
+)  # None where there is no address sanitizer
+TEAM = 3  # the most threads that a call is shared among
+SCRATCH_MEMORY = zeros_aligned(GUARD + TEAM * SCRATCH + GUARD)
 SCRATCH_MEMORY.fill(255)
 GROUP, GROUPS = 1, 3  # an update's row of hyper, among others that are NaN
 
@@ -34,8 +41,9 @@ class Call:
     `tensors`: those that exist, by name; what the kernel writes may be missing, and is absent only
     if it is in `absent`. `accumulate`: gradients of parameters start from random numbers, which
     must be added to. `inplace`: the first tensor (an output) lies on the second. `shift`: tensors
-    start that many elements after an address that is a multiple of 64. Tensors are spread over all
-    segments, whatever their names.
+    start that many elements (one number for all, or one for each, over and over) after an address
+    that is a multiple of 64, modulo 64 bytes. Tensors are spread over all segments, whatever their
+    names. `threads`: how many may share the work.
     """
 
     def __init__(
@@ -49,7 +57,8 @@ class Call:
         absent: tuple[str, ...] = (),
         accumulate: bool = False,
         inplace: bool = False,
-        shift: int = 0,
+        shift: int | Sequence[int] = 0,
+        threads: int = 1,
     ) -> None:
         self.kernel, self.dtype, self.absent = kernel, dtype, absent
         self.given = {n: a for n, a in tensors.items() if n in kernel.tensors and n not in absent}
@@ -58,18 +67,21 @@ class Call:
             random = np.random.default_rng(1)
             shapes = {n: shape_of(kernel.op, n, rows, sizes) for n in written(kernel)}
             self.into = {n: gradcheck.normal(random, s, dtype) for n, s in shapes.items()}
-        self._lay_out(rows, sizes, shift, inplace)
+        self._lay_out(rows, sizes, (shift,) if isinstance(shift, int) else shift, inplace)
         self._encode(rows, sizes)
+        self.context["threads"] = threads
 
-    def _lay_out(self, rows: int, sizes: Mapping[str, int], shift: int, inplace: bool) -> None:
+    def _lay_out(
+        self, rows: int, sizes: Mapping[str, int], shifts: Sequence[int], inplace: bool
+    ) -> None:
         op, end = self.kernel.op, GUARD
         self.spans: dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]] = {}
-        for name in self.kernel.tensors:
+        for name, shift in zip(self.kernel.tensors, cycle(shifts), strict=False):
             if name in self.absent or (name not in self.given and name not in written(self.kernel)):
                 continue
             dtype = np.dtype(dtype_of(op, name, self.dtype))
             shape = shape_of(op, name, rows, sizes)
-            self.spans[name] = (end + shift * dtype.itemsize, shape, dtype)
+            self.spans[name] = (end + shift * dtype.itemsize % 64, shape, dtype)
             end += -(-int(np.prod(shape)) * dtype.itemsize // 64) * 64 + 64 + GUARD
         if inplace:
             first, second = self.kernel.tensors[:2]
@@ -114,7 +126,8 @@ class Call:
         """What the backend's kernel writes; nothing else in memory may change."""
         before = self.memory.copy()
         backend.prepare(self.program)
-        backend.run(self.program, self.context)
+        with self._fenced():
+            backend.run(self.program, self.context)
         result = {n: self.view(n).copy() for n in written(self.kernel) if n in self.spans}
         for name in result:
             self.view(name).fill(0)
@@ -128,6 +141,23 @@ class Call:
         guards = SCRATCH_MEMORY[:GUARD], SCRATCH_MEMORY[-GUARD:]
         assert np.all(np.concatenate(guards) == 255), f"{self.kernel.name} left its scratch memory"
         return result
+
+    @contextmanager
+    def _fenced(self) -> Iterator[None]:
+        """Under the address sanitizer, what reads or writes a guard ends the process with a report."""
+        if POISON is None:
+            yield
+            return
+        tensors = {(b, b + int(np.prod(s)) * dtype.itemsize) for b, s, dtype in self.spans.values()}
+        ends = [0, *chain.from_iterable(sorted(tensors)), self.memory.nbytes]
+        guards = [
+            (self.memory.ctypes.data + b, e - b) for b, e in zip(ends[::2], ends[1::2], strict=True)
+        ]
+        for begin, size in guards:
+            POISON(ctypes.c_void_p(begin), ctypes.c_size_t(size))
+        yield
+        for begin, size in guards:
+            UNPOISON(ctypes.c_void_p(begin), ctypes.c_size_t(size))
 
     def expected(self) -> dict[str, Array]:
         """What the reference kernel makes of the same operands in float64."""

@@ -50,42 +50,6 @@ def test_set_level_stays_within_the_machine():
             c.set_level(bad)
 
 
-def trained(dtype):
-    """Parameters and predictions of a small net with every kind of layer."""
-    random = np.random.default_rng(3)
-    x, y = random.normal(size=(150, 37)).astype(dtype), random.integers(0, 11, 150)
-    model = fastnet.Sequential(
-        fastnet.Linear(37, 50, bias=False),
-        fastnet.BatchNorm1d(50),
-        fastnet.Tanh(),
-        fastnet.Dropout(0.3),
-        fastnet.Linear(50, 33),
-        fastnet.Sigmoid(),
-        fastnet.Linear(33, 11),
-        seed=1,
-        dtype=dtype,
-        backend="c",
-    )
-    fastnet.Trainer(model, fastnet.CrossEntropyLoss(), seed=2).fit(
-        x, y, epochs=3, batch_size=17, verbose=0
-    )
-    return {**model.state_dict(), "output": model.predict(x)}
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_levels_with_fma_train_to_the_same_bits(c, dtype):
-    results = []
-    for level in range(len(c.levels())):
-        c.set_level(level)
-        results.append(trained(dtype))
-    first_fma = 1 if c.levels()[0] == "x86-64" else 0
-    for other in results[first_fma:]:
-        for name, value in other.items():
-            np.testing.assert_array_equal(value, results[first_fma][name], err_msg=name)
-    for name, value in results[0].items():
-        np.testing.assert_allclose(value, results[-1][name], rtol=1e-2, atol=1e-3, err_msg=name)
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("rows", "inputs", "outputs"),

@@ -18,38 +18,29 @@ pytest.importorskip("numba")
 if os.environ.get("NUMBA_DISABLE_JIT") == "1":
     pytest.skip("nothing is compiled", allow_module_level=True)
 
-# Predicts, prints how often Numba compiled, and what was predicted.
+# Predicts, after training or not; prints how often Numba compiled, and what was predicted.
 USE = """
 import json, os, sys
 import numpy as np
 from numba.core import event
 import fastnet as fn
 
-model = fn.Sequential(fn.Linear(3, 2), fn.Sigmoid(), backend="numba", seed=1)
 x = np.arange(24).reshape(8, 3) / 24
 
-def use():
+def use(train=False):
+    model = fn.Sequential(fn.Linear(3, 2), fn.Sigmoid(), backend="numba", seed=1)
+    if train:
+        trainer = fn.Trainer(model, fn.MSELoss(), fn.SGD(0.1), seed=2)
+        trainer.fit(x, x[:, :2], epochs=2, batch_size=4, verbose=0)
     return model.predict(x).tolist()
 
-def report():
+def report(**options):
     with event.install_recorder("numba:compile") as recorder:
-        found = use()
+        found = use(**options)
     print(json.dumps([len(recorder.buffer), found]))
 """
 RUN = USE + "report()"
-TRAIN = (
-    USE
-    + """
-predict = use
-
-def use():
-    trainer = fn.Trainer(model, fn.MSELoss(), fn.SGD(0.1), seed=2)
-    trainer.fit(x, x[:, :2], epochs=2, batch_size=4, verbose=0)
-    return predict()
-
-report()
-"""
-)
+TRAIN = USE + "report(train=True)"
 
 
 def run(place, code=RUN, path=(), **variables):

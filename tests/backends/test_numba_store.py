@@ -69,7 +69,11 @@ def test_without_a_place_nothing_is_kept():
     assert store.load("a") is None
 
 
-def test_keys_that_were_used_longest_ago_are_removed(tmp_path):
+def test_keys_that_were_written_longest_ago_are_removed_and_nothing_else(tmp_path):
+    others = [tmp_path / f"other{number}" for number in range(30)]
+    for other in others:
+        other.mkdir()
+        os.utime(other, (0, 0))
     for number in range(40):
         store = Store(tmp_path, b"%d" % number)
         store.save("a", CODE)
@@ -77,6 +81,7 @@ def test_keys_that_were_used_longest_ago_are_removed(tmp_path):
     store.save("b", CODE)
     left = [number for number in range(40) if Store(tmp_path, b"%d" % number).load("a")]
     assert left == list(range(24, 40))
+    assert all(other.is_dir() for other in others)
 
 
 @pytest.mark.parametrize(

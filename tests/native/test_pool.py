@@ -20,6 +20,7 @@ def test_teams_visit_everything_once_and_wait_for_one_another(sanitizer, tmp_pat
         pytest.skip("no C compiler")
     program = tmp_path / "pool_test"
     flags = ["-O1", "-g", "-std=gnu11", "-Wall", "-Wextra", "-pthread", f"-I{CSRC}"]
+    flags += ["-Wl,--wrap=pthread_create"]  # the program decides how many threads there are
     flags += [] if sanitizer == "none" else [f"-fsanitize={sanitizer}"]
     sources = [str(HERE / "pool_test.c"), str(CSRC / "pool.c")]
     built = subprocess.run(

@@ -1,7 +1,7 @@
 """NumPy's own BLAS, found by address in the running process and called from jitted code.
 
-Nothing is loaded and no setting is touched: products use whatever thread pool NumPy's products use
-(OpenBLAS takes one thread below some 64·64·64). Where no BLAS is found, `FOUND` is None.
+Nothing is loaded: products use whatever thread pool NumPy's products use, and of an OpenBLAS the number
+of threads is set for a while (see `threads`). Where no BLAS is found, `FOUND` is None.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -17,6 +17,7 @@ import numpy as np
 from llvmlite import ir
 
 from fastnet.backends.numba.lowlevel import PLAIN, intrinsic, types
+from fastnet.backends.numba.threads import OneThread
 
 # cblas_?gemm by prefix and suffix, with the bits of its integers: NumPy's wheels, other builds.
 _SPELLINGS = (
@@ -26,6 +27,7 @@ _SPELLINGS = (
     ("cblas_", "", 32),
 )
 _ROW_MAJOR, _PLAIN, _TRANSPOSED = 101, 111, 112
+_PTHREADS = 1  # of openblas_get_parallel: 0 is no threads, 2 OpenMP
 _C_TYPES = {"s": (ctypes.c_float, np.float32), "d": (ctypes.c_double, np.float64)}
 
 
@@ -35,6 +37,7 @@ class Blas:
 
     symbols: dict[str, str]  # by letter, "s" and "d"
     bits: int
+    one_thread: OneThread | None = field(repr=False)  # where there is a way
 
 
 class _Module(ctypes.Structure):
@@ -81,6 +84,28 @@ def _works(function: Any, letter: str, bits: int) -> bool:
     return np.array_equal(c.reshape(2, 2), a.reshape(2, 3) @ b.reshape(3, 2))
 
 
+def _one_thread(library: ctypes.CDLL) -> OneThread | None:
+    """How to set the number of threads of an OpenBLAS that keeps them itself.
+
+    One that leaves them to OpenMP counts for each calling thread: there is no restoring what another
+    thread has set.
+    """
+    for prefix, suffix in (
+        ("scipy_openblas_", "64_"),
+        ("openblas_", "64_"),
+        ("scipy_openblas_", ""),
+        ("openblas_", ""),
+    ):
+        get, put, parallel = (
+            getattr(library, f"{prefix}{name}{suffix}", None)
+            for name in ("get_num_threads", "set_num_threads", "get_parallel")
+        )
+        if get and put and parallel:
+            put.restype = None
+            return OneThread(get, put) if parallel() == _PTHREADS else None
+    return None
+
+
 def find() -> Blas | None:
     """Look for a BLAS, try it, and make it known to the linker of jitted code."""
     for library in _loaded():
@@ -94,7 +119,7 @@ def find() -> Blas | None:
             for s, function in found.items():
                 address = ctypes.cast(function, ctypes.c_void_p).value
                 llvm.add_symbol(symbols[s], address)
-            return Blas(symbols, bits)
+            return Blas(symbols, bits, _one_thread(library))
     return None
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from _cffi_backend import FFI  # cffi's casts and calls, without its parser of C
 
-from fastnet.backends.numba import loops
+from fastnet.backends.numba import blas, loops
 from fastnet.backends.numba.entry import compile_entry
 from fastnet.backends.numba.kernels import FUNCTIONS
 from fastnet.backends.numba.lowlevel import PLAIN
 from fastnet.backends.numba.natives import Natives
-from fastnet.backends.reference import PythonRunner
+from fastnet.backends.numba.threads import FEW, MANY
+from fastnet.backends.reference import PythonRunner, view
 from fastnet.errors import BackendUnavailable
 from fastnet.op import KERNELS, Kernel
 from fastnet.plan.records import KIND, KINDS
@@ -34,11 +35,22 @@ def _address(array: np.ndarray) -> int:
     return address
 
 
+def _call(multiplications: int, function: Any, *arguments: int) -> None:
+    """Call native code whose largest matrix product takes that many multiplications."""
+    one_thread = blas.FOUND.one_thread if blas.FOUND else None
+    if one_thread and FEW < multiplications <= MANY:
+        with one_thread:
+            function(*arguments)
+    else:
+        function(*arguments)
+
+
 class Engine:
     """Compiles what programs need and runs them."""
 
     def __init__(self) -> None:
         self._natives = Natives()
+        self._products: dict[int, int] = {}  # largest product for a row, by a program's address
         self._run: Any = None  # how Python calls them; they run without the GIL
         self._train: Any = None
 
@@ -48,10 +60,14 @@ class Engine:
 
     def prepare(self, program: np.ndarray) -> None:
         """Compile the kernels that are missing and write the entries' addresses."""
-        kernels = list(KERNELS.values())
+        kernels, largest, address = list(KERNELS.values()), 0, _address(program)
         for instruction in program:
             kernel, dtype = kernels[instruction["kernel"]], KINDS[instruction["dtype"]]
             instruction["entry"] = self._entry(kernel, dtype)
+            if kernel.op.name == "linear":
+                largest = max(largest, int(instruction["size"][0] * instruction["size"][1]))
+        self._products[address] = largest
+        weakref.finalize(program, self._products.pop, address, None).atexit = False
 
     def _entry(self, kernel: Kernel, dtype: str) -> int:
         if kernel.name not in FUNCTIONS:
@@ -80,7 +96,10 @@ class Engine:
         """Run the instructions in order (see Backend.run)."""
         if self._run is None:
             self._run = self._function("run")
-        self._run(_address(program), len(program), _address(context))
+        address = _address(program)
+        product = self._products.get(address, 0)
+        rows = int(context["rows"][0]) if product else 0
+        _call(product * rows, self._run, address, len(program), _address(context))
 
     def train(self, args: np.ndarray) -> None:
         """Run a chunk of training steps (see Backend.train)."""
@@ -90,7 +109,10 @@ class Engine:
         dtype, x_kind, y_kind = int(a["dtype"]), int(a["x_kind"]), int(a["y_kind"])
         y_wanted = KIND["int64"] if a["classes"] else dtype
         convert_x, convert_y = self._converter(x_kind, dtype), self._converter(y_kind, y_wanted)
-        self._train(_address(args), convert_x, convert_y)
+        product, steps = self._products.get(int(a["forward"]), 0), int(a["steps"])
+        offsets = view(a["batch_offsets"], (steps + 1,), np.int64)
+        rows = int(offsets[-1] - offsets[0]) // max(steps, 1)  # of most minibatches
+        _call(product * rows, self._train, _address(args), convert_x, convert_y)
 
 
 class PlainEngine(Engine):

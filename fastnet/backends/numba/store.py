@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from contextlib import suppress
@@ -30,8 +31,8 @@ class Store:
     """
 
     def __init__(self, base: Path | None, key: bytes) -> None:
-        self._key = key
-        self.place = base / sha256(key).hexdigest()[:16] if base else None
+        self._key = sha256(key)
+        self.place = base / self._key.hexdigest()[:16] if base else None
 
     def load(self, name: str) -> bytes | None:
         """The code of this name, or None."""
@@ -63,10 +64,14 @@ class Store:
                 raise
 
     def _digest(self, name: str, code: bytes) -> bytes:
-        return sha256(b"\0".join((self._key, name.encode(), code))).digest()
+        digest = self._key.copy()
+        digest.update(b"\0".join((b"", name.encode(), code)))
+        return digest.digest()
 
     @staticmethod
     def _prune(base: Path) -> None:
-        """Remove what was written longest ago."""
-        for old in sorted(base.iterdir(), key=lambda d: -d.stat().st_mtime)[_KEPT:]:
-            shutil.rmtree(old, ignore_errors=True)
+        """Remove what was written longest ago, of directories that bear the name of a key."""
+        with suppress(OSError):
+            ours = [d for d in base.iterdir() if re.fullmatch("[0-9a-f]{16}", d.name)]
+            for old in sorted(ours, key=lambda d: -d.stat().st_mtime)[_KEPT:]:
+                shutil.rmtree(old, ignore_errors=True)

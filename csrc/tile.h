@@ -1,0 +1,157 @@
+/* What matrix products are made of: tiles of C in registers, and copies of the operands in the order
+ * in which tiles read them. */
+#ifndef FASTNET_TILE_H
+#define FASTNET_TILE_H
+
+#include "simd.h"
+
+enum {
+    TILE_COLUMNS = 2 * WIDTH,
+    ROW_VECTORS = 8, /* of a tile of one row: sums enough to keep the pipelines busy */
+    SMALL_ROWS = 6,  /* of a tile of part of a vector of columns */
+};
+
+/* Element (i, j) of a matrix is at[i·row + j·column]; row or column is 1. */
+typedef struct {
+    const real *at;
+    int64_t row, column;
+} matrix;
+
+static inline matrix part(matrix m, int64_t i, int64_t j) {
+    return (matrix){m.at + i * m.row + j * m.column, m.row, m.column};
+}
+
+static inline matrix transposed(matrix m) { return (matrix){m.at, m.column, m.row}; }
+
+#define EACH_ROW _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++)
+#define EACH_VECTOR _Pragma("GCC unroll 8") for (int v = 0; v < vectors; v++)
+#define EACH_SUM EACH_ROW EACH_VECTOR
+
+/* One tile: `rows`, `vectors` and `whole` are constants where it is inlined. n columns of C exist,
+ * and of b unless it has whole vectors; bias is NULL until the last block. The operands are no
+ * struct, because to read in parts what was just written whole waits for all stores before it. */
+static inline __attribute__((always_inline)) void
+tile(const int rows, const int vectors, const int whole, int64_t K, const real *a, int64_t a_row,
+     int64_t a_column, const real *b, int64_t b_row, real *c, int64_t c_row, int64_t n,
+     const real *bias, int reload) {
+    const int full = n >= vectors * WIDTH;
+    vec sum[TILE_ROWS][ROW_VECTORS], x[ROW_VECTORS];
+    if (!reload)
+        EACH_SUM sum[i][v] = (vec){0};
+    else if (full)
+        EACH_SUM sum[i][v] = load(c + i * c_row + v * WIDTH);
+    else
+        EACH_SUM sum[i][v] = load_first(c + i * c_row + v * WIDTH, n - v * WIDTH);
+    /* A pointer to every fourth row of a, whose origin the compiler must not see: it would keep an
+     * offset for each row, more than there are registers. */
+    const real *from[(TILE_ROWS + 3) / 4];
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i += 4) {
+        from[i / 4] = a + i * a_row;
+        __asm__("" : "+r"(from[i / 4]));
+    }
+    for (int64_t k = 0; k < K; k++) {
+        EACH_VECTOR {
+            const real *at = b + k * b_row + v * WIDTH;
+            x[v] = whole || v < vectors - 1 ? load(at) : load_first(at, n - v * WIDTH);
+        }
+        EACH_ROW {
+            const vec factor = broadcast(from[i / 4][i % 4 * a_row]);
+            EACH_VECTOR sum[i][v] = vec_madd(factor, x[v], sum[i][v]);
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; i += 4)
+            from[i / 4] += a_column;
+    }
+    if (bias) {
+        EACH_VECTOR x[v] = load_first(bias + v * WIDTH, n - v * WIDTH);
+        EACH_SUM sum[i][v] += x[v];
+    }
+    if (full)
+        EACH_SUM store(c + i * c_row + v * WIDTH, sum[i][v]);
+    else
+        EACH_SUM store_first(c + i * c_row + v * WIDTH, sum[i][v], n - v * WIDTH);
+}
+
+/* Each size of tile is compiled by itself. */
+typedef void tile_of_size(int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b,
+                          int64_t b_row, real *c, int64_t c_row, int64_t n, const real *bias,
+                          int reload);
+#define TILE(rows, vectors, whole)                                                                 \
+    static __attribute__((noinline)) void tile_##rows##_##vectors##_##whole(                       \
+        int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b, int64_t b_row,   \
+        real *c, int64_t c_row, int64_t n, const real *bias, int reload) {                         \
+        tile(rows, vectors, whole, K, a, a_row, a_column, b, b_row, c, c_row, n, bias, reload);    \
+    }
+#if TILE_ROWS == 14
+#define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14)
+#elif TILE_ROWS == 12
+#define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12)
+#else
+#define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6)
+#endif
+#define VECTORS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8)
+#define DEFINE(rows) TILE(rows, 1, 1) TILE(rows, 2, 1)
+ROWS(DEFINE)
+#undef DEFINE
+#define DEFINE(vectors) TILE(1, vectors, 0)
+VECTORS(DEFINE)
+#undef DEFINE
+TILE(2, 1, 0)
+TILE(3, 1, 0)
+TILE(4, 1, 0)
+TILE(5, 1, 0)
+TILE(6, 1, 0)
+#define NAME(rows) {tile_##rows##_1_1, tile_##rows##_2_1},
+static tile_of_size *const tiles[TILE_ROWS][2] = {ROWS(NAME)};
+#undef NAME
+#define NAME(vectors) tile_1_##vectors##_0,
+static tile_of_size *const row_tiles[ROW_VECTORS] = {VECTORS(NAME)};
+#undef NAME
+/* By rows, with b's part of a vector in place. */
+static tile_of_size *const small_tiles[SMALL_ROWS] = {tile_1_1_0, tile_2_1_0, tile_3_1_0,
+                                                      tile_4_1_0, tile_5_1_0, tile_6_1_0};
+
+/* Copy K rows of n columns of m to a panel of rows of `width`, whole vectors, with zeros behind the
+ * n-th. The panel has room for a multiple of WIDTH rows. */
+static void pack(real *panel, matrix m, int64_t K, int64_t n, int64_t width) {
+    if (m.column == 1) {
+        for (int64_t k = 0; k < K; k++) {
+            const real *from = m.at + k * m.row;
+            __builtin_prefetch(from + width); /* the next panel's */
+            for (int64_t j = 0; j < width; j += WIDTH)
+                store(panel + k * width + j, load_first(from + j, n - j));
+        }
+        return;
+    }
+    for (int64_t j = 0; j < width; j += WIDTH)
+        for (int64_t k = 0; k < K; k += WIDTH) {
+            const real *from = m.at + k + j * m.column;
+            vec square[WIDTH];
+#pragma GCC unroll 16
+            for (int i = 0; i < WIDTH; i++)
+                square[i] = j + i < n ? load_first(from + i * m.column, K - k) : (vec){0};
+            turn(square);
+#pragma GCC unroll 16
+            for (int i = 0; i < WIDTH; i++)
+                store(panel + (k + i) * width + j, square[i]);
+        }
+}
+
+/* Copy a panel's `rows` rows of n to the columns of c, which lie c_row apart: the way back. */
+static void unpack(real *c, int64_t c_row, const real *panel, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows; i += WIDTH)
+        for (int64_t j = 0; j < n; j += WIDTH) {
+            vec square[WIDTH];
+#pragma GCC unroll 16
+            for (int k = 0; k < WIDTH; k++)
+                square[k] = load(panel + (i + k) * TILE_COLUMNS + j);
+            turn(square);
+#pragma GCC unroll 16
+            for (int k = 0; k < WIDTH; k++)
+                if (j + k < n)
+                    store_first(c + (j + k) * c_row + i, square[k], rows - i);
+        }
+}
+
+#endif

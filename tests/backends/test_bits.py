@@ -1,0 +1,175 @@
+"""Training and prediction give the same bits, whatever the threads, the instruction set or the blocks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import child
+import numpy as np
+import pytest
+from bits import BATCH, LABELS, LEARNING_RATE, SEED, X, digest, fma_levels, net, numbers, train
+from onecall import TEAM, Call, calls
+
+import fastnet as fn
+from fastnet.backends import executor, registry
+from fastnet.op import KERNELS
+
+if reason := fn.backends()["c"].reason:
+    pytest.skip(reason, allow_module_level=True)
+
+C: Any = registry.get("c")
+LEVELS = fma_levels()
+THREADS = (1, 2, 3, 4, 8)
+HERE = os.path.dirname(__file__)
+
+# SHA-256 of the net of bits.py after 500 steps. It changes where what fastnet computes changes, never
+# with a compiler or a machine: docs/reproducibility.md says what is promised.
+PINNED = {
+    "float32": "fd372b8e3ce3cea514e186d94f624aa29a247ce338cf319a4a94cd3f686cf25e",
+    "float64": "358c5e04663ab6908deb9bd4f1c04c787888c4dba67d9a1ac8062dbe4c5947a5",
+}
+
+if not LEVELS:
+    pytest.skip("this machine has no FMA", allow_module_level=True)
+
+dtypes = pytest.mark.parametrize("dtype", PINNED)
+
+
+@pytest.fixture(autouse=True)
+def _shared_and_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work of any size is shared among threads, at the highest level if a test does not choose."""
+    monkeypatch.setattr(executor, "WORK_TO_SHARE", 0)
+    before, threads = C.level(), fn.get_num_threads()
+    C.set_level(LEVELS[-1])
+    yield
+    C.set_level(before)
+    fn.set_num_threads(threads)
+
+
+def trained(dtype: str, **options: Any) -> str:
+    model = net(dtype)
+    train(model, **options)
+    return digest(model)
+
+
+@dtypes
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: C.levels()[level])
+@pytest.mark.parametrize("threads", THREADS)
+def test_training_gives_the_pinned_bits(dtype, level, threads):
+    C.set_level(level)
+    with fn.threads(threads):
+        assert trained(dtype) == PINNED[dtype]
+
+
+@dtypes
+def test_products_that_are_worth_a_team(dtype):
+    """Layers so wide that their products, too, are cut into parts."""
+    x, labels, found = numbers(3, 270, 301), numbers(4, 270, below=10), set()
+    for threads in THREADS:
+        layers = fn.Linear(301, 402), fn.BatchNorm1d(402), fn.ReLU(), fn.Linear(402, 203), fn.Tanh()
+        model = fn.Sequential(*layers, fn.Linear(203, 10), dtype=dtype, backend="c", seed=SEED)
+        with fn.threads(threads):
+            trainer = fn.Trainer(model, fn.CrossEntropyLoss(), seed=SEED)
+            trainer.fit(x, labels, epochs=3, batch_size=100, verbose=0)
+        found.add(digest(model))
+    assert len(found) == 1
+
+
+@pytest.mark.slow
+@dtypes
+def test_twenty_runs(dtype):
+    """Threads take their parts in another order each time."""
+    found = set()
+    for run in range(20):
+        with fn.threads(THREADS[run % len(THREADS)]):
+            found.add(trained(dtype))
+    assert found == {PINNED[dtype]}
+
+
+@dtypes
+@pytest.mark.parametrize("chunks", [(1,) * 500, (1, 3, 7, 101), (250,)], ids=len)
+def test_chunks_of_steps_change_nothing(dtype, chunks):
+    assert trained(dtype, chunks=chunks) == PINNED[dtype]
+
+
+@dtypes
+def test_fit_takes_the_same_steps(dtype):
+    model = net(dtype)
+    trainer = fn.Trainer(model, fn.CrossEntropyLoss(), fn.Adam(LEARNING_RATE), seed=SEED)
+    for epochs in (1, 30, 69):
+        trainer.fit(X, LABELS, epochs=epochs, batch_size=BATCH, verbose=0)
+    assert digest(model) == PINNED[dtype]
+
+
+CHILD = """
+import json, sys
+sys.path[:0] = sys.argv[1:]
+from bits import digest, net, train
+model = net()
+train(model)
+print(json.dumps(digest(model)))
+"""
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: C.levels()[level])
+def test_another_process(level):
+    """The level and the number of threads from the environment."""
+    variables = {"FASTNET_SIMD_LEVEL": str(level), "FASTNET_NUM_THREADS": "2"}
+    assert child.run(CHILD, HERE, os.path.dirname(HERE), **variables) == PINNED["float32"]
+
+
+@dtypes
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels_share_their_work(name, dtype):
+    """At sizes that are cut into many parts, of which every thread takes whichever it meets."""
+    kernel = KERNELS[name]
+    for rows, dims in [(130, (300, 97)), (97, (40, 784)), (5, (4099, 3)), (700, (7, 33))]:
+        sizes = dict(zip(kernel.op.dims, dims, strict=False))
+        alone, shared = calls(kernel, dtype, rows, sizes), calls(kernel, dtype, rows, sizes)
+        for one, team in zip(alone, shared, strict=True):
+            expected = one.run(C)
+            for threads in range(2, TEAM + 1):
+                team.context["threads"] = threads
+                same(team, expected)
+
+
+def same(call: Call, expected: dict[str, Any]) -> None:
+    for name, have in call.run(C).items():
+        np.testing.assert_array_equal(have.view("u1"), expected[name].view("u1"), err_msg=name)
+
+
+# Prediction: a row's bits are its own.
+
+
+def predicting(dtype: str) -> tuple[fn.Sequential, Any, Any]:
+    """A net with running statistics of its own, rows, and what it makes of each of them alone."""
+    model = net(dtype)
+    train(model, 20)
+    x = np.tile(X, (2, 1))[:257].astype(dtype)
+    return model, x, np.concatenate([model.predict(x[i : i + 1]) for i in range(len(x))])
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: C.levels()[level])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        pytest.param((1, 2, 3, 5, 8, 14, 15, 16, 17, 31, 33, 64, 100, 256, 257), id="some"),
+        pytest.param(range(1, 258), id="every", marks=pytest.mark.slow),
+    ],
+)
+@dtypes
+def test_a_row_predicts_to_its_own_bits_in_any_batch_and_place(dtype, level, sizes):
+    """All rows in batches of this size, whose begin moves; every row comes to every place of a batch."""
+    C.set_level(level)
+    model, x, expected = predicting(dtype)
+    for size in sizes:
+        for begin in {0, 1, size // 2, len(x) - size}:
+            part = slice(begin, begin + size)
+            np.testing.assert_array_equal(model.predict(x[part]), expected[part])
+            np.testing.assert_array_equal(
+                model.predict(x[begin:], batch_size=size), expected[begin:]
+            )
+        place = np.roll(np.arange(len(x)), size)
+        np.testing.assert_array_equal(model.predict(x[place]), expected[place])
