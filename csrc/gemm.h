@@ -97,7 +97,7 @@ static inline void finish_piece(const product *p, const real *c, int64_t rows, i
 }
 
 /* By tiles; scratch is this thread's own. */
-static void tiled(const product p, real *scratch) {
+static inline __attribute__((always_inline)) void tiled(const product p, real *scratch) {
     real *const panel = scratch, *const packed = scratch + PANEL_OF_B;
     real turned[PACKED_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
     const int pack_a = pays_to_pack_a(&p), pack_b = pays_to_pack_b(&p);
@@ -112,7 +112,7 @@ static void tiled(const product p, real *scratch) {
             int64_t a_tile = height * a.row;
             if (pack_a) {
                 for (int64_t i = 0; i < M; i += height)
-                    pack(packed + i / height * TILE_OF_A, transposed(part(a, i, 0)), K,
+                    pack(packed + i / height * TILE_OF_A, a.at + i * a.row, a.column, a.row, K,
                          smaller(height, M - i), PACKED_ROWS);
                 a = (matrix){packed, 1, PACKED_ROWS};
                 a_tile = TILE_OF_A;
@@ -123,7 +123,7 @@ static void tiled(const product p, real *scratch) {
                 const real *bias = p.bias && k0 + K >= p.K ? p.bias + j0 : NULL, *at = a.at;
                 matrix b = part(p.b, k0, j0);
                 if (pack_b || n < vectors * WIDTH) {
-                    pack(panel, b, K, n, vectors * WIDTH);
+                    pack(panel, b.at, b.row, b.column, K, n, vectors * WIDTH);
                     b = (matrix){panel, vectors * WIDTH, 1};
                 }
                 for (int64_t i = 0; i < M; i += height, at += a_tile) {
@@ -132,7 +132,7 @@ static void tiled(const product p, real *scratch) {
                     real *c = element(&p, i0 + i, j0);
                     if (p.by_columns) {
                         if (reload)
-                            pack(turned, (matrix){c, 1, p.c_row}, rows, n, TILE_COLUMNS);
+                            pack(turned, c, 1, p.c_row, rows, n, TILE_COLUMNS);
                         tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, turned,
                                                      TILE_COLUMNS, vectors * WIDTH, NULL, reload);
                         unpack(c, p.c_row, turned, rows, n);
@@ -233,7 +233,9 @@ static inline int64_t grain(int64_t unit, int64_t work) {
     return unit * (1 + PART / (unit * (work + 1)));
 }
 
-static void gemm(const fn_call *call, product p) {
+/* Everything else is inlined here, so that no product is passed on by value. */
+static __attribute__((noinline)) void gemm(const fn_call *call, const product *given) {
+    product p = *given;
     if (!p.M || !p.N)
         return;
     if (pays_to_swap(&p))
@@ -269,12 +271,11 @@ static void gemm(const fn_call *call, product p) {
     } else if (by_rows && p.M == 1 && p.b.column == 1) {
         SHARED(r, call, p.N, grain(ROW_VECTORS * WIDTH, p.K))
             one_row(columns_of(p, r));
-    } else if (p.M > p.N) {
-        SHARED(r, call, p.M, grain(8 * TILE_ROWS, p.N * p.K))
-            tiled(rows_of(p, r), call->scratch);
     } else {
-        SHARED(r, call, p.N, grain(2 * TILE_COLUMNS, p.M * p.K))
-            tiled(columns_of(p, r), call->scratch);
+        const int along_rows = p.M > p.N;
+        SHARED(r, call, along_rows ? p.M : p.N,
+               along_rows ? grain(8 * TILE_ROWS, p.N * p.K) : grain(2 * TILE_COLUMNS, p.M * p.K))
+            tiled(along_rows ? rows_of(p, r) : columns_of(p, r), call->scratch);
     }
 }
 

@@ -28,8 +28,8 @@ static inline matrix transposed(matrix m) { return (matrix){m.at, m.column, m.ro
 #define EACH_SUM EACH_ROW EACH_VECTOR
 
 /* One tile: `rows`, `vectors` and `whole` are constants where it is inlined. n columns of C exist,
- * and of b unless it has whole vectors; bias is NULL until the last block. The operands are no
- * struct, because to read in parts what was just written whole waits for all stores before it. */
+ * and of b unless it has whole vectors; bias is NULL until the last block. No function here takes a
+ * struct by value: to read in parts what was just written whole waits for all stores before it. */
 static inline __attribute__((always_inline)) void
 tile(const int rows, const int vectors, const int whole, int64_t K, const real *a, int64_t a_row,
      int64_t a_column, const real *b, int64_t b_row, real *c, int64_t c_row, int64_t n,
@@ -112,12 +112,13 @@ static tile_of_size *const row_tiles[ROW_VECTORS] = {VECTORS(NAME)};
 static tile_of_size *const small_tiles[SMALL_ROWS] = {tile_1_1_0, tile_2_1_0, tile_3_1_0,
                                                       tile_4_1_0, tile_5_1_0, tile_6_1_0};
 
-/* Copy K rows of n columns of m to a panel of rows of `width`, whole vectors, with zeros behind the
- * n-th. The panel has room for a multiple of WIDTH rows. */
-static void pack(real *panel, matrix m, int64_t K, int64_t n, int64_t width) {
-    if (m.column == 1) {
+/* Copy K rows of n columns of a matrix to a panel of rows of `width`, whole vectors, with zeros behind
+ * the n-th. The panel has room for a multiple of WIDTH rows. */
+static __attribute__((noinline)) void pack(real *panel, const real *at, int64_t row,
+                                           int64_t column, int64_t K, int64_t n, int64_t width) {
+    if (column == 1) {
         for (int64_t k = 0; k < K; k++) {
-            const real *from = m.at + k * m.row;
+            const real *from = at + k * row;
             __builtin_prefetch(from + width); /* the next panel's */
             for (int64_t j = 0; j < width; j += WIDTH)
                 store(panel + k * width + j, load_first(from + j, n - j));
@@ -126,11 +127,11 @@ static void pack(real *panel, matrix m, int64_t K, int64_t n, int64_t width) {
     }
     for (int64_t j = 0; j < width; j += WIDTH)
         for (int64_t k = 0; k < K; k += WIDTH) {
-            const real *from = m.at + k + j * m.column;
+            const real *from = at + k + j * column;
             vec square[WIDTH];
 #pragma GCC unroll 16
             for (int i = 0; i < WIDTH; i++)
-                square[i] = j + i < n ? load_first(from + i * m.column, K - k) : (vec){0};
+                square[i] = j + i < n ? load_first(from + i * column, K - k) : (vec){0};
             turn(square);
 #pragma GCC unroll 16
             for (int i = 0; i < WIDTH; i++)
