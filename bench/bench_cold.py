@@ -1,4 +1,4 @@
-"""What happens once, each in a fresh process: imports and first steps, in seconds; peak memory, in bytes."""
+"""What happens once, in fresh processes: imports and first steps, in seconds; peak memory, in bytes."""
 
 from __future__ import annotations
 

@@ -28,7 +28,11 @@ def bench_step(name: str, who: str, timed: Callable[..., None], request: pytest.
     if name in SLOW and not request.config.getoption("--wide"):
         pytest.skip("slow: --wide measures it")
     workload = WORKLOADS[name]
-    if who == "PyTorch compiled" and request.config.getoption("--benchmark-disable") and name != "xor":
+    if (
+        who == "PyTorch compiled"
+        and request.config.getoption("--benchmark-disable")
+        and name != "xor"
+    ):
         pytest.skip("compiles for long")
     ready, failed = contenders.warm({who: lambda: MAKERS[who](workload)})
     if who in failed:

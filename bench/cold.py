@@ -21,6 +21,7 @@ import fastnet as fn
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(fn.__file__).resolve().parents[1]  # the fastnet that runs here, installed or not
+BYTECODE = tempfile.TemporaryDirectory(prefix="bytecode-")
 
 MODULES = {
     "fastnet": "fastnet",
@@ -92,7 +93,9 @@ else:
 def fresh(script: str, **variables: str) -> float:
     """The number that a script prints last, in a process of its own."""
     path = os.pathsep.join([str(PACKAGE), str(Path(__file__).parent)])
-    environment = {**os.environ, "PYTHONPATH": path, **variables}
+    # As installed packages have it: compiled to bytecode, by the first process if not before.
+    bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": BYTECODE.name}
+    environment = {**os.environ, "PYTHONPATH": path, **bytecode, **variables}
     command = [sys.executable, "-W", "ignore", "-c", script]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

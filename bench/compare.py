@@ -1,6 +1,6 @@
 """Two runs compared: every ratio that fell by more than 15 % is named; exits with 1 where one did.
 
-    python bench/compare.py old.json new.json
+python bench/compare.py old.json new.json
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ def main() -> int:
     parser.add_argument("old")
     parser.add_argument("new")
     options = parser.parse_args()
-    old, new = (
-        json.loads(Path(p).read_text(encoding="utf-8")) for p in (options.old, options.new)
-    )
+    old, new = (json.loads(Path(p).read_text(encoding="utf-8")) for p in (options.old, options.new))
     for what in ("machine", "versions"):
         if old[what] != new[what]:
             print(f"note: the {what} differ: {old[what]} / {new[what]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import contenders
@@ -28,7 +29,7 @@ def measure(seconds: float) -> dict[str, Any]:
         each = {n: [t / nets[n].flops for t in times[n]] for n in nets}
         for dim in base:
             chain = [{**base, dim: base[dim] * by} for by in (1, 2, 4)]
-            for before, after in zip(chain[:-1], chain[1:], strict=True):
+            for before, after in itertools.pairwise(chain):
                 cases[f"{regime} net, {dim} {before[dim]} → {after[dim]}"] = {
                     "regime": regime,
                     "times": {"before": each[str(before)], "after": each[str(after)]},

@@ -180,7 +180,9 @@ class Sklearn:
     Without batchnorm and dropout, which it lacks. Its squared error is half of the others'.
     """
 
-    def __init__(self, workload: Workload, batches: int | None = None, shuffle: bool = True) -> None:
+    def __init__(
+        self, workload: Workload, batches: int | None = None, shuffle: bool = True
+    ) -> None:
         from sklearn.neural_network import MLPClassifier, MLPRegressor
 
         self.quantum = batches or workload.batches
@@ -229,4 +231,6 @@ def available() -> dict[str, Callable[[Workload], Any]]:
         "JAX": ("jax", Jax),
         "scikit-learn": ("sklearn", Sklearn),
     }
-    return {name: make for name, (module, make) in makers.items() if importlib.util.find_spec(module)}
+    return {
+        name: make for name, (module, make) in makers.items() if importlib.util.find_spec(module)
+    }

@@ -13,9 +13,9 @@ from measure import median, microseconds, ratio
 
 matplotlib.use("Agg")
 
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 STYLE = {
     "figure.facecolor": "white",
@@ -100,7 +100,9 @@ def steps(cases: dict[str, Any]) -> Figure:
 
 def predict(cases: dict[str, Any]) -> Figure:
     """Predictions of each net and batch."""
-    return panels(cases, list(cases), "µs per prediction called from Python, one core (less is better)")
+    return panels(
+        cases, list(cases), "µs per prediction called from Python, one core (less is better)"
+    )
 
 
 def gemm(cases: dict[str, Any]) -> Figure | None:

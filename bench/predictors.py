@@ -15,7 +15,9 @@ from workloads import WORKLOADS, Workload
 
 import fastnet as fn
 
-CASES = {f"{net}, batch {batch}": (net, batch) for net in ("housing", "mnist") for batch in (1, 1024)}
+CASES = {
+    f"{net}, batch {batch}": (net, batch) for net in ("housing", "mnist") for batch in (1, 1024)
+}
 
 
 class Predictor:

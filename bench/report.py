@@ -1,6 +1,6 @@
 """The report: measures, or takes a run's file, and writes RESULTS.md, results.json and plots.
 
-    python bench/report.py [--only steps,gemm] [--workloads xor,mnist] [--seconds 10] [--from FILE] [--to DIR]
+python bench/report.py [--only steps,gemm] [--workloads xor,mnist] [--seconds 10] [--from FILE] [--to DIR]
 """
 
 from __future__ import annotations

@@ -22,8 +22,10 @@ import numpy as np
 from measure import Times
 from workloads import Workload
 
-FLAGS = "-O3 -march=native -fno-math-errno -fno-trapping-math -shared -fPIC".split()
-ADAM_BYTES = 28  # an element: parameter, gradient and both moments read, all but the gradient written
+FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+ADAM_BYTES = (
+    28  # an element: parameter, gradient and both moments read, all but the gradient written
+)
 
 
 class Unavailable(Exception):

@@ -17,6 +17,7 @@ import math
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def steps(options: argparse.Namespace) -> Results:
         backends = [b for b in FASTNETS if b in contenders.backends()]
         same = contenders.check_same_work(workload, backends, steps=2 if name in SLOW else 10)
         makers = contenders.fastnets(backends) | peers.available()
-        ready, failed = contenders.warm({n: lambda m=m: m(workload) for n, m in makers.items()})
+        ready, failed = contenders.warm({n: partial(m, workload) for n, m in makers.items()})
         floors = {} if roofline.reason() else roofline.floors(workload)
         times = interleave(ready | floors, options.seconds)
         parts = roofline.fold(times, floors)

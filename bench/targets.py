@@ -122,7 +122,9 @@ class Checker:
                 "small": (1.2, AHEAD),
             }
             for label, (least, shapes) in classes.items():
-                names = [f"product {products.name(s, form)}: times as fast as PyTorch" for s in shapes]
+                names = [
+                    f"product {products.name(s, form)}: times as fast as PyTorch" for s in shapes
+                ]
                 self.worst(f"products {form}, {label}: times as fast as PyTorch", names, least)
             names = [
                 f"product {products.name(s, form)}: times as fast as NumPy" for s in products.SHAPES
@@ -151,7 +153,9 @@ class Checker:
     def cold(self) -> None:
         """Import, wheel, memory."""
         found = self.results["cold"]
-        self.most("import of fastnet over NumPy", found["import"]["fastnet"], IMPORT_SECONDS, 1e3, "ms")
+        self.most(
+            "import of fastnet over NumPy", found["import"]["fastnet"], IMPORT_SECONDS, 1e3, "ms"
+        )
         self.most("wheel", found.get("wheel", {}).get("bytes"), WHEEL_BYTES, 1e-6, "MB")
         self.ratio("memory: PyTorch over fastnet", MEMORY)
 

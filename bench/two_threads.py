@@ -1,6 +1,6 @@
 """One thread against two, in a process that may use two cores: prints JSON for `run.py`.
 
-    FASTNET_BENCH_CORES=2 python bench/two_threads.py SECONDS WORKLOAD …
+FASTNET_BENCH_CORES=2 python bench/two_threads.py SECONDS WORKLOAD …
 """
 
 from __future__ import annotations

@@ -233,11 +233,9 @@ static inline int64_t grain(int64_t unit, int64_t work) {
     return unit * (1 + PART / (unit * (work + 1)));
 }
 
-/* Everything else is inlined here, so that no product is passed on by value. */
-static __attribute__((noinline)) void gemm(const fn_call *call, const product *given) {
+/* All of this is one function, so that no product is passed on by value. */
+static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, const product *given) {
     product p = *given;
-    if (!p.M || !p.N)
-        return;
     if (pays_to_swap(&p))
         p = (product){.M = p.N,
                       .N = p.M,
@@ -250,14 +248,7 @@ static __attribute__((noinline)) void gemm(const fn_call *call, const product *g
                       .finishing = p.finishing,
                       .origin = p.origin,
                       .by_columns = !is_vector(&p)};
-    const int by_rows = !p.by_columns;
-    if (by_rows && p.M <= SMALL_ROWS && p.N < WIDTH && p.b.column == 1) {
-        if (!is_first(call))
-            return;
-        small_tiles[p.M - 1](p.K, p.a.at, p.a.row, p.a.column, p.b.at, p.b.row, p.c, p.c_row, p.N,
-                             p.bias, p.accumulate);
-        finish_piece(&p, p.c, p.M, p.N);
-    } else if (by_rows && p.N <= FEW_COLUMNS) {
+    if (p.N <= FEW_COLUMNS && !p.by_columns) {
         SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
             if (p.N == 1)
                 few_columns(1, rows_of(p, r));
@@ -268,7 +259,7 @@ static __attribute__((noinline)) void gemm(const fn_call *call, const product *g
             else
                 few_columns(4, rows_of(p, r));
         }
-    } else if (by_rows && p.M == 1 && p.b.column == 1) {
+    } else if (p.M == 1 && p.b.column == 1 && !p.by_columns) {
         SHARED(r, call, p.N, grain(ROW_VECTORS * WIDTH, p.K))
             one_row(columns_of(p, r));
     } else {
@@ -276,6 +267,19 @@ static __attribute__((noinline)) void gemm(const fn_call *call, const product *g
         SHARED(r, call, along_rows ? p.M : p.N,
                along_rows ? grain(8 * TILE_ROWS, p.N * p.K) : grain(2 * TILE_COLUMNS, p.M * p.K))
             tiled(along_rows ? rows_of(p, r) : columns_of(p, r), call->scratch);
+    }
+}
+
+/* The small case comes before the product is written to memory. */
+static inline __attribute__((always_inline)) void gemm(const fn_call *call, product p) {
+    if (!p.M || !p.N)
+        return;
+    if (p.M > SMALL_ROWS || p.N >= WIDTH || p.b.column != 1) {
+        gemm_by_parts(call, &p);
+    } else if (is_first(call)) {
+        small_tiles[p.M - 1](p.K, p.a.at, p.a.row, p.a.column, p.b.at, p.b.row, p.c, p.c_row, p.N,
+                             p.bias, p.accumulate);
+        finish_piece(&p, p.c, p.M, p.N);
     }
 }
 

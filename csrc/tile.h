@@ -8,7 +8,7 @@
 enum {
     TILE_COLUMNS = 2 * WIDTH,
     ROW_VECTORS = 8, /* of a tile of one row: sums enough to keep the pipelines busy */
-    SMALL_ROWS = 6,  /* of a tile of part of a vector of columns */
+    SMALL_ROWS = 6,  /* of a tile of less than a vector of columns of b in place */
 };
 
 /* Element (i, j) of a matrix is at[i·row + j·column]; row or column is 1. */

@@ -215,6 +215,39 @@ def test_python_threads_train_and_predict_side_by_side(shared, times):
     assert wrong == []
 
 
+CROWDED = """
+import json, os, time
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+import numpy as np, fastnet as fn
+
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(256, 512)).astype("f"), rng.integers(0, 10, 256)
+
+def trainer():
+    layers = []
+    for _ in range(4):
+        layers += [fn.Linear(512, 512), fn.BatchNorm1d(512), fn.ReLU(), fn.Dropout(0.2)]
+    model = fn.Sequential(*layers, fn.Linear(512, 10), backend="c", seed=1)
+    return fn.Trainer(model, fn.CrossEntropyLoss(), seed=2)
+
+trainers = {count: trainer() for count in (1, 8)}
+times = {count: [] for count in trainers}
+for _ in range(15):
+    for count, t in trainers.items():
+        with fn.threads(count):
+            begun = time.perf_counter()
+            t.fit(x, y, epochs=1, batch_size=128, verbose=0)
+            times[count].append(time.perf_counter() - begun)
+print(json.dumps(min(times[8]) / min(times[1])))
+"""
+
+
+@needs_c
+@pytest.mark.slow
+def test_many_more_threads_than_cores_do_little_harm():
+    assert child.run(CROWDED) < 2
+
+
 DEFAULT = "import json, fastnet; print(json.dumps(fastnet.get_num_threads()))"
 
 

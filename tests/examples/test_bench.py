@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,14 +40,50 @@ def test_every_benchmark_runs():
 
 
 @pytest.mark.slow
-def test_a_comparison_writes_its_table(tmp_path: Path):
-    written = tmp_path / "table.md"
-    options = ("xor", "--seconds", "0", "--write", str(written))
-    done = run("bench/compare_steps.py", *options)
+def test_a_run_a_report_and_a_comparison(tmp_path: Path):
+    results = tmp_path / "results.json"
+    chosen = ("--only", "steps,predict,cost", "--workloads", "xor", "--seconds", "0.05")
+    done = run("bench/run.py", *chosen, "-o", str(results))
     assert done.returncode == 0, done.stderr
-    text = written.read_text(encoding="utf-8")
-    assert done.stdout.rstrip() == text.rstrip()
-    assert "| xor 2-4-1, batch 4 |" in text
+    if importlib.util.find_spec("matplotlib"):
+        done = run("bench/report.py", "--from", str(results), "--to", str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        assert "xor 2-4-1, batch 4" in (tmp_path / "RESULTS.md").read_text("utf-8")
+        assert list(tmp_path.rglob("*.svg")) and list(tmp_path.rglob("*.png"))
+    done = run("bench/targets.py", "--from", str(results))
+    assert done.returncode in (0, 1) and "| what | target | got |" in done.stdout
+    same = run("bench/compare.py", str(results), str(results))
+    assert same.returncode == 0 and " 0 fell" in same.stdout
+
+
+def results(c: float) -> dict[str, Any]:
+    """A run in which fastnet took `c` seconds a step."""
+    times = {"fastnet c": [c, c, c], "PyTorch": [1.0, 1.0, 1.0]}
+    case = {"title": "xor", "times": times, "parts": {}, "same_work": {}, "left_out": {}}
+    return {"machine": "m", "versions": {}, "steps": {"xor": case}}
+
+
+@pytest.mark.parametrize(
+    ("after", "falls"), [(0.1, False), (0.11, False), (0.125, True), (0.05, False)]
+)
+def test_a_comparison_names_what_fell_by_more_than_15_percent(tmp_path, after, falls):
+    files = []
+    for name, seconds in (("old", 0.1), ("new", after)):
+        files.append(str(tmp_path / f"{name}.json"))
+        Path(files[-1]).write_text(json.dumps(results(seconds)), encoding="utf-8")
+    done = run("bench/compare.py", *files)
+    assert done.returncode == int(falls), done.stdout + done.stderr
+    assert ("FELL by" in done.stdout) == falls
+
+
+@pytest.mark.parametrize(("seconds", "met"), [(0.002, True), (0.004, False)])
+def test_a_target_is_met_or_missed(tmp_path, seconds, met):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results(seconds)), encoding="utf-8")
+    done = run("bench/targets.py", "--from", str(path))
+    wanted = "| xor, fastnet c: times as fast as the fastest PyTorch |"
+    (line,) = [x for x in done.stdout.splitlines() if x.startswith(wanted)]
+    assert ("MISSED" not in line) == met, done.stdout + done.stderr
 
 
 def test_targets_say_how_to_run_them():
