@@ -10,8 +10,8 @@
  * read in place where that is as fast, and otherwise first copied to scratch memory in the order in
  * which tiles read them: B by panels of two vectors of columns, and A as many tiles of rows at a
  * time as the scratch memory holds. Where the transposed product is cheaper, C is written by columns,
- * through a tile on the stack. A single row of C has a tile of its own; where C has very few columns,
- * vectors run across its rows.
+ * through a tile on the stack. A single row of C, and a few rows of less than a vector, are tiles of
+ * their own; where C has very few columns, vectors run across its rows.
  */
 #ifndef FASTNET_GEMM_H
 #define FASTNET_GEMM_H
@@ -39,12 +39,6 @@ enum {
     ROWS_FOR_B = 256,
 };
 
-/* Element (i, j) of a matrix is at[i·row + j·column]; row or column is 1. */
-typedef struct {
-    const real *at;
-    int64_t row, column;
-} matrix;
-
 /* C (M, N) = A (M, K) · B (K, N), plus C itself if accumulate, plus bias (N) unless NULL. */
 typedef struct {
     int64_t M, N, K;
@@ -58,54 +52,6 @@ typedef struct {
     int by_columns;           /* C's columns lie c_row apart, not its rows */
 } product;
 
-static inline matrix part(matrix m, int64_t i, int64_t j) {
-    return (matrix){m.at + i * m.row + j * m.column, m.row, m.column};
-}
-
-static inline matrix transposed(matrix m) { return (matrix){m.at, m.column, m.row}; }
-
-/* Copy K rows of n columns of m to a panel of rows of `width`, whole vectors, with zeros behind the
- * n-th. The panel has room for a multiple of WIDTH rows. */
-static void pack(real *panel, matrix m, int64_t K, int64_t n, int64_t width) {
-    if (m.column == 1) {
-        for (int64_t k = 0; k < K; k++) {
-            const real *from = m.at + k * m.row;
-            __builtin_prefetch(from + width); /* the next panel's */
-            for (int64_t j = 0; j < width; j += WIDTH)
-                store(panel + k * width + j, load_first(from + j, n - j));
-        }
-        return;
-    }
-    for (int64_t j = 0; j < width; j += WIDTH)
-        for (int64_t k = 0; k < K; k += WIDTH) {
-            const real *from = m.at + k + j * m.column;
-            vec square[WIDTH];
-#pragma GCC unroll 16
-            for (int i = 0; i < WIDTH; i++)
-                square[i] = j + i < n ? load_first(from + i * m.column, K - k) : (vec){0};
-            turn(square);
-#pragma GCC unroll 16
-            for (int i = 0; i < WIDTH; i++)
-                store(panel + (k + i) * width + j, square[i]);
-        }
-}
-
-/* Copy a panel's `rows` rows of n to the columns of c, which lie c_row apart: the way back. */
-static void unpack(real *c, int64_t c_row, const real *panel, int64_t rows, int64_t n) {
-    for (int64_t i = 0; i < rows; i += WIDTH)
-        for (int64_t j = 0; j < n; j += WIDTH) {
-            vec square[WIDTH];
-#pragma GCC unroll 16
-            for (int k = 0; k < WIDTH; k++)
-                square[k] = load(panel + (i + k) * TILE_COLUMNS + j);
-            turn(square);
-#pragma GCC unroll 16
-            for (int k = 0; k < WIDTH; k++)
-                if (j + k < n)
-                    store_first(c + (j + k) * c_row + i, square[k], rows - i);
-        }
-}
-
 static inline int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static inline real *element(const product *p, int64_t i, int64_t j) {
@@ -116,7 +62,6 @@ static inline int is_vector(const product *p) { return p->M == 1 || (p->N == 1 &
 
 /* Whether Cᵀ = Bᵀ·Aᵀ, with lanes across the rows of C, is cheaper. */
 static inline int pays_to_swap(const product *p) {
-    const int64_t turns_of_c = 2 * quotient_up(p->K, BLOCK_K) - 1;
     if (p->bias)
         return 0;
     if (is_vector(p)) /* the matrix is read by rows */
@@ -124,8 +69,10 @@ static inline int pays_to_swap(const product *p) {
     if (p->b.column == 1) /* fewer lanes are idle */
         return p->a.row == 1 && p->N > FEW_COLUMNS && p->M >= WIDTH &&
                p->K * (WIDTH - p->N) > 8 * p->N;
-    return p->a.column == 1 && p->M % WIDTH == 0 && /* fewer elements are turned around */
-           2 * p->M * (p->K + turns_of_c * p->N) < p->K * p->N;
+    if (p->a.column != 1 || p->M % WIDTH)
+        return 0;
+    const int64_t turns_of_c = 2 * quotient_up(p->K, BLOCK_K) - 1; /* fewer elements are turned */
+    return 2 * p->M * (p->K + turns_of_c * p->N) < p->K * p->N;
 }
 
 static inline int pays_to_pack_a(const product *p) {
@@ -150,7 +97,7 @@ static inline void finish_piece(const product *p, const real *c, int64_t rows, i
 }
 
 /* By tiles; scratch is this thread's own. */
-static void tiled(const product p, real *scratch) {
+static inline __attribute__((always_inline)) void tiled(const product p, real *scratch) {
     real *const panel = scratch, *const packed = scratch + PANEL_OF_B;
     real turned[PACKED_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
     const int pack_a = pays_to_pack_a(&p), pack_b = pays_to_pack_b(&p);
@@ -165,7 +112,7 @@ static void tiled(const product p, real *scratch) {
             int64_t a_tile = height * a.row;
             if (pack_a) {
                 for (int64_t i = 0; i < M; i += height)
-                    pack(packed + i / height * TILE_OF_A, transposed(part(a, i, 0)), K,
+                    pack(packed + i / height * TILE_OF_A, a.at + i * a.row, a.column, a.row, K,
                          smaller(height, M - i), PACKED_ROWS);
                 a = (matrix){packed, 1, PACKED_ROWS};
                 a_tile = TILE_OF_A;
@@ -176,7 +123,7 @@ static void tiled(const product p, real *scratch) {
                 const real *bias = p.bias && k0 + K >= p.K ? p.bias + j0 : NULL, *at = a.at;
                 matrix b = part(p.b, k0, j0);
                 if (pack_b || n < vectors * WIDTH) {
-                    pack(panel, b, K, n, vectors * WIDTH);
+                    pack(panel, b.at, b.row, b.column, K, n, vectors * WIDTH);
                     b = (matrix){panel, vectors * WIDTH, 1};
                 }
                 for (int64_t i = 0; i < M; i += height, at += a_tile) {
@@ -185,7 +132,7 @@ static void tiled(const product p, real *scratch) {
                     real *c = element(&p, i0 + i, j0);
                     if (p.by_columns) {
                         if (reload)
-                            pack(turned, (matrix){c, 1, p.c_row}, rows, n, TILE_COLUMNS);
+                            pack(turned, c, 1, p.c_row, rows, n, TILE_COLUMNS);
                         tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, turned,
                                                      TILE_COLUMNS, vectors * WIDTH, NULL, reload);
                         unpack(c, p.c_row, turned, rows, n);
@@ -286,7 +233,9 @@ static inline int64_t grain(int64_t unit, int64_t work) {
     return unit * (1 + PART / (unit * (work + 1)));
 }
 
-static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, product p) {
+/* All of this is one function, so that no product is passed on by value. */
+static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, const product *given) {
+    product p = *given;
     if (pays_to_swap(&p))
         p = (product){.M = p.N,
                       .N = p.M,
@@ -313,12 +262,11 @@ static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, product
     } else if (p.M == 1 && p.b.column == 1 && !p.by_columns) {
         SHARED(r, call, p.N, grain(ROW_VECTORS * WIDTH, p.K))
             one_row(columns_of(p, r));
-    } else if (p.M > p.N) {
-        SHARED(r, call, p.M, grain(8 * TILE_ROWS, p.N * p.K))
-            tiled(rows_of(p, r), call->scratch);
     } else {
-        SHARED(r, call, p.N, grain(2 * TILE_COLUMNS, p.M * p.K))
-            tiled(columns_of(p, r), call->scratch);
+        const int along_rows = p.M > p.N;
+        SHARED(r, call, along_rows ? p.M : p.N,
+               along_rows ? grain(8 * TILE_ROWS, p.N * p.K) : grain(2 * TILE_COLUMNS, p.M * p.K))
+            tiled(along_rows ? rows_of(p, r) : columns_of(p, r), call->scratch);
     }
 }
 
@@ -327,7 +275,7 @@ static inline __attribute__((always_inline)) void gemm(const fn_call *call, prod
     if (!p.M || !p.N)
         return;
     if (p.M > SMALL_ROWS || p.N >= WIDTH || p.b.column != 1) {
-        gemm_by_parts(call, p);
+        gemm_by_parts(call, &p);
     } else if (is_first(call)) {
         small_tiles[p.M - 1](p.K, p.a.at, p.a.row, p.a.column, p.b.at, p.b.row, p.c, p.c_row, p.N,
                              p.bias, p.accumulate);

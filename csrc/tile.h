@@ -1,4 +1,5 @@
-/* Tiles of C = A·B (+ C) (+ bias), in registers: see gemm.h. */
+/* What matrix products are made of: tiles of C in registers, and copies of the operands in the order
+ * in which tiles read them. */
 #ifndef FASTNET_TILE_H
 #define FASTNET_TILE_H
 
@@ -10,13 +11,25 @@ enum {
     SMALL_ROWS = 6,  /* of a tile of less than a vector of columns of b in place */
 };
 
+/* Element (i, j) of a matrix is at[i·row + j·column]; row or column is 1. */
+typedef struct {
+    const real *at;
+    int64_t row, column;
+} matrix;
+
+static inline matrix part(matrix m, int64_t i, int64_t j) {
+    return (matrix){m.at + i * m.row + j * m.column, m.row, m.column};
+}
+
+static inline matrix transposed(matrix m) { return (matrix){m.at, m.column, m.row}; }
+
 #define EACH_ROW _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++)
 #define EACH_VECTOR _Pragma("GCC unroll 8") for (int v = 0; v < vectors; v++)
 #define EACH_SUM EACH_ROW EACH_VECTOR
 
 /* One tile: `rows`, `vectors` and `whole` are constants where it is inlined. n columns of C exist,
- * and of b unless it has whole vectors; bias is NULL until the last block. The operands are no
- * struct, because to read in parts what was just written whole waits for all stores before it. */
+ * and of b unless it has whole vectors; bias is NULL until the last block. No function here takes a
+ * struct by value: to read in parts what was just written whole waits for all stores before it. */
 static inline __attribute__((always_inline)) void
 tile(const int rows, const int vectors, const int whole, int64_t K, const real *a, int64_t a_row,
      int64_t a_column, const real *b, int64_t b_row, real *c, int64_t c_row, int64_t n,
@@ -98,5 +111,48 @@ static tile_of_size *const row_tiles[ROW_VECTORS] = {VECTORS(NAME)};
 /* By rows, with b's part of a vector in place. */
 static tile_of_size *const small_tiles[SMALL_ROWS] = {tile_1_1_0, tile_2_1_0, tile_3_1_0,
                                                       tile_4_1_0, tile_5_1_0, tile_6_1_0};
+
+/* Copy K rows of n columns of a matrix to a panel of rows of `width`, whole vectors, with zeros behind
+ * the n-th. The panel has room for a multiple of WIDTH rows. */
+static __attribute__((noinline)) void pack(real *panel, const real *at, int64_t row,
+                                           int64_t column, int64_t K, int64_t n, int64_t width) {
+    if (column == 1) {
+        for (int64_t k = 0; k < K; k++) {
+            const real *from = at + k * row;
+            __builtin_prefetch(from + width); /* the next panel's */
+            for (int64_t j = 0; j < width; j += WIDTH)
+                store(panel + k * width + j, load_first(from + j, n - j));
+        }
+        return;
+    }
+    for (int64_t j = 0; j < width; j += WIDTH)
+        for (int64_t k = 0; k < K; k += WIDTH) {
+            const real *from = at + k + j * column;
+            vec square[WIDTH];
+#pragma GCC unroll 16
+            for (int i = 0; i < WIDTH; i++)
+                square[i] = j + i < n ? load_first(from + i * column, K - k) : (vec){0};
+            turn(square);
+#pragma GCC unroll 16
+            for (int i = 0; i < WIDTH; i++)
+                store(panel + (k + i) * width + j, square[i]);
+        }
+}
+
+/* Copy a panel's `rows` rows of n to the columns of c, which lie c_row apart: the way back. */
+static void unpack(real *c, int64_t c_row, const real *panel, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows; i += WIDTH)
+        for (int64_t j = 0; j < n; j += WIDTH) {
+            vec square[WIDTH];
+#pragma GCC unroll 16
+            for (int k = 0; k < WIDTH; k++)
+                square[k] = load(panel + (i + k) * TILE_COLUMNS + j);
+            turn(square);
+#pragma GCC unroll 16
+            for (int k = 0; k < WIDTH; k++)
+                if (j + k < n)
+                    store_first(c + (j + k) * c_row + i, square[k], rows - i);
+        }
+}
 
 #endif
