@@ -7,8 +7,7 @@ import subprocess
 
 import child
 import pytest
-
-from tests.backends.test_numba_cache import RUN, USE
+from test_numba_cache import RUN, USE
 
 pytest.importorskip("numba")
 pty = pytest.importorskip("pty")
