@@ -8,10 +8,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import child
 import pytest
 
 import fastnet
-from tests import child
 
 pytest.importorskip("numba")
 

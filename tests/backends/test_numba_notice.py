@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 
+import child
 import pytest
 
-from tests import child
 from tests.backends.test_numba_cache import RUN, USE
 
 pytest.importorskip("numba")

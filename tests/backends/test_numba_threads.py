@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
+import child
 import numpy as np
 import pytest
 
 import fastnet
 from fastnet.backends.numba.threads import FEW, MANY, OneThread
-from tests import child
 
 
 class Blas:
