@@ -1,5 +1,5 @@
-/* A pool of threads. Those without work spin for 10 µs, if there is a core for each, then sleep in the
- * kernel. */
+/* A pool of threads. Those without work spin for 10 µs, where no other of the team needs their core, then
+ * sleep in the kernel. */
 #define _GNU_SOURCE
 #include "pool.h"
 
@@ -28,11 +28,11 @@ struct fn_team {
     gate call[FN_MAX_THREADS]; /* of worker i: counts its calls to work; it waits for the next one */
     gate left;                 /* workers that have not returned: the caller waits for none */
     gate phase;                /* of the barrier */
-    word arrived;
+    _Alignas(LINE) word arrived;
+    _Atomic int16_t core[FN_MAX_THREADS]; /* + 1, where each member was last seen; 0: nowhere */
     fn_work *work;
     void *argument;
-    int64_t members;
-    _Atomic int64_t spin; /* nanoseconds */
+    _Atomic int64_t members;
     struct {
         _Alignas(LINE) _Atomic int64_t taken; /* of the loop's range */
     } loop[LOOPS];
@@ -57,17 +57,21 @@ static int64_t now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Where there are fewer cores than members, who spins keeps another from its work. */
-static int64_t spin_for(int64_t members) {
-    cpu_set_t cores;
-    const int known = sched_getaffinity(0, sizeof cores, &cores) == 0;
-    return known && members > CPU_COUNT(&cores) ? 0 : SPIN_NANOSECONDS;
+/* How long a member may spin: not at all on a core that another one has run on too, and waits for. There may
+ * be fewer cores than members, or others be busy with something else. */
+static int64_t spin_of(int64_t number) {
+    const int16_t mine = (int16_t)(sched_getcpu() + 1);
+    const int64_t members = atomic_load_explicit(&team.members, memory_order_relaxed);
+    atomic_store_explicit(&team.core[number], mine, memory_order_relaxed);
+    for (int64_t i = 0; i < members && mine; i++)
+        if (i != number && atomic_load_explicit(&team.core[i], memory_order_relaxed) == mine)
+            return 0;
+    return SPIN_NANOSECONDS;
 }
 
 /* Wait until the gate's value is another; returns that. */
-static uint32_t wait_beyond(gate *g, uint32_t old) {
+static uint32_t wait_beyond(gate *g, uint32_t old, int64_t spin) {
     uint32_t value;
-    const int64_t spin = atomic_load_explicit(&team.spin, memory_order_relaxed);
     for (const int64_t begun = now(); now() - begun < spin;)
         for (int i = 0; i < 64; i++) {
             if ((value = atomic_load_explicit(&g->value, memory_order_acquire)) != old)
@@ -90,7 +94,7 @@ static void wake(gate *g) {
 static void *worker(void *argument) {
     const int64_t number = (int64_t)(intptr_t)argument;
     for (uint32_t calls = 0;;) {
-        calls = wait_beyond(&team.call[number], calls);
+        calls = wait_beyond(&team.call[number], calls, spin_of(number));
         fn_member self = {&team, number, 0};
         team.work(&self, team.argument);
         if (atomic_fetch_sub(&team.left.value, 1) == 1)
@@ -149,8 +153,7 @@ void fn_run_team(int64_t threads, fn_work *work, void *argument) {
     }
     team.work = work;
     team.argument = argument;
-    team.members = members;
-    atomic_store_explicit(&team.spin, spin_for(members), memory_order_relaxed);
+    atomic_store_explicit(&team.members, members, memory_order_relaxed);
     atomic_store_explicit(&team.left.value, (uint32_t)members - 1, memory_order_relaxed);
     for (int64_t i = 1; i < members; i++) {
         atomic_fetch_add(&team.call[i].value, 1);
@@ -159,7 +162,7 @@ void fn_run_team(int64_t threads, fn_work *work, void *argument) {
     fn_member self = {&team, 0, 0};
     work(&self, argument);
     for (uint32_t left; (left = atomic_load(&team.left.value));)
-        wait_beyond(&team.left, left);
+        wait_beyond(&team.left, left, spin_of(0));
     for (int i = 0; i < LOOPS; i++)
         atomic_store_explicit(&team.loop[i].taken, 0, memory_order_relaxed);
     atomic_flag_clear_explicit(&at_work, memory_order_release);
@@ -168,6 +171,7 @@ void fn_run_team(int64_t threads, fn_work *work, void *argument) {
 void fn_barrier(fn_member *member) {
     fn_team *t = member->team;
     const uint32_t phase = atomic_load_explicit(&t->phase.value, memory_order_relaxed);
+    const int64_t spin = spin_of(member->number);
     if (atomic_fetch_add(&t->arrived, 1) + 1 == t->members) {
         for (int i = 0; i < LOOPS && i < member->loops; i++)
             atomic_store_explicit(&t->loop[i].taken, 0, memory_order_relaxed);
@@ -175,7 +179,7 @@ void fn_barrier(fn_member *member) {
         atomic_store(&t->phase.value, phase + 1);
         wake(&t->phase);
     } else {
-        wait_beyond(&t->phase, phase);
+        wait_beyond(&t->phase, phase, spin);
     }
     member->loops = 0;
 }
