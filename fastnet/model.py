@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnet import arrays
 from fastnet.backends import registry
-from fastnet.backends.executor import CARRAY, Data, Executor, Steps
+from fastnet.backends.executor import Data, Executor, Steps
 from fastnet.container import Container
 from fastnet.errors import ShapeError, UsageError, check_int, check_kind
 from fastnet.layers.base import Shape
@@ -160,7 +160,7 @@ class Sequential(Container):
         if self._owner is not None:
             self._root("predict")
         if batch_size is None and self._running is not None:
-            result = self._running.predict(x, out)
+            result = self._running.thread.short_way(x, out)
             if result is not None:
                 return result
         x = arrays.features("x", x, self.input_shape, self.dtype)
@@ -169,7 +169,7 @@ class Sequential(Container):
         executor = self._runtime.predictor(x.shape[1:], rows)
         result = _check_out(out, (len(x), *executor.plan.output_shape), self.dtype)
         target = result
-        if result.flags.num & CARRAY != CARRAY or np.may_share_memory(x, result):
+        if not result.flags.carray or np.may_share_memory(x, result):
             target = np.empty(result.shape, self.dtype)
         for begin in range(0, len(x), rows):
             part = np.ascontiguousarray(x[begin : begin + rows], self.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from fastnet.backends.base import Backend
@@ -19,6 +20,15 @@ PREDICT_ROWS = 256  # rows that a prediction takes at once where the caller does
 Modes = tuple[bool, ...]  # for each layer: whether it is in training mode
 
 
+class _Thread(threading.local):
+    """What a thread predicts with."""
+
+    def __init__(self) -> None:
+        self.executors: dict[Shape, Executor] = {}
+        # The predictor that it used last, for what that takes as it is.
+        self.short_way: Callable[[Any, Any], Array | None] = lambda x, out: None
+
+
 class Runtime:
     """Compiles plans when they are first needed, and again where a minibatch is larger than before.
 
@@ -29,7 +39,7 @@ class Runtime:
     def __init__(self, layers: list[Layer], storage: Storage, backend: Backend) -> None:
         self.layers, self.storage, self.backend = layers, storage, backend
         self._executors: dict[Any, Executor] = {}
-        self._thread = threading.local()
+        self.thread = _Thread()
 
     def executor(self, shape: Shape, rows: int, modes: Modes, loss: Loss | None = None) -> Executor:
         """Forward and backward of the model for at most `rows` rows, ending in a loss if given."""
@@ -42,25 +52,17 @@ class Runtime:
         """The bytes of workspace that training with minibatches of `rows` rows takes."""
         return self._plan(shape, rows, (True,) * len(self.layers)).workspace_bytes
 
-    def predict(self, x: Any, out: Any) -> Array | None:
-        """The output for x by the predictor that this thread used last, if that takes x as it is."""
-        short_way = getattr(self._thread, "short_way", None)
-        result: Array | None = None if short_way is None else short_way(x, out)
-        return result
-
     def predictor(self, shape: Shape, rows: int) -> Executor:
         """The forward in evaluation mode for at most `rows` rows, with a workspace of this thread's."""
         executor = self._predictor(shape, max(rows, PREDICT_ROWS))
         executor.ready_to_predict()
-        self._thread.short_way = executor.short_way
+        self.thread.short_way = executor.short_way
         return executor
 
     def _predictor(self, shape: Shape, rows: int) -> Executor:
-        if not hasattr(self._thread, "executors"):
-            self._thread.executors = {}
         modes = (False,) * len(self.layers)
         return self._cached(
-            self._thread.executors,
+            self.thread.executors,
             shape,
             rows,
             lambda: self._compile(shape, rows, modes, fold=True),

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.op import Array
-
-# (x, rows, out) → OK, NOT_FINITE or OVERLAP, see Backend.predictor.
-Predict = Callable[[Array, int, Array], int]
+Predict = Callable[[Any, Any], bool]  # (x, out) → whether it is done, see Backend.predictor
 
 
 class Backend:
@@ -49,11 +46,13 @@ class Backend:
         """
         raise NotImplementedError
 
-    def predictor(self, args: np.ndarray) -> Predict | None:
-        """A native function (x, rows, out) → status that runs the forward program of `args`, a PREDICT.
+    def predictor(
+        self, args: np.ndarray, x_row: tuple[int, ...], out_row: tuple[int, ...]
+    ) -> Predict | None:
+        """A native function (x, out) → bool that runs the forward program of `args`, a PREDICT.
 
-        x and out are contiguous and of the plan's dtype. Where x holds NaN or infinity (NOT_FINITE) or
-        shares memory with out (OVERLAP), out is left alone. None: the backend has no such call, and
-        the executor runs block after block.
+        False, and out left alone, where x or out is not an aligned contiguous array of the plan's dtype
+        and of rows of these shapes, as many of both, where they share memory, or where x is not finite.
+        None: the backend has no such function, and the executor runs block after block.
         """
         return None

@@ -19,8 +19,6 @@ from fastnet.plan.records import (
     CONTEXT,
     KIND,
     NOT_FINITE,
-    OK,
-    OVERLAP,
     PREDICT,
     SCRATCH,
     SEGMENT,
@@ -29,8 +27,6 @@ from fastnet.plan.records import (
 )
 from fastnet.plan.segments import Storage
 
-# Bits of an array's flags: C-contiguous and aligned; and writable too.
-CARRAY_READ_ONLY, CARRAY = 0x101, 0x501
 _KIND_OF = {np.dtype(name): number for name, number in KIND.items()}
 
 # Multiplications of a step that are worth a team of threads: about half a millisecond of one. The team's
@@ -135,32 +131,20 @@ class Executor:
 
     def _short_way(self) -> Callable[[Any, Any], Array | None]:
         plan, storage, predict = self.plan, self.storage, self._predictor()
-        dtype, x_row, row = plan.dtype, plan.x_shape, plan.output_shape
+        dtype, row = plan.dtype, plan.output_shape
         ndarray, empty = np.ndarray, np.empty
         team = self._team_to_predict = parallel.get_num_threads()
 
         def short_way(x: Any, out: Any) -> Array | None:
-            if (
-                type(x) is not ndarray
-                or x.dtype is not dtype
-                or x.shape[1:] != x_row
-                or x.flags.num & CARRAY_READ_ONLY != CARRAY_READ_ONLY
-                or team != parallel.count
-            ):
+            if team != parallel.count:
                 return None
-            rows = len(x)
             if out is None:
-                out = empty((rows, *row), dtype)
-            elif (
-                type(out) is not ndarray
-                or out.dtype is not dtype
-                or out.shape != (rows, *row)
-                or out.flags.num & CARRAY != CARRAY
-            ):
-                return None
+                if type(x) is not ndarray or not x.ndim:
+                    return None
+                out = empty((len(x), *row), dtype)
             if self._derived_version != storage.version or storage.editing:
                 self._refresh()
-            return out if predict(x, rows, out) == OK else None
+            return out if predict(x, out) else None
 
         return short_way
 
@@ -175,18 +159,21 @@ class Executor:
         a["x_bytes"] = math.prod(plan.x_shape) * plan.dtype.itemsize
         a["output"] = 0 if plan.output[0] == "x" else self._address(plan.output)
         a["output_bytes"] = math.prod(plan.output_shape) * plan.dtype.itemsize
-        return self.backend.predictor(args) or self._predict_in_blocks
+        return self.backend.predictor(args, plan.x_shape, plan.output_shape) or self._in_blocks
 
-    def _predict_in_blocks(self, x: Array, rows: int, out: Array) -> int:
-        if np.may_share_memory(x, out):
-            return OVERLAP
+    def _in_blocks(self, x: Any, out: Any) -> bool:
+        plan = self.plan
+        if not (_plain(x, plan.dtype, plan.x_shape) and _plain(out, plan.dtype, plan.output_shape)):
+            return False
+        if len(x) != len(out) or not out.flags.writeable or np.may_share_memory(x, out):
+            return False
         if not np.isfinite(x).all():
-            return NOT_FINITE
-        for begin in range(0, rows, self.plan.max_rows):
+            return False
+        for begin in range(0, len(x), self.plan.max_rows):
             part = x[begin : begin + self.plan.max_rows]
             done = self._forward(len(part), part.ctypes.data, 0, 0)
             np.copyto(out[begin : begin + len(part)], part if self.plan.output[0] == "x" else done)
-        return OK
+        return True
 
     def _forward(self, rows: int, x_address: int, seed: int, step: int) -> Array:
         self._refresh()
@@ -314,6 +301,17 @@ class Executor:
                 shape = tuple(int(d) for d in derived.shape)
                 np.copyto(self.at(("derived", offset), shape, self.plan.dtype), derived.compute())
             self._derived_version = version
+
+
+def _plain(array: Any, dtype: np.dtype[Any], row: tuple[int, ...]) -> bool:
+    """Whether this is an aligned contiguous array of rows of such a shape."""
+    return (
+        type(array) is np.ndarray
+        and array.dtype == dtype
+        and array.shape[1:] == row
+        and array.flags.c_contiguous
+        and array.flags.aligned
+    )
 
 
 def _work(plan: Plan) -> int:

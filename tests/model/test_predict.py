@@ -1,5 +1,9 @@
 """Prediction on the short way, which a thread takes from its second call on, and its way back."""
 
+import gc
+import sys
+import weakref
+
 import numpy as np
 import pytest
 
@@ -20,7 +24,7 @@ def x():
 def warm(model, x):
     """The output, and a model whose predictor is ready and takes x without a detour."""
     model.predict(x)
-    output = model._runtime.predict(x, None)
+    output = model._runtime.thread.short_way(x, None)
     assert output is not None
     return output
 
@@ -50,7 +54,7 @@ def test_the_short_way_gives_the_outputs_of_the_long_one(model, x):
 )
 def test_what_is_no_plain_array_takes_the_long_way_to_the_same_output(model, x, other):
     expected = warm(model, x)
-    assert model._runtime.predict(other(x), None) is None
+    assert model._runtime.thread.short_way(other(x), None) is None
     np.testing.assert_array_equal(model.predict(other(x)), expected)
 
 
@@ -149,3 +153,54 @@ def test_inputs_of_another_width_get_their_own_plan(backend, x):
     for width in (5, 3, 5):
         part = np.ascontiguousarray(x[:, :width])
         np.testing.assert_allclose(model.predict(part), np.tanh(part), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.empty((599, 3), np.float32),
+        np.empty((600, 4), np.float32),
+        np.empty((600,), np.float32),
+        np.empty((600, 3), np.float64),
+        np.empty((600, 3), ">f4"),
+        np.empty((600, 3), np.float32, order="F"),
+        np.empty((600, 6), np.float32)[:, ::2],
+        np.frombuffer(bytearray(600 * 3 * 4 + 1), np.uint8)[1:].view(np.float32).reshape(600, 3),
+        np.frombuffer(bytes(600 * 3 * 4), np.float32).reshape(600, 3),
+        np.ma.zeros((600, 3), np.float32),
+        bytearray(600 * 3 * 4),
+        7,
+    ],
+    ids=lambda out: f"{type(out).__name__}{getattr(out, 'dtype', '')}{getattr(out, 'shape', '')}",
+)
+def test_the_short_way_leaves_alone_what_is_no_plain_output(model, x, out):
+    warm(model, x)
+    before = np.array(out)
+    assert model._runtime.thread.short_way(x, out) is None
+    np.testing.assert_array_equal(np.array(out), before)
+
+
+@pytest.mark.parametrize("x", [None, 7, "x", np.float32(1), np.zeros((), np.float32), b"", [[1.0]]])
+def test_the_short_way_refuses_what_is_no_array(model, x):
+    warm(model, np.ones((2, 5), np.float32))
+    assert model._runtime.thread.short_way(x, None) is None
+    assert model._runtime.thread.short_way(x, np.zeros((1, 3), np.float32)) is None
+
+
+def test_arrays_and_executors_are_let_go(backend):
+    x, out = np.ones((2, 5), np.float32), np.empty((2, 3), np.float32)
+    held = weakref.ref(x)
+    model = fn.Sequential(fn.Linear(5, 3), backend=backend)
+    model.predict(x)
+    references = sys.getrefcount(np.ndarray)
+    for _ in range(100):
+        model.predict(x, out=out)
+        model.predict(x)
+        model._runtime.thread.short_way(x, 7)
+    assert abs(sys.getrefcount(np.ndarray) - references) < 10
+    del x
+    assert held() is None
+    ended = weakref.ref(model._runtime.predictor((5,), 2))
+    del model
+    gc.collect()
+    assert ended() is None

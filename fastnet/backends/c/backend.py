@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from fastnet.backends.base import Backend, Predict
-from fastnet.backends.c.extension import extension
+from fastnet.backends.c.extension import extension, predict_module
 from fastnet.errors import BackendUnavailable, HyperparameterError, check_int
-from fastnet.op import KERNELS, Array
+from fastnet.op import KERNELS
 from fastnet.plan.records import ABSENT, KINDS
 
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
@@ -36,7 +36,7 @@ class CBackend(Backend):
         """None where the extension is there and fits this version of the package."""
         if self._native is None and self._reason is None:
             try:
-                self._native = Native(extension())
+                self._native = Native(extension(), predict_module())
             except ImportError as error:
                 self._reason = str(error)
         return self._reason
@@ -81,16 +81,11 @@ class CBackend(Backend):
         native = self._native or self._loaded()
         native.fn_train(native.from_buffer("fn_train_args[]", args))
 
-    def predictor(self, args: np.ndarray) -> Predict | None:
+    def predictor(
+        self, args: np.ndarray, x_row: tuple[int, ...], out_row: tuple[int, ...]
+    ) -> Predict | None:
         """One native call a prediction, whatever its number of rows."""
-        native = self._loaded()
-        fn_predict, from_buffer = native.fn_predict, native.from_buffer
-        held = from_buffer("fn_predict_args[]", args)
-
-        def predict(x: Array, rows: int, out: Array) -> int:
-            status: int = fn_predict(held, from_buffer(x), rows, from_buffer(out))
-            return status
-
+        predict: Predict = self._loaded().predictor(args, np.ndarray, x_row, out_row)
         return predict
 
     def level(self) -> int:
@@ -133,10 +128,11 @@ class Entry:
 class Native:
     """The loaded extension: its functions, its kernels, and the level of instruction sets chosen."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, predict: Any) -> None:
         ffi, lib = module.ffi, module.lib
         self.from_buffer = ffi.from_buffer
-        self.fn_run, self.fn_train, self.fn_predict = lib.fn_run, lib.fn_train, lib.fn_predict
+        self.fn_run, self.fn_train = lib.fn_run, lib.fn_train
+        self.predictor = predict.predictor
         self.tensors: dict[str, tuple[str, ...]] = {}
         self._all: dict[tuple[str, int], dict[int, Entry]] = {}  # by name and KIND: by level
         info = ffi.new("fn_kernel_info *")

@@ -57,14 +57,23 @@ def _load() -> Any:
         if error.name != MODULE or not SOURCES.is_dir():
             raise
         for path in _installed():
-            loader = importlib.machinery.ExtensionFileLoader(MODULE, str(path))
-            spec = importlib.util.spec_from_file_location(MODULE, path, loader=loader)
-            assert spec is not None
-            module = importlib.util.module_from_spec(spec)
-            loader.exec_module(module)
-            sys.modules[MODULE] = module
-            return module
+            sys.modules[MODULE] = _from_file(MODULE, str(path))
+            return sys.modules[MODULE]
         raise
+
+
+def predict_module() -> Any:
+    """The module for predictions, which is in the same file as the extension."""
+    return _from_file("fastnet._predict", extension().__file__)
+
+
+def _from_file(name: str, path: str) -> Any:
+    loader = importlib.machinery.ExtensionFileLoader(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
 
 
 def _installed() -> Iterator[Path]:
