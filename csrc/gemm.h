@@ -26,7 +26,8 @@ enum {
     /* Scratch memory holds one packed panel of B and tiles of A. */
     BLOCK_K = 512,
     PACKED_ROWS = (TILE_ROWS + WIDTH - 1) / WIDTH * WIDTH,
-    PANEL_OF_B = BLOCK_K * TILE_COLUMNS,
+    BLOCK_K_BY_COLUMNS = 2 * BLOCK_K, /* each turn of C costs more than a longer panel */
+    PANEL_OF_B = BLOCK_K_BY_COLUMNS * TILE_COLUMNS,
     TILE_OF_A = BLOCK_K * PACKED_ROWS,
     TILES_OF_A = (FN_SCRATCH / (int)sizeof(real) - PANEL_OF_B) / TILE_OF_A,
 
@@ -71,7 +72,7 @@ static inline int pays_to_swap(const product *p) {
                p->K * (WIDTH - p->N) > 8 * p->N;
     if (p->a.column != 1 || p->M % WIDTH)
         return 0;
-    const int64_t turns_of_c = 2 * quotient_up(p->K, BLOCK_K) - 1; /* fewer elements are turned */
+    const int64_t turns_of_c = 2 * quotient_up(p->K, BLOCK_K_BY_COLUMNS) - 1; /* fewer elements are turned */
     return 2 * p->M * (p->K + turns_of_c * p->N) < p->K * p->N;
 }
 
@@ -103,7 +104,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, real *s
     const int pack_a = pays_to_pack_a(&p), pack_b = pays_to_pack_b(&p);
     const int64_t height = even(p.M, TILE_ROWS, 1);
     const int64_t i_step = pack_a ? even(p.M, TILES_OF_A * height, height) : p.M;
-    const int64_t k_step = even(p.K, BLOCK_K, 1);
+    const int64_t k_step = even(p.K, p.by_columns && !pack_a ? BLOCK_K_BY_COLUMNS : BLOCK_K, 1);
 
     for (int64_t k0 = 0; k0 == 0 || k0 < p.K; k0 += k_step)
         for (int64_t i0 = 0; i0 < p.M; i0 += i_step) {
