@@ -65,7 +65,7 @@ def loop(x):
 def twice(x):
     y = x
     y = y + 1
-    return y
+    return y * y
 
 
 def nothing(x):
