@@ -23,8 +23,8 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 
 # A module imports from its own row and those above it, its own parts of fastnet among them.
 ROWS = [
-    ("errors",),
-    ("op", "random", "init", "parallel", "parameter", "tape", "arrays", "datasets"),
+    ("errors", "portable"),
+    ("op", "random", "init", "schedules", "parallel", "parameter", "tape", "arrays", "datasets"),
     ("layers", "losses", "optim"),
     ("plan",),
     ("backends",),

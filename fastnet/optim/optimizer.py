@@ -6,16 +6,22 @@ import inspect
 import weakref
 from dataclasses import dataclass
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 
+from fastnet import portable
 from fastnet.errors import HyperparameterError, check_real
 from fastnet.op import Array, Op
 from fastnet.optim.rules import adam, adamw, sgd, sgd_momentum, sgd_nesterov
+from fastnet.schedules.base import Schedule
 
 # A smaller eps would vanish in float32, and 0/0 would follow where a gradient has always been zero.
 SMALLEST_EPS = float(np.finfo(np.float32).tiny)
+
+Number = float | Schedule  # a hyper-parameter: the same at every step, or one number for each
+BETA = {"low": 0.0, "high": 1.0, "open_high": True}
 
 
 @dataclass(eq=False, repr=False)
@@ -31,8 +37,10 @@ class OptimizerState:
 class Optimizer:
     """Base of all optimizers.
 
-    Hyper-parameters are attributes; assigning one checks it and takes effect at the next step. One
-    optimizer may serve several models: it keeps a state for each, which goes with the model.
+    Hyper-parameters are attributes; assigning one checks it and takes effect at the next step. Each
+    of the real ones is a number or a schedule (`fn.schedules`), a function of this optimizer's steps on
+    the model, from 0. One optimizer may serve several models: it keeps a state for each, which goes
+    with the model.
     """
 
     _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # hyper-parameter → arguments of check_real
@@ -65,14 +73,25 @@ class Optimizer:
     def hyper(self, first: int, count: int) -> Array:
         """The numbers of the rule for steps first, first + 1, … (from 0): (count, groups, numbers)."""
         t = np.arange(first, first + count, dtype=np.int64)
-        columns, names = self._columns(t), self.op.hyper
+        columns, names = self._columns(self._at(t), t), self.op.hyper
         numbers = np.empty((count, 1, len(names)))
         for i, name in enumerate(names):
             numbers[:, 0, i] = columns[name]
         return numbers
 
-    def _columns(self, t: Array) -> dict[str, Any]:
-        """Each number of the rule by name, for steps t (from 0)."""
+    def _at(self, t: Array) -> SimpleNamespace:
+        """The hyper-parameters at steps t: a number, or an array where there is a schedule."""
+        found = {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
+        for name, interval in self._ranges.items():
+            found[name] = _evaluate(name, found[name], t, interval)
+        if "betas" in found:
+            found["betas"] = tuple(
+                _evaluate(f"betas[{i}]", beta, t, BETA) for i, beta in enumerate(found["betas"])
+            )
+        return SimpleNamespace(**found)
+
+    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
+        """Each number of the rule by name, for steps t (from 0) with the hyper-parameters `at` them."""
         raise NotImplementedError
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -82,7 +101,7 @@ class Optimizer:
                 f"{type(self).__name__} has no hyper-parameter {name!r}; it has {', '.join(known)}"
             )
         if name in self._ranges:
-            value = check_real(name, value, **self._ranges[name])
+            value = _check_number(name, value, self._ranges[name])
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
@@ -121,10 +140,10 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
+        lr: Number = 1e-3,
+        momentum: Number = 0.0,
+        dampening: Number = 0.0,
+        weight_decay: Number = 0.0,
         nesterov: bool = False,
     ) -> None:
         super().__init__()
@@ -146,20 +165,20 @@ class SGD(Optimizer):
     def op(self) -> type[Op]:
         """`sgd`, `sgd_momentum` or `sgd_nesterov`."""
         if self.nesterov:
-            if not self.momentum > 0.0 or self.dampening != 0.0:
+            if not _is_on(self.momentum) or self.dampening != 0.0:
                 raise HyperparameterError(
                     f"nesterov=True with momentum={self.momentum} and dampening={self.dampening}; "
                     "expected momentum > 0 and dampening = 0"
                 )
             return sgd_nesterov
-        return sgd_momentum if self.momentum > 0.0 else sgd
+        return sgd_momentum if _is_on(self.momentum) else sgd
 
-    def _columns(self, t: Array) -> dict[str, Any]:
+    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
         return {
-            "lr": self.lr,
-            "weight_decay": self.weight_decay,
-            "momentum": self.momentum,
-            "damping": np.where(t == 0, 1.0, 1.0 - self.dampening),
+            "lr": at.lr,
+            "weight_decay": at.weight_decay,
+            "momentum": at.momentum,
+            "damping": np.where(t == 0, 1.0, 1.0 - at.dampening),
         }
 
 
@@ -182,10 +201,10 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        lr: Number = 1e-3,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
     ) -> None:
         super().__init__()
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
@@ -200,17 +219,17 @@ class Adam(Optimizer):
         """`adam`."""
         return adam
 
-    def _columns(self, t: Array) -> dict[str, Any]:
-        beta1, beta2 = self.betas
+    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
+        beta1, beta2 = at.betas
         first, count = int(t[0]) + 1, len(t)
         return {
-            "step_size": self.lr / (1.0 - powers(beta1, first, count)),
+            "step_size": at.lr / (1.0 - powers(beta1, first, count)),
             "root_scale": 1.0 / np.sqrt(1.0 - powers(beta2, first, count)),
             "beta1": beta1,
             "beta2": beta2,
-            "eps": self.eps,
-            "weight_decay": self.weight_decay,
-            "shrink": 1.0 - self.lr * self.weight_decay,
+            "eps": at.eps,
+            "weight_decay": at.weight_decay,
+            "shrink": 1.0 - at.lr * at.weight_decay,
         }
 
 
@@ -225,10 +244,10 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        lr: Number = 1e-3,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 1e-2,
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay)
 
@@ -238,11 +257,34 @@ class AdamW(Adam):
         return adamw
 
 
-def powers(base: float, first: int, count: int) -> Array:
-    """`base` to the powers first ≥ 0, first + 1, …: float64 (count,).
+def _is_on(value: Number) -> bool:
+    return isinstance(value, Schedule) or value > 0.0
+
+
+def _check_number(name: str, value: Any, interval: dict[str, Any]) -> Number:
+    """Check a number, or a schedule's first one; the others are checked before the steps they are for."""
+    if isinstance(value, Schedule):
+        _evaluate(name, value, np.zeros(1, np.int64), interval)
+        return value
+    return check_real(name, value, **interval)
+
+
+def _evaluate(name: str, value: Any, t: Array, interval: dict[str, Any]) -> Any:
+    if not isinstance(value, Schedule):
+        return value
+    column = value(t)
+    for place in (int(column.argmin()), int(column.argmax())):  # a NaN is both
+        check_real(f"{name} at step {t[place]}", float(column[place]), **interval)
+    return column
+
+
+def powers(base: Any, first: int, count: int) -> Array:
+    """`base`, a number or one for each, to the powers first ≥ 0, first + 1, …: float64 (count,).
 
     By squaring: multiplications alone, so that the bits do not depend on a machine's `pow`.
     """
+    if np.ndim(base):
+        return portable.integer_power(base, np.arange(first, first + count))
     numbers = range(first // POWERS, (first + count - 1) // POWERS + 1)
     blocks = [_powers(base, number) for number in numbers]
     begin = first % POWERS
@@ -266,12 +308,9 @@ def _powers(base: float, number: int) -> Array:
     return result
 
 
-def _check_betas(value: Any) -> tuple[float, float]:
+def _check_betas(value: Any) -> tuple[Number, Number]:
     try:
         first, second = value
     except (TypeError, ValueError):
         raise HyperparameterError(f"betas is {value!r}; expected two numbers in [0, 1)") from None
-    return (
-        check_real("betas[0]", first, low=0.0, high=1.0, open_high=True),
-        check_real("betas[1]", second, low=0.0, high=1.0, open_high=True),
-    )
+    return _check_number("betas[0]", first, BETA), _check_number("betas[1]", second, BETA)
