@@ -15,7 +15,7 @@ from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss
 from fastnet.op import Array
 from fastnet.optim.optimizer import Optimizer, OptimizerState
-from fastnet.plan.compiler import compile_update
+from fastnet.plan.compiler import compile_update, state_vectors
 from fastnet.plan.records import zeros_aligned
 from fastnet.runtime import PREDICT_ROWS, Modes, Runtime
 from fastnet.summary import Summary, summarize
@@ -145,8 +145,7 @@ class Sequential(Container):
             state = self.optimizer_state(optimizer)
             executor = self._runtime.updater()
             assert state.program is not None and state.segment is not None
-            hyper = optimizer.hyper(state.steps, 1)[0]
-            executor.update(state.program, state.segment, hyper)
+            executor.update(state.program, state.segment, state.hyper(1)[0])
             state.steps += 1
             self.touch()
 
@@ -194,9 +193,9 @@ class Sequential(Container):
         state = optimizer.state(self)
         if state.program is None:
             storage = self.bind()
-            vectors = len(state.op.state) - 1  # all but the parameters themselves
+            vectors = len(state_vectors(state.passes))
             state.segment = zeros_aligned(vectors * storage.segments["params"].nbytes)
-            state.program = compile_update(state.op, storage)
+            state.program = compile_update(state.passes, state.group_of, storage)
             self._runtime.backend.prepare(state.program)
         return state
 

@@ -6,6 +6,7 @@ multiplications, divisions and square roots alone, which IEEE 754 rounds in one 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,4 +45,34 @@ def integer_power(base: Any, exponent: Array) -> Array:
         while left.any():
             result = np.where(left & 1, result * square, result)
             square, left = square * square, left >> 1
+    return result
+
+
+def powers(base: Any, first: int, count: int) -> Array:
+    """`base`, a number or one for each, to the powers first ≥ 0, first + 1, …: float64 (count,).
+
+    By squaring: multiplications alone, so that the bits do not depend on a machine's `pow`.
+    """
+    if np.ndim(base):
+        return integer_power(base, np.arange(first, first + count))
+    numbers = range(first // POWERS, (first + count - 1) // POWERS + 1)
+    blocks = [_powers(base, number) for number in numbers]
+    begin = first % POWERS
+    return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks))[begin : begin + count]
+
+
+POWERS = 1024  # in one block; those in use are kept, as steps come one after the other
+
+
+@lru_cache(maxsize=64)
+def _powers(base: float, number: int) -> Array:
+    result = np.ones(POWERS)
+    square, filled = base, 1  # square = base^filled
+    while filled < POWERS:
+        np.multiply(result[:filled], square, out=result[filled : 2 * filled])
+        square, filled = square * square, 2 * filled
+    for bit in bin(number)[:1:-1]:  # times base^(number·POWERS), lowest bit first
+        if bit == "1":
+            result *= square
+        square *= square
     return result

@@ -4,38 +4,53 @@ from __future__ import annotations
 
 import inspect
 import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet import portable
-from fastnet.errors import HyperparameterError, check_real
+from fastnet.errors import HyperparameterError
 from fastnet.op import Array, Op
+from fastnet.optim.groups import check_groups, group_numbers, own_numbers
+from fastnet.optim.numbers import BETA, Number, check_betas, check_number, evaluate, is_on
 from fastnet.optim.rules import adam, adamw, sgd, sgd_momentum, sgd_nesterov
-from fastnet.schedules.base import Schedule
+from fastnet.portable import powers
 
 # A smaller eps would vanish in float32, and 0/0 would follow where a gradient has always been zero.
 SMALLEST_EPS = float(np.finfo(np.float32).tiny)
-
-Number = float | Schedule  # a hyper-parameter: the same at every step, or one number for each
-BETA = {"low": 0.0, "high": 1.0, "open_high": True}
 
 
 @dataclass(eq=False, repr=False)
 class OptimizerState:
     """What an optimizer remembers of one model: its state vectors and the number of steps taken."""
 
-    op: type[Op]
-    segment: Array | None = None  # bytes; the op's vectors one after the other
+    settings: list[
+        Optimizer
+    ]  # for each group of parameters, an optimizer with that group's numbers
+    passes: list[list[type[Op]]]  # for each group, the ops of a step
+    group_of: list[int]  # of each trainable parameter
+    options: dict[str, Any]  # the optimizer's hyper-parameters when this was made
+    segment: Array | None = None  # bytes; the ops' vectors one after the other
     program: np.ndarray | None = None
     steps: int = 0
 
+    def hyper(self, count: int) -> Array:
+        """The numbers of the next steps: (count, passes of all groups, numbers)."""
+        return numbers_of(self.settings, self.steps, count)
+
 
 class Optimizer:
-    """Base of all optimizers.
+    """Base of all optimizers, and what every one of them takes, by name, beside its own arguments.
+
+    groups: parameters with hyper-parameters of their own, written as PyTorch's:
+        `groups=[{"params": "0.*", "lr": 1e-4}, {"params": ["2.weight"], "weight_decay": 0.1}]`.
+        "params" is a name of `model.named_parameters()` or a pattern with * and ?, or several; each
+        must fit a parameter, which belongs to the first group that it fits. All others have the
+        optimizer's own hyper-parameters, and so has a group where it says nothing else.
+    decay_biases_and_norms: False takes the weight decay away from all parameters of one dimension:
+        biases, and weights and biases of batchnorm. True by default, as in PyTorch.
 
     Hyper-parameters are attributes; assigning one checks it and takes effect at the next step. Each
     of the real ones is a number or a schedule (`fn.schedules`), a function of this optimizer's steps on
@@ -44,9 +59,17 @@ class Optimizer:
     """
 
     _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # hyper-parameter → arguments of check_real
+    _decays: ClassVar = ("weight_decay",)
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        groups: Iterable[Mapping[str, Any]] = (),
+        decay_biases_and_norms: bool = True,
+    ) -> None:
         self._states: weakref.WeakKeyDictionary[Any, OptimizerState] = weakref.WeakKeyDictionary()
+        self.decay_biases_and_norms = bool(decay_biases_and_norms)
+        self.groups: tuple[dict[str, Any], ...] = groups  # type: ignore[assignment]  # made one there
 
     def step(self, model: Any) -> None:
         """Update the model's parameters in place from its gradients, in one pass."""
@@ -60,52 +83,93 @@ class Optimizer:
 
     def state(self, model: Any) -> OptimizerState:
         """The state for a model, new where there is none or where another update rule is needed now."""
-        state = self._states.get(model)
-        if state is None or state.op is not self.op:
-            state = self._states[model] = OptimizerState(self.op)
+        old, options = self._states.get(model), self._options()
+        if old is not None and old.options == options:
+            return old
+        settings, group_of = self._settings(model.named_parameters())
+        passes = [one.passes() for one in settings]
+        options["groups"] = tuple(dict(group) for group in self.groups)
+        state = OptimizerState(settings, passes, group_of, options)
+        if old is not None and (old.passes, old.group_of) == (passes, group_of):
+            state.segment, state.program, state.steps = old.segment, old.program, old.steps
+        self._states[model] = state
         return state
+
+    def _settings(self, named: Mapping[str, Array]) -> tuple[list[Optimizer], list[int]]:
+        """The optimizers of the groups, and each parameter's place in that list."""
+        keys = [
+            (number, value.ndim == 1 and not self.decay_biases_and_norms)
+            for number, value in zip(
+                group_numbers(self.groups, list(named)), named.values(), strict=True
+            )
+        ]
+        found = list(dict.fromkeys(keys))
+        return [self._variant(*key) for key in found], [found.index(key) for key in keys]
+
+    def _variant(self, number: int, undecayed: bool) -> Optimizer:
+        """This optimizer with the numbers of a group (0: its own), and with or without decay."""
+        given = own_numbers(self.groups[number - 1]) if number else {}
+        if undecayed:
+            given |= dict.fromkeys(self._decays, 0.0)
+        return self._with(given) if given else self
+
+    def _with(self, given: Mapping[str, Any]) -> Optimizer:
+        return type(self)(**{**self._options(), "groups": (), **given})
+
+    def _options(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name[0] != "_"}
 
     @property
     def op(self) -> type[Op]:
         """The update rule that the hyper-parameters select."""
         raise NotImplementedError
 
+    def passes(self) -> list[type[Op]]:
+        """The ops of a step, in order: the rule, and what comes before and after it."""
+        return [self.op]
+
     def hyper(self, first: int, count: int) -> Array:
-        """The numbers of the rule for steps first, first + 1, … (from 0): (count, groups, numbers)."""
-        t = np.arange(first, first + count, dtype=np.int64)
-        columns, names = self._columns(self._at(t), t), self.op.hyper
-        numbers = np.empty((count, 1, len(names)))
-        for i, name in enumerate(names):
-            numbers[:, 0, i] = columns[name]
-        return numbers
+        """The numbers for steps first, first + 1, … (from 0): (count, passes, numbers)."""
+        return numbers_of([self], first, count)
 
     def _at(self, t: Array) -> SimpleNamespace:
         """The hyper-parameters at steps t: a number, or an array where there is a schedule."""
-        found = {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
+        found = self._options()
         for name, interval in self._ranges.items():
-            found[name] = _evaluate(name, found[name], t, interval)
+            found[name] = evaluate(name, found[name], t, interval)
         if "betas" in found:
             found["betas"] = tuple(
-                _evaluate(f"betas[{i}]", beta, t, BETA) for i, beta in enumerate(found["betas"])
+                evaluate(f"betas[{i}]", beta, t, BETA) for i, beta in enumerate(found["betas"])
             )
         return SimpleNamespace(**found)
 
     def _columns(self, at: Any, t: Array) -> dict[str, Any]:
-        """Each number of the rule by name, for steps t (from 0) with the hyper-parameters `at` them."""
+        """Each number of the passes by name, for steps t (from 0) with the hyper-parameters `at` them."""
         raise NotImplementedError
 
     def __setattr__(self, name: str, value: Any) -> None:
-        known = inspect.signature(type(self)).parameters
+        known = self._arguments()
         if name not in known and not name.startswith("_"):
             raise AttributeError(
                 f"{type(self).__name__} has no hyper-parameter {name!r}; it has {', '.join(known)}"
             )
         if name in self._ranges:
-            value = _check_number(name, value, self._ranges[name])
+            value = check_number(name, value, self._ranges[name])
+        if name == "groups":
+            value = check_groups(value, [n for n in known if n not in SHARED], self._with)
         super().__setattr__(name, value)
 
+    @classmethod
+    def _arguments(cls) -> list[str]:
+        given = inspect.signature(cls).parameters.values()
+        return [p.name for p in given if p.kind is not p.VAR_KEYWORD] + list(SHARED)
+
     def __repr__(self) -> str:
-        shown = ((k, v) for k, v in self.__dict__.items() if not k.startswith("_"))
+        shown = (
+            (name, value)
+            for name, value in self._options().items()
+            if name not in SHARED or value != SHARED[name]
+        )
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown)})"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -115,6 +179,29 @@ class Optimizer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._states = weakref.WeakKeyDictionary()
+
+
+# What every optimizer takes by name, and what it is if it is not given.
+SHARED = {name: p.default for name, p in inspect.signature(Optimizer).parameters.items()}
+
+
+def numbers_of(settings: Sequence[Optimizer], first: int, count: int) -> Array:
+    """The numbers of the passes of several optimizers, for steps first, first + 1, … (from 0).
+
+    float64 (count, passes, numbers); a pass with fewer numbers than another leaves the rest zero.
+    """
+    t = np.arange(first, first + count, dtype=np.int64)
+    columns = [one._columns(one._at(t), t) for one in settings]
+    rows = [
+        (found, op.hyper)
+        for found, one in zip(columns, settings, strict=True)
+        for op in one.passes()
+    ]
+    numbers = np.zeros((count, len(rows), max((len(names) for _, names in rows), default=0)))
+    for row, (found, names) in enumerate(rows):
+        for i, name in enumerate(names):
+            numbers[:, row, i] = found[name]
+    return numbers
 
 
 class SGD(Optimizer):
@@ -145,10 +232,11 @@ class SGD(Optimizer):
         dampening: Number = 0.0,
         weight_decay: Number = 0.0,
         nesterov: bool = False,
+        **shared: Any,
     ) -> None:
-        super().__init__()
         self.lr, self.momentum, self.dampening = lr, momentum, dampening
         self.weight_decay, self.nesterov = weight_decay, bool(nesterov)
+        super().__init__(**shared)
 
     def __setattr__(self, name: str, value: Any) -> None:
         before = dict(self.__dict__)
@@ -165,13 +253,13 @@ class SGD(Optimizer):
     def op(self) -> type[Op]:
         """`sgd`, `sgd_momentum` or `sgd_nesterov`."""
         if self.nesterov:
-            if not _is_on(self.momentum) or self.dampening != 0.0:
+            if not is_on(self.momentum) or self.dampening != 0.0:
                 raise HyperparameterError(
                     f"nesterov=True with momentum={self.momentum} and dampening={self.dampening}; "
                     "expected momentum > 0 and dampening = 0"
                 )
             return sgd_nesterov
-        return sgd_momentum if _is_on(self.momentum) else sgd
+        return sgd_momentum if is_on(self.momentum) else sgd
 
     def _columns(self, at: Any, t: Array) -> dict[str, Any]:
         return {
@@ -205,13 +293,14 @@ class Adam(Optimizer):
         betas: tuple[Number, Number] = (0.9, 0.999),
         eps: Number = 1e-8,
         weight_decay: Number = 0.0,
+        **shared: Any,
     ) -> None:
-        super().__init__()
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
+        super().__init__(**shared)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "betas":
-            value = _check_betas(value)
+            value = check_betas(value)
         super().__setattr__(name, value)
 
     @property
@@ -248,69 +337,11 @@ class AdamW(Adam):
         betas: tuple[Number, Number] = (0.9, 0.999),
         eps: Number = 1e-8,
         weight_decay: Number = 1e-2,
+        **shared: Any,
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay)
+        super().__init__(lr, betas, eps, weight_decay, **shared)
 
     @property
     def op(self) -> type[Op]:
         """`adamw`."""
         return adamw
-
-
-def _is_on(value: Number) -> bool:
-    return isinstance(value, Schedule) or value > 0.0
-
-
-def _check_number(name: str, value: Any, interval: dict[str, Any]) -> Number:
-    """Check a number, or a schedule's first one; the others are checked before the steps they are for."""
-    if isinstance(value, Schedule):
-        _evaluate(name, value, np.zeros(1, np.int64), interval)
-        return value
-    return check_real(name, value, **interval)
-
-
-def _evaluate(name: str, value: Any, t: Array, interval: dict[str, Any]) -> Any:
-    if not isinstance(value, Schedule):
-        return value
-    column = value(t)
-    for place in (int(column.argmin()), int(column.argmax())):  # a NaN is both
-        check_real(f"{name} at step {t[place]}", float(column[place]), **interval)
-    return column
-
-
-def powers(base: Any, first: int, count: int) -> Array:
-    """`base`, a number or one for each, to the powers first ≥ 0, first + 1, …: float64 (count,).
-
-    By squaring: multiplications alone, so that the bits do not depend on a machine's `pow`.
-    """
-    if np.ndim(base):
-        return portable.integer_power(base, np.arange(first, first + count))
-    numbers = range(first // POWERS, (first + count - 1) // POWERS + 1)
-    blocks = [_powers(base, number) for number in numbers]
-    begin = first % POWERS
-    return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks))[begin : begin + count]
-
-
-POWERS = 1024  # in one block; those in use are kept, as steps come one after the other
-
-
-@lru_cache(maxsize=64)
-def _powers(base: float, number: int) -> Array:
-    result = np.ones(POWERS)
-    square, filled = base, 1  # square = base^filled
-    while filled < POWERS:
-        np.multiply(result[:filled], square, out=result[filled : 2 * filled])
-        square, filled = square * square, 2 * filled
-    for bit in bin(number)[:1:-1]:  # times base^(number·POWERS), lowest bit first
-        if bit == "1":
-            result *= square
-        square *= square
-    return result
-
-
-def _check_betas(value: Any) -> tuple[Number, Number]:
-    try:
-        first, second = value
-    except (TypeError, ValueError):
-        raise HyperparameterError(f"betas is {value!r}; expected two numbers in [0, 1)") from None
-    return _check_number("betas[0]", first, BETA), _check_number("betas[1]", second, BETA)

@@ -6,8 +6,9 @@ workspace a lifetime, packs the workspace by lifetimes, and encodes the instruct
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -118,25 +119,56 @@ def compile_plan(
     )
 
 
-def compile_update(op: type[Op], storage: Storage) -> np.ndarray:
-    """The update program of an optimizer: one pass over the whole parameter vector.
+def compile_update(
+    passes: Sequence[Sequence[type[Op]]], group_of: Sequence[int], storage: Storage
+) -> np.ndarray:
+    """The update program of an optimizer: one pass of each op over each run of parameters of a group.
 
-    The op's state vectors, but for the parameters `w` themselves, lie one after the other in the
-    segment `state`, each as long as `params`.
+    passes: for each group the ops of a step, in order; the rows of hyper are theirs, one after the
+    other. group_of: the group of each trainable parameter, in the order of the segment `params`. The
+    vectors of `state_vectors` lie one after the other in the segment `state`, each as long as `params`.
+    An op over a matrix ("I O") runs once for each parameter of two dimensions.
     """
-    length = storage.segments["params"].nbytes
-    count = length // storage.dtype.itemsize
-    kernel = op.kernels["update"]
-    own = [name for name in op.state if name != "w"]
-    places: list[Place] = []
-    for name in kernel.tensors:
-        if name in own:
-            places.append(("state", own.index(name) * length))
-        else:
-            places.append(("params", 0) if name == "w" else ("grads", 0))
-    program = np.zeros(1, INSTRUCTION)
-    _fill(program[0], kernel, storage.dtype, places, [count], [], 0)
-    return program
+    vectors = {name: i for i, name in enumerate(state_vectors(passes))}
+    length, itemsize = storage.segments["params"].nbytes, storage.dtype.itemsize
+    first_row = np.cumsum([0, *map(len, passes)])
+    records = []
+    for begin, end, group, members in _runs(group_of, storage):
+        for row, op in enumerate(passes[group], first_row[group]):
+            spans: list[tuple[int, tuple[int, ...]]] = [(begin, ((end - begin) // itemsize,))]
+            if len(op.dims) == 2:
+                spans = [(storage.place(p)[1], p.shape) for p in members if len(p.shape) == 2]
+            for offset, sizes in spans:
+                places: list[Place] = [
+                    ("state", vectors[name] * length + offset)
+                    if name in vectors
+                    else ({"w": "params", "g": "grads"}[name], offset)
+                    for name in op.kernels["update"].tensors
+                ]
+                record = np.zeros(1, INSTRUCTION)
+                _fill(record[0], op.kernels["update"], storage.dtype, places, list(sizes), [], 0)
+                record["group"] = row
+                records.append(record)
+    return np.concatenate([np.zeros(0, INSTRUCTION), *records])
+
+
+def state_vectors(passes: Iterable[Iterable[type[Op]]]) -> list[str]:
+    """The names of the vectors that the ops of a step keep, beside the parameters `w` themselves."""
+    names = (name for ops in passes for op in ops for name in op.state if name != "w")
+    return list(dict.fromkeys(names))
+
+
+def _runs(
+    group_of: Sequence[int], storage: Storage
+) -> Iterator[tuple[int, int, int, list[Parameter]]]:
+    """What lies together of one group: begin and end in bytes of `params`, the group, its parameters."""
+    members = list(zip(storage.trainable(), group_of, strict=True))
+    begin = 0
+    for group, together in groupby(members, key=lambda member: member[1]):
+        run = [p for p, _ in together]
+        end = begin + sum(storage.nbytes(p) for p in run)
+        yield begin, end, group, run
+        begin = end
 
 
 def _wanted(graph: Graph, roots: set[Tensor]) -> set[Tensor]:

@@ -30,7 +30,7 @@ class Storage:
         for p in held:
             segment = "params" if p.trainable else "buffers"
             self._places[id(p)] = (segment, sizes[segment])
-            sizes[segment] += aligned(int(np.prod(p.shape)) * self._dtype(p).itemsize)
+            sizes[segment] += self.nbytes(p)
         self.segments = {
             "params": zeros_aligned(sizes["params"]),
             "grads": zeros_aligned(sizes["params"]),
@@ -47,6 +47,14 @@ class Storage:
     def place(self, parameter: Parameter) -> tuple[str, int]:
         """The segment and the offset in bytes of a parameter's value."""
         return self._places[id(parameter)]
+
+    def nbytes(self, parameter: Parameter) -> int:
+        """The bytes that a parameter's value takes, padding included."""
+        return aligned(int(np.prod(parameter.shape)) * self._dtype(parameter).itemsize)
+
+    def trainable(self) -> list[Parameter]:
+        """The trainable parameters in the order of `params`, which has nothing else."""
+        return [p for p in self._held if p.trainable]
 
     def flat(self, segment: str) -> Array:
         """`params` or `grads` as one vector of the model's dtype, padding included."""

@@ -188,6 +188,7 @@ class Trainer:
             raise HyperparameterError("restore_best=True needs validation_data=(X, y)")
         offsets = self._offsets(len(x), batch_size, drop_last)
         rows = int(np.diff(offsets).max())
+        self.model.optimizer_state(self.optimizer)  # its groups must fit the model
         executor = self.model.training_executor(x.shape[1:], rows, self.loss)
         plan = executor.plan
         scores = EpochScores(self.metrics, offsets, plan.output_shape, plan.dtype)
@@ -258,8 +259,7 @@ class Trainer:
     def _chunk(self, run: _Run, index: Array, offsets: Array, outputs: Array | None) -> Array:
         state = self.model.optimizer_state(self.optimizer)
         assert state.program is not None and state.segment is not None
-        hyper = self.optimizer.hyper(state.steps, len(offsets) - 1)
-        update = Update(state.program, state.segment, hyper)
+        update = Update(state.program, state.segment, state.hyper(len(offsets) - 1))
         steps = Steps(index, offsets, self.seed, self.step, outputs=outputs)
         try:
             return run.executor.train(run.data, steps, update)

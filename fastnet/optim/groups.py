@@ -1,0 +1,69 @@
+"""Parameter groups: which parameters have hyper-parameters of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from fastnet.errors import HyperparameterError
+
+Group = dict[str, Any]  # "params", a tuple of names and patterns, and hyper-parameters by name
+
+
+def check_groups(
+    groups: Any, known: Iterable[str], make: Callable[[Group], Any]
+) -> tuple[Group, ...]:
+    """The groups as copies; HyperparameterError where one is malformed or has a bad number.
+
+    known: the hyper-parameters that a group may have; `make` refuses those with bad numbers.
+    """
+    wanted = 'a sequence of groups such as {"params": "0.*", "lr": 1e-4}'
+    if isinstance(groups, (str, bytes, Mapping)) or not isinstance(groups, Iterable):
+        raise HyperparameterError(f"groups is {groups!r}; expected {wanted}")
+    checked = []
+    for i, group in enumerate(groups):
+        names = _patterns(group)
+        if not names:
+            raise HyperparameterError(f"groups[{i}] is {group!r}; expected {wanted}")
+        if unknown := [name for name in group if name != "params" and name not in known]:
+            raise HyperparameterError(
+                f"groups[{i}] has {unknown[0]!r}; expected 'params' and any of {', '.join(known)}"
+            )
+        checked.append({**group, "params": names})
+        try:
+            make(own_numbers(group))
+        except HyperparameterError as error:
+            raise HyperparameterError(f"groups[{i}]: {error}") from None
+    return tuple(checked)
+
+
+def _patterns(group: Any) -> tuple[str, ...]:
+    """The names and patterns of a group; none where there are no strings."""
+    given = group.get("params") if isinstance(group, Mapping) else None
+    found = (given,) if isinstance(given, str) else given
+    if not isinstance(found, Iterable):
+        return ()
+    found = tuple(found)
+    return found if all(isinstance(pattern, str) for pattern in found) else ()
+
+
+def own_numbers(group: Mapping[str, Any]) -> Group:
+    """The hyper-parameters of a group."""
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+def group_numbers(groups: Sequence[Group], names: Sequence[str]) -> list[int]:
+    """For each parameter the number of the first group that it fits, from 1; 0 where it fits none."""
+    numbers = [0] * len(names)
+    for number, group in reversed(list(enumerate(groups, 1))):
+        for pattern in group["params"]:
+            fitting = [i for i, name in enumerate(names) if fnmatchcase(name, pattern)]
+            if not fitting:
+                raise HyperparameterError(
+                    f"groups[{number - 1}]: {pattern!r} fits no parameter of the model; it has "
+                    f"{', '.join(names)}"
+                )
+            for i in fitting:
+                numbers[i] = number
+    return numbers

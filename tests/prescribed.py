@@ -1,0 +1,32 @@
+"""Optimizers driven by prescribed gradients, which a net would not give twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastnet.op import Array
+
+
+def set_gradients(model: Any, gradients: Mapping[str, Any]) -> None:
+    """Make these, by the names of `named_parameters`, what the next step works with."""
+    for name, p in model._named().items():
+        if p.trainable:
+            p.shown(p.grad)[...] = gradients[name]
+
+
+def draw(model: Any, steps: int, seed: int = 0) -> list[dict[str, Array]]:
+    """Gradients for so many steps: normal numbers, a few always zero, huge, or zero every other step."""
+    random = np.random.default_rng(seed)
+    drawn = []
+    for step in range(steps):
+        gradients = {}
+        for name, value in model.named_parameters().items():
+            g = gradients[name] = random.normal(size=value.shape)
+            g.flat[0] = 0.0
+            g.flat[1 % g.size] *= 1e6
+            g.flat[2 % g.size] *= step % 2
+        drawn.append(gradients)
+    return drawn
