@@ -15,7 +15,7 @@ from fastnet.errors import HyperparameterError
 from fastnet.op import Array, Op
 from fastnet.optim.groups import check_groups, group_numbers, own_numbers
 from fastnet.optim.numbers import BETA, Number, check_betas, check_number, evaluate, is_on
-from fastnet.optim.rules import adam, adamw, sgd, sgd_momentum, sgd_nesterov
+from fastnet.optim.rules import adam, sgd, sgd_momentum, sgd_nesterov
 from fastnet.portable import powers
 
 # A smaller eps would vanish in float32, and 0/0 would follow where a gradient has always been zero.
@@ -318,7 +318,7 @@ class Adam(Optimizer):
             "beta2": beta2,
             "eps": at.eps,
             "weight_decay": at.weight_decay,
-            "shrink": 1.0 - at.lr * at.weight_decay,
+            "shrink": 1.0,
         }
 
 
@@ -341,7 +341,6 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay, **shared)
 
-    @property
-    def op(self) -> type[Op]:
-        """`adamw`."""
-        return adamw
+    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
+        decoupled = {"weight_decay": 0.0, "shrink": 1.0 - at.lr * at.weight_decay}
+        return super()._columns(at, t) | decoupled
