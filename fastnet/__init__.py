@@ -3,21 +3,10 @@
 import typing as _typing
 from importlib import import_module as _import_module
 
-from fastnet import errors, init
+from fastnet import errors, init, layers
 from fastnet.backends.registry import backends
 from fastnet.errors import BackendUnavailable, DivergenceError, FastnetError
-from fastnet.layers import (
-    BatchNorm1d,
-    Dropout,
-    Layer,
-    LeakyReLU,
-    Linear,
-    LogSoftmax,
-    ReLU,
-    Sigmoid,
-    Softmax,
-    Tanh,
-)
+from fastnet.layers import *  # noqa: F403
 from fastnet.losses import CrossEntropyLoss, Loss, MSELoss, accuracy
 from fastnet.model import Sequential
 from fastnet.optim import SGD, Adam, AdamW, Optimizer
@@ -34,24 +23,14 @@ __all__ = [
     "Adam",
     "AdamW",
     "BackendUnavailable",
-    "BatchNorm1d",
     "CrossEntropyLoss",
     "DivergenceError",
-    "Dropout",
     "FastnetError",
     "History",
-    "Layer",
-    "LeakyReLU",
-    "Linear",
-    "LogSoftmax",
     "Loss",
     "MSELoss",
     "Optimizer",
-    "ReLU",
     "Sequential",
-    "Sigmoid",
-    "Softmax",
-    "Tanh",
     "Trainer",
     "__version__",
     "accuracy",
@@ -63,6 +42,7 @@ __all__ = [
     "init",
     "set_num_threads",
     "threads",
+    *layers.__all__,
 ]
 
 

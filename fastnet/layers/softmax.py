@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
 from fastnet.errors import HyperparameterError, check_int
-from fastnet.layers.activations import Elementwise
-from fastnet.layers.base import Builder, Layer
-from fastnet.op import Array
+from fastnet.layers.elementwise import Activation
+from fastnet.op import Array, Op
 
 
-class softmax(Elementwise):
+class _OfRows(Op):
+    outputs: ClassVar = {"y": "B N"}
+    inputs: ClassVar = {"x": "B N"}
+    dims = ("N",)
+    inplace = True
+
+
+class softmax(_OfRows):
     """y = e^(x − m)/Σ e^(x − m), m the row's maximum; dx = y·(dy − Σ dy·y)."""
 
     @staticmethod
@@ -27,7 +33,7 @@ class softmax(Elementwise):
         np.multiply(y, dy - (dy * y).sum(axis=1, keepdims=True), out=dx)
 
 
-class log_softmax(Elementwise):
+class log_softmax(_OfRows):
     """y = (x − m) − log Σ e^(x − m), m the row's maximum; dx = dy − e^y·Σ dy."""
 
     @staticmethod
@@ -42,14 +48,14 @@ class log_softmax(Elementwise):
         np.subtract(dy, np.exp(y) * dy.sum(axis=1, keepdims=True), out=dx)
 
 
-class _OfRows(Layer):
+class _Rowwise(Activation):
     def __init__(self, dim: int = -1) -> None:
         if check_int("dim", dim, low=-1) not in (-1, 1):
             raise HyperparameterError(f"dim is {dim!r}; expected -1 or 1, the features of a row")
         super().__init__(dim=int(dim))
 
 
-class Softmax(_OfRows):
+class Softmax(_Rowwise):
     """y_c = e^x_c / Σ_k e^x_k over the features of each row: x (rows, C) → y (rows, C), rows of sum 1.
 
     Shifted by the row's maximum, so that it never overflows. CrossEntropyLoss takes what comes before a
@@ -60,12 +66,10 @@ class Softmax(_OfRows):
     Neurocomputing, NATO ASI series F 68 (1990) 227-236.
     """
 
-    def emit(self, g: Builder, x: Any) -> Any:
-        """One `softmax`."""
-        return g.apply(softmax, x=x)
+    op = softmax
 
 
-class LogSoftmax(_OfRows):
+class LogSoftmax(_Rowwise):
     """y_c = x_c − log Σ_k e^x_k over the features of each row: x (rows, C) → y (rows, C).
 
     Computed from x less the row's maximum, never as the logarithm of a softmax.
@@ -74,6 +78,4 @@ class LogSoftmax(_OfRows):
     Source: as for Softmax.
     """
 
-    def emit(self, g: Builder, x: Any) -> Any:
-        """One `log_softmax`."""
-        return g.apply(log_softmax, x=x)
+    op = log_softmax

@@ -6,9 +6,20 @@ from fastnet.backends.numba.kernels import (
     formulas,
     linear,
     losses,
+    prelu,
     softmax,
     sums,
 )
 from fastnet.backends.numba.kernels.registry import FUNCTIONS
 
-__all__ = ["FUNCTIONS", "batchnorm", "dropout", "formulas", "linear", "losses", "softmax", "sums"]
+__all__ = [
+    "FUNCTIONS",
+    "batchnorm",
+    "dropout",
+    "formulas",
+    "linear",
+    "losses",
+    "prelu",
+    "softmax",
+    "sums",
+]
