@@ -3,7 +3,7 @@
 import typing as _typing
 from importlib import import_module as _import_module
 
-from fastnet import errors, init
+from fastnet import errors, init, schedules
 from fastnet.backends.registry import backends
 from fastnet.errors import BackendUnavailable, DivergenceError, FastnetError
 from fastnet.layers import (
@@ -57,6 +57,7 @@ __all__ = [
     "errors",
     "get_num_threads",
     "init",
+    "schedules",
     "set_num_threads",
     "threads",
 ]
