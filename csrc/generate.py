@@ -105,7 +105,10 @@ class Source:
         body = [
             *(f"const real {n}_ = {n}[i];" for n in self.tensors),
             *statements(self.text),
-            *(f"const real new_{n} = {v};" for n, v in zip(self.written, self.text.results, strict=True)),
+            *(
+                f"const real new_{n} = {v};"
+                for n, v in zip(self.written, self.text.results, strict=True)
+            ),
             *(f"{n}[i] = new_{n};" for n in self.written),
         ]
         head = f"KERNEL({self.kernel.name}, {operands}) {{"

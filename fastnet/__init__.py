@@ -3,19 +3,10 @@
 import typing as _typing
 from importlib import import_module as _import_module
 
-from fastnet import errors, init, schedules
+from fastnet import errors, init, layers, schedules
 from fastnet.backends.registry import backends
 from fastnet.errors import BackendUnavailable, DivergenceError, FastnetError
-from fastnet.layers import (
-    BatchNorm1d,
-    Dropout,
-    Layer,
-    LeakyReLU,
-    Linear,
-    ReLU,
-    Sigmoid,
-    Tanh,
-)
+from fastnet.layers import *  # noqa: F403
 from fastnet.losses import CrossEntropyLoss, Loss, MSELoss, accuracy
 from fastnet.model import Sequential
 from fastnet.optim import SGD, Adam, AdamW, Optimizer
@@ -32,22 +23,14 @@ __all__ = [
     "Adam",
     "AdamW",
     "BackendUnavailable",
-    "BatchNorm1d",
     "CrossEntropyLoss",
     "DivergenceError",
-    "Dropout",
     "FastnetError",
     "History",
-    "Layer",
-    "LeakyReLU",
-    "Linear",
     "Loss",
     "MSELoss",
     "Optimizer",
-    "ReLU",
     "Sequential",
-    "Sigmoid",
-    "Tanh",
     "Trainer",
     "__version__",
     "accuracy",
@@ -60,6 +43,7 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "threads",
+    *layers.__all__,
 ]
 
 

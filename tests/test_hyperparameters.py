@@ -22,6 +22,13 @@ REALS = [  # what takes the number, its name, its interval, numbers outside and 
     (fn.init.Constant, "value", "(-inf, inf)", [], [0, -1.5]),
     (fn.init.KaimingUniform, "a", "(-inf, inf)", [], [0, -1]),
     (fn.init.KaimingNormal, "a", "(-inf, inf)", [], [0, 5**0.5]),
+    (fn.init.Uniform, "a", "(-inf, inf)", [], [0, -1.5]),
+    (lambda v: fn.init.Uniform(-1, v), "b", "(-1, inf)", [-1, -2], [-0.5, 1]),
+    (fn.init.Normal, "mean", "(-inf, inf)", [], [0, -1.5]),
+    (lambda v: fn.init.Normal(std=v), "std", "[0, inf)", [-1, -1e-300], [0, 2]),
+    (fn.init.Orthogonal, "gain", "(0, inf)", [0, -1], [1e-9, 2]),
+    (fn.init.Sparse, "sparsity", "[0, 1]", [-0.1, 1.1], [0, 1, 0.5]),
+    (lambda v: fn.init.Sparse(0.5, v), "std", "[0, inf)", [-1], [0, 2]),
     (fn.init.GlorotUniform, "gain", "(0, inf)", [0, -1], [1e-9, 2]),
     (fn.init.GlorotNormal, "gain", "(0, inf)", [0, -1], [1e-9, 2]),
 ]
@@ -137,9 +144,24 @@ def test_seeds(make):
             "^bias_init is .*; expected an initialiser, such as",
         ),
         (
+            lambda v: [make(dim=v) for make in (fn.Softmax, fn.LogSoftmax)],
+            [0, 2, -2, None, "1", 1.0],
+            "^dim is .*; expected (-1 or 1, the features of a row|an integer ≥ -1)$",
+        ),
+        (
             lambda v: fn.init.KaimingNormal(mode=v),
             ["fan", None, 1, b"fan_in"],
             "^mode is .*; expected one of 'fan_in', 'fan_out'$",
+        ),
+        (
+            lambda v: fn.init.GlorotUniform(nonlinearity=v),
+            ["gelu", None, 1, fn.ReLU],
+            "^nonlinearity is .*; expected one of 'linear', 'sigmoid', .*, 'selu'$",
+        ),
+        (
+            lambda v: fn.Linear(2, 2, bias_init=v),
+            [fn.init.Orthogonal(), fn.init.Sparse(0.5)],
+            "^bias_init is .*, which initialises matrices; expected .* a vector",
         ),
         (
             lambda v: fn.Adam(betas=v),
@@ -157,7 +179,18 @@ def test_seeds(make):
             "^(layer 0 is .*; expected a layer|.* has no layers; expected at least one)",
         ),
     ],
-    ids=["dtype", "weight_init", "bias_init", "mode", "betas", "nesterov", "layers"],
+    ids=[
+        "dtype",
+        "weight_init",
+        "bias_init",
+        "dim",
+        "mode",
+        "nonlinearity",
+        "bias_init of matrices",
+        "betas",
+        "nesterov",
+        "layers",
+    ],
 )
 def test_choices(make, values, message):
     for bad in values:

@@ -1,6 +1,25 @@
 """The kernels, one family of ops a file, with the names and arguments of the reference kernels."""
 
-from fastnet.backends.numba.kernels import batchnorm, dropout, formulas, linear, losses, sums
+from fastnet.backends.numba.kernels import (
+    batchnorm,
+    dropout,
+    formulas,
+    linear,
+    losses,
+    prelu,
+    softmax,
+    sums,
+)
 from fastnet.backends.numba.kernels.registry import FUNCTIONS
 
-__all__ = ["FUNCTIONS", "batchnorm", "dropout", "formulas", "linear", "losses", "sums"]
+__all__ = [
+    "FUNCTIONS",
+    "batchnorm",
+    "dropout",
+    "formulas",
+    "linear",
+    "losses",
+    "prelu",
+    "softmax",
+    "sums",
+]
