@@ -3,11 +3,11 @@
 import typing as _typing
 from importlib import import_module as _import_module
 
-from fastnet import errors, init, layers, schedules
+from fastnet import errors, init, layers, losses, schedules
 from fastnet.backends.registry import backends
 from fastnet.errors import BackendUnavailable, DivergenceError, FastnetError
 from fastnet.layers import *  # noqa: F403
-from fastnet.losses import CrossEntropyLoss, Loss, MSELoss, accuracy
+from fastnet.losses import *  # noqa: F403
 from fastnet.model import Sequential
 from fastnet.optim import SGD, Adam, AdamW, Optimizer
 from fastnet.parallel import get_num_threads, set_num_threads, threads
@@ -23,17 +23,13 @@ __all__ = [
     "Adam",
     "AdamW",
     "BackendUnavailable",
-    "CrossEntropyLoss",
     "DivergenceError",
     "FastnetError",
     "History",
-    "Loss",
-    "MSELoss",
     "Optimizer",
     "Sequential",
     "Trainer",
     "__version__",
-    "accuracy",
     "backends",
     "batches",
     "datasets",
@@ -44,6 +40,7 @@ __all__ = [
     "set_num_threads",
     "threads",
     *layers.__all__,
+    *losses.__all__,
 ]
 
 

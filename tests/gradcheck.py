@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.losses.pointwise import Pointwise
 from fastnet.op import KERNELS, ROWS, Array, Kernel, Op
 
 # Scalars and hyper-parameters by name, chosen so that each is felt in every result.
@@ -38,6 +39,12 @@ NUMBERS = {
     "beta1": 0.9,
     "beta2": 0.99,
     "shrink": 0.95,
+    "mean": 1.0,
+    "divisor": 3.0,
+    "delta": 0.6,
+    "width": 0.7,
+    "smoothing": 0.3,
+    "ignored": 1.0,
 }
 # The counter of random draws: beyond 32 bits where it may be.
 COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}
@@ -47,12 +54,17 @@ POSITIVE = {
     ("batchnorm", "running_var"),
     ("batchnorm_inference", "running_var"),
     ("adam", "v"),
+    ("weighted_loss", "w"),
+    ("weighted_loss", "c"),
 }
 # Inputs that an op treats as constants: it has no gradient for them.
 CONSTANT = {
     "batchnorm_inference": {"running_mean", "running_var"},
     "mse": {"t"},
     "softmax_nll": {"t"},
+    "weighted_loss": {"w", "c"},
+    **{name: {"t", "v"} for name in ("cross_entropy", "soft_cross_entropy", "nll")},
+    **{op.name: {"t", *op.columns} for op in Pointwise.__subclasses__()},
 }
 # The fewest rows for which an op has a meaning; 0 where it is not listed.
 MIN_ROWS = {"batchnorm": 2, "mse": 1, "softmax_nll": 1}
@@ -141,6 +153,7 @@ def evaluate(
     *,
     absent: Iterable[str] = (),
     into: Mapping[str, Array] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> dict[str, Array]:
     """Run a reference kernel in float64; returns the tensors that it wrote.
 
@@ -148,8 +161,8 @@ def evaluate(
     `into` holds. `absent`: gradients that are not wanted.
     """
     op = kernel.op
-    sizes: dict[str, int] = {}
-    for name in given.keys() & set(kernel.tensors):
+    sizes = dict(sizes or {})
+    for name in given:
         sizes |= dict(zip(op.spec(name).dims, given[name].shape, strict=True))  # type: ignore[union-attr]
     rows = sizes.pop(ROWS, 1)
     made = [name for name in written(kernel) if name not in set(absent)]

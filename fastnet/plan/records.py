@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 # Who owns a segment: params, grads and buffers are the model's; state is the pair's of optimizer and
-# model; workspace and derived are the plan's; x and y are this minibatch's inputs and targets.
-SEGMENTS = ("params", "grads", "buffers", "state", "workspace", "derived", "x", "y")
+# model; workspace and derived are the plan's; x, y and w are this minibatch's inputs, targets and weights.
+SEGMENTS = ("params", "grads", "buffers", "state", "workspace", "derived", "x", "y", "w")
 SEGMENT = {name: number for number, name in enumerate(SEGMENTS)}
 ABSENT = -1
 
@@ -66,7 +66,7 @@ TRAIN = np.dtype(
         (
             "context",
             CONTEXT,
-        ),  # segments, seed, first step, accumulate; x, y, rows, hyper are set here
+        ),  # segments, seed, first step, accumulate; x, y, w, rows, hyper are set here
         ("dtype", "i8"),  # KIND of the plan
         ("forward", "i8"),  # programs: address and length
         ("forward_count", "i8"),
@@ -83,6 +83,9 @@ TRAIN = np.dtype(
         ("y_width", "i8"),
         ("y_stage", "i8"),
         ("classes", "i8"),  # > 0: targets are int64 labels and must lie in [0, classes)
+        ("ignored", "i8"),  # or be this label
+        ("w", "i8"),  # or 0: its samples' weights, of the plan's dtype
+        ("w_stage", "i8"),
         ("steps", "i8"),
         ("batch_offsets", "i8"),  # int64[steps + 1] into index
         ("index", "i8"),  # int64: the rows of each minibatch

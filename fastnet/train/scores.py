@@ -34,13 +34,22 @@ class EpochScores:
 
     Metrics see the outputs of the whole epoch at once where these fit into BLOCK_BYTES, otherwise
     blocks of as many minibatches as fit; then a metric is the mean over the blocks, by rows. Chunks
-    of steps must not go beyond `limit`.
+    of steps must not go beyond `limit`. counts: what each sample counts for in the mean of a minibatch,
+    by default 1; total: the losses of minibatches are sums, and so is that of the epoch.
     """
 
     def __init__(
-        self, metrics: Mapping[str, Metric], offsets: Array, row_shape: Any, dtype: Any
+        self,
+        metrics: Mapping[str, Metric],
+        offsets: Array,
+        row_shape: Any,
+        dtype: Any,
+        counts: Array | None = None,
+        *,
+        total: bool = False,
     ) -> None:
         self.metrics, self.offsets = metrics, offsets
+        self._counts, self._sum = counts, total
         self.steps = len(offsets) - 1
         row_bytes = math.prod(row_shape) * np.dtype(dtype).itemsize
         batch = int(np.diff(offsets).max())
@@ -48,6 +57,7 @@ class EpochScores:
         rows = min(int(offsets[-1]), self._block * batch) if metrics else 0
         self._outputs = np.empty((rows, *row_shape), dtype)
         self._losses = np.empty(self.steps)
+        self._shares = np.diff(offsets).astype(np.float64)  # of each minibatch in the mean
         self._measured = dict.fromkeys(metrics, 0.0)
 
     def limit(self, step: int) -> int:
@@ -66,6 +76,10 @@ class EpochScores:
         if begin == 0:
             self._measured = dict.fromkeys(self.metrics, 0.0)
         self._losses[begin:end] = losses
+        if self._counts is not None:
+            for step in range(begin, end):
+                rows = order[self.offsets[step] : self.offsets[step + 1]]
+                self._shares[step] = self._counts[rows].sum(dtype=np.float64)
         if self.metrics and end == self.limit(begin):
             first, last = self.offsets[begin // self._block * self._block], self.offsets[end]
             values = measure(self.metrics, y[order[first:last]], self._outputs[: last - first])
@@ -73,10 +87,12 @@ class EpochScores:
                 self._measured[name] += value * int(last - first)
 
     def mean_loss(self, end: int | None = None) -> float:
-        """The mean over the samples of the steps before `end` (all), summed in float64, exactly."""
+        """The mean over the samples of the steps before `end` (all), or sum; in float64, exactly."""
         end = self.steps if end is None else end
-        weighted = self._losses[:end] * np.diff(self.offsets[: end + 1])
-        return math.fsum(weighted) / int(self.offsets[end])
+        if self._sum:
+            return math.fsum(self._losses[:end])
+        whole = math.fsum(self._shares[:end])
+        return math.fsum(self._losses[:end] * self._shares[:end]) / whole if whole else 0.0
 
     def record(self) -> dict[str, float]:
         """The epoch's mean loss and metrics."""

@@ -61,6 +61,7 @@ class Trainer:
     ) -> None:
         check_kind("model", model, Sequential)
         check_kind("loss", loss, Loss)
+        loss.check_trainable()
         self.optimizer = Adam() if optimizer is None else optimizer
         check_kind("optimizer", self.optimizer, Optimizer)
         check_kind("metrics", loss.metrics if metrics is None else metrics, Mapping)
@@ -111,8 +112,9 @@ class Trainer:
         y: Any,
         epochs: int = 1,
         batch_size: int = 32,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         *,
+        sample_weight: Any = None,
         shuffle: bool = True,
         drop_last: bool = False,
         restore_best: bool = False,
@@ -125,7 +127,9 @@ class Trainer:
         epochs: ≥ 1. batch_size: ≥ 1; the last minibatch of an epoch is smaller where it does not
             divide n, and is left out with drop_last=True. Where that last minibatch would be a
             single row and the model has batchnorm, it is left out too, with one warning.
-        validation_data: (X, y), evaluated after every epoch.
+        validation_data: (X, y) or (X, y, sample_weight), evaluated after every epoch.
+        sample_weight: (n,), finite and ≥ 0: how much each row counts for in its minibatch's loss (see
+            Loss) and in the epoch's; metrics do not see it. None: all alike.
         shuffle: take the rows in a new order each epoch, a pure function of (seed, epoch).
         restore_best: end with the parameters and buffers of the epoch whose validation score was
             best: the highest val_accuracy where there is one, else the lowest val_loss; the first of
@@ -133,12 +137,15 @@ class Trainer:
         verbose: 0 is silent, 1 shows one line an epoch, and a bar on a terminal.
 
         All layers train, whatever their modes, which are left as they are. The epoch's loss is the
-        mean over its samples, summed in float64. Raises DivergenceError where a step's loss is not
-        finite, without that step's update, and where an epoch ends with parameters that are not.
+        mean over its samples, or with reduction="sum" their sum, in float64. Raises DivergenceError
+        where a step's loss is not finite, without that step's update, and where an epoch ends with
+        parameters that are not.
         """
         epochs = check_int("epochs", epochs, low=1)
         batch_size = check_int("batch_size", batch_size, low=1)
-        run = self._prepare(X, y, batch_size, validation_data, drop_last, restore_best)
+        run = self._prepare(
+            (X, y, sample_weight), batch_size, validation_data, drop_last, restore_best
+        )
         progress = Progress(verbose, int(run.offsets[-1]))
         last_epoch = self.epoch + epochs
         best = _Best(self.model) if restore_best else None
@@ -157,41 +164,58 @@ class Trainer:
                     best.restore()
         return self.history
 
-    def evaluate(self, X: Any, y: Any, batch_size: int | None = None) -> dict[str, float]:
-        """{"loss": …, and each metric}, in evaluation mode; the loss is the mean over the samples."""
-        X, y = self._checked(X, y, "X", "y")
+    def evaluate(
+        self, X: Any, y: Any, batch_size: int | None = None, *, sample_weight: Any = None
+    ) -> dict[str, float]:
+        """{"loss": …, and each metric}, in evaluation mode.
+
+        The loss is that of all samples at once: their mean, weighted by sample_weight (n,) if given.
+        """
+        X, y, w = self._checked(X, y, sample_weight, "X", "y")
         output = self.model.predict(X, batch_size=batch_size)
         loss = copy.copy(self.loss)  # whose forward leaves a pending backward of the caller's alone
-        return {"loss": loss.forward(output, y), **measure(self.metrics, y, output)}
+        return {"loss": loss.forward(output, y, w), **measure(self.metrics, y, output)}
 
     def _prepare(
         self,
-        X: Any,
-        y: Any,
+        samples: tuple[Any, Any, Any],
         batch_size: int,
-        validation_data: tuple[Any, Any] | None,
+        validation_data: tuple[Any, ...] | None,
         drop_last: bool,
         restore_best: bool,
     ) -> _Run:
         """Check everything before anything changes."""
+        X, y, w = samples
         x = arrays.features("X", X, self.model.input_shape, self.model.dtype)
-        data = self.model.data(self.loss, x, y, "X", "y")
+        data = self.model.data(self.loss, x, y, "X", "y", w)
         validation = None
         if validation_data is not None:
             try:
-                validation = tuple(validation_data)
-                a, b = validation
+                a, b, *weights = validation_data
+                (c,) = weights or (None,)
             except (TypeError, ValueError):
-                raise DataError("validation_data must be a pair (X, y)") from None
-            validation = self._checked(a, b, "validation X", "validation y")
+                raise DataError(
+                    "validation_data must be a pair (X, y), or (X, y, sample_weight)"
+                ) from None
+            validation = self._checked(a, b, c, "validation X", "validation y")
         elif restore_best:
             raise HyperparameterError("restore_best=True needs validation_data=(X, y)")
         offsets = self._offsets(len(x), batch_size, drop_last)
         rows = int(np.diff(offsets).max())
         self.model.optimizer_state(self.optimizer)  # its groups must fit the model
-        executor = self.model.training_executor(x.shape[1:], rows, self.loss)
+        executor = self.model.training_executor(data, rows, self.loss)
         plan = executor.plan
-        scores = EpochScores(self.metrics, offsets, plan.output_shape, plan.dtype)
+        counts = self.loss.counts(data.y)
+        if data.w is not None:
+            counts = data.w if counts is None else data.w * counts
+        scores = EpochScores(
+            self.metrics,
+            offsets,
+            plan.output_shape,
+            plan.dtype,
+            counts,
+            total=self.loss.reduction == "sum",
+        )
         return _Run(data, offsets, validation, executor, scores)
 
     def _offsets(self, count: int, batch_size: int, drop_last: bool) -> Array:
@@ -216,9 +240,12 @@ class Trainer:
             )
         return offsets
 
-    def _checked(self, X: Any, y: Any, x_name: str, y_name: str) -> tuple[Array, Array]:
+    def _checked(
+        self, X: Any, y: Any, w: Any, x_name: str, y_name: str
+    ) -> tuple[Array, Array, Array | None]:
         x = arrays.features(x_name, X, self.model.input_shape, self.model.dtype)
-        return x, self.model.data(self.loss, x, y, x_name, y_name).y
+        data = self.model.data(self.loss, x, y, x_name, y_name, w)
+        return x, data.y, data.w
 
     def _fit_epoch(self, run: _Run, shuffle: bool, progress: Progress) -> dict[str, Any]:
         begun = time.perf_counter()
@@ -238,7 +265,8 @@ class Trainer:
         self._check_parameters()
         record: dict[str, Any] = {"epoch": self.epoch + 1, **scores.record()}
         if run.validation is not None:
-            validated = self.evaluate(*run.validation)
+            x, y, w = run.validation
+            validated = self.evaluate(x, y, sample_weight=w)
             record |= {f"val_{name}": value for name, value in validated.items()}
         record |= {
             "seconds": time.perf_counter() - begun,
@@ -278,7 +306,7 @@ class _Run:
 
     data: Data
     offsets: Array
-    validation: tuple[Array, Array] | None
+    validation: tuple[Array, Array, Array | None] | None
     executor: Executor
     scores: EpochScores
     chunk: int = 1  # steps of the next native call
