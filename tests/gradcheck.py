@@ -30,6 +30,7 @@ NUMBERS = {
     "beta1": 0.9,
     "beta2": 0.99,
     "shrink": 0.95,
+    "max_norm": 0.7,
 }
 # The counter of random draws: beyond 32 bits where it may be.
 COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}

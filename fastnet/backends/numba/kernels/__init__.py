@@ -3,6 +3,7 @@
 from fastnet.backends.numba.kernels import (
     activations,
     batchnorm,
+    clipping,
     dropout,
     linear,
     losses,
@@ -11,4 +12,4 @@ from fastnet.backends.numba.kernels import (
 )
 from fastnet.backends.numba.kernels.registry import FUNCTIONS
 
-__all__ = ["FUNCTIONS", "activations", "batchnorm", "dropout", "linear", "losses", "optim", "sums"]
+__all__ = ["FUNCTIONS", "activations", "batchnorm", "clipping", "dropout", "linear", "losses", "optim", "sums"]
