@@ -81,6 +81,27 @@ static inline real exp_below_0(real x) {
     return e * two_to(n + DEEP) * two_to((bits)-DEEP); /* in two steps, as 2ⁿ may be denormal */
 }
 
+/* e^x − 1 = 2ⁿ(e^r − 1) + (2ⁿ − 1), which cancels nothing; half of it twice, as 2ⁿ may overflow. */
+static inline real real_expm1(real x) {
+    const real high = REAL(89.0f, 710.0), low = REAL(-20.0f, -40.0);
+    real a = x > high ? high : x;
+    a = a < low ? low : a;
+    bits n;
+    const real e = exp_minus_1_near_0(reduced(a, &n)), half = two_to(n - 1);
+    return 2 * madd(half, e, half - (real)0.5);
+}
+
+/* e^x; infinite and denormal where it must be, as 2ⁿ is taken in two steps. */
+static inline real real_exp(real x) {
+    const real high = REAL(89.0f, 710.0), low = REAL(-104.0f, -745.2);
+    real a = x > high ? high : x;
+    a = a < low ? low : a;
+    bits n;
+    const real e = 1 + exp_minus_1_near_0(reduced(a, &n));
+    const bits half = (bits)((signed_bits)n >> 1);
+    return e * two_to(half) * two_to(n - half);
+}
+
 /* tanh a = (e^2a − 1)/((e^2a − 1) + 2), odd. e^2a − 1 = 2ⁿ(e^r − 1) + (2ⁿ − 1) cancels nothing. */
 static inline real real_tanh(real x) {
     const real saturated = REAL(10.0f, 22.0);
@@ -116,6 +137,54 @@ static inline real real_log(real x) {
     const real result = madd(n, LN2_HIGH, f - (half_square - small));
     const real special = x == 0 ? -REAL_FN(inf)() : x > 0 ? x : REAL_FN(nan)("");
     return x > 0 && x < REAL_FN(inf)() ? result : special;
+}
+
+/* ln(1 + x): of u = 1 + x rounded, plus what rounding lost, over u. */
+static inline real real_log1p(real x) {
+    const real u = 1 + x, lost = x - (u - 1);
+    const real result = real_log(u) + lost / u;
+    return (u > 0) & (u < REAL_FN(inf)()) ? result : real_log(u);
+}
+
+/* c[0] + c[1]·x + … */
+static inline __attribute__((always_inline)) real polynomial(const real *c, int count, real x) {
+    real sum = c[count - 1];
+#pragma GCC unroll 20
+    for (int k = count - 2; k >= 0; k--)
+        sum = madd(sum, x, c[k]);
+    return sum;
+}
+
+/* erf(x)/x in powers of x² for |x| < 1; beyond it 1 − e^−x²·q/(1 + 2|x|), q in powers of
+ * (|x| − 2)/(|x| + 2). The polynomials meet the functions at Chebyshev's points. */
+static inline real real_erf(real x) {
+#if REAL_IS_DOUBLE
+    static const real near[] = {
+        1.1283791670955125738,     -0.37612638903183748056,   0.11283791670954878666,
+        -0.026866170645076793248,  0.0052239776248180144673,  -0.00085483269808337899052,
+        0.00012055331111642710923, -0.000014925595266831181565, 1.6461000484121368033e-6,
+        -1.6350312701054695011e-7, 1.4659775274047435814e-8,  -1.137284885679167367e-9,
+        5.9571761477489114044e-11};
+    static const real far[] = {
+        1.2769783815525287212,     -0.092763826585745974566,  -0.16603039761529119611,
+        0.16405128003343078877,    -0.054220000991740027815,  -0.008034015081439547607,
+        0.0087226538567504472261,  0.0012713389344749737232,  -0.0014568133389069366081,
+        -0.00045434052737427712832, 0.00020635643377054064868, 0.00015104323296688812221,
+        -1.4032896296295188993e-6, -0.000036538027494362448063, -0.000014033004419668610599,
+        4.6395474024346053805e-6,  6.211065075417665369e-6,   -1.2194400343890490579e-6};
+#else
+    static const real near[] = {1.1283791658f, -0.37612626667f, 0.11283594715f, -0.026854212011f,
+                                0.0051890874234f, -0.00080168642872f, 7.8758750627e-5f};
+    static const real far[] = {1.2769783832f,  -0.092763826083f, -0.16603088176f,  0.16405113515f,
+                               -0.054198154814f, -0.008027453692f, 0.0084059100196f, 0.0011753419283f};
+#endif
+    const real one = REAL(4.0f, 6.0); /* erf is 1 from here on */
+    real a = REAL_FN(fabs)(x);
+    a = a > one ? one : a;
+    const real small = a * polynomial(near, sizeof near / sizeof *near, a * a);
+    const real q = polynomial(far, sizeof far / sizeof *far, (a - 2) / (a + 2));
+    const real large = 1 - exp_below_0(-a * a) * q / (1 + 2 * a);
+    return REAL_FN(copysign)(a < 1 ? small : large, x);
 }
 
 /* to = f(from) for n elements; both may be the same array. The last ones, too few for a row of lanes,

@@ -8,6 +8,9 @@ with their dimensions; everything else is read off the kernels' argument names:
   gradient `da` = (∂output/∂a)ᵀ · d-output. A tensor that `vjp` names is kept alive until then;
 - `update(state…, inputs…, hyper…)` is an optimizer's step.
 
+A kernel that works element by element is declared by its formula (see fastnet.formula): a function of
+what it reads that returns what the kernel above it writes.
+
 A kernel writes its outputs into the arrays it is given, allocates none of its own results and returns
 nothing. An absent optional tensor is an array of size 0. A gradient of a parameter or an input that
 nobody asked for is absent in the same way. Context arguments come from the run, not from the op:
@@ -29,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnet.errors import ShapeError
+from fastnet.formula import Formula
 
 Array = NDArray[Any]
 ROWS = "B"
@@ -62,6 +66,7 @@ class Kernel:
     function: Callable[..., None]
     arguments: tuple[str, ...]
     tensors: tuple[str, ...]
+    formula: Formula | None = None  # where it is one, element by element
 
 
 # Every kernel by name: "linear_forward", "linear_vjp", "adam_update", …
@@ -104,14 +109,28 @@ class Op:
             KERNELS[kernel.name] = kernel
 
     @classmethod
-    def _kernel(cls, phase: str, function: Callable[..., None]) -> Kernel:
-        code = function.__code__
-        arguments: tuple[str, ...] = code.co_varnames[: code.co_argcount]
+    def _kernel(cls, phase: str, function: Any) -> Kernel:
+        formula = function if isinstance(function, Formula) else None
+        if formula:
+            written = cls.written(phase)
+            new = [name for name in written if name not in formula.arguments]
+            arguments = (*new, *formula.arguments)
+            function = formula.over_arrays(written, arguments)
+        else:
+            code = function.__code__
+            arguments = code.co_varnames[: code.co_argcount]
         tensors = tuple(a for a in arguments if cls.spec(a) is not None)
         rest = cls.scalars + cls.hyper + CONTEXT
         if arguments[: len(tensors)] != tensors or set(arguments) - set(tensors) - set(rest):
             raise TypeError(f"op {cls.name}: {phase}{arguments} does not fit its declaration")
-        return Kernel(f"{cls.name}_{phase}", cls, phase, function, arguments, tensors)
+        return Kernel(f"{cls.name}_{phase}", cls, phase, function, arguments, tensors, formula)
+
+    @classmethod
+    def written(cls, phase: str) -> tuple[str, ...]:
+        """What a formula's results are, in order."""
+        if phase == "vjp":
+            return tuple(f"d{name}" for name in cls.inputs)
+        return tuple(cls.outputs if phase == "forward" else cls.state)
 
     @classmethod
     def spec(cls, name: str) -> TensorSpec | None:

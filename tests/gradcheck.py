@@ -40,7 +40,6 @@ POSITIVE = {
     ("batchnorm", "running_var"),
     ("batchnorm_inference", "running_var"),
     ("adam", "v"),
-    ("adamw", "v"),
 }
 # Inputs that an op treats as constants: it has no gradient for them.
 CONSTANT = {

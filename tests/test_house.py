@@ -24,7 +24,8 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 # A module imports from its own row and those above it, its own parts of fastnet among them.
 ROWS = [
     ("errors",),
-    ("op", "random", "init", "parallel", "parameter", "tape", "arrays", "datasets"),
+    ("formula", "op", "random", "init", "parallel", "parameter", "tape", "arrays", "datasets"),
+    ("translate",),
     ("layers", "losses", "optim"),
     ("plan",),
     ("backends",),

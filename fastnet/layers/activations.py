@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
-
+from fastnet import formula
 from fastnet.errors import check_real
+from fastnet.formula import Real, each, where
 from fastnet.layers.base import Builder, Layer
-from fastnet.op import Array, Op
+from fastnet.op import Op
 
 
 class Elementwise(Op):
@@ -26,15 +26,15 @@ class Elementwise(Op):
 class relu(Elementwise):
     """y = max(x, 0); dx = 0 where y ≤ 0, else dy. NaN stays NaN."""
 
-    @staticmethod
-    def forward(y: Array, x: Array) -> None:
+    @each
+    def forward(x: Real) -> Real:
         """The positive part."""
-        np.maximum(x, 0, out=y)
+        return where(x <= 0, 0, x)
 
-    @staticmethod
-    def vjp(dx: Array, dy: Array, y: Array) -> None:
+    @each
+    def vjp(dy: Real, y: Real) -> Real:
         """The gradient passes where the output is positive, or NaN."""
-        np.copyto(dx, np.where(y <= 0, 0, dy))
+        return where(y <= 0, 0, dy)
 
 
 class leaky_relu(Elementwise):
@@ -42,44 +42,43 @@ class leaky_relu(Elementwise):
 
     scalars = ("slope",)
 
-    @staticmethod
-    def forward(y: Array, x: Array, slope: float) -> None:
+    @each
+    def forward(x: Real, slope: float) -> Real:
         """The slope may have any sign, so that the sign of x is not that of y: x is kept."""
-        np.copyto(y, np.where(x > 0, x, slope * x))
+        return where(x > 0, x, slope * x)
 
-    @staticmethod
-    def vjp(dx: Array, dy: Array, x: Array, slope: float) -> None:
+    @each
+    def vjp(dy: Real, x: Real, slope: float) -> Real:
         """The gradient, times the slope where x is not positive."""
-        np.copyto(dx, np.where(x > 0, dy, slope * dy))
+        return where(x > 0, dy, slope * dy)
 
 
 class sigmoid(Elementwise):
     """y = 1 / (1 + e^−x), computed from e^−|x| so that nothing overflows; dx = dy·y·(1 − y)."""
 
-    @staticmethod
-    def forward(y: Array, x: Array) -> None:
+    @each
+    def forward(x: Real) -> Real:
         """1 / (1 + e^−x) where x ≥ 0, e^x / (1 + e^x) elsewhere."""
-        e = np.exp(-np.abs(x))
-        np.divide(np.where(x >= 0, 1, e), 1 + e, out=y)
+        return formula.sigmoid(x)
 
-    @staticmethod
-    def vjp(dx: Array, dy: Array, y: Array) -> None:
+    @each
+    def vjp(dy: Real, y: Real) -> Real:
         """dy·y·(1 − y)."""
-        np.multiply(dy, y * (1 - y), out=dx)
+        return dy * (y * (1 - y))
 
 
 class tanh(Elementwise):
     """y = tanh(x); dx = dy·(1 − y²)."""
 
-    @staticmethod
-    def forward(y: Array, x: Array) -> None:
+    @each
+    def forward(x: Real) -> Real:
         """The hyperbolic tangent."""
-        np.tanh(x, out=y)
+        return formula.tanh(x)
 
-    @staticmethod
-    def vjp(dx: Array, dy: Array, y: Array) -> None:
+    @each
+    def vjp(dy: Real, y: Real) -> Real:
         """dy·(1 − y²)."""
-        np.multiply(dy, 1 - y * y, out=dx)
+        return dy * (1 - y * y)
 
 
 class ReLU(Layer):

@@ -14,7 +14,7 @@ import numpy as np
 from fastnet.errors import HyperparameterError, check_real
 from fastnet.op import Array, Op
 from fastnet.optim.groups import check_groups, group_numbers, own_numbers
-from fastnet.optim.rules import adam, adamw, sgd, sgd_momentum, sgd_nesterov
+from fastnet.optim.rules import adam, sgd, sgd_momentum, sgd_nesterov
 
 # A smaller eps would vanish in float32, and 0/0 would follow where a gradient has always been zero.
 SMALLEST_EPS = float(np.finfo(np.float32).tiny)
@@ -298,7 +298,7 @@ class Adam(Optimizer):
             "beta2": beta2,
             "eps": self.eps,
             "weight_decay": self.weight_decay,
-            "shrink": 1.0 - self.lr * self.weight_decay,
+            "shrink": 1.0,
         }
 
 
@@ -321,10 +321,9 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay, **shared)
 
-    @property
-    def op(self) -> type[Op]:
-        """`adamw`."""
-        return adamw
+    def _columns(self, t: Array) -> dict[str, Any]:
+        decoupled = {"weight_decay": 0.0, "shrink": 1.0 - self.lr * self.weight_decay}
+        return super()._columns(t) | decoupled
 
 
 def powers(base: float, first: int, count: int) -> Array:

@@ -81,6 +81,27 @@ def _power(n: Any, x: Any) -> Any:
     return _power4 if x == types.float32 else _power8
 
 
+_TINY4, _TINY8 = _f4(np.finfo(_f4).tiny), _f8(np.finfo(_f8).tiny)
+
+
+def _is_tiny4(x: Any) -> Any:
+    return abs(x) < _TINY4
+
+
+def _is_tiny8(x: Any) -> Any:
+    return abs(x) < _TINY8
+
+
+def is_tiny(x: Any) -> Any:
+    """Whether x is denormal or zero."""
+    return _is_tiny4(x) if x.dtype == np.float32 else _is_tiny8(x)
+
+
+@overload(is_tiny, jit_options={"forceinline": True})
+def _is_tiny(x: Any) -> Any:
+    return _is_tiny4 if x == types.float32 else _is_tiny8
+
+
 @njit(error_model="numpy", forceinline=True)
 def exp(x: Any) -> Any:
     """e^x. The power of 2 is applied in two halves, so that n may leave the range of exponents."""

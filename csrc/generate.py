@@ -1,0 +1,146 @@
+"""Writes the C kernels of formulas, a file for each family that has any.
+
+    python csrc/generate.py
+
+The formulas are those of the ops in the package; a test checks that the files are what this writes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import fastnet  # noqa: E402, F401  (all ops)
+from fastnet.formula import PRIMITIVES  # noqa: E402
+from fastnet.op import KERNELS, Kernel  # noqa: E402
+from fastnet.translate import Text, Translator  # noqa: E402
+
+# Compilers do not vectorise the last few elements; where one takes long, they are filled up to a vector.
+SLOW = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")
+TYPES = {"element": "real", "number": "double", "truth": "int"}
+NAMES = {p: p if p in ("madd", "where", "is_tiny") else f"real_{p}" for p in PRIMITIVES}
+CAST = "R"
+
+
+def indented(lines: list[str], by: int = 1) -> list[str]:
+    """Lines, further to the right."""
+    return ["    " * by + line for line in lines]
+
+
+def statements(text: Text) -> list[str]:
+    """Assignments as declarations."""
+    return [f"const {TYPES[kind]} {name} = {value};" for name, value, kind in text.assignments]
+
+
+def function(name: str, parameters: list[str], text: Text) -> str:
+    """A function of elements."""
+    head = f"static inline real {name}({', '.join(parameters)}) {{"
+    return "\n".join([head, *indented([*statements(text), f"return {text.results[0]};"]), "}"])
+
+
+class Source:
+    """One kernel's formula in C, and what is around it."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel, op, formula = kernel, kernel.op, kernel.formula
+        assert formula is not None
+        is_tensor = {name: name in kernel.tensors for name in formula.arguments}
+        self.tensors = [name for name, is_one in is_tensor.items() if is_one]
+        self.numbers = [name for name, is_one in is_tensor.items() if not is_one]
+        self.place = {name: f"call->scalar[{i}]" for i, name in enumerate(op.scalars)}
+        self.place |= {name: f"call->hyper[{i}]" for i, name in enumerate(op.hyper)}
+        self.written = op.written(kernel.phase)
+        self.suffix = "_" if kernel.phase == "update" else ""  # tensors have the names themselves
+        translator = Translator(NAMES, self.suffix)
+        self.text = translator.text(formula.function, CAST, tuple(self.numbers))
+        self.called = translator.called
+
+    def declarations(self) -> list[str]:
+        """The numbers, from the call."""
+        return [f"const double {n}{self.suffix} = {self.place[n]};" for n in self.numbers]
+
+    def is_slow(self) -> bool:
+        """Whether an element takes so long that the last few are worth a vector."""
+        translator = Translator(NAMES)
+        texts = [self.text, *(translator.text(f, CAST) for f in self.called.values())]
+        values = [v for t in texts for v in [*(a[1] for a in t.assignments), *t.results]]
+        return any(f"{NAMES[name]}(" in value for name in SLOW for value in values)
+
+    def map(self) -> str:
+        """A kernel of one output, which may lie over its first input."""
+        name, (out,), first = self.kernel.name, self.written, self.tensors[0]
+        parameters = [f"real {n}" for n in self.tensors] + [f"double {n}" for n in self.numbers]
+        operands = ", ".join([f"OUT_OVER({out})", *(f"IN_UNDER({n})" for n in self.tensors)])
+
+        def value(suffix: str) -> str:
+            return f"{name}_of({', '.join([*(n + suffix for n in self.tensors), *self.numbers])})"
+
+        body = ["ELEMENTS(i)", f"    {out}[i] = {value('[i]')};"]
+        if self.is_slow():
+            body = [
+                "const int64_t whole = end - (end - begin) % LANES;",
+                "INDEPENDENT",
+                "for (int64_t i = begin; i < whole; i++)",
+                f"    {out}[i] = {value('[i]')};",
+                "if (whole < end) {",
+                *(f"    REST({n}, whole, end);" for n in self.tensors),
+                "    for (int l = 0; l < LANES; l++)",
+                f"        {first}_rest[l] = {value('_rest[l]')};",
+                f"    store_lanes({out} + whole, {first}_rest, end - whole);",
+                "}",
+            ]
+        head = f"ELEMENTWISE({name}, {operands}) {{"
+        kernel = "\n".join([head, *indented([*self.declarations(), *body]), "}"])
+        return function(f"{name}_of", parameters, self.text) + "\n\n" + kernel
+
+    def update(self) -> str:
+        """An optimizer's pass over flat vectors."""
+        state = self.kernel.op.state
+        operands = ", ".join(f"{'INOUT' if n in state else 'IN'}({n})" for n in self.tensors)
+        body = [
+            *(f"const real {n}_ = {n}[i];" for n in self.tensors),
+            *statements(self.text),
+            *(f"const real new_{n} = {v};" for n, v in zip(self.written, self.text.results, strict=True)),
+            *(f"{n}[i] = new_{n};" for n in self.written),
+        ]
+        head = f"KERNEL({self.kernel.name}, {operands}) {{"
+        loop = ["EACH_PARAMETER(i) {", *indented(body), "}"]
+        return "\n".join([head, *indented([*self.declarations(), *loop]), "}"])
+
+    def __str__(self) -> str:
+        return self.update() if self.kernel.phase == "update" else self.map()
+
+
+def file(module: str, sources: list[Source]) -> str:
+    """The text of a family's file."""
+    called: dict[str, Callable[..., Any]] = {}
+    for source in sources:
+        called |= source.called
+    translator, helpers = Translator(NAMES), []
+    for name, f in called.items():
+        parameters = [f"real {p}" for p in f.__code__.co_varnames[: f.__code__.co_argcount]]
+        helpers.append(function(name, parameters, translator.text(f, CAST)))
+    origin = module.replace(".", "/")
+    head = f"/* Written by csrc/generate.py from the formulas in {origin}.py: change those. */\n"
+    return "\n\n".join([head + '#include "formula.h"', *helpers, *map(str, sources)]) + "\n"
+
+
+def files() -> dict[Path, str]:
+    """Every file's text."""
+    families: dict[str, list[Source]] = {}
+    for kernel in KERNELS.values():
+        if kernel.formula is not None:
+            families.setdefault(kernel.op.__module__, []).append(Source(kernel))
+    names = {module: HERE / f"{module.rpartition('.')[2]}.c" for module in families}
+    return {names[module]: file(module, sources) for module, sources in families.items()}
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")
+        print(path.name)

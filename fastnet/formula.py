@@ -1,0 +1,99 @@
+"""Formulas: arithmetic on single elements, written once, from which every backend's kernel is made.
+
+    class silu(Elementwise):
+        @each
+        def forward(x: Real) -> Real:
+            return x * sigmoid(x)
+
+The reference calls the function with whole arrays. `fastnet.translate` reads its source and writes it
+as Numba's kernel and, through csrc/generate.py, as the C kernel. So it is straight-line code: names are
+assigned once, then a value, or several, is returned. It may use + − * /, comparisons, & | ~ of these, the
+functions below, and functions of such functions marked `@formula`. What depends on numbers alone (scalars,
+hyper-parameters, constants) is computed in float64 and rounded once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+Real = Any  # an element of the model's dtype; to the reference, an array of them
+
+exp: Final = np.exp
+expm1: Final = np.expm1
+log: Final = np.log
+log1p: Final = np.log1p
+sqrt: Final = np.sqrt
+tanh: Final = np.tanh
+sign: Final = np.sign
+where: Final = np.where
+maximum: Final = np.maximum  # NaN where either is
+minimum: Final = np.minimum
+
+_erf: Any = np.frompyfunc(math.erf, 1, 1)
+
+
+def erf(x: Real) -> Real:
+    """The error function 2/√π·∫₀ˣ e^−t² dt."""
+    return _erf(x).astype(x.dtype)
+
+
+def sigmoid(x: Real) -> Real:
+    """1 / (1 + e^−x), from e^−|x| so that nothing overflows."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+def madd(a: Real, b: Real, c: Real) -> Real:
+    """a·b + c; rounded once where the machine can."""
+    return a * b + c
+
+
+def is_tiny(x: Real) -> Real:
+    """Whether x is denormal or zero."""
+    return np.abs(x) < np.finfo(x.dtype).smallest_normal
+
+
+PRIMITIVES: Final = {
+    **{f.__name__: f for f in (erf, sigmoid, madd, is_tiny)},
+    **{f.__name__: f for f in (exp, expm1, log, log1p, sqrt, tanh, sign, where, maximum, minimum)},
+    "abs": abs,
+}
+
+
+def formula(function: Callable[..., Real]) -> Callable[..., Real]:
+    """Mark a function of elements that formulas may call."""
+    function.is_formula = True  # type: ignore[attr-defined]
+    return function
+
+
+class Formula:
+    """A kernel's arithmetic, as a function of elements and numbers."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.__doc__ = function.__doc__
+        code = function.__code__
+        self.arguments: tuple[str, ...] = code.co_varnames[: code.co_argcount]
+
+    def over_arrays(self, outputs: tuple[str, ...], arguments: tuple[str, ...]) -> Any:
+        """The reference kernel: a function of `arguments`, arrays and numbers, that writes `outputs`."""
+        element = self.function
+        inputs = [arguments.index(name) for name in self.arguments]
+        written = [arguments.index(name) for name in outputs]
+
+        def kernel(*given: Any) -> None:
+            results = element(*(given[i] for i in inputs))
+            for i, result in zip(written, results if len(written) > 1 else [results], strict=True):
+                np.copyto(given[i], result)
+
+        kernel.__module__, kernel.__doc__ = element.__module__, element.__doc__
+        return kernel
+
+
+def each(function: Callable[..., Any]) -> Any:
+    """Declare an op's kernel by what it does to each element."""
+    return Formula(function)
