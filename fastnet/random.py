@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnet.portable import horner, log
+
 # What a stream is for; kinds never share a counter, so equal seeds give independent draws.
 DROPOUT, INIT, SHUFFLE = range(3)
 STREAMS_PER_KIND = 1 << 24
@@ -169,32 +171,11 @@ def normal_quantile(u: NDArray[np.float64]) -> NDArray[np.float64]:
     z = q * _ratio(_CENTRE, 0.180625 - q * q)
     outer = np.abs(q) > 0.425
     if outer.any():
-        r = np.sqrt(-_log(np.minimum(u, 1.0 - u)[outer]))
+        r = np.sqrt(-log(np.minimum(u, 1.0 - u)[outer]))
         tail = np.where(r <= 5.0, _ratio(_MIDDLE, r - 1.6), _ratio(_TAIL, r - 5.0))
         z[outer] = np.where(q[outer] < 0.0, -tail, tail)
     return np.asarray(z)
 
 
 def _ratio(pair: tuple[tuple[float, ...], tuple[float, ...]], r: Any) -> Any:
-    return _horner(pair[0], r) / _horner(pair[1], r)
-
-
-def _horner(coefficients: tuple[float, ...], r: Any) -> Any:
-    value = np.full_like(r, coefficients[0])
-    for c in coefficients[1:]:
-        value = value * r + c
-    return value
-
-
-def _log(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Natural logarithm from additions and multiplications alone.
-
-    NumPy's own differs in the last bit between instruction sets. With x = m·2ᵉ, √½ ≤ m < √2 and
-    s = (m − 1)/(m + 1): ln x = e·ln 2 + 2 artanh(s), whose series in s² ≤ 0.03 ends after 11 terms.
-    """
-    mantissa, exponent = np.frexp(x)
-    low = mantissa < np.sqrt(0.5)
-    mantissa = np.where(low, 2.0 * mantissa, mantissa)
-    s = (mantissa - 1.0) / (mantissa + 1.0)
-    series = _horner(tuple(1.0 / k for k in range(23, 0, -2)), s * s)
-    return np.asarray(2.0 * s * series + (exponent - low) * 0.693147180559945309417)
+    return horner(pair[0], r) / horner(pair[1], r)

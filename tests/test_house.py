@@ -23,8 +23,11 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 
 # A module imports from its own row and those above it, its own parts of fastnet among them.
 ROWS = [
-    ("errors",),
-    ("formula", "op", "random", "init", "parallel", "parameter", "tape", "arrays", "datasets"),
+    ("errors", "portable"),
+    (
+        *("formula", "op", "random", "init", "schedules", "parallel"),
+        *("parameter", "tape", "arrays", "datasets"),
+    ),
     ("translate",),
     ("layers", "losses", "optim"),
     ("plan",),

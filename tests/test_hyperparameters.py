@@ -22,6 +22,13 @@ REALS = [  # what takes the number, its name, its interval, numbers outside and 
     (fn.init.Constant, "value", "(-inf, inf)", [], [0, -1.5]),
     (fn.init.KaimingUniform, "a", "(-inf, inf)", [], [0, -1]),
     (fn.init.KaimingNormal, "a", "(-inf, inf)", [], [0, 5**0.5]),
+    (fn.init.Uniform, "a", "(-inf, inf)", [], [0, -1.5]),
+    (lambda v: fn.init.Uniform(-1, v), "b", "(-1, inf)", [-1, -2], [-0.5, 1]),
+    (fn.init.Normal, "mean", "(-inf, inf)", [], [0, -1.5]),
+    (lambda v: fn.init.Normal(std=v), "std", "[0, inf)", [-1, -1e-300], [0, 2]),
+    (fn.init.Orthogonal, "gain", "(0, inf)", [0, -1], [1e-9, 2]),
+    (fn.init.Sparse, "sparsity", "[0, 1]", [-0.1, 1.1], [0, 1, 0.5]),
+    (lambda v: fn.init.Sparse(0.5, v), "std", "[0, inf)", [-1], [0, 2]),
     (fn.init.GlorotUniform, "gain", "(0, inf)", [0, -1], [1e-9, 2]),
     (fn.init.GlorotNormal, "gain", "(0, inf)", [0, -1], [1e-9, 2]),
 ]
@@ -142,6 +149,16 @@ def test_seeds(make):
             "^mode is .*; expected one of 'fan_in', 'fan_out'$",
         ),
         (
+            lambda v: fn.init.GlorotUniform(nonlinearity=v),
+            ["gelu", None, 1, fn.ReLU],
+            "^nonlinearity is .*; expected one of 'linear', 'sigmoid', .*, 'selu'$",
+        ),
+        (
+            lambda v: fn.Linear(2, 2, bias_init=v),
+            [fn.init.Orthogonal(), fn.init.Sparse(0.5)],
+            "^bias_init is .*, which initialises matrices; expected .* a vector",
+        ),
+        (
             lambda v: fn.Adam(betas=v),
             [None, 0.9, (0.9,), (0.9, 0.9, 0.9), "ab?", []],
             r"^betas is .*; expected two numbers in \[0, 1\)$",
@@ -157,7 +174,17 @@ def test_seeds(make):
             "^(layer 0 is .*; expected a layer|.* has no layers; expected at least one)",
         ),
     ],
-    ids=["dtype", "weight_init", "bias_init", "mode", "betas", "nesterov", "layers"],
+    ids=[
+        "dtype",
+        "weight_init",
+        "bias_init",
+        "mode",
+        "nonlinearity",
+        "bias_init of matrices",
+        "betas",
+        "nesterov",
+        "layers",
+    ],
 )
 def test_choices(make, values, message):
     for bad in values:

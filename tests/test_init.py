@@ -11,8 +11,8 @@ import fastnet as fn
 from fastnet import init
 from fastnet.errors import HyperparameterError
 
-FAN_IN, FAN_OUT = 250, 400
-SHAPE = (FAN_IN, FAN_OUT)  # 1e5 draws
+FAN_IN, FAN_OUT = 800, 1250
+SHAPE = (FAN_IN, FAN_OUT)  # 1e6 draws
 COUNT = FAN_IN * FAN_OUT
 
 # Bounds of the uniform ones, by the formulas of their papers.
@@ -22,7 +22,12 @@ UNIFORM = [
     (init.KaimingUniform(a=math.sqrt(5)), 1 / math.sqrt(FAN_IN)),  # PyTorch's Linear
     (init.GlorotUniform(), math.sqrt(6 / (FAN_IN + FAN_OUT))),
     (init.GlorotUniform(gain=5 / 3), 5 / 3 * math.sqrt(6 / (FAN_IN + FAN_OUT))),
+    (init.GlorotUniform(gain=4.0), 4 * math.sqrt(6 / (FAN_IN + FAN_OUT))),  # for sigmoids
+    (init.GlorotUniform(nonlinearity="tanh"), 5 / 3 * math.sqrt(6 / (FAN_IN + FAN_OUT))),
+    (init.KaimingUniform(nonlinearity="linear", mode="fan_out"), math.sqrt(3 / FAN_OUT)),
+    (init.LecunUniform(), math.sqrt(3 / FAN_IN)),
     (init.FanInUniform(), 1 / math.sqrt(FAN_IN)),
+    (init.Uniform(-10, 10), 10.0),
 ]
 # Standard deviations of the normal ones.
 NORMAL = [
@@ -30,6 +35,9 @@ NORMAL = [
     (init.KaimingNormal(a=2.0, mode="fan_out"), math.sqrt(2 / (5 * FAN_OUT))),
     (init.GlorotNormal(), math.sqrt(2 / (FAN_IN + FAN_OUT))),
     (init.GlorotNormal(gain=0.1), 0.1 * math.sqrt(2 / (FAN_IN + FAN_OUT))),
+    (init.KaimingNormal(nonlinearity="selu"), 0.75 / math.sqrt(FAN_IN)),
+    (init.LecunNormal(), 1 / math.sqrt(FAN_IN)),
+    (init.Normal(std=0.25), 0.25),
 ]
 
 
@@ -57,11 +65,95 @@ def test_normal(initializer, std):
         assert abs((z**power).mean() - mean) < 5 * math.sqrt(variance / COUNT)
 
 
+def test_uniform_and_normal_anywhere():
+    """The same draws, moved."""
+    np.testing.assert_allclose(drawn(init.Uniform(2, 5)), 3.5 + drawn(init.Uniform(-1.5, 1.5)))
+    np.testing.assert_allclose(drawn(init.Normal(-3, 2)), 2 * drawn(init.Normal()) - 3)
+    whole = drawn(init.Uniform(-1e308, 1e308))
+    assert np.isfinite(whole).all() and whole.max() > 0.99e308
+
+
 @pytest.mark.parametrize(
-    ("initializer", "value"), [(init.Zeros(), 0.0), (init.Constant(-1.5), -1.5)]
+    ("initializer", "value"), [(init.Zeros(), 0.0), (init.Ones(), 1.0), (init.Constant(-1.5), -1.5)]
 )
 def test_constant(initializer, value):
     np.testing.assert_array_equal(drawn(initializer, (2, 3)), np.full((2, 3), value))
+
+
+def test_a_constant_bias_for_relu(backend):
+    model = fn.Sequential(fn.Linear(3, 4, bias_init=init.Constant(0.01)), backend=backend)
+    np.testing.assert_array_equal(model.state_dict()["0.bias"], np.full(4, np.float32(0.01)))
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (30, 8), (8, 30), (1, 5), (5, 1)])
+def test_orthogonal(shape):
+    w = drawn(init.Orthogonal(gain=3.0), shape) / 3
+    assert w.shape == shape
+    short = w.T @ w if shape[0] >= shape[1] else w @ w.T
+    np.testing.assert_allclose(short, np.eye(min(shape)), atol=1e-14)
+
+
+def test_the_gain_of_orthogonal_and_its_nonlinearity_multiply():
+    plain = drawn(init.Orthogonal(), (4, 6))
+    both = drawn(init.Orthogonal(gain=2.0, nonlinearity="tanh"), (4, 6))
+    np.testing.assert_allclose(both, 10 / 3 * plain, rtol=1e-14)
+
+
+def test_orthogonal_is_uniform():
+    """Over 4000 rotations of the plane: the angle of each is uniform, and half of them reflect.
+
+    Without the signs of R the first column would keep to a half plane.
+    """
+    count = 4000
+    draws = [init.Draw(seed=1, stream=2, step=step) for step in range(count)]
+    q = np.array([init.Orthogonal().sample((2, 2), 2, 2, draw) for draw in draws])
+    angle = np.arctan2(q[:, 1, 0], q[:, 0, 0])
+    for k in (1, 2, 3):
+        assert abs(np.exp(1j * k * angle).mean()) < 4 / math.sqrt(count)
+    reflected = np.linalg.det(q) < 0
+    assert abs(reflected.mean() - 0.5) < 4 * 0.5 / math.sqrt(count)
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "shape", "zeros"),
+    [
+        (0.9, (100, 40), 90),
+        (0.0, (10, 3), 0),
+        (0.29, (100, 7), 29),
+        (0.99, (10, 4), 9),
+        (1, (3, 3), 3),
+    ],
+)
+def test_sparse(sparsity, shape, zeros):
+    """As many incoming weights of each unit are zero, and not the same ones."""
+    w = drawn(init.Sparse(sparsity), shape)
+    np.testing.assert_array_equal((w == 0).sum(axis=0), np.full(shape[1], zeros))
+    if 0 < zeros < shape[0]:
+        assert len({tuple(column) for column in (w == 0).T}) > 1
+
+
+def test_sparse_draws():
+    """The others are normal, and zeros fall anywhere: 1e6 draws."""
+    w = drawn(init.Sparse(0.75, std=2.0))
+    z = w[w != 0] / 2.0
+    assert z.size == COUNT // 4
+    for power, mean, variance in [(1, 0, 1), (2, 1, 2), (4, 3, 96)]:
+        assert abs((z**power).mean() - mean) < 5 * math.sqrt(variance / z.size)
+    share = (w == 0).mean(axis=1)  # of each input
+    assert np.abs(share - 0.75).max() < 5 * math.sqrt(0.75 * 0.25 / FAN_OUT)
+
+
+def test_gains():
+    assert init.calculate_gain("leaky_relu", 0.5) == math.sqrt(2 / 1.25)
+    assert init.calculate_gain("tanh") == 5 / 3
+    for make in (init.GlorotNormal, init.GlorotUniform):
+        std = make(gain=2.0, nonlinearity="relu").std(3, 5)
+        assert std == pytest.approx(2 * math.sqrt(2) * math.sqrt(2 / 8), rel=1e-15)
+
+
+def test_other_names():
+    assert init.XavierNormal is init.GlorotNormal and init.XavierUniform is init.GlorotUniform
+    assert init.HeNormal is init.KaimingNormal and init.HeUniform is init.KaimingUniform
 
 
 def test_the_default_of_linear_is_pytorchs():
@@ -142,9 +234,17 @@ def test_the_order_is_row_major_in_memory():
         (lambda: init.KaimingNormal(mode="fan_avg"), "mode"),
         (lambda: init.GlorotUniform(gain=0.0), "gain"),
         (lambda: init.GlorotNormal(gain=math.inf), "gain"),
+        (lambda: init.KaimingNormal(nonlinearity="gelu"), "nonlinearity"),
+        (lambda: init.KaimingUniform(a=0.2, nonlinearity="relu"), "a"),
+        (lambda: init.Orthogonal(nonlinearity=None), "nonlinearity"),
+        (lambda: init.calculate_gain("spam"), "nonlinearity"),
+        (lambda: init.calculate_gain("relu", 0.1), "param"),
+        (lambda: init.Uniform(1.0, 1.0), "b"),
         (lambda: init.Constant(math.nan), "value"),
         (lambda: fn.Linear(2, 2, weight_init="kaiming"), "weight_init"),
         (lambda: fn.Linear(2, 2, bias_init=0.0), "bias_init"),
+        (lambda: fn.Linear(2, 2, bias_init=init.Orthogonal()), "bias_init"),
+        (lambda: fn.Linear(2, 2, bias_init=init.Sparse(0.5)), "bias_init"),
     ],
 )
 def test_bad_arguments_raise_and_are_named(make, argument):
@@ -156,3 +256,5 @@ def test_initialisers_are_values():
     assert init.GlorotUniform(gain=2.0) == init.GlorotUniform(gain=2.0)
     assert init.GlorotUniform() != init.GlorotNormal()
     assert repr(init.KaimingUniform(a=0.5)) == "init.KaimingUniform(a=0.5)"
+    assert repr(init.Sparse(0.5)) == "init.Sparse(sparsity=0.5)"
+    assert repr(init.LecunNormal()) == "init.LecunNormal()"

@@ -67,7 +67,7 @@ class Linear(Layer):
             out_features=check_int("out_features", out_features, low=1),
             bias=bool(bias),
             weight_init=check_init("weight_init", weight_init),
-            bias_init=check_init("bias_init", bias_init),
+            bias_init=check_init("bias_init", bias_init, vector=True),
         )
         fans = {"fan_in": self.in_features, "fan_out": self.out_features}
         self._declare(

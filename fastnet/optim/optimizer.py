@@ -6,15 +6,17 @@ import inspect
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError, check_real
+from fastnet.errors import HyperparameterError
 from fastnet.op import Array, Op
 from fastnet.optim.groups import check_groups, group_numbers, own_numbers
+from fastnet.optim.numbers import BETA, Number, check_betas, check_number, evaluate, is_on
 from fastnet.optim.rules import adam, sgd, sgd_momentum, sgd_nesterov
+from fastnet.portable import powers
 
 # A smaller eps would vanish in float32, and 0/0 would follow where a gradient has always been zero.
 SMALLEST_EPS = float(np.finfo(np.float32).tiny)
@@ -50,8 +52,10 @@ class Optimizer:
     decay_biases_and_norms: False takes the weight decay away from all parameters of one dimension:
         biases, and weights and biases of batchnorm. True by default, as in PyTorch.
 
-    Hyper-parameters are attributes; assigning one checks it and takes effect at the next step. One
-    optimizer may serve several models: it keeps a state for each, which goes with the model.
+    Hyper-parameters are attributes; assigning one checks it and takes effect at the next step. Each
+    of the real ones is a number or a schedule (`fn.schedules`), a function of this optimizer's steps on
+    the model, from 0. One optimizer may serve several models: it keeps a state for each, which goes
+    with the model.
     """
 
     _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # hyper-parameter → arguments of check_real
@@ -128,8 +132,19 @@ class Optimizer:
         """The numbers for steps first, first + 1, … (from 0): (count, passes, numbers)."""
         return numbers_of([self], first, count)
 
-    def _columns(self, t: Array) -> dict[str, Any]:
-        """Each number of the passes by name, for steps t (from 0)."""
+    def _at(self, t: Array) -> SimpleNamespace:
+        """The hyper-parameters at steps t: a number, or an array where there is a schedule."""
+        found = self._options()
+        for name, interval in self._ranges.items():
+            found[name] = evaluate(name, found[name], t, interval)
+        if "betas" in found:
+            found["betas"] = tuple(
+                evaluate(f"betas[{i}]", beta, t, BETA) for i, beta in enumerate(found["betas"])
+            )
+        return SimpleNamespace(**found)
+
+    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
+        """Each number of the passes by name, for steps t (from 0) with the hyper-parameters `at` them."""
         raise NotImplementedError
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -139,7 +154,7 @@ class Optimizer:
                 f"{type(self).__name__} has no hyper-parameter {name!r}; it has {', '.join(known)}"
             )
         if name in self._ranges:
-            value = check_real(name, value, **self._ranges[name])
+            value = check_number(name, value, self._ranges[name])
         if name == "groups":
             value = check_groups(value, [n for n in known if n not in SHARED], self._with)
         super().__setattr__(name, value)
@@ -176,11 +191,16 @@ def numbers_of(settings: Sequence[Optimizer], first: int, count: int) -> Array:
     float64 (count, passes, numbers); a pass with fewer numbers than another leaves the rest zero.
     """
     t = np.arange(first, first + count, dtype=np.int64)
-    rows = [(one._columns(t), op.hyper) for one in settings for op in one.passes()]
+    columns = [one._columns(one._at(t), t) for one in settings]
+    rows = [
+        (found, op.hyper)
+        for found, one in zip(columns, settings, strict=True)
+        for op in one.passes()
+    ]
     numbers = np.zeros((count, len(rows), max((len(names) for _, names in rows), default=0)))
-    for row, (columns, names) in enumerate(rows):
+    for row, (found, names) in enumerate(rows):
         for i, name in enumerate(names):
-            numbers[:, row, i] = columns[name]
+            numbers[:, row, i] = found[name]
     return numbers
 
 
@@ -207,10 +227,10 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
+        lr: Number = 1e-3,
+        momentum: Number = 0.0,
+        dampening: Number = 0.0,
+        weight_decay: Number = 0.0,
         nesterov: bool = False,
         **shared: Any,
     ) -> None:
@@ -233,20 +253,20 @@ class SGD(Optimizer):
     def op(self) -> type[Op]:
         """`sgd`, `sgd_momentum` or `sgd_nesterov`."""
         if self.nesterov:
-            if not self.momentum > 0.0 or self.dampening != 0.0:
+            if not is_on(self.momentum) or self.dampening != 0.0:
                 raise HyperparameterError(
                     f"nesterov=True with momentum={self.momentum} and dampening={self.dampening}; "
                     "expected momentum > 0 and dampening = 0"
                 )
             return sgd_nesterov
-        return sgd_momentum if self.momentum > 0.0 else sgd
+        return sgd_momentum if is_on(self.momentum) else sgd
 
-    def _columns(self, t: Array) -> dict[str, Any]:
+    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
         return {
-            "lr": self.lr,
-            "weight_decay": self.weight_decay,
-            "momentum": self.momentum,
-            "damping": np.where(t == 0, 1.0, 1.0 - self.dampening),
+            "lr": at.lr,
+            "weight_decay": at.weight_decay,
+            "momentum": at.momentum,
+            "damping": np.where(t == 0, 1.0, 1.0 - at.dampening),
         }
 
 
@@ -269,10 +289,10 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        lr: Number = 1e-3,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
         **shared: Any,
     ) -> None:
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
@@ -280,7 +300,7 @@ class Adam(Optimizer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "betas":
-            value = _check_betas(value)
+            value = check_betas(value)
         super().__setattr__(name, value)
 
     @property
@@ -288,16 +308,16 @@ class Adam(Optimizer):
         """`adam`."""
         return adam
 
-    def _columns(self, t: Array) -> dict[str, Any]:
-        beta1, beta2 = self.betas
+    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
+        beta1, beta2 = at.betas
         first, count = int(t[0]) + 1, len(t)
         return {
-            "step_size": self.lr / (1.0 - powers(beta1, first, count)),
+            "step_size": at.lr / (1.0 - powers(beta1, first, count)),
             "root_scale": 1.0 / np.sqrt(1.0 - powers(beta2, first, count)),
             "beta1": beta1,
             "beta2": beta2,
-            "eps": self.eps,
-            "weight_decay": self.weight_decay,
+            "eps": at.eps,
+            "weight_decay": at.weight_decay,
             "shrink": 1.0,
         }
 
@@ -313,53 +333,14 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        lr: Number = 1e-3,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 1e-2,
         **shared: Any,
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay, **shared)
 
-    def _columns(self, t: Array) -> dict[str, Any]:
-        decoupled = {"weight_decay": 0.0, "shrink": 1.0 - self.lr * self.weight_decay}
-        return super()._columns(t) | decoupled
-
-
-def powers(base: float, first: int, count: int) -> Array:
-    """`base` to the powers first ≥ 0, first + 1, …: float64 (count,).
-
-    By squaring: multiplications alone, so that the bits do not depend on a machine's `pow`.
-    """
-    numbers = range(first // POWERS, (first + count - 1) // POWERS + 1)
-    blocks = [_powers(base, number) for number in numbers]
-    begin = first % POWERS
-    return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks))[begin : begin + count]
-
-
-POWERS = 1024  # in one block; those in use are kept, as steps come one after the other
-
-
-@lru_cache(maxsize=64)
-def _powers(base: float, number: int) -> Array:
-    result = np.ones(POWERS)
-    square, filled = base, 1  # square = base^filled
-    while filled < POWERS:
-        np.multiply(result[:filled], square, out=result[filled : 2 * filled])
-        square, filled = square * square, 2 * filled
-    for bit in bin(number)[:1:-1]:  # times base^(number·POWERS), lowest bit first
-        if bit == "1":
-            result *= square
-        square *= square
-    return result
-
-
-def _check_betas(value: Any) -> tuple[float, float]:
-    try:
-        first, second = value
-    except (TypeError, ValueError):
-        raise HyperparameterError(f"betas is {value!r}; expected two numbers in [0, 1)") from None
-    return (
-        check_real("betas[0]", first, low=0.0, high=1.0, open_high=True),
-        check_real("betas[1]", second, low=0.0, high=1.0, open_high=True),
-    )
+    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
+        decoupled = {"weight_decay": 0.0, "shrink": 1.0 - at.lr * at.weight_decay}
+        return super()._columns(at, t) | decoupled

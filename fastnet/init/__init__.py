@@ -1,0 +1,62 @@
+"""Initialisers: the distribution of a parameter's first value.
+
+An initialiser is a small immutable object; `sample` draws float64 from a counter-based stream, so the
+numbers depend only on the seed, the layer's place and the parameter's place in the layer, and are the
+same for every backend and dtype. fan_in and fan_out are the numbers of inputs and outputs of the
+layer that owns the parameter.
+
+The scaled ones keep the variance of activations from layer to layer, or that of gradients. For weights
+of variance σ² and activations h = f(z): Var z_out = fan_in·σ²·E h², and on the way back
+Var dz_in = fan_out·σ²·E f′(z)²·Var dz_out. Which σ keeps them depends on f, by the gain:
+
+| activation | initialiser |
+|---|---|
+| none; tanh near 0 | LecunUniform, LecunNormal (forward); GlorotUniform, GlorotNormal (a compromise) |
+| sigmoid | GlorotUniform(gain=4) |
+| ReLU, LeakyReLU, PReLU | KaimingUniform, KaimingNormal with a, the negative slope |
+| SELU | LecunNormal |
+| any of these | Orthogonal, with the activation's gain |
+"""
+
+from fastnet.init.base import Draw, Initializer, check_init
+from fastnet.init.gains import calculate_gain
+from fastnet.init.matrices import Orthogonal, Sparse
+from fastnet.init.plain import Constant, Normal, Ones, Uniform, Zeros
+from fastnet.init.scaled import (
+    FanInUniform,
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    KaimingNormal,
+    KaimingUniform,
+    LecunNormal,
+    LecunUniform,
+    XavierNormal,
+    XavierUniform,
+)
+
+__all__ = [
+    "Constant",
+    "Draw",
+    "FanInUniform",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Initializer",
+    "KaimingNormal",
+    "KaimingUniform",
+    "LecunNormal",
+    "LecunUniform",
+    "Normal",
+    "Ones",
+    "Orthogonal",
+    "Sparse",
+    "Uniform",
+    "XavierNormal",
+    "XavierUniform",
+    "Zeros",
+    "calculate_gain",
+    "check_init",
+]

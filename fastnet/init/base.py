@@ -1,0 +1,72 @@
+"""What an initialiser is, and where its numbers come from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from fastnet import random
+from fastnet.errors import HyperparameterError
+
+Shape = tuple[int, ...]
+Array = NDArray[Any]
+
+
+@dataclass(eq=False, repr=False)
+class Draw:
+    """Where an initialiser's numbers come from: the counter of fastnet.random."""
+
+    seed: int
+    stream: int
+    step: int
+
+    def uniform(self, shape: Shape, bound: float) -> Array:
+        """U(−bound, bound)."""
+        u = random.uniform(math.prod(shape), self.seed, self.stream, self.step)
+        return ((2.0 * u - 1.0) * bound).reshape(shape)
+
+    def normal(self, shape: Shape, std: float) -> Array:
+        """N(0, std²)."""
+        z = random.normal(math.prod(shape), self.seed, self.stream, self.step)
+        return (z * std).reshape(shape)
+
+    def keys(self, shape: Shape) -> Array:
+        """Random 64-bit words to sort by, independent of the numbers above."""
+        apart = self.step + (1 << 32)  # no layer has so many parameters
+        return random.words64(math.prod(shape), self.seed, self.stream, apart).reshape(shape)
+
+
+class Initializer:
+    """Base of the initialisers."""
+
+    of_matrices: ClassVar[bool] = False  # cannot draw a vector, such as a bias
+
+    def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
+        """The first value of a parameter of this shape, float64; a matrix is (fan_in, fan_out)."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        # As code beside `from fastnet import init`, with what differs from its default.
+        shown: list[Any] = (
+            [(f, getattr(self, f.name)) for f in fields(self)] if is_dataclass(self) else []
+        )
+        words = [f"{f.name}={value!r}" for f, value in shown if value != f.default]
+        place = "init." if type(self).__module__.startswith("fastnet.init.") else ""
+        return f"{place}{type(self).__name__}({', '.join(words)})"
+
+
+def check_init(name: str, value: object, *, vector: bool = False) -> Initializer | None:
+    """Return an initialiser (for a vector: one that can draw it) or None, or raise HyperparameterError."""
+    if not (value is None or isinstance(value, Initializer)):
+        raise HyperparameterError(
+            f"{name} is {value!r}; expected an initialiser, such as fastnet.init.KaimingUniform()"
+        )
+    if vector and value is not None and value.of_matrices:
+        raise HyperparameterError(
+            f"{name} is {value!r}, which initialises matrices; expected an initialiser that can draw "
+            "a vector, such as fastnet.init.Constant(0.01)"
+        )
+    return value

@@ -1,0 +1,46 @@
+"""Hyper-parameters that are a number or a schedule: their checks, and their values at steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnet.errors import HyperparameterError, check_real
+from fastnet.op import Array
+from fastnet.schedules.base import Schedule
+
+Number = float | Schedule  # a hyper-parameter: the same at every step, or one number for each
+BETA = {"low": 0.0, "high": 1.0, "open_high": True}
+
+
+def is_on(value: Number) -> bool:
+    """Whether a number, of momentum say, is to have an effect: positive, or scheduled."""
+    return isinstance(value, Schedule) or value > 0.0
+
+
+def check_number(name: str, value: Any, interval: dict[str, Any]) -> Number:
+    """Check a number, or a schedule's first one; the others are checked before the steps they are for."""
+    if isinstance(value, Schedule):
+        evaluate(name, value, np.zeros(1, np.int64), interval)
+        return value
+    return check_real(name, value, **interval)
+
+
+def evaluate(name: str, value: Any, t: Array, interval: dict[str, Any]) -> Any:
+    """The number itself, or a schedule's at steps t: float64 (n,), checked."""
+    if not isinstance(value, Schedule):
+        return value
+    column = value(t)
+    for place in (int(column.argmin()), int(column.argmax())):  # a NaN is both
+        check_real(f"{name} at step {t[place]}", float(column[place]), **interval)
+    return column
+
+
+def check_betas(value: Any) -> tuple[Number, Number]:
+    """Check a pair of numbers or schedules in [0, 1)."""
+    try:
+        first, second = value
+    except (TypeError, ValueError):
+        raise HyperparameterError(f"betas is {value!r}; expected two numbers in [0, 1)") from None
+    return check_number("betas[0]", first, BETA), check_number("betas[1]", second, BETA)

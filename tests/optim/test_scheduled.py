@@ -1,0 +1,107 @@
+"""Hyper-parameters that are schedules: how an optimizer reads them, step by step."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import fastnet as fn
+from fastnet.errors import HyperparameterError
+from fastnet.schedules import Schedule
+
+
+class Ramp(Schedule):
+    """base + slope·t: a schedule of a user's own."""
+
+    def __init__(self, base, slope=0.0):
+        super().__init__(base=base, slope=slope)
+
+    def values(self, t):
+        return self.base + self.slope * t
+
+
+OPTIMIZERS = {
+    "sgd": lambda s: fn.SGD(lr=s(0.1, 0.02), weight_decay=s(0.3, -0.01)),
+    "momentum": lambda s: fn.SGD(lr=s(0.1), momentum=s(0.9, -0.02), dampening=s(0.1, 0.1)),
+    "nesterov": lambda s: fn.SGD(lr=s(0.1), momentum=s(0.9, -0.02), nesterov=True),
+    "adam": lambda s: fn.Adam(s(0.1, 0.01), (s(0.9, -0.02), s(0.99, -0.01)), s(1e-3, 1e-3)),
+    "adamw": lambda s: fn.AdamW(s(0.1, 0.01), (s(0.9, -0.02), 0.99), weight_decay=s(0.1, 0.1)),
+}
+every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+
+
+@every_optimizer
+def test_a_scheduled_number_is_the_same_as_assigning_it_before_each_step(make):
+    scheduled = make(Ramp)
+    for t in (0, 1, 7):
+        plain = make(lambda base, slope=0.0, t=t: base + slope * t)
+        want, got = plain.hyper(t, 1), scheduled.hyper(0, t + 1)[t:]
+        assert plain.op is scheduled.op
+        np.testing.assert_allclose(got, want, rtol=1e-15)
+
+
+@every_optimizer
+def test_numbers_do_not_depend_on_how_many_steps_are_asked_for(make):
+    together = make(Ramp).hyper(3, 12)
+    alone = [make(Ramp).hyper(t, 1)[0] for t in range(3, 15)]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_the_attribute_is_the_schedule():
+    ramp = Ramp(0.1, 0.2)
+    optimizer = fn.Adam(ramp, betas=(ramp, 0.9))
+    assert optimizer.lr is ramp and optimizer.betas == (ramp, 0.9)
+    assert "lr=Ramp(base=0.1, slope=0.2)" in repr(optimizer)
+    for twin in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        assert twin.lr == ramp and twin.betas == (ramp, 0.9)
+        np.testing.assert_array_equal(twin.hyper(2, 3), optimizer.hyper(2, 3))
+    optimizer.lr = 0.5
+    assert optimizer.lr == 0.5
+
+
+def test_a_fit_runs_the_schedule_whatever_its_chunks(backend):
+    x, y = np.random.default_rng(0).normal(size=(64, 3)), np.arange(64) % 2
+    models = [fn.Sequential(fn.Linear(3, 2), seed=1, backend=backend) for _ in range(2)]
+    schedule = Ramp(0.5, -0.001)
+    trainer = fn.Trainer(models[0], fn.CrossEntropyLoss(), fn.SGD(schedule, 0.9), seed=3)
+    trainer.fit(x, y, 20, batch_size=8, verbose=0)
+    own, loss, step = fn.SGD(0.5, 0.9), fn.CrossEntropyLoss(), 0
+    for epoch in range(20):
+        for xb, yb in fn.batches(x, y, batch_size=8, seed=3, epoch=epoch):
+            own.lr = schedule(step)
+            models[1].value_and_grad(loss, xb, yb)
+            own.step(models[1])
+            step += 1
+    for a, b in zip(*(m.parameters() for m in models), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fn.SGD(Ramp(-0.1)), r"lr at step 0 is -0.1; expected .* in \[0, inf\)"),
+        (lambda: fn.Adam(eps=Ramp(0.0)), "eps at step 0 is 0.0"),
+        (lambda: fn.Adam(betas=(0.9, Ramp(1.0))), r"betas\[1\] at step 0 is 1.0; .* in \[0, 1\)"),
+        (lambda: fn.SGD(Ramp(0.2, -0.1)).hyper(1, 9), r"lr at step 9 is -0.7"),
+        (lambda: fn.SGD(Ramp(0.2, np.nan)), "lr at step 0 is nan"),
+        (lambda: fn.SGD(0.1, Ramp(1.0, 1e308)).hyper(3, 1), "momentum at step 3 is inf"),
+        (lambda: fn.SGD(Ramp), "lr is <class .*Ramp'>; expected a finite number"),
+    ],
+)
+def test_a_scheduled_number_outside_its_interval_is_refused(call, message):
+    with pytest.raises(HyperparameterError, match=message):
+        call()
+
+
+def test_a_fit_that_meets_a_bad_number_ends_before_its_steps(backend):
+    model = fn.Sequential(fn.Linear(3, 2), seed=1, backend=backend)
+    trainer = fn.Trainer(model, fn.MSELoss(), fn.SGD(Ramp(0.2, -0.1)), seed=3)
+    with pytest.raises(HyperparameterError, match="lr at step 3 is"):
+        trainer.fit(np.ones((5, 3)), np.ones((5, 2)), 9, batch_size=5, verbose=0)
+    assert trainer.step == trainer.optimizer.state(model).steps == 3
+    trainer.optimizer.lr = 0.1
+    trainer.fit(np.ones((5, 3)), np.ones((5, 2)), batch_size=5, verbose=0)
+    assert trainer.step == 4
