@@ -101,11 +101,14 @@ class Source:
     def update(self) -> str:
         """An optimizer's pass over flat vectors."""
         state = self.kernel.op.state
-        operands = ", ".join(f"{'INOUT' if n in state else 'IN'}({n})" for n in self.tensors)
+        operands = ", ".join(f"{'INOUT' if n in state else 'IN'}({n})" for n in self.kernel.tensors)
         body = [
             *(f"const real {n}_ = {n}[i];" for n in self.tensors),
             *statements(self.text),
-            *(f"const real new_{n} = {v};" for n, v in zip(self.written, self.text.results, strict=True)),
+            *(
+                f"const real new_{n} = {v};"
+                for n, v in zip(self.written, self.text.results, strict=True)
+            ),
             *(f"{n}[i] = new_{n};" for n in self.written),
         ]
         head = f"KERNEL({self.kernel.name}, {operands}) {{"

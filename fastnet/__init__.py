@@ -18,7 +18,19 @@ from fastnet.layers import (
 )
 from fastnet.losses import CrossEntropyLoss, Loss, MSELoss, accuracy
 from fastnet.model import Sequential
-from fastnet.optim import SGD, Adam, AdamW, Optimizer
+from fastnet.optim import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+)
 from fastnet.parallel import get_num_threads, set_num_threads, threads
 
 if _typing.TYPE_CHECKING:
@@ -29,8 +41,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "BackendUnavailable",
     "BatchNorm1d",
     "CrossEntropyLoss",
@@ -41,9 +56,13 @@ __all__ = [
     "Layer",
     "LeakyReLU",
     "Linear",
+    "Lion",
     "Loss",
     "MSELoss",
+    "NAdam",
     "Optimizer",
+    "RAdam",
+    "RMSprop",
     "ReLU",
     "Sequential",
     "Sigmoid",

@@ -7,6 +7,7 @@ multiplications, divisions and square roots alone, which IEEE 754 rounds in one 
 from __future__ import annotations
 
 from functools import lru_cache
+from math import factorial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,17 @@ def log(x: Array) -> Array:
     s = (mantissa - 1.0) / (mantissa + 1.0)
     series = horner(tuple(1.0 / k for k in range(23, 0, -2)), s * s)
     return np.asarray(2.0 * s * series + (exponent - low) * 0.693147180559945309417)
+
+
+def exp(x: Array) -> Array:
+    """e to the power x.
+
+    With x = k·ln 2 + r and |r| ≤ ½ ln 2: eˣ = 2ᵏ·eʳ, whose series ends after 17 terms.
+    """
+    k = np.rint(x / 0.693147180559945309417)
+    r = (x - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10
+    series = horner(tuple(1.0 / factorial(n) for n in range(17, -1, -1)), r)
+    return np.asarray(np.ldexp(series, k.astype(np.int64)))
 
 
 def integer_power(base: Any, exponent: Array) -> Array:

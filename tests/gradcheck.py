@@ -30,6 +30,13 @@ NUMBERS = {
     "beta1": 0.9,
     "beta2": 0.99,
     "shrink": 0.95,
+    "ahead": 0.8,
+    "gradient_size": 0.2,
+    "adaptive": 1.0,
+    "rho": 0.7,
+    "alpha": 0.8,
+    "l1": 0.15,
+    "cut": 0.4,
     "max_norm": 0.7,
 }
 # The counter of random draws: beyond 32 bits where it may be.
@@ -39,7 +46,24 @@ COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}
 POSITIVE = {
     ("batchnorm", "running_var"),
     ("batchnorm_inference", "running_var"),
-    ("adam", "v"),
+    *(
+        (rule, "v")
+        for rule in (
+            "adam",
+            "adam_amsgrad",
+            "nadam",
+            "radam",
+            "adagrad",
+            "adadelta",
+            "rmsprop",
+            "rmsprop_momentum",
+            "rmsprop_centered",
+            "rmsprop_centered_momentum",
+        )
+    ),
+    ("adam_amsgrad", "top"),
+    ("adamax", "u"),
+    ("adadelta", "u"),
 }
 # Inputs that an op treats as constants: it has no gradient for them.
 CONSTANT = {

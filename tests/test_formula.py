@@ -95,7 +95,9 @@ REFUSED = {
 def test_what_is_not_part_of_the_language_is_refused(what, monkeypatch):
     function = REFUSED[what]
     if function.__name__ == "<lambda>":  # its source, as a function of its own
-        source = next(line for line in Path(__file__).read_text().splitlines() if f'"{what}"' in line)
+        source = next(
+            line for line in Path(__file__).read_text().splitlines() if f'"{what}"' in line
+        )
         body = source.partition("lambda x: ")[2].rstrip(",")
         monkeypatch.setattr("inspect.getsource", lambda _: f"def f(x):\n    return {body}\n")
     with pytest.raises(TypeError, match="formula"):

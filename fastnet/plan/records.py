@@ -81,7 +81,10 @@ TRAIN = np.dtype(
         ("collect_count", "i8"),  # its first instructions, which run in every step
         ("guard_count", "i8"),  # the next, after which the norm must be finite
         ("norm", "i8"),  # double[1], or 0
-        ("updates", "i8"),  # int64[steps]: 0 where only the first instructions run; or 0: always all
+        (
+            "updates",
+            "i8",
+        ),  # int64[steps]: 0 where only the first instructions run; or 0: always all
         ("x", "i8"),  # the data set's inputs: row-major, x_width elements a row, of KIND x_kind
         ("x_kind", "i8"),
         ("x_width", "i8"),

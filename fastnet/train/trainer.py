@@ -27,7 +27,7 @@ from fastnet.errors import (
 from fastnet.losses.base import Loss, Metric
 from fastnet.model import Sequential
 from fastnet.op import Array
-from fastnet.optim.optimizer import Adam, Optimizer
+from fastnet.optim import Adam, Optimizer
 from fastnet.train.data import batch_offsets, epoch_order
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
