@@ -1,44 +1,6 @@
 /* Written by csrc/generate.py from the formulas in fastnet/layers/activations.py: change those. */
 #include "formula.h"
 
-static inline real relu_forward_of(real x) {
-    return where(x <= R(0.0), R(0.0), x);
-}
-
-ELEMENTWISE(relu_forward, OUT_OVER(y), IN_UNDER(x)) {
-    ELEMENTS(i)
-        y[i] = relu_forward_of(x[i]);
-}
-
-static inline real relu_vjp_of(real dy, real y) {
-    return where(y <= R(0.0), R(0.0), dy);
-}
-
-ELEMENTWISE(relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
-    ELEMENTS(i)
-        dx[i] = relu_vjp_of(dy[i], y[i]);
-}
-
-static inline real leaky_relu_forward_of(real x, double slope) {
-    return where(x > R(0.0), x, R(slope) * x);
-}
-
-ELEMENTWISE(leaky_relu_forward, OUT_OVER(y), IN_UNDER(x)) {
-    const double slope = call->scalar[0];
-    ELEMENTS(i)
-        y[i] = leaky_relu_forward_of(x[i], slope);
-}
-
-static inline real leaky_relu_vjp_of(real dy, real x, double slope) {
-    return where(x > R(0.0), dy, R(slope) * dy);
-}
-
-ELEMENTWISE(leaky_relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
-    const double slope = call->scalar[0];
-    ELEMENTS(i)
-        dx[i] = leaky_relu_vjp_of(dy[i], x[i], slope);
-}
-
 static inline real sigmoid_forward_of(real x) {
     return real_sigmoid(x);
 }
@@ -89,4 +51,320 @@ static inline real tanh_vjp_of(real dy, real y) {
 ELEMENTWISE(tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
     ELEMENTS(i)
         dx[i] = tanh_vjp_of(dy[i], y[i]);
+}
+
+static inline real scaled_tanh_forward_of(real x, double amplitude, double slope) {
+    return R(amplitude) * real_tanh(R(slope) * x);
+}
+
+ELEMENTWISE(scaled_tanh_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const double amplitude = call->scalar[0];
+    const double slope = call->scalar[1];
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        y[i] = scaled_tanh_forward_of(x[i], amplitude, slope);
+    if (whole < end) {
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            x_rest[l] = scaled_tanh_forward_of(x_rest[l], amplitude, slope);
+        store_lanes(y + whole, x_rest, end - whole);
+    }
+}
+
+static inline real scaled_tanh_vjp_of(real dy, real y, double amplitude, double slope) {
+    return dy * (R(slope * amplitude) - R(slope / amplitude) * (y * y));
+}
+
+ELEMENTWISE(scaled_tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
+    const double amplitude = call->scalar[0];
+    const double slope = call->scalar[1];
+    ELEMENTS(i)
+        dx[i] = scaled_tanh_vjp_of(dy[i], y[i], amplitude, slope);
+}
+
+static inline real linear_tanh_forward_of(real x, double a) {
+    return real_tanh(x) + R(a) * x;
+}
+
+ELEMENTWISE(linear_tanh_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const double a = call->scalar[0];
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        y[i] = linear_tanh_forward_of(x[i], a);
+    if (whole < end) {
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            x_rest[l] = linear_tanh_forward_of(x_rest[l], a);
+        store_lanes(y + whole, x_rest, end - whole);
+    }
+}
+
+static inline real linear_tanh_vjp_of(real dy, real x, double a) {
+    const real t = real_tanh(x);
+    return dy * (R(1.0) - t * t + R(a));
+}
+
+ELEMENTWISE(linear_tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+    const double a = call->scalar[0];
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        dx[i] = linear_tanh_vjp_of(dy[i], x[i], a);
+    if (whole < end) {
+        REST(dy, whole, end);
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            dy_rest[l] = linear_tanh_vjp_of(dy_rest[l], x_rest[l], a);
+        store_lanes(dx + whole, dy_rest, end - whole);
+    }
+}
+
+static inline real softsign_forward_of(real x) {
+    return x / (R(1.0) + real_abs(x));
+}
+
+ELEMENTWISE(softsign_forward, OUT_OVER(y), IN_UNDER(x)) {
+    ELEMENTS(i)
+        y[i] = softsign_forward_of(x[i]);
+}
+
+static inline real softsign_vjp_of(real dy, real x) {
+    const real a = R(1.0) + real_abs(x);
+    return dy / a / a;
+}
+
+ELEMENTWISE(softsign_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+    ELEMENTS(i)
+        dx[i] = softsign_vjp_of(dy[i], x[i]);
+}
+
+static inline real softplus_forward_of(real x, double beta, double bound) {
+    const real z = R(beta) * x;
+    return where(z > R(bound), x, (real_maximum(z, R(0.0)) + real_log1p(real_exp(-real_abs(z)))) / R(beta));
+}
+
+ELEMENTWISE(softplus_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const double beta = call->scalar[0];
+    const double bound = call->scalar[1];
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        y[i] = softplus_forward_of(x[i], beta, bound);
+    if (whole < end) {
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            x_rest[l] = softplus_forward_of(x_rest[l], beta, bound);
+        store_lanes(y + whole, x_rest, end - whole);
+    }
+}
+
+static inline real softplus_vjp_of(real dy, real x, double beta, double bound) {
+    const real z = R(beta) * x;
+    return where(z > R(bound), dy, dy * real_sigmoid(z));
+}
+
+ELEMENTWISE(softplus_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+    const double beta = call->scalar[0];
+    const double bound = call->scalar[1];
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        dx[i] = softplus_vjp_of(dy[i], x[i], beta, bound);
+    if (whole < end) {
+        REST(dy, whole, end);
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            dy_rest[l] = softplus_vjp_of(dy_rest[l], x_rest[l], beta, bound);
+        store_lanes(dx + whole, dy_rest, end - whole);
+    }
+}
+
+static inline real log_sigmoid_forward_of(real x) {
+    return real_minimum(x, R(0.0)) - real_log1p(real_exp(-real_abs(x)));
+}
+
+ELEMENTWISE(log_sigmoid_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        y[i] = log_sigmoid_forward_of(x[i]);
+    if (whole < end) {
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            x_rest[l] = log_sigmoid_forward_of(x_rest[l]);
+        store_lanes(y + whole, x_rest, end - whole);
+    }
+}
+
+static inline real log_sigmoid_vjp_of(real dy, real x) {
+    return dy * real_sigmoid(-x);
+}
+
+ELEMENTWISE(log_sigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        dx[i] = log_sigmoid_vjp_of(dy[i], x[i]);
+    if (whole < end) {
+        REST(dy, whole, end);
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            dy_rest[l] = log_sigmoid_vjp_of(dy_rest[l], x_rest[l]);
+        store_lanes(dx + whole, dy_rest, end - whole);
+    }
+}
+
+static inline real gelu_forward_of(real x) {
+    return x * (R(0.5) * (R(1.0) + real_erf(x * R(0.7071067811865476))));
+}
+
+ELEMENTWISE(gelu_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        y[i] = gelu_forward_of(x[i]);
+    if (whole < end) {
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            x_rest[l] = gelu_forward_of(x_rest[l]);
+        store_lanes(y + whole, x_rest, end - whole);
+    }
+}
+
+static inline real gelu_vjp_of(real dy, real x) {
+    const real distribution = R(0.5) * (R(1.0) + real_erf(x * R(0.7071067811865476)));
+    const real density = R(0.3989422804014327) * real_exp(R(-0.5) * (x * x));
+    return dy * (distribution + x * density);
+}
+
+ELEMENTWISE(gelu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        dx[i] = gelu_vjp_of(dy[i], x[i]);
+    if (whole < end) {
+        REST(dy, whole, end);
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            dy_rest[l] = gelu_vjp_of(dy_rest[l], x_rest[l]);
+        store_lanes(dx + whole, dy_rest, end - whole);
+    }
+}
+
+static inline real gelu_tanh_forward_of(real x) {
+    const real square = real_minimum(x * x, R(100.0));
+    const real t = real_tanh(R(0.7978845608028654) * x * (R(1.0) + R(0.044715) * square));
+    return R(0.5) * x * (R(1.0) + t);
+}
+
+ELEMENTWISE(gelu_tanh_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        y[i] = gelu_tanh_forward_of(x[i]);
+    if (whole < end) {
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            x_rest[l] = gelu_tanh_forward_of(x_rest[l]);
+        store_lanes(y + whole, x_rest, end - whole);
+    }
+}
+
+static inline real gelu_tanh_vjp_of(real dy, real x) {
+    const real square = real_minimum(x * x, R(100.0));
+    const real t = real_tanh(R(0.7978845608028654) * x * (R(1.0) + R(0.044715) * square));
+    const real slope = R(0.7978845608028654) * (R(1.0) + R(3.0 * 0.044715) * square);
+    return dy * (R(0.5) * (R(1.0) + t) + R(0.5) * x * ((R(1.0) - t * t) * slope));
+}
+
+ELEMENTWISE(gelu_tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        dx[i] = gelu_tanh_vjp_of(dy[i], x[i]);
+    if (whole < end) {
+        REST(dy, whole, end);
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            dy_rest[l] = gelu_tanh_vjp_of(dy_rest[l], x_rest[l]);
+        store_lanes(dx + whole, dy_rest, end - whole);
+    }
+}
+
+static inline real silu_forward_of(real x) {
+    return x * real_sigmoid(x);
+}
+
+ELEMENTWISE(silu_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        y[i] = silu_forward_of(x[i]);
+    if (whole < end) {
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            x_rest[l] = silu_forward_of(x_rest[l]);
+        store_lanes(y + whole, x_rest, end - whole);
+    }
+}
+
+static inline real silu_vjp_of(real dy, real x) {
+    const real s = real_sigmoid(x);
+    return dy * (s * (R(1.0) + x * (R(1.0) - s)));
+}
+
+ELEMENTWISE(silu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        dx[i] = silu_vjp_of(dy[i], x[i]);
+    if (whole < end) {
+        REST(dy, whole, end);
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            dy_rest[l] = silu_vjp_of(dy_rest[l], x_rest[l]);
+        store_lanes(dx + whole, dy_rest, end - whole);
+    }
+}
+
+static inline real mish_forward_of(real x) {
+    const real e = real_exp(real_minimum(x, R(40.0)));
+    const real n = e * (e + R(2.0));
+    return x * (n / (n + R(2.0)));
+}
+
+ELEMENTWISE(mish_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        y[i] = mish_forward_of(x[i]);
+    if (whole < end) {
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            x_rest[l] = mish_forward_of(x_rest[l]);
+        store_lanes(y + whole, x_rest, end - whole);
+    }
+}
+
+static inline real mish_vjp_of(real dy, real x) {
+    const real e = real_exp(real_minimum(x, R(40.0)));
+    const real n = e * (e + R(2.0));
+    const real share = R(1.0) / (n + R(2.0));
+    return dy * (n * share + x * (R(4.0) * e * share * ((e + R(1.0)) * share)));
+}
+
+ELEMENTWISE(mish_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        dx[i] = mish_vjp_of(dy[i], x[i]);
+    if (whole < end) {
+        REST(dy, whole, end);
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            dy_rest[l] = mish_vjp_of(dy_rest[l], x_rest[l]);
+        store_lanes(dx + whole, dy_rest, end - whole);
+    }
 }

@@ -3,34 +3,13 @@
 import typing as _typing
 from importlib import import_module as _import_module
 
-from fastnet import errors, init
+from fastnet import errors, init, layers, optim
 from fastnet.backends.registry import backends
 from fastnet.errors import BackendUnavailable, DivergenceError, FastnetError
-from fastnet.layers import (
-    BatchNorm1d,
-    Dropout,
-    Layer,
-    LeakyReLU,
-    Linear,
-    ReLU,
-    Sigmoid,
-    Tanh,
-)
+from fastnet.layers import *  # noqa: F403
 from fastnet.losses import CrossEntropyLoss, Loss, MSELoss, accuracy
 from fastnet.model import Sequential
-from fastnet.optim import (
-    SGD,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    Lion,
-    NAdam,
-    Optimizer,
-    RAdam,
-    RMSprop,
-)
+from fastnet.optim import *  # noqa: F403
 from fastnet.parallel import get_num_threads, set_num_threads, threads
 
 if _typing.TYPE_CHECKING:
@@ -40,33 +19,14 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "SGD",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
     "BackendUnavailable",
-    "BatchNorm1d",
     "CrossEntropyLoss",
     "DivergenceError",
-    "Dropout",
     "FastnetError",
     "History",
-    "Layer",
-    "LeakyReLU",
-    "Linear",
-    "Lion",
     "Loss",
     "MSELoss",
-    "NAdam",
-    "Optimizer",
-    "RAdam",
-    "RMSprop",
-    "ReLU",
     "Sequential",
-    "Sigmoid",
-    "Tanh",
     "Trainer",
     "__version__",
     "accuracy",
@@ -78,6 +38,8 @@ __all__ = [
     "init",
     "set_num_threads",
     "threads",
+    *layers.__all__,
+    *optim.__all__,
 ]
 
 

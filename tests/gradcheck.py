@@ -17,7 +17,15 @@ from fastnet.op import KERNELS, ROWS, Array, Kernel, Op
 
 # Scalars and hyper-parameters by name, chosen so that each is felt in every result.
 NUMBERS = {
-    "slope": 0.2,
+    "negative_slope": 0.2,
+    "slope": 0.8,
+    "amplitude": 1.7,
+    "alpha": 0.7,
+    "beta": 1.3,
+    "bound": 1.5,
+    "a": 0.3,
+    "min_val": -0.4,
+    "max_val": 0.9,
     "threshold": float(round(0.3 * 2**32)),
     "scale": 1 / 0.7,
     "eps": 0.05,

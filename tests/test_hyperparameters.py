@@ -144,6 +144,11 @@ def test_seeds(make):
             "^bias_init is .*; expected an initialiser, such as",
         ),
         (
+            lambda v: [make(dim=v) for make in (fn.Softmax, fn.LogSoftmax)],
+            [0, 2, -2, None, "1", 1.0],
+            "^dim is .*; expected (-1 or 1, the features of a row|an integer ≥ -1)$",
+        ),
+        (
             lambda v: fn.init.KaimingNormal(mode=v),
             ["fan", None, 1, b"fan_in"],
             "^mode is .*; expected one of 'fan_in', 'fan_out'$",
@@ -178,6 +183,7 @@ def test_seeds(make):
         "dtype",
         "weight_init",
         "bias_init",
+        "dim",
         "mode",
         "nonlinearity",
         "bias_init of matrices",

@@ -1,9 +1,60 @@
 """Layers: one family a file, with the shape rule and the reference forward and VJP on one screen."""
 
-from fastnet.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
+from fastnet.layers.activations import (
+    GELU,
+    Identity,
+    LinearTanh,
+    LogSigmoid,
+    Mish,
+    ScaledTanh,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Softsign,
+    Tanh,
+)
 from fastnet.layers.base import Layer
 from fastnet.layers.batchnorm import BatchNorm1d
 from fastnet.layers.dropout import Dropout
 from fastnet.layers.linear import Linear
+from fastnet.layers.prelu import PReLU
+from fastnet.layers.rectifiers import (
+    ELU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    ReLU,
+    ReLU6,
+)
+from fastnet.layers.softmax import LogSoftmax, Softmax
 
-__all__ = ["BatchNorm1d", "Dropout", "Layer", "LeakyReLU", "Linear", "ReLU", "Sigmoid", "Tanh"]
+__all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
+    "BatchNorm1d",
+    "Dropout",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "Identity",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "LinearTanh",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Mish",
+    "PReLU",
+    "ReLU",
+    "ReLU6",
+    "ScaledTanh",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Tanh",
+]

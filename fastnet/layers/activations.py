@@ -1,56 +1,19 @@
-"""Elementwise activations: y = f(x), dx = dy·f′(x), with f′ written in terms of y where that is possible.
-
-At kinks the derivative is PyTorch's: relu′(0) = 0, leaky_relu′(0) = negative_slope.
-"""
+"""Smooth activations: y = f(x), dx = dy·f′(x), elementwise; f′ in terms of y where nothing cancels."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from typing import Any
 
 from fastnet import formula
-from fastnet.errors import check_real
-from fastnet.formula import Real, each, where
+from fastnet.errors import check_choice, check_real
+from fastnet.formula import Real, each, erf, exp, log1p, maximum, minimum, where
 from fastnet.layers.base import Builder, Layer
-from fastnet.op import Op
+from fastnet.layers.elementwise import Activation, Elementwise
 
-
-class Elementwise(Op):
-    """Base of the ops y = f(x) of one tensor of any width."""
-
-    outputs: ClassVar = {"y": "B N"}
-    inputs: ClassVar = {"x": "B N"}
-    dims = ("N",)
-    inplace = True
-
-
-class relu(Elementwise):
-    """y = max(x, 0); dx = 0 where y ≤ 0, else dy. NaN stays NaN."""
-
-    @each
-    def forward(x: Real) -> Real:
-        """The positive part."""
-        return where(x <= 0, 0, x)
-
-    @each
-    def vjp(dy: Real, y: Real) -> Real:
-        """The gradient passes where the output is positive, or NaN."""
-        return where(y <= 0, 0, dy)
-
-
-class leaky_relu(Elementwise):
-    """y = x where x > 0, else slope·x; dx = dy or slope·dy."""
-
-    scalars = ("slope",)
-
-    @each
-    def forward(x: Real, slope: float) -> Real:
-        """The slope may have any sign, so that the sign of x is not that of y: x is kept."""
-        return where(x > 0, x, slope * x)
-
-    @each
-    def vjp(dy: Real, x: Real, slope: float) -> Real:
-        """The gradient, times the slope where x is not positive."""
-        return where(x > 0, dy, slope * dy)
+ROOT_HALF = math.sqrt(0.5)
+GAUSSIAN = 1.0 / math.sqrt(2.0 * math.pi)  # the normal density at 0
+ROOT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 
 
 class sigmoid(Elementwise):
@@ -81,41 +44,285 @@ class tanh(Elementwise):
         return dy * (1 - y * y)
 
 
-class ReLU(Layer):
-    """y = max(x, 0), elementwise; the derivative at 0 is 0. NaN stays NaN."""
+class scaled_tanh(Elementwise):
+    """y = amplitude·tanh(slope·x); dx = dy·slope·(amplitude − y²/amplitude)."""
 
-    def emit(self, g: Builder, x: Any) -> Any:
-        """One `relu`."""
-        return g.apply(relu, x=x)
+    scalars = ("amplitude", "slope")
+
+    @each
+    def forward(x: Real, amplitude: float, slope: float) -> Real:
+        """The stretched hyperbolic tangent."""
+        return amplitude * formula.tanh(slope * x)
+
+    @each
+    def vjp(dy: Real, y: Real, amplitude: float, slope: float) -> Real:
+        """dy·amplitude·slope·(1 − tanh²)."""
+        return dy * (slope * amplitude - slope / amplitude * (y * y))
 
 
-class LeakyReLU(Layer):
-    """y = x where x > 0, else negative_slope·x; the derivative at 0 is negative_slope.
+class linear_tanh(Elementwise):
+    """y = tanh(x) + a·x; dx = dy·(1 − tanh²(x) + a)."""
 
-    negative_slope: any finite number, 0.01 by default.
-    Source: A. L. Maas, A. Y. Hannun, A. Y. Ng, "Rectifier nonlinearities improve neural network
-    acoustic models", ICML workshop 2013.
+    scalars = ("a",)
+
+    @each
+    def forward(x: Real, a: float) -> Real:
+        """The hyperbolic tangent and a line."""
+        return formula.tanh(x) + a * x
+
+    @each
+    def vjp(dy: Real, x: Real, a: float) -> Real:
+        """The line keeps the gradient from vanishing."""
+        t = formula.tanh(x)
+        return dy * ((1 - t * t) + a)
+
+
+class softsign(Elementwise):
+    """y = x/(1 + |x|); dx = dy/(1 + |x|)²."""
+
+    @each
+    def forward(x: Real) -> Real:
+        """Saturates as 1/|x|."""
+        return x / (1 + abs(x))
+
+    @each
+    def vjp(dy: Real, x: Real) -> Real:
+        """From x: 1 − |y| would cancel."""
+        a = 1 + abs(x)
+        return dy / a / a
+
+
+class softplus(Elementwise):
+    """y = ln(1 + e^(beta·x))/beta, or x where beta·x > bound; dx = dy·sigmoid(beta·x) or dy."""
+
+    scalars = ("beta", "bound")
+
+    @each
+    def forward(x: Real, beta: float, bound: float) -> Real:
+        """max(z, 0) + ln(1 + e^−|z|) of z = beta·x, over beta."""
+        z = beta * x
+        return where(z > bound, x, (maximum(z, 0) + log1p(exp(-abs(z)))) / beta)
+
+    @each
+    def vjp(dy: Real, x: Real, beta: float, bound: float) -> Real:
+        """The logistic function, or 1."""
+        z = beta * x
+        return where(z > bound, dy, dy * formula.sigmoid(z))
+
+
+class log_sigmoid(Elementwise):
+    """y = −ln(1 + e^−x) = min(x, 0) − ln(1 + e^−|x|); dx = dy·sigmoid(−x)."""
+
+    @each
+    def forward(x: Real) -> Real:
+        """Neither overflows nor cancels."""
+        return minimum(x, 0) - log1p(exp(-abs(x)))
+
+    @each
+    def vjp(dy: Real, x: Real) -> Real:
+        """The logistic function of −x."""
+        return dy * formula.sigmoid(-x)
+
+
+class gelu(Elementwise):
+    """y = x·Φ(x), Φ(x) = (1 + erf(x/√2))/2; dx = dy·(Φ(x) + x·φ(x)), φ the normal density."""
+
+    @each
+    def forward(x: Real) -> Real:
+        """x times the normal distribution function."""
+        return x * (0.5 * (1 + erf(x * ROOT_HALF)))
+
+    @each
+    def vjp(dy: Real, x: Real) -> Real:
+        """The product rule."""
+        distribution = 0.5 * (1 + erf(x * ROOT_HALF))
+        density = GAUSSIAN * exp(-0.5 * (x * x))
+        return dy * (distribution + x * density)
+
+
+class gelu_tanh(Elementwise):
+    """y = x·(1 + tanh u)/2, u = √(2/π)·(x + 0.044715·x³); dx = dy·((1 + tanh u)/2 + x·(1 − tanh²u)·u′/2).
+
+    Beyond |x| = 10, where tanh u is ±1, x² stands still, so that nothing overflows.
     """
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
-        super().__init__(negative_slope=check_real("negative_slope", negative_slope))
+    @each
+    def forward(x: Real) -> Real:
+        """The approximation without erf."""
+        square = minimum(x * x, 100)
+        t = formula.tanh(ROOT_2_OVER_PI * x * (1 + 0.044715 * square))
+        return 0.5 * x * (1 + t)
+
+    @each
+    def vjp(dy: Real, x: Real) -> Real:
+        """The product rule."""
+        square = minimum(x * x, 100)
+        t = formula.tanh(ROOT_2_OVER_PI * x * (1 + 0.044715 * square))
+        slope = ROOT_2_OVER_PI * (1 + 3 * 0.044715 * square)
+        return dy * (0.5 * (1 + t) + 0.5 * x * ((1 - t * t) * slope))
+
+
+class silu(Elementwise):
+    """y = x·s, s = sigmoid(x); dx = dy·s·(1 + x·(1 − s))."""
+
+    @each
+    def forward(x: Real) -> Real:
+        """x times its logistic function."""
+        return x * formula.sigmoid(x)
+
+    @each
+    def vjp(dy: Real, x: Real) -> Real:
+        """The product rule."""
+        s = formula.sigmoid(x)
+        return dy * (s * (1 + x * (1 - s)))
+
+
+class mish(Elementwise):
+    """y = x·t, t = tanh(ln(1 + eˣ)) = n/(n + 2), n = eˣ·(eˣ + 2); dx = dy·(t + 4x·eˣ·(eˣ + 1)/(n + 2)²).
+
+    Beyond x = 40, where t is 1, eˣ stands still, so that nothing overflows.
+    """
+
+    @each
+    def forward(x: Real) -> Real:
+        """One exponential."""
+        e = exp(minimum(x, 40))
+        n = e * (e + 2)
+        return x * (n / (n + 2))
+
+    @each
+    def vjp(dy: Real, x: Real) -> Real:
+        """The product rule."""
+        e = exp(minimum(x, 40))
+        n = e * (e + 2)
+        share = 1 / (n + 2)
+        return dy * (n * share + x * (4 * e * share * ((e + 1) * share)))
+
+
+class Sigmoid(Activation):
+    """y = 1 / (1 + e^−x), elementwise; never overflows.
+
+    Source: P.-F. Verhulst, "Recherches mathématiques sur la loi d'accroissement de la population", 1845,
+    where it is the logistic curve.
+    """
+
+    op = sigmoid
+
+
+class Tanh(Activation):
+    """y = tanh(x) = (eˣ − e^−x)/(eˣ + e^−x), elementwise.
+
+    Source: Y. LeCun et al., "Efficient BackProp", 1998, section 4.4, for why it is preferred to Sigmoid.
+    """
+
+    op = tanh
+
+
+class ScaledTanh(Activation):
+    """y = amplitude·tanh(slope·x), elementwise: 1.7159·tanh(2x/3) by default, where f(±1) ≈ ±1.
+
+    amplitude, slope: > 0.
+    Source: Y. LeCun et al., "Efficient BackProp", 1998, section 4.4.
+    """
+
+    op = scaled_tanh
+
+    def __init__(self, amplitude: float = 1.7159, slope: float = 2.0 / 3.0) -> None:
+        super().__init__(
+            amplitude=check_real("amplitude", amplitude, low=0.0, open_low=True),
+            slope=check_real("slope", slope, low=0.0, open_low=True),
+        )
+
+
+class LinearTanh(Activation):
+    """y = tanh(x) + a·x, elementwise: a small twisting term keeps flat spots away.
+
+    a: any finite number, 0.01 by default.
+    Source: Y. LeCun et al., "Efficient BackProp", 1998, section 4.4.
+    """
+
+    op = linear_tanh
+
+    def __init__(self, a: float = 0.01) -> None:
+        super().__init__(a=check_real("a", a))
+
+
+class Softsign(Activation):
+    """y = x/(1 + |x|), elementwise.
+
+    Source: X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", AISTATS 2010, section 3.
+    """
+
+    op = softsign
+
+
+class Softplus(Activation):
+    """y = ln(1 + e^(beta·x))/beta, elementwise, or x where beta·x > threshold.
+
+    beta: > 0, 1 by default. threshold: any finite number, 20.
+    Below the threshold nothing overflows, whatever it is.
+    Source: C. Dugas et al., "Incorporating second-order functional knowledge for better option pricing",
+    NeurIPS 2000; the threshold is PyTorch's.
+    """
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        super().__init__(
+            beta=check_real("beta", beta, low=0.0, open_low=True),
+            threshold=check_real("threshold", threshold),
+        )
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """One `leaky_relu`."""
-        return g.apply(leaky_relu, x=x, slope=self.negative_slope)
+        """One `softplus`."""
+        return g.apply(softplus, x=x, beta=self.beta, bound=self.threshold)
 
 
-class Sigmoid(Layer):
-    """y = 1 / (1 + e^−x), elementwise; never overflows."""
+class LogSigmoid(Activation):
+    """y = −ln(1 + e^−x), elementwise; neither overflows nor cancels.
+
+    Source: the logarithm of Sigmoid, as the logistic loss has it; PyTorch's name.
+    """
+
+    op = log_sigmoid
+
+
+class GELU(Activation):
+    """y = x·Φ(x), elementwise, with Φ(x) = (1 + erf(x/√2))/2 the normal distribution function.
+
+    approximate: "none" (default), or "tanh" for Φ(x) ≈ (1 + tanh(√(2/π)·(x + 0.044715·x³)))/2.
+    Source: D. Hendrycks, K. Gimpel, "Gaussian error linear units (GELUs)", arXiv:1606.08415, section 2.
+    """
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__(approximate=check_choice("approximate", approximate, ("none", "tanh")))
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """One `sigmoid`."""
-        return g.apply(sigmoid, x=x)
+        """One `gelu` or `gelu_tanh`."""
+        return g.apply(gelu_tanh if self.approximate == "tanh" else gelu, x=x)
 
 
-class Tanh(Layer):
-    """y = tanh(x), elementwise."""
+class SiLU(Activation):
+    """y = x·sigmoid(x), elementwise; also called swish.
+
+    Source: S. Elfwing, E. Uchibe, K. Doya, "Sigmoid-weighted linear units for neural network function
+    approximation in reinforcement learning", Neural Networks 107, 2018.
+    """
+
+    op = silu
+
+
+class Mish(Activation):
+    """y = x·tanh(ln(1 + eˣ)), elementwise.
+
+    Source: D. Misra, "Mish: a self regularized non-monotonic activation function", BMVC 2020, equation 1.
+    """
+
+    op = mish
+
+
+class Identity(Layer):
+    """y = x: a place holder, without cost."""
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """One `tanh`."""
-        return g.apply(tanh, x=x)
+        """Nothing."""
+        return x

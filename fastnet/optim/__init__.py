@@ -2,7 +2,6 @@
 
 from fastnet.optim.adagrad import Adadelta, Adagrad
 from fastnet.optim.adam import Adam, Adamax, AdamW
-from fastnet.optim.clipping import grad_norm, scale_to_norm
 from fastnet.optim.lion import Lion
 from fastnet.optim.nadam import NAdam, RAdam
 from fastnet.optim.optimizer import Optimizer
@@ -21,6 +20,4 @@ __all__ = [
     "Optimizer",
     "RAdam",
     "RMSprop",
-    "grad_norm",
-    "scale_to_norm",
 ]

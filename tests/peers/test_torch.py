@@ -70,6 +70,9 @@ LAYERS = {
     "leaky -0.7": (lambda: fn.LeakyReLU(-0.7), lambda: nn.LeakyReLU(-0.7)),
     "sigmoid": (fn.Sigmoid, nn.Sigmoid),
     "tanh": (fn.Tanh, nn.Tanh),
+    "softmax": (fn.Softmax, lambda: nn.Softmax(dim=-1)),
+    "softmax 1": (lambda: fn.Softmax(dim=1), lambda: nn.Softmax(dim=1)),
+    "log softmax": (fn.LogSoftmax, lambda: nn.LogSoftmax(dim=-1)),
 }
 
 

@@ -7,6 +7,8 @@ from fastnet.backends.numba.kernels import (
     formulas,
     linear,
     losses,
+    prelu,
+    softmax,
     sums,
 )
 from fastnet.backends.numba.kernels.registry import FUNCTIONS
@@ -19,5 +21,7 @@ __all__ = [
     "formulas",
     "linear",
     "losses",
+    "prelu",
+    "softmax",
     "sums",
 ]

@@ -1,0 +1,52 @@
+/* A rectifier with trained slopes. Formulas: fastnet/layers/prelu.py. */
+#include "share.h"
+#include "kernel.h"
+
+enum { BLOCK = 64 }; /* columns whose slopes, or sums, are at hand */
+
+/* The slopes of the columns from j on. */
+static inline void take_slopes(real slope[BLOCK], const real *a, int64_t A, int64_t j, int64_t n) {
+    for (int64_t c = 0; c < n; c++)
+        slope[c] = A == 1 ? a[0] : a[(j + c) % A];
+}
+
+KERNEL(prelu_forward, OUT(y), IN(x), IN(a)) {
+    const int64_t N = call->size[0], A = call->size[1];
+    SHARED(r, call, N, BLOCK)
+        for (int64_t j = r.begin; j < r.end; j += BLOCK) {
+            const int64_t n = smaller(BLOCK, r.end - j);
+            real slope[BLOCK];
+            take_slopes(slope, a, A, j, n);
+            for (int64_t b = 0; b < call->rows; b++)
+                for (int64_t c = 0, at = b * N + j; c < n; c++)
+                    y[at + c] = x[at + c] > 0 ? x[at + c] : slope[c] * x[at + c];
+        }
+}
+
+/* Each column adds its rows in order, and a slope its columns in order. */
+KERNEL(prelu_vjp, OUT(dx), OUT(da), IN(dy), IN(x), IN(a)) {
+    const int64_t N = call->size[0], A = call->size[1];
+    if (dx)
+        SHARED(r, call, N, BLOCK)
+            for (int64_t j = r.begin; j < r.end; j += BLOCK) {
+                const int64_t n = smaller(BLOCK, r.end - j);
+                real slope[BLOCK];
+                take_slopes(slope, a, A, j, n);
+                for (int64_t b = 0; b < call->rows; b++)
+                    for (int64_t c = 0, at = b * N + j; c < n; c++)
+                        dx[at + c] = x[at + c] > 0 ? dy[at + c] : slope[c] * dy[at + c];
+            }
+    if (!da || !is_first(call))
+        return;
+    for (int64_t k = 0; k < A && !call->accumulate; k++)
+        da[k] = 0;
+    for (int64_t j = 0; j < N; j += BLOCK) {
+        const int64_t n = smaller(BLOCK, N - j);
+        real sum[BLOCK] = {0};
+        for (int64_t b = 0; b < call->rows; b++)
+            for (int64_t c = 0, at = b * N + j; c < n; c++)
+                sum[c] = madd(dy[at + c], x[at + c] > 0 ? 0 : x[at + c], sum[c]);
+        for (int64_t c = 0; c < n; c++)
+            da[(j + c) % A] += sum[c];
+    }
+}

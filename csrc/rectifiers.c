@@ -1,0 +1,170 @@
+/* Written by csrc/generate.py from the formulas in fastnet/layers/rectifiers.py: change those. */
+#include "formula.h"
+
+static inline real relu_forward_of(real x) {
+    return where(x <= R(0.0), R(0.0), x);
+}
+
+ELEMENTWISE(relu_forward, OUT_OVER(y), IN_UNDER(x)) {
+    ELEMENTS(i)
+        y[i] = relu_forward_of(x[i]);
+}
+
+static inline real relu_vjp_of(real dy, real y) {
+    return where(y <= R(0.0), R(0.0), dy);
+}
+
+ELEMENTWISE(relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
+    ELEMENTS(i)
+        dx[i] = relu_vjp_of(dy[i], y[i]);
+}
+
+static inline real leaky_relu_forward_of(real x, double negative_slope) {
+    return where(x > R(0.0), x, R(negative_slope) * x);
+}
+
+ELEMENTWISE(leaky_relu_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const double negative_slope = call->scalar[0];
+    ELEMENTS(i)
+        y[i] = leaky_relu_forward_of(x[i], negative_slope);
+}
+
+static inline real leaky_relu_vjp_of(real dy, real x, double negative_slope) {
+    return where(x > R(0.0), dy, R(negative_slope) * dy);
+}
+
+ELEMENTWISE(leaky_relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+    const double negative_slope = call->scalar[0];
+    ELEMENTS(i)
+        dx[i] = leaky_relu_vjp_of(dy[i], x[i], negative_slope);
+}
+
+static inline real elu_forward_of(real x, double alpha) {
+    return where(x > R(0.0), x, R(alpha) * real_expm1(real_minimum(x, R(0.0))));
+}
+
+ELEMENTWISE(elu_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const double alpha = call->scalar[0];
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        y[i] = elu_forward_of(x[i], alpha);
+    if (whole < end) {
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            x_rest[l] = elu_forward_of(x_rest[l], alpha);
+        store_lanes(y + whole, x_rest, end - whole);
+    }
+}
+
+static inline real elu_vjp_of(real dy, real x, double alpha) {
+    return where(x > R(0.0), dy, dy * (R(alpha) * real_exp(real_minimum(x, R(0.0)))));
+}
+
+ELEMENTWISE(elu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+    const double alpha = call->scalar[0];
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        dx[i] = elu_vjp_of(dy[i], x[i], alpha);
+    if (whole < end) {
+        REST(dy, whole, end);
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            dy_rest[l] = elu_vjp_of(dy_rest[l], x_rest[l], alpha);
+        store_lanes(dx + whole, dy_rest, end - whole);
+    }
+}
+
+static inline real selu_forward_of(real x) {
+    return where(x > R(0.0), R(1.0507009873554805) * x, R(1.0507009873554805 * 1.6732632423543772) * real_expm1(real_minimum(x, R(0.0))));
+}
+
+ELEMENTWISE(selu_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        y[i] = selu_forward_of(x[i]);
+    if (whole < end) {
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            x_rest[l] = selu_forward_of(x_rest[l]);
+        store_lanes(y + whole, x_rest, end - whole);
+    }
+}
+
+static inline real selu_vjp_of(real dy, real x) {
+    return dy * where(x > R(0.0), R(1.0507009873554805), R(1.0507009873554805 * 1.6732632423543772) * real_exp(real_minimum(x, R(0.0))));
+}
+
+ELEMENTWISE(selu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+    const int64_t whole = end - (end - begin) % LANES;
+    INDEPENDENT
+    for (int64_t i = begin; i < whole; i++)
+        dx[i] = selu_vjp_of(dy[i], x[i]);
+    if (whole < end) {
+        REST(dy, whole, end);
+        REST(x, whole, end);
+        for (int l = 0; l < LANES; l++)
+            dy_rest[l] = selu_vjp_of(dy_rest[l], x_rest[l]);
+        store_lanes(dx + whole, dy_rest, end - whole);
+    }
+}
+
+static inline real hardtanh_forward_of(real x, double min_val, double max_val) {
+    return real_minimum(real_maximum(x, R(min_val)), R(max_val));
+}
+
+ELEMENTWISE(hardtanh_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const double min_val = call->scalar[0];
+    const double max_val = call->scalar[1];
+    ELEMENTS(i)
+        y[i] = hardtanh_forward_of(x[i], min_val, max_val);
+}
+
+static inline real hardtanh_vjp_of(real dy, real x, double min_val, double max_val) {
+    return where((x <= R(min_val)) | (x >= R(max_val)), R(0.0), dy);
+}
+
+ELEMENTWISE(hardtanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+    const double min_val = call->scalar[0];
+    const double max_val = call->scalar[1];
+    ELEMENTS(i)
+        dx[i] = hardtanh_vjp_of(dy[i], x[i], min_val, max_val);
+}
+
+static inline real hardsigmoid_forward_of(real x) {
+    return real_minimum(real_maximum(x + R(3.0), R(0.0)), R(6.0)) / R(6.0);
+}
+
+ELEMENTWISE(hardsigmoid_forward, OUT_OVER(y), IN_UNDER(x)) {
+    ELEMENTS(i)
+        y[i] = hardsigmoid_forward_of(x[i]);
+}
+
+static inline real hardsigmoid_vjp_of(real dy, real x) {
+    return where((x <= R(-3.0)) | (x >= R(3.0)), R(0.0), dy / R(6.0));
+}
+
+ELEMENTWISE(hardsigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+    ELEMENTS(i)
+        dx[i] = hardsigmoid_vjp_of(dy[i], x[i]);
+}
+
+static inline real hardswish_forward_of(real x) {
+    return x * real_minimum(real_maximum(x + R(3.0), R(0.0)), R(6.0)) / R(6.0);
+}
+
+ELEMENTWISE(hardswish_forward, OUT_OVER(y), IN_UNDER(x)) {
+    ELEMENTS(i)
+        y[i] = hardswish_forward_of(x[i]);
+}
+
+static inline real hardswish_vjp_of(real dy, real x) {
+    return where(x <= R(-3.0), R(0.0), where(x >= R(3.0), dy, dy * (x / R(3.0) + R(0.5))));
+}
+
+ELEMENTWISE(hardswish_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+    ELEMENTS(i)
+        dx[i] = hardswish_vjp_of(dy[i], x[i]);
+}

@@ -1,0 +1,27 @@
+"""What activations have in common: an op y = f(x) of each element, and a layer that is one such op."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from fastnet.layers.base import Builder, Layer
+from fastnet.op import Op
+
+
+class Elementwise(Op):
+    """Base of the ops y = f(x) of one tensor of any width."""
+
+    outputs: ClassVar = {"y": "B N"}
+    inputs: ClassVar = {"x": "B N"}
+    dims = ("N",)
+    inplace = True
+
+
+class Activation(Layer):
+    """Base of layers that are one elementwise op, whose numbers are the layer's hyper-parameters."""
+
+    op: ClassVar[type[Op]]
+
+    def emit(self, g: Builder, x: Any) -> Any:
+        """The one op."""
+        return g.apply(self.op, x=x, **{name: getattr(self, name) for name in self.op.scalars})

@@ -1,0 +1,78 @@
+"""PReLU: a rectifier whose negative slope is trained."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastnet.errors import ShapeError, check_int, check_real
+from fastnet.init import Constant
+from fastnet.layers.base import Builder, Layer, Shape
+from fastnet.op import Array, Op, put
+
+
+class prelu(Op):
+    """y = x where x > 0, else a_j·x, where column j has the slope a_(j mod A).
+
+    dx = dy or a_j·dy; da sums dy·min(x, 0) over the rows, and over the columns of a slope.
+    """
+
+    outputs: ClassVar = {"y": "B N"}
+    inputs: ClassVar = {"x": "B N", "a": "A"}
+    dims = ("N", "A")
+
+    @staticmethod
+    def forward(y: Array, x: Array, a: Array) -> None:
+        """A slope for each column."""
+        np.copyto(y, np.where(x > 0, x, slopes(a, x) * x))
+
+    @staticmethod
+    def vjp(dx: Array, da: Array, dy: Array, x: Array, a: Array, accumulate: int) -> None:
+        """The gradients of x and of the slopes."""
+        if dx.size:
+            np.copyto(dx, np.where(x > 0, dy, slopes(a, x) * dy))
+        columns = (dy * np.where(x > 0, 0, x)).sum(axis=0)
+        da_sum = np.zeros_like(a)
+        np.add.at(da_sum, np.arange(len(columns)) % len(a), columns)
+        put(da, da_sum, accumulate)
+
+
+def slopes(a: Array, x: Array) -> Array:
+    """The slope of each column of x."""
+    return np.resize(a, x.shape[1])
+
+
+class PReLU(Layer):
+    """y = x where x > 0, else a·x, with trained slopes a; the derivative at 0 is a.
+
+    num_parameters: 1 (default) for one slope, or as many as x (n, features) has features.
+    init: where the slopes start, 0.25 by default.
+    Its parameter is `weight` (num_parameters,), as in PyTorch. Weight decay would bias it towards ReLU;
+    the paper uses none.
+    Source: K. He et al., "Delving deep into rectifiers", ICCV 2015, equations 1 and 5.
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        count, start = check_int("num_parameters", num_parameters, low=1), check_real("init", init)
+        super().__init__(num_parameters=count, init=start)
+        self._declare("weight", (count,), init=Constant(start))
+
+    @property
+    def in_width(self) -> int | None:
+        """The number of features, where each has a slope."""
+        return self.num_parameters if self.num_parameters > 1 else None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """That of the input, which must have as many features as there are slopes."""
+        if len(shape) != 1 or self.num_parameters not in (1, shape[0]):
+            wanted = "k" if self.num_parameters == 1 else self.num_parameters
+            raise ShapeError(
+                f"{self.label}: the input has shape (n, {', '.join(map(str, shape))}); "
+                f"expected (n, {wanted})"
+            )
+        return shape
+
+    def emit(self, g: Builder, x: Any) -> Any:
+        """One `prelu`."""
+        return g.apply(prelu, x=x, a=self._parameters["weight"])

@@ -1,0 +1,212 @@
+"""Rectifiers and other functions in pieces: their derivatives jump, at kinks to PyTorch's value.
+
+relu′(0) = 0, leaky_relu′(0) = negative_slope, elu′(0) = alpha; at a bound of a clamp it is 0.
+"""
+
+from __future__ import annotations
+
+from fastnet.errors import HyperparameterError, check_real
+from fastnet.formula import Real, each, exp, expm1, maximum, minimum, where
+from fastnet.layers.elementwise import Activation, Elementwise
+
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+
+class relu(Elementwise):
+    """y = max(x, 0); dx = 0 where y ≤ 0, else dy. NaN stays NaN."""
+
+    @each
+    def forward(x: Real) -> Real:
+        """The positive part."""
+        return where(x <= 0, 0, x)
+
+    @each
+    def vjp(dy: Real, y: Real) -> Real:
+        """The gradient passes where the output is positive, or NaN."""
+        return where(y <= 0, 0, dy)
+
+
+class leaky_relu(Elementwise):
+    """y = x where x > 0, else negative_slope·x; dx = dy or negative_slope·dy."""
+
+    scalars = ("negative_slope",)
+
+    @each
+    def forward(x: Real, negative_slope: float) -> Real:
+        """The slope may have any sign, so that the sign of x is not that of y: x is kept."""
+        return where(x > 0, x, negative_slope * x)
+
+    @each
+    def vjp(dy: Real, x: Real, negative_slope: float) -> Real:
+        """The gradient, times the slope where x is not positive."""
+        return where(x > 0, dy, negative_slope * dy)
+
+
+class elu(Elementwise):
+    """y = x where x > 0, else alpha·(eˣ − 1); dx = dy or dy·alpha·eˣ."""
+
+    scalars = ("alpha",)
+
+    @each
+    def forward(x: Real, alpha: float) -> Real:
+        """Saturates at −alpha."""
+        return where(x > 0, x, alpha * expm1(minimum(x, 0)))
+
+    @each
+    def vjp(dy: Real, x: Real, alpha: float) -> Real:
+        """From x: y + alpha would cancel where y nears −alpha."""
+        return where(x > 0, dy, dy * (alpha * exp(minimum(x, 0))))
+
+
+class selu(Elementwise):
+    """y = scale·x where x > 0, else scale·alpha·(eˣ − 1), with the two constants of the paper."""
+
+    @each
+    def forward(x: Real) -> Real:
+        """A scaled `elu`."""
+        return where(x > 0, SELU_SCALE * x, SELU_SCALE * SELU_ALPHA * expm1(minimum(x, 0)))
+
+    @each
+    def vjp(dy: Real, x: Real) -> Real:
+        """A scaled gradient of `elu`."""
+        return dy * where(x > 0, SELU_SCALE, SELU_SCALE * SELU_ALPHA * exp(minimum(x, 0)))
+
+
+class hardtanh(Elementwise):
+    """y = min(max(x, min_val), max_val); dx = dy strictly between the bounds, else 0."""
+
+    scalars = ("min_val", "max_val")
+
+    @each
+    def forward(x: Real, min_val: float, max_val: float) -> Real:
+        """The clamp."""
+        return minimum(maximum(x, min_val), max_val)
+
+    @each
+    def vjp(dy: Real, x: Real, min_val: float, max_val: float) -> Real:
+        """The gradient passes between the bounds, and where x is NaN."""
+        return where((x <= min_val) | (x >= max_val), 0, dy)
+
+
+class hardsigmoid(Elementwise):
+    """y = min(max(x + 3, 0), 6)/6; dx = dy/6 where −3 < x < 3, else 0."""
+
+    @each
+    def forward(x: Real) -> Real:
+        """The clamp of a line."""
+        return minimum(maximum(x + 3, 0), 6) / 6
+
+    @each
+    def vjp(dy: Real, x: Real) -> Real:
+        """The gradient passes on the slope, and where x is NaN."""
+        return where((x <= -3) | (x >= 3), 0, dy / 6)
+
+
+class hardswish(Elementwise):
+    """y = x·min(max(x + 3, 0), 6)/6; dx = 0, dy·(x/3 + ½) or dy where x ≤ −3, between, or x ≥ 3."""
+
+    @each
+    def forward(x: Real) -> Real:
+        """x times its `hardsigmoid`."""
+        return x * minimum(maximum(x + 3, 0), 6) / 6
+
+    @each
+    def vjp(dy: Real, x: Real) -> Real:
+        """A line between two constants."""
+        return where(x <= -3, 0, where(x >= 3, dy, dy * (x / 3 + 0.5)))
+
+
+class ReLU(Activation):
+    """y = max(x, 0), elementwise; the derivative at 0 is 0. NaN stays NaN.
+
+    Source: V. Nair, G. E. Hinton, "Rectified linear units improve restricted Boltzmann machines",
+    ICML 2010.
+    """
+
+    op = relu
+
+
+class LeakyReLU(Activation):
+    """y = x where x > 0, else negative_slope·x; the derivative at 0 is negative_slope.
+
+    negative_slope: any finite number, 0.01 by default.
+    Source: A. L. Maas, A. Y. Hannun, A. Y. Ng, "Rectifier nonlinearities improve neural network
+    acoustic models", ICML workshop 2013.
+    """
+
+    op = leaky_relu
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        super().__init__(negative_slope=check_real("negative_slope", negative_slope))
+
+
+class ELU(Activation):
+    """y = x where x > 0, else alpha·(eˣ − 1), elementwise; the derivative at 0 is alpha.
+
+    alpha: any finite number, 1 by default; with 1 the derivative has no jump.
+    Source: D.-A. Clevert, T. Unterthiner, S. Hochreiter, "Fast and accurate deep network learning by
+    exponential linear units (ELUs)", ICLR 2016, equation 15.
+    """
+
+    op = elu
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__(alpha=check_real("alpha", alpha))
+
+
+class SELU(Activation):
+    """y = λ·x where x > 0, else λ·α·(eˣ − 1), with λ ≈ 1.0507 and α ≈ 1.6733, elementwise.
+
+    With weights N(0, 1/fan_in) (LecunNormal) activations keep mean 0 and variance 1 from layer to layer.
+    The derivative at 0 is λ·α.
+    Source: G. Klambauer et al., "Self-normalizing neural networks", NeurIPS 2017, equation 2 and its
+    appendix for the digits of λ and α.
+    """
+
+    op = selu
+
+
+class Hardtanh(Activation):
+    """y = min(max(x, min_val), max_val), elementwise; the derivative at both bounds is 0.
+
+    min_val < max_val: −1 and 1 by default.
+    Source: R. Collobert, "Large scale machine learning", thesis, Université Paris VI, 2004.
+    """
+
+    op = hardtanh
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        low, high = check_real("min_val", min_val), check_real("max_val", max_val)
+        if not low < high:
+            raise HyperparameterError(
+                f"min_val is {min_val!r} and max_val is {max_val!r}; expected min_val < max_val"
+            )
+        super().__init__(min_val=low, max_val=high)
+
+
+class ReLU6(Activation):
+    """y = min(max(x, 0), 6), elementwise; the derivative at 0 and at 6 is 0.
+
+    Source: A. Krizhevsky, "Convolutional deep belief networks on CIFAR-10", 2010.
+    """
+
+    op = hardtanh
+    min_val, max_val = 0.0, 6.0
+
+
+class Hardsigmoid(Activation):
+    """y = min(max(x + 3, 0), 6)/6, elementwise; the derivative at −3 and 3 is 0.
+
+    Source: A. Howard et al., "Searching for MobileNetV3", ICCV 2019, section 5.2.
+    """
+
+    op = hardsigmoid
+
+
+class Hardswish(Activation):
+    """y = x·min(max(x + 3, 0), 6)/6, elementwise; the derivative is 0 at −3 and 1 at 3.
+
+    Source: A. Howard et al., "Searching for MobileNetV3", ICCV 2019, section 5.2.
+    """
+
+    op = hardswish
