@@ -42,7 +42,6 @@ NUMBERS = {
     "gradient_size": 0.2,
     "adaptive": 1.0,
     "rho": 0.7,
-    "alpha": 0.8,
     "l1": 0.15,
     "cut": 0.4,
     "max_norm": 0.7,
