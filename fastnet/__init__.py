@@ -3,7 +3,7 @@
 import typing as _typing
 from importlib import import_module as _import_module
 
-from fastnet import errors, init, layers, optim
+from fastnet import errors, init, layers, optim, schedules
 from fastnet.backends.registry import backends
 from fastnet.errors import BackendUnavailable, DivergenceError, FastnetError
 from fastnet.layers import *  # noqa: F403
@@ -36,6 +36,7 @@ __all__ = [
     "errors",
     "get_num_threads",
     "init",
+    "schedules",
     "set_num_threads",
     "threads",
     *layers.__all__,

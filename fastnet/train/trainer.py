@@ -28,6 +28,7 @@ from fastnet.losses.base import Loss, Metric
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
+from fastnet.train import full_batch
 from fastnet.train.data import batch_offsets, epoch_order
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
@@ -156,6 +157,54 @@ class Trainer:
                 if best is not None:
                     best.restore()
         return self.history
+
+    def fit_full_batch(
+        self,
+        X: Any,
+        y: Any,
+        method: str = "L-BFGS-B",
+        *,
+        max_iter: int = 100,
+        tol: float = 1e-5,
+        weight_decay: float = 0.0,
+        decay_biases_and_norms: bool = True,
+        batch_size: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        callback: full_batch.Callback | None = None,
+    ) -> full_batch.FullBatchHistory:
+        """Minimise L(w) + weight_decay/2·‖w‖², L the loss of all rows, by SciPy or gradient descent.
+
+        X, y: as in `fit`. The trainer's optimizer, its epochs and its history take no part.
+        method: SciPy's "L-BFGS-B", "BFGS" (memory of n² for n parameters), "CG", or "Newton-CG" with
+            Hessian-vector products by central differences of the gradient (the extra `scipy`); or
+            "gradient-descent", w ← w − α·∇L, where α is the first of step, shrink·step, shrink²·step …
+            that lowers the loss by c1·α·‖∇L‖² (Armijo), and grow·α the next iteration's first.
+        max_iter: iterations, ≥ 1. tol: ≥ 0; ends where no component of the gradient is larger.
+        decay_biases_and_norms: False takes the decay away from all parameters of one dimension.
+        batch_size: the rows of a native call, about 8 MiB of workspace by default. All rows are one
+            block where there is batchnorm, whose statistics are those of a block.
+        options: more options of SciPy's method; of gradient descent step (1.0), shrink (0.5), grow (2)
+            and c1 (1e-4).
+        callback: a function that gets each iteration's record. StopIteration raised in it ends the fit.
+
+        All layers train. So that L is one function, dropout keeps the same masks throughout, and
+        running statistics move once for each iteration, not with a line search's trials. Where a trial's
+        loss is not finite it counts as +∞. However the fit ends, the model has the last iterate.
+        Take float64: with float32, L has noise of about 1e-7 of its size, where line searches give up
+        (`result.success` is then False), and Newton-CG's products have two or three digits.
+        Source: J. Nocedal, S. J. Wright, "Numerical optimization", 2nd edition, Springer 2006,
+        chapters 3 and 5 to 7.
+        """
+        settings = full_batch.Settings.checked(locals())
+        x = arrays.features("X", X, self.model.input_shape, self.model.dtype)
+        data = self.model.data(self.loss, x, y, "X", "y")
+        with self.model.training_lock():
+            args = self.model, self.loss, data, settings, self.seed, self.step
+            objective = full_batch.Objective(*args)
+            try:
+                return full_batch.fit(objective, settings)
+            finally:
+                self.step += objective.blocks if objective.evaluations else 0
 
     def evaluate(self, X: Any, y: Any, batch_size: int | None = None) -> dict[str, float]:
         """{"loss": …, and each metric}, in evaluation mode; the loss is the mean over the samples."""
