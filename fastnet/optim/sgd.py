@@ -195,8 +195,9 @@ class SGD(Optimizer):
         return sgd_nesterov if self.nesterov else sgd_momentum
 
     def _columns(self, at: Any, t: Array) -> dict[str, Any]:
+        ahead = self.op is sgd_textbook_nesterov
         return {
             "momentum": at.momentum,
-            "ahead": self._at(t + 1).momentum,
+            "ahead": self._at(t + 1).momentum if ahead else None,
             "damping": np.where(t == 0, 1.0, 1.0 - at.dampening),
         }
