@@ -14,18 +14,28 @@ from fastnet.parallel import get_num_threads, set_num_threads, threads
 
 if _typing.TYPE_CHECKING:
     from fastnet import datasets
-    from fastnet.train import History, Trainer, batches
+    from fastnet.train import (
+        Callback,
+        EarlyStopping,
+        History,
+        ReduceLROnPlateau,
+        Trainer,
+        batches,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BackendUnavailable",
+    "Callback",
     "CrossEntropyLoss",
     "DivergenceError",
+    "EarlyStopping",
     "FastnetError",
     "History",
     "Loss",
     "MSELoss",
+    "ReduceLROnPlateau",
     "Sequential",
     "Trainer",
     "__version__",
@@ -45,7 +55,8 @@ __all__ = [
 
 
 # What a program that only predicts does not need loads with its first use.
-_LATE = {"datasets": "", "History": "train", "Trainer": "train", "batches": "train"}
+_TRAIN = "Callback", "EarlyStopping", "History", "ReduceLROnPlateau", "Trainer", "batches"
+_LATE = {"datasets": "", **dict.fromkeys(_TRAIN, "train")}
 
 
 def __getattr__(name: str) -> object:

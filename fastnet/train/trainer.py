@@ -6,7 +6,8 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,6 +30,7 @@ from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
 from fastnet.train import full_batch
+from fastnet.train.callbacks import Callback, KeepBest, check_callbacks
 from fastnet.train.data import batch_offsets, epoch_order
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
@@ -78,6 +80,7 @@ class Trainer:
         self.history = History()
         self.epoch = 0  # epochs done
         self.step = 0  # steps done, which count the draws of dropout
+        self.stop_training = False  # set by a callback: the fit ends with this epoch
 
     def __repr__(self) -> str:
         return f"Trainer(loss={self.loss!r}, optimizer={self.optimizer!r}, seed={self.seed})"
@@ -117,6 +120,7 @@ class Trainer:
         shuffle: bool = True,
         drop_last: bool = False,
         restore_best: bool = False,
+        callbacks: Iterable[Callback] = (),
         verbose: int = 1,
     ) -> History:
         """Train for `epochs` more epochs; returns the history of all epochs so far.
@@ -131,6 +135,8 @@ class Trainer:
         restore_best: end with the parameters and buffers of the epoch whose validation score was
             best: the highest val_accuracy where there is one, else the lowest val_loss; the first of
             equals. Needs validation_data. Takes effect however the fit ends, so after Ctrl-C too.
+        callbacks: called after each epoch, in this order: EarlyStopping, ReduceLROnPlateau, or a
+            Callback of your own.
         verbose: 0 is silent, 1 shows one line an epoch, and a bar on a terminal.
 
         All layers train, whatever their modes, which are left as they are. The epoch's loss is the
@@ -142,20 +148,27 @@ class Trainer:
         run = self._prepare(X, y, batch_size, validation_data, drop_last, restore_best)
         progress = Progress(verbose, int(run.offsets[-1]))
         last_epoch = self.epoch + epochs
-        best = _Best(self.model) if restore_best else None
-        with self.model.training_lock():
-            try:
-                for _ in range(epochs):
-                    progress.begin_epoch(self.epoch + 1, last_epoch)
-                    record = self._fit_epoch(run, shuffle, progress)
-                    self.history.records.append(record)
-                    progress.end_epoch(record, last_epoch)
-                    if best is not None:
-                        best.offer(record)
-            finally:
-                progress.close()
-                if best is not None:
-                    best.restore()
+        names = ["loss", *self.metrics]
+        names += [f"val_{name}" for name in names if run.validation is not None]
+        called = check_callbacks(callbacks, names)
+        if restore_best:
+            called.insert(0, KeepBest(names))
+        with self.model.training_lock(), ExitStack() as at_the_end:
+            self.stop_training = False
+            for callback in called:
+                callback.trainer = self
+                callback.on_train_begin()
+                at_the_end.callback(callback.on_train_end)
+            at_the_end.callback(progress.close)
+            for _ in range(epochs):
+                progress.begin_epoch(self.epoch + 1, last_epoch)
+                record = self._fit_epoch(run, shuffle, progress)
+                self.history.records.append(record)
+                progress.end_epoch(record, last_epoch)
+                for callback in called:
+                    callback.on_epoch_end(record["epoch"], dict(record))
+                if self.stop_training:
+                    break
         return self.history
 
     def fit_full_batch(
@@ -336,25 +349,3 @@ class _Run:
         """Aim at CHUNK_SECONDS, growing no more than eightfold at a time."""
         wanted = int(CHUNK_SECONDS * steps / max(seconds, 1e-6))
         self.chunk = max(1, min(wanted, 8 * self.chunk))
-
-
-class _Best:
-    """Keeps the values of the epoch with the best validation score."""
-
-    def __init__(self, model: Sequential) -> None:
-        self.model = model
-        self.score: float | None = None
-        self.values: dict[str, Array] = {}
-
-    def offer(self, record: dict[str, Any]) -> None:
-        score = record["val_accuracy"] if "val_accuracy" in record else -record["val_loss"]
-        if self.score is None or score > self.score or math.isnan(self.score):
-            self.score = score
-            segments = self.model.bind().segments
-            self.values = {name: segments[name].copy() for name in ("params", "buffers")}
-
-    def restore(self) -> None:
-        segments = self.model.bind().segments
-        for name, value in self.values.items():
-            np.copyto(segments[name], value)
-        self.model.touch()
