@@ -72,6 +72,8 @@ POSITIVE = {
     ("adamax", "u"),
     ("adadelta", "u"),
 }
+# Tensors that are drawn small, so that a difference does not cancel.
+SMALL = {("rmsprop_centered", "a"), ("rmsprop_centered_momentum", "a")}
 # Inputs that an op treats as constants: it has no gradient for them.
 CONSTANT = {
     "batchnorm_inference": {"running_mean", "running_var"},
@@ -137,6 +139,8 @@ def operands(
             drawn = random.integers(0, sizes.get(op.dims[-1], 1), shape)
         else:
             drawn = normal(random, shape, kind)
+        if (op.name, name) in SMALL:
+            drawn *= drawn.dtype.type(0.125)
         tensors[name] = np.abs(drawn) if (op.name, name) in POSITIVE else drawn
     return {name: tensor for name, tensor in tensors.items() if name not in set(absent)}
 

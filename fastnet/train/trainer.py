@@ -250,8 +250,8 @@ class Trainer:
             raise HyperparameterError("restore_best=True needs validation_data=(X, y)")
         offsets = self._offsets(len(x), batch_size, drop_last)
         rows = int(np.diff(offsets).max())
-        self.model.optimizer_state(self.optimizer)  # its groups must fit the model
         executor = self.model.training_executor(x.shape[1:], rows, self.loss)
+        self.model.optimizer_state(self.optimizer)  # its groups must fit the model
         plan = executor.plan
         scores = EpochScores(self.metrics, offsets, plan.output_shape, plan.dtype)
         return _Run(data, offsets, validation, executor, scores)
