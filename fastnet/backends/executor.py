@@ -87,6 +87,7 @@ class Executor:
         self._team_to_predict = 0
         self._train_args: np.ndarray | None = None
         self.steps_done = 0  # of the last chunk of training steps
+        self.losses: Array  # of that chunk
         self._context = np.zeros(1, CONTEXT)
         self._context["elements_to_fuse"] = ELEMENTS_TO_FUSE
         segments = {**storage.segments, "workspace": self._workspace, "derived": self._derived}
@@ -218,7 +219,7 @@ class Executor:
         plan, outputs = self.plan, steps.outputs
         self.steps_done = 0
         count = len(steps.offsets) - 1
-        losses = np.empty(count)
+        losses = self.losses = np.empty(count)
         if self._train_args is None:
             self._train_args = self._training()
         args = self._train_args
