@@ -28,7 +28,7 @@ from fastnet.errors import (
 from fastnet.losses.base import Loss, Metric
 from fastnet.model import Sequential
 from fastnet.op import Array
-from fastnet.optim.optimizer import Adam, Optimizer
+from fastnet.optim import Adam, Optimizer
 from fastnet.train import full_batch, range_test
 from fastnet.train.callbacks import Callback, KeepBest, Kept, check_callbacks
 from fastnet.train.data import batch_offsets, epoch_order
@@ -291,8 +291,8 @@ class Trainer:
             raise HyperparameterError("restore_best=True needs validation_data=(X, y)")
         offsets = self._offsets(len(x), batch_size, drop_last)
         rows = int(np.diff(offsets).max())
-        self.model.optimizer_state(self.optimizer)  # its groups must fit the model
         executor = self.model.training_executor(x.shape[1:], rows, self.loss)
+        self.model.optimizer_state(self.optimizer)  # its groups must fit the model
         plan = executor.plan
         scores = EpochScores(self.metrics, offsets, plan.output_shape, plan.dtype)
         return _Run(data, offsets, validation, executor, scores)
