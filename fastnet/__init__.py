@@ -3,13 +3,13 @@
 import typing as _typing
 from importlib import import_module as _import_module
 
-from fastnet import errors, init, layers, schedules
+from fastnet import errors, init, layers, optim, schedules
 from fastnet.backends.registry import backends
 from fastnet.errors import BackendUnavailable, DivergenceError, FastnetError
 from fastnet.layers import *  # noqa: F403
 from fastnet.losses import CrossEntropyLoss, Loss, MSELoss, accuracy
 from fastnet.model import Sequential
-from fastnet.optim import SGD, Adam, AdamW, Optimizer
+from fastnet.optim import *  # noqa: F403
 from fastnet.parallel import get_num_threads, set_num_threads, threads
 
 if _typing.TYPE_CHECKING:
@@ -26,9 +26,6 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
     "BackendUnavailable",
     "Callback",
     "CrossEntropyLoss",
@@ -38,7 +35,6 @@ __all__ = [
     "History",
     "Loss",
     "MSELoss",
-    "Optimizer",
     "ReduceLROnPlateau",
     "Sequential",
     "Trainer",
@@ -54,6 +50,7 @@ __all__ = [
     "set_num_threads",
     "threads",
     *layers.__all__,
+    *optim.__all__,
 ]
 
 

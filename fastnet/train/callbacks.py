@@ -38,12 +38,12 @@ class Callback:
 
 
 class Kept:
-    """A copy of a model's parameters and buffers, to go back to."""
+    """A copy of a model's parameters and buffers, or of other segments, to go back to."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, names: Iterable[str] = ("params", "buffers")) -> None:
         self.model = model
         segments = model.bind().segments
-        self.values = {name: segments[name].copy() for name in ("params", "buffers")}
+        self.values = {name: segments[name].copy() for name in names}
 
     def restore(self) -> None:
         """Give the model these values again."""

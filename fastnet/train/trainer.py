@@ -28,9 +28,9 @@ from fastnet.errors import (
 from fastnet.losses.base import Loss, Metric
 from fastnet.model import Sequential
 from fastnet.op import Array
-from fastnet.optim.optimizer import Adam, Optimizer
-from fastnet.train import full_batch
-from fastnet.train.callbacks import Callback, KeepBest, check_callbacks
+from fastnet.optim import Adam, Optimizer
+from fastnet.train import full_batch, range_test
+from fastnet.train.callbacks import Callback, KeepBest, Kept, check_callbacks
 from fastnet.train.data import batch_offsets, epoch_order
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
@@ -219,6 +219,47 @@ class Trainer:
             finally:
                 self.step += objective.blocks if objective.evaluations else 0
 
+    def find_lr(
+        self,
+        X: Any,
+        y: Any,
+        batch_size: int = 32,
+        *,
+        min_lr: float = 1e-6,
+        max_lr: float = 10.0,
+        steps: int = 200,
+        stop_factor: float = 1.0,
+        drop_last: bool = False,
+    ) -> range_test.RangeTest:
+        """The learning-rate range test: train with rates that grow from step to step, then go back.
+
+        X, y, batch_size, drop_last: as in `fit`; the minibatches are those of its next epochs.
+        min_lr, max_lr: > 0, the rates of the first and the last step, with equal ratios between them.
+        steps: ≥ 2. stop_factor: ≥ 0; the test ends where the averaged loss is more than so many times
+            its first value above its lowest, or where the loss is not finite.
+
+        Returns the curve, with a `suggestion` and a `plot()`. The optimizer is a copy with no state,
+        whose groups keep their ratios to its rate; everything else of it is as it would be in `fit`.
+        However the test ends, parameters, buffers, gradients, optimizer state, step, epoch and history
+        are what they were before. Raises DivergenceError where the first loss is not finite.
+        Source: L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017,
+        section 3.3; growing exponentially, and the steepest descent, are later practice.
+        """
+        trial = range_test.Trial.checked(min_lr, max_lr, steps, stop_factor)
+        batch_size = check_int("batch_size", batch_size, low=1)
+        run = self._prepare(X, y, batch_size, None, drop_last, False)
+        batches = trial.minibatches(run.offsets, len(run.data.x), self.seed, self.epoch)
+        with self.model.training_lock():
+            segments = "params", "buffers", "grads"
+            kept, before = Kept(self.model, segments), (self.optimizer, self.step)
+            try:
+                now = self.model.optimizer_state(self.optimizer).steps
+                self.optimizer = trial.optimizer(self.optimizer, now)
+                return trial.run(partial(self._chunk, run, outputs=None), run, *batches)
+            finally:
+                kept.restore()
+                self.optimizer, self.step = before
+
     def evaluate(self, X: Any, y: Any, batch_size: int | None = None) -> dict[str, float]:
         """{"loss": …, and each metric}, in evaluation mode; the loss is the mean over the samples."""
         X, y = self._checked(X, y, "X", "y")
@@ -250,8 +291,8 @@ class Trainer:
             raise HyperparameterError("restore_best=True needs validation_data=(X, y)")
         offsets = self._offsets(len(x), batch_size, drop_last)
         rows = int(np.diff(offsets).max())
-        self.model.optimizer_state(self.optimizer)  # its groups must fit the model
         executor = self.model.training_executor(x.shape[1:], rows, self.loss)
+        self.model.optimizer_state(self.optimizer)  # its groups must fit the model
         plan = executor.plan
         scores = EpochScores(self.metrics, offsets, plan.output_shape, plan.dtype)
         return _Run(data, offsets, validation, executor, scores)

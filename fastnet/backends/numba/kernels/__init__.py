@@ -2,6 +2,7 @@
 
 from fastnet.backends.numba.kernels import (
     batchnorm,
+    clipping,
     dropout,
     formulas,
     linear,
@@ -15,6 +16,7 @@ from fastnet.backends.numba.kernels.registry import FUNCTIONS
 __all__ = [
     "FUNCTIONS",
     "batchnorm",
+    "clipping",
     "dropout",
     "formulas",
     "linear",
