@@ -266,11 +266,14 @@ def _check_cycle(
     }
 
 
+# How much of the way is done, of its first half: the second is the same in reverse.
 _RAMPS: dict[str, Callable[[Array], Array]] = {"cos": portable.cosine_ramp, "linear": np.asarray}
 
 
 def between(
     first: float, last: float, done: Array, left: Array, ramp: Callable[[Array], Array]
 ) -> Array:
-    """The way from first to last after `done` steps with `left` to go, accurate at both ends."""
-    return first * ramp(left / (done + left)) + last * ramp(done / (done + left))
+    """The way from first to last after `done` steps with `left` to go, exact at both ends."""
+    low = ramp(np.minimum(done, left) / (done + left))
+    high = 1.0 - low
+    return np.where(done <= left, first * high + last * low, first * low + last * high)
