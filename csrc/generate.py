@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 import fastnet  # noqa: E402, F401  (all ops)
-from fastnet.formula import PRIMITIVES  # noqa: E402
+from fastnet.formula import PRIMITIVES, TAIL  # noqa: E402
 from fastnet.losses.pointwise import Pointwise  # noqa: E402
 from fastnet.op import KERNELS, Kernel  # noqa: E402
 from fastnet.translate import Text, Translator  # noqa: E402
@@ -40,7 +40,7 @@ def statements(text: Text) -> list[str]:
 
 def function(name: str, parameters: list[str], text: Text) -> str:
     """A function of elements."""
-    head = f"static inline real {name}({', '.join(parameters)}) {{"
+    head = f"ELEMENT {name}({', '.join(parameters)}) {{"
     return "\n".join([head, *indented([*statements(text), f"return {text.results[0]};"]), "}"])
 
 
@@ -50,9 +50,8 @@ class Source:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel, op, formula = kernel, kernel.op, kernel.formula
         assert formula is not None
-        code = formula.function.__code__
-        names = code.co_varnames[: code.co_argcount]
-        is_tensor = {name: name in kernel.tensors for name in names}
+        self.draws = formula.draws
+        is_tensor = {name: name in kernel.tensors for name in formula.elements}
         self.tensors = [name for name, is_one in is_tensor.items() if is_one]
         self.numbers = [name for name, is_one in is_tensor.items() if not is_one]
         self.place = {name: f"call->scalar[{i}]" for i, name in enumerate(op.scalars)}
@@ -78,10 +77,14 @@ class Source:
         """A kernel of one output, which may lie over its first input."""
         name, (out,), first = self.kernel.name, self.written, self.tensors[0]
         parameters = [f"real {n}" for n in self.tensors] + [f"double {n}" for n in self.numbers]
+        parameters += [f"real {TAIL}"] if self.draws else []
         operands = ", ".join([f"OUT_OVER({out})", *(f"IN_UNDER({n})" for n in self.tensors)])
 
         def value(suffix: str) -> str:
-            return f"{name}_of({', '.join([*(n + suffix for n in self.tensors), *self.numbers])})"
+            at = {"[i]": "[i - begin]", "_rest[l]": "[whole - begin + l]"}[suffix]
+            drawn = [TAIL + at] if self.draws else []
+            elements = [n + suffix for n in self.tensors]
+            return f"{name}_of({', '.join([*elements, *self.numbers, *drawn])})"
 
         body = ["ELEMENTS(i)", f"    {out}[i] = {value('[i]')};"]
         if self.is_slow():
@@ -97,7 +100,7 @@ class Source:
                 f"    store_lanes({out} + whole, {first}_rest, end - whole);",
                 "}",
             ]
-        head = f"ELEMENTWISE({name}, {operands}) {{"
+        head = f"{'DRAWN' if self.draws else 'ELEMENTWISE'}({name}, {operands}) {{"
         kernel = "\n".join([head, *indented([*self.declarations(), *body]), "}"])
         return function(f"{name}_of", parameters, self.text) + "\n\n" + kernel
 
@@ -141,7 +144,7 @@ class Source:
     def update(self) -> str:
         """An optimizer's pass over flat vectors."""
         state = self.kernel.op.state
-        operands = ", ".join(f"{'INOUT' if n in state else 'IN'}({n})" for n in self.tensors)
+        operands = ", ".join(f"{'INOUT' if n in state else 'IN'}({n})" for n in self.kernel.tensors)
         body = [
             *(f"const real {n}_ = {n}[i];" for n in self.tensors),
             *statements(self.text),
@@ -172,9 +175,10 @@ def file(module: str, sources: list[Source]) -> str:
         helpers.append(function(name, parameters, translator.text(f, CAST)))
     origin = module.replace(".", "/")
     head = f"/* Written by csrc/generate.py from the formulas in {origin}.py: change those. */\n"
-    losses = any(issubclass(source.kernel.op, Pointwise) for source in sources)
-    include = f'#include "{"pointwise" if losses else "formula"}.h"'
-    return "\n\n".join([head + include, *helpers, *map(str, sources)]) + "\n"
+    header = "drawn.h" if any(source.draws for source in sources) else "formula.h"
+    if any(issubclass(source.kernel.op, Pointwise) for source in sources):
+        header = "pointwise.h"
+    return "\n\n".join([f'{head}#include "{header}"', *helpers, *map(str, sources)]) + "\n"
 
 
 def files() -> dict[Path, str]:

@@ -1,7 +1,7 @@
 /* Written by csrc/generate.py from the formulas in fastnet/losses/regression.py: change those. */
 #include "pointwise.h"
 
-static inline real squared_error_forward_of(real y, real t) {
+ELEMENT squared_error_forward_of(real y, real t) {
     const real e = y - t;
     return e * e;
 }
@@ -22,7 +22,7 @@ KERNEL(squared_error_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     }
 }
 
-static inline real squared_error_vjp_of(real y, real t) {
+ELEMENT squared_error_vjp_of(real y, real t) {
     return R(2.0) * (y - t);
 }
 
@@ -42,7 +42,7 @@ KERNEL(squared_error_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     }
 }
 
-static inline real half_squared_error_forward_of(real y, real t) {
+ELEMENT half_squared_error_forward_of(real y, real t) {
     const real e = y - t;
     return R(0.5) * e * e;
 }
@@ -63,7 +63,7 @@ KERNEL(half_squared_error_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     }
 }
 
-static inline real half_squared_error_vjp_of(real y, real t) {
+ELEMENT half_squared_error_vjp_of(real y, real t) {
     return y - t;
 }
 
@@ -83,7 +83,7 @@ KERNEL(half_squared_error_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) 
     }
 }
 
-static inline real absolute_error_forward_of(real y, real t) {
+ELEMENT absolute_error_forward_of(real y, real t) {
     return real_abs(y - t);
 }
 
@@ -103,7 +103,7 @@ KERNEL(absolute_error_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     }
 }
 
-static inline real absolute_error_vjp_of(real y, real t) {
+ELEMENT absolute_error_vjp_of(real y, real t) {
     return real_sign(y - t);
 }
 
@@ -123,7 +123,7 @@ KERNEL(absolute_error_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     }
 }
 
-static inline real huber_forward_of(real y, real t, double delta) {
+ELEMENT huber_forward_of(real y, real t, double delta) {
     const real e = y - t;
     const real a = real_abs(e);
     return where(a <= R(delta), R(0.5) * e * e, R(delta) * (a - R(0.5 * delta)));
@@ -146,7 +146,7 @@ KERNEL(huber_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     }
 }
 
-static inline real huber_vjp_of(real y, real t, double delta) {
+ELEMENT huber_vjp_of(real y, real t, double delta) {
     return real_minimum(real_maximum(y - t, R(-delta)), R(delta));
 }
 
@@ -167,7 +167,7 @@ KERNEL(huber_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     }
 }
 
-static inline real smooth_l1_forward_of(real y, real t, double width) {
+ELEMENT smooth_l1_forward_of(real y, real t, double width) {
     const real e = y - t;
     const real a = real_abs(e);
     return where(a < R(width), R(0.5 / width) * e * e, a - R(0.5 * width));
@@ -190,7 +190,7 @@ KERNEL(smooth_l1_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     }
 }
 
-static inline real smooth_l1_vjp_of(real y, real t, double width) {
+ELEMENT smooth_l1_vjp_of(real y, real t, double width) {
     const real e = y - t;
     return where(real_abs(e) < R(width), e / R(width), real_sign(e));
 }
@@ -212,7 +212,7 @@ KERNEL(smooth_l1_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     }
 }
 
-static inline real log_cosh_forward_of(real y, real t) {
+ELEMENT log_cosh_forward_of(real y, real t) {
     const real a = real_abs(y - t);
     const real m = real_expm1(-real_minimum(a, R(1.0)));
     return where(a < R(1.0), real_log1p(R(0.5) * m * m / (R(1.0) + m)), a + real_log1p(real_exp(R(-2.0) * a)) - R(0.6931471805599453));
@@ -234,7 +234,7 @@ KERNEL(log_cosh_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     }
 }
 
-static inline real log_cosh_vjp_of(real y, real t) {
+ELEMENT log_cosh_vjp_of(real y, real t) {
     return real_tanh(y - t);
 }
 
@@ -254,7 +254,7 @@ KERNEL(log_cosh_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     }
 }
 
-static inline real rbf_forward_of(real y, real t, real u, real beta) {
+ELEMENT rbf_forward_of(real y, real t, real u, real beta) {
     const real e = y - t;
     return u * real_exp(-beta * e * e);
 }
@@ -279,7 +279,7 @@ KERNEL(rbf_forward, OUT_AS(double, row_loss), IN(y), IN(t), IN(u), IN(beta)) {
     }
 }
 
-static inline real rbf_vjp_of(real y, real t, real u, real beta) {
+ELEMENT rbf_vjp_of(real y, real t, real u, real beta) {
     const real e = y - t;
     return R(-2.0) * beta * e * (u * real_exp(-beta * e * e));
 }

@@ -191,21 +191,23 @@ class Sequential(Container):
         labels = y.ndim == 1
         if not labels:
             arrays.check_finite(y_name, y, self.dtype)
-        return Data(
-            x,
-            np.require(y, requirements=["C", "A"]),
-            shape[0] if labels else 0,
-            loss.ignore_index or 0 if labels else 0,
-            loss.weights(y, sample_weight, self.dtype),
-        )
+        w, counts = loss.weights(y, sample_weight, self.dtype), loss.counts(y)
+        if w is not None:
+            counts = w if counts is None else w * counts
+        classes, ignored = (shape[0], loss.ignore_index or 0) if labels else (0, 0)
+        return Data(x, np.require(y, requirements=["C", "A"]), classes, ignored, w, counts)
 
     def optimizer_state(self, optimizer: Optimizer) -> OptimizerState:
         """The optimizer's state for this model, with its segment and its update program."""
         state = optimizer.state(self)
         if state.program is None:
-            storage = self.bind()
-            vectors = len(state_vectors(state.passes))
-            state.segment = zeros_aligned(vectors * storage.segments["params"].nbytes)
+            storage, kept = self.bind(), optimizer.initial() | state.vectors
+            names, length = state_vectors(state.passes), storage.segments["params"].nbytes
+            state.segment = zeros_aligned(len(names) * length)
+            rows = state.segment.reshape(len(names), length).view(storage.dtype)
+            state.vectors = dict(zip(names, rows, strict=True))
+            for name, vector in state.vectors.items():
+                vector[...] = kept.get(name, 0)
             state.program = compile_update(state.passes, state.group_of, storage)
             self._runtime.backend.prepare(state.program)
         return state

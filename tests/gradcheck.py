@@ -45,6 +45,13 @@ NUMBERS = {
     "width": 0.7,
     "smoothing": 0.3,
     "ignored": 1.0,
+    "ahead": 0.8,
+    "gradient_size": 0.2,
+    "adaptive": 1.0,
+    "rho": 0.7,
+    "l1": 0.15,
+    "cut": 0.4,
+    "max_norm": 0.7,
 }
 # The counter of random draws: beyond 32 bits where it may be.
 COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}
@@ -53,10 +60,31 @@ COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}
 POSITIVE = {
     ("batchnorm", "running_var"),
     ("batchnorm_inference", "running_var"),
-    ("adam", "v"),
     ("weighted_loss", "w"),
     ("weighted_loss", "c"),
+    *((op, "v") for op in ("cross_entropy", "soft_cross_entropy", "nll")),
+    ("soft_cross_entropy", "t"),
+    *(
+        (rule, "v")
+        for rule in (
+            "adam",
+            "adam_amsgrad",
+            "nadam",
+            "radam",
+            "adagrad",
+            "adadelta",
+            "rmsprop",
+            "rmsprop_momentum",
+            "rmsprop_centered",
+            "rmsprop_centered_momentum",
+        )
+    ),
+    ("adam_amsgrad", "top"),
+    ("adamax", "u"),
+    ("adadelta", "u"),
 }
+# Tensors that are drawn small, so that a difference does not cancel.
+SMALL = {("rmsprop_centered", "a"), ("rmsprop_centered_momentum", "a")}
 # Inputs that an op treats as constants: it has no gradient for them.
 CONSTANT = {
     "batchnorm_inference": {"running_mean", "running_var"},
@@ -125,6 +153,8 @@ def operands(
             drawn = random.integers(0, sizes.get(op.dims[-1], 1), shape)
         else:
             drawn = normal(random, shape, kind)
+        if (op.name, name) in SMALL:
+            drawn *= drawn.dtype.type(0.125)
         tensors[name] = np.abs(drawn) if (op.name, name) in POSITIVE else drawn
     return {name: tensor for name, tensor in tensors.items() if name not in set(absent)}
 

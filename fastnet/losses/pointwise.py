@@ -36,7 +36,9 @@ class RowSum(Formula):
         super().__init__(function)
         self.arguments = (*self.arguments, "divisor")
 
-    def over_arrays(self, outputs: tuple[str, ...], arguments: tuple[str, ...]) -> Any:
+    def over_arrays(
+        self, outputs: tuple[str, ...], arguments: tuple[str, ...], tails: Callable[..., Any]
+    ) -> Any:
         """The reference kernel."""
         places = [arguments.index(name) for name in self.arguments]
 
@@ -56,7 +58,9 @@ class RowSlope(Formula):
         super().__init__(function)
         self.arguments = ("drow_loss", *self.arguments, "divisor")
 
-    def over_arrays(self, outputs: tuple[str, ...], arguments: tuple[str, ...]) -> Any:
+    def over_arrays(
+        self, outputs: tuple[str, ...], arguments: tuple[str, ...], tails: Callable[..., Any]
+    ) -> Any:
         """The reference kernel."""
         places = [arguments.index(name) for name in self.arguments]
 

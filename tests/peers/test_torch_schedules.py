@@ -264,3 +264,52 @@ def test_adamw_with_warm_restarts(backend):
         lambda p: torch.optim.AdamW(p, 0.03),
         lambda o: theirs.CosineAnnealingWarmRestarts(o, 10, 2),
     )
+
+
+# Plateaus.
+
+SCORES = {
+    "falling": np.linspace(5, 1, 60),
+    "stalling": np.maximum(np.linspace(5, 1, 60), 3),
+    "noisy": np.random.default_rng(1).normal(3, 1, 60),
+    "negative": -np.abs(np.random.default_rng(2).normal(3, 1, 60)),
+    "rising": np.linspace(1, 5, 60),
+    "nan": np.where(np.arange(60) % 5 == 1, np.nan, 2.0),
+}
+
+
+@pytest.mark.parametrize("scores", SCORES.values(), ids=SCORES)
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"factor": 0.5, "patience": 0},
+        {"factor": 0.3, "patience": 2, "threshold": 0.2},
+        {"patience": 1, "cooldown": 3, "threshold": 0.0},
+        {"factor": 0.5, "patience": 1, "min_lr": 0.07},
+        {"patience": 0, "eps": 1e-3},
+    ],
+    ids=str,
+)
+def test_plateaus_are_pytorchs(scores, mode, threshold_mode, options):
+    options = {"mode": mode, "threshold_mode": threshold_mode, **options}
+    optimizer = torch.optim.SGD(parameters(), lr=1.0)
+    scheduler = theirs.ReduceLROnPlateau(optimizer, **options)
+    want, got, left = [], [], iter(scores)
+
+    class Rates(fn.Callback):
+        def on_epoch_end(self, epoch, logs):
+            got.append(self.trainer.optimizer.lr)
+
+    for score in scores:
+        optimizer.step()
+        scheduler.step(score)
+        want.append(optimizer.param_groups[0]["lr"])
+    model = fn.Sequential(fn.Linear(1, 1), seed=0)
+    metrics = {"score": lambda y, output: next(left)}
+    trainer = fn.Trainer(model, fn.MSELoss(), fn.SGD(1.0), metrics, seed=0)
+    callbacks = [fn.ReduceLROnPlateau("score", **options), Rates()]
+    trainer.fit([[0.0]], [[0.0]], len(scores), verbose=0, callbacks=callbacks)
+    np.testing.assert_allclose(got, want, rtol=TOL)

@@ -2,6 +2,7 @@
 
 from fastnet.backends.numba.kernels import (
     batchnorm,
+    clipping,
     cross_entropy,
     dropout,
     formulas,
@@ -16,6 +17,7 @@ from fastnet.backends.numba.kernels.registry import FUNCTIONS
 __all__ = [
     "FUNCTIONS",
     "batchnorm",
+    "clipping",
     "cross_entropy",
     "dropout",
     "formulas",

@@ -14,7 +14,9 @@ from numba import njit
 
 from fastnet.backends.numba import elementary
 from fastnet.backends.numba.kernels.registry import FUNCTIONS
-from fastnet.backends.numba.lowlevel import copy, flat
+from fastnet.backends.numba.lowlevel import LOCAL, copy, flat, local
+from fastnet.backends.numba.philox import draw_tails
+from fastnet.formula import COUNTER, TAIL
 from fastnet.losses.pointwise import Pointwise
 from fastnet.op import KERNELS, Kernel
 from fastnet.translate import Translator
@@ -83,22 +85,35 @@ def source(kernel: Kernel, translator: Translator) -> str:
         place[first] = written[0]
     lines += [f"    {name}_flat = flat({name})" for name in dict.fromkeys(place.values())]
     lines += [f"    {name}_ = {name}" for name in numbers]
-    lines.append(f"    for i in range({written[0]}_flat.size):")
     read = [name for name in formula.arguments if name in place]
-    lines += [f"        {name}_ = {place[name]}_flat[i]" for name in read]
-    lines += [f"        {name} = {value}" for name, value, _ in text.assignments]
+    body = [f"{name}_ = {place[name]}_flat[i]" for name in read]
+    body += [f"{TAIL}_ = drawn[i - begin]"] if formula.draws else []
+    body += [f"{name} = {value}" for name, value, _ in text.assignments]
     stored = enumerate(zip(written, text.results, strict=True))
-    lines += [f"        result{n} = {value}" for n, (_, value) in stored]
-    lines += [f"        {place[name]}_flat[i] = result{n}" for n, name in enumerate(written)]
-    return "\n".join(lines)
+    body += [f"result{n} = {value}" for n, (_, value) in stored]
+    body += [f"{place[name]}_flat[i] = result{n}" for n, name in enumerate(written)]
+    if formula.draws:
+        return "\n".join([*lines, *_by_draws(f"{written[0]}_flat", body)])
+    loop = f"    for i in range({written[0]}_flat.size):"
+    return "\n".join([*lines, loop, *(f"        {line}" for line in body)])
+
+
+def _by_draws(result: str, body: list[str]) -> list[str]:
+    """The loop over elements where each needs a random number, of which LOCAL are drawn at once."""
+    return [
+        f"    drawn = local({result})",
+        f"    for begin in range(0, {result}.size, {LOCAL}):",
+        f"        draw_tails(drawn, begin // {LOCAL}, {', '.join(COUNTER)})",
+        f"        for i in range(begin, min(begin + {LOCAL}, {result}.size)):",
+        *(f"            {line}" for line in body),
+    ]
 
 
 def loss_source(kernel: Kernel, translator: Translator) -> str:
     """The text of a pointwise loss's kernel: sums of rows, or slopes times their rows' shares."""
     op, formula = kernel.op, kernel.formula
     assert formula is not None and issubclass(op, Pointwise)
-    code = formula.function.__code__
-    given = code.co_varnames[: code.co_argcount]
+    given = formula.elements
     numbers = tuple(name for name in given if name not in kernel.tensors)
     text = translator.text(formula.function, "y.dtype.type", numbers)
     forward = kernel.phase == "forward"
@@ -135,7 +150,8 @@ def define(kernel: Kernel) -> Any:
     """The jitted kernel."""
     translator = Translator({name: f"_{name}_" for name in _NAMES}, suffix="_")
     names: dict[str, Any] = {f"_{name}_": function for name, function in _NAMES.items()}
-    names |= {"copy": copy, "flat": flat, "float64": np.float64, "__name__": __name__}
+    names |= {"copy": copy, "flat": flat, "local": local, "draw_tails": draw_tails}
+    names |= {"float64": np.float64, "__name__": __name__}
     write = loss_source if issubclass(kernel.op, Pointwise) else source
     text = write(kernel, translator)
     for name, function in translator.called.items():
