@@ -162,10 +162,9 @@ def soft_cross_entropy_vjp(
         whole = 0.0
         for j in range(columns):
             whole += _weight(v, j) * (np.float64(t[i, j]) * (1 - smoothing) + smoothing / columns)
-        scale = p.dtype.type(drow_loss[i] * whole)
         for j in range(columns):
             q = _weight(v, j) * (np.float64(t[i, j]) * (1 - smoothing) + smoothing / columns)
-            dz[i, j] = p[i, j] * scale - p.dtype.type(drow_loss[i] * q)
+            dz[i, j] = p.dtype.type(drow_loss[i] * (np.float64(p[i, j]) * whole - q))
 
 
 @kernel
