@@ -101,7 +101,7 @@ class Source:
     def update(self) -> str:
         """An optimizer's pass over flat vectors."""
         state = self.kernel.op.state
-        operands = ", ".join(f"{'INOUT' if n in state else 'IN'}({n})" for n in self.tensors)
+        operands = ", ".join(f"{'INOUT' if n in state else 'IN'}({n})" for n in self.kernel.tensors)
         body = [
             *(f"const real {n}_ = {n}[i];" for n in self.tensors),
             *statements(self.text),

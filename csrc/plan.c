@@ -159,6 +159,14 @@ static void gather_minibatch(const fn_call *call, const training *t, const int64
     context->segment[FN_Y] = y ? (int64_t)(intptr_t)y : args->y_stage;
 }
 
+/* A step that is not to be: the running statistics are again what they were before it. */
+static void refuse(fn_train_args *args, int64_t status) {
+    if (args->buffers_bytes)
+        memcpy(pointer(args->context.segment[FN_BUFFERS]), pointer(args->buffers_kept),
+               (size_t)args->buffers_bytes);
+    args->status = status;
+}
+
 /* What a step leaves behind once its forward has run; rows are those of the chunk from `first` on. */
 static void record(fn_train_args *args, int64_t step, int64_t first, int64_t rows) {
     double *losses = pointer(args->losses);
@@ -169,12 +177,23 @@ static void record(fn_train_args *args, int64_t step, int64_t first, int64_t row
     if (args->outputs)
         memcpy((char *)pointer(args->outputs) + first * args->output_bytes, pointer(args->output),
                (size_t)(rows * args->output_bytes));
-    if (isfinite(loss))
-        return;
-    if (args->buffers_bytes)
-        memcpy(pointer(args->context.segment[FN_BUFFERS]), pointer(args->buffers_kept),
-               (size_t)args->buffers_bytes);
-    args->status = FN_NOT_FINITE;
+    if (!isfinite(loss))
+        refuse(args, FN_NOT_FINITE);
+}
+
+/* This thread's part of what follows the backward of a step; whether all is well. */
+static int update(fn_train_args *args, int64_t step, const fn_context *context, fn_member *member) {
+    const fn_instruction *program = pointer(args->update);
+    const int64_t *updates = pointer(args->updates), first = args->collect_count;
+    const int64_t guarded = first + args->guard_count;
+    run_program(program, first, context, member);
+    if (updates && !updates[step])
+        return 1;
+    run_program(program + first, args->guard_count, context, member);
+    if (args->norm && !isfinite(*(const double *)pointer(args->norm)))
+        return 0;
+    run_program(program + guarded, args->update_count - guarded, context, member);
+    return 1;
 }
 
 /* This thread's part of all steps. The team's first does what is not shared; the others wait for it. */
@@ -202,10 +221,14 @@ static void train_as(fn_member *member, void *argument) {
             return;
         run_program(pointer(args->backward), args->backward_count, &context, member);
         context.hyper = args->hyper + s * args->groups * context.hyper_size * (int64_t)sizeof(double);
-        run_program(pointer(args->update), args->update_count, &context, member);
+        const int well = update(args, s, &context, member);
         context.hyper = 0;
-        if (is_first(&call))
+        if (is_first(&call) && well)
             args->done = s + 1;
+        else if (is_first(&call))
+            refuse(args, FN_NORM_NOT_FINITE);
+        if (!well)
+            return;
     }
 }
 

@@ -1,27 +1,15 @@
 /* Softmax and negative log-likelihood in one. Formulas: fastnet/losses/softmax_nll.py. */
-#include "elementary.h"
-#include "reduce.h"
 #include "share.h"
+#include "softmax.h"
 
-/* At most LANES rows: each pass over all of them, so that few classes fill the vectors as well. A NaN
- * that the maximum overlooks is met again by the sum. */
+/* At most LANES rows. */
 static inline void forward_rows(double *row_loss, real *p, const real *z, const int64_t *t,
                                 int64_t rows, int64_t C) {
     real total[LANES], at_label[LANES];
-    for (int64_t b = 0; b < rows; b++) {
-        const real top = max_of(z + b * C, C);
-        for (int64_t c = 0; c < C; c++)
-            p[b * C + c] = z[b * C + c] - top;
+    below_top(p, z, rows, C);
+    for (int64_t b = 0; b < rows; b++)
         at_label[b] = p[b * C + t[b]];
-    }
-    map(p, p, rows * C, exp_below_0);
-    for (int64_t b = 0; b < rows; b++) {
-        SUM(real, sum, C, p[b * C + i])
-        const real share = 1 / sum;
-        for (int64_t c = 0; c < C; c++)
-            p[b * C + c] *= share;
-        total[b] = sum;
-    }
+    softmax_below_top(p, total, rows, C);
     map(total, total, rows, real_log);
     for (int64_t b = 0; b < rows; b++)
         row_loss[b] = (double)(total[b] - at_label[b]);

@@ -3,33 +3,39 @@
 import typing as _typing
 from importlib import import_module as _import_module
 
-from fastnet import errors, init, layers
+from fastnet import errors, init, layers, optim, schedules
 from fastnet.backends.registry import backends
 from fastnet.errors import BackendUnavailable, DivergenceError, FastnetError
 from fastnet.layers import *  # noqa: F403
 from fastnet.losses import CrossEntropyLoss, Loss, MSELoss, accuracy
 from fastnet.model import Sequential
-from fastnet.optim import SGD, Adam, AdamW, Optimizer
+from fastnet.optim import *  # noqa: F403
 from fastnet.parallel import get_num_threads, set_num_threads, threads
 
 if _typing.TYPE_CHECKING:
     from fastnet import datasets
-    from fastnet.train import History, Trainer, batches
+    from fastnet.train import (
+        Callback,
+        EarlyStopping,
+        History,
+        ReduceLROnPlateau,
+        Trainer,
+        batches,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
     "BackendUnavailable",
+    "Callback",
     "CrossEntropyLoss",
     "DivergenceError",
+    "EarlyStopping",
     "FastnetError",
     "History",
     "Loss",
     "MSELoss",
-    "Optimizer",
+    "ReduceLROnPlateau",
     "Sequential",
     "Trainer",
     "__version__",
@@ -40,14 +46,17 @@ __all__ = [
     "errors",
     "get_num_threads",
     "init",
+    "schedules",
     "set_num_threads",
     "threads",
     *layers.__all__,
+    *optim.__all__,
 ]
 
 
 # What a program that only predicts does not need loads with its first use.
-_LATE = {"datasets": "", "History": "train", "Trainer": "train", "batches": "train"}
+_TRAIN = "Callback", "EarlyStopping", "History", "ReduceLROnPlateau", "Trainer", "batches"
+_LATE = {"datasets": "", **dict.fromkeys(_TRAIN, "train")}
 
 
 def __getattr__(name: str) -> object:

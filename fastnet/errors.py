@@ -36,6 +36,10 @@ class BackendUnavailable(FastnetError, ValueError):
     """A backend that was asked for by name and cannot run here; the message says how to get it."""
 
 
+class MissingExtra(FastnetError, ImportError):
+    """A package that an optional feature needs cannot be imported; the message names the extra."""
+
+
 class UsageError(FastnetError, RuntimeError):
     """Calls in an order that has no meaning: backward without forward, two fits on one model."""
 

@@ -192,9 +192,13 @@ class Sequential(Container):
         """The optimizer's state for this model, with its segment and its update program."""
         state = optimizer.state(self)
         if state.program is None:
-            storage = self.bind()
-            vectors = len(state_vectors(state.passes))
-            state.segment = zeros_aligned(vectors * storage.segments["params"].nbytes)
+            storage, kept = self.bind(), optimizer.initial() | state.vectors
+            names, length = state_vectors(state.passes), storage.segments["params"].nbytes
+            state.segment = zeros_aligned(len(names) * length)
+            rows = state.segment.reshape(len(names), length).view(storage.dtype)
+            state.vectors = dict(zip(names, rows, strict=True))
+            for name, vector in state.vectors.items():
+                vector[...] = kept.get(name, 0)
             state.program = compile_update(state.passes, state.group_of, storage)
             self._runtime.backend.prepare(state.program)
         return state

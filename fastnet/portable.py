@@ -76,3 +76,37 @@ def _powers(base: float, number: int) -> Array:
             result *= square
         square *= square
     return result
+
+
+def exp(x: Array) -> Array:
+    """eˣ for finite x ≤ 709: x = k·ln 2 + r with |r| ≤ ½ ln 2, whose series ends after 15 terms."""
+    x = np.maximum(x, -800.0)  # where the result is 0 already
+    k = np.rint(x * 1.44269504088896340736)
+    r = (x - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10  # ln 2 in two parts
+    series = np.ones_like(r)
+    for n in range(14, 0, -1):
+        series = 1.0 + series * r / n
+    return np.asarray(np.ldexp(series, k.astype(np.int64)))
+
+
+def power(base: Array, exponent: float) -> Array:
+    """base ≥ 0 to a real power ≥ 0, with 0⁰ = 1; whole and half powers to the last bits."""
+    whole = int(exponent)
+    if exponent - whole in (0.0, 0.5) and whole < 64:
+        result = integer_power(base, np.full(base.shape, whole))
+        return result if exponent == whole else result * np.sqrt(base)
+    positive = base > 0.0
+    return np.where(positive, exp(exponent * log(np.where(positive, base, 1.0))), 0.0)
+
+
+def cosine_ramp(x: Array) -> Array:
+    """(1 − cos πx)/2 = sin²(πx/2) for x in [0, 1]: from 0 to 1, flat and exact at both ends.
+
+    The sine by its Taylor series on [0, π/4], 9 terms, so that small values are accurate too.
+    """
+    z = np.minimum(x, 1.0 - x) * 1.57079632679489661923
+    series = np.ones_like(z)
+    for n in range(16, 0, -2):
+        series = 1.0 - series * (z * z) / (n * (n + 1))
+    low = np.square(z * series)
+    return np.where(x <= 0.5, low, 1.0 - low)

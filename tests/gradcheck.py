@@ -38,6 +38,13 @@ NUMBERS = {
     "beta1": 0.9,
     "beta2": 0.99,
     "shrink": 0.95,
+    "ahead": 0.8,
+    "gradient_size": 0.2,
+    "adaptive": 1.0,
+    "rho": 0.7,
+    "l1": 0.15,
+    "cut": 0.4,
+    "max_norm": 0.7,
 }
 # The counter of random draws: beyond 32 bits where it may be.
 COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}
@@ -46,8 +53,27 @@ COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}
 POSITIVE = {
     ("batchnorm", "running_var"),
     ("batchnorm_inference", "running_var"),
-    ("adam", "v"),
+    *(
+        (rule, "v")
+        for rule in (
+            "adam",
+            "adam_amsgrad",
+            "nadam",
+            "radam",
+            "adagrad",
+            "adadelta",
+            "rmsprop",
+            "rmsprop_momentum",
+            "rmsprop_centered",
+            "rmsprop_centered_momentum",
+        )
+    ),
+    ("adam_amsgrad", "top"),
+    ("adamax", "u"),
+    ("adadelta", "u"),
 }
+# Tensors that are drawn small, so that a difference does not cancel.
+SMALL = {("rmsprop_centered", "a"), ("rmsprop_centered_momentum", "a")}
 # Inputs that an op treats as constants: it has no gradient for them.
 CONSTANT = {
     "batchnorm_inference": {"running_mean", "running_var"},
@@ -113,6 +139,8 @@ def operands(
             drawn = random.integers(0, sizes.get(op.dims[-1], 1), shape)
         else:
             drawn = normal(random, shape, kind)
+        if (op.name, name) in SMALL:
+            drawn *= drawn.dtype.type(0.125)
         tensors[name] = np.abs(drawn) if (op.name, name) in POSITIVE else drawn
     return {name: tensor for name, tensor in tensors.items() if name not in set(absent)}
 

@@ -17,15 +17,19 @@ def set_gradients(model: Any, gradients: Mapping[str, Any]) -> None:
             p.shown(p.grad)[...] = gradients[name]
 
 
-def draw(model: Any, steps: int, seed: int = 0) -> list[dict[str, Array]]:
-    """Gradients for so many steps: normal numbers, a few always zero, huge, or zero every other step."""
+def draw(model: Any, steps: int, seed: int = 0, *, zeros: bool = True) -> list[dict[str, Array]]:
+    """Gradients for so many steps: normal numbers, a few huge, zero every other step, or always.
+
+    With coupled decay, what is always zero is not prescribed: it is the parameter, which a rule that
+    divides by its root makes chaotic. So it can be left out.
+    """
     random = np.random.default_rng(seed)
     drawn = []
     for step in range(steps):
         gradients = {}
         for name, value in model.named_parameters().items():
             g = gradients[name] = random.normal(size=value.shape)
-            g.flat[0] = 0.0
+            g.flat[0] *= not zeros
             g.flat[1 % g.size] *= 1e6
             g.flat[2 % g.size] *= step % 2
         drawn.append(gradients)

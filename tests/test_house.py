@@ -40,7 +40,11 @@ ROWS = [
 ROW = {part: number for number, row in enumerate(ROWS) for part in row}
 
 # Imports within functions, so that what is heavy is loaded when it is first used.
-LATE = {("fastnet.train.progress", "tqdm")}
+LATE = {
+    ("fastnet.train.progress", "tqdm"),
+    ("fastnet.train.full_batch", "scipy.optimize"),
+    ("fastnet.train.range_test", "matplotlib"),
+}
 # Modules that import by a name in a string, for the same reason.
 DYNAMIC = {
     "fastnet",

@@ -34,20 +34,38 @@ REALS = [  # what takes the number, its name, its interval, numbers outside and 
 ]
 
 
+NOT_NEGATIVE = ("[0, inf)", [-1e-9, -3], [0, 3])
+EPS = ("[1.17549e-38, inf)", [0, -1e-8, 1e-39], [1e-30, 1])
+SHARE = ("[0, 1]", [-0.1, 1.1], [0, 0.5, 1])
+BETA = ("[0, 1)", [-0.1, 1, 1.5], [0, 0.999])
+BETAS = {"betas[0]": BETA, "betas[1]": BETA}
+OPTIMIZERS = {  # what each takes beside lr, weight_decay, l1 and max_norm
+    fn.SGD: {"momentum": NOT_NEGATIVE, "dampening": ("(-inf, inf)", [], [0, -1, 2])},
+    fn.Adagrad: {"lr_decay": NOT_NEGATIVE, "initial_accumulator_value": NOT_NEGATIVE, "eps": EPS},
+    fn.Adadelta: {"rho": SHARE, "eps": EPS},
+    fn.RMSprop: {"alpha": SHARE, "eps": EPS, "momentum": NOT_NEGATIVE},
+    fn.Adam: {"eps": EPS, **BETAS},
+    fn.AdamW: {"eps": EPS, **BETAS},
+    fn.Adamax: {"eps": EPS, **BETAS},
+    fn.NAdam: {"eps": EPS, **BETAS, "momentum_decay": NOT_NEGATIVE},
+    fn.RAdam: {"eps": EPS, **BETAS},
+    fn.Lion: BETAS,
+}
+EVERY = {"lr": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "l1": NOT_NEGATIVE}
+EVERY["max_norm"] = ("(0, inf)", [0, -1], [1e-9, 3])
 RATES = [
-    (fn.SGD, "lr", "[0, inf)", [-1e-9], [0, 3]),
-    (fn.SGD, "momentum", "[0, inf)", [-0.1], [0, 0.9, 1.5]),
-    (fn.SGD, "dampening", "(-inf, inf)", [], [0, -1, 2]),
-    (fn.SGD, "weight_decay", "[0, inf)", [-0.1], [0, 2]),
+    (optimizer, name, *row)
+    for optimizer, own in OPTIMIZERS.items()
+    for name, row in (EVERY | own).items()
 ]
-for adam in (fn.Adam, fn.AdamW):
-    RATES += [
-        (adam, "lr", "[0, inf)", [-0.1], [0, 2]),
-        (adam, "weight_decay", "[0, inf)", [-0.1], [0, 2]),
-        (adam, "eps", "[1.17549e-38, inf)", [0, -1e-8, 1e-39], [1e-30, 1]),
-        (adam, "betas[0]", "[0, 1)", [-0.1, 1, 1.5], [0, 0.999]),
-        (adam, "betas[1]", "[0, 1)", [-0.1, 1, 1.5], [0, 0.999]),
-    ]
+
+
+def test_the_table_has_every_number_of_every_optimizer():
+    kinds = {k for k in vars(fn).values() if isinstance(k, type) and issubclass(k, fn.Optimizer)}
+    assert kinds - {fn.Optimizer} == OPTIMIZERS.keys()
+    for optimizer, own in OPTIMIZERS.items():
+        given = {n for n, v in vars(optimizer()).items() if type(v) is float or n == "max_norm"}
+        assert given == {n for n in EVERY | own if n not in BETAS}
 
 
 def argument(name, value):
@@ -83,6 +101,8 @@ def test_numbers(make, name, interval, outside, inside):
     for good in inside:
         make(good)
     for bad in [*NOT_NUMBERS, *NOT_FINITE, *outside]:
+        if bad is None and name == "max_norm":
+            continue  # its default
         message = re.escape(f"{name} is {bad!r}; expected a finite number in {interval}")
         refused(lambda bad=bad: make(bad), HyperparameterError, f"^{message}$")
 
@@ -144,6 +164,11 @@ def test_seeds(make):
             "^bias_init is .*; expected an initialiser, such as",
         ),
         (
+            lambda v: [make(dim=v) for make in (fn.Softmax, fn.LogSoftmax)],
+            [0, 2, -2, None, "1", 1.0],
+            "^dim is .*; expected (-1 or 1, the features of a row|an integer ≥ -1)$",
+        ),
+        (
             lambda v: fn.init.KaimingNormal(mode=v),
             ["fan", None, 1, b"fan_in"],
             "^mode is .*; expected one of 'fan_in', 'fan_out'$",
@@ -169,6 +194,16 @@ def test_seeds(make):
             "^nesterov=True with momentum=.*; expected momentum > 0 and dampening = 0$",
         ),
         (
+            lambda v: fn.SGD(form=v),
+            ["pytorch", None, 1, b"torch"],
+            "^form is .*; expected one of 'torch', 'textbook'$",
+        ),
+        (
+            lambda v: fn.SGD(form="textbook", dampening=v),
+            [0.1, -1],
+            "^form='textbook' with dampening=.*; expected dampening = 0$",
+        ),
+        (
             lambda v: fn.Sequential(*v),
             [(), (None,), ("relu",), (fn.ReLU,), ([fn.ReLU()],), (MSE,)],
             "^(layer 0 is .*; expected a layer|.* has no layers; expected at least one)",
@@ -178,11 +213,14 @@ def test_seeds(make):
         "dtype",
         "weight_init",
         "bias_init",
+        "dim",
         "mode",
         "nonlinearity",
         "bias_init of matrices",
         "betas",
         "nesterov",
+        "form",
+        "dampening",
         "layers",
     ],
 )

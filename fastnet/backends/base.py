@@ -41,8 +41,10 @@ class Backend:
         A step gathers its rows of x and y (a contiguous run of rows that has the plan's dtype is used
         in place; other dtypes are converted; labels are checked against `classes`), runs the forward
         program, records the loss, runs the backward program, then the update program with its row of
-        `hyper`. A label out of range ends the chunk before the forward (BAD_LABEL), a loss that is not
-        finite before the backward (NOT_FINITE), with the buffers as they were before the step.
+        `hyper`: of that the first `collect_count` instructions and, where `updates` says so, the others.
+        A label out of range ends the chunk before the forward (BAD_LABEL), a loss that is not finite
+        before the backward (NOT_FINITE), a `norm` that is not finite after `guard_count` instructions
+        of an update (NORM_NOT_FINITE), with the buffers as they were before the step.
         """
         raise NotImplementedError
 

@@ -18,6 +18,7 @@ from fastnet.plan.records import (
     BAD_LABEL,
     CONTEXT,
     KIND,
+    NORM_NOT_FINITE,
     NOT_FINITE,
     PREDICT,
     SCRATCH,
@@ -53,7 +54,12 @@ class Update:
 
     program: np.ndarray
     state: Array
-    hyper: Array  # float64 (steps, groups, numbers)
+    hyper: Array  # float64 (steps, passes, numbers)
+    training: Array | None = None  # the segment of what a trainer adds
+    collect_count: int = 0  # instructions of the program that run in every step; the others run
+    updates: Array | None = None  # int64 (steps,): where this is not 0 (None: everywhere),
+    guard_count: int = 0  # and after so many of them
+    norm: Array | None = None  # float64 (1,): this must be finite
 
 
 @dataclass(eq=False, repr=False)
@@ -81,6 +87,7 @@ class Executor:
         self._team_to_predict = 0
         self._train_args: np.ndarray | None = None
         self.steps_done = 0  # of the last chunk of training steps
+        self.losses: Array  # of that chunk
         self._context = np.zeros(1, CONTEXT)
         self._context["elements_to_fuse"] = ELEMENTS_TO_FUSE
         segments = {**storage.segments, "workspace": self._workspace, "derived": self._derived}
@@ -212,7 +219,7 @@ class Executor:
         plan, outputs = self.plan, steps.outputs
         self.steps_done = 0
         count = len(steps.offsets) - 1
-        losses = np.empty(count)
+        losses = self.losses = np.empty(count)
         if self._train_args is None:
             self._train_args = self._training()
         args = self._train_args
@@ -226,6 +233,14 @@ class Executor:
             context["hyper_size"], field["groups"][0] = update.hyper.shape[2], update.hyper.shape[1]
             field["hyper"][0] = update.hyper.ctypes.data
             field["update"][0] = update.program.ctypes.data
+            field["collect_count"][0] = update.collect_count
+            field["guard_count"][0] = update.guard_count
+            context["segment"][SEGMENT["training"]] = _address_of(update.training)
+            field["updates"][0] = _address_of(update.updates)
+            field["norm"][0] = _address_of(update.norm)
+        else:
+            for name in ("collect_count", "guard_count", "updates", "norm"):
+                field[name][0] = 0
         field["update_count"][0] = 0 if update is None else len(update.program)
         field["x"][0], field["x_kind"][0] = data.x.ctypes.data, _KIND_OF[data.x.dtype]
         field["y"][0], field["y_kind"][0] = data.y.ctypes.data, _KIND_OF[data.y.dtype]
@@ -253,6 +268,12 @@ class Executor:
             raise DivergenceError(
                 f"the loss of step {steps.first_step + done} is {losses[done]}; its update was not "
                 "applied. A smaller learning rate, or inputs scaled to about 1, usually help"
+            )
+        if status == NORM_NOT_FINITE:
+            assert update is not None and update.norm is not None
+            raise DivergenceError(
+                f"the norm of the gradients of step {steps.first_step + done} is {update.norm[0]}; its "
+                "update was not applied. A smaller learning rate usually helps"
             )
         return losses
 
@@ -301,6 +322,10 @@ class Executor:
                 shape = tuple(int(d) for d in derived.shape)
                 np.copyto(self.at(("derived", offset), shape, self.plan.dtype), derived.compute())
             self._derived_version = version
+
+
+def _address_of(array: Array | None) -> int:
+    return 0 if array is None else int(array.ctypes.data)
 
 
 def _plain(array: Any, dtype: np.dtype[Any], row: tuple[int, ...]) -> bool:

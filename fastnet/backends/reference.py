@@ -10,7 +10,16 @@ import numpy as np
 
 from fastnet.backends.base import Backend
 from fastnet.op import KERNELS, ROWS, Array, Kernel
-from fastnet.plan.records import ABSENT, BAD_LABEL, INSTRUCTION, KINDS, NOT_FINITE, OK, SEGMENT
+from fastnet.plan.records import (
+    ABSENT,
+    BAD_LABEL,
+    INSTRUCTION,
+    KINDS,
+    NORM_NOT_FINITE,
+    NOT_FINITE,
+    OK,
+    SEGMENT,
+)
 
 
 class _Memory:
@@ -112,9 +121,24 @@ class PythonRunner:
                 return
             self.run(programs["backward"], context)
             context["hyper"] = int(a["hyper"]) + s * hyper_row
-            self.run(programs["update"], context)
+            if not self._update(a, s, programs["update"], context):
+                np.copyto(buffers, kept)
+                a["status"] = NORM_NOT_FINITE
+                return
             context["step"] += np.uint64(1)
             a["done"] += 1
+
+    def _update(self, a: Any, step: int, program: np.ndarray, context: np.ndarray) -> bool:
+        """Run what follows the backward of a step; returns whether all is well."""
+        first, guarded = int(a["collect_count"]), int(a["collect_count"] + a["guard_count"])
+        self.run(program[:first], context)
+        if a["updates"] and not view(a["updates"], (step + 1,), np.int64)[step]:
+            return True
+        self.run(program[first:guarded], context)
+        if a["norm"] and not math.isfinite(view(a["norm"], (1,), np.float64)[0]):
+            return False
+        self.run(program[guarded:], context)
+        return True
 
 
 def _program(address: int, count: int) -> np.ndarray:

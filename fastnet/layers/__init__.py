@@ -28,6 +28,7 @@ from fastnet.layers.rectifiers import (
     ReLU,
     ReLU6,
 )
+from fastnet.layers.softmax import LogSoftmax, Softmax
 
 __all__ = [
     "ELU",
@@ -44,6 +45,7 @@ __all__ = [
     "Linear",
     "LinearTanh",
     "LogSigmoid",
+    "LogSoftmax",
     "Mish",
     "PReLU",
     "ReLU",
@@ -51,6 +53,7 @@ __all__ = [
     "ScaledTanh",
     "SiLU",
     "Sigmoid",
+    "Softmax",
     "Softplus",
     "Softsign",
     "Tanh",

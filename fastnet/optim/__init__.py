@@ -1,5 +1,23 @@
-"""Optimizers: reference updates on flat vectors in `rules`, hyper-parameters in `optimizer`."""
+"""Optimizers: a family a file, rules beside hyper-parameters; what all share is in `optimizer`."""
 
-from fastnet.optim.optimizer import SGD, Adam, AdamW, Optimizer
+from fastnet.optim.adagrad import Adadelta, Adagrad
+from fastnet.optim.adam import Adam, Adamax, AdamW
+from fastnet.optim.lion import Lion
+from fastnet.optim.nadam import NAdam, RAdam
+from fastnet.optim.optimizer import Optimizer
+from fastnet.optim.rmsprop import RMSprop
+from fastnet.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+]

@@ -1,11 +1,11 @@
-"""Optimizers: hyper-parameters, state for each model, and a row of numbers for each step."""
+"""Optimizer: hyper-parameters, state for each model, and rows of numbers for each step."""
 
 from __future__ import annotations
 
 import inspect
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -13,10 +13,10 @@ import numpy as np
 
 from fastnet.errors import HyperparameterError
 from fastnet.op import Array, Op
+from fastnet.optim.clipping import scale_units
 from fastnet.optim.groups import check_groups, group_numbers, own_numbers
 from fastnet.optim.numbers import BETA, Number, check_betas, check_number, evaluate, is_on
-from fastnet.optim.rules import adam, sgd, sgd_momentum, sgd_nesterov
-from fastnet.portable import powers
+from fastnet.optim.penalties import l1_gradient, soft_threshold
 
 # A smaller eps would vanish in float32, and 0/0 would follow where a gradient has always been zero.
 SMALLEST_EPS = float(np.finfo(np.float32).tiny)
@@ -26,15 +26,15 @@ SMALLEST_EPS = float(np.finfo(np.float32).tiny)
 class OptimizerState:
     """What an optimizer remembers of one model: its state vectors and the number of steps taken."""
 
-    settings: list[
-        Optimizer
-    ]  # for each group of parameters, an optimizer with that group's numbers
+    settings: list[Optimizer]  # for each group of parameters, one with that group's numbers
     passes: list[list[type[Op]]]  # for each group, the ops of a step
     group_of: list[int]  # of each trainable parameter
+    rules: list[type[Op]]  # likewise
     options: dict[str, Any]  # the optimizer's hyper-parameters when this was made
     segment: Array | None = None  # bytes; the ops' vectors one after the other
     program: np.ndarray | None = None
     steps: int = 0
+    vectors: dict[str, Array] = field(default_factory=dict)  # those of the segment by name
 
     def hyper(self, count: int) -> Array:
         """The numbers of the next steps: (count, passes of all groups, numbers)."""
@@ -49,8 +49,15 @@ class Optimizer:
         "params" is a name of `model.named_parameters()` or a pattern with * and ?, or several; each
         must fit a parameter, which belongs to the first group that it fits. All others have the
         optimizer's own hyper-parameters, and so has a group where it says nothing else.
-    decay_biases_and_norms: False takes the weight decay away from all parameters of one dimension:
+    decay_biases_and_norms: False takes weight_decay and l1 away from all parameters of one dimension:
         biases, and weights and biases of batchnorm. True by default, as in PyTorch.
+    decoupled_weight_decay: True lets weight_decay shrink the weights, w ← w·(1 − lr·weight_decay), and not
+        add to the gradient. False by default, but for AdamW and Lion, which are defined so.
+    l1: λ ≥ 0 of a penalty λ‖w‖₁, 0 by default. Its subgradient λ·sign(w) is added to the gradient, or with
+        l1_proximal=True each step ends with w ← sign(w)·max(|w| − lr·λ, 0), which makes small weights
+        exactly 0.
+    max_norm: c > 0, or None (default). Each step ends with the incoming weights of each unit, a column
+        of a Linear's (in, out) weights without its bias, scaled to the length c where they are longer.
 
     Hyper-parameters are attributes; assigning one checks it and takes effect at the next step. Each
     of the real ones is a number or a schedule (`fn.schedules`), a function of this optimizer's steps on
@@ -59,16 +66,25 @@ class Optimizer:
     """
 
     _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # hyper-parameter → arguments of check_real
-    _decays: ClassVar = ("weight_decay",)
+    _shared_ranges: ClassVar = {"l1": {"low": 0.0}, "max_norm": {"low": 0.0, "open_low": True}}
+    _decoupled = False  # what decoupled_weight_decay is by default
 
     def __init__(
         self,
         *,
         groups: Iterable[Mapping[str, Any]] = (),
         decay_biases_and_norms: bool = True,
+        decoupled_weight_decay: bool | None = None,
+        l1: Number = 0.0,
+        l1_proximal: bool = False,
+        max_norm: Number | None = None,
     ) -> None:
         self._states: weakref.WeakKeyDictionary[Any, OptimizerState] = weakref.WeakKeyDictionary()
         self.decay_biases_and_norms = bool(decay_biases_and_norms)
+        self.decoupled_weight_decay = (
+            self._decoupled if decoupled_weight_decay is None else bool(decoupled_weight_decay)
+        )
+        self.l1, self.l1_proximal, self.max_norm = l1, bool(l1_proximal), max_norm
         self.groups: tuple[dict[str, Any], ...] = groups  # type: ignore[assignment]  # made one there
 
     def step(self, model: Any) -> None:
@@ -87,11 +103,13 @@ class Optimizer:
         if old is not None and old.options == options:
             return old
         settings, group_of = self._settings(model.named_parameters())
-        passes = [one.passes() for one in settings]
+        passes, rules = [one.passes() for one in settings], [settings[g].op for g in group_of]
         options["groups"] = tuple(dict(group) for group in self.groups)
-        state = OptimizerState(settings, passes, group_of, options)
-        if old is not None and (old.passes, old.group_of) == (passes, group_of):
-            state.segment, state.program, state.steps = old.segment, old.program, old.steps
+        state = OptimizerState(settings, passes, group_of, rules, options)
+        if old is not None and old.rules == rules:
+            state.steps, state.vectors = old.steps, old.vectors
+            if (old.passes, old.group_of) == (passes, group_of):
+                state.segment, state.program = old.segment, old.program
         self._states[model] = state
         return state
 
@@ -110,7 +128,7 @@ class Optimizer:
         """This optimizer with the numbers of a group (0: its own), and with or without decay."""
         given = own_numbers(self.groups[number - 1]) if number else {}
         if undecayed:
-            given |= dict.fromkeys(self._decays, 0.0)
+            given |= {"weight_decay": 0.0, "l1": 0.0}
         return self._with(given) if given else self
 
     def _with(self, given: Mapping[str, Any]) -> Optimizer:
@@ -126,7 +144,17 @@ class Optimizer:
 
     def passes(self) -> list[type[Op]]:
         """The ops of a step, in order: the rule, and what comes before and after it."""
-        return [self.op]
+        l1 = is_on(self.l1)
+        return [
+            *([l1_gradient] if l1 and not self.l1_proximal else []),
+            self.op,
+            *([soft_threshold] if l1 and self.l1_proximal else []),
+            *([scale_units] if self.max_norm is not None else []),
+        ]
+
+    def initial(self) -> dict[str, float]:
+        """What state vectors start from, where that is not 0."""
+        return {}
 
     def hyper(self, first: int, count: int) -> Array:
         """The numbers for steps first, first + 1, … (from 0): (count, passes, numbers)."""
@@ -135,7 +163,7 @@ class Optimizer:
     def _at(self, t: Array) -> SimpleNamespace:
         """The hyper-parameters at steps t: a number, or an array where there is a schedule."""
         found = self._options()
-        for name, interval in self._ranges.items():
+        for name, interval in self._intervals().items():
             found[name] = evaluate(name, found[name], t, interval)
         if "betas" in found:
             found["betas"] = tuple(
@@ -147,16 +175,33 @@ class Optimizer:
         """Each number of the passes by name, for steps t (from 0) with the hyper-parameters `at` them."""
         raise NotImplementedError
 
+    def _common(self, at: Any) -> dict[str, Any]:
+        """The numbers that every optimizer has."""
+        decoupled = self.decoupled_weight_decay
+        return {
+            "lr": at.lr,
+            "weight_decay": 0.0 if decoupled else at.weight_decay,
+            "shrink": 1.0 - at.lr * at.weight_decay if decoupled else 1.0,
+            "l1": at.l1,
+            "cut": at.lr * at.l1,
+            "max_norm": at.max_norm,
+        }
+
+    def _intervals(self) -> dict[str, dict[str, Any]]:
+        return self._shared_ranges | self._ranges
+
     def __setattr__(self, name: str, value: Any) -> None:
         known = self._arguments()
         if name not in known and not name.startswith("_"):
             raise AttributeError(
                 f"{type(self).__name__} has no hyper-parameter {name!r}; it has {', '.join(known)}"
             )
-        if name in self._ranges:
-            value = check_number(name, value, self._ranges[name])
+        if name in self._intervals() and not (name == "max_norm" and value is None):
+            value = check_number(name, value, self._intervals()[name])
+        if name == "betas":
+            value = check_betas(value)
         if name == "groups":
-            value = check_groups(value, [n for n in known if n not in SHARED], self._with)
+            value = check_groups(value, [n for n in known if n not in NOT_IN_GROUPS], self._with)
         super().__setattr__(name, value)
 
     @classmethod
@@ -165,10 +210,11 @@ class Optimizer:
         return [p.name for p in given if p.kind is not p.VAR_KEYWORD] + list(SHARED)
 
     def __repr__(self) -> str:
+        usual = {"decoupled_weight_decay": self._decoupled}
         shown = (
             (name, value)
             for name, value in self._options().items()
-            if name not in SHARED or value != SHARED[name]
+            if name not in SHARED or value not in (SHARED[name], usual.get(name))
         )
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown)})"
 
@@ -183,6 +229,7 @@ class Optimizer:
 
 # What every optimizer takes by name, and what it is if it is not given.
 SHARED = {name: p.default for name, p in inspect.signature(Optimizer).parameters.items()}
+NOT_IN_GROUPS = ("groups", "decay_biases_and_norms", "initial_accumulator_value")
 
 
 def numbers_of(settings: Sequence[Optimizer], first: int, count: int) -> Array:
@@ -191,7 +238,10 @@ def numbers_of(settings: Sequence[Optimizer], first: int, count: int) -> Array:
     float64 (count, passes, numbers); a pass with fewer numbers than another leaves the rest zero.
     """
     t = np.arange(first, first + count, dtype=np.int64)
-    columns = [one._columns(one._at(t), t) for one in settings]
+    columns = []
+    for one in settings:
+        at = one._at(t)
+        columns.append(one._common(at) | one._columns(at, t))
     rows = [
         (found, op.hyper)
         for found, one in zip(columns, settings, strict=True)
@@ -202,145 +252,3 @@ def numbers_of(settings: Sequence[Optimizer], first: int, count: int) -> Array:
         for i, name in enumerate(names):
             numbers[:, row, i] = found[name]
     return numbers
-
-
-class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum in PyTorch's form.
-
-    d = g + weight_decay·w; without momentum w ← w − lr·d. With it v ← momentum·v + (1 − dampening)·d
-    (at the first step v = d) and w ← w − lr·v, or with `nesterov` w ← w − lr·(d + momentum·v).
-
-    lr: learning rate ≥ 0; 1e-3 by default.
-    momentum: ≥ 0. dampening: any number. weight_decay: ≥ 0 (L2, added to the gradient). All 0.
-    nesterov: needs momentum > 0 and dampening = 0.
-    Source: I. Sutskever et al., "On the importance of initialization and momentum in deep learning",
-    ICML 2013; PyTorch scales the velocity by lr only when it is used, so that a change of lr acts at
-    once.
-    """
-
-    _ranges: ClassVar = {
-        "lr": {"low": 0.0},
-        "momentum": {"low": 0.0},
-        "dampening": {},
-        "weight_decay": {"low": 0.0},
-    }
-
-    def __init__(
-        self,
-        lr: Number = 1e-3,
-        momentum: Number = 0.0,
-        dampening: Number = 0.0,
-        weight_decay: Number = 0.0,
-        nesterov: bool = False,
-        **shared: Any,
-    ) -> None:
-        self.lr, self.momentum, self.dampening = lr, momentum, dampening
-        self.weight_decay, self.nesterov = weight_decay, bool(nesterov)
-        super().__init__(**shared)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        before = dict(self.__dict__)
-        super().__setattr__(name, value)
-        try:
-            if "nesterov" in self.__dict__:
-                self.op  # noqa: B018  (checks the combination)
-        except HyperparameterError:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
-    @property
-    def op(self) -> type[Op]:
-        """`sgd`, `sgd_momentum` or `sgd_nesterov`."""
-        if self.nesterov:
-            if not is_on(self.momentum) or self.dampening != 0.0:
-                raise HyperparameterError(
-                    f"nesterov=True with momentum={self.momentum} and dampening={self.dampening}; "
-                    "expected momentum > 0 and dampening = 0"
-                )
-            return sgd_nesterov
-        return sgd_momentum if is_on(self.momentum) else sgd
-
-    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
-        return {
-            "lr": at.lr,
-            "weight_decay": at.weight_decay,
-            "momentum": at.momentum,
-            "damping": np.where(t == 0, 1.0, 1.0 - at.dampening),
-        }
-
-
-class Adam(Optimizer):
-    """Adam: m ← β₁m + (1 − β₁)d, v ← β₂v + (1 − β₂)d², w ← w − lr·m̂ / (√v̂ + eps).
-
-    d = g + weight_decay·w (L2; for decoupled decay take AdamW); at step t ≥ 1 m̂ = m/(1 − β₁ᵗ) and
-    v̂ = v/(1 − β₂ᵗ).
-
-    lr: ≥ 0, 1e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 1.2e-38, 1e-8.
-    weight_decay: ≥ 0, 0.
-    Source: D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
-    """
-
-    _ranges: ClassVar = {
-        "lr": {"low": 0.0},
-        "eps": {"low": SMALLEST_EPS},
-        "weight_decay": {"low": 0.0},
-    }
-
-    def __init__(
-        self,
-        lr: Number = 1e-3,
-        betas: tuple[Number, Number] = (0.9, 0.999),
-        eps: Number = 1e-8,
-        weight_decay: Number = 0.0,
-        **shared: Any,
-    ) -> None:
-        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
-        super().__init__(**shared)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "betas":
-            value = check_betas(value)
-        super().__setattr__(name, value)
-
-    @property
-    def op(self) -> type[Op]:
-        """`adam`."""
-        return adam
-
-    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
-        beta1, beta2 = at.betas
-        first, count = int(t[0]) + 1, len(t)
-        return {
-            "step_size": at.lr / (1.0 - powers(beta1, first, count)),
-            "root_scale": 1.0 / np.sqrt(1.0 - powers(beta2, first, count)),
-            "beta1": beta1,
-            "beta2": beta2,
-            "eps": at.eps,
-            "weight_decay": at.weight_decay,
-            "shrink": 1.0,
-        }
-
-
-class AdamW(Adam):
-    """Adam with decoupled weight decay: w ← w·(1 − lr·weight_decay), then Adam's step with d = g.
-
-    lr: ≥ 0, 1e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 1.2e-38, 1e-8.
-    weight_decay: ≥ 0, 1e-2.
-    Source: I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2,
-    with the decay scaled by lr as PyTorch does.
-    """
-
-    def __init__(
-        self,
-        lr: Number = 1e-3,
-        betas: tuple[Number, Number] = (0.9, 0.999),
-        eps: Number = 1e-8,
-        weight_decay: Number = 1e-2,
-        **shared: Any,
-    ) -> None:
-        super().__init__(lr, betas, eps, weight_decay, **shared)
-
-    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
-        decoupled = {"weight_decay": 0.0, "shrink": 1.0 - at.lr * at.weight_decay}
-        return super()._columns(at, t) | decoupled

@@ -6,7 +6,7 @@ workspace a lifetime, packs the workspace by lifetimes, and encodes the instruct
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -127,29 +127,36 @@ def compile_update(
     passes: for each group the ops of a step, in order; the rows of hyper are theirs, one after the
     other. group_of: the group of each trainable parameter, in the order of the segment `params`. The
     vectors of `state_vectors` lie one after the other in the segment `state`, each as long as `params`.
-    An op over a matrix ("I O") runs once for each parameter of two dimensions.
+    An op over a matrix ("I O") runs once for each parameter of two dimensions. Where an op of a group
+    writes `penalized`, those behind it take that for g.
     """
     vectors = {name: i for i, name in enumerate(state_vectors(passes))}
     length, itemsize = storage.segments["params"].nbytes, storage.dtype.itemsize
     first_row = np.cumsum([0, *map(len, passes)])
     records = []
     for begin, end, group, members in _runs(group_of, storage):
+        gradient = ("grads", 0)
         for row, op in enumerate(passes[group], first_row[group]):
             spans: list[tuple[int, tuple[int, ...]]] = [(begin, ((end - begin) // itemsize,))]
             if len(op.dims) == 2:
                 spans = [(storage.place(p)[1], p.shape) for p in members if len(p.shape) == 2]
             for offset, sizes in spans:
-                places: list[Place] = [
-                    ("state", vectors[name] * length + offset)
-                    if name in vectors
-                    else ({"w": "params", "g": "grads"}[name], offset)
-                    for name in op.kernels["update"].tensors
-                ]
-                record = np.zeros(1, INSTRUCTION)
-                _fill(record[0], op.kernels["update"], storage.dtype, places, list(sizes), [], 0)
-                record["group"] = row
-                records.append(record)
+                at = {name: ("state", i * length + offset) for name, i in vectors.items()}
+                at |= {"w": ("params", offset), "g": (gradient[0], gradient[1] + offset)}
+                records.append(update_pass(op, storage.dtype, at, sizes, row))
+            if "penalized" in op.state:
+                gradient = ("state", vectors["penalized"] * length)
     return np.concatenate([np.zeros(0, INSTRUCTION), *records])
+
+
+def update_pass(
+    op: type[Op], dtype: np.dtype[Any], places: Mapping[str, Place], sizes: Any, row: int
+) -> np.ndarray:
+    """The instruction of an update: its tensors' places by name, its dims, its row of hyper."""
+    kernel, record = op.kernels["update"], np.zeros(1, INSTRUCTION)
+    _fill(record[0], kernel, dtype, [places[n] for n in kernel.tensors], list(sizes), [], 0)
+    record["group"] = row
+    return record
 
 
 def state_vectors(passes: Iterable[Iterable[type[Op]]]) -> list[str]:

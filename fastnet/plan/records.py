@@ -10,8 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 # Who owns a segment: params, grads and buffers are the model's; state is the pair's of optimizer and
-# model; workspace and derived are the plan's; x and y are this minibatch's inputs and targets.
-SEGMENTS = ("params", "grads", "buffers", "state", "workspace", "derived", "x", "y")
+# model; workspace and derived are the plan's; x and y are this minibatch's inputs and targets; training
+# holds what a trainer adds to an optimizer's update: sums of gradients, their norm, averages of params.
+SEGMENTS = (
+    "params", "grads", "buffers", "state", "workspace", "derived", "x", "y", "training",
+)  # fmt: skip
 SEGMENT = {name: number for number, name in enumerate(SEGMENTS)}
 ABSENT = -1
 
@@ -23,7 +26,8 @@ SCRATCH = 1 << 20  # FN_SCRATCH: bytes of scratch memory of a thread of a native
 KINDS = ("float32", "float64", "uint8", "int64")
 KIND = {name: number for number, name in enumerate(KINDS)}
 
-OK, NOT_FINITE, BAD_LABEL, OVERLAP = range(4)  # how a chunk of steps, or a prediction, ended
+# How a chunk of steps, or a prediction, ended.
+OK, NOT_FINITE, BAD_LABEL, OVERLAP, NORM_NOT_FINITE = range(5)
 
 INSTRUCTION = np.dtype(
     [
@@ -74,6 +78,13 @@ TRAIN = np.dtype(
         ("backward_count", "i8"),
         ("update", "i8"),
         ("update_count", "i8"),
+        ("collect_count", "i8"),  # its first instructions, which run in every step
+        ("guard_count", "i8"),  # the next, after which the norm must be finite
+        ("norm", "i8"),  # double[1], or 0
+        (
+            "updates",
+            "i8",
+        ),  # int64[steps]: 0 where only the first instructions run; or 0: always all
         ("x", "i8"),  # the data set's inputs: row-major, x_width elements a row, of KIND x_kind
         ("x_kind", "i8"),
         ("x_width", "i8"),
@@ -98,7 +109,7 @@ TRAIN = np.dtype(
         ("row_losses", "i8"),  # out or 0: double, a row after the other
         ("outputs", "i8"),  # out or 0: rows of output, one after the other
         ("done", "i8"),  # out: steps carried out whole
-        ("status", "i8"),  # out: OK, NOT_FINITE or BAD_LABEL
+        ("status", "i8"),  # out: OK, NOT_FINITE, BAD_LABEL or NORM_NOT_FINITE
         ("bad_row", "i8"),  # out: the row of the data set with a bad label
     ],
     align=True,

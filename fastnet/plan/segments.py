@@ -56,6 +56,13 @@ class Storage:
         """The trainable parameters in the order of `params`, which has nothing else."""
         return [p for p in self._held if p.trainable]
 
+    def trainable_places(self) -> Array:
+        """Where `flat` holds the elements of trainable parameters, in order: all but the padding."""
+        starts = [self.place(p)[1] // self.dtype.itemsize for p in self.trainable()]
+        sizes = [int(np.prod(p.shape)) for p in self.trainable()]
+        parts = [np.arange(a, a + n) for a, n in zip(starts, sizes, strict=True)]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
     def flat(self, segment: str) -> Array:
         """`params` or `grads` as one vector of the model's dtype, padding included."""
         return self.segments[segment].view(self.dtype)

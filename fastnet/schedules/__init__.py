@@ -1,5 +1,51 @@
-"""Schedules: learning rates, momenta and decays as pure functions of the step."""
+"""Schedules: learning rates, momenta and decays as pure functions of the optimizer's step.
 
-from fastnet.schedules.base import Schedule
+A schedule is called with a step, from 0, or an array of steps. Every optimizer takes one wherever it
+takes a number: `fn.SGD(lr=fn.schedules.CosineAnnealingLR(0.1, 1000), momentum=0.9)`. The names and the
+arguments are PyTorch's, with the rate in the place of the optimizer. Steps are the optimizer's;
+`s.per_epoch(n)` counts in epochs of n steps. Schedules multiply, follow one another (SequentialLR) and
+warm up (WarmupLR).
+"""
 
-__all__ = ["Schedule"]
+from fastnet.schedules.base import PerEpoch, ProductLR, Schedule
+from fastnet.schedules.cycles import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
+    OneCycleLR,
+    OneCycleMomentum,
+)
+from fastnet.schedules.decays import (
+    ConstantLR,
+    ExponentialLR,
+    InverseSqrtLR,
+    InverseTimeLR,
+    LambdaLR,
+    LinearLR,
+    MultiStepLR,
+    PolynomialLR,
+    StepLR,
+)
+from fastnet.schedules.sequences import SequentialLR, WarmupLR
+
+__all__ = [
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "CyclicLR",
+    "ExponentialLR",
+    "InverseSqrtLR",
+    "InverseTimeLR",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "OneCycleMomentum",
+    "PerEpoch",
+    "PolynomialLR",
+    "ProductLR",
+    "Schedule",
+    "SequentialLR",
+    "StepLR",
+    "WarmupLR",
+]

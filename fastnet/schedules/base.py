@@ -1,28 +1,32 @@
-"""Schedule: a number that depends on the step, and what all schedules share."""
+"""Schedule: a number that depends on the step, what all schedules share, and their products."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any, ClassVar, NoReturn, Self
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnet.errors import HyperparameterError, check_real
+from fastnet.errors import HyperparameterError, check_int, check_real
 
 Array = NDArray[Any]
 LAST_STEP = 2**53  # the integers up to here are float64 numbers
+NOT_NEGATIVE: dict[str, Any] = {"low": 0.0}
+FRACTION: dict[str, Any] = {"low": 0.0, "high": 1.0}
 
 
 class Schedule:
     """Base of the schedules: immutable, compared by value, a pure function of the step.
 
     `s(step)` is the number for a step of the optimizer, counted from 0, or an array of numbers for an
-    array of steps (so `plt.plot(s(np.arange(1000)))` draws it). An optimizer takes a schedule wherever
-    it takes a number: `fn.SGD(lr=s)`.
+    array of steps, so `plt.plot(s(np.arange(1000)))` draws it. An optimizer takes a schedule wherever
+    it takes a number: `fn.SGD(lr=s)`. `s * r`, with another schedule or a number, is the product.
 
-    Values do not depend on the machine, nor on which steps are asked for together. A schedule of your
-    own passes its arguments on to `super().__init__(name=value)` and defines `values(t)`.
+    A schedule of your own passes its arguments on to `super().__init__(name=value)` and defines
+    `values(t)`, from additions, multiplications, divisions and square roots alone where its numbers
+    are to be the same on every machine, as those of the schedules here are.
     """
 
     _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # argument → arguments of check_real
@@ -33,7 +37,11 @@ class Schedule:
                 value = check_real(name, value, **self._ranges[name])
             self.__dict__[name] = value
 
-    def values(self, t: Array) -> Array:
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # the arguments
+
+    def values(self, t: Array) -> Any:
         """The numbers for steps t, int64 (n,) ≥ 0: float64 (n,)."""
         raise NotImplementedError
 
@@ -46,6 +54,16 @@ class Schedule:
             values = self.values(t.astype(np.int64).ravel())
         found = np.broadcast_to(values, t.size).reshape(t.shape)
         return np.array(found, np.float64) if t.ndim else float(found)
+
+    def per_epoch(self, steps_per_epoch: int) -> PerEpoch:
+        """The same schedule counted in epochs of so many steps: constant within each."""
+        return PerEpoch(self, steps_per_epoch)
+
+    def __mul__(self, other: Any) -> Any:
+        return product(self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return product(other, self)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} cannot be changed: build a new one")
@@ -66,7 +84,86 @@ class Schedule:
         return hash((type(self), *self.__dict__.values()))
 
     def __repr__(self) -> str:
+        # As code, with what differs from its default.
         given = inspect.signature(type(self)).parameters.values()
-        shown = ((p.name, getattr(self, p.name), p.default) for p in given)
+        shown = ((p.name, getattr(self, p.name), p.default) for p in given if p.name in vars(self))
         words = [f"{name}={value!r}" for name, value, default in shown if value != default]
         return f"{type(self).__name__}({', '.join(words)})"
+
+
+class ProductLR(Schedule):
+    """s(t) = factor · s₁(t) · s₂(t) · …; written `s1 * s2`, `0.5 * s1`.
+
+    A schedule that begins with 1 is a factor for another: `LinearLR(1.0, 0.1, 1.0, 500) * s` warms s
+    up while s runs. PyTorch's ChainedScheduler is such a product.
+
+    factor: ≥ 0. schedules: one or more.
+    """
+
+    _ranges: ClassVar = {"factor": NOT_NEGATIVE}
+
+    def __init__(self, factor: float, *schedules: Schedule) -> None:
+        if not schedules:
+            raise HyperparameterError("schedules is (); expected one schedule or more")
+        for i, schedule in enumerate(schedules):
+            check_schedule(f"schedules[{i}]", schedule)
+        super().__init__(factor=factor, schedules=schedules)
+
+    def values(self, t: Array) -> Any:
+        """The product, from left to right."""
+        return math.prod((s.values(t) for s in self.schedules), start=np.full(len(t), self.factor))
+
+    def __repr__(self) -> str:
+        words = [repr(s) for s in self.schedules]
+        return " * ".join(
+            words if self.factor == 1.0 and words[1:] else [repr(self.factor), *words]
+        )
+
+
+class PerEpoch(Schedule):
+    """s(t) = schedule(⌊t / steps_per_epoch⌋): a schedule that counts epochs; `schedule.per_epoch(n)`.
+
+    An epoch of `fit` has ⌈rows / batch_size⌉ steps: `math.ceil(len(X) / batch_size)`. So
+    `StepLR(0.1, 30).per_epoch(n)` divides the rate by ten every 30 epochs, as PyTorch's StepLR(…, 30)
+    does where its step() is called once an epoch.
+
+    schedule: a schedule. steps_per_epoch: ≥ 1.
+    """
+
+    def __init__(self, schedule: Schedule, steps_per_epoch: int) -> None:
+        super().__init__(
+            schedule=check_schedule("schedule", schedule),
+            steps_per_epoch=check_steps("steps_per_epoch", steps_per_epoch),
+        )
+
+    def values(self, t: Array) -> Any:
+        """Those of the schedule at the epochs of t."""
+        return self.schedule.values(t // self.steps_per_epoch)
+
+
+def check_steps(name: str, value: Any, low: int = 1) -> int:
+    """Return a number of steps, or raise HyperparameterError."""
+    return check_int(name, value, low=low, high=LAST_STEP)
+
+
+def check_schedule(name: str, value: Any) -> Schedule:
+    """Return a schedule, or raise HyperparameterError."""
+    if not isinstance(value, Schedule):
+        raise HyperparameterError(
+            f"{name} is {value!r}; expected a schedule, such as StepLR(0.1, 30)"
+        )
+    return value
+
+
+def product(*parts: Any) -> Any:
+    """The product of schedules and numbers, with one number in front and no product within it."""
+    factor, schedules = 1.0, []
+    for part in parts:
+        if isinstance(part, ProductLR):
+            factor *= part.factor
+            schedules += part.schedules
+        elif isinstance(part, Schedule):
+            schedules.append(part)
+        else:
+            factor *= check_real("factor", part, low=0.0)
+    return ProductLR(factor, *schedules)

@@ -1,7 +1,8 @@
-"""Training: minibatches, the trainer, its progress and its history."""
+"""Training: minibatches, the trainer, callbacks, its progress and its history."""
 
+from fastnet.train.callbacks import Callback, EarlyStopping, ReduceLROnPlateau
 from fastnet.train.data import batches
 from fastnet.train.history import History
 from fastnet.train.trainer import Trainer
 
-__all__ = ["History", "Trainer", "batches"]
+__all__ = ["Callback", "EarlyStopping", "History", "ReduceLROnPlateau", "Trainer", "batches"]

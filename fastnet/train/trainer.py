@@ -6,7 +6,8 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,7 +28,9 @@ from fastnet.errors import (
 from fastnet.losses.base import Loss, Metric
 from fastnet.model import Sequential
 from fastnet.op import Array
-from fastnet.optim.optimizer import Adam, Optimizer
+from fastnet.optim import Adam, Optimizer
+from fastnet.train import full_batch, range_test
+from fastnet.train.callbacks import Callback, KeepBest, Kept, check_callbacks
 from fastnet.train.data import batch_offsets, epoch_order
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
@@ -77,6 +80,7 @@ class Trainer:
         self.history = History()
         self.epoch = 0  # epochs done
         self.step = 0  # steps done, which count the draws of dropout
+        self.stop_training = False  # set by a callback: the fit ends with this epoch
 
     def __repr__(self) -> str:
         return f"Trainer(loss={self.loss!r}, optimizer={self.optimizer!r}, seed={self.seed})"
@@ -116,6 +120,7 @@ class Trainer:
         shuffle: bool = True,
         drop_last: bool = False,
         restore_best: bool = False,
+        callbacks: Iterable[Callback] = (),
         verbose: int = 1,
     ) -> History:
         """Train for `epochs` more epochs; returns the history of all epochs so far.
@@ -130,6 +135,8 @@ class Trainer:
         restore_best: end with the parameters and buffers of the epoch whose validation score was
             best: the highest val_accuracy where there is one, else the lowest val_loss; the first of
             equals. Needs validation_data. Takes effect however the fit ends, so after Ctrl-C too.
+        callbacks: called after each epoch, in this order: EarlyStopping, ReduceLROnPlateau, or a
+            Callback of your own.
         verbose: 0 is silent, 1 shows one line an epoch, and a bar on a terminal.
 
         All layers train, whatever their modes, which are left as they are. The epoch's loss is the
@@ -141,21 +148,117 @@ class Trainer:
         run = self._prepare(X, y, batch_size, validation_data, drop_last, restore_best)
         progress = Progress(verbose, int(run.offsets[-1]))
         last_epoch = self.epoch + epochs
-        best = _Best(self.model) if restore_best else None
-        with self.model.training_lock():
-            try:
-                for _ in range(epochs):
-                    progress.begin_epoch(self.epoch + 1, last_epoch)
-                    record = self._fit_epoch(run, shuffle, progress)
-                    self.history.records.append(record)
-                    progress.end_epoch(record, last_epoch)
-                    if best is not None:
-                        best.offer(record)
-            finally:
-                progress.close()
-                if best is not None:
-                    best.restore()
+        names = ["loss", *self.metrics]
+        names += [f"val_{name}" for name in names if run.validation is not None]
+        called = check_callbacks(callbacks, names)
+        if restore_best:
+            called.insert(0, KeepBest(names))
+        with self.model.training_lock(), ExitStack() as at_the_end:
+            self.stop_training = False
+            for callback in called:
+                callback.trainer = self
+                callback.on_train_begin()
+                at_the_end.callback(callback.on_train_end)
+            at_the_end.callback(progress.close)
+            for _ in range(epochs):
+                progress.begin_epoch(self.epoch + 1, last_epoch)
+                record = self._fit_epoch(run, shuffle, progress)
+                self.history.records.append(record)
+                progress.end_epoch(record, last_epoch)
+                for callback in called:
+                    callback.on_epoch_end(record["epoch"], dict(record))
+                if self.stop_training:
+                    break
         return self.history
+
+    def fit_full_batch(
+        self,
+        X: Any,
+        y: Any,
+        method: str = "L-BFGS-B",
+        *,
+        max_iter: int = 100,
+        tol: float = 1e-5,
+        weight_decay: float = 0.0,
+        decay_biases_and_norms: bool = True,
+        batch_size: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        callback: full_batch.Callback | None = None,
+    ) -> full_batch.FullBatchHistory:
+        """Minimise L(w) + weight_decay/2·‖w‖², L the loss of all rows, by SciPy or gradient descent.
+
+        X, y: as in `fit`. The trainer's optimizer, its epochs and its history take no part.
+        method: SciPy's "L-BFGS-B", "BFGS" (memory of n² for n parameters), "CG", or "Newton-CG" with
+            Hessian-vector products by central differences of the gradient (the extra `scipy`); or
+            "gradient-descent", w ← w − α·∇L, where α is the first of step, shrink·step, shrink²·step …
+            that lowers the loss by c1·α·‖∇L‖² (Armijo), and grow·α the next iteration's first.
+        max_iter: iterations, ≥ 1. tol: ≥ 0; ends where no component of the gradient is larger.
+        decay_biases_and_norms: False takes the decay away from all parameters of one dimension.
+        batch_size: the rows of a native call, about 8 MiB of workspace by default. All rows are one
+            block where there is batchnorm, whose statistics are those of a block.
+        options: more options of SciPy's method; of gradient descent step (1.0), shrink (0.5), grow (2)
+            and c1 (1e-4).
+        callback: a function that gets each iteration's record. StopIteration raised in it ends the fit.
+
+        All layers train. So that L is one function, dropout keeps the same masks throughout, and
+        running statistics move once for each iteration, not with a line search's trials. Where a trial's
+        loss is not finite it counts as +∞. However the fit ends, the model has the last iterate.
+        Take float64: with float32, L has noise of about 1e-7 of its size, where line searches give up
+        (`result.success` is then False), and Newton-CG's products have two or three digits.
+        Source: J. Nocedal, S. J. Wright, "Numerical optimization", 2nd edition, Springer 2006,
+        chapters 3 and 5 to 7.
+        """
+        settings = full_batch.Settings.checked(locals())
+        x = arrays.features("X", X, self.model.input_shape, self.model.dtype)
+        data = self.model.data(self.loss, x, y, "X", "y")
+        with self.model.training_lock():
+            args = self.model, self.loss, data, settings, self.seed, self.step
+            objective = full_batch.Objective(*args)
+            try:
+                return full_batch.fit(objective, settings)
+            finally:
+                self.step += objective.blocks if objective.evaluations else 0
+
+    def find_lr(
+        self,
+        X: Any,
+        y: Any,
+        batch_size: int = 32,
+        *,
+        min_lr: float = 1e-6,
+        max_lr: float = 10.0,
+        steps: int = 200,
+        stop_factor: float = 1.0,
+        drop_last: bool = False,
+    ) -> range_test.RangeTest:
+        """The learning-rate range test: train with rates that grow from step to step, then go back.
+
+        X, y, batch_size, drop_last: as in `fit`; the minibatches are those of its next epochs.
+        min_lr, max_lr: > 0, the rates of the first and the last step, with equal ratios between them.
+        steps: ≥ 2. stop_factor: ≥ 0; the test ends where the averaged loss is more than so many times
+            its first value above its lowest, or where the loss is not finite.
+
+        Returns the curve, with a `suggestion` and a `plot()`. The optimizer is a copy with no state,
+        whose groups keep their ratios to its rate; everything else of it is as it would be in `fit`.
+        However the test ends, parameters, buffers, gradients, optimizer state, step, epoch and history
+        are what they were before. Raises DivergenceError where the first loss is not finite.
+        Source: L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017,
+        section 3.3; growing exponentially, and the steepest descent, are later practice.
+        """
+        trial = range_test.Trial.checked(min_lr, max_lr, steps, stop_factor)
+        batch_size = check_int("batch_size", batch_size, low=1)
+        run = self._prepare(X, y, batch_size, None, drop_last, False)
+        batches = trial.minibatches(run.offsets, len(run.data.x), self.seed, self.epoch)
+        with self.model.training_lock():
+            segments = "params", "buffers", "grads"
+            kept, before = Kept(self.model, segments), (self.optimizer, self.step)
+            try:
+                now = self.model.optimizer_state(self.optimizer).steps
+                self.optimizer = trial.optimizer(self.optimizer, now)
+                return trial.run(partial(self._chunk, run, outputs=None), run, *batches)
+            finally:
+                kept.restore()
+                self.optimizer, self.step = before
 
     def evaluate(self, X: Any, y: Any, batch_size: int | None = None) -> dict[str, float]:
         """{"loss": …, and each metric}, in evaluation mode; the loss is the mean over the samples."""
@@ -188,8 +291,8 @@ class Trainer:
             raise HyperparameterError("restore_best=True needs validation_data=(X, y)")
         offsets = self._offsets(len(x), batch_size, drop_last)
         rows = int(np.diff(offsets).max())
-        self.model.optimizer_state(self.optimizer)  # its groups must fit the model
         executor = self.model.training_executor(x.shape[1:], rows, self.loss)
+        self.model.optimizer_state(self.optimizer)  # its groups must fit the model
         plan = executor.plan
         scores = EpochScores(self.metrics, offsets, plan.output_shape, plan.dtype)
         return _Run(data, offsets, validation, executor, scores)
@@ -287,25 +390,3 @@ class _Run:
         """Aim at CHUNK_SECONDS, growing no more than eightfold at a time."""
         wanted = int(CHUNK_SECONDS * steps / max(seconds, 1e-6))
         self.chunk = max(1, min(wanted, 8 * self.chunk))
-
-
-class _Best:
-    """Keeps the values of the epoch with the best validation score."""
-
-    def __init__(self, model: Sequential) -> None:
-        self.model = model
-        self.score: float | None = None
-        self.values: dict[str, Array] = {}
-
-    def offer(self, record: dict[str, Any]) -> None:
-        score = record["val_accuracy"] if "val_accuracy" in record else -record["val_loss"]
-        if self.score is None or score > self.score or math.isnan(self.score):
-            self.score = score
-            segments = self.model.bind().segments
-            self.values = {name: segments[name].copy() for name in ("params", "buffers")}
-
-    def restore(self) -> None:
-        segments = self.model.bind().segments
-        for name, value in self.values.items():
-            np.copyto(segments[name], value)
-        self.model.touch()

@@ -184,17 +184,17 @@ def compare(call: Call, backend: Backend, tol: float) -> None:
             continue
         np.testing.assert_array_equal(np.isfinite(have), np.isfinite(want), err_msg=name)
         error = np.max(np.abs(have - want), initial=0.0)
-        scale = magnitude(call, want)
+        scale = magnitude(call, name, want)
         assert error <= tol * scale, (
             f"{call.kernel.name}, {call.dtype}, {shapes(call)}: {name} is off by {error / scale:.1e} "
             f"of its scale, {tol:.1e} is allowed"
         )
 
 
-def magnitude(call: Call, want: Array) -> float:
-    """The largest number that a result is made of: itself, or the dy of a sum that cancels."""
-    dy = call.given.get("dy", np.empty(0))
-    return float(max(np.max(np.abs(a), initial=0.0) for a in (want, dy)))
+def magnitude(call: Call, name: str, want: Array) -> float:
+    """The largest number that a result is made of: itself, or where a sum cancels dy or what it was."""
+    parts = [call.given[n] for n in ("dy", name) if n in call.given]
+    return float(max(np.max(np.abs(a), initial=0.0) for a in (want, *parts)))
 
 
 def shapes(call: Call) -> dict[str, tuple[int, ...]]:

@@ -101,11 +101,12 @@ def test_in_place(engine, name, dtype):
 def test_updates_take_the_hyper_parameters_of_their_group(engine, name, dtype):
     """Also where a row of hyper is longer than the rule's numbers."""
     kernel = KERNELS[name]
-    (call,) = calls(kernel, dtype, 1, {"N": 33})
+    sizes = dict(zip(kernel.op.dims, (33, 7), strict=False))
+    (call,) = calls(kernel, dtype, 1, sizes)
     wide = np.full((len(call.hyper), call.hyper.shape[1] + 2), np.nan)
     wide[GROUP, :-2] = call.hyper[GROUP]
     call.context["hyper"], call.context["hyper_size"] = wide.ctypes.data, wide.shape[1]
-    compare(call, engine, tolerance(kernel, dtype, 1, {"N": 33}))
+    compare(call, engine, tolerance(kernel, dtype, 1, sizes))
 
 
 # Whole models: what users hand in.

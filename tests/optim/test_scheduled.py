@@ -29,6 +29,14 @@ OPTIMIZERS = {
     "nesterov": lambda s: fn.SGD(lr=s(0.1), momentum=s(0.9, -0.02), nesterov=True),
     "adam": lambda s: fn.Adam(s(0.1, 0.01), (s(0.9, -0.02), s(0.99, -0.01)), s(1e-3, 1e-3)),
     "adamw": lambda s: fn.AdamW(s(0.1, 0.01), (s(0.9, -0.02), 0.99), weight_decay=s(0.1, 0.1)),
+    "textbook": lambda s: fn.SGD(lr=s(0.1, 0.1), momentum=s(0.9, -0.02), form="textbook"),
+    "adagrad": lambda s: fn.Adagrad(s(0.1, 0.01), s(0.1, 0.1), s(0.3, -0.01), 0.1, s(1e-3, 1e-3)),
+    "adadelta": lambda s: fn.Adadelta(s(0.1, 0.01), s(0.9, -0.02), s(1e-3, 1e-3)),
+    "rmsprop": lambda s: fn.RMSprop(s(0.1), s(0.9, -0.02), s(1e-3), momentum=s(0.9, -0.02)),
+    "adamax": lambda s: fn.Adamax(s(0.1, 0.01), (s(0.9, -0.02), s(0.99, -0.01)), s(1e-3, 1e-3)),
+    "radam": lambda s: fn.RAdam(s(0.1, 0.01), (s(0.9, -0.02), s(0.99, -0.001)), s(1e-3, 1e-3)),
+    "lion": lambda s: fn.Lion(s(0.1, 0.01), (s(0.9, -0.02), 0.99), s(0.1, 0.1)),
+    "penalties": lambda s: fn.SGD(s(0.1, 0.01), l1=s(0.1, 0.01), max_norm=s(1.0, 0.1)),
 }
 every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 

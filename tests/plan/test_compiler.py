@@ -98,7 +98,7 @@ def chain_with_skips(product):
         for name in ("tanh", "sigmoid", "relu"):
             y = g.apply(op(name), x=h)
             h = g.apply(product, a=y, b=h)
-        return g.apply(op("leaky_relu"), x=h, slope=0.3)
+        return g.apply(op("leaky_relu"), x=h, negative_slope=0.3)
 
     return build
 

@@ -18,6 +18,7 @@ from fastnet.plan.records import (
     CONTEXT,
     INSTRUCTION,
     KINDS,
+    NORM_NOT_FINITE,
     NOT_FINITE,
     OK,
     SEGMENT,
@@ -83,6 +84,21 @@ def _gather_labels(index: Any, source: int, stage: int, classes: int) -> int:
 
 
 @njit(error_model="numpy")
+def _update(args: int, step: int, context: int) -> bool:
+    """Run what follows the backward of a step; returns whether all is well."""
+    program, count = _get(args, "update"), _get(args, "update_count")
+    first, guarded = _get(args, "collect_count"), _get(args, "guard_count")
+    _run(program, first, context)
+    if _get(args, "updates") != 0 and not vector(_get(args, "updates"), step + 1, int64)[step]:
+        return True
+    _run(program + first * _STRIDE, guarded, context)
+    if _get(args, "norm") != 0 and not math.isfinite(vector(_get(args, "norm"), 1, float64)[0]):
+        return False
+    _run(program + (first + guarded) * _STRIDE, count - first - guarded, context)
+    return True
+
+
+@njit(error_model="numpy")
 def _train(args: int, convert_x: int, convert_y: int) -> None:
     """Run a chunk of training steps; the conversions are addresses, 0 where none is needed."""
     context = args + _CONTEXT
@@ -130,7 +146,10 @@ def _train(args: int, convert_x: int, convert_y: int) -> None:
             break
         _run(_get(args, "backward"), _get(args, "backward_count"), context)
         _put_context(context, "hyper", _get(args, "hyper") + s * hyper_bytes)
-        _run(_get(args, "update"), _get(args, "update_count"), context)
+        if not _update(args, s, context):
+            move(buffers, kept, buffers_bytes)
+            status = NORM_NOT_FINITE
+            break
         _put_context(context, "step", first + np.uint64(s + 1))
         done += 1
     _put_context(context, "step", first)

@@ -113,14 +113,24 @@ LOCAL = 64  # elements of a local array
 def local(typingctx: Any, like: Any) -> Any:
     """LOCAL elements on the stack, of the dtype of `like`."""
     kind = types.Array(like.dtype, 1, "C")
+    return kind(like), _on_the_stack(kind)
 
+
+@native(lambda: np.empty(LOCAL, np.float64))
+def local_doubles(typingctx: Any) -> Any:
+    """LOCAL float64 elements on the stack."""
+    kind = types.Array(types.float64, 1, "C")
+    return kind(), _on_the_stack(kind)
+
+
+def _on_the_stack(kind: Any) -> Callable[..., Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        block = ir.ArrayType(context.get_data_type(like.dtype), LOCAL)
+        block = ir.ArrayType(context.get_data_type(kind.dtype), LOCAL)
         data = cgutils.alloca_once(builder, block)
         size = context.get_constant(types.intp, LOCAL)
         return build_array(context, builder, kind, data, [size])
 
-    return kind(like), codegen
+    return codegen
 
 
 _BITS = {

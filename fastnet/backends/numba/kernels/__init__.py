@@ -1,6 +1,27 @@
 """The kernels, one family of ops a file, with the names and arguments of the reference kernels."""
 
-from fastnet.backends.numba.kernels import batchnorm, dropout, formulas, linear, losses, prelu, sums
+from fastnet.backends.numba.kernels import (
+    batchnorm,
+    clipping,
+    dropout,
+    formulas,
+    linear,
+    losses,
+    prelu,
+    softmax,
+    sums,
+)
 from fastnet.backends.numba.kernels.registry import FUNCTIONS
 
-__all__ = ["FUNCTIONS", "batchnorm", "dropout", "formulas", "linear", "losses", "prelu", "sums"]
+__all__ = [
+    "FUNCTIONS",
+    "batchnorm",
+    "clipping",
+    "dropout",
+    "formulas",
+    "linear",
+    "losses",
+    "prelu",
+    "softmax",
+    "sums",
+]

@@ -1,0 +1,82 @@
+/* Softmax and its logarithm. Formulas: fastnet/layers/softmax.py. */
+#include "share.h"
+#include "softmax.h"
+
+KERNEL(softmax_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const int64_t C = call->size[0];
+    SHARED(r, call, call->rows, LANES)
+        for (int64_t b = r.begin; b < r.end; b += LANES) {
+            const int64_t rows = smaller(LANES, r.end - b);
+            real total[LANES];
+            below_top(y + b * C, x + b * C, rows, C);
+            softmax_below_top(y + b * C, total, rows, C);
+        }
+}
+
+KERNEL(softmax_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
+    const int64_t C = call->size[0];
+    SHARED(r, call, call->rows, LANES)
+        for (int64_t b = r.begin; b < r.end; b++) {
+            const real *d = dy + b * C, *p = y + b * C;
+            real *to = dx + b * C;
+            SUM(real, sum, C, d[i] * p[i])
+            INDEPENDENT
+            for (int64_t c = 0; c < C; c++)
+                to[c] = p[c] * (d[c] - sum);
+        }
+}
+
+/* Exponentials that are needed for a moment: of several short rows, or of a part of a long one. */
+enum { MOMENT = 1024 };
+
+static inline int64_t rows_at_once(int64_t C) {
+    const int64_t rows = MOMENT / C;
+    return rows < 1 ? 1 : smaller(rows, LANES);
+}
+
+KERNEL(log_softmax_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const int64_t C = call->size[0], most = rows_at_once(C);
+    SHARED(r, call, call->rows, LANES)
+        for (int64_t b = r.begin; b < r.end; b += most) {
+            const int64_t rows = smaller(most, r.end - b);
+            real *to = y + b * C, e[MOMENT], total[LANES] = {0};
+            below_top(to, x + b * C, rows, C);
+            for (int64_t first = 0; first < C; first += MOMENT) { /* more than once: of one row */
+                const int64_t n = smaller(MOMENT, C - first);
+                map(e, to + first, rows * n, exp_below_0);
+                for (int64_t row = 0; row < rows; row++) {
+                    SUM(real, sum, n, e[row * n + i])
+                    total[row] += sum;
+                }
+            }
+            map(total, total, rows, real_log);
+            for (int64_t row = 0; row < rows; row++)
+                for (int64_t c = 0; c < C; c++)
+                    to[row * C + c] -= total[row];
+        }
+}
+
+KERNEL(log_softmax_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
+    const int64_t C = call->size[0], most = rows_at_once(C);
+    SHARED(r, call, call->rows, LANES)
+        for (int64_t b = r.begin; b < r.end; b += most) {
+            const int64_t rows = smaller(most, r.end - b), at = b * C;
+            real e[MOMENT], sums[LANES];
+            for (int64_t row = 0; row < rows; row++) {
+                const real *d = dy + at + row * C;
+                SUM(real, sum, C, d[i])
+                sums[row] = sum;
+            }
+            for (int64_t first = 0; first < C; first += MOMENT) { /* more than once: of one row */
+                const int64_t n = smaller(MOMENT, C - first);
+                map(e, y + at + first, rows * n, exp_below_0);
+                for (int64_t row = 0; row < rows; row++) {
+                    const real *d = dy + at + row * C + first;
+                    real *to = dx + at + row * C + first;
+                    INDEPENDENT
+                    for (int64_t c = 0; c < n; c++)
+                        to[c] = d[c] - e[row * n + c] * sums[row];
+                }
+            }
+        }
+}

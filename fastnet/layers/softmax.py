@@ -1,0 +1,81 @@
+"""Softmax and its logarithm, of each row."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from fastnet.errors import HyperparameterError, check_int
+from fastnet.layers.elementwise import Activation
+from fastnet.op import Array, Op
+
+
+class _OfRows(Op):
+    outputs: ClassVar = {"y": "B N"}
+    inputs: ClassVar = {"x": "B N"}
+    dims = ("N",)
+    inplace = True
+
+
+class softmax(_OfRows):
+    """y = e^(x − m)/Σ e^(x − m), m the row's maximum; dx = y·(dy − Σ dy·y)."""
+
+    @staticmethod
+    def forward(y: Array, x: Array) -> None:
+        """Shifted by the maximum, so that nothing overflows and the sum is at least 1."""
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        np.divide(e, e.sum(axis=1, keepdims=True), out=y)
+
+    @staticmethod
+    def vjp(dx: Array, dy: Array, y: Array) -> None:
+        """The Jacobian of a row is diag(y) − y·yᵀ."""
+        np.multiply(y, dy - (dy * y).sum(axis=1, keepdims=True), out=dx)
+
+
+class log_softmax(_OfRows):
+    """y = (x − m) − log Σ e^(x − m), m the row's maximum; dx = dy − e^y·Σ dy."""
+
+    @staticmethod
+    def forward(y: Array, x: Array) -> None:
+        """Never the logarithm of a softmax, which may have become 0."""
+        shifted = x - x.max(axis=1, keepdims=True)
+        np.subtract(shifted, np.log(np.exp(shifted).sum(axis=1, keepdims=True)), out=y)
+
+    @staticmethod
+    def vjp(dx: Array, dy: Array, y: Array) -> None:
+        """The Jacobian of a row is I − 1·softmaxᵀ, and e^y is the softmax."""
+        np.subtract(dy, np.exp(y) * dy.sum(axis=1, keepdims=True), out=dx)
+
+
+class _Rowwise(Activation):
+    def __init__(self, dim: int = -1) -> None:
+        if check_int("dim", dim, low=-1) not in (-1, 1):
+            raise HyperparameterError(f"dim is {dim!r}; expected -1 or 1, the features of a row")
+        super().__init__(dim=int(dim))
+
+
+class Softmax(_Rowwise):
+    """y_c = e^x_c / Σ_k e^x_k over the features of each row: x (rows, C) → y (rows, C), rows of sum 1.
+
+    Shifted by the row's maximum, so that it never overflows. CrossEntropyLoss takes what comes before a
+    softmax: it has its own. Before NLLLoss stands LogSoftmax, which loses nothing where y is near 0.
+
+    dim: -1 or 1, the features, -1 by default. (PyTorch's default, None, guesses and warns.)
+    Source: J. S. Bridle, "Probabilistic interpretation of feedforward classification network outputs", in
+    Neurocomputing, NATO ASI series F 68 (1990) 227-236.
+    """
+
+    op = softmax
+
+
+class LogSoftmax(_Rowwise):
+    """y_c = x_c − log Σ_k e^x_k over the features of each row: x (rows, C) → y (rows, C).
+
+    Computed from x less the row's maximum, never as the logarithm of a softmax.
+
+    dim: -1 or 1, the features, -1 by default.
+    Source: as for Softmax.
+    """
+
+    op = log_softmax

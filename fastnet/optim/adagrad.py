@@ -1,0 +1,149 @@
+"""Adagrad and Adadelta."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from fastnet.formula import Real, each, madd, sqrt
+from fastnet.op import Array, Op
+from fastnet.optim.numbers import Number
+from fastnet.optim.optimizer import SMALLEST_EPS, Optimizer
+from fastnet.optim.rules import Rule, settled
+
+
+class adagrad(Rule):
+    """d = g + weight_decay·w; v ← v + d²; w ← shrink·w − step_size·d / (√v + eps).
+
+    step_size = lr/(1 + t·lr_decay), t from 0.
+    """
+
+    state: ClassVar = {"w": "N", "v": "N"}
+    hyper = ("weight_decay", "shrink", "step_size", "eps")
+
+    @each
+    def update(
+        w: Real,
+        v: Real,
+        g: Real,
+        weight_decay: float,
+        shrink: float,
+        step_size: float,
+        eps: float,
+    ) -> tuple[Real, Real]:
+        """v only grows."""
+        d = madd(weight_decay, w, g)
+        squares = madd(d, d, v)
+        return madd(-step_size, d / (sqrt(squares) + eps), shrink * w), squares
+
+
+class adadelta(Rule):
+    """d = g + weight_decay·w; v ← ρv + (1 − ρ)d²; Δ = √(u + eps)/√(v + eps)·d; u ← ρu + (1 − ρ)Δ²;
+    w ← shrink·w − lr·Δ.
+    """
+
+    state: ClassVar = {"w": "N", "v": "N", "u": "N"}
+    hyper = ("lr", "weight_decay", "shrink", "rho", "eps")
+
+    @each
+    def update(
+        w: Real,
+        v: Real,
+        u: Real,
+        g: Real,
+        lr: float,
+        weight_decay: float,
+        shrink: float,
+        rho: float,
+        eps: float,
+    ) -> tuple[Real, Real, Real]:
+        """Δ has the unit of w."""
+        d = madd(weight_decay, w, g)
+        squares = settled(madd((1.0 - rho) * d, d, rho * v))
+        delta = sqrt(u + eps) / sqrt(squares + eps) * d
+        return (
+            madd(-lr, delta, shrink * w),
+            squares,
+            settled(madd((1.0 - rho) * delta, delta, rho * u)),
+        )
+
+
+class Adagrad(Optimizer):
+    """Adagrad: v ← v + d², w ← w − lr/(1 + (t − 1)·lr_decay)·d / (√v + eps), t from 1.
+
+    d = g + weight_decay·w.
+
+    lr: ≥ 0, 1e-2 by default. lr_decay: ≥ 0, 0. weight_decay: ≥ 0, 0.
+    initial_accumulator_value: ≥ 0, 0: what v starts from, the same for all groups.
+    eps: ≥ 1.2e-38, 1e-10.
+    Source: J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning and
+    stochastic optimization", JMLR 12, 2011, with diagonal matrices and eps outside the root.
+    """
+
+    _ranges: ClassVar = {
+        "lr": {"low": 0.0},
+        "lr_decay": {"low": 0.0},
+        "weight_decay": {"low": 0.0},
+        "initial_accumulator_value": {"low": 0.0},
+        "eps": {"low": SMALLEST_EPS},
+    }
+
+    def __init__(
+        self,
+        lr: Number = 1e-2,
+        lr_decay: Number = 0.0,
+        weight_decay: Number = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: Number = 1e-10,
+        **shared: Any,
+    ) -> None:
+        self.lr, self.lr_decay, self.weight_decay = lr, lr_decay, weight_decay
+        self.initial_accumulator_value, self.eps = initial_accumulator_value, eps
+        super().__init__(**shared)
+
+    @property
+    def op(self) -> type[Op]:
+        """`adagrad`."""
+        return adagrad
+
+    def initial(self) -> dict[str, float]:
+        """v starts from initial_accumulator_value."""
+        return {"v": self.initial_accumulator_value}
+
+    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
+        return {"step_size": at.lr / (1.0 + t * at.lr_decay), "eps": at.eps}
+
+
+class Adadelta(Optimizer):
+    """Adadelta: v ← ρv + (1 − ρ)d², Δ = √(u + eps)/√(v + eps)·d, u ← ρu + (1 − ρ)Δ², w ← w − lr·Δ.
+
+    d = g + weight_decay·w.
+
+    lr: ≥ 0, 1 by default. rho: in [0, 1], 0.9. eps: ≥ 1.2e-38, 1e-6. weight_decay: ≥ 0, 0.
+    Source: M. D. Zeiler, "ADADELTA: an adaptive learning rate method", arXiv:1212.5701, which has lr = 1.
+    """
+
+    _ranges: ClassVar = {
+        "lr": {"low": 0.0},
+        "rho": {"low": 0.0, "high": 1.0},
+        "eps": {"low": SMALLEST_EPS},
+        "weight_decay": {"low": 0.0},
+    }
+
+    def __init__(
+        self,
+        lr: Number = 1.0,
+        rho: Number = 0.9,
+        eps: Number = 1e-6,
+        weight_decay: Number = 0.0,
+        **shared: Any,
+    ) -> None:
+        self.lr, self.rho, self.eps, self.weight_decay = lr, rho, eps, weight_decay
+        super().__init__(**shared)
+
+    @property
+    def op(self) -> type[Op]:
+        """`adadelta`."""
+        return adadelta
+
+    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
+        return {"rho": at.rho, "eps": at.eps}

@@ -1,0 +1,216 @@
+"""Adam and AdamW, and Adamax."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastnet.formula import Real, each, madd, maximum, sqrt
+from fastnet.op import Array, Op
+from fastnet.optim.numbers import Number
+from fastnet.optim.optimizer import SMALLEST_EPS, Optimizer
+from fastnet.optim.rules import Rule, settled, settled_with
+from fastnet.portable import powers
+
+
+class adam(Rule):
+    """d = g + weight_decay·w; m ← β₁m + (1 − β₁)d; v ← β₂v + (1 − β₂)d²;
+    w ← shrink·w − step_size·m / (√v·root_scale + eps).
+
+    step_size = lr/(1 − β₁ᵗ) and root_scale = 1/√(1 − β₂ᵗ) carry the bias corrections of step t ≥ 1.
+    """
+
+    state: ClassVar = {"w": "N", "m": "N", "v": "N"}
+    hyper = ("weight_decay", "shrink", "step_size", "root_scale", "beta1", "beta2", "eps")
+
+    @each
+    def update(
+        w: Real,
+        m: Real,
+        v: Real,
+        g: Real,
+        weight_decay: float,
+        shrink: float,
+        step_size: float,
+        root_scale: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+    ) -> tuple[Real, Real, Real]:
+        """The moments, then the step; eps is added outside the bias-corrected root."""
+        d = madd(weight_decay, w, g)
+        first = madd(1.0 - beta1, d, beta1 * m)
+        second = madd((1.0 - beta2) * d, d, beta2 * v)
+        moved = settled(first)
+        step = moved / madd(sqrt(second), root_scale, eps)
+        return madd(-step_size, step, shrink * w), moved, settled_with(second, first)
+
+
+class adam_amsgrad(Rule):
+    """Adam's step with the greatest v of all steps so far, `top`, in place of v."""
+
+    state: ClassVar = {"w": "N", "m": "N", "v": "N", "top": "N"}
+    hyper = adam.hyper
+
+    @each
+    def update(
+        w: Real,
+        m: Real,
+        v: Real,
+        top: Real,
+        g: Real,
+        weight_decay: float,
+        shrink: float,
+        step_size: float,
+        root_scale: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+    ) -> tuple[Real, Real, Real, Real]:
+        """The maximum is taken before the bias correction, as PyTorch does."""
+        d = madd(weight_decay, w, g)
+        first = madd(1.0 - beta1, d, beta1 * m)
+        second = madd((1.0 - beta2) * d, d, beta2 * v)
+        highest = maximum(top, second)
+        moved = settled(first)
+        step = moved / madd(sqrt(highest), root_scale, eps)
+        return madd(-step_size, step, shrink * w), moved, settled_with(second, first), highest
+
+
+class adamax(Rule):
+    """d = g + weight_decay·w; m ← β₁m + (1 − β₁)d; u ← max(β₂u, |d| + eps);
+    w ← shrink·w − step_size·m/u, with step_size = lr/(1 − β₁ᵗ).
+    """
+
+    state: ClassVar = {"w": "N", "m": "N", "u": "N"}
+    hyper = ("weight_decay", "shrink", "step_size", "beta1", "beta2", "eps")
+
+    @each
+    def update(
+        w: Real,
+        m: Real,
+        u: Real,
+        g: Real,
+        weight_decay: float,
+        shrink: float,
+        step_size: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+    ) -> tuple[Real, Real, Real]:
+        """u is never below eps."""
+        d = madd(weight_decay, w, g)
+        moved = settled(madd(1.0 - beta1, d, beta1 * m))
+        greatest = maximum(beta2 * u, abs(d) + eps)
+        return madd(-step_size, moved / greatest, shrink * w), moved, greatest
+
+
+class Adam(Optimizer):
+    """Adam: m ← β₁m + (1 − β₁)d, v ← β₂v + (1 − β₂)d², w ← w − lr·m̂ / (√v̂ + eps).
+
+    d = g + weight_decay·w (L2; for decoupled decay take AdamW); at step t ≥ 1 m̂ = m/(1 − β₁ᵗ) and
+    v̂ = v/(1 − β₂ᵗ). With `amsgrad` the greatest v of all steps so far stands in v's place in v̂.
+
+    lr: ≥ 0, 1e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 1.2e-38, 1e-8.
+    weight_decay: ≥ 0, 0. amsgrad: False.
+    Sources: D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1;
+    S. J. Reddi, S. Kale, S. Kumar, "On the convergence of Adam and beyond", ICLR 2018, algorithm 2, which
+    has no bias correction; here it comes after the maximum, as in PyTorch.
+    """
+
+    _ranges: ClassVar = {
+        "lr": {"low": 0.0},
+        "eps": {"low": SMALLEST_EPS},
+        "weight_decay": {"low": 0.0},
+    }
+
+    def __init__(
+        self,
+        lr: Number = 1e-3,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
+        amsgrad: bool = False,
+        **shared: Any,
+    ) -> None:
+        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
+        self.amsgrad = bool(amsgrad)
+        super().__init__(**shared)
+
+    @property
+    def op(self) -> type[Op]:
+        """`adam` or `adam_amsgrad`."""
+        return adam_amsgrad if self.amsgrad else adam
+
+    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
+        return corrections(at, t)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: w ← w·(1 − lr·weight_decay), then Adam's step with d = g.
+
+    lr: ≥ 0, 1e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 1.2e-38, 1e-8.
+    weight_decay: ≥ 0, 1e-2. amsgrad: False.
+    Source: I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2,
+    with the decay scaled by lr as PyTorch does.
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        lr: Number = 1e-3,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 1e-2,
+        amsgrad: bool = False,
+        **shared: Any,
+    ) -> None:
+        super().__init__(lr, betas, eps, weight_decay, amsgrad, **shared)
+
+
+class Adamax(Optimizer):
+    """Adamax: m ← β₁m + (1 − β₁)d, u ← max(β₂u, |d| + eps), w ← w − lr/(1 − β₁ᵗ)·m/u.
+
+    d = g + weight_decay·w; t is the step, from 1.
+
+    lr: ≥ 0, 2e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 1.2e-38, 1e-8.
+    weight_decay: ≥ 0, 0.
+    Source: D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 2,
+    which has no eps; that is PyTorch's.
+    """
+
+    _ranges: ClassVar = Adam._ranges
+
+    def __init__(
+        self,
+        lr: Number = 2e-3,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
+        **shared: Any,
+    ) -> None:
+        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
+        super().__init__(**shared)
+
+    @property
+    def op(self) -> type[Op]:
+        """`adamax`."""
+        return adamax
+
+    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
+        return corrections(at, t)
+
+
+def corrections(at: Any, t: Array) -> dict[str, Any]:
+    """Adam's numbers at steps t, counted from 0, the bias corrections among them."""
+    beta1, beta2 = at.betas
+    first, count = int(t[0]) + 1, len(t)
+    return {
+        "step_size": at.lr / (1.0 - powers(beta1, first, count)),
+        "root_scale": 1.0 / np.sqrt(1.0 - powers(beta2, first, count)),
+        "beta1": beta1,
+        "beta2": beta2,
+        "eps": at.eps,
+    }

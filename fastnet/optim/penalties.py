@@ -1,0 +1,35 @@
+"""Penalties on the parameters that any optimizer can add to a step, each a pass of its own."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from fastnet.formula import Real, each, maximum, sign
+from fastnet.op import Op
+
+
+class l1_gradient(Op):
+    """penalized = g + l1·sign(w): the gradient that the rule then takes for g."""
+
+    state: ClassVar = {"penalized": "N"}
+    inputs: ClassVar = {"w": "N", "g": "N"}
+    dims = ("N",)
+    hyper = ("l1",)
+
+    @each
+    def update(w: Real, g: Real, l1: float) -> Real:
+        """The subgradient of l1·|w|, which is 0 at 0."""
+        return g + l1 * sign(w)
+
+
+class soft_threshold(Op):
+    """w ← sign(w)·max(|w| − cut, 0): the proximal step of cut·|w|."""
+
+    state: ClassVar = {"w": "N"}
+    dims = ("N",)
+    hyper = ("cut",)
+
+    @each
+    def update(w: Real, cut: float) -> Real:
+        """What is smaller than the cut becomes exactly 0."""
+        return sign(w) * maximum(abs(w) - cut, 0)

@@ -1,0 +1,161 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from fastnet.formula import Real, each, madd, maximum, sqrt
+from fastnet.op import Array, Op
+from fastnet.optim.numbers import Number, is_on
+from fastnet.optim.optimizer import SMALLEST_EPS, Optimizer
+from fastnet.optim.rules import Rule, settled, settled_with
+
+
+class rmsprop(Rule):
+    """d = g + weight_decay·w; v ← αv + (1 − α)d²; w ← shrink·w − lr·d / (√v + eps)."""
+
+    state: ClassVar = {"w": "N", "v": "N"}
+    hyper = ("lr", "weight_decay", "shrink", "alpha", "eps")
+
+    @each
+    def update(
+        w: Real,
+        v: Real,
+        g: Real,
+        lr: float,
+        weight_decay: float,
+        shrink: float,
+        alpha: float,
+        eps: float,
+    ) -> tuple[Real, Real]:
+        """The gradient over the root of its mean square."""
+        d = madd(weight_decay, w, g)
+        squares = madd((1.0 - alpha) * d, d, alpha * v)
+        return madd(-lr, d / (sqrt(squares) + eps), shrink * w), settled_with(squares, d)
+
+
+class rmsprop_momentum(Rule):
+    """RMSprop with b ← momentum·b + d / (√v + eps); w ← shrink·w − lr·b."""
+
+    state: ClassVar = {"w": "N", "v": "N", "b": "N"}
+    hyper = ("lr", "weight_decay", "shrink", "alpha", "eps", "momentum")
+
+    @each
+    def update(
+        w: Real,
+        v: Real,
+        b: Real,
+        g: Real,
+        lr: float,
+        weight_decay: float,
+        shrink: float,
+        alpha: float,
+        eps: float,
+        momentum: float,
+    ) -> tuple[Real, Real, Real]:
+        """The velocity has scaled gradients in it."""
+        d = madd(weight_decay, w, g)
+        squares = madd((1.0 - alpha) * d, d, alpha * v)
+        velocity = settled(madd(momentum, b, d / (sqrt(squares) + eps)))
+        return madd(-lr, velocity, shrink * w), settled_with(squares, d), velocity
+
+
+class rmsprop_centered(Rule):
+    """RMSprop with a ← αa + (1 − α)d and √max(v − a², 0) in place of √v."""
+
+    state: ClassVar = {"w": "N", "v": "N", "a": "N"}
+    hyper = ("lr", "weight_decay", "shrink", "alpha", "eps")
+
+    @each
+    def update(
+        w: Real,
+        v: Real,
+        a: Real,
+        g: Real,
+        lr: float,
+        weight_decay: float,
+        shrink: float,
+        alpha: float,
+        eps: float,
+    ) -> tuple[Real, Real, Real]:
+        """The root is the gradient's standard deviation."""
+        d = madd(weight_decay, w, g)
+        squares = madd((1.0 - alpha) * d, d, alpha * v)
+        mean = settled(madd(1.0 - alpha, d, alpha * a))
+        root = sqrt(maximum(madd(-mean, mean, squares), 0)) + eps
+        return madd(-lr, d / root, shrink * w), settled_with(squares, mean), mean
+
+
+class rmsprop_centered_momentum(Rule):
+    """Both."""
+
+    state: ClassVar = {"w": "N", "v": "N", "a": "N", "b": "N"}
+    hyper = ("lr", "weight_decay", "shrink", "alpha", "eps", "momentum")
+
+    @each
+    def update(
+        w: Real,
+        v: Real,
+        a: Real,
+        b: Real,
+        g: Real,
+        lr: float,
+        weight_decay: float,
+        shrink: float,
+        alpha: float,
+        eps: float,
+        momentum: float,
+    ) -> tuple[Real, Real, Real, Real]:
+        """As `rmsprop_centered`, then as `rmsprop_momentum`."""
+        d = madd(weight_decay, w, g)
+        squares = madd((1.0 - alpha) * d, d, alpha * v)
+        mean = settled(madd(1.0 - alpha, d, alpha * a))
+        root = sqrt(maximum(madd(-mean, mean, squares), 0)) + eps
+        velocity = settled(madd(momentum, b, d / root))
+        return madd(-lr, velocity, shrink * w), settled_with(squares, mean), mean, velocity
+
+
+class RMSprop(Optimizer):
+    """RMSprop: v ← αv + (1 − α)d², w ← w − lr·d / (√v + eps).
+
+    d = g + weight_decay·w. With `centered` a ← αa + (1 − α)d, and √(v − a²) stands in the place of √v
+    (0 where rounding makes the difference negative; PyTorch gives NaN there). With momentum
+    b ← momentum·b + d / (√v + eps), w ← w − lr·b.
+
+    lr: ≥ 0, 1e-2 by default. alpha: in [0, 1], 0.99. eps: ≥ 1.2e-38, 1e-8. weight_decay: ≥ 0, 0.
+    momentum: ≥ 0, 0. centered: False.
+    Sources: G. Hinton, "Neural networks for machine learning", lecture 6e, 2012; centered: A. Graves,
+    "Generating sequences with recurrent neural networks", arXiv:1308.0850, which has eps in the root.
+    """
+
+    _ranges: ClassVar = {
+        "lr": {"low": 0.0},
+        "alpha": {"low": 0.0, "high": 1.0},
+        "eps": {"low": SMALLEST_EPS},
+        "weight_decay": {"low": 0.0},
+        "momentum": {"low": 0.0},
+    }
+
+    def __init__(
+        self,
+        lr: Number = 1e-2,
+        alpha: Number = 0.99,
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
+        momentum: Number = 0.0,
+        centered: bool = False,
+        **shared: Any,
+    ) -> None:
+        self.lr, self.alpha, self.eps, self.weight_decay = lr, alpha, eps, weight_decay
+        self.momentum, self.centered = momentum, bool(centered)
+        super().__init__(**shared)
+
+    @property
+    def op(self) -> type[Op]:
+        """`rmsprop`, centered or not, with momentum or without."""
+        if is_on(self.momentum):
+            return rmsprop_centered_momentum if self.centered else rmsprop_momentum
+        return rmsprop_centered if self.centered else rmsprop
+
+    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
+        return {"alpha": at.alpha, "eps": at.eps, "momentum": at.momentum}

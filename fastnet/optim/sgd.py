@@ -1,0 +1,203 @@
+"""Stochastic gradient descent, with momentum in its several forms."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastnet.errors import HyperparameterError, check_choice
+from fastnet.formula import Real, each, madd
+from fastnet.op import Array, Op
+from fastnet.optim.numbers import Number, is_on
+from fastnet.optim.optimizer import Optimizer
+from fastnet.optim.rules import Rule, settled
+
+
+class sgd(Rule):
+    """w ← shrink·w − lr·(g + weight_decay·w)."""
+
+    state: ClassVar = {"w": "N"}
+    hyper = ("lr", "weight_decay", "shrink")
+
+    @each
+    def update(w: Real, g: Real, lr: float, weight_decay: float, shrink: float) -> Real:
+        """Plain gradient descent."""
+        return madd(-lr, madd(weight_decay, w, g), shrink * w)
+
+
+class sgd_momentum(Rule):
+    """d = g + weight_decay·w; v ← momentum·v + damping·d; w ← shrink·w − lr·v.
+
+    damping is 1 − dampening.
+    """
+
+    state: ClassVar = {"w": "N", "v": "N"}
+    hyper = ("lr", "weight_decay", "shrink", "momentum", "damping")
+
+    @each
+    def update(
+        w: Real,
+        v: Real,
+        g: Real,
+        lr: float,
+        weight_decay: float,
+        shrink: float,
+        momentum: float,
+        damping: float,
+    ) -> tuple[Real, Real]:
+        """The velocity, then the step along it."""
+        d = madd(weight_decay, w, g)
+        velocity = settled(madd(damping, d, momentum * v))
+        return madd(-lr, velocity, shrink * w), velocity
+
+
+class sgd_nesterov(Rule):
+    """d = g + weight_decay·w; v ← momentum·v + d; w ← shrink·w − lr·(d + momentum·v)."""
+
+    state: ClassVar = {"w": "N", "v": "N"}
+    hyper = ("lr", "weight_decay", "shrink", "momentum")
+
+    @each
+    def update(
+        w: Real,
+        v: Real,
+        g: Real,
+        lr: float,
+        weight_decay: float,
+        shrink: float,
+        momentum: float,
+    ) -> tuple[Real, Real]:
+        """The velocity, then the step that looks one velocity ahead."""
+        d = madd(weight_decay, w, g)
+        velocity = settled(madd(momentum, v, d))
+        return madd(-lr, madd(momentum, velocity, d), shrink * w), velocity
+
+
+class sgd_textbook(Rule):
+    """v ← momentum·v − lr·(g + weight_decay·w); w ← shrink·w + v."""
+
+    state: ClassVar = {"w": "N", "v": "N"}
+    hyper = ("lr", "weight_decay", "shrink", "momentum")
+
+    @each
+    def update(
+        w: Real,
+        v: Real,
+        g: Real,
+        lr: float,
+        weight_decay: float,
+        shrink: float,
+        momentum: float,
+    ) -> tuple[Real, Real]:
+        """The velocity has the learning rate in it."""
+        velocity = settled(madd(-lr, madd(weight_decay, w, g), momentum * v))
+        return madd(shrink, w, velocity), velocity
+
+
+class sgd_textbook_nesterov(Rule):
+    """d = g + weight_decay·w; v ← momentum·v − lr·d; w ← shrink·w + ahead·v − lr·d.
+
+    w is the point that is one velocity ahead; ahead is the momentum of the next step.
+    """
+
+    state: ClassVar = {"w": "N", "v": "N"}
+    hyper = ("lr", "weight_decay", "shrink", "momentum", "ahead")
+
+    @each
+    def update(
+        w: Real,
+        v: Real,
+        g: Real,
+        lr: float,
+        weight_decay: float,
+        shrink: float,
+        momentum: float,
+        ahead: float,
+    ) -> tuple[Real, Real]:
+        """From the point ahead to the next point ahead."""
+        d = madd(weight_decay, w, g)
+        velocity = settled(madd(-lr, d, momentum * v))
+        return madd(ahead, velocity, madd(-lr, d, shrink * w)), velocity
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum μ in PyTorch's or in the textbooks' form.
+
+    d = g + weight_decay·w; without momentum w ← w − lr·d. With it, by `form`:
+    "torch": v ← μv + (1 − dampening)·d (at the first step v = d) and w ← w − lr·v, or with `nesterov`
+        w ← w − lr·(d + μv).
+    "textbook": v ← μv − lr·d and w ← w + v, or with `nesterov` Sutskever's: the gradient is taken at
+        w + μv, which is the point that the parameters hold, so that they step to w' + μ'v', the next one.
+
+    At a constant lr and μ both forms make the same steps; after a change of lr the velocity of the
+    first follows at once, that of the second by and by.
+
+    lr: learning rate ≥ 0; 1e-3 by default.
+    momentum: ≥ 0. dampening: any number, for the form "torch". weight_decay: ≥ 0. All 0 by default.
+    nesterov: needs momentum > 0 and dampening = 0.
+    form: "torch" (default) or "textbook".
+    Sources: B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964;
+    I. Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013;
+    the point ahead as parameters: Y. Bengio et al., "Advances in optimizing recurrent networks", 2013.
+    """
+
+    _ranges: ClassVar = {
+        "lr": {"low": 0.0},
+        "momentum": {"low": 0.0},
+        "dampening": {},
+        "weight_decay": {"low": 0.0},
+    }
+
+    def __init__(
+        self,
+        lr: Number = 1e-3,
+        momentum: Number = 0.0,
+        dampening: Number = 0.0,
+        weight_decay: Number = 0.0,
+        nesterov: bool = False,
+        form: str = "torch",
+        **shared: Any,
+    ) -> None:
+        self.lr, self.momentum, self.dampening = lr, momentum, dampening
+        self.weight_decay, self.nesterov, self.form = weight_decay, bool(nesterov), form
+        super().__init__(**shared)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "form":
+            check_choice(name, value, ("torch", "textbook"))
+        before = dict(self.__dict__)
+        super().__setattr__(name, value)
+        try:
+            if "form" in self.__dict__:
+                self.op  # noqa: B018  (checks the combination)
+        except HyperparameterError:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    @property
+    def op(self) -> type[Op]:
+        """`sgd`, or the form of momentum."""
+        if self.nesterov and (not is_on(self.momentum) or self.dampening != 0.0):
+            raise HyperparameterError(
+                f"nesterov=True with momentum={self.momentum} and dampening={self.dampening}; "
+                "expected momentum > 0 and dampening = 0"
+            )
+        if self.form == "textbook" and self.dampening != 0.0:
+            raise HyperparameterError(
+                f"form='textbook' with dampening={self.dampening}; expected dampening = 0"
+            )
+        if not is_on(self.momentum):
+            return sgd
+        if self.form == "textbook":
+            return sgd_textbook_nesterov if self.nesterov else sgd_textbook
+        return sgd_nesterov if self.nesterov else sgd_momentum
+
+    def _columns(self, at: Any, t: Array) -> dict[str, Any]:
+        ahead = self.op is sgd_textbook_nesterov
+        return {
+            "momentum": at.momentum,
+            "ahead": self._at(t + 1).momentum if ahead else None,
+            "damping": np.where(t == 0, 1.0, 1.0 - at.dampening),
+        }

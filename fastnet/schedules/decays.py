@@ -1,0 +1,203 @@
+"""Schedules that go one way: steps, exponentials, powers of 1/t, polynomials, lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastnet import portable
+from fastnet.errors import HyperparameterError, check_real
+from fastnet.schedules.base import FRACTION, NOT_NEGATIVE, Array, Schedule, check_steps
+
+
+class ConstantLR(Schedule):
+    """s(t) = lr·factor for t < total_iters, then lr.
+
+    lr: ≥ 0. factor: in [0, 1], 1/3. total_iters: ≥ 0, 5. The defaults are PyTorch's; a rate that never
+    changes is a plain number.
+    """
+
+    _ranges: ClassVar = {"lr": NOT_NEGATIVE, "factor": FRACTION}
+
+    def __init__(self, lr: float, factor: float = 1.0 / 3.0, total_iters: int = 5) -> None:
+        super().__init__(
+            lr=lr, factor=factor, total_iters=check_steps("total_iters", total_iters, 0)
+        )
+
+    def values(self, t: Array) -> Any:
+        """Two levels."""
+        return np.where(t < self.total_iters, self.lr * self.factor, self.lr)
+
+
+class StepLR(Schedule):
+    """s(t) = lr·gamma^⌊t / step_size⌋.
+
+    lr: ≥ 0. step_size: steps from one change to the next, ≥ 1. gamma: ≥ 0, 0.1.
+    """
+
+    _ranges: ClassVar = {"lr": NOT_NEGATIVE, "gamma": NOT_NEGATIVE}
+
+    def __init__(self, lr: float, step_size: int, gamma: float = 0.1) -> None:
+        super().__init__(lr=lr, step_size=check_steps("step_size", step_size), gamma=gamma)
+
+    def values(self, t: Array) -> Any:
+        """A staircase."""
+        return self.lr * portable.integer_power(self.gamma, t // self.step_size)
+
+
+class MultiStepLR(Schedule):
+    """s(t) = lr·gammaᵏ, k the number of milestones ≤ t.
+
+    lr: ≥ 0. milestones: steps ≥ 0 in ascending order; one that comes twice counts twice. gamma: ≥ 0, 0.1.
+    """
+
+    _ranges: ClassVar = {"lr": NOT_NEGATIVE, "gamma": NOT_NEGATIVE}
+
+    def __init__(self, lr: float, milestones: Iterable[int], gamma: float = 0.1) -> None:
+        super().__init__(lr=lr, milestones=check_milestones(milestones), gamma=gamma)
+
+    def values(self, t: Array) -> Any:
+        """A staircase."""
+        passed = np.searchsorted(np.array(self.milestones, np.int64), t, side="right")
+        return self.lr * portable.integer_power(self.gamma, passed)
+
+
+class ExponentialLR(Schedule):
+    """s(t) = lr·gammaᵗ.
+
+    lr: ≥ 0. gamma: ≥ 0.
+    """
+
+    _ranges: ClassVar = {"lr": NOT_NEGATIVE, "gamma": NOT_NEGATIVE}
+
+    def __init__(self, lr: float, gamma: float) -> None:
+        super().__init__(lr=lr, gamma=gamma)
+
+    def values(self, t: Array) -> Any:
+        """A power of gamma."""
+        return self.lr * portable.integer_power(self.gamma, t)
+
+
+class InverseTimeLR(Schedule):
+    """s(t) = lr / (1 + decay·t): the 1/t of stochastic approximation.
+
+    lr: ≥ 0. decay: ≥ 0, 1; the rate has halved at t = 1/decay.
+    Source: H. Robbins, S. Monro, "A stochastic approximation method", Annals of Mathematical
+    Statistics 22 (1951) 400-407, whose steps fall as 1/t.
+    """
+
+    _ranges: ClassVar = {"lr": NOT_NEGATIVE, "decay": NOT_NEGATIVE}
+
+    def __init__(self, lr: float, decay: float = 1.0) -> None:
+        super().__init__(lr=lr, decay=decay)
+
+    def values(self, t: Array) -> Any:
+        """A hyperbola."""
+        return self.lr / (1.0 + self.decay * t)
+
+
+class InverseSqrtLR(Schedule):
+    """s(t) = lr·min(n / w, √(w / n)), n = t + 1, w = warmup_steps: up a line, then down as 1/√n.
+
+    lr: the highest rate, that of the w-th step, ≥ 0. warmup_steps: ≥ 1, 1 (no warm-up).
+    Source: A. Vaswani et al., "Attention is all you need", NeurIPS 2017, equation 3, which is this with
+    lr = 1/√(d·w) for a model of width d.
+    """
+
+    _ranges: ClassVar = {"lr": NOT_NEGATIVE}
+
+    def __init__(self, lr: float, warmup_steps: int = 1) -> None:
+        super().__init__(lr=lr, warmup_steps=check_steps("warmup_steps", warmup_steps))
+
+    def values(self, t: Array) -> Any:
+        """The lower of line and root."""
+        n = t + 1.0
+        return self.lr * np.minimum(n / self.warmup_steps, np.sqrt(self.warmup_steps / n))
+
+
+class PolynomialLR(Schedule):
+    """s(t) = lr·(1 − t / total_iters)^power, and 0 from t = total_iters on.
+
+    lr: ≥ 0. total_iters: ≥ 1, 5. power: ≥ 0, 1.
+    """
+
+    _ranges: ClassVar = {"lr": NOT_NEGATIVE, "power": NOT_NEGATIVE}
+
+    def __init__(self, lr: float, total_iters: int = 5, power: float = 1.0) -> None:
+        total_iters = check_steps("total_iters", total_iters)
+        super().__init__(lr=lr, total_iters=total_iters, power=power)
+
+    def values(self, t: Array) -> Any:
+        """A power of what is left."""
+        left = np.maximum(self.total_iters - t, 0) / self.total_iters
+        return np.where(left > 0.0, self.lr * portable.power(left, self.power), 0.0)
+
+
+class LinearLR(Schedule):
+    """s(t) = lr·(start_factor + (end_factor − start_factor)·min(t, total_iters) / total_iters).
+
+    lr: ≥ 0. start_factor: in (0, 1], 1/3. end_factor: in [0, 1], 1. total_iters: ≥ 1, 5. PyTorch's.
+    """
+
+    _ranges: ClassVar = {
+        "lr": NOT_NEGATIVE,
+        "start_factor": {**FRACTION, "open_low": True},
+        "end_factor": FRACTION,
+    }
+
+    def __init__(
+        self,
+        lr: float,
+        start_factor: float = 1.0 / 3.0,
+        end_factor: float = 1.0,
+        total_iters: int = 5,
+    ) -> None:
+        super().__init__(
+            lr=lr,
+            start_factor=start_factor,
+            end_factor=end_factor,
+            total_iters=check_steps("total_iters", total_iters),
+        )
+
+    def values(self, t: Array) -> Any:
+        """A line, then the level it has reached."""
+        part = np.minimum(t, self.total_iters) / self.total_iters
+        return self.lr * (self.start_factor * (1.0 - part) + self.end_factor * part)
+
+
+class LambdaLR(Schedule):
+    """s(t) = lr·lr_lambda(t), a function of your own.
+
+    lr: ≥ 0. lr_lambda: function(step) → number ≥ 0, called for one step after the other; to pickle the
+    schedule it must be a function of a module. A subclass of `Schedule` computes many steps at once.
+    """
+
+    _ranges: ClassVar = {"lr": NOT_NEGATIVE}
+
+    def __init__(self, lr: float, lr_lambda: Callable[[int], float]) -> None:
+        if not callable(lr_lambda):
+            raise HyperparameterError(
+                f"lr_lambda is {lr_lambda!r}; expected a function of the step"
+            )
+        super().__init__(lr=lr, lr_lambda=lr_lambda)
+
+    def values(self, t: Array) -> Any:
+        """The function's results."""
+        found: list[Any] = [
+            check_real(f"lr_lambda({step})", self.lr_lambda(step)) for step in t.tolist()
+        ]
+        return self.lr * np.array(found)
+
+
+def check_milestones(value: Any) -> tuple[int, ...]:
+    """Return steps in ascending order as a tuple, or raise HyperparameterError."""
+    try:
+        given = list(value)
+    except TypeError:
+        raise HyperparameterError(f"milestones is {value!r}; expected steps in a list") from None
+    found = tuple(check_steps(f"milestones[{i}]", v, 0) for i, v in enumerate(given))
+    if list(found) != sorted(found):
+        raise HyperparameterError(f"milestones is {value!r}; expected steps in ascending order")
+    return found

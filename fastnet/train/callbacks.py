@@ -1,0 +1,258 @@
+"""Callbacks: what is done after each epoch of a fit. Stopping early, lowering the rate on a plateau."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastnet.errors import HyperparameterError, check_choice, check_int, check_kind, check_real
+from fastnet.schedules import Schedule
+
+
+class Callback:
+    """Base of the callbacks: override the hooks that are needed; all others do nothing.
+
+    `self.trainer` is the trainer while it fits. A hook may read everything, predict, evaluate, assign
+    hyper-parameters (`self.trainer.optimizer.lr = …`, from the next step on) and end the fit after this
+    epoch (`self.trainer.stop_training = True`). The model's values are the fit's until it ends:
+    editing, loading or training them raises UsageError. An error in a hook ends the fit, which leaves
+    model and trainer as they are after that epoch.
+    """
+
+    trainer: Any = None
+
+    def check(self, names: Iterable[str]) -> None:
+        """Called before anything changes, with the names of the logs; may raise."""
+
+    def on_train_begin(self) -> None:
+        """Called when a fit begins."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Called after each epoch, from 1, with its record in the history (a copy)."""
+
+    def on_train_end(self) -> None:
+        """Called when a fit ends, however it does, after Ctrl-C or an error too."""
+
+
+class Kept:
+    """A copy of a model's parameters and buffers, or of other segments, to go back to."""
+
+    def __init__(self, model: Any, names: Iterable[str] = ("params", "buffers")) -> None:
+        self.model = model
+        segments = model.bind().segments
+        self.values = {name: segments[name].copy() for name in names}
+
+    def restore(self) -> None:
+        """Give the model these values again."""
+        segments = self.model.bind().segments
+        for name, value in self.values.items():
+            np.copyto(segments[name], value)
+        self.model.touch()
+
+
+# Whether less or more is better, of what every trainer may record.
+_MODES = {"loss": "min", "accuracy": "max"}
+
+
+class _Monitor(Callback):
+    """Watches one of the logs."""
+
+    def __init__(self, monitor: str, mode: str) -> None:
+        self.monitor, self.mode = monitor, check_choice("mode", mode, ("auto", "min", "max"))
+        if self.mode == "auto":
+            known = str(monitor).removeprefix("val_")
+            if known not in _MODES:
+                raise HyperparameterError(
+                    f"mode is 'auto' with monitor={monitor!r}; expected mode='min' or mode='max' "
+                    "for what is neither a loss nor an accuracy"
+                )
+            self.mode = _MODES[known]
+        self.best = math.inf if self.mode == "min" else -math.inf
+
+    def check(self, names: Iterable[str]) -> None:
+        """Refuse a fit that does not record what is monitored."""
+        if self.monitor not in names:
+            raise HyperparameterError(
+                f"{type(self).__name__}: monitor is {self.monitor!r}; this fit records "
+                f"{', '.join(names)} (val_… with validation_data)"
+            )
+
+
+class EarlyStopping(_Monitor):
+    """Ends the fit where a score has not improved for `patience` epochs in a row.
+
+    monitor: the name of a log, "val_loss" by default.
+    patience: ≥ 0, 0; as in Keras, 0 and 1 both end the fit with the first epoch that is no better.
+    min_delta: ≥ 0, 0; a score is better that is so by more than this.
+    mode: "min", "max", or "auto" (default): "min" for losses, "max" for accuracies.
+    restore_best_weights: end with the parameters and buffers of the best epoch, the first of equals,
+        however the fit ends (Keras: only where it ends early). False by default.
+
+    A NaN is never better. Each fit begins anew. Afterwards `best` is the best score, `best_epoch` its
+    epoch, and `stopped_epoch` the epoch that ended the fit, else None.
+    Source: L. Prechelt, "Early stopping - but when?", in: Neural networks: tricks of the trade, 1998.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 0,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        restore_best_weights: bool = False,
+    ) -> None:
+        super().__init__(monitor, mode)
+        self.patience = check_int("patience", patience)
+        self.min_delta = check_real("min_delta", min_delta, low=0.0)
+        self.restore_best_weights = bool(restore_best_weights)
+        self._start()
+
+    def _start(self) -> None:
+        self.best = math.inf if self.mode == "min" else -math.inf
+        self.wait = 0
+        self.best_epoch: int | None = None
+        self.stopped_epoch: int | None = None
+        self._kept: Kept | None = None
+
+    def on_train_begin(self) -> None:
+        """Begin anew."""
+        self._start()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Compare, keep, stop."""
+        score, self.wait = logs[self.monitor], self.wait + 1
+        gain = self.best - score if self.mode == "min" else score - self.best
+        if gain > self.min_delta:
+            self.best, self.best_epoch, self.wait = score, epoch, 0
+            if self.restore_best_weights:
+                self._kept = Kept(self.trainer.model)
+        elif self.wait >= self.patience:
+            self.stopped_epoch = epoch
+            self.trainer.stop_training = True
+
+    def on_train_end(self) -> None:
+        """Go back to the best epoch."""
+        if self._kept is not None:
+            self._kept.restore()
+            self._kept = None
+
+
+class KeepBest(EarlyStopping):
+    """`fit(restore_best=True)`: goes back to the epoch with the best validation score, never stops."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        monitor = "val_accuracy" if "val_accuracy" in names else "val_loss"
+        super().__init__(monitor, 2**62, restore_best_weights=True)
+
+
+class ReduceLROnPlateau(_Monitor):
+    """Multiplies the learning rate by `factor` where a score has stalled for more than `patience` epochs.
+
+    A score is better than the best so far, b, where it is below b·(1 − threshold) ("min", "rel"),
+    b − threshold ("min", "abs"), or above b·(1 + threshold) ("max", "rel"), b + threshold ("max",
+    "abs"). After more than `patience` epochs that are not better, lr ← max(lr·factor, min_lr), unless
+    that is a change by eps or less. Epochs are not counted during the `cooldown` epochs that follow.
+
+    monitor: the name of a log, "val_loss" by default.
+    factor: in [0, 1), 0.1 (0.5 halves). patience: ≥ 0, 10. threshold: ≥ 0, 1e-4.
+    threshold_mode: "rel" or "abs". cooldown: ≥ 0, 0. min_lr: ≥ 0, 0. eps: ≥ 0, 1e-8.
+    mode: "min", "max", or "auto" (default): "min" for losses, "max" for accuracies.
+
+    All are PyTorch's, so halving is `ReduceLROnPlateau(factor=0.5)`. The rates of parameter groups are
+    reduced with the optimizer's own. A schedule is multiplied as a whole, by what takes its next rate to
+    the value above. A NaN is never better. A further fit of the same trainer goes on with best and counts;
+    another trainer, or one that was reset, begins anew.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        eps: float = 1e-8,
+        mode: str = "auto",
+    ) -> None:
+        super().__init__(monitor, mode)
+        self.factor = check_real("factor", factor, low=0.0, high=1.0, open_high=True)
+        self.patience = check_int("patience", patience)
+        self.threshold = check_real("threshold", threshold, low=0.0)
+        self.threshold_mode = check_choice("threshold_mode", threshold_mode, ("rel", "abs"))
+        self.cooldown = check_int("cooldown", cooldown)
+        self.min_lr = check_real("min_lr", min_lr, low=0.0)
+        self.eps = check_real("eps", eps, low=0.0)
+        self._of: tuple[Any, int] = (None, 0)  # the trainer, and its epochs so far
+        self._start()
+
+    def _start(self) -> None:
+        self.best = math.inf if self.mode == "min" else -math.inf
+        self.wait = self.cooling = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_of": (None, 0)}
+
+    def on_train_begin(self) -> None:
+        """Go on, or begin anew."""
+        trainer, epoch = self._of
+        if trainer is not self.trainer or epoch > self.trainer.epoch:
+            self._start()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Compare, count, reduce."""
+        self._of = (self.trainer, epoch)
+        score, self.wait = logs[self.monitor], self.wait + 1
+        if self._is_better(score):
+            self.best, self.wait = score, 0
+        if self.cooling:
+            self.cooling, self.wait = self.cooling - 1, 0
+        if self.wait > self.patience:
+            self.cooling, self.wait = self.cooldown, 0
+            self._reduce()
+
+    def _is_better(self, score: float) -> bool:
+        sign = 1.0 if self.mode == "max" else -1.0
+        if self.threshold_mode == "rel":
+            wanted = self.best * (1.0 + sign * self.threshold)
+        else:
+            wanted = self.best + sign * self.threshold
+        return sign * score > sign * wanted
+
+    def _reduce(self) -> None:
+        optimizer = self.trainer.optimizer
+        step = self.trainer.model.optimizer_state(optimizer).steps
+        groups = [self._reduced(group, step) for group in optimizer.groups]
+        optimizer.lr = self._reduced({"lr": optimizer.lr}, step)["lr"]
+        optimizer.groups = groups
+
+    def _reduced(self, group: Mapping[str, Any], step: int) -> dict[str, Any]:
+        """The group with its own rate reduced, if it has one."""
+        if "lr" not in group:
+            return dict(group)
+        rate = group["lr"]
+        scheduled = isinstance(rate, Schedule)
+        old = rate(step) if scheduled else rate
+        new = max(old * self.factor, self.min_lr)
+        if old - new > self.eps:
+            part = self.factor if new == old * self.factor else new / old
+            rate = part * rate if scheduled else new
+        return {**group, "lr": rate}
+
+
+def check_callbacks(callbacks: Any, names: list[str]) -> list[Callback]:
+    """The callbacks of a fit that records these names, or HyperparameterError."""
+    try:
+        found = list(callbacks)
+    except TypeError:
+        raise HyperparameterError(
+            f"callbacks is {callbacks!r}; expected a list of callbacks, such as [EarlyStopping()]"
+        ) from None
+    for i, callback in enumerate(found):
+        check_kind(f"callbacks[{i}]", callback, Callback)
+        callback.check(names)
+    return found

@@ -1,0 +1,387 @@
+"""Full-batch training: the loss of a whole data set as a function of one vector, which SciPy minimises."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from fastnet.backends.executor import Data, Steps
+from fastnet.errors import (
+    DivergenceError,
+    HyperparameterError,
+    MissingExtra,
+    ShapeError,
+    UsageError,
+    check_choice,
+    check_int,
+    check_kind,
+    check_real,
+)
+from fastnet.losses.base import Loss
+from fastnet.model import Sequential
+from fastnet.op import Array
+from fastnet.train.data import batch_offsets
+from fastnet.train.history import History
+
+DESCENT = "gradient-descent"
+METHODS = ("L-BFGS-B", "BFGS", "CG", "Newton-CG", DESCENT)
+DESCENT_OPTIONS = {"step": 1.0, "shrink": 0.5, "grow": 2.0, "c1": 1e-4}
+WORKSPACE_BYTES = 1 << 23  # of one native call, about
+
+Callback = Callable[[dict[str, Any]], Any]
+
+
+@dataclass(repr=False)
+class FullBatchHistory(History):
+    """The records of a full-batch fit, iteration by iteration, and how it ended.
+
+    records: one dict an accepted iterate, the first of them the start: "iteration" (from 0), "loss"
+        (with the weight decay), "grad_norm" (the gradient's largest component in size),
+        "evaluations" of loss and gradient so far, "seconds" since the start.
+    result: SciPy's OptimizeResult, with success, message, fun, nit, nfev and x, the parameters as one
+        float64 vector in the order of the model; of gradient descent, a namespace with the same names.
+    """
+
+    result: Any = None
+
+    def __repr__(self) -> str:
+        last = f", last {self.records[-1]}" if self.records else ""
+        return f"<FullBatchHistory of {len(self)} iterates{last}>"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Settings:
+    """The checked options of a fit, all but the data."""
+
+    method: str
+    max_iter: int
+    tol: float
+    weight_decay: float
+    decay_biases_and_norms: bool
+    batch_size: int | None
+    options: dict[str, Any]
+    callback: Callback | None
+
+    @classmethod
+    def checked(cls, given: Mapping[str, Any]) -> Settings:
+        """From the arguments of `fit_full_batch`; raises where one of them is no good."""
+        method = check_choice("method", given["method"], METHODS)
+        options = {} if given["options"] is None else given["options"]
+        check_kind("options", options, Mapping)
+        size, callback = given["batch_size"], given["callback"]
+        if callback is not None and not callable(callback):
+            raise HyperparameterError(f"callback is {callback!r}; expected a function (record)")
+        return cls(
+            method,
+            check_int("max_iter", given["max_iter"], low=1),
+            check_real("tol", given["tol"], low=0.0),
+            check_real("weight_decay", given["weight_decay"], low=0.0),
+            bool(given["decay_biases_and_norms"]),
+            None if size is None else check_int("batch_size", size, low=1),
+            descent_options(options) if method == DESCENT else dict(options),
+            callback,
+        )
+
+
+def descent_options(given: Mapping[str, Any]) -> dict[str, float]:
+    """Those of gradient descent, with their defaults."""
+    if unknown := [name for name in given if name not in DESCENT_OPTIONS]:
+        raise HyperparameterError(
+            f"options has {unknown[0]!r}; gradient descent has {', '.join(DESCENT_OPTIONS)}"
+        )
+    found = {**DESCENT_OPTIONS, **given}
+    unit: dict[str, Any] = {"low": 0.0, "high": 1.0, "open_low": True, "open_high": True}
+    return {
+        "step": check_real("options['step']", found["step"], low=0.0, open_low=True),
+        "shrink": check_real("options['shrink']", found["shrink"], **unit),
+        "grow": check_real("options['grow']", found["grow"], low=1.0),
+        "c1": check_real("options['c1']", found["c1"], **unit),
+    }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Point:
+    """The objective where it has been evaluated; its value is +inf where it is not finite."""
+
+    x: Array
+    value: float
+    gradient: Array
+    buffers: Array  # what the evaluation made of the running statistics
+
+    @property
+    def grad_norm(self) -> float:
+        """The gradient's largest component in size."""
+        return float(np.abs(self.gradient).max())
+
+
+class Objective:
+    """The loss of all rows, with its gradient, as a function of the trainable parameters.
+
+    These are one float64 vector without padding. The rows are taken in blocks, one native call each,
+    and the blocks' losses and gradients added in float64. `accepted` is the last iterate; an evaluation
+    starts from its running statistics and draws the same dropout masks as every other.
+    """
+
+    def __init__(
+        self, model: Sequential, loss: Loss, data: Data, settings: Settings, seed: int, step: int
+    ) -> None:
+        self.model, self.data = model, data
+        self.storage = model.bind()
+        self.places = self.storage.trainable_places()
+        if not self.places.size:
+            raise UsageError("the model has no trainable parameters; there is nothing to fit")
+        self.seed, self.step = seed, step
+        shape, count = data.x.shape[1:], len(data.x)
+        self.offsets = batch_offsets(count, _rows(model, loss, shape, count, settings.batch_size))
+        self.index = np.arange(count)
+        self._check_blocks()
+        self.executor = model.training_executor(shape, int(np.diff(self.offsets).max()), loss)
+        self.decay = self._decay(settings)
+        self.evaluations = 0
+        self._params, self._grads = (self.storage.flat(name) for name in ("params", "grads"))
+        self._buffers = self.storage.segments["buffers"]
+        x = self._params[self.places].astype(np.float64)
+        self.accepted = Point(x, math.inf, np.zeros_like(x), self._buffers.copy())
+        self._last = self.accepted
+
+    @property
+    def blocks(self) -> int:
+        """How many native calls an evaluation takes."""
+        return len(self.offsets) - 1
+
+    def start(self) -> Point:
+        """Evaluate where the model is; DivergenceError where that is not finite."""
+        point = self._evaluate(self.accepted.x)
+        if not math.isfinite(point.value):
+            raise DivergenceError(
+                "the loss of the whole data set, or its gradient, is not finite at the start; inputs "
+                "scaled to about 1 usually help"
+            )
+        # The start is no step: running statistics are still those before it.
+        self.accepted = self._last = Point(
+            point.x, point.value, point.gradient, self.accepted.buffers
+        )
+        return self.accepted
+
+    def at(self, x: Array) -> Point:
+        """The objective at x; that of the last call and of the accepted point are known."""
+        for known in (self._last, self.accepted):
+            if np.array_equal(x, known.x):
+                return known
+        self._last = self._evaluate(np.array(x))
+        return self._last
+
+    def value_and_grad(self, x: Array) -> tuple[float, Array]:
+        """For SciPy's line searches, which need finite numbers to interpolate.
+
+        Where the loss is not finite there is a wall: seen from the accepted point it rises as steeply
+        as the loss falls at that point. So no search accepts it, and the next trial is nearer.
+        """
+        point = self.at(x)
+        if math.isfinite(point.value):
+            return point.value, point.gradient.copy()
+        here = self.accepted
+        return here.value + abs(here.gradient @ (x - here.x)), -here.gradient
+
+    def hessian_product(self, x: Array, v: Array) -> Array:
+        """∇²L(x)·v by central differences of the gradient."""
+        norm = float(np.linalg.norm(v))
+        if norm == 0.0:
+            return np.zeros_like(v)
+        eps = float(np.finfo(self.storage.dtype).eps)
+        h = np.cbrt(eps) * (1.0 + float(np.linalg.norm(x))) / norm
+        ends = [self._evaluate(x + sign * h * v) for sign in (1, -1)]
+        if not all(math.isfinite(end.value) for end in ends):
+            raise DivergenceError(
+                "the loss is not finite near the last iterate, so that Newton-CG has no second "
+                "derivatives; another method, or weight_decay, usually helps"
+            )
+        product: Array = (ends[0].gradient - ends[1].gradient) / (2 * h)
+        return product
+
+    def accept(self, x: Array) -> Point:
+        """Make x the iterate that the model ends with, unless another follows."""
+        self.accepted = self.at(x)
+        return self.accepted
+
+    def same(self, x: Array, other: Array) -> bool:
+        """Whether both are the same parameters in the model's dtype."""
+        return bool(np.array_equal(x.astype(self.storage.dtype), other.astype(self.storage.dtype)))
+
+    def restore(self) -> None:
+        """Put the accepted iterate into the model."""
+        self._write(self.accepted)
+
+    def _write(self, point: Point) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):  # an infinite trial has no finite loss
+            self._params[self.places] = point.x  # one call: no signal comes in between
+        np.copyto(self._buffers, point.buffers)
+        self.model.touch()
+
+    def _evaluate(self, x: Array) -> Point:
+        self.evaluations += 1
+        before, gradient, value = self.accepted.buffers, np.zeros_like(x), 0.0
+        bad = Point(x, math.inf, gradient, before)
+        self._write(Point(x, value, gradient, before))
+        try:
+            for number, (begin, end) in enumerate(pairwise(self.offsets)):
+                rows, step = self.index[begin:end], self.step + number
+                steps = Steps(rows, np.array([0, len(rows)]), self.seed, step)
+                share = len(rows) / len(self.index)
+                value += share * float(self.executor.train(self.data, steps, None)[0])
+                gradient += share * self._grads[self.places].astype(np.float64)
+        except DivergenceError:
+            return bad
+        if self.decay is not None:
+            value += 0.5 * float(self.decay @ (x * x))
+            gradient += self.decay * x
+        if not (math.isfinite(value) and np.isfinite(gradient).all()):
+            return bad
+        return Point(x, value, gradient, self._buffers.copy())
+
+    def _decay(self, settings: Settings) -> Array | None:
+        if settings.weight_decay == 0.0:
+            return None
+        decayed = [
+            settings.decay_biases_and_norms or len(p.shape) > 1 for p in self.storage.trainable()
+        ]
+        sizes = [math.prod(p.shape) for p in self.storage.trainable()]
+        return settings.weight_decay * np.repeat(decayed, sizes).astype(np.float64)
+
+    def _check_blocks(self) -> None:
+        fewest, minimum = int(np.diff(self.offsets).min()), self.model.min_training_rows()
+        if fewest < minimum:
+            raise ShapeError(
+                f"X has {len(self.index)} rows, taken in blocks of which one has {fewest}; this model "
+                f"has batchnorm and needs blocks of at least {minimum} rows in training"
+            )
+
+
+def _rows(
+    model: Sequential, loss: Loss, shape: tuple[int, ...], count: int, wanted: int | None
+) -> int:
+    """The rows of a block: all where batchnorm takes statistics over them."""
+    if wanted is not None:
+        return min(wanted, count)
+    if model.min_training_rows() > 1:
+        return count
+    few = min(count, 1024)
+    plan = model.training_executor(shape, few, loss).plan
+    return min(count, max(few, WORKSPACE_BYTES * plan.max_rows // max(1, plan.workspace_bytes)))
+
+
+def fit(objective: Objective, settings: Settings) -> FullBatchHistory:
+    """Minimise; the model, whose training lock is held, ends with the last accepted iterate."""
+    minimize = _descend if settings.method == DESCENT else _scipy(settings.method)
+    begun, history = time.perf_counter(), FullBatchHistory()
+
+    def note(x: Array) -> None:
+        point = objective.accept(x)
+        record = {
+            "iteration": len(history),
+            "loss": point.value,
+            "grad_norm": point.grad_norm,
+            "evaluations": objective.evaluations,
+            "seconds": time.perf_counter() - begun,
+        }
+        history.records.append(record)
+        if settings.callback is not None:
+            settings.callback(dict(record))
+
+    try:
+        note(objective.start().x)
+        history.result = minimize(objective, settings, note)
+    except StopIteration:
+        history.result = _result(objective, False, "stopped by the callback")
+    finally:
+        objective.restore()
+    history.result.nit = len(history) - 1
+    history.result.nfev = objective.evaluations
+    return history
+
+
+Minimize = Callable[[Objective, Settings, Callable[[Array], None]], Any]
+
+
+def _converged(objective: Objective, settings: Settings) -> bool:
+    return objective.accepted.grad_norm <= settings.tol
+
+
+def _result(objective: Objective, success: bool, message: str) -> Any:
+    point = objective.accepted
+    return SimpleNamespace(
+        x=point.x, fun=point.value, jac=point.gradient, success=success, message=message
+    )
+
+
+_FLAT = "no component of the gradient is larger than tol"
+
+
+def _descend(objective: Objective, settings: Settings, note: Callable[[Array], None]) -> Any:
+    """x ← x − α·g, with the first α of step, step·shrink, … that lowers the loss by c1·α·‖g‖²."""
+    step, shrink, grow, c1 = (settings.options[name] for name in DESCENT_OPTIONS)
+    for _ in range(settings.max_iter):
+        here = objective.accepted
+        if _converged(objective, settings):
+            break
+        slope = float(here.gradient @ here.gradient)
+        while True:
+            x = here.x - step * here.gradient
+            if objective.at(x).value <= here.value - c1 * step * slope:
+                break
+            step *= shrink
+            if objective.same(x, here.x):
+                return _result(objective, False, "no step along the gradient lowers the loss")
+        note(x)
+        step *= grow
+    flat = _converged(objective, settings)
+    return _result(objective, flat, _FLAT if flat else "max_iter iterations are done")
+
+
+def _scipy(method: str) -> Minimize:
+    """SciPy's method, loaded when it is first asked for."""
+    try:
+        import scipy.optimize
+    except ImportError as error:
+        raise MissingExtra(
+            f"method={method!r} needs SciPy ({error}); install it with "
+            f'pip install "fastnet-engine[scipy]", or take method={DESCENT!r}, which needs none'
+        ) from None
+
+    def minimize(objective: Objective, settings: Settings, note: Callable[[Array], None]) -> Any:
+        if _converged(objective, settings):
+            return _result(objective, True, _FLAT)
+        eps = float(np.finfo(objective.storage.dtype).eps)
+        limits = {
+            "L-BFGS-B": {"gtol": settings.tol, "ftol": eps, "maxfun": 100 * settings.max_iter},
+            "Newton-CG": {"xtol": eps},
+        }
+        options = {"maxiter": settings.max_iter, **limits.get(method, {"gtol": settings.tol})}
+        newton = {"hessp": objective.hessian_product} if method == "Newton-CG" else {}
+
+        def accepted(intermediate_result: Any) -> None:
+            note(intermediate_result.x)
+            if _converged(objective, settings):
+                raise StopIteration
+
+        result = scipy.optimize.minimize(
+            objective.value_and_grad,
+            objective.accepted.x,
+            jac=True,
+            method=method,
+            callback=accepted,
+            options={**options, **settings.options},
+            **newton,
+        )
+        if _converged(objective, settings):
+            result.success, result.message = True, _FLAT
+        return result
+
+    return minimize

@@ -1,0 +1,169 @@
+"""The learning-rate range test: growing rates, the loss at each of them, and what to take from it."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnet import portable
+from fastnet.errors import DivergenceError, HyperparameterError, MissingExtra, check_int, check_real
+from fastnet.op import Array
+from fastnet.optim.optimizer import Optimizer
+from fastnet.schedules import ExponentialLR, Schedule
+from fastnet.train.data import epoch_order
+
+FIRST = 10  # steps that tell how high the loss is at first
+SLOW, FAST = 0.9, 0.8  # moving averages of about ten steps, to see where to end, and five
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class RangeTest:
+    """What `trainer.find_lr` found.
+
+    rates: the learning rate of each step. losses: its loss, before its update. smoothed: the losses
+        under a moving average, forwards and then backwards so that it lags behind in neither direction,
+        those far above the first ones lowered. float64 (steps,) each; the steps end where the loss has
+        become too high.
+    suggestion: the rate where the smoothed loss falls most steeply over the logarithm of the rate,
+        before it is lowest; None where it does not fall by more than its noise.
+    lowest: the rate where the smoothed loss is lowest: already too high, for the loss turns there.
+    """
+
+    rates: Array
+    losses: Array
+    smoothed: Array
+    suggestion: float | None
+    lowest: float
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the curve with matplotlib (the extra `plot`), on new axes or `ax`; returns the axes."""
+        if ax is None:
+            try:
+                from matplotlib import pyplot
+            except ImportError:
+                raise MissingExtra(
+                    'plots need matplotlib: pip install "fastnet-engine[plot]"'
+                ) from None
+            ax = pyplot.figure(layout="constrained").add_subplot()
+        ax.plot(self.rates, self.losses, color="0.75", linewidth=1, label="each step")
+        ax.plot(self.rates, self.smoothed, color="tab:blue", label="smoothed")
+        if self.suggestion is not None:
+            at = int(np.searchsorted(self.rates, self.suggestion))
+            point = self.suggestion, self.smoothed[at]
+            label = f"steepest: {self.suggestion:.2g}"
+            ax.plot(*point, "o", color="tab:red", label=label)
+        ax.set(xscale="log", xlabel="learning rate", ylabel="loss")
+        low, high = self.smoothed.min(), max(self.smoothed[0], np.median(self.losses))
+        ax.set_ylim(low - 0.15 * (high - low), high + 0.35 * (high - low))
+        ax.legend()
+        return ax
+
+    def __repr__(self) -> str:
+        found = "none" if self.suggestion is None else f"{self.suggestion:.3g}"
+        return f"<RangeTest of {len(self.rates)} steps, suggestion {found}>"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Trial:
+    """A range test that is to be made."""
+
+    rates: Schedule
+    steps: int
+    stop_factor: float
+
+    @classmethod
+    def checked(cls, min_lr: Any, max_lr: Any, steps: Any, stop_factor: Any) -> Trial:
+        """With rates that grow from min_lr to max_lr, or HyperparameterError."""
+        min_lr = check_real("min_lr", min_lr, low=0.0, open_low=True)
+        max_lr = check_real("max_lr", max_lr, low=0.0, open_low=True)
+        steps = check_int("steps", steps, low=2)
+        stop_factor = check_real("stop_factor", stop_factor, low=0.0)
+        if not min_lr < max_lr:
+            raise HyperparameterError(f"max_lr is {max_lr}; expected more than min_lr = {min_lr}")
+        ends = portable.log(np.array([min_lr, max_lr]))
+        gamma = portable.exp((ends[1:] - ends[:1]) / (steps - 1))
+        return cls(ExponentialLR(min_lr, float(gamma[0])), steps, stop_factor)
+
+    def optimizer(self, given: Optimizer, step: int) -> Optimizer:
+        """A copy of an optimizer with these rates; groups keep their ratios to its rate at a step."""
+
+        def now(rate: Any) -> float:
+            return float(rate(step) if isinstance(rate, Schedule) else rate)
+
+        trial: Any = copy.deepcopy(given)
+        own = now(trial.lr)
+        groups = []
+        for group in trial.groups:
+            ratio = now(group["lr"]) / own if "lr" in group and own > 0.0 else 1.0
+            groups.append({**group, "lr": ratio * self.rates} if "lr" in group else group)
+        trial.lr, trial.groups = self.rates, groups
+        return trial  # type: ignore[no-any-return]
+
+    def minibatches(self, offsets: Array, count: int, seed: int, epoch: int) -> tuple[Array, Array]:
+        """Rows and offsets of the steps, which are those of the epochs from `epoch` on."""
+        rows, epochs = int(offsets[-1]), -(-self.steps // (len(offsets) - 1))
+        orders = [epoch_order(count, seed, epoch + i)[:rows] for i in range(epochs)]
+        begins = [offsets[:-1] + i * rows for i in range(epochs)]
+        places = np.concatenate([*begins, [epochs * rows]])[: self.steps + 1]
+        return np.concatenate(orders), places
+
+    def run(
+        self, train: Callable[[Array, Array], Array], run: Any, index: Array, offsets: Array
+    ) -> RangeTest:
+        """Train in chunks of the run's size until the loss is too high or not finite."""
+        losses = np.empty(0)
+        while len(losses) < self.steps and end_of(losses, self.stop_factor) == len(losses):
+            part = offsets[len(losses) : len(losses) + run.chunk + 1]
+            started = time.perf_counter()
+            try:
+                found = train(index[part[0] : part[-1]], part - part[0])
+            except DivergenceError:
+                losses = np.append(losses, run.executor.losses[: run.executor.steps_done])
+                if not len(losses):
+                    raise
+                break
+            losses = np.append(losses, found)
+            run.resize(len(found), time.perf_counter() - started)
+        return evaluate(self.rates(np.arange(len(losses))), losses, self.stop_factor)
+
+
+def end_of(losses: Array, stop_factor: float) -> int:
+    """How many steps there are until the averaged loss has risen too far, or all."""
+    averaged = _average(losses, SLOW)
+    limit = np.minimum.accumulate(averaged)
+    limit += stop_factor * abs(np.median(losses[:FIRST])) if losses.size else 0.0
+    high = np.flatnonzero(averaged[FIRST:] > limit[FIRST:])
+    return FIRST + int(high[0]) + 1 if high.size else len(losses)
+
+
+def evaluate(rates: Array, losses: Array, stop_factor: float) -> RangeTest:
+    """Cut the curve where the loss is too high, smooth it, find its steepest descent."""
+    count = end_of(losses, stop_factor)
+    rates, losses = rates[:count], losses[:count]
+    # What comes after the turn is huge and, averaged backwards, would hide the turn itself.
+    averaged = _average(losses, SLOW)
+    fall = averaged[: averaged.argmin() + 1]
+    bounded = np.minimum(losses, fall.max() + 0.25 * (fall.max() - fall.min()))
+    smoothed = _average(_average(bounded, FAST)[::-1], FAST)[::-1]
+    lowest = int(smoothed.argmin())
+    suggestion, down = None, smoothed[: lowest + 1]
+    if down.max() - down.min() > 3.0 * np.median(np.abs(losses - smoothed)[: lowest + 1]):
+        # The rates' logarithms are equally far apart.
+        suggestion = float(rates[np.gradient(smoothed)[: lowest + 1].argmin()])
+    return RangeTest(rates, losses, smoothed, suggestion, float(rates[lowest]))
+
+
+def _average(values: Array, keep: float) -> Array:
+    """The exponentially weighted mean of the values so far, without bias towards 0."""
+    total = weight = 0.0
+    found = np.empty(len(values))
+    for i, value in enumerate(values.tolist()):
+        total = keep * total + (1.0 - keep) * value
+        weight = keep * weight + (1.0 - keep)
+        found[i] = total / weight
+    return found
