@@ -13,9 +13,11 @@ from fastnet.container import Container
 from fastnet.errors import ShapeError, UsageError, check_int, check_kind
 from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss
-from fastnet.op import Array
+from fastnet.op import Array, Op
+from fastnet.optim.gradients import grad_norm
 from fastnet.optim.optimizer import Optimizer, OptimizerState
 from fastnet.plan.compiler import compile_update, state_vectors
+from fastnet.plan.extras import Extras
 from fastnet.plan.records import zeros_aligned
 from fastnet.runtime import PREDICT_ROWS, Modes, Runtime
 from fastnet.summary import Summary, summarize
@@ -148,6 +150,24 @@ class Sequential(Container):
             executor.update(state.program, state.segment, state.hyper(1)[0])
             state.steps += 1
             self.touch()
+
+    def grad_norm(self) -> float:
+        """‖g‖₂ of all gradients together, summed in float64."""
+        self.transform_grads(grad_norm)
+        return float(self._runtime.extras.norm[0])
+
+    def transform_grads(self, op: type[Op], *numbers: float) -> None:
+        """Run a pass over the gradients that `grads` holds (`fn.clip_grad_norm_`)."""
+        self._root(op.name)
+        with self.training_lock():
+            self.run_extra(self._runtime.extras, op, *numbers)
+
+    def run_extra(self, extras: Extras, op: type[Op], *numbers: float) -> None:
+        """Run one pass of extras, for whoever holds the lock."""
+        program = extras.instruction(op)
+        self._runtime.backend.prepare(program)
+        hyper = np.array([numbers], np.float64)
+        self._runtime.updater().update(program, extras.segment, hyper, "training")
 
     def predict(self, x: Any, batch_size: int | None = None, out: Array | None = None) -> Array:
         """The output for x (n, …) in evaluation mode: (n, …), a new array or `out`.
