@@ -165,9 +165,13 @@ class Sequential(Container):
     def run_extra(self, extras: Extras, op: type[Op], *numbers: float) -> None:
         """Run one pass of extras, for whoever holds the lock."""
         program = extras.instruction(op)
-        self._runtime.backend.prepare(program)
+        self.prepare(program)
         hyper = np.array([numbers], np.float64)
         self._runtime.updater().update(program, extras.segment, hyper, "training")
+
+    def prepare(self, program: np.ndarray) -> None:
+        """Make a program ready to run on the model's backend."""
+        self._runtime.backend.prepare(program)
 
     def predict(self, x: Any, batch_size: int | None = None, out: Array | None = None) -> Array:
         """The output for x (n, …) in evaluation mode: (n, …), a new array or `out`.
@@ -220,7 +224,7 @@ class Sequential(Container):
             for name, vector in state.vectors.items():
                 vector[...] = kept.get(name, 0)
             state.program = compile_update(state.passes, state.group_of, storage)
-            self._runtime.backend.prepare(state.program)
+            self.prepare(state.program)
         return state
 
     def training_executor(self, shape: Shape, rows: int, loss: Loss) -> Executor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from itertools import chain, count, pairwise
 from typing import Any
 
 import numpy as np
 
 from fastnet import arrays
 from fastnet.backends.executor import Update
-from fastnet.errors import HyperparameterError, UsageError, check_kind, check_real
+from fastnet.errors import UsageError, check_kind, check_real
 from fastnet.layers import BatchNorm1d
 from fastnet.model import Sequential
 from fastnet.op import Array, Op
@@ -34,7 +35,7 @@ class Updates:
         self.averaging = averaging
         self.averaged = 0  # sets of parameters in the average
         self._extras: Extras | None = None
-        self._program: tuple[Any, np.ndarray] | None = None  # and what it was made for
+        self._program: tuple[Any, np.ndarray, np.ndarray] | None = None  # and what it was made of
 
     def extras(self, model: Sequential) -> Extras:
         """The passes that are added, and their memory."""
@@ -71,11 +72,12 @@ class Updates:
         )
 
     def _ops(self, several: bool) -> tuple[list[type[Op]], ...]:
-        """The passes that are added: in every step; before the norm is checked; before and after the rule."""
+        """What is added: in every step, before the norm is checked, before and after the rule."""
         each_step = self.averaging is not None and self.averaging.each_step
         return (
             [accumulate_gradient] if several else [],
-            [clip_value] * (self.clip_value is not None) + [grad_norm] * (self.clip_norm is not None),
+            [clip_value] * (self.clip_value is not None)
+            + [grad_norm] * (self.clip_norm is not None),
             [scale_to_norm] * (self.clip_norm is not None),
             [average] * each_step,
         )
@@ -91,19 +93,15 @@ class Updates:
     def _compiled(
         self, model: Sequential, state: OptimizerState, ops: tuple[list[type[Op]], ...], row: int
     ) -> np.ndarray:
-        key = ops, state.program
-        if self._program is None or self._program[0][0] != ops or self._program[0][1] is not key[1]:
-            extras, parts = self.extras(model), []
-            for stage, added in enumerate(ops):
-                if stage == 3:
-                    parts.append(state.program)
-                for op in added:
-                    parts.append(extras.instruction(op, row))
-                    row += 1
-            program = np.concatenate(parts)
+        assert state.program is not None
+        made = self._program
+        if made is None or made[0] != ops or made[1] is not state.program:
+            extras, rows = self.extras(model), count(row)
+            *before, after = [[extras.instruction(op, next(rows)) for op in added] for added in ops]
+            program = np.concatenate([*chain(*before), state.program, *after])
             model.prepare(program)
-            self._program = key, program
-        return self._program[1]
+            made = self._program = ops, state.program, program
+        return made[2]
 
     def stepped(self, updates: int) -> None:
         """Count the updates that were made."""
@@ -131,12 +129,25 @@ class Updates:
         if kept is not None:
             np.copyto(self.extras(model).average, kept)
 
-    def averaged_model(self, model: Sequential) -> Sequential:
-        """A copy of the model with the averages for parameters, in evaluation mode."""
+    def without_averages(self) -> Updates:
+        """The same clipping, and no average."""
+        return Updates(self.clip_value, self.clip_norm, None)
+
+    def averaged_model(self, model: Sequential, statistics: bool) -> Sequential:
+        """A copy of the model with the averages for parameters, in evaluation mode.
+
+        `statistics`: whether it is to keep the model's running statistics.
+        """
         if self.averaging is None:
             raise UsageError("this trainer has no averages; pass averaging=EMA(…) or SWA(…)")
         if not self.averaged:
             raise UsageError(f"{self.averaging!r} has averaged nothing yet; fit first")
+        norms = any(isinstance(layer, BatchNorm1d) for _, layer in model.layers)
+        if statistics and norms and not self.averaging.each_step:
+            raise UsageError(
+                "the model has batchnorm, whose statistics do not fit the mean of its parameters; pass "
+                "inputs X, such as the training set's"
+            )
         made = copy.deepcopy(model)
         np.copyto(made.bind().flat("params"), self.extras(model).average)
         made.touch()
@@ -172,9 +183,12 @@ def recompute_statistics(model: Sequential, X: Any, batch_size: int) -> None:
     offsets = batch_offsets(len(x), batch_size)
     if len(offsets) > 2 and offsets[-1] - offsets[-2] < model.min_training_rows():
         offsets = offsets[:-1]
+    with model.edit() as values:
+        for path, _ in norms:
+            values[f"{path}.num_batches_tracked"][...] = 0
     modes = [layer.training for _, layer in model.layers]
     model.train()
-    for begin, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for begin, end in pairwise(offsets):
         with model.edit() as values:
             for name in names:
                 values[name][...] = 0
