@@ -51,6 +51,9 @@ def of_all(results: dict[str, Any]) -> dict[str, float]:
         for peer, value in against(case["times"], "fastnet").items():
             if peer != "the fastest PyTorch":
                 found[f"product {name}: times as fast as {peer}"] = value
+    for name, case in results.get("methods", {}).items():
+        for peer in case["times"].keys() - {"fastnet"}:
+            found[f"{name}: times as fast as {peer}"] = ratio(case["times"], peer, "fastnet")
     for name, case in results.get("threads", {}).items():
         if name != "left_out":
             found[f"{name}: two threads over one"] = ratio(case["times"], "1", "2")

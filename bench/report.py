@@ -118,6 +118,33 @@ def gemm(cases: Results) -> list[str]:
     ]
 
 
+def methods(cases: Results) -> list[str]:
+    """Kernels of activations, losses and optimizers."""
+    lines = [
+        "## Activations, losses, optimizers",
+        "",
+        "µs for so many elements, and how many times as fast fastnet is (losses: value and gradient):",
+        "",
+    ]
+    for family in dict.fromkeys(case["family"] for case in cases.values()):
+        rows = []
+        for name, case in cases.items():
+            times = case["times"]
+            if case["family"] != family or "fastnet" not in times:
+                continue
+            peer = "PyTorch" in times
+            theirs = microseconds(median(times["PyTorch"])) if peer else "–"
+            share = f"{ratio(times, 'PyTorch', 'fastnet'):.2f}" if peer else "–"
+            rows.append([f"`{name}`", microseconds(median(times["fastnet"])), theirs, share])
+        lines += markdown([family, "fastnet", "PyTorch", "times as fast"], rows)
+    missing = {
+        f"{who} of `{name}` ({reason})"
+        for name, case in cases.items()
+        for who, reason in case["left_out"].items()
+    }
+    return [*lines, *([f"Left out: {'; '.join(sorted(missing))}.", ""] if missing else [])]
+
+
 def cost(cases: Results) -> list[str]:
     """Doublings."""
     rows = []
@@ -170,6 +197,7 @@ WRITERS: dict[str, Callable[[Results], list[str]]] = {
     "steps": steps,
     "predict": predict,
     "gemm": gemm,
+    "methods": methods,
     "cost": cost,
     "threads": threads,
     "cold": cold,

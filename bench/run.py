@@ -25,6 +25,7 @@ import cold
 import contenders
 import cost
 import machine
+import methods
 import peers
 import predictors
 import products
@@ -94,6 +95,18 @@ def gemm(options: argparse.Namespace) -> Results:
     return cases
 
 
+def each_method(options: argparse.Namespace) -> Results:
+    """Kernels of activations, losses and optimizers."""
+    cases: Results = {}
+    largest = 1e3 if options.seconds < 1 else math.inf  # a smoke test
+    say("activations, losses and optimizers")
+    for name, (family, makers) in methods.cases(largest).items():
+        ready, failed = contenders.warm(makers)
+        times = interleave(ready, options.seconds / 20)
+        cases[name] = {"family": family, "times": times, "left_out": failed}
+    return cases
+
+
 def two_threads(options: argparse.Namespace) -> Results:
     """One thread against two, in a process of its own that may use two cores."""
     say("two threads")
@@ -106,6 +119,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], Results]] = {
     "steps": steps,
     "predict": predict,
     "gemm": gemm,
+    "methods": each_method,
     "cost": lambda options: cost.measure(options.seconds / 5),
     "threads": two_threads,
     "cold": lambda options: cold.measure(say, quick=options.seconds < 1),

@@ -15,8 +15,10 @@ import argparse
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
+import methods
 import products
 import ratios
 import run
@@ -130,6 +132,17 @@ class Checker:
                 f"product {products.name(s, form)}: times as fast as NumPy" for s in products.SHAPES
             ]
             self.worst(f"products {form}: times as fast as NumPy", names, 1)
+
+    def methods(self) -> None:
+        """Activations, losses and optimizers, the worst of each family at each size."""
+        cases = self.results["methods"]
+        for family, size in product(methods.FAMILIES, methods.SIZES):
+            names = [
+                f"{name}: times as fast as PyTorch"
+                for name, case in cases.items()
+                if case["family"] == family and name.endswith(size)
+            ]
+            self.worst(f"{family}, {size} elements: times as fast as PyTorch", names, 1)
 
     def cost(self) -> None:
         """Doublings of a large net."""

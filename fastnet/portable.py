@@ -38,13 +38,25 @@ def log(x: Array) -> Array:
 
 
 def integer_power(base: Any, exponent: Array) -> Array:
-    """base (a number or an array) to integer powers ≥ 0, by squaring."""
-    left = np.asarray(exponent, np.int64)
-    square, result = np.asarray(base, np.float64), np.ones(np.broadcast(base, exponent).shape)
+    """base (a number or an array) to integer powers ≥ 0, by multiplications."""
     with np.errstate(all="ignore"):  # of squares that no exponent asks for
-        while left.any():
-            result = np.where(left & 1, result * square, result)
-            square, left = square * square, left >> 1
+        if np.ndim(base):
+            return _by_squaring(base, exponent)
+        blocks = exponent // POWERS
+        first, last = (blocks.min(), blocks.max()) if blocks.size else (0, 0)
+        if last - first < blocks.size:  # few blocks: each is computed once
+            high = _by_squaring(base, POWERS * np.arange(first, last + 1))[blocks - first]
+        else:
+            high = _by_squaring(base, POWERS * blocks)
+        return np.asarray(_powers(float(base), 0)[exponent - POWERS * blocks] * high)
+
+
+def _by_squaring(base: Any, exponent: Array) -> Array:
+    square, left = np.asarray(base, np.float64), exponent
+    result = np.ones(np.broadcast(square, left).shape)
+    while left.any():
+        result = np.where(left & 1, result * square, result)
+        square, left = square * square, left >> 1
     return result
 
 
@@ -100,13 +112,13 @@ def power(base: Array, exponent: float) -> Array:
 
 
 def cosine_ramp(x: Array) -> Array:
-    """(1 − cos πx)/2 = sin²(πx/2) for x in [0, 1]: from 0 to 1, flat and exact at both ends.
+    """(1 − cos πx)/2 = sin²(πx/2) for x in [0, ½], where it goes from 0 to ½.
 
     The sine by its Taylor series on [0, π/4], 9 terms, so that small values are accurate too.
     """
-    z = np.minimum(x, 1.0 - x) * 1.57079632679489661923
+    z = x * 1.57079632679489661923
+    square = z * z
     series = np.ones_like(z)
     for n in range(16, 0, -2):
-        series = 1.0 - series * (z * z) / (n * (n + 1))
-    low = np.square(z * series)
-    return np.where(x <= 0.5, low, 1.0 - low)
+        series = 1.0 - series * square * (1.0 / (n * (n + 1)))
+    return np.asarray(np.square(z * series))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastnet.errors import HyperparameterError, check_int, check_real
 
 Array = NDArray[Any]
+BLOCK = 4096  # steps at a time, so that what is between stays in the cache
 LAST_STEP = 2**53  # the integers up to here are float64 numbers
 NOT_NEGATIVE: dict[str, Any] = {"low": 0.0}
 FRACTION: dict[str, Any] = {"low": 0.0, "high": 1.0}
@@ -50,10 +51,11 @@ class Schedule:
         t = np.asarray(step)
         if t.dtype.kind not in "iu" or (t.size and not (t.min() >= 0 and t.max() <= LAST_STEP)):
             raise HyperparameterError(f"step is {step!r}; expected integers in [0, 2⁵³]")
+        flat, found = t.astype(np.int64).ravel(), np.empty(t.size)
         with np.errstate(all="ignore"):  # an optimizer refuses numbers that are no good
-            values = self.values(t.astype(np.int64).ravel())
-        found = np.broadcast_to(values, t.size).reshape(t.shape)
-        return np.array(found, np.float64) if t.ndim else float(found)
+            for begin in range(0, t.size, BLOCK):
+                found[begin : begin + BLOCK] = self.values(flat[begin : begin + BLOCK])
+        return found.reshape(t.shape) if t.ndim else float(found[0])
 
     def per_epoch(self, steps_per_epoch: int) -> PerEpoch:
         """The same schedule counted in epochs of so many steps: constant within each."""
@@ -98,6 +100,7 @@ class ProductLR(Schedule):
     up while s runs. PyTorch's ChainedScheduler is such a product.
 
     factor: ≥ 0. schedules: one or more.
+    Source: PyTorch's ChainedScheduler, as the product that it computes.
     """
 
     _ranges: ClassVar = {"factor": NOT_NEGATIVE}
@@ -128,6 +131,7 @@ class PerEpoch(Schedule):
     does where its step() is called once an epoch.
 
     schedule: a schedule. steps_per_epoch: ≥ 1.
+    Source: PyTorch's custom of calling a scheduler once an epoch.
     """
 
     def __init__(self, schedule: Schedule, steps_per_epoch: int) -> None:

@@ -42,7 +42,7 @@ def test_every_benchmark_runs():
 @pytest.mark.slow
 def test_a_run_a_report_and_a_comparison(tmp_path: Path):
     results = tmp_path / "results.json"
-    chosen = ("--only", "steps,predict,cost", "--workloads", "xor", "--seconds", "0.05")
+    chosen = ("--only", "steps,predict,cost,methods", "--workloads", "xor", "--seconds", "0.05")
     done = run("bench/run.py", *chosen, "-o", str(results))
     assert done.returncode == 0, done.stderr
     if importlib.util.find_spec("matplotlib"):
@@ -54,6 +54,26 @@ def test_a_run_a_report_and_a_comparison(tmp_path: Path):
     assert done.returncode in (0, 1) and "| what | target | got |" in done.stdout
     same = run("bench/compare.py", str(results), str(results))
     assert same.returncode == 0 and " 0 fell" in same.stdout
+
+
+UNKNOWN = """
+import sys
+sys.path.insert(0, "bench")
+import method_peers, methods
+for family, known in methods.FAMILIES.items():
+    for code in getattr(method_peers, family.upper()):
+        assert code.split("(")[0] in known, code
+    for code in methods.codes(family):
+        eval(code, vars(methods.fn))
+    print(family, len(methods.codes(family)))
+"""
+
+
+def test_pytorchs_kernels_belong_to_methods_that_there_are():
+    pytest.importorskip("torch")
+    done = run("-W", "ignore", "-c", UNKNOWN)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3
 
 
 def results(c: float) -> dict[str, Any]:
