@@ -16,8 +16,9 @@ from fastnet.schedules import Schedule
 from fastnet.train import run as run_module
 
 RNG = np.random.default_rng(0)
-X, Y = RNG.normal(size=(46, 3)), RNG.normal(size=(46, 2))
+X, Y = RNG.normal(size=(43, 3)), RNG.normal(size=(43, 2))
 LOSS = fn.MSELoss()
+BUFFERS = "1.running_mean", "1.running_var", "1.num_batches_tracked"
 
 
 def net(backend="auto", dtype="float64", norm=True):
@@ -119,20 +120,19 @@ def test_norms_beyond_float32(backend):
 
 @pytest.mark.parametrize("several", [1, 2])
 def test_a_step_whose_norm_is_not_finite_is_not_applied(backend, several):
-    """The loss is finite, its gradient overflows."""
+    """The loss is finite, its gradient with respect to the first weights overflows."""
     model = net(backend, "float32")
     with model.edit() as values:
-        values["3.weight"][...] = 1e19
-    huge = X * 1e18
+        values["0.weight"][...] *= 1e-12
+        values["3.weight"][...] *= 1e15
     fit = trainer(model, clip_norm=1.0)
     before = bits(model)
-    message = r"the norm of the gradients of step \d is inf; its update was not applied"
+    message = r"the norm of the gradients of step \d is (inf|nan); its update was not applied"
     with pytest.raises(DivergenceError, match=message):
-        fit.fit(huge, Y * 1e18, 1, 23, accumulation_steps=several, verbose=0)
-    parameters = {name: b for name, b in bits(model).items() if "running" not in name}
-    assert {n: b for n, b in parameters.items() if n != "1.num_batches_tracked"} == {
-        n: before[n] for n in parameters if n != "1.num_batches_tracked"
-    }
+        fit.fit(X * 1e12, Y, 1, 22, accumulation_steps=several, verbose=0)
+    after = bits(model)
+    kept = [name for name in before if several == 1 or name not in BUFFERS]
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
     assert fit.step == several - 1 and fit.optimizer.state(model).steps == 0
     assert int(model.state_dict()["1.num_batches_tracked"]) == several - 1
 
@@ -140,7 +140,7 @@ def test_a_step_whose_norm_is_not_finite_is_not_applied(backend, several):
 @pytest.mark.parametrize("several", [2, 3, 4, 100])
 @pytest.mark.parametrize("optimizer", [fn.SGD(0.1, 0.9), fn.Adam(0.01)], ids=repr)
 def test_accumulation_is_a_larger_minibatch(backend, optimizer, several):
-    """46 rows in minibatches of 5: the last group is smaller, and so is its last minibatch."""
+    """43 rows in minibatches of 5: the last group is smaller, and so is its last minibatch."""
     one, two = net(backend, norm=False), net(backend, norm=False)
     small = trainer(one, copy.deepcopy(optimizer))
     large = trainer(two, copy.deepcopy(optimizer))
