@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 
 import numpy as np
@@ -56,6 +57,25 @@ def test_numbers_do_not_depend_on_how_many_steps_are_asked_for(make):
     together = make(Ramp).hyper(3, 12)
     alone = [make(Ramp).hyper(t, 1)[0] for t in range(3, 15)]
     np.testing.assert_array_equal(together, alone)
+
+
+EVERY = [getattr(fn, name) for name in fn.__all__ if isinstance(getattr(fn, name), type)]
+EVERY = [kind for kind in EVERY if issubclass(kind, fn.Optimizer) and kind is not fn.Optimizer]
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.__name__)
+def test_every_number_of_every_optimizer_may_be_a_schedule(kind):
+    """One that never changes gives the numbers of the plain one."""
+    given = {p.name: p.default for p in inspect.signature(kind).parameters.values()}
+    plain = {name: value or 0.1 for name, value in given.items() if type(value) is float}
+    plain |= {"l1": 0.01}
+    scheduled = {name: Ramp(value) for name, value in plain.items()}
+    if "betas" in given:
+        plain["betas"], scheduled["betas"] = (0.9, 0.99), (Ramp(0.9), Ramp(0.99))
+    one, two = kind(**plain), kind(**scheduled)
+    assert one.passes() == two.passes()
+    for first, count in [(0, 9), (2000, 3)]:
+        np.testing.assert_allclose(two.hyper(first, count), one.hyper(first, count), rtol=1e-11)
 
 
 def test_the_attribute_is_the_schedule():

@@ -346,6 +346,7 @@ def test_callbacks_copy_and_pickle(make):
     callback = make("score", mode="min")
     fit(trainer(), 3, callback)
     for twin in (copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))):
+        assert twin.trainer is None
         fit(trainer(), 3, twin)
         assert twin.best == callback.best
 
