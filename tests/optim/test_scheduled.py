@@ -114,6 +114,10 @@ def test_a_fit_runs_the_schedule_whatever_its_chunks(backend):
         (lambda: fn.Adam(eps=Ramp(0.0)), "eps at step 0 is 0.0"),
         (lambda: fn.Adam(betas=(0.9, Ramp(1.0))), r"betas\[1\] at step 0 is 1.0; .* in \[0, 1\)"),
         (lambda: fn.SGD(Ramp(0.2, -0.1)).hyper(1, 9), r"lr at step 9 is -0.7"),
+        (
+            lambda: fn.Adam(betas=(0.9, Ramp(0.9, 0.01))).hyper(0, 20),
+            r"betas\[1\] at step 19 is 1.09",
+        ),
         (lambda: fn.SGD(Ramp(0.2, np.nan)), "lr at step 0 is nan"),
         (lambda: fn.SGD(0.1, Ramp(1.0, 1e308)).hyper(3, 1), "momentum at step 3 is inf"),
         (lambda: fn.SGD(Ramp), "lr is <class .*Ramp'>; expected a finite number"),

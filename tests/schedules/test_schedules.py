@@ -198,6 +198,13 @@ def test_a_step_has_the_same_number_however_it_is_asked_for(schedule):
 
 
 @every
+def test_many_steps_are_computed_in_blocks(schedule):
+    t = np.arange(10_000)
+    parts = [schedule(t[begin : begin + 999]) for begin in range(0, len(t), 999)]
+    np.testing.assert_array_equal(schedule(t), np.concatenate(parts))
+
+
+@every
 @pytest.mark.parametrize(
     "step", [-1, [3, -1], 1.0, [0.5], True, None, "1", 2**53 + 1, 2**70, [True], math.nan]
 )
