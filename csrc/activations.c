@@ -1,7 +1,7 @@
 /* Written by csrc/generate.py from the formulas in fastnet/layers/activations.py: change those. */
 #include "formula.h"
 
-static inline real sigmoid_forward_of(real x) {
+ELEMENT sigmoid_forward_of(real x) {
     return real_sigmoid(x);
 }
 
@@ -18,7 +18,7 @@ ELEMENTWISE(sigmoid_forward, OUT_OVER(y), IN_UNDER(x)) {
     }
 }
 
-static inline real sigmoid_vjp_of(real dy, real y) {
+ELEMENT sigmoid_vjp_of(real dy, real y) {
     return dy * (y * (R(1.0) - y));
 }
 
@@ -27,7 +27,7 @@ ELEMENTWISE(sigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
         dx[i] = sigmoid_vjp_of(dy[i], y[i]);
 }
 
-static inline real tanh_forward_of(real x) {
+ELEMENT tanh_forward_of(real x) {
     return real_tanh(x);
 }
 
@@ -44,7 +44,7 @@ ELEMENTWISE(tanh_forward, OUT_OVER(y), IN_UNDER(x)) {
     }
 }
 
-static inline real tanh_vjp_of(real dy, real y) {
+ELEMENT tanh_vjp_of(real dy, real y) {
     return dy * (R(1.0) - y * y);
 }
 
@@ -53,7 +53,7 @@ ELEMENTWISE(tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
         dx[i] = tanh_vjp_of(dy[i], y[i]);
 }
 
-static inline real scaled_tanh_forward_of(real x, double amplitude, double slope) {
+ELEMENT scaled_tanh_forward_of(real x, double amplitude, double slope) {
     return R(amplitude) * real_tanh(R(slope) * x);
 }
 
@@ -72,7 +72,7 @@ ELEMENTWISE(scaled_tanh_forward, OUT_OVER(y), IN_UNDER(x)) {
     }
 }
 
-static inline real scaled_tanh_vjp_of(real dy, real y, double amplitude, double slope) {
+ELEMENT scaled_tanh_vjp_of(real dy, real y, double amplitude, double slope) {
     return dy * (R(slope * amplitude) - R(slope / amplitude) * (y * y));
 }
 
@@ -83,7 +83,7 @@ ELEMENTWISE(scaled_tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
         dx[i] = scaled_tanh_vjp_of(dy[i], y[i], amplitude, slope);
 }
 
-static inline real linear_tanh_forward_of(real x, double a) {
+ELEMENT linear_tanh_forward_of(real x, double a) {
     return real_tanh(x) + R(a) * x;
 }
 
@@ -101,7 +101,7 @@ ELEMENTWISE(linear_tanh_forward, OUT_OVER(y), IN_UNDER(x)) {
     }
 }
 
-static inline real linear_tanh_vjp_of(real dy, real x, double a) {
+ELEMENT linear_tanh_vjp_of(real dy, real x, double a) {
     const real t = real_tanh(x);
     return dy * (R(1.0) - t * t + R(a));
 }
@@ -121,7 +121,7 @@ ELEMENTWISE(linear_tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     }
 }
 
-static inline real softsign_forward_of(real x) {
+ELEMENT softsign_forward_of(real x) {
     return x / (R(1.0) + real_abs(x));
 }
 
@@ -130,7 +130,7 @@ ELEMENTWISE(softsign_forward, OUT_OVER(y), IN_UNDER(x)) {
         y[i] = softsign_forward_of(x[i]);
 }
 
-static inline real softsign_vjp_of(real dy, real x) {
+ELEMENT softsign_vjp_of(real dy, real x) {
     const real a = R(1.0) + real_abs(x);
     return dy / a / a;
 }
@@ -140,7 +140,7 @@ ELEMENTWISE(softsign_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
         dx[i] = softsign_vjp_of(dy[i], x[i]);
 }
 
-static inline real softplus_forward_of(real x, double beta, double bound) {
+ELEMENT softplus_forward_of(real x, double beta, double bound) {
     const real z = R(beta) * x;
     return where(z > R(bound), x, (real_maximum(z, R(0.0)) + real_log1p(real_exp(-real_abs(z)))) / R(beta));
 }
@@ -160,7 +160,7 @@ ELEMENTWISE(softplus_forward, OUT_OVER(y), IN_UNDER(x)) {
     }
 }
 
-static inline real softplus_vjp_of(real dy, real x, double beta, double bound) {
+ELEMENT softplus_vjp_of(real dy, real x, double beta, double bound) {
     const real z = R(beta) * x;
     return where(z > R(bound), dy, dy * real_sigmoid(z));
 }
@@ -181,7 +181,7 @@ ELEMENTWISE(softplus_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     }
 }
 
-static inline real log_sigmoid_forward_of(real x) {
+ELEMENT log_sigmoid_forward_of(real x) {
     return real_minimum(x, R(0.0)) - real_log1p(real_exp(-real_abs(x)));
 }
 
@@ -198,7 +198,7 @@ ELEMENTWISE(log_sigmoid_forward, OUT_OVER(y), IN_UNDER(x)) {
     }
 }
 
-static inline real log_sigmoid_vjp_of(real dy, real x) {
+ELEMENT log_sigmoid_vjp_of(real dy, real x) {
     return dy * real_sigmoid(-x);
 }
 
@@ -216,7 +216,7 @@ ELEMENTWISE(log_sigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     }
 }
 
-static inline real gelu_forward_of(real x) {
+ELEMENT gelu_forward_of(real x) {
     return x * (R(0.5) * (R(1.0) + real_erf(x * R(0.7071067811865476))));
 }
 
@@ -233,7 +233,7 @@ ELEMENTWISE(gelu_forward, OUT_OVER(y), IN_UNDER(x)) {
     }
 }
 
-static inline real gelu_vjp_of(real dy, real x) {
+ELEMENT gelu_vjp_of(real dy, real x) {
     const real distribution = R(0.5) * (R(1.0) + real_erf(x * R(0.7071067811865476)));
     const real density = R(0.3989422804014327) * real_exp(R(-0.5) * (x * x));
     return dy * (distribution + x * density);
@@ -253,7 +253,7 @@ ELEMENTWISE(gelu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     }
 }
 
-static inline real gelu_tanh_forward_of(real x) {
+ELEMENT gelu_tanh_forward_of(real x) {
     const real square = real_minimum(x * x, R(100.0));
     const real t = real_tanh(R(0.7978845608028654) * x * (R(1.0) + R(0.044715) * square));
     return R(0.5) * x * (R(1.0) + t);
@@ -272,7 +272,7 @@ ELEMENTWISE(gelu_tanh_forward, OUT_OVER(y), IN_UNDER(x)) {
     }
 }
 
-static inline real gelu_tanh_vjp_of(real dy, real x) {
+ELEMENT gelu_tanh_vjp_of(real dy, real x) {
     const real square = real_minimum(x * x, R(100.0));
     const real t = real_tanh(R(0.7978845608028654) * x * (R(1.0) + R(0.044715) * square));
     const real slope = R(0.7978845608028654) * (R(1.0) + R(3.0 * 0.044715) * square);
@@ -293,7 +293,7 @@ ELEMENTWISE(gelu_tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     }
 }
 
-static inline real silu_forward_of(real x) {
+ELEMENT silu_forward_of(real x) {
     return x * real_sigmoid(x);
 }
 
@@ -310,7 +310,7 @@ ELEMENTWISE(silu_forward, OUT_OVER(y), IN_UNDER(x)) {
     }
 }
 
-static inline real silu_vjp_of(real dy, real x) {
+ELEMENT silu_vjp_of(real dy, real x) {
     const real s = real_sigmoid(x);
     return dy * (s * (R(1.0) + x * (R(1.0) - s)));
 }
@@ -329,7 +329,7 @@ ELEMENTWISE(silu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     }
 }
 
-static inline real mish_forward_of(real x) {
+ELEMENT mish_forward_of(real x) {
     const real e = real_exp(real_minimum(x, R(40.0)));
     const real n = e * (e + R(2.0));
     return x * (n / (n + R(2.0)));
@@ -348,7 +348,7 @@ ELEMENTWISE(mish_forward, OUT_OVER(y), IN_UNDER(x)) {
     }
 }
 
-static inline real mish_vjp_of(real dy, real x) {
+ELEMENT mish_vjp_of(real dy, real x) {
     const real e = real_exp(real_minimum(x, R(40.0)));
     const real n = e * (e + R(2.0));
     const real share = R(1.0) / (n + R(2.0));

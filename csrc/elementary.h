@@ -10,6 +10,9 @@
 
 #include "simd.h"
 
+/* A loop that calls what is not inlined is not vectorised; the compiler by itself inlines small ones. */
+#define ELEMENT static inline __attribute__((always_inline)) real
+
 #if REAL_IS_DOUBLE
 typedef uint64_t bits;
 typedef int64_t signed_bits;
@@ -33,24 +36,24 @@ static inline bits bits_of(real x) {
     return b;
 }
 
-static inline real real_of(bits b) {
+ELEMENT real_of(bits b) {
     real x;
     memcpy(&x, &b, sizeof x);
     return x;
 }
 
 /* 2ⁿ for a normal result; n is a two's complement number. */
-static inline real two_to(bits n) { return real_of((n + BIAS) << MANTISSA); }
+ELEMENT two_to(bits n) { return real_of((n + BIAS) << MANTISSA); }
 
 /* x = n·ln 2 + r with |r| ≤ ln 2 / 2; returns r. */
-static inline real reduced(real x, bits *n) {
+ELEMENT reduced(real x, bits *n) {
     real shifted = madd(x, LOG2_E, ROUNDER), whole = shifted - ROUNDER;
     *n = bits_of(shifted) - bits_of(ROUNDER);
     return madd(whole, -LN2_LOW, madd(whole, -LN2_HIGH, x));
 }
 
 /* e^r − 1 for |r| ≤ ln 2 / 2: the Taylor series, whose next term is below a tenth of an ulp. */
-static inline real exp_minus_1_near_0(real r) {
+ELEMENT exp_minus_1_near_0(real r) {
 #if REAL_IS_DOUBLE
     real q = 1.0 / 6227020800;
     q = madd(q, r, 1.0 / 479001600);
@@ -71,7 +74,7 @@ static inline real exp_minus_1_near_0(real r) {
 }
 
 /* e^x for x ≤ 0. */
-static inline real exp_below_0(real x) {
+ELEMENT exp_below_0(real x) {
     enum { DEEP = MANTISSA + 1 };
     /* Below this the result is 0, which scaling yields by itself; NaN passes through. */
     const real low = REAL(-104.0f, -745.2);
@@ -82,7 +85,7 @@ static inline real exp_below_0(real x) {
 }
 
 /* e^x − 1 = 2ⁿ(e^r − 1) + (2ⁿ − 1), which cancels nothing; half of it twice, as 2ⁿ may overflow. */
-static inline real real_expm1(real x) {
+ELEMENT real_expm1(real x) {
     const real high = REAL(89.0f, 710.0), low = REAL(-20.0f, -40.0);
     real a = x > high ? high : x;
     a = a < low ? low : a;
@@ -92,7 +95,7 @@ static inline real real_expm1(real x) {
 }
 
 /* e^x; infinite and denormal where it must be, as 2ⁿ is taken in two steps. */
-static inline real real_exp(real x) {
+ELEMENT real_exp(real x) {
     const real high = REAL(89.0f, 710.0), low = REAL(-104.0f, -745.2);
     real a = x > high ? high : x;
     a = a < low ? low : a;
@@ -103,7 +106,7 @@ static inline real real_exp(real x) {
 }
 
 /* tanh a = (e^2a − 1)/((e^2a − 1) + 2), odd. e^2a − 1 = 2ⁿ(e^r − 1) + (2ⁿ − 1) cancels nothing. */
-static inline real real_tanh(real x) {
+ELEMENT real_tanh(real x) {
     const real saturated = REAL(10.0f, 22.0);
     real a = REAL_FN(fabs)(x);
     a = a > saturated ? saturated : a;
@@ -114,14 +117,14 @@ static inline real real_tanh(real x) {
 }
 
 /* 1/(1 + e^−x), from e^−|x| so that nothing overflows. */
-static inline real real_sigmoid(real x) {
+ELEMENT real_sigmoid(real x) {
     real e = exp_below_0(-REAL_FN(fabs)(x));
     return (x >= 0 ? 1 : e) / (1 + e);
 }
 
 /* x = m·2ᵉ with √½ ≤ m < √2, f = m − 1, s = f/(2 + f): ln m = f − f²/2 + s(f²/2 + R) with
  * R = 2s²/3 + 2s⁴/5 + …, the series of 2 artanh s − 2s over s, s² < 0.03. */
-static inline real real_log(real x) {
+ELEMENT real_log(real x) {
     const real root_half = REAL(0.70710678f, 0.70710678118654752440);
     const real smallest_normal = REAL(0x1p-126f, 0x1p-1022);
     const int denormal = x < smallest_normal;
@@ -130,24 +133,25 @@ static inline real real_log(real x) {
     const bits fraction = b & (((bits)1 << MANTISSA) - 1);
     const real f = real_of(fraction + bits_of(root_half)) - 1, s = f / (2 + f), z = s * s;
     real r = (real)2 / REAL(11, 23);
+#pragma GCC unroll 10
     for (int k = REAL(9, 21); k >= 3; k -= 2)
         r = madd(r, z, (real)2 / k);
     const real half_square = (real)0.5 * f * f, n = (real)e;
     const real small = madd(s, madd(r, z, half_square), n * LN2_LOW);
     const real result = madd(n, LN2_HIGH, f - (half_square - small));
     const real special = x == 0 ? -REAL_FN(inf)() : x > 0 ? x : REAL_FN(nan)("");
-    return x > 0 && x < REAL_FN(inf)() ? result : special;
+    return (x > 0) & (x < REAL_FN(inf)()) ? result : special;
 }
 
 /* ln(1 + x): of u = 1 + x rounded, plus what rounding lost, over u. */
-static inline real real_log1p(real x) {
+ELEMENT real_log1p(real x) {
     const real u = 1 + x, lost = x - (u - 1);
     const real result = real_log(u) + lost / u;
     return (u > 0) & (u < REAL_FN(inf)()) ? result : real_log(u);
 }
 
 /* c[0] + c[1]·x + … */
-static inline __attribute__((always_inline)) real polynomial(const real *c, int count, real x) {
+ELEMENT polynomial(const real *c, int count, real x) {
     real sum = c[count - 1];
 #pragma GCC unroll 20
     for (int k = count - 2; k >= 0; k--)
@@ -157,7 +161,7 @@ static inline __attribute__((always_inline)) real polynomial(const real *c, int 
 
 /* erf(x)/x in powers of x² for |x| < 1; beyond it 1 − e^−x²·q/(1 + 2|x|), q in powers of
  * (|x| − 2)/(|x| + 2). The polynomials meet the functions at Chebyshev's points. */
-static inline real real_erf(real x) {
+ELEMENT real_erf(real x) {
 #if REAL_IS_DOUBLE
     static const real near[] = {
         1.1283791670955125738,     -0.37612638903183748056,   0.11283791670954878666,

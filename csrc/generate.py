@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 import fastnet  # noqa: E402, F401  (all ops)
-from fastnet.formula import PRIMITIVES  # noqa: E402
+from fastnet.formula import PRIMITIVES, TAIL  # noqa: E402
 from fastnet.op import KERNELS, Kernel  # noqa: E402
 from fastnet.translate import Text, Translator  # noqa: E402
 
@@ -39,7 +39,7 @@ def statements(text: Text) -> list[str]:
 
 def function(name: str, parameters: list[str], text: Text) -> str:
     """A function of elements."""
-    head = f"static inline real {name}({', '.join(parameters)}) {{"
+    head = f"ELEMENT {name}({', '.join(parameters)}) {{"
     return "\n".join([head, *indented([*statements(text), f"return {text.results[0]};"]), "}"])
 
 
@@ -49,6 +49,7 @@ class Source:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel, op, formula = kernel, kernel.op, kernel.formula
         assert formula is not None
+        self.draws = formula.draws
         is_tensor = {name: name in kernel.tensors for name in formula.arguments}
         self.tensors = [name for name, is_one in is_tensor.items() if is_one]
         self.numbers = [name for name, is_one in is_tensor.items() if not is_one]
@@ -75,10 +76,14 @@ class Source:
         """A kernel of one output, which may lie over its first input."""
         name, (out,), first = self.kernel.name, self.written, self.tensors[0]
         parameters = [f"real {n}" for n in self.tensors] + [f"double {n}" for n in self.numbers]
+        parameters += [f"real {TAIL}"] if self.draws else []
         operands = ", ".join([f"OUT_OVER({out})", *(f"IN_UNDER({n})" for n in self.tensors)])
 
         def value(suffix: str) -> str:
-            return f"{name}_of({', '.join([*(n + suffix for n in self.tensors), *self.numbers])})"
+            at = {"[i]": "[i - begin]", "_rest[l]": "[whole - begin + l]"}[suffix]
+            drawn = [TAIL + at] if self.draws else []
+            elements = [n + suffix for n in self.tensors]
+            return f"{name}_of({', '.join([*elements, *self.numbers, *drawn])})"
 
         body = ["ELEMENTS(i)", f"    {out}[i] = {value('[i]')};"]
         if self.is_slow():
@@ -94,7 +99,7 @@ class Source:
                 f"    store_lanes({out} + whole, {first}_rest, end - whole);",
                 "}",
             ]
-        head = f"ELEMENTWISE({name}, {operands}) {{"
+        head = f"{'DRAWN' if self.draws else 'ELEMENTWISE'}({name}, {operands}) {{"
         kernel = "\n".join([head, *indented([*self.declarations(), *body]), "}"])
         return function(f"{name}_of", parameters, self.text) + "\n\n" + kernel
 
@@ -130,7 +135,8 @@ def file(module: str, sources: list[Source]) -> str:
         helpers.append(function(name, parameters, translator.text(f, CAST)))
     origin = module.replace(".", "/")
     head = f"/* Written by csrc/generate.py from the formulas in {origin}.py: change those. */\n"
-    return "\n\n".join([head + '#include "formula.h"', *helpers, *map(str, sources)]) + "\n"
+    header = "drawn.h" if any(source.draws for source in sources) else "formula.h"
+    return "\n\n".join([f'{head}#include "{header}"', *helpers, *map(str, sources)]) + "\n"
 
 
 def files() -> dict[Path, str]:

@@ -1,7 +1,7 @@
 /* Written by csrc/generate.py from the formulas in fastnet/layers/rectifiers.py: change those. */
 #include "formula.h"
 
-static inline real relu_forward_of(real x) {
+ELEMENT relu_forward_of(real x) {
     return where(x <= R(0.0), R(0.0), x);
 }
 
@@ -10,7 +10,7 @@ ELEMENTWISE(relu_forward, OUT_OVER(y), IN_UNDER(x)) {
         y[i] = relu_forward_of(x[i]);
 }
 
-static inline real relu_vjp_of(real dy, real y) {
+ELEMENT relu_vjp_of(real dy, real y) {
     return where(y <= R(0.0), R(0.0), dy);
 }
 
@@ -19,7 +19,7 @@ ELEMENTWISE(relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
         dx[i] = relu_vjp_of(dy[i], y[i]);
 }
 
-static inline real leaky_relu_forward_of(real x, double negative_slope) {
+ELEMENT leaky_relu_forward_of(real x, double negative_slope) {
     return where(x > R(0.0), x, R(negative_slope) * x);
 }
 
@@ -29,7 +29,7 @@ ELEMENTWISE(leaky_relu_forward, OUT_OVER(y), IN_UNDER(x)) {
         y[i] = leaky_relu_forward_of(x[i], negative_slope);
 }
 
-static inline real leaky_relu_vjp_of(real dy, real x, double negative_slope) {
+ELEMENT leaky_relu_vjp_of(real dy, real x, double negative_slope) {
     return where(x > R(0.0), dy, R(negative_slope) * dy);
 }
 
@@ -39,7 +39,7 @@ ELEMENTWISE(leaky_relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
         dx[i] = leaky_relu_vjp_of(dy[i], x[i], negative_slope);
 }
 
-static inline real elu_forward_of(real x, double alpha) {
+ELEMENT elu_forward_of(real x, double alpha) {
     return where(x > R(0.0), x, R(alpha) * real_expm1(real_minimum(x, R(0.0))));
 }
 
@@ -57,7 +57,7 @@ ELEMENTWISE(elu_forward, OUT_OVER(y), IN_UNDER(x)) {
     }
 }
 
-static inline real elu_vjp_of(real dy, real x, double alpha) {
+ELEMENT elu_vjp_of(real dy, real x, double alpha) {
     return where(x > R(0.0), dy, dy * (R(alpha) * real_exp(real_minimum(x, R(0.0)))));
 }
 
@@ -76,7 +76,7 @@ ELEMENTWISE(elu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     }
 }
 
-static inline real selu_forward_of(real x) {
+ELEMENT selu_forward_of(real x) {
     return where(x > R(0.0), R(1.0507009873554805) * x, R(1.0507009873554805 * 1.6732632423543772) * real_expm1(real_minimum(x, R(0.0))));
 }
 
@@ -93,7 +93,7 @@ ELEMENTWISE(selu_forward, OUT_OVER(y), IN_UNDER(x)) {
     }
 }
 
-static inline real selu_vjp_of(real dy, real x) {
+ELEMENT selu_vjp_of(real dy, real x) {
     return dy * where(x > R(0.0), R(1.0507009873554805), R(1.0507009873554805 * 1.6732632423543772) * real_exp(real_minimum(x, R(0.0))));
 }
 
@@ -111,7 +111,7 @@ ELEMENTWISE(selu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     }
 }
 
-static inline real hardtanh_forward_of(real x, double min_val, double max_val) {
+ELEMENT hardtanh_forward_of(real x, double min_val, double max_val) {
     return real_minimum(real_maximum(x, R(min_val)), R(max_val));
 }
 
@@ -122,7 +122,7 @@ ELEMENTWISE(hardtanh_forward, OUT_OVER(y), IN_UNDER(x)) {
         y[i] = hardtanh_forward_of(x[i], min_val, max_val);
 }
 
-static inline real hardtanh_vjp_of(real dy, real x, double min_val, double max_val) {
+ELEMENT hardtanh_vjp_of(real dy, real x, double min_val, double max_val) {
     return where((x <= R(min_val)) | (x >= R(max_val)), R(0.0), dy);
 }
 
@@ -133,7 +133,7 @@ ELEMENTWISE(hardtanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
         dx[i] = hardtanh_vjp_of(dy[i], x[i], min_val, max_val);
 }
 
-static inline real hardsigmoid_forward_of(real x) {
+ELEMENT hardsigmoid_forward_of(real x) {
     return real_minimum(real_maximum(x + R(3.0), R(0.0)), R(6.0)) / R(6.0);
 }
 
@@ -142,7 +142,7 @@ ELEMENTWISE(hardsigmoid_forward, OUT_OVER(y), IN_UNDER(x)) {
         y[i] = hardsigmoid_forward_of(x[i]);
 }
 
-static inline real hardsigmoid_vjp_of(real dy, real x) {
+ELEMENT hardsigmoid_vjp_of(real dy, real x) {
     return where((x <= R(-3.0)) | (x >= R(3.0)), R(0.0), dy / R(6.0));
 }
 
@@ -151,7 +151,7 @@ ELEMENTWISE(hardsigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
         dx[i] = hardsigmoid_vjp_of(dy[i], x[i]);
 }
 
-static inline real hardswish_forward_of(real x) {
+ELEMENT hardswish_forward_of(real x) {
     return x * real_minimum(real_maximum(x + R(3.0), R(0.0)), R(6.0)) / R(6.0);
 }
 
@@ -160,7 +160,7 @@ ELEMENTWISE(hardswish_forward, OUT_OVER(y), IN_UNDER(x)) {
         y[i] = hardswish_forward_of(x[i]);
 }
 
-static inline real hardswish_vjp_of(real dy, real x) {
+ELEMENT hardswish_vjp_of(real dy, real x) {
     return where(x <= R(-3.0), R(0.0), where(x >= R(3.0), dy, dy * (x / R(3.0) + R(0.5))));
 }
 

@@ -1,11 +1,11 @@
 /* Written by csrc/generate.py from the formulas in fastnet/optim/rmsprop.py: change those. */
 #include "formula.h"
 
-static inline real settled_with(real v, real mover) {
+ELEMENT settled_with(real v, real mover) {
     return where(is_tiny(v) & is_tiny(mover), R(0.0), v);
 }
 
-static inline real settled(real v) {
+ELEMENT settled(real v) {
     return where(is_tiny(v), R(0.0), v);
 }
 

@@ -1,7 +1,7 @@
 /* Written by csrc/generate.py from the formulas in fastnet/optim/sgd.py: change those. */
 #include "formula.h"
 
-static inline real settled(real v) {
+ELEMENT settled(real v) {
     return where(is_tiny(v), R(0.0), v);
 }
 

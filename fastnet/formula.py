@@ -8,7 +8,9 @@
 The reference calls the function with whole arrays. `fastnet.translate` reads its source and writes it
 as Numba's kernel and, through csrc/generate.py, as the C kernel. So it is straight-line code: names are
 assigned once, then a value, or several, is returned. It may use + − * /, comparisons, & | ~ of these, the
-functions below, and functions of such functions marked `@formula`. What depends on numbers alone (scalars,
+functions below, `horner` of a tuple of coefficients and a name, and functions of such functions marked
+`@formula`. An argument called `tail` is a random number of the element's own (see `fastnet.random.tails`)
+and comes last. What depends on numbers alone (scalars,
 hyper-parameters, constants) is computed in float64 and rounded once.
 """
 
@@ -19,6 +21,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
+
+TAIL: Final = "tail"  # the argument that stands for a random number
+COUNTER: Final = ("seed", "stream", "step")  # what it is a function of
 
 Real = Any  # an element of the model's dtype; to the reference, an array of them
 
@@ -77,16 +82,27 @@ class Formula:
         self.function = function
         self.__doc__ = function.__doc__
         code = function.__code__
-        self.arguments: tuple[str, ...] = code.co_varnames[: code.co_argcount]
+        arguments: tuple[str, ...] = code.co_varnames[: code.co_argcount]
+        self.draws = arguments[-1] == TAIL
+        self.arguments = arguments[:-1] if self.draws else arguments
 
-    def over_arrays(self, outputs: tuple[str, ...], arguments: tuple[str, ...]) -> Any:
-        """The reference kernel: a function of `arguments`, arrays and numbers, that writes `outputs`."""
+    def over_arrays(
+        self, outputs: tuple[str, ...], arguments: tuple[str, ...], tails: Callable[..., Any]
+    ) -> Any:
+        """The reference kernel: a function of `arguments`, arrays and numbers, that writes `outputs`.
+
+        One that draws random numbers has the counter among its arguments; `tails` draws them.
+        """
         element = self.function
         inputs = [arguments.index(name) for name in self.arguments]
+        counter = [arguments.index(name) for name in COUNTER] if self.draws else []
         written = [arguments.index(name) for name in outputs]
 
         def kernel(*given: Any) -> None:
-            results = element(*(given[i] for i in inputs))
+            like = given[written[0]]
+            drawn = [tails(like.size, *(given[i] for i in counter))] if counter else []
+            drawn = [tail.astype(like.dtype).reshape(like.shape) for tail in drawn]
+            results = element(*(given[i] for i in inputs), *drawn)
             for i, result in zip(written, results if len(written) > 1 else [results], strict=True):
                 np.copyto(given[i], result)
 

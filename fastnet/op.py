@@ -31,8 +31,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnet import random
 from fastnet.errors import ShapeError
-from fastnet.formula import Formula
+from fastnet.formula import COUNTER, Formula
 
 Array = NDArray[Any]
 ROWS = "B"
@@ -114,8 +115,8 @@ class Op:
         if formula:
             written = cls.written(phase)
             new = [name for name in written if name not in formula.arguments]
-            arguments = (*new, *formula.arguments)
-            function = formula.over_arrays(written, arguments)
+            arguments = (*new, *formula.arguments, *(COUNTER if formula.draws else ()))
+            function = formula.over_arrays(written, arguments, random.tails)
         else:
             code = function.__code__
             arguments = code.co_varnames[: code.co_argcount]

@@ -14,15 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnet.portable import horner, log
+from fastnet import formula, portable
+from fastnet.formula import Real
+from fastnet.portable import horner
+
+Array = NDArray[Any]
 
 # What a stream is for; kinds never share a counter, so equal seeds give independent draws.
-DROPOUT, INIT, SHUFFLE = range(3)
+DROPOUT, INIT, SHUFFLE, NOISE = range(4)
 STREAMS_PER_KIND = 1 << 24
 
 
 def stream_of(kind: int, index: int = 0) -> int:
-    """The stream number of the `index`-th user of one kind of draw (DROPOUT, INIT, SHUFFLE)."""
+    """The stream number of the `index`-th user of one kind of draw (DROPOUT, INIT, SHUFFLE, NOISE)."""
     return kind * STREAMS_PER_KIND + index
 
 
@@ -96,86 +100,117 @@ def permutation(count: int, seed: int, step: int = 0) -> NDArray[np.int64]:
 
 # Rational approximations of the normal quantile, relative error about 1e-16: M. J. Wichura,
 # "Algorithm AS 241: the percentage points of the normal distribution", Applied Statistics 37 (1988)
-# 477-484. Each pair is (numerator, denominator), highest power first.
-_CENTRE = (
-    (
-        2.5090809287301226727e3,
-        3.3430575583588128105e4,
-        6.7265770927008700853e4,
-        4.5921953931549871457e4,
-        1.3731693765509461125e4,
-        1.9715909503065514427e3,
-        1.3314166789178437745e2,
-        3.3871328727963666080e0,
-    ),
-    (
-        5.2264952788528545610e3,
-        2.8729085735721942674e4,
-        3.9307895800092710610e4,
-        2.1213794301586595867e4,
-        5.3941960214247511077e3,
-        6.8718700749205790830e2,
-        4.2313330701600911252e1,
-        1.0,
-    ),
+# 477-484. Highest power first.
+CENTRE_OVER = (
+    2.5090809287301226727e3,
+    3.3430575583588128105e4,
+    6.7265770927008700853e4,
+    4.5921953931549871457e4,
+    1.3731693765509461125e4,
+    1.9715909503065514427e3,
+    1.3314166789178437745e2,
+    3.3871328727963666080e0,
 )
-_MIDDLE = (
-    (
-        7.74545014278341407640e-4,
-        2.27238449892691845833e-2,
-        2.41780725177450611770e-1,
-        1.27045825245236838258e0,
-        3.64784832476320460504e0,
-        5.76949722146069140550e0,
-        4.63033784615654529590e0,
-        1.42343711074968357734e0,
-    ),
-    (
-        1.05075007164441684324e-9,
-        5.47593808499534494600e-4,
-        1.51986665636164571966e-2,
-        1.48103976427480074590e-1,
-        6.89767334985100004550e-1,
-        1.67638483018380384940e0,
-        2.05319162663775882187e0,
-        1.0,
-    ),
+CENTRE_UNDER = (
+    5.2264952788528545610e3,
+    2.8729085735721942674e4,
+    3.9307895800092710610e4,
+    2.1213794301586595867e4,
+    5.3941960214247511077e3,
+    6.8718700749205790830e2,
+    4.2313330701600911252e1,
+    1.0,
 )
-_TAIL = (
-    (
-        2.01033439929228813265e-7,
-        2.71155556874348757815e-5,
-        1.24266094738807843860e-3,
-        2.65321895265761230930e-2,
-        2.96560571828504891230e-1,
-        1.78482653991729133580e0,
-        5.46378491116411436990e0,
-        6.65790464350110377720e0,
-    ),
-    (
-        2.04426310338993978564e-15,
-        1.42151175831644588870e-7,
-        1.84631831751005468180e-5,
-        7.86869131145613259100e-4,
-        1.48753612908506148525e-2,
-        1.36929880922735805310e-1,
-        5.99832206555887937690e-1,
-        1.0,
-    ),
+MIDDLE_OVER = (
+    7.74545014278341407640e-4,
+    2.27238449892691845833e-2,
+    2.41780725177450611770e-1,
+    1.27045825245236838258e0,
+    3.64784832476320460504e0,
+    5.76949722146069140550e0,
+    4.63033784615654529590e0,
+    1.42343711074968357734e0,
 )
+MIDDLE_UNDER = (
+    1.05075007164441684324e-9,
+    5.47593808499534494600e-4,
+    1.51986665636164571966e-2,
+    1.48103976427480074590e-1,
+    6.89767334985100004550e-1,
+    1.67638483018380384940e0,
+    2.05319162663775882187e0,
+    1.0,
+)
+TAIL_OVER = (
+    2.01033439929228813265e-7,
+    2.71155556874348757815e-5,
+    1.24266094738807843860e-3,
+    2.65321895265761230930e-2,
+    2.96560571828504891230e-1,
+    1.78482653991729133580e0,
+    5.46378491116411436990e0,
+    6.65790464350110377720e0,
+)
+TAIL_UNDER = (
+    2.04426310338993978564e-15,
+    1.42151175831644588870e-7,
+    1.84631831751005468180e-5,
+    7.86869131145613259100e-4,
+    1.48753612908506148525e-2,
+    1.36929880922735805310e-1,
+    5.99832206555887937690e-1,
+    1.0,
+)
+
+
+@formula.formula
+def central_quantile(q: Real) -> Real:
+    """Φ⁻¹(½ + q) for |q| ≤ 0.425."""
+    r = 0.180625 - q * q
+    return q * (horner(CENTRE_OVER, r) / horner(CENTRE_UNDER, r))
+
+
+@formula.formula
+def middle_quantile(root: Real) -> Real:
+    """Φ⁻¹(1 − t) for t ≤ 0.075, given √(−ln t) ≤ 5."""
+    r = root - 1.6
+    return horner(MIDDLE_OVER, r) / horner(MIDDLE_UNDER, r)
+
+
+def far_quantile(root: Array) -> Array:
+    """Φ⁻¹(1 − t), given √(−ln t) > 5."""
+    r = root - 5.0
+    return np.asarray(horner(TAIL_OVER, r) / horner(TAIL_UNDER, r))
 
 
 def normal_quantile(u: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Φ⁻¹(u) for u in (0, 1), the same bits on every machine (AS 241)."""
+    """Φ⁻¹(u) for u in (0, 1), the same bits on every machine."""
     q = u - 0.5
-    z = q * _ratio(_CENTRE, 0.180625 - q * q)
+    z = central_quantile(q)
     outer = np.abs(q) > 0.425
     if outer.any():
-        r = np.sqrt(-log(np.minimum(u, 1.0 - u)[outer]))
-        tail = np.where(r <= 5.0, _ratio(_MIDDLE, r - 1.6), _ratio(_TAIL, r - 5.0))
+        root = np.sqrt(-portable.log(np.minimum(u, 1.0 - u)[outer]))
+        tail = np.where(root <= 5.0, middle_quantile(root), far_quantile(root))
         z[outer] = np.where(q[outer] < 0.0, -tail, tail)
     return np.asarray(z)
 
 
-def _ratio(pair: tuple[tuple[float, ...], tuple[float, ...]], r: Any) -> Any:
-    return horner(pair[0], r) / horner(pair[1], r)
+def tails(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.float64]:
+    """One number for each of `count` elements: uniform in (−½, ½), finest where it is small.
+
+    (k + ½)·2⁻³², where k are the lower 31 bits of the element's word (see `words`), and negative where
+    the upper bit is set.
+    """
+    word = words(count, seed, stream, step)
+    size = ((word & np.uint32(0x7FFFFFFF)).astype(np.float64) + 0.5) * 2.0**-32
+    return np.where(word >> np.uint32(31), -size, size)
+
+
+@formula.formula
+def normal_of_tail(tail: Real) -> Real:
+    """A standard normal number from one of `tails`: the one of its sign beyond which lie |tail| of them."""
+    t = abs(tail)
+    q = 0.5 - t
+    root = formula.sqrt(-formula.log(t))
+    z = formula.where(q > 0.425, middle_quantile(root), central_quantile(q))
+    return formula.sign(tail) * z

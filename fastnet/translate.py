@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fastnet.formula import PRIMITIVES, is_tiny, where
+from fastnet.portable import horner
 
 Kind = Literal["number", "element", "truth"]  # float64; the model's dtype; of comparisons
 
@@ -146,7 +147,23 @@ class _Reader:
             return node.func.attr, getattr(names.get(node.func.value.id), node.func.attr, None)
         raise self.error(node, "is no call of a function by its name")
 
+    def polynomial(self, node: ast.Call) -> ast.expr:
+        """horner(coefficients, x), written out."""
+        coefficients, x = node.args
+        assert isinstance(coefficients, ast.Name)
+        if not isinstance(x, ast.Name):
+            raise self.error(node, "needs a name")
+        first, *others = map(ast.Constant, self.function.__globals__[coefficients.id])
+        value: ast.expr = call(self.cast, [first])
+        for c in others:
+            value = call(
+                self.translator.primitives["madd"], [value, self.element(x), call(self.cast, [c])]
+            )
+        return value
+
     def call(self, node: ast.Call) -> ast.expr:
+        if self.callee(node)[1] is horner:
+            return self.polynomial(node)
         kinds = [self.expression(a)[1] for a in node.args]
         name, other = self.callee(node)
         if other is where:

@@ -12,6 +12,7 @@ import pytest
 from fastnet import formula
 from fastnet.formula import PRIMITIVES, Real, is_tiny, sqrt, where
 from fastnet.op import KERNELS
+from fastnet.portable import horner
 from fastnet.translate import Translator
 
 CSRC = Path(__file__).parents[1] / "csrc"
@@ -54,6 +55,17 @@ def test_numbers_are_computed_in_float64_and_rounded_once():
         "where((x > R(a)) & ((x == R(2.0)) == 0), -x, R(0.0))",
         "squared(x) / R(3.0)",
     ]
+
+
+COEFFICIENTS = (2.0, 0.5, 1.0)
+
+
+def test_polynomials_are_written_out():
+    def f(x):
+        return horner(COEFFICIENTS, x)
+
+    assert text(f).results == ["madd(madd(R(2.0), x, R(0.5)), x, R(1.0))"]
+    assert f(np.array([3.0])) == 2 * 9 + 0.5 * 3 + 1
 
 
 def loop(x):

@@ -13,7 +13,7 @@ from fastnet.init.gains import calculate_gain, check_nonlinearity
 
 @dataclass(frozen=True, repr=False)
 class Orthogonal(Initializer):
-    """gain·Q with orthonormal rows or columns, whichever are fewer; Q is uniformly distributed.
+    """W = gain·Q with orthonormal rows or columns, whichever are fewer; Q is uniformly distributed.
 
     Q comes from the QR factorisation of a matrix of normal numbers, each column of Q multiplied by the
     sign of R's diagonal: without that Q would depend on the algorithm, and not be uniform.

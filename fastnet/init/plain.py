@@ -12,7 +12,10 @@ from fastnet.init.base import Array, Draw, Initializer, Shape
 
 @dataclass(frozen=True, repr=False)
 class Constant(Initializer):
-    """Every element is `value`, as a bias of 0.01 that lets every ReLU pass something at the start."""
+    """w = value in every element, as a bias of 0.01 that lets every ReLU pass something at the start.
+
+    Source: PyTorch's constant_.
+    """
 
     value: float
 
@@ -26,7 +29,10 @@ class Constant(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class Zeros(Initializer):
-    """Every element is 0."""
+    """w = 0 in every element.
+
+    Source: PyTorch's zeros_.
+    """
 
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
         """The first value, float64."""
@@ -35,7 +41,10 @@ class Zeros(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class Ones(Initializer):
-    """Every element is 1."""
+    """w = 1 in every element.
+
+    Source: PyTorch's ones_.
+    """
 
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
         """The first value, float64."""
@@ -44,7 +53,10 @@ class Ones(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class Uniform(Initializer):
-    """U(a, b), whatever the size of the layer; a < b, U(0, 1) by default."""
+    """U(a, b), whatever the size of the layer; a < b, U(0, 1) by default.
+
+    Source: PyTorch's uniform_.
+    """
 
     a: float = 0.0
     b: float = 1.0
@@ -61,7 +73,10 @@ class Uniform(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class Normal(Initializer):
-    """N(mean, std²), whatever the size of the layer; std ≥ 0, N(0, 1) by default."""
+    """N(mean, std²), whatever the size of the layer; std ≥ 0, N(0, 1) by default.
+
+    Source: PyTorch's normal_.
+    """
 
     mean: float = 0.0
     std: float = 1.0

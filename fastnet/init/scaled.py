@@ -68,7 +68,8 @@ class KaimingUniform(_ScaledUniform, _Kaiming):
 class KaimingNormal(_ScaledNormal, _Kaiming):
     """N(0, σ²) with σ = gain/√fan, fan = fan_in or fan_out by `mode`; also called He's.
 
-    Arguments and source as for KaimingUniform. Keras's HeNormal is truncated at 2σ; this is not.
+    Arguments as for KaimingUniform. Keras's HeNormal is truncated at 2σ; this is not.
+    Source: as for KaimingUniform.
     """
 
 
@@ -104,7 +105,8 @@ class GlorotUniform(_ScaledUniform, _Glorot):
 class GlorotNormal(_ScaledNormal, _Glorot):
     """N(0, σ²) with σ = gain·√(2 / (fan_in + fan_out)); also called Xavier's.
 
-    Arguments and source (equation 12) as for GlorotUniform. Keras's is truncated at 2σ; this is not.
+    Arguments as for GlorotUniform. Keras's is truncated at 2σ; this is not.
+    Source: as for GlorotUniform, equation 12.
     """
 
 
@@ -125,15 +127,19 @@ class LecunUniform(_ScaledUniform, _Lecun):
 
 @dataclass(frozen=True, repr=False)
 class LecunNormal(_ScaledNormal, _Lecun):
-    """N(0, 1/fan_in); source as for LecunUniform. Keras's is truncated at 2σ; this is not.
+    """N(0, 1/fan_in). Keras's is truncated at 2σ; this is not.
 
-    It is also what SELU asks for: G. Klambauer et al., "Self-normalizing neural networks", NIPS 2017.
+    Source: as for LecunUniform; for SELU, G. Klambauer et al., "Self-normalizing neural networks", NIPS
+    2017.
     """
 
 
 @dataclass(frozen=True, repr=False)
 class FanInUniform(Initializer):
-    """U(−1/√fan_in, 1/√fan_in): what PyTorch draws the bias of Linear from, and its weights too."""
+    """U(−1/√fan_in, 1/√fan_in): what PyTorch draws the bias of Linear from, and its weights too.
+
+    Source: PyTorch's Linear.
+    """
 
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
         """The first value, float64."""

@@ -17,6 +17,7 @@ from fastnet.layers.base import Layer
 from fastnet.layers.batchnorm import BatchNorm1d
 from fastnet.layers.dropout import Dropout
 from fastnet.layers.linear import Linear
+from fastnet.layers.noise import NoisyReLU
 from fastnet.layers.prelu import PReLU
 from fastnet.layers.rectifiers import (
     ELU,
@@ -47,6 +48,7 @@ __all__ = [
     "LogSigmoid",
     "LogSoftmax",
     "Mish",
+    "NoisyReLU",
     "PReLU",
     "ReLU",
     "ReLU6",

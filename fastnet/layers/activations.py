@@ -321,7 +321,10 @@ class Mish(Activation):
 
 
 class Identity(Layer):
-    """y = x: a place holder, without cost."""
+    """y = x: a place holder, without cost.
+
+    Source: PyTorch's name for the identity.
+    """
 
     def emit(self, g: Builder, x: Any) -> Any:
         """Nothing."""

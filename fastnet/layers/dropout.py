@@ -42,9 +42,9 @@ class dropout(Op):
 
 
 class Dropout(Layer):
-    """In training, zeroes each element with probability p and scales the others by 1/(1 − p).
+    """y = x·kept/(1 − p) in training, kept being 0 with probability p, else 1; y = x in evaluation.
 
-    In evaluation it is the identity. An element is kept where its random 32-bit word is at least
+    An element is kept where its random 32-bit word is at least
     round(p·2³²); the words are a pure function of the seed, the layer's index in the model, the step
     and the element's place in the minibatch, the same on every backend.
 

@@ -52,6 +52,8 @@ class Linear(Layer):
         U(−1/√in_features, 1/√in_features).
 
     x (rows, in_features) → y (rows, out_features); any other width is a ShapeError.
+    Source: D. E. Rumelhart, G. E. Hinton, R. J. Williams, "Learning representations by back-propagating
+    errors", Nature 323 (1986), equation 1; names, shapes and first values are PyTorch's.
     """
 
     def __init__(

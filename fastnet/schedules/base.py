@@ -101,6 +101,7 @@ class ProductLR(Schedule):
     up while s runs. PyTorch's ChainedScheduler is such a product.
 
     factor: ≥ 0. schedules: one or more.
+    Source: PyTorch's ChainedScheduler, as the product that it computes.
     """
 
     _ranges: ClassVar = {"factor": NOT_NEGATIVE}
@@ -131,6 +132,7 @@ class PerEpoch(Schedule):
     does where its step() is called once an epoch.
 
     schedule: a schedule. steps_per_epoch: ≥ 1.
+    Source: PyTorch's custom of calling a scheduler once an epoch.
     """
 
     def __init__(self, schedule: Schedule, steps_per_epoch: int) -> None:

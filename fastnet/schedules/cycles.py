@@ -155,7 +155,7 @@ class _OneCycle(Schedule):
 
 
 class OneCycleLR(_OneCycle):
-    """One cycle: from max_lr/div_factor up to max_lr, then down to max_lr/(div_factor·final_div_factor).
+    """s(t) = one cycle: max_lr/div_factor up to max_lr, down to max_lr/(div_factor·final_div_factor).
 
     The rate rises until step pct_start·total_steps − 1 and falls until total_steps − 1; with
     `three_phase` it falls back to where it began as fast as it rose, and then on to the end. By
@@ -225,7 +225,7 @@ class OneCycleLR(_OneCycle):
 
 
 class OneCycleMomentum(_OneCycle):
-    """The momentum that goes with `OneCycleLR`: from max_momentum down to base_momentum and back.
+    """s(t) = max_momentum down to base_momentum and back: the momentum beside `OneCycleLR`.
 
     total_steps: ≥ 1. base_momentum, max_momentum: ≥ 0, 0.85 and 0.95. pct_start, anneal_strategy,
     three_phase: as in OneCycleLR; in a third phase it stays at max_momentum.

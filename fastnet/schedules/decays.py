@@ -17,6 +17,7 @@ class ConstantLR(Schedule):
 
     lr: ≥ 0. factor: in [0, 1], 1/3. total_iters: ≥ 0, 5. The defaults are PyTorch's; a rate that never
     changes is a plain number.
+    Source: PyTorch's scheduler of this name.
     """
 
     _ranges: ClassVar = {"lr": NOT_NEGATIVE, "factor": FRACTION}
@@ -35,6 +36,7 @@ class StepLR(Schedule):
     """s(t) = lr·gamma^⌊t / step_size⌋.
 
     lr: ≥ 0. step_size: steps from one change to the next, ≥ 1. gamma: ≥ 0, 0.1.
+    Source: PyTorch's scheduler of this name.
     """
 
     _ranges: ClassVar = {"lr": NOT_NEGATIVE, "gamma": NOT_NEGATIVE}
@@ -51,6 +53,7 @@ class MultiStepLR(Schedule):
     """s(t) = lr·gammaᵏ, k the number of milestones ≤ t.
 
     lr: ≥ 0. milestones: steps ≥ 0 in ascending order; one that comes twice counts twice. gamma: ≥ 0, 0.1.
+    Source: PyTorch's scheduler of this name.
     """
 
     _ranges: ClassVar = {"lr": NOT_NEGATIVE, "gamma": NOT_NEGATIVE}
@@ -68,6 +71,7 @@ class ExponentialLR(Schedule):
     """s(t) = lr·gammaᵗ.
 
     lr: ≥ 0. gamma: ≥ 0.
+    Source: PyTorch's scheduler of this name.
     """
 
     _ranges: ClassVar = {"lr": NOT_NEGATIVE, "gamma": NOT_NEGATIVE}
@@ -121,6 +125,7 @@ class PolynomialLR(Schedule):
     """s(t) = lr·(1 − t / total_iters)^power, and 0 from t = total_iters on.
 
     lr: ≥ 0. total_iters: ≥ 1, 5. power: ≥ 0, 1.
+    Source: PyTorch's scheduler of this name, which is Caffe's policy "poly".
     """
 
     _ranges: ClassVar = {"lr": NOT_NEGATIVE, "power": NOT_NEGATIVE}
@@ -138,7 +143,8 @@ class PolynomialLR(Schedule):
 class LinearLR(Schedule):
     """s(t) = lr·(start_factor + (end_factor − start_factor)·min(t, total_iters) / total_iters).
 
-    lr: ≥ 0. start_factor: in (0, 1], 1/3. end_factor: in [0, 1], 1. total_iters: ≥ 1, 5. PyTorch's.
+    lr: ≥ 0. start_factor: in (0, 1], 1/3. end_factor: in [0, 1], 1. total_iters: ≥ 1, 5.
+    Source: PyTorch's scheduler of this name.
     """
 
     _ranges: ClassVar = {
@@ -172,6 +178,7 @@ class LambdaLR(Schedule):
 
     lr: ≥ 0. lr_lambda: function(step) → number ≥ 0, called for one step after the other; to pickle the
     schedule it must be a function of a module. A subclass of `Schedule` computes many steps at once.
+    Source: PyTorch's scheduler of this name.
     """
 
     _ranges: ClassVar = {"lr": NOT_NEGATIVE}

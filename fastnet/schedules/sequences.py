@@ -17,6 +17,7 @@ class SequentialLR(Schedule):
 
     schedules: schedules, or numbers for constant parts. milestones: the steps m₁, m₂, … at which the
     second, third, … begins from its own step 0; ascending, ≥ 0, one fewer than the schedules.
+    Source: PyTorch's scheduler of this name.
     """
 
     def __init__(self, schedules: Iterable[Schedule | float], milestones: Iterable[int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onecall import Call, tensors_for
+from onecall import Call, calls, tensors_for
 
 import fastnet
 from fastnet.backends import registry
@@ -70,6 +70,23 @@ def test_levels_with_fma_multiply_matrices_to_the_same_bits(c, dtype, rows, inpu
     for kernel in KERNELS["linear_forward"], KERNELS["linear_vjp"]:
         sizes = {"I": inputs, "O": outputs}
         call = Call(kernel, dtype, rows, sizes, tensors_for(kernel, dtype, rows, sizes))
+        results = []
+        for level in levels:
+            c.set_level(level)
+            results.append(call.run(c))
+        for other in results[1:]:
+            for tensor, value in other.items():
+                np.testing.assert_array_equal(value, results[0][tensor], err_msg=tensor)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", KERNELS)
+def test_levels_with_fma_give_the_same_bits(c, dtype, name):
+    """Every kernel, at sizes with whole vectors and a rest."""
+    levels = range(1 if c.levels()[0] == "x86-64" else 0, len(c.levels()))
+    kernel, dims = KERNELS[name], (67, 33)
+    sizes = dict(zip(kernel.op.dims, dims, strict=False))
+    for call in calls(kernel, dtype, 35, sizes):
         results = []
         for level in levels:
             c.set_level(level)

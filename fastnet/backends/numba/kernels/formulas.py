@@ -13,7 +13,9 @@ from numba import njit
 
 from fastnet.backends.numba import elementary
 from fastnet.backends.numba.kernels.registry import FUNCTIONS
-from fastnet.backends.numba.lowlevel import copy, flat
+from fastnet.backends.numba.lowlevel import LOCAL, copy, flat, local
+from fastnet.backends.numba.philox import draw_tails
+from fastnet.formula import COUNTER, TAIL
 from fastnet.op import KERNELS, Kernel
 from fastnet.translate import Translator
 
@@ -81,14 +83,28 @@ def source(kernel: Kernel, translator: Translator) -> str:
         place[first] = written[0]
     lines += [f"    {name}_flat = flat({name})" for name in dict.fromkeys(place.values())]
     lines += [f"    {name}_ = {name}" for name in numbers]
-    lines.append(f"    for i in range({written[0]}_flat.size):")
     read = [name for name in formula.arguments if name in place]
-    lines += [f"        {name}_ = {place[name]}_flat[i]" for name in read]
-    lines += [f"        {name} = {value}" for name, value, _ in text.assignments]
+    body = [f"{name}_ = {place[name]}_flat[i]" for name in read]
+    body += [f"{TAIL}_ = drawn[i - begin]"] if formula.draws else []
+    body += [f"{name} = {value}" for name, value, _ in text.assignments]
     stored = enumerate(zip(written, text.results, strict=True))
-    lines += [f"        result{n} = {value}" for n, (_, value) in stored]
-    lines += [f"        {place[name]}_flat[i] = result{n}" for n, name in enumerate(written)]
-    return "\n".join(lines)
+    body += [f"result{n} = {value}" for n, (_, value) in stored]
+    body += [f"{place[name]}_flat[i] = result{n}" for n, name in enumerate(written)]
+    if formula.draws:
+        return "\n".join([*lines, *_by_draws(f"{written[0]}_flat", body)])
+    loop = f"    for i in range({written[0]}_flat.size):"
+    return "\n".join([*lines, loop, *(f"        {line}" for line in body)])
+
+
+def _by_draws(result: str, body: list[str]) -> list[str]:
+    """The loop over elements where each needs a random number, of which LOCAL are drawn at once."""
+    return [
+        f"    drawn = local({result})",
+        f"    for begin in range(0, {result}.size, {LOCAL}):",
+        f"        draw_tails(drawn, begin // {LOCAL}, {', '.join(COUNTER)})",
+        f"        for i in range(begin, min(begin + {LOCAL}, {result}.size)):",
+        *(f"            {line}" for line in body),
+    ]
 
 
 def helper(function: Any, translator: Translator) -> str:
@@ -105,7 +121,8 @@ def define(kernel: Kernel) -> Any:
     """The jitted kernel."""
     translator = Translator({name: f"_{name}_" for name in _NAMES}, suffix="_")
     names: dict[str, Any] = {f"_{name}_": function for name, function in _NAMES.items()}
-    names |= {"copy": copy, "flat": flat, "__name__": __name__}
+    names |= {"copy": copy, "flat": flat, "local": local, "draw_tails": draw_tails}
+    names |= {"__name__": __name__}
     text = source(kernel, translator)
     for name, function in translator.called.items():
         exec(helper(function, translator), names)

@@ -1,0 +1,49 @@
+"""Rectifiers of noisy inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnet import random
+from fastnet.formula import Real, each, sigmoid, sqrt, where
+from fastnet.layers.base import Builder, Layer
+from fastnet.layers.elementwise import Elementwise
+from fastnet.layers.rectifiers import relu
+from fastnet.random import normal_of_tail
+
+
+class noisy_relu(Elementwise):
+    """y = max(x + ε, 0), ε = √σ(x)·z with z ~ N(0, 1); dx = dy·(1 + ½·ε·(1 − σ(x))) where y > 0."""
+
+    @each
+    def forward(x: Real, tail: Real) -> Real:
+        """The positive part, with noise. NaN stays NaN."""
+        noisy = x + sqrt(sigmoid(x)) * normal_of_tail(tail)
+        return where(noisy <= 0, 0, noisy)
+
+    @each
+    def vjp(dy: Real, x: Real, tail: Real) -> Real:
+        """Of the same z, drawn anew: dε/dx = z·σ·(1 − σ)/(2·√σ)."""
+        s = sigmoid(x)
+        noise = sqrt(s) * normal_of_tail(tail)
+        return where(x + noise <= 0, 0, dy * (1 + 0.5 * noise * (1 - s)))
+
+
+class NoisyReLU(Layer):
+    """In training y = max(0, x + ε), ε ~ N(0, σ(x)) with the variance σ(x) = 1/(1 + e^−x); else max(0, x).
+
+    The gradient takes the noise for what it is, ε = √σ(x)·z with z ~ N(0, 1) independent of x, so that it
+    is that of the expected loss: dy/dx = 1 + ½·ε·(1 − σ(x)) where y > 0, and 0 elsewhere. z is a pure
+    function of the seed, the layer's index in the model, the step and the element's place in the
+    minibatch, the same on every backend, and is drawn again by the backward pass.
+
+    Source: V. Nair, G. E. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML
+    2010, section 2: a sum of sigmoid units with shifted biases behaves like it. The paper samples units
+    of an RBM and takes no gradient through the noise.
+    """
+
+    def emit(self, g: Builder, x: Any) -> Any:
+        """One `noisy_relu` in training, one `relu` in evaluation."""
+        if not g.training:
+            return g.apply(relu, x=x)
+        return g.apply(noisy_relu, x=x, stream=random.stream_of(random.NOISE, self._index))
