@@ -257,7 +257,8 @@ class Trainer:
         Returns the curve, with a `suggestion` and a `plot()`. The optimizer is a copy with no state,
         whose groups keep their ratios to its rate; everything else of it is as it would be in `fit`.
         However the test ends, parameters, buffers, gradients, optimizer state, step, epoch and history
-        are what they were before. Raises DivergenceError where the first loss is not finite.
+        are what they were before; a backward that is still to come is refused, as after every change.
+        Raises DivergenceError where the first loss is not finite.
         Source: L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017,
         section 3.3; growing exponentially, and the steepest descent, are later practice.
         """
