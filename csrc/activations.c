@@ -198,20 +198,20 @@ ELEMENTWISE(log_sigmoid_forward, OUT_OVER(y), IN_UNDER(x)) {
     }
 }
 
-ELEMENT log_sigmoid_vjp_of(real dy, real x) {
-    return dy * real_sigmoid(-x);
+ELEMENT log_sigmoid_vjp_of(real dy, real y) {
+    return dy * -real_expm1(y);
 }
 
-ELEMENTWISE(log_sigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+ELEMENTWISE(log_sigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
     const int64_t whole = end - (end - begin) % LANES;
     INDEPENDENT
     for (int64_t i = begin; i < whole; i++)
-        dx[i] = log_sigmoid_vjp_of(dy[i], x[i]);
+        dx[i] = log_sigmoid_vjp_of(dy[i], y[i]);
     if (whole < end) {
         REST(dy, whole, end);
-        REST(x, whole, end);
+        REST(y, whole, end);
         for (int l = 0; l < LANES; l++)
-            dy_rest[l] = log_sigmoid_vjp_of(dy_rest[l], x_rest[l]);
+            dy_rest[l] = log_sigmoid_vjp_of(dy_rest[l], y_rest[l]);
         store_lanes(dx + whole, dy_rest, end - whole);
     }
 }
@@ -349,10 +349,11 @@ ELEMENTWISE(mish_forward, OUT_OVER(y), IN_UNDER(x)) {
 }
 
 ELEMENT mish_vjp_of(real dy, real x) {
-    const real e = real_exp(real_minimum(x, R(40.0)));
+    const real z = real_minimum(x, R(40.0));
+    const real e = real_exp(z);
     const real n = e * (e + R(2.0));
     const real share = R(1.0) / (n + R(2.0));
-    return dy * (n * share + x * (R(4.0) * e * share * ((e + R(1.0)) * share)));
+    return dy * (n / (n + R(2.0)) + z * (R(4.0) * e * share * ((e + R(1.0)) * share)));
 }
 
 ELEMENTWISE(mish_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {

@@ -60,11 +60,13 @@ KERNEL(cross_entropy_vjp, OUT(dz), IN_AS(double, drow_loss), IN(p), IN_AS(int64_
             const int64_t label = t[b];
             const double d = label == ignored ? 0 : drow_loss[b];
             const double at_label = label == ignored ? 0 : sharp * (v ? (double)v[label] : 1);
-            const real scale = (real)(d * (at_label + flat * all)), low = (real)(d * flat);
+            const double whole = at_label + flat * all;
+            const real scale = (real)(d * whole), low = (real)(d * flat);
             for (int64_t c = 0; c < C; c++)
                 to[c] = from[c] * scale - (v ? v[c] : 1) * low;
-            if (label != ignored)
-                to[label] -= (real)(d * at_label);
+            if (label != ignored) /* in one piece, as it cancels where p is about 1 */
+                to[label] = (real)(d * ((double)from[label] * whole
+                                        - (at_label + flat * (v ? (double)v[label] : 1))));
         }
 }
 
@@ -101,10 +103,12 @@ KERNEL(soft_cross_entropy_vjp, OUT(dz), IN_AS(double, drow_loss), IN(p), IN(t), 
         for (int64_t b = r.begin; b < r.end; b++) {
             const real *given = t + b * C, *from = p + b * C;
             SUM(double, whole, C, (double)soft(given[i], v ? v[i] : 1, sharp, flat))
-            const real d = (real)drow_loss[b], scale = (real)(drow_loss[b] * whole);
+            const double d = drow_loss[b];
             real *to = dz + b * C;
-            for (int64_t c = 0; c < C; c++)
-                to[c] = from[c] * scale - soft(given[c], v ? v[c] : 1, sharp, flat) * d;
+            for (int64_t c = 0; c < C; c++) {
+                const double q = (double)soft(given[c], v ? v[c] : 1, sharp, flat);
+                to[c] = (real)(d * ((double)from[c] * whole - q));
+            }
         }
 }
 

@@ -11,8 +11,8 @@ ELEMENT where(int condition, real a, real b) { return condition ? a : b; }
 ELEMENT real_abs(real x) { return REAL_FN(fabs)(x); }
 ELEMENT real_sqrt(real x) { return REAL_FN(sqrt)(x); }
 ELEMENT real_sign(real x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
-ELEMENT real_maximum(real a, real b) { return (a > b) | (a != a) ? a : b; }
-ELEMENT real_minimum(real a, real b) { return (a < b) | (a != a) ? a : b; }
+ELEMENT real_maximum(real a, real bound) { return bound > a ? bound : a; }
+ELEMENT real_minimum(real a, real bound) { return bound < a ? bound : a; }
 static inline int is_tiny(real x) { return REAL_FN(fabs)(x) < REAL(0x1p-126f, 0x1p-1022); }
 
 /* The last elements of an array, fewer than LANES, with zeros behind them. */

@@ -37,22 +37,21 @@ DRAWN(noisy_relu_forward, OUT_OVER(y), IN_UNDER(x)) {
     }
 }
 
-ELEMENT noisy_relu_vjp_of(real dy, real x, real tail) {
-    const real s = real_sigmoid(x);
-    const real noise = real_sqrt(s) * normal_of_tail(tail);
-    return where(x + noise <= R(0.0), R(0.0), dy * (R(1.0) + R(0.5) * noise * (R(1.0) - s)));
+ELEMENT noisy_relu_vjp_of(real dy, real x, real y) {
+    return where(y <= R(0.0), R(0.0), dy * (R(1.0) + R(0.5) * (y - x) * (R(1.0) - real_sigmoid(x))));
 }
 
-DRAWN(noisy_relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+ELEMENTWISE(noisy_relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x), IN_UNDER(y)) {
     const int64_t whole = end - (end - begin) % LANES;
     INDEPENDENT
     for (int64_t i = begin; i < whole; i++)
-        dx[i] = noisy_relu_vjp_of(dy[i], x[i], tail[i - begin]);
+        dx[i] = noisy_relu_vjp_of(dy[i], x[i], y[i]);
     if (whole < end) {
         REST(dy, whole, end);
         REST(x, whole, end);
+        REST(y, whole, end);
         for (int l = 0; l < LANES; l++)
-            dy_rest[l] = noisy_relu_vjp_of(dy_rest[l], x_rest[l], tail[whole - begin + l]);
+            dy_rest[l] = noisy_relu_vjp_of(dy_rest[l], x_rest[l], y_rest[l]);
         store_lanes(dx + whole, dy_rest, end - whole);
     }
 }

@@ -134,7 +134,7 @@ ELEMENTWISE(hardtanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
 }
 
 ELEMENT hardsigmoid_forward_of(real x) {
-    return real_minimum(real_maximum(x + R(3.0), R(0.0)), R(6.0)) / R(6.0);
+    return real_minimum(real_maximum(x + R(3.0), R(0.0)), R(6.0)) * R(0.16666666666666666);
 }
 
 ELEMENTWISE(hardsigmoid_forward, OUT_OVER(y), IN_UNDER(x)) {
@@ -143,7 +143,7 @@ ELEMENTWISE(hardsigmoid_forward, OUT_OVER(y), IN_UNDER(x)) {
 }
 
 ELEMENT hardsigmoid_vjp_of(real dy, real x) {
-    return where((x <= R(-3.0)) | (x >= R(3.0)), R(0.0), dy / R(6.0));
+    return where((x <= R(-3.0)) | (x >= R(3.0)), R(0.0), dy * R(0.16666666666666666));
 }
 
 ELEMENTWISE(hardsigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
@@ -152,7 +152,7 @@ ELEMENTWISE(hardsigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
 }
 
 ELEMENT hardswish_forward_of(real x) {
-    return x * real_minimum(real_maximum(x + R(3.0), R(0.0)), R(6.0)) / R(6.0);
+    return x * (real_minimum(real_maximum(x + R(3.0), R(0.0)), R(6.0)) * R(0.16666666666666666));
 }
 
 ELEMENTWISE(hardswish_forward, OUT_OVER(y), IN_UNDER(x)) {
@@ -161,7 +161,7 @@ ELEMENTWISE(hardswish_forward, OUT_OVER(y), IN_UNDER(x)) {
 }
 
 ELEMENT hardswish_vjp_of(real dy, real x) {
-    return where(x <= R(-3.0), R(0.0), where(x >= R(3.0), dy, dy * (x / R(3.0) + R(0.5))));
+    return where(x <= R(-3.0), R(0.0), where(x >= R(3.0), dy, dy * (x * R(0.3333333333333333) + R(0.5))));
 }
 
 ELEMENTWISE(hardswish_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {

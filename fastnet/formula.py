@@ -35,7 +35,7 @@ sqrt: Final = np.sqrt
 tanh: Final = np.tanh
 sign: Final = np.sign
 where: Final = np.where
-maximum: Final = np.maximum  # NaN where either is
+maximum: Final = np.maximum  # NaN where the first argument is; the second, a bound, never is
 minimum: Final = np.minimum
 
 _erf: Any = np.frompyfunc(math.erf, 1, 1)

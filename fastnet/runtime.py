@@ -13,6 +13,7 @@ from fastnet.layers.base import Layer, Shape
 from fastnet.losses.base import Loss
 from fastnet.op import ROWS, Array
 from fastnet.plan.compiler import Plan, compile_plan
+from fastnet.plan.extras import Extras
 from fastnet.plan.fusion import fold_batchnorm
 from fastnet.plan.graph import Graph, Tensor
 from fastnet.plan.segments import Storage
@@ -50,6 +51,7 @@ class Runtime:
         self.layers, self.storage, self.backend = layers, storage, backend
         self._executors: dict[Any, Executor] = {}
         self.thread = _Thread()
+        self.extras = Extras(storage)
 
     def executor(
         self, shape: Shape, rows: int, modes: Modes, ending: Ending | None = None

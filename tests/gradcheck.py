@@ -52,6 +52,10 @@ NUMBERS = {
     "l1": 0.15,
     "cut": 0.4,
     "max_norm": 0.7,
+    "keep": 0.6,
+    "share": 0.4,
+    "limit": 0.5,
+    "rate": 0.3,
 }
 # The counter of random draws: beyond 32 bits where it may be.
 COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}
@@ -64,6 +68,7 @@ POSITIVE = {
     ("weighted_loss", "c"),
     *((op, "v") for op in ("cross_entropy", "soft_cross_entropy", "nll")),
     ("soft_cross_entropy", "t"),
+    ("rbf", "beta"),
     *(
         (rule, "v")
         for rule in (
@@ -278,7 +283,9 @@ def check_model(model: Any, x: Array, *, seed: int = 0, tol: float = 1e-7) -> No
     assert error <= tol, f"the directional derivative is off by {error:.1e}"
 
 
-def check_loss_gradient(model: Any, loss: Any, x: Array, y: Array, *, tol: float = 1e-7) -> None:
+def check_loss_gradient(
+    model: Any, loss: Any, x: Array, y: Array, *, tol: float = 1e-7, **options: Any
+) -> None:
     """The same for dL/d-parameters of `value_and_grad`."""
     random = np.random.default_rng(1)
     moves = {name: normal(random, p.shape) for name, p in model.named_parameters().items()}
@@ -288,12 +295,12 @@ def check_loss_gradient(model: Any, loss: Any, x: Array, y: Array, *, tol: float
         with moved.edit() as values:
             for name, move in moves.items():
                 values[name] += t * move
-        return moved.value_and_grad(loss, x, y)
+        return moved.value_and_grad(loss, x, y, **options)
 
     h = 1e-5
     numeric = (value(h) - value(-h)) / (2 * h)
     used = copy.deepcopy(model)
-    used.value_and_grad(loss, x, y)
+    used.value_and_grad(loss, x, y, **options)
     products = np.concatenate([(used.grads[n] * move).ravel() for n, move in moves.items()])
     error = abs(products.sum() - numeric) / np.linalg.norm(products)
     assert error <= tol, f"the loss's derivative is off by {error:.1e}"

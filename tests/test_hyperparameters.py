@@ -17,6 +17,15 @@ MSE = fn.MSELoss()
 REALS = [  # what takes the number, its name, its interval, numbers outside and inside
     (fn.Dropout, "p", "[0, 1]", [-0.1, 1.1, -1e-300, 2], [0, 1, 0.5, np.float32(0.5)]),
     (fn.LeakyReLU, "negative_slope", "(-inf, inf)", [], [0, -3, 7.5, np.int8(2)]),
+    (fn.ELU, "alpha", "(-inf, inf)", [], [0, -3, 7.5]),
+    (lambda v: fn.PReLU(init=v), "init", "(-inf, inf)", [], [0, -3, 7.5]),
+    (fn.ScaledTanh, "amplitude", "(0, inf)", [0, -1], [1e-9, 2]),
+    (lambda v: fn.ScaledTanh(slope=v), "slope", "(0, inf)", [0, -1], [1e-9, 2]),
+    (fn.LinearTanh, "a", "(-inf, inf)", [], [0, -3, 7.5]),
+    (fn.Softplus, "beta", "(0, inf)", [0, -1], [1e-9, 2]),
+    (lambda v: fn.Softplus(threshold=v), "threshold", "(-inf, inf)", [], [0, -3, 7.5]),
+    (fn.Hardtanh, "min_val", "(-inf, inf)", [], [0, -3]),
+    (lambda v: fn.Hardtanh(-9.0, v), "max_val", "(-inf, inf)", [], [0, -3]),
     (lambda v: fn.BatchNorm1d(2, eps=v), "eps", "(0, inf)", [0, 0.0, -1e-5], [1e-300, 3]),
     (lambda v: fn.BatchNorm1d(2, momentum=v), "momentum", "[0, 1]", [-0.1, 1.1], [0, 1]),
     (fn.init.Constant, "value", "(-inf, inf)", [], [0, -1.5]),
@@ -111,12 +120,13 @@ INTEGERS = [
     (lambda v: fn.Linear(v, 2), "in_features", 1),
     (lambda v: fn.Linear(2, v), "out_features", 1),
     (fn.BatchNorm1d, "num_features", 1),
+    (fn.PReLU, "num_parameters", 1),
     (lambda v: fn.batches(X, batch_size=v), "batch_size", 1),
     (lambda v: fn.batches(X, epoch=v), "epoch", 0),
 ]
 
 
-WORDS = "in_features", "out_features", "num_features", "batch_size", "epoch"
+WORDS = "in_features", "out_features", "num_features", "num_parameters", "batch_size", "epoch"
 
 
 @pytest.mark.parametrize(("make", "name", "low"), INTEGERS, ids=WORDS)
@@ -184,6 +194,16 @@ def test_seeds(make):
             "^bias_init is .*, which initialises matrices; expected .* a vector",
         ),
         (
+            lambda v: fn.GELU(v),
+            ["erf", None, 1, True],
+            "^approximate is .*; expected one of 'none', 'tanh'$",
+        ),
+        (
+            lambda v: fn.Hardtanh(*v),
+            [(1, 1), (2, -2)],
+            "^min_val is .* and max_val is .*; expected min_val < max_val$",
+        ),
+        (
             lambda v: fn.Adam(betas=v),
             [None, 0.9, (0.9,), (0.9, 0.9, 0.9), "ab?", []],
             r"^betas is .*; expected two numbers in \[0, 1\)$",
@@ -217,6 +237,8 @@ def test_seeds(make):
         "mode",
         "nonlinearity",
         "bias_init of matrices",
+        "approximate",
+        "bounds",
         "betas",
         "nesterov",
         "form",

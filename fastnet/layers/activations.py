@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnet import formula
 from fastnet.errors import check_choice, check_real
-from fastnet.formula import Real, each, erf, exp, log1p, maximum, minimum, where
+from fastnet.formula import Real, each, erf, exp, expm1, log1p, maximum, minimum, where
 from fastnet.layers.base import Builder, Layer
 from fastnet.layers.elementwise import Activation, Elementwise
 
@@ -111,7 +111,7 @@ class softplus(Elementwise):
 
 
 class log_sigmoid(Elementwise):
-    """y = −ln(1 + e^−x) = min(x, 0) − ln(1 + e^−|x|); dx = dy·sigmoid(−x)."""
+    """y = −ln(1 + e^−x) = min(x, 0) − ln(1 + e^−|x|); dx = dy·(1 − e^y)."""
 
     @each
     def forward(x: Real) -> Real:
@@ -119,9 +119,9 @@ class log_sigmoid(Elementwise):
         return minimum(x, 0) - log1p(exp(-abs(x)))
 
     @each
-    def vjp(dy: Real, x: Real) -> Real:
+    def vjp(dy: Real, y: Real) -> Real:
         """The logistic function of −x."""
-        return dy * formula.sigmoid(-x)
+        return dy * -expm1(y)
 
 
 class gelu(Elementwise):
@@ -193,10 +193,11 @@ class mish(Elementwise):
     @each
     def vjp(dy: Real, x: Real) -> Real:
         """The product rule."""
-        e = exp(minimum(x, 40))
+        z = minimum(x, 40)
+        e = exp(z)
         n = e * (e + 2)
         share = 1 / (n + 2)
-        return dy * (n * share + x * (4 * e * share * ((e + 1) * share)))
+        return dy * (n / (n + 2) + z * (4 * e * share * ((e + 1) * share)))
 
 
 class Sigmoid(Activation):

@@ -22,11 +22,9 @@ class noisy_relu(Elementwise):
         return where(noisy <= 0, 0, noisy)
 
     @each
-    def vjp(dy: Real, x: Real, tail: Real) -> Real:
-        """Of the same z, drawn anew: dε/dx = z·σ·(1 − σ)/(2·√σ)."""
-        s = sigmoid(x)
-        noise = sqrt(s) * normal_of_tail(tail)
-        return where(x + noise <= 0, 0, dy * (1 + 0.5 * noise * (1 - s)))
+    def vjp(dy: Real, x: Real, y: Real) -> Real:
+        """dε/dx = z·σ·(1 − σ)/(2·√σ), and where it counts ε is y − x."""
+        return where(y <= 0, 0, dy * (1 + 0.5 * (y - x) * (1 - sigmoid(x))))
 
 
 class NoisyReLU(Layer):
@@ -35,7 +33,7 @@ class NoisyReLU(Layer):
     The gradient takes the noise for what it is, ε = √σ(x)·z with z ~ N(0, 1) independent of x, so that it
     is that of the expected loss: dy/dx = 1 + ½·ε·(1 − σ(x)) where y > 0, and 0 elsewhere. z is a pure
     function of the seed, the layer's index in the model, the step and the element's place in the
-    minibatch, the same on every backend, and is drawn again by the backward pass.
+    minibatch, the same on every backend. Nothing is stored for it: where y > 0, ε is y − x.
 
     Source: V. Nair, G. E. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML
     2010, section 2: a sum of sigmoid units with shifted biases behaves like it. The paper samples units

@@ -142,8 +142,9 @@ class CrossEntropyLoss(LabelLoss):
 
     The gradient is (p·Σq − q) times the row's share, q what log p_c is multiplied by; without options
     (p − onehot(t))/n. Rows are summed in float64. Training with it reports accuracy.
-    Source of the smoothing: C. Szegedy et al., "Rethinking the Inception architecture for computer
-    vision", CVPR 2016, section 7.
+    Sources: J. S. Bridle, "Training stochastic model recognition algorithms as networks can lead to
+    maximum mutual information estimation of parameters", NIPS 1989; for the smoothing C. Szegedy et al.,
+    "Rethinking the Inception architecture for computer vision", CVPR 2016, section 7.
     """
 
     def __init__(
@@ -200,6 +201,7 @@ class NLLLoss(LabelLoss):
     reduction: "mean", "sum" (not divided) or "none" (−v_t·y_t for each row).
 
     The gradient is −v_t/Σ v at the label, 0 elsewhere. Training with it reports accuracy.
+    Source: R. A. Fisher's maximum likelihood (1922), with PyTorch's means.
     """
 
     def __init__(

@@ -146,6 +146,7 @@ class MSELoss(PointwiseLoss):
     reduction: "mean", "sum" (not divided) or "none" (each element's square).
     Shapes never broadcast: targets of shape (n,) for outputs (n, 1) are an error that says so. The
     gradient is 2(y − t)/(n·k).
+    Source: A.-M. Legendre's least squares (1805), as PyTorch takes the mean: over all elements.
     """
 
     op = squared_error
@@ -165,6 +166,7 @@ class HalfMSELoss(PointwiseLoss):
 
     The mean is one of rows: k/2 times MSELoss. The gradient is (y − t)/n.
     reduction: "mean", "sum" (not divided) or "none" (½(y − t)² of each element).
+    Source: C. M. Bishop, "Neural networks for pattern recognition", Oxford 1995, section 6.1.
     """
 
     op = half_squared_error
@@ -179,6 +181,7 @@ class L1Loss(PointwiseLoss):
 
     The gradient is sign(y − t)/(n·k), 0 where y = t.
     reduction: "mean", "sum" (not divided) or "none" (each element's distance).
+    Source: P.-S. Laplace's least absolute deviations (1774), as PyTorch takes the mean.
     """
 
     op = absolute_error

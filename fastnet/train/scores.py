@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from fastnet.errors import DataError
 from fastnet.losses.base import Metric
 from fastnet.op import Array
+from fastnet.plan.compiler import Plan
 
 BLOCK_BYTES = 1 << 26  # outputs that are kept until the metrics see them
 
@@ -42,12 +42,12 @@ class EpochScores:
         self,
         metrics: Mapping[str, Metric],
         offsets: Array,
-        row_shape: Any,
-        dtype: Any,
+        plan: Plan,
         counts: Array | None = None,
         *,
         total: bool = False,
     ) -> None:
+        row_shape, dtype = plan.output_shape, plan.dtype
         self.metrics, self.offsets = metrics, offsets
         self._counts, self._sum = counts, total
         self.steps = len(offsets) - 1
@@ -57,8 +57,14 @@ class EpochScores:
         rows = min(int(offsets[-1]), self._block * batch) if metrics else 0
         self._outputs = np.empty((rows, *row_shape), dtype)
         self._losses = np.empty(self.steps)
-        self._shares = np.diff(offsets).astype(np.float64)  # of each minibatch in the mean
+        self.sizes = np.diff(offsets).astype(np.float64)  # what each minibatch counts for in a mean
         self._measured = dict.fromkeys(metrics, 0.0)
+
+    def begin(self, order: Array) -> None:
+        """Start an epoch that takes the samples in this order."""
+        if self._counts is not None:
+            counts = self._counts[order].astype(np.float64)
+            self.sizes = np.add.reduceat(counts, self.offsets[:-1])
 
     def limit(self, step: int) -> int:
         """The step at which a chunk that begins with `step` must have ended."""
@@ -76,10 +82,6 @@ class EpochScores:
         if begin == 0:
             self._measured = dict.fromkeys(self.metrics, 0.0)
         self._losses[begin:end] = losses
-        if self._counts is not None:
-            for step in range(begin, end):
-                rows = order[self.offsets[step] : self.offsets[step + 1]]
-                self._shares[step] = self._counts[rows].sum(dtype=np.float64)
         if self.metrics and end == self.limit(begin):
             first, last = self.offsets[begin // self._block * self._block], self.offsets[end]
             values = measure(self.metrics, y[order[first:last]], self._outputs[: last - first])
@@ -91,8 +93,8 @@ class EpochScores:
         end = self.steps if end is None else end
         if self._sum:
             return math.fsum(self._losses[:end])
-        whole = math.fsum(self._shares[:end])
-        return math.fsum(self._losses[:end] * self._shares[:end]) / whole if whole else 0.0
+        whole = math.fsum(self.sizes[:end])
+        return math.fsum(self._losses[:end] * self.sizes[:end]) / whole if whole else 0.0
 
     def record(self) -> dict[str, float]:
         """The epoch's mean loss and metrics."""

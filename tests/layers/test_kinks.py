@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastnet as fn
+from fastnet.layers.elementwise import Activation
 
 # layer, x, y, dy/dx: PyTorch's conventions (tests/peers/test_torch.py asks PyTorch itself).
 KINKS = [
@@ -15,6 +16,19 @@ KINKS = [
     (lambda: fn.LeakyReLU(0.2), -0.0, 0.0, 0.2),
     (lambda: fn.LeakyReLU(-0.5), 0.0, 0.0, -0.5),
     (lambda: fn.LeakyReLU(0.0), 0.0, 0.0, 0.0),
+    (lambda: fn.PReLU(init=0.5), 0.0, 0.0, 0.5),
+    (lambda: fn.ELU(0.5), 0.0, 0.0, 0.5),
+    (lambda: fn.ELU(-0.5), 0.0, 0.0, -0.5),
+    (fn.Hardtanh, -1.0, -1.0, 0.0),
+    (fn.Hardtanh, 1.0, 1.0, 0.0),
+    (lambda: fn.Hardtanh(-2, 3), 3.0, 3.0, 0.0),
+    (fn.ReLU6, 0.0, 0.0, 0.0),
+    (fn.ReLU6, 6.0, 6.0, 0.0),
+    (fn.Hardsigmoid, -3.0, 0.0, 0.0),
+    (fn.Hardsigmoid, 3.0, 1.0, 0.0),
+    (fn.Hardswish, -3.0, 0.0, 0.0),
+    (fn.Hardswish, 3.0, 3.0, 1.0),
+    (fn.Softsign, 0.0, 0.0, 1.0),
 ]
 ENDS = [
     (fn.ReLU, 1e30, 1e30, 1.0),
@@ -25,7 +39,29 @@ ENDS = [
     (fn.Tanh, 1e30, 1.0, 0.0),
     (fn.Tanh, -1e30, -1.0, 0.0),
     (fn.Tanh, 1e-30, 1e-30, 1.0),
+    (fn.ELU, -1e30, -1.0, 0.0),
+    (fn.ELU, 1e30, 1e30, 1.0),
+    (fn.GELU, 1e30, 1e30, 1.0),
+    (fn.GELU, -1e30, 0.0, 0.0),
+    (lambda: fn.GELU("tanh"), 1e30, 1e30, 1.0),
+    (lambda: fn.GELU("tanh"), -1e30, 0.0, 0.0),
+    (fn.SiLU, 1e30, 1e30, 1.0),
+    (fn.SiLU, -1e30, 0.0, 0.0),
+    (fn.Mish, 1e30, 1e30, 1.0),
+    (fn.Mish, -1e30, 0.0, 0.0),
+    (fn.Softplus, 1e30, 1e30, 1.0),
+    (fn.Softplus, -1e30, 0.0, 0.0),
+    (fn.LogSigmoid, 1e30, 0.0, 0.0),
+    (fn.LogSigmoid, -1e30, -1e30, 1.0),
+    (fn.Hardswish, -1e30, 0.0, 0.0),
+    (fn.Hardswish, 1e30, 1e30, 1.0),
+    (fn.LinearTanh, -1e30, -1e28, 0.01),
 ]
+
+ACTIVATIONS = sorted(
+    (layer for layer in Activation.__subclasses__() if layer.__name__[0] != "_"),
+    key=lambda layer: layer.__name__,
+)
 
 columns = pytest.mark.parametrize("columns", [1, 16, 37])  # alone, whole vectors, a tail
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -44,7 +80,7 @@ def test_value_and_derivative(backend, dtype, columns, make, x, y, slope):
 
 @columns
 @dtypes
-@pytest.mark.parametrize("make", [fn.ReLU, fn.LeakyReLU, fn.Sigmoid, fn.Tanh])
+@pytest.mark.parametrize("make", [*ACTIVATIONS, fn.PReLU, fn.Identity])
 def test_nan_stays_nan(backend, dtype, columns, make):
     """And only where it is. It comes from a bias, since inputs must be finite."""
     model = fn.Sequential(fn.Linear(1, columns), make(), dtype=dtype, backend=backend, seed=0)

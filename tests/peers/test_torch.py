@@ -86,6 +86,19 @@ def test_layer(backend, name):
     check_pass(model, theirs, x, normal(1, 7, model.output_shape((5,))[0]))
 
 
+def test_noisy_relu(backend):
+    """Written down in PyTorch with the same normal numbers, and differentiated there."""
+    x, dy = normal(0, 9, 37) * 2, normal(1, 9, 37)
+    model = fn.Sequential(fn.NoisyReLU(), dtype="float64", backend=backend, seed=5)
+    stream = fn.random.stream_of(fn.random.NOISE, 0)
+    z = fn.random.normal_of_tail(fn.random.tails(x.size, 5, stream, 0)).reshape(x.shape)
+    tx = torch.tensor(x, requires_grad=True)
+    ty = torch.relu(tx + torch.sqrt(torch.sigmoid(tx)) * torch.tensor(z))
+    ty.backward(torch.tensor(dy))
+    close(model.forward(x), ty.detach())
+    close(model.backward(dy), tx.grad)
+
+
 @pytest.mark.parametrize("p", [0.0, 1.0])
 def test_dropout_where_nothing_is_drawn(backend, p):
     model, theirs = pair([fn.Dropout(p)], [nn.Dropout(p)], backend)

@@ -121,11 +121,9 @@ def cross_entropy_vjp(
         kept = t[i] != ignored
         sharp = (1 - smoothing) * _weight(v, t[i]) if kept else 0.0
         d = drow_loss[i] if kept else 0.0
-        scale, low = p.dtype.type(d * (sharp + even)), d * share
         for j in range(columns):
-            dz[i, j] = p[i, j] * scale - p.dtype.type(low * _weight(v, j))
-        if kept:
-            dz[i, t[i]] -= p.dtype.type(d * sharp)
+            q = share * _weight(v, j) + (sharp if j == t[i] else 0.0)
+            dz[i, j] = p.dtype.type(d * (np.float64(p[i, j]) * (sharp + even) - q))
 
 
 @kernel

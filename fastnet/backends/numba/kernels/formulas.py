@@ -41,13 +41,13 @@ def _sign(x: Any) -> Any:
 
 
 @_compiled
-def _maximum(a: Any, b: Any) -> Any:
-    return a if a > b or a != a else b
+def _maximum(a: Any, bound: Any) -> Any:
+    return bound if bound > a else a
 
 
 @_compiled
-def _minimum(a: Any, b: Any) -> Any:
-    return a if a < b or a != a else b
+def _minimum(a: Any, bound: Any) -> Any:
+    return bound if bound < a else a
 
 
 _NAMES = {

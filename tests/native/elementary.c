@@ -1,0 +1,17 @@
+/* The elementary functions of formulas, for arrays: test_elementary.py loads this. */
+#include "formula.h"
+
+#define FUNCTION(name)                                                                             \
+    void name(real *y, const real *x, int64_t n);                                                  \
+    void name(real *y, const real *x, int64_t n) {                                                 \
+        INDEPENDENT                                                                                \
+        for (int64_t i = 0; i < n; i++)                                                            \
+            y[i] = real_##name(x[i]);                                                              \
+    }
+FUNCTION(exp)
+FUNCTION(expm1)
+FUNCTION(log)
+FUNCTION(log1p)
+FUNCTION(tanh)
+FUNCTION(sigmoid)
+FUNCTION(erf)
