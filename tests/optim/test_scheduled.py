@@ -88,6 +88,11 @@ def test_the_attribute_is_the_schedule():
         np.testing.assert_array_equal(twin.hyper(2, 3), optimizer.hyper(2, 3))
     optimizer.lr = 0.5
     assert optimizer.lr == 0.5
+    optimizer.betas = (0.8, 0.9)
+    want = fn.Adam(0.5, (0.8, 0.9)).hyper(2, 3)
+    np.testing.assert_array_equal(optimizer.hyper(2, 3), want)
+    optimizer.betas = (0.8, ramp)
+    assert (optimizer.hyper(2, 3) != want).any()
 
 
 def test_a_fit_runs_the_schedule_whatever_its_chunks(backend):
@@ -105,6 +110,16 @@ def test_a_fit_runs_the_schedule_whatever_its_chunks(backend):
             step += 1
     for a, b in zip(*(m.parameters() for m in models), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_steps_are_updates(backend):
+    """Of which there are two in an epoch of four minibatches, two at a time."""
+    model = fn.Sequential(fn.Linear(3, 2), seed=1, backend=backend)
+    trainer = fn.Trainer(model, fn.MSELoss(), fn.SGD(Ramp(0.2, -0.05)), seed=3)
+    trainer.fit(np.ones((8, 3)), np.ones((8, 2)), 2, 2, accumulation_steps=2, verbose=0)
+    assert trainer.optimizer.state(model).steps == 4 and trainer.step == 8
+    with pytest.raises(HyperparameterError, match="lr at step 5 is"):
+        trainer.fit(np.ones((8, 3)), np.ones((8, 2)), 2, 2, accumulation_steps=2, verbose=0)
 
 
 @pytest.mark.parametrize(
