@@ -1,4 +1,5 @@
-/* Gradients made shorter, and weights. Formulas: fastnet/optim/clipping.py. */
+/* Gradients made shorter, and weights. Formulas: gradients.py and
+ * penalties.py in fastnet/optim. */
 #include "reduce.h"
 #include "share.h"
 

@@ -13,9 +13,11 @@ from fastnet.container import Container
 from fastnet.errors import ShapeError, UsageError, check_int, check_kind
 from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss
-from fastnet.op import Array
+from fastnet.op import Array, Op
+from fastnet.optim.gradients import grad_norm
 from fastnet.optim.optimizer import Optimizer, OptimizerState
 from fastnet.plan.compiler import compile_update, state_vectors
+from fastnet.plan.extras import Extras
 from fastnet.plan.records import zeros_aligned
 from fastnet.runtime import PREDICT_ROWS, Modes, Runtime
 from fastnet.summary import Summary, summarize
@@ -149,6 +151,28 @@ class Sequential(Container):
             state.steps += 1
             self.touch()
 
+    def grad_norm(self) -> float:
+        """‖g‖₂ of all gradients together, summed in float64."""
+        self.transform_grads(grad_norm)
+        return float(self._runtime.extras.norm[0])
+
+    def transform_grads(self, op: type[Op], *numbers: float) -> None:
+        """Run a pass over the gradients that `grads` holds (`fn.clip_grad_norm_`)."""
+        self._root(op.name)
+        with self.training_lock():
+            self.run_extra(self._runtime.extras, op, *numbers)
+
+    def run_extra(self, extras: Extras, op: type[Op], *numbers: float) -> None:
+        """Run one pass of extras, for whoever holds the lock."""
+        program = extras.instruction(op)
+        self.prepare(program)
+        hyper = np.array([numbers], np.float64)
+        self._runtime.updater().update(program, extras.segment, hyper, "training")
+
+    def prepare(self, program: np.ndarray) -> None:
+        """Make a program ready to run on the model's backend."""
+        self._runtime.backend.prepare(program)
+
     def predict(self, x: Any, batch_size: int | None = None, out: Array | None = None) -> Array:
         """The output for x (n, …) in evaluation mode: (n, …), a new array or `out`.
 
@@ -200,7 +224,7 @@ class Sequential(Container):
             for name, vector in state.vectors.items():
                 vector[...] = kept.get(name, 0)
             state.program = compile_update(state.passes, state.group_of, storage)
-            self._runtime.backend.prepare(state.program)
+            self.prepare(state.program)
         return state
 
     def training_executor(self, shape: Shape, rows: int, loss: Loss) -> Executor:

@@ -12,6 +12,7 @@ from fastnet.layers.base import Layer, Shape
 from fastnet.losses.base import Loss
 from fastnet.op import ROWS, Array
 from fastnet.plan.compiler import Plan, compile_plan
+from fastnet.plan.extras import Extras
 from fastnet.plan.fusion import fold_batchnorm
 from fastnet.plan.graph import Graph, Tensor
 from fastnet.plan.segments import Storage
@@ -40,6 +41,7 @@ class Runtime:
         self.layers, self.storage, self.backend = layers, storage, backend
         self._executors: dict[Any, Executor] = {}
         self.thread = _Thread()
+        self.extras = Extras(storage)
 
     def executor(self, shape: Shape, rows: int, modes: Modes, loss: Loss | None = None) -> Executor:
         """Forward and backward of the model for at most `rows` rows, ending in a loss if given."""

@@ -45,6 +45,10 @@ NUMBERS = {
     "l1": 0.15,
     "cut": 0.4,
     "max_norm": 0.7,
+    "keep": 0.6,
+    "share": 0.4,
+    "limit": 0.5,
+    "rate": 0.3,
 }
 # The counter of random draws: beyond 32 bits where it may be.
 COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}

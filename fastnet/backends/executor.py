@@ -202,10 +202,12 @@ class Executor:
             return np.zeros((rows, *plan.x_shape), plan.dtype)
         return self.at(plan.dx, (rows, *plan.x_shape), plan.dtype)
 
-    def update(self, program: np.ndarray, state: Array, hyper: Array) -> None:
-        """Run an update program once, with `hyper` (groups, numbers)."""
+    def update(
+        self, program: np.ndarray, segment: Array, hyper: Array, name: str = "state"
+    ) -> None:
+        """Run an update program once, with `hyper` (passes, numbers); `name` is that of the segment."""
         context = self._context
-        context["segment"][0, SEGMENT["state"]] = state.ctypes.data
+        context["segment"][0, SEGMENT[name]] = segment.ctypes.data
         context["hyper"], context["hyper_size"] = hyper.ctypes.data, hyper.shape[-1]
         self._threads(1, UPDATE_WORK * int(program["size"][:, 0].sum()))
         self.backend.run(program, context)

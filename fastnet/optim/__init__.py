@@ -2,6 +2,8 @@
 
 from fastnet.optim.adagrad import Adadelta, Adagrad
 from fastnet.optim.adam import Adam, Adamax, AdamW
+from fastnet.optim.averaging import EMA, SWA
+from fastnet.optim.gradients import clip_grad_norm_, clip_grad_value_
 from fastnet.optim.lion import Lion
 from fastnet.optim.nadam import NAdam, RAdam
 from fastnet.optim.optimizer import Optimizer
@@ -9,7 +11,9 @@ from fastnet.optim.rmsprop import RMSprop
 from fastnet.optim.sgd import SGD
 
 __all__ = [
+    "EMA",
     "SGD",
+    "SWA",
     "Adadelta",
     "Adagrad",
     "Adam",
@@ -20,4 +24,6 @@ __all__ = [
     "Optimizer",
     "RAdam",
     "RMSprop",
+    "clip_grad_norm_",
+    "clip_grad_value_",
 ]

@@ -13,10 +13,9 @@ import numpy as np
 
 from fastnet.errors import HyperparameterError
 from fastnet.op import Array, Op
-from fastnet.optim.clipping import scale_units
 from fastnet.optim.groups import check_groups, group_numbers, own_numbers
 from fastnet.optim.numbers import BETA, Number, check_betas, check_number, evaluate, is_on
-from fastnet.optim.penalties import l1_gradient, soft_threshold
+from fastnet.optim.penalties import l1_gradient, scale_units, soft_threshold
 
 # A smaller eps would vanish in float32, and 0/0 would follow where a gradient has always been zero.
 SMALLEST_EPS = float(np.finfo(np.float32).tiny)

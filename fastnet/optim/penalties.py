@@ -1,11 +1,13 @@
-"""Penalties on the parameters that any optimizer can add to a step, each a pass of its own."""
+"""Penalties and bounds on the parameters that any optimizer can add to a step, each a pass of its own."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
+
 from fastnet.formula import Real, each, maximum, sign
-from fastnet.op import Op
+from fastnet.op import Array, Op
 
 
 class l1_gradient(Op):
@@ -33,3 +35,17 @@ class soft_threshold(Op):
     def update(w: Real, cut: float) -> Real:
         """What is smaller than the cut becomes exactly 0."""
         return sign(w) * maximum(abs(w) - cut, 0)
+
+
+class scale_units(Op):
+    """Each column of w that is longer than max_norm is scaled to that length; sums in float64."""
+
+    state: ClassVar = {"w": "I O"}
+    dims = ("I", "O")
+    hyper = ("max_norm",)
+
+    @staticmethod
+    def update(w: Array, max_norm: float) -> None:
+        """A column holds the weights of one unit."""
+        norms = np.sqrt(np.square(w, dtype=np.float64).sum(axis=0))
+        w *= np.where(norms > max_norm, max_norm / np.maximum(norms, max_norm), 1.0)

@@ -30,6 +30,7 @@ class Schedule:
     are to be the same on every machine, as those of the schedules here are.
     """
 
+    __array_ufunc__ = None  # so that NumPy leaves `np.float64(0.5) * s` to this class
     _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # argument → arguments of check_real
 
     def __init__(self, **arguments: Any) -> None:

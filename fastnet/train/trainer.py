@@ -5,22 +5,19 @@ from __future__ import annotations
 import copy
 import math
 import time
-import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fastnet import arrays, random
-from fastnet.backends.executor import Data, Executor, Steps, Update
+from fastnet.backends.executor import Steps
 from fastnet.errors import (
     DataError,
     DivergenceError,
     HyperparameterError,
-    ShapeError,
     check_int,
     check_kind,
     check_seed,
@@ -29,14 +26,15 @@ from fastnet.losses.base import Loss, Metric
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
+from fastnet.optim.averaging import Averaging
 from fastnet.train import full_batch, range_test
 from fastnet.train.callbacks import Callback, KeepBest, Kept, check_callbacks
-from fastnet.train.data import batch_offsets, epoch_order
+from fastnet.train.data import epoch_order
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
+from fastnet.train.run import Run, training_offsets
 from fastnet.train.scores import EpochScores, measure
-
-CHUNK_SECONDS = 0.05  # so that Ctrl-C and the bar stay lively
+from fastnet.train.updates import Part, Updates, recompute_statistics
 
 
 class Trainer:
@@ -48,6 +46,11 @@ class Trainer:
     metrics: {name: function(y, output) → float}, reported beside the loss; by default the loss's own
         (accuracy for classification losses), {} for none. The arrays are read-only and valid during
         the call alone.
+    clip_value: each element of a step's gradient is clipped to ± this number ≥ 0; None: to none.
+    clip_norm: then the gradient is scaled by min(1, clip_norm/(‖g‖₂ + 10⁻⁶)), as `clip_grad_norm_` does,
+        with a number ≥ 0; None: it is not. A norm that is not finite raises DivergenceError, without that
+        step's update.
+    averaging: EMA(…) or SWA(…): keep averages of the parameters, see `averaged_model`.
     seed: integer in [0, 2⁶⁴) that drives shuffling and dropout; None takes a fresh one (`seed` tells).
 
     `fit` called again goes on where it stopped: same optimizer state, step and epoch numbers;
@@ -61,6 +64,10 @@ class Trainer:
         optimizer: Optimizer | None = None,
         metrics: Mapping[str, Metric] | None = None,
         seed: int | None = None,
+        *,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        averaging: Averaging | None = None,
     ) -> None:
         check_kind("model", model, Sequential)
         check_kind("loss", loss, Loss)
@@ -75,6 +82,7 @@ class Trainer:
                     f"metrics[{name!r}] is {function!r}; expected a function (y, output) → float "
                     f"under a name other than {', '.join(_RESERVED)}, val_…"
                 )
+        self._updates = Updates(clip_value, clip_norm, averaging)
         known = check_seed("seed", seed)
         self.seed = random.fresh_seed() if known is None else known
         self.history = History()
@@ -101,11 +109,13 @@ class Trainer:
         assert state.segment is not None
         np.copyto(state.segment, segment)
         state.steps = steps
+        self._updates.restore(self.model)
 
     def reset(self) -> None:
         """Start over: the model's parameters as its seed draws them, no optimizer state, epoch 0."""
         self.model.reset_parameters()
         self.optimizer.reset(self.model)
+        self._updates.reset()
         self.history = History()
         self.epoch = self.step = 0
 
@@ -119,6 +129,7 @@ class Trainer:
         *,
         shuffle: bool = True,
         drop_last: bool = False,
+        accumulation_steps: int = 1,
         restore_best: bool = False,
         callbacks: Iterable[Callback] = (),
         verbose: int = 1,
@@ -130,6 +141,9 @@ class Trainer:
         epochs: ≥ 1. batch_size: ≥ 1; the last minibatch of an epoch is smaller where it does not
             divide n, and is left out with drop_last=True. Where that last minibatch would be a
             single row and the model has batchnorm, it is left out too, with one warning.
+        accumulation_steps: ≥ 1; one update for so many minibatches, with the mean of their gradients
+            (weighted by rows), and one at the end of the epoch for those that are left. Without
+            batchnorm and dropout that is the update of one minibatch so many times as large.
         validation_data: (X, y), evaluated after every epoch.
         shuffle: take the rows in a new order each epoch, a pure function of (seed, epoch).
         restore_best: end with the parameters and buffers of the epoch whose validation score was
@@ -145,7 +159,9 @@ class Trainer:
         """
         epochs = check_int("epochs", epochs, low=1)
         batch_size = check_int("batch_size", batch_size, low=1)
+        several = check_int("accumulation_steps", accumulation_steps, low=1)
         run = self._prepare(X, y, batch_size, validation_data, drop_last, restore_best)
+        run.several = several
         progress = Progress(verbose, int(run.offsets[-1]))
         last_epoch = self.epoch + epochs
         names = ["loss", *self.metrics]
@@ -241,7 +257,8 @@ class Trainer:
         Returns the curve, with a `suggestion` and a `plot()`. The optimizer is a copy with no state,
         whose groups keep their ratios to its rate; everything else of it is as it would be in `fit`.
         However the test ends, parameters, buffers, gradients, optimizer state, step, epoch and history
-        are what they were before. Raises DivergenceError where the first loss is not finite.
+        are what they were before; a backward that is still to come is refused, as after every change.
+        Raises DivergenceError where the first loss is not finite.
         Source: L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017,
         section 3.3; growing exponentially, and the steepest descent, are later practice.
         """
@@ -251,14 +268,28 @@ class Trainer:
         batches = trial.minibatches(run.offsets, len(run.data.x), self.seed, self.epoch)
         with self.model.training_lock():
             segments = "params", "buffers", "grads"
-            kept, before = Kept(self.model, segments), (self.optimizer, self.step)
+            kept, before = Kept(self.model, segments), (self.optimizer, self.step, self._updates)
             try:
                 now = self.model.optimizer_state(self.optimizer).steps
                 self.optimizer = trial.optimizer(self.optimizer, now)
+                self._updates = self._updates.without_averages()
                 return trial.run(partial(self._chunk, run, outputs=None), run, *batches)
             finally:
                 kept.restore()
-                self.optimizer, self.step = before
+                self.optimizer, self.step, self._updates = before
+
+    def averaged_model(self, X: Any = None, batch_size: int = 32) -> Sequential:
+        """A copy of the model with the averages of its parameters, in evaluation mode.
+
+        X: inputs from which batchnorm's running statistics are computed anew, as their means over
+            minibatches of batch_size rows with all layers training. Needed after SWA where the model has
+            batchnorm, as nothing has passed through the averaged parameters yet; without X the copy has
+            the model's statistics.
+        """
+        made = self._updates.averaged_model(self.model, X is None)
+        if X is not None:
+            recompute_statistics(made, X, check_int("batch_size", batch_size, low=1))
+        return made
 
     def evaluate(self, X: Any, y: Any, batch_size: int | None = None) -> dict[str, float]:
         """{"loss": …, and each metric}, in evaluation mode; the loss is the mean over the samples."""
@@ -275,7 +306,7 @@ class Trainer:
         validation_data: tuple[Any, Any] | None,
         drop_last: bool,
         restore_best: bool,
-    ) -> _Run:
+    ) -> Run:
         """Check everything before anything changes."""
         x = arrays.features("X", X, self.model.input_shape, self.model.dtype)
         data = self.model.data(self.loss, x, y, "X", "y")
@@ -289,41 +320,19 @@ class Trainer:
             validation = self._checked(a, b, "validation X", "validation y")
         elif restore_best:
             raise HyperparameterError("restore_best=True needs validation_data=(X, y)")
-        offsets = self._offsets(len(x), batch_size, drop_last)
+        offsets = training_offsets(self.model, len(x), batch_size, drop_last)
         rows = int(np.diff(offsets).max())
         executor = self.model.training_executor(x.shape[1:], rows, self.loss)
         self.model.optimizer_state(self.optimizer)  # its groups must fit the model
         plan = executor.plan
         scores = EpochScores(self.metrics, offsets, plan.output_shape, plan.dtype)
-        return _Run(data, offsets, validation, executor, scores)
-
-    def _offsets(self, count: int, batch_size: int, drop_last: bool) -> Array:
-        minimum = self.model.min_training_rows()
-        if min(count, batch_size) < minimum:
-            raise ShapeError(
-                f"X has {count} rows and batch_size is {batch_size}; this model has batchnorm and "
-                f"needs minibatches of at least {minimum} rows in training"
-            )
-        offsets = batch_offsets(count, batch_size, drop_last)
-        if len(offsets) < 2:
-            raise DataError(
-                f"X has {count} rows, fewer than batch_size = {batch_size}, and drop_last=True "
-                "leaves none to train on"
-            )
-        if offsets[-1] - offsets[-2] < minimum:
-            offsets = offsets[:-1]
-            warnings.warn(
-                f"the last minibatch of each epoch has {count % batch_size} row, too few for "
-                "batchnorm in training: it is left out (choose another batch_size to use it)",
-                stacklevel=4,
-            )
-        return offsets
+        return Run(data, offsets, validation, executor, scores)
 
     def _checked(self, X: Any, y: Any, x_name: str, y_name: str) -> tuple[Array, Array]:
         x = arrays.features(x_name, X, self.model.input_shape, self.model.dtype)
         return x, self.model.data(self.loss, x, y, x_name, y_name).y
 
-    def _fit_epoch(self, run: _Run, shuffle: bool, progress: Progress) -> dict[str, Any]:
+    def _fit_epoch(self, run: Run, shuffle: bool, progress: Progress) -> dict[str, Any]:
         begun = time.perf_counter()
         data, offsets, scores = run.data, run.offsets, run.scores
         order = epoch_order(len(data.x), self.seed, self.epoch, shuffle)[: int(offsets[-1])]
@@ -333,12 +342,14 @@ class Trainer:
             part = offsets[begin : done + 1]
             index = order[part[0] : part[-1]]
             started = time.perf_counter()
-            losses = self._chunk(run, index, part - part[0], scores.outputs(begin, done))
+            out, updates = scores.outputs(begin, done), Part(offsets, begin, done, run.several)
+            losses = self._chunk(run, index, part - part[0], out, updates)
             run.resize(done - begin, time.perf_counter() - started)
             scores.add(begin, done, losses, data.y, order)
             progress.advance(len(index), partial(scores.mean_loss, done))
         seconds = time.perf_counter() - begun
         self._check_parameters()
+        self._updates.end_epoch(self.model, self.epoch + 1)
         record: dict[str, Any] = {"epoch": self.epoch + 1, **scores.record()}
         if run.validation is not None:
             validated = self.evaluate(*run.validation)
@@ -359,34 +370,26 @@ class Trainer:
                 "smaller learning rate usually helps (reset() or load_state_dict starts over)"
             )
 
-    def _chunk(self, run: _Run, index: Array, offsets: Array, outputs: Array | None) -> Array:
+    def _chunk(
+        self,
+        run: Run,
+        index: Array,
+        offsets: Array,
+        outputs: Array | None,
+        part: Part | None = None,
+    ) -> Array:
         state = self.model.optimizer_state(self.optimizer)
-        assert state.program is not None and state.segment is not None
-        update = Update(state.program, state.segment, state.hyper(len(offsets) - 1))
+        part = part or Part(offsets, 0, len(offsets) - 1)
+        update = self._updates.chunk(self.model, state, part)
         steps = Steps(index, offsets, self.seed, self.step, outputs=outputs)
         try:
             return run.executor.train(run.data, steps, update)
         finally:
             self.model.touch()
             self.step += run.executor.steps_done
-            state.steps += run.executor.steps_done
+            updates = int(part.ends[: run.executor.steps_done].sum())
+            state.steps += updates
+            self._updates.stepped(updates)
 
 
 _RESERVED = ("epoch", "loss", "seconds", "samples_per_second")
-
-
-@dataclass(eq=False, repr=False)
-class _Run:
-    """What one fit works with."""
-
-    data: Data
-    offsets: Array
-    validation: tuple[Array, Array] | None
-    executor: Executor
-    scores: EpochScores
-    chunk: int = 1  # steps of the next native call
-
-    def resize(self, steps: int, seconds: float) -> None:
-        """Aim at CHUNK_SECONDS, growing no more than eightfold at a time."""
-        wanted = int(CHUNK_SECONDS * steps / max(seconds, 1e-6))
-        self.chunk = max(1, min(wanted, 8 * self.chunk))

@@ -12,7 +12,7 @@ import fastnet as fn
 from fastnet.backends import registry
 from fastnet.errors import DivergenceError, HyperparameterError, MissingExtra, UsageError
 from fastnet.train import range_test
-from fastnet.train import trainer as trainer_module
+from fastnet.train import run as run_module
 
 S = fn.schedules
 RNG = np.random.default_rng(0)
@@ -102,7 +102,7 @@ def test_the_curve_does_not_depend_on_chunks(backend, monkeypatch):
     train = engine.train
     monkeypatch.setattr(engine, "train", lambda args: (calls.append(1), train(args))[1])
     for seconds in (0.0, 1e9):  # chunks of one step, and of 1, 8, 64, …
-        monkeypatch.setattr(trainer_module, "CHUNK_SECONDS", seconds)
+        monkeypatch.setattr(run_module, "CHUNK_SECONDS", seconds)
         calls.clear()
         curves.append(trainer(backend).find_lr(X, Y, 5, max_lr=1e4))
         steps = len(curves[0].rates)

@@ -1,0 +1,105 @@
+"""What is done to gradients before a step: sums over minibatches, clipping."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastnet.errors import DivergenceError, HyperparameterError, check_real
+from fastnet.formula import Real, each, madd, maximum, minimum, where
+from fastnet.op import Array, Op
+
+
+class accumulate_gradient(Op):
+    """total ← keep·total + share·g, without total where keep is 0; g ← total."""
+
+    state: ClassVar = {"total": "N", "g": "N"}
+    dims = ("N",)
+    hyper = ("keep", "share")
+
+    @each
+    def update(total: Real, g: Real, keep: float, share: float) -> tuple[Real, Real]:
+        """With keep + share = 1 total is the mean of the gradients so far."""
+        mean = where(keep > 0, madd(keep, total, share * g), share * g)
+        return mean, mean
+
+
+class clip_value(Op):
+    """g ← min(max(g, −limit), limit); NaN stays."""
+
+    state: ClassVar = {"g": "N"}
+    dims = ("N",)
+    hyper = ("limit",)
+
+    @each
+    def update(g: Real, limit: float) -> Real:
+        """Each element by itself."""
+        return minimum(maximum(g, -limit), limit)
+
+
+class grad_norm(Op):
+    """norm = ‖g‖₂: squares summed in float64, over M blocks of ⌈N/M⌉ elements and then over these."""
+
+    outputs: ClassVar = {"norm": "float64 1"}
+    state: ClassVar = {"sums": "float64 M"}  # room
+    inputs: ClassVar = {"g": "N"}
+    dims = ("N", "M")
+
+    @staticmethod
+    def update(norm: Array, sums: Array, g: Array) -> None:
+        """The blocks' sums, then the root of their sum."""
+        size = -(-g.size // sums.size)
+        for i in range(sums.size):
+            sums[i] = np.square(g[i * size : (i + 1) * size], dtype=np.float64).sum()
+        norm[0] = np.sqrt(sums.sum())
+
+
+class scale_to_norm(Op):
+    """g ← g·min(1, max_norm/(norm + 10⁻⁶)); all NaN where the norm is."""
+
+    state: ClassVar = {"g": "N"}
+    inputs: ClassVar = {"norm": "float64 1"}
+    dims = ("N",)
+    hyper = ("max_norm",)
+
+    @staticmethod
+    def update(g: Array, norm: Array, max_norm: float) -> None:
+        """PyTorch's factor."""
+        g *= np.minimum(max_norm / (norm[0] + 1e-6), 1.0)
+
+
+def clip_grad_norm_(model: Any, max_norm: float, error_if_nonfinite: bool = False) -> float:
+    """Scale a model's gradients by min(1, max_norm/(‖g‖₂ + 10⁻⁶)); returns ‖g‖₂, of all of them together.
+
+    For loops of one's own, between backward and `optimizer.step`; a Trainer takes `clip_norm`. The
+    squares are summed in float64, so that the C backend gives the same bits for any number of threads.
+
+    max_norm: ≥ 0.
+    error_if_nonfinite: raise DivergenceError where the norm is NaN or infinite, and leave the gradients
+        alone; otherwise they become NaN or 0 then, as in PyTorch.
+    Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks",
+    ICML 2013, algorithm 1; 10⁻⁶ is PyTorch's.
+    """
+    limit = check_real("max_norm", max_norm, low=0.0)
+    norm = _of(model).grad_norm()
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise DivergenceError(f"the norm of the gradients is {norm}; they were not clipped")
+    model.transform_grads(scale_to_norm, limit)
+    return float(norm)
+
+
+def clip_grad_value_(model: Any, limit: float) -> None:
+    """Clip each element of a model's gradients to [−limit, limit]; NaN stays.
+
+    For loops of one's own; a Trainer takes `clip_value`. limit: ≥ 0.
+    """
+    limit = check_real("limit", limit, low=0.0)
+    _of(model).transform_grads(clip_value, limit)
+
+
+def _of(model: Any) -> Any:
+    if not hasattr(model, "transform_grads"):
+        raise HyperparameterError(f"model is {model!r}; expected a Sequential")
+    return model

@@ -1,0 +1,57 @@
+"""What one fit works with, and its minibatches."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from fastnet.backends.executor import Data, Executor
+from fastnet.errors import DataError, ShapeError
+from fastnet.model import Sequential
+from fastnet.op import Array
+from fastnet.train.data import batch_offsets
+from fastnet.train.scores import EpochScores
+
+CHUNK_SECONDS = 0.05  # so that Ctrl-C and the bar stay lively
+
+
+@dataclass(eq=False, repr=False)
+class Run:
+    """What one fit works with."""
+
+    data: Data
+    offsets: Array
+    validation: tuple[Array, Array] | None
+    executor: Executor
+    scores: EpochScores
+    several: int = 1  # minibatches of one update
+    chunk: int = 1  # steps of the next native call
+
+    def resize(self, steps: int, seconds: float) -> None:
+        """Aim at CHUNK_SECONDS, growing no more than eightfold at a time."""
+        wanted = int(CHUNK_SECONDS * steps / max(seconds, 1e-6))
+        self.chunk = max(1, min(wanted, 8 * self.chunk))
+
+
+def training_offsets(model: Sequential, count: int, batch_size: int, drop_last: bool) -> Array:
+    """Where the minibatches of an epoch begin and end, large enough for batchnorm; or an error."""
+    minimum = model.min_training_rows()
+    if min(count, batch_size) < minimum:
+        raise ShapeError(
+            f"X has {count} rows and batch_size is {batch_size}; this model has batchnorm and "
+            f"needs minibatches of at least {minimum} rows in training"
+        )
+    offsets = batch_offsets(count, batch_size, drop_last)
+    if len(offsets) < 2:
+        raise DataError(
+            f"X has {count} rows, fewer than batch_size = {batch_size}, and drop_last=True "
+            "leaves none to train on"
+        )
+    if offsets[-1] - offsets[-2] < minimum:
+        offsets = offsets[:-1]
+        warnings.warn(
+            f"the last minibatch of each epoch has {count % batch_size} row, too few for "
+            "batchnorm in training: it is left out (choose another batch_size to use it)",
+            stacklevel=4,
+        )
+    return offsets

@@ -1,0 +1,205 @@
+"""Updates: what a trainer adds to an optimizer's steps, in the same native calls."""
+
+from __future__ import annotations
+
+import copy
+from itertools import chain, count, pairwise
+from typing import Any
+
+import numpy as np
+
+from fastnet import arrays
+from fastnet.backends.executor import Update
+from fastnet.errors import UsageError, check_kind, check_real
+from fastnet.layers import BatchNorm1d
+from fastnet.model import Sequential
+from fastnet.op import Array, Op
+from fastnet.optim.averaging import Averaging, average
+from fastnet.optim.gradients import accumulate_gradient, clip_value, grad_norm, scale_to_norm
+from fastnet.optim.optimizer import OptimizerState
+from fastnet.plan.extras import Extras
+from fastnet.train.data import batch_offsets
+
+
+class Updates:
+    """Gradient accumulation, clipping and averages of parameters, around an optimizer's passes."""
+
+    def __init__(
+        self, clip_value: float | None, clip_norm: float | None, averaging: Averaging | None
+    ) -> None:
+        limits = {"clip_value": clip_value, "clip_norm": clip_norm}
+        given = {n: None if v is None else check_real(n, v, low=0.0) for n, v in limits.items()}
+        self.clip_value, self.clip_norm = given["clip_value"], given["clip_norm"]
+        if averaging is not None:
+            check_kind("averaging", averaging, Averaging)
+        self.averaging = averaging
+        self.averaged = 0  # sets of parameters in the average
+        self._extras: Extras | None = None
+        self._program: tuple[Any, np.ndarray, np.ndarray] | None = None  # and what it was made of
+
+    def extras(self, model: Sequential) -> Extras:
+        """The passes that are added, and their memory."""
+        if self._extras is None:
+            self._extras = Extras(model.bind())
+        return self._extras
+
+    def chunk(self, model: Sequential, state: OptimizerState, part: Part) -> Update:
+        """The update programs and numbers of a chunk of steps."""
+        assert state.segment is not None and state.program is not None
+        hyper = state.hyper(max(1, part.count))
+        ops = self._ops(part.several)
+        if not any(ops):
+            return Update(state.program, state.segment, hyper)
+        extras = self.extras(model)
+        numbers = self._numbers(part)
+        own = np.zeros((len(part.ends), sum(map(len, ops)), 2))
+        for row, op in enumerate(op for stage in ops for op in stage):
+            for i, name in enumerate(op.hyper):
+                own[:, row, i] = numbers[name]
+        steps = np.minimum(np.cumsum(part.ends) - part.ends, len(hyper) - 1)
+        both = np.zeros((len(own), hyper.shape[1] + own.shape[1], max(hyper.shape[2], 2)))
+        both[:, : hyper.shape[1], : hyper.shape[2]] = hyper[steps]
+        both[:, hyper.shape[1] :, :2] = own
+        return Update(
+            self._compiled(model, state, ops, hyper.shape[1]),
+            state.segment,
+            both,
+            extras.segment,
+            collect_count=len(ops[0]),
+            updates=part.ends if part.several else None,
+            guard_count=len(ops[1]),
+            norm=None if self.clip_norm is None else extras.norm,
+        )
+
+    def _ops(self, several: bool) -> tuple[list[type[Op]], ...]:
+        """What is added: in every step, before the norm is checked, before and after the rule."""
+        each_step = self.averaging is not None and self.averaging.each_step
+        return (
+            [accumulate_gradient] if several else [],
+            [clip_value] * (self.clip_value is not None)
+            + [grad_norm] * (self.clip_norm is not None),
+            [scale_to_norm] * (self.clip_norm is not None),
+            [average] * each_step,
+        )
+
+    def _numbers(self, part: Part) -> dict[str, Any]:
+        rates: Any = 0.0
+        if self.averaging is not None and self.averaging.each_step:
+            found = self.averaging.rates(self.averaged, max(1, part.count))
+            rates = found[np.minimum(np.cumsum(part.ends) - part.ends, len(found) - 1)]
+        limits = {"limit": self.clip_value, "max_norm": self.clip_norm}
+        return {**limits, "keep": 1.0 - part.shares, "share": part.shares, "rate": rates}
+
+    def _compiled(
+        self, model: Sequential, state: OptimizerState, ops: tuple[list[type[Op]], ...], row: int
+    ) -> np.ndarray:
+        assert state.program is not None
+        made = self._program
+        if made is None or made[0] != ops or made[1] is not state.program:
+            extras, rows = self.extras(model), count(row)
+            *before, after = [[extras.instruction(op, next(rows)) for op in added] for added in ops]
+            program = np.concatenate([*chain(*before), state.program, *after])
+            model.prepare(program)
+            made = self._program = ops, state.program, program
+        return made[2]
+
+    def stepped(self, updates: int) -> None:
+        """Count the updates that were made."""
+        if self.averaging is not None and self.averaging.each_step:
+            self.averaged += updates
+
+    def end_epoch(self, model: Sequential, epoch: int) -> None:
+        """Take the parameters of the end of an epoch into the average, where they count."""
+        if self.averaging is not None and self.averaging.takes(epoch):
+            (rate,) = self.averaging.rates(self.averaged, 1)
+            model.run_extra(self.extras(model), average, rate)
+            self.averaged += 1
+
+    def reset(self) -> None:
+        """Forget the average."""
+        self.averaged = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = None if self._extras is None else self._extras.average.copy()
+        return {**self.__dict__, "_extras": None, "_program": None, "_kept": kept}
+
+    def restore(self, model: Sequential) -> None:
+        """After a copy: take the average along to the new model."""
+        kept = self.__dict__.pop("_kept", None)
+        if kept is not None:
+            np.copyto(self.extras(model).average, kept)
+
+    def without_averages(self) -> Updates:
+        """The same clipping, and no average."""
+        return Updates(self.clip_value, self.clip_norm, None)
+
+    def averaged_model(self, model: Sequential, statistics: bool) -> Sequential:
+        """A copy of the model with the averages for parameters, in evaluation mode.
+
+        `statistics`: whether it is to keep the model's running statistics.
+        """
+        if self.averaging is None:
+            raise UsageError("this trainer has no averages; pass averaging=EMA(…) or SWA(…)")
+        if not self.averaged:
+            raise UsageError(f"{self.averaging!r} has averaged nothing yet; fit first")
+        norms = any(isinstance(layer, BatchNorm1d) for _, layer in model.layers)
+        if statistics and norms and not self.averaging.each_step:
+            raise UsageError(
+                "the model has batchnorm, whose statistics do not fit the mean of its parameters; pass "
+                "inputs X, such as the training set's"
+            )
+        made = copy.deepcopy(model)
+        np.copyto(made.bind().flat("params"), self.extras(model).average)
+        made.touch()
+        return made.eval()
+
+
+class Part:
+    """Steps of an epoch: which end with an update, and the share of each in the mean gradient so far.
+
+    An update is made after each `several` minibatches and at the end of the epoch; minibatches count by
+    their rows.
+    """
+
+    def __init__(self, offsets: Array, begin: int, end: int, several: int = 1) -> None:
+        self.several = several > 1
+        number = np.arange(begin, end)
+        first = number - number % several  # of the minibatches that belong together
+        self.ends = ((number + 1) % several == 0) | (number == len(offsets) - 2)
+        self.ends = self.ends.astype(np.int64)
+        self.shares = np.diff(offsets)[begin:end] / (offsets[number + 1] - offsets[first])
+        self.count = int(self.ends.sum())
+
+
+def recompute_statistics(model: Sequential, X: Any, batch_size: int) -> None:
+    """Batchnorm's running statistics anew: their means over the minibatches of X, all layers training."""
+    x = arrays.features("X", X, model.input_shape, model.dtype)
+    norms = [(path, la) for path, la in model.layers if isinstance(la, BatchNorm1d) and la.momentum]
+    if not norms:
+        return
+    names = [f"{path}.running_{what}" for path, _ in norms for what in ("mean", "var")]
+    momenta = [layer.momentum for _, layer in norms for _ in range(2)]
+    sums: list[Any] = [0.0] * len(names)
+    offsets = batch_offsets(len(x), batch_size)
+    if len(offsets) > 2 and offsets[-1] - offsets[-2] < model.min_training_rows():
+        offsets = offsets[:-1]
+    with model.edit() as values:
+        for path, _ in norms:
+            values[f"{path}.num_batches_tracked"][...] = 0
+    modes = [layer.training for _, layer in model.layers]
+    model.train()
+    for begin, end in pairwise(offsets):
+        with model.edit() as values:
+            for name in names:
+                values[name][...] = 0
+        model.forward(x[begin:end])  # running ← momentum·minibatch's
+        state = model.state_dict()
+        sums = [
+            total + state[name].astype(np.float64) / momentum
+            for total, name, momentum in zip(sums, names, momenta, strict=True)
+        ]
+    with model.edit() as values:
+        for name, total in zip(names, sums, strict=True):
+            values[name][...] = total / (len(offsets) - 1)
+    for (_, layer), mode in zip(model.layers, modes, strict=True):
+        layer.train(mode)
