@@ -37,6 +37,7 @@ class MSELoss(Loss):
 
     Shapes never broadcast: targets of shape (n,) for outputs (n, 1) are an error that says so. The
     gradient is 2(y − t)/(n·k).
+    Source: A.-M. Legendre's least squares (1805), as PyTorch takes the mean: over all elements.
     """
 
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:

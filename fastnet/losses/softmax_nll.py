@@ -47,6 +47,8 @@ class CrossEntropyLoss(Loss):
     Takes logits z (n, C) and integer labels t (n,) in [0, C) of any integer
     dtype; returns the mean over the rows, accumulated in float64. Its gradient is
     (softmax(z) − onehot(t))/n. Training with it reports accuracy.
+    Source: J. S. Bridle, "Training stochastic model recognition algorithms as networks can lead to
+    maximum mutual information estimation of parameters", NIPS 1989.
     """
 
     metrics: ClassVar = {"accuracy": accuracy}

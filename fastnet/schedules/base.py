@@ -30,6 +30,7 @@ class Schedule:
     are to be the same on every machine, as those of the schedules here are.
     """
 
+    __array_ufunc__ = None  # so that NumPy leaves `np.float64(0.5) * s` to this class
     _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # argument → arguments of check_real
 
     def __init__(self, **arguments: Any) -> None:
@@ -126,9 +127,9 @@ class ProductLR(Schedule):
 class PerEpoch(Schedule):
     """s(t) = schedule(⌊t / steps_per_epoch⌋): a schedule that counts epochs; `schedule.per_epoch(n)`.
 
-    An epoch of `fit` has ⌈rows / batch_size⌉ steps: `math.ceil(len(X) / batch_size)`. So
-    `StepLR(0.1, 30).per_epoch(n)` divides the rate by ten every 30 epochs, as PyTorch's StepLR(…, 30)
-    does where its step() is called once an epoch.
+    An epoch of `fit` has ⌈rows / batch_size⌉ steps, `math.ceil(len(X) / batch_size)`, and a k-th of
+    them, rounded up, with accumulation_steps=k. So `StepLR(0.1, 30).per_epoch(n)` divides the rate by ten
+    every 30 epochs, as PyTorch's StepLR(…, 30) does where its step() is called once an epoch.
 
     schedule: a schedule. steps_per_epoch: ≥ 1.
     Source: PyTorch's custom of calling a scheduler once an epoch.

@@ -36,6 +36,9 @@ class Callback:
     def on_train_end(self) -> None:
         """Called when a fit ends, however it does, after Ctrl-C or an error too."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "trainer"}
+
 
 class Kept:
     """A copy of a model's parameters and buffers, or of other segments, to go back to."""
@@ -195,7 +198,7 @@ class ReduceLROnPlateau(_Monitor):
         self.wait = self.cooling = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_of": (None, 0)}
+        return {**super().__getstate__(), "_of": (None, 0)}
 
     def on_train_begin(self) -> None:
         """Go on, or begin anew."""

@@ -252,12 +252,13 @@ class Trainer:
         X, y, batch_size, drop_last: as in `fit`; the minibatches are those of its next epochs.
         min_lr, max_lr: > 0, the rates of the first and the last step, with equal ratios between them.
         steps: ≥ 2. stop_factor: ≥ 0; the test ends where the averaged loss is more than so many times
-            its first value above its lowest, or where the loss is not finite.
+            the first losses' median above its lowest, or where the loss is not finite.
 
         Returns the curve, with a `suggestion` and a `plot()`. The optimizer is a copy with no state,
         whose groups keep their ratios to its rate; everything else of it is as it would be in `fit`.
         However the test ends, parameters, buffers, gradients, optimizer state, step, epoch and history
-        are what they were before. Raises DivergenceError where the first loss is not finite.
+        are what they were before; a backward that is still to come is refused, as after every change.
+        Raises DivergenceError where the first loss is not finite.
         Source: L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017,
         section 3.3; growing exponentially, and the steepest descent, are later practice.
         """

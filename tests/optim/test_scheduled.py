@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 
 import numpy as np
@@ -58,6 +59,25 @@ def test_numbers_do_not_depend_on_how_many_steps_are_asked_for(make):
     np.testing.assert_array_equal(together, alone)
 
 
+EVERY = [getattr(fn, name) for name in fn.__all__ if isinstance(getattr(fn, name), type)]
+EVERY = [kind for kind in EVERY if issubclass(kind, fn.Optimizer) and kind is not fn.Optimizer]
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.__name__)
+def test_every_number_of_every_optimizer_may_be_a_schedule(kind):
+    """One that never changes gives the numbers of the plain one."""
+    given = {p.name: p.default for p in inspect.signature(kind).parameters.values()}
+    plain = {name: value or 0.1 for name, value in given.items() if type(value) is float}
+    plain |= {"l1": 0.01}
+    scheduled = {name: Ramp(value) for name, value in plain.items()}
+    if "betas" in given:
+        plain["betas"], scheduled["betas"] = (0.9, 0.99), (Ramp(0.9), Ramp(0.99))
+    one, two = kind(**plain), kind(**scheduled)
+    assert one.passes() == two.passes()
+    for first, count in [(0, 9), (2000, 3)]:
+        np.testing.assert_allclose(two.hyper(first, count), one.hyper(first, count), rtol=1e-11)
+
+
 def test_the_attribute_is_the_schedule():
     ramp = Ramp(0.1, 0.2)
     optimizer = fn.Adam(ramp, betas=(ramp, 0.9))
@@ -68,6 +88,11 @@ def test_the_attribute_is_the_schedule():
         np.testing.assert_array_equal(twin.hyper(2, 3), optimizer.hyper(2, 3))
     optimizer.lr = 0.5
     assert optimizer.lr == 0.5
+    optimizer.betas = (0.8, 0.9)
+    want = fn.Adam(0.5, (0.8, 0.9)).hyper(2, 3)
+    np.testing.assert_array_equal(optimizer.hyper(2, 3), want)
+    optimizer.betas = (0.8, ramp)
+    assert (optimizer.hyper(2, 3) != want).any()
 
 
 def test_a_fit_runs_the_schedule_whatever_its_chunks(backend):
@@ -87,6 +112,16 @@ def test_a_fit_runs_the_schedule_whatever_its_chunks(backend):
         np.testing.assert_array_equal(a, b)
 
 
+def test_steps_are_updates(backend):
+    """Of which there are two in an epoch of four minibatches, two at a time."""
+    model = fn.Sequential(fn.Linear(3, 2), seed=1, backend=backend)
+    trainer = fn.Trainer(model, fn.MSELoss(), fn.SGD(Ramp(0.2, -0.05)), seed=3)
+    trainer.fit(np.ones((8, 3)), np.ones((8, 2)), 2, 2, accumulation_steps=2, verbose=0)
+    assert trainer.optimizer.state(model).steps == 4 and trainer.step == 8
+    with pytest.raises(HyperparameterError, match="lr at step 5 is"):
+        trainer.fit(np.ones((8, 3)), np.ones((8, 2)), 2, 2, accumulation_steps=2, verbose=0)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -94,6 +129,10 @@ def test_a_fit_runs_the_schedule_whatever_its_chunks(backend):
         (lambda: fn.Adam(eps=Ramp(0.0)), "eps at step 0 is 0.0"),
         (lambda: fn.Adam(betas=(0.9, Ramp(1.0))), r"betas\[1\] at step 0 is 1.0; .* in \[0, 1\)"),
         (lambda: fn.SGD(Ramp(0.2, -0.1)).hyper(1, 9), r"lr at step 9 is -0.7"),
+        (
+            lambda: fn.Adam(betas=(0.9, Ramp(0.9, 0.01))).hyper(0, 20),
+            r"betas\[1\] at step 19 is 1.09",
+        ),
         (lambda: fn.SGD(Ramp(0.2, np.nan)), "lr at step 0 is nan"),
         (lambda: fn.SGD(0.1, Ramp(1.0, 1e308)).hyper(3, 1), "momentum at step 3 is inf"),
         (lambda: fn.SGD(Ramp), "lr is <class .*Ramp'>; expected a finite number"),

@@ -130,12 +130,14 @@ def test_products():
         (3 * a, 3 * a(T)),
         (a * 0.5 * (b * 4), a(T) * b(T) * 2),
         (0 * a, 0 * a(T)),
+        (np.float64(0.5) * a, 0.5 * a(T)),
+        (a * np.float32(0.5), 0.5 * a(T)),
     ]:
         assert isinstance(made, S.ProductLR)
         np.testing.assert_allclose(made(T), want, rtol=1e-15)
     assert 0.5 * (0.5 * a) == 0.25 * a and repr(0.5 * (0.5 * a)) == f"0.25 * {a!r}"
     assert (a * b).schedules == (a, b) and repr(a * b) == f"{a!r} * {b!r}"
-    for bad in ("x", None, -1, math.nan, [1]):
+    for bad in ("x", None, -1, math.nan, [1], np.ones(2)):
         refused(lambda bad=bad: a * bad, HyperparameterError, "^factor is ")
         refused(lambda bad=bad: bad * a, HyperparameterError, "^factor is ")
 
@@ -193,6 +195,13 @@ def test_a_step_has_the_same_number_however_it_is_asked_for(schedule):
     np.testing.assert_array_equal(schedule(T[[7, 300, 7]].astype(np.uint16)), together[[7, 300, 7]])
     assert schedule(np.arange(0)).shape == (0,)
     assert schedule(np.int8(3)) == together[3]
+
+
+@every
+def test_many_steps_are_computed_in_blocks(schedule):
+    t = np.arange(10_000)
+    parts = [schedule(t[begin : begin + 999]) for begin in range(0, len(t), 999)]
+    np.testing.assert_array_equal(schedule(t), np.concatenate(parts))
 
 
 @every

@@ -254,6 +254,31 @@ def test_the_best_weights_come_back_however_the_fit_ends(end):
     assert bits(t.model) == keep.values
 
 
+def test_predictions_are_those_of_the_best_weights(backend):
+    class Predict(fn.Callback):
+        def on_epoch_end(self, epoch, logs):
+            self.trainer.model.predict(X)  # with weights that batchnorm is folded into
+
+    t = trainer([3, 4, 4], backend=backend)
+    stop = fn.EarlyStopping("score", 2, mode="min", restore_best_weights=True)
+    fit(t, 3, stop, Predict())
+    np.testing.assert_array_equal(t.model.predict(X), copy.deepcopy(t.model).predict(X))
+
+
+def test_restore_best_has_seen_the_epoch_in_which_a_callback_fails():
+    class Bad(fn.Callback):
+        def on_epoch_end(self, epoch, logs):
+            self.values = bits(self.trainer.model)
+            if epoch == 3:
+                raise LookupError
+
+    t, bad = trainer(optimizer=fn.SGD(0.1)), Bad()
+    with pytest.raises(LookupError):
+        fit(t, 9, bad, validation_data=(X, Y), restore_best=True)
+    losses = t.history.history["val_loss"]
+    assert losses[2] == min(losses) and bits(t.model) == bad.values
+
+
 def test_each_fit_begins_anew():
     t, stop = trainer([5, 6, 7, 8, 9, 10]), fn.EarlyStopping("score", 2, mode="min")
     for epochs in (3, 6):
@@ -322,6 +347,7 @@ def test_a_further_fit_goes_on_and_another_trainer_begins_anew():
     fit(t, 1, plateau)
     assert t.optimizer.lr == 0.4
     other = trainer(optimizer=fn.SGD(0.8))
+    fit(other, 5)
     fit(other, 2, plateau)
     assert other.optimizer.lr == 0.8
     other.reset()
@@ -346,6 +372,7 @@ def test_callbacks_copy_and_pickle(make):
     callback = make("score", mode="min")
     fit(trainer(), 3, callback)
     for twin in (copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))):
+        assert twin.trainer is None
         fit(trainer(), 3, twin)
         assert twin.best == callback.best
 

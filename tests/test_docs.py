@@ -1,0 +1,86 @@
+"""docs/methods.md and its plots are what docs/generate.py writes, for every method that there is."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture
+def generate(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    for name in ("generate", "plots"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    import generate
+
+    yield generate
+    for name in ("generate", "plots"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def test_the_tables_are_up_to_date(generate):
+    assert (DOCS / "methods.md").read_text("utf-8") == generate.text(), (
+        "run python docs/generate.py"
+    )
+
+
+def test_every_public_method_has_a_row(generate):
+    names = {n for f in generate.FAMILIES for names in f.methods().values() for n in names}
+    bases = {family.base.__name__ for family in generate.FAMILIES}
+    import fastnet as fn
+
+    kinds = tuple(family.base for family in generate.FAMILIES)
+    public = {
+        n for n in fn.__all__ if isinstance(v := getattr(fn, n), type) and issubclass(v, kinds)
+    }
+    assert public - bases <= names and len(names) > 70
+    text = (DOCS / "methods.md").read_text("utf-8")
+    assert [n for n in names if f"`{n}`" not in text] == []
+    linked = set(re.findall(r"\]\(([^)]+)\)", text))
+    assert [path for path in linked if not (DOCS / path).is_file()] == []
+
+
+class NoFormula:
+    """A method.
+
+    It has two paragraphs.
+    """
+
+
+def test_a_docstring_without_formula_or_source_is_refused_by_name(generate):
+    for part, word in ((generate.formula, "formula"), (generate.source, "Source:")):
+        with pytest.raises(generate.Missing, match=f"NoFormula: .*{word}"):
+            part(NoFormula)
+    family = generate.FAMILIES[0]
+    with pytest.raises(generate.Missing, match="Unheard: no test"):
+        generate.tests(["Unheard"], family, {"test_a.py": "Unheardof", "layers/test_b.py": ""})
+
+
+def test_the_tests_of_a_family_and_of_peers_come_before_others(generate):
+    files = {"peers/test_a.py": "ReLU()", "layers/test_b.py": "fn.ReLU", "test_c.py": "ReLU"}
+    family = generate.FAMILIES[0]
+    assert generate.tests(["ReLU"], family, files) == ["peers/test_a.py", "layers/test_b.py"]
+    assert generate.tests(["ReLU"], family, {"test_c.py": "ReLU"}) == ["test_c.py"]
+
+
+@pytest.mark.filterwarnings("ignore:::matplotlib")
+def test_the_plots_are_up_to_date(generate, tmp_path):
+    if not importlib.util.find_spec("matplotlib"):
+        pytest.skip("matplotlib is not installed")
+    import matplotlib
+
+    generate.write_plots(tmp_path)
+    drawn = sorted(path.name for path in tmp_path.iterdir())
+    assert drawn == sorted(f"{name}.svg" for name in generate.PLOTS.values())
+    for name in drawn:
+        kept, new = ((folder / name).read_text("utf-8") for folder in (DOCS / "plots", tmp_path))
+        titles = [re.findall(r"<text.*?>(.*?)</text>", text) for text in (kept, new)]
+        assert titles[0] == titles[1] and len(titles[0]) > 50, "run python docs/generate.py"
+        if f"Matplotlib v{matplotlib.__version__}" in kept:  # others draw other numbers
+            assert kept == new, "run python docs/generate.py"
