@@ -91,10 +91,6 @@ ACTIVATIONS = {
         "aten._log_softmax(x, 1, False, out=y)",
         f"aten._log_softmax_backward_data(dy, y, 1, {_FLOAT}, out=dx)",
     ),
-    "NoisyReLU()": (
-        "aten.relu(aten.add(x, aten.mul(aten.randn_like(x), aten.sqrt(aten.sigmoid(x)))), out=y)",
-        "aten.threshold_backward(dy, y, 0, grad_input=dx)",
-    ),
 }
 
 _NLL = (
