@@ -78,6 +78,11 @@ ACTIVATIONS = {
         "y, kept = aten.log_sigmoid_forward(x)",
         "aten.log_sigmoid_backward(dy, x, y, grad_input=dx)",
     ),
+    "NoisyReLU()": (
+        "aten.relu(aten.addcmul(x, aten.randn_like(x), aten.sqrt(aten.sigmoid(x))), out=y)",
+        "e = aten.mul(aten.sub(y, x), aten.sigmoid(aten.neg(x)))\n"
+        "aten.threshold_backward(aten.addcmul(dy, dy, e, value=0.5), y, 0, grad_input=dx)",
+    ),
     "Softmax()": (
         "aten._softmax(x, 1, False, out=y)",
         f"aten._softmax_backward_data(dy, y, 1, {_FLOAT}, grad_input=dx)",
@@ -85,10 +90,6 @@ ACTIVATIONS = {
     "LogSoftmax()": (
         "aten._log_softmax(x, 1, False, out=y)",
         f"aten._log_softmax_backward_data(dy, y, 1, {_FLOAT}, out=dx)",
-    ),
-    "NoisyReLU()": (
-        "aten.relu(aten.add(x, aten.mul(aten.randn_like(x), aten.sqrt(aten.sigmoid(x)))), out=y)",
-        "aten.threshold_backward(dy, y, 0, grad_input=dx)",
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,13 @@ BETA = {"low": 0.0, "high": 1.0, "open_high": True}
 def is_on(value: Number) -> bool:
     """Whether a number, of momentum say, is to have an effect: positive, or scheduled."""
     return isinstance(value, Schedule) or value > 0.0
+
+
+def holds_schedule(values: Iterable[Any]) -> bool:
+    """Whether one of the values, or an item of one that is a tuple, is a schedule."""
+    return any(
+        holds_schedule(v) if isinstance(v, tuple) else isinstance(v, Schedule) for v in values
+    )
 
 
 def check_number(name: str, value: Any, interval: dict[str, Any]) -> Number:

@@ -14,7 +14,15 @@ import numpy as np
 from fastnet.errors import HyperparameterError
 from fastnet.op import Array, Op
 from fastnet.optim.groups import check_groups, group_numbers, own_numbers
-from fastnet.optim.numbers import BETA, Number, check_betas, check_number, evaluate, is_on
+from fastnet.optim.numbers import (
+    BETA,
+    Number,
+    check_betas,
+    check_number,
+    evaluate,
+    holds_schedule,
+    is_on,
+)
 from fastnet.optim.penalties import l1_gradient, scale_units, soft_threshold
 
 # A smaller eps would vanish in float32, and 0/0 would follow where a gradient has always been zero.
@@ -67,6 +75,7 @@ class Optimizer:
     _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # hyper-parameter → arguments of check_real
     _shared_ranges: ClassVar = {"l1": {"low": 0.0}, "max_norm": {"low": 0.0, "open_low": True}}
     _decoupled = False  # what decoupled_weight_decay is by default
+    _scheduled = False  # whether a hyper-parameter is a schedule
 
     def __init__(
         self,
@@ -159,8 +168,10 @@ class Optimizer:
         """The numbers for steps first, first + 1, … (from 0): (count, passes, numbers)."""
         return numbers_of([self], first, count)
 
-    def _at(self, t: Array) -> SimpleNamespace:
+    def _at(self, t: Array) -> Any:
         """The hyper-parameters at steps t: a number, or an array where there is a schedule."""
+        if not self._scheduled:
+            return self
         found = self._options()
         for name, interval in self._intervals().items():
             found[name] = evaluate(name, found[name], t, interval)
@@ -202,6 +213,7 @@ class Optimizer:
         if name == "groups":
             value = check_groups(value, [n for n in known if n not in NOT_IN_GROUPS], self._with)
         super().__setattr__(name, value)
+        super().__setattr__("_scheduled", holds_schedule(self._options().values()))
 
     @classmethod
     def _arguments(cls) -> list[str]:

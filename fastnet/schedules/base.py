@@ -127,9 +127,9 @@ class ProductLR(Schedule):
 class PerEpoch(Schedule):
     """s(t) = schedule(⌊t / steps_per_epoch⌋): a schedule that counts epochs; `schedule.per_epoch(n)`.
 
-    An epoch of `fit` has ⌈rows / batch_size⌉ steps: `math.ceil(len(X) / batch_size)`. So
-    `StepLR(0.1, 30).per_epoch(n)` divides the rate by ten every 30 epochs, as PyTorch's StepLR(…, 30)
-    does where its step() is called once an epoch.
+    An epoch of `fit` has ⌈rows / batch_size⌉ steps, `math.ceil(len(X) / batch_size)`, and a k-th of
+    them, rounded up, with accumulation_steps=k. So `StepLR(0.1, 30).per_epoch(n)` divides the rate by ten
+    every 30 epochs, as PyTorch's StepLR(…, 30) does where its step() is called once an epoch.
 
     schedule: a schedule. steps_per_epoch: ≥ 1.
     Source: PyTorch's custom of calling a scheduler once an epoch.

@@ -37,7 +37,8 @@ def sizes_of_length(kernel: Kernel, n: int) -> Iterator[tuple[int, dict[str, int
     """Rows and dims, one of which is n; the others are small, or just beyond what vectors take."""
     dims = kernel.op.dims
     if kernel.phase == "update":
-        yield 1, {"N": n}
+        for small in ((n,),) if len(dims) == 1 else ((n, 5), (34, n)) if n else ((n, 5),):
+            yield 1, dict(zip(dims, small, strict=True))
         return
     for others in ((3, 5), (17, 34)) if len(dims) == 2 else ((3,),):
         yield n, dict(zip(dims, others, strict=True))

@@ -88,6 +88,11 @@ def test_the_attribute_is_the_schedule():
         np.testing.assert_array_equal(twin.hyper(2, 3), optimizer.hyper(2, 3))
     optimizer.lr = 0.5
     assert optimizer.lr == 0.5
+    optimizer.betas = (0.8, 0.9)
+    want = fn.Adam(0.5, (0.8, 0.9)).hyper(2, 3)
+    np.testing.assert_array_equal(optimizer.hyper(2, 3), want)
+    optimizer.betas = (0.8, ramp)
+    assert (optimizer.hyper(2, 3) != want).any()
 
 
 def test_a_fit_runs_the_schedule_whatever_its_chunks(backend):
@@ -105,6 +110,16 @@ def test_a_fit_runs_the_schedule_whatever_its_chunks(backend):
             step += 1
     for a, b in zip(*(m.parameters() for m in models), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_steps_are_updates(backend):
+    """Of which there are two in an epoch of four minibatches, two at a time."""
+    model = fn.Sequential(fn.Linear(3, 2), seed=1, backend=backend)
+    trainer = fn.Trainer(model, fn.MSELoss(), fn.SGD(Ramp(0.2, -0.05)), seed=3)
+    trainer.fit(np.ones((8, 3)), np.ones((8, 2)), 2, 2, accumulation_steps=2, verbose=0)
+    assert trainer.optimizer.state(model).steps == 4 and trainer.step == 8
+    with pytest.raises(HyperparameterError, match="lr at step 5 is"):
+        trainer.fit(np.ones((8, 3)), np.ones((8, 2)), 2, 2, accumulation_steps=2, verbose=0)
 
 
 @pytest.mark.parametrize(
@@ -137,3 +152,23 @@ def test_a_fit_that_meets_a_bad_number_ends_before_its_steps(backend):
     trainer.optimizer.lr = 0.1
     trainer.fit(np.ones((5, 3)), np.ones((5, 2)), batch_size=5, verbose=0)
     assert trainer.step == 4
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
+def test_a_copied_trainer_goes_on_in_its_schedule(backend, twin):
+    x, y = np.random.default_rng(0).normal(size=(64, 3)), np.arange(64) % 2
+    model = fn.Sequential(fn.Linear(3, 2), seed=1, backend=backend)
+    cycle = fn.schedules.OneCycleLR(0.1, 48)
+    optimizer = fn.Adam(cycle, (cycle.momentum, 0.99))
+    one = fn.Trainer(model, fn.CrossEntropyLoss(), optimizer, seed=3)
+    one.fit(x, y, 3, 8, verbose=0)
+    two = twin(one)
+    assert two.optimizer.lr == cycle and two.optimizer.state(two.model).steps == 24
+    for trainer in (one, two):
+        trainer.fit(x, y, 3, 8, verbose=0)
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    one.optimizer.lr = 0.5 * cycle  # keeps moments and steps
+    assert one.optimizer.state(one.model).steps == 48
+    one.reset()
+    assert one.optimizer.state(one.model).steps == 0

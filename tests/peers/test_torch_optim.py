@@ -181,3 +181,73 @@ def test_groups(backend, name):
         peer.step()
     for n, p in peers.items():
         np.testing.assert_allclose(model.named_parameters()[n], p.numpy(), rtol=TOL, err_msg=n)
+
+
+def deep(backend, dtype="float64"):
+    layers = fn.Linear(3, 4), fn.BatchNorm1d(4), fn.Tanh(), fn.Linear(4, 2)
+    return fn.Sequential(*layers, dtype=dtype, backend=backend, seed=3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [0.01, 1.0, 1e4])
+@pytest.mark.parametrize("what", ["norm", "value"])
+def test_clipping(backend, what, scale, dtype):
+    model = deep(backend, dtype)
+    (given,) = draw(model, 1, zeros=False)
+    given = {n: (g * scale).astype(dtype) for n, g in given.items()}
+    parameters = []
+    for g in given.values():
+        parameters.append(torch.zeros(g.shape, dtype=getattr(torch, dtype)))
+        parameters[-1].grad = torch.tensor(g)
+    set_gradients(model, given)
+    if what == "norm":
+        total = torch.nn.utils.clip_grad_norm_(parameters, 2e4)
+        got = fn.clip_grad_norm_(model, 2e4)
+        assert got == pytest.approx(float(total), rel={"float32": 1e-6, "float64": 1e-14}[dtype])
+    else:
+        torch.nn.utils.clip_grad_value_(parameters, 0.5)
+        fn.clip_grad_value_(model, 0.5)
+    tol = {"float32": 1e-6, "float64": 1e-14}[dtype]
+    for p, got in zip(parameters, model.grads.values(), strict=True):
+        np.testing.assert_allclose(got, p.grad.numpy(), rtol=tol)
+
+
+def twin_of(model):
+    """The same net in PyTorch."""
+    nn = torch.nn
+    made = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2))
+    made.load_state_dict({n: torch.tensor(np.array(v)) for n, v in model.state_dict().items()})
+    return made
+
+
+@pytest.mark.parametrize("averaging", [fn.EMA(0.8), fn.SWA(2)], ids=repr)
+def test_averages_of_parameters(backend, averaging):
+    """torch.optim.swa_utils: AveragedModel, and update_bn after SWA."""
+    swa_utils = torch.optim.swa_utils
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(24, 3)), random.normal(size=(24, 2))
+    model = deep(backend)
+    twin = twin_of(model)
+    ema = isinstance(averaging, fn.EMA)
+    averaged = swa_utils.AveragedModel(
+        twin, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.8) if ema else None
+    )
+    trainer = fn.Trainer(model, fn.MSELoss(), fn.SGD(0.1, 0.9), seed=1, averaging=averaging)
+    peer = torch.optim.SGD(twin.parameters(), 0.1, 0.9)
+    for epoch in range(4):
+        trainer.fit(x, y, 1, 8, verbose=0)
+        for xb, yb in fn.batches(x, y, batch_size=8, seed=1, epoch=epoch):
+            peer.zero_grad()
+            torch.nn.MSELoss()(twin(torch.tensor(xb)), torch.tensor(yb)).backward()
+            peer.step()
+            if ema:
+                averaged.update_parameters(twin)
+        if not ema and epoch >= 1:
+            averaged.update_parameters(twin)
+    if ema:
+        made = trainer.averaged_model()
+    else:
+        made = trainer.averaged_model(x, 8)
+        swa_utils.update_bn([torch.tensor(x[i : i + 8]) for i in (0, 8, 16)], averaged)
+    for name, want in averaged.module.state_dict().items():
+        np.testing.assert_allclose(made.state_dict()[name], want.numpy(), rtol=TOL, err_msg=name)
