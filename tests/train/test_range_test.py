@@ -249,3 +249,12 @@ def test_a_plot_without_matplotlib_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtra, match=r'pip install "fastnet-engine\[plot\]"'):
         found.plot()
+
+
+def test_averages_of_parameters_are_as_they_were(backend):
+    model = fn.Sequential(fn.Linear(3, 2), seed=1, backend=backend)
+    t = fn.Trainer(model, fn.CrossEntropyLoss(), fn.SGD(0.1), averaging=fn.EMA(0.7), seed=2)
+    t.fit(X, Y, 1, 5, verbose=0)
+    before = t.averaged_model().predict(X)
+    t.find_lr(X, Y, 5)
+    np.testing.assert_array_equal(t.averaged_model().predict(X), before)
