@@ -81,9 +81,11 @@ class rmsprop_centered(Rule):
         """The root is the gradient's standard deviation."""
         d = madd(weight_decay, w, g)
         squares = madd((1.0 - alpha) * d, d, alpha * v)
-        mean = settled(madd(1.0 - alpha, d, alpha * a))
-        root = sqrt(maximum(madd(-mean, mean, squares), 0)) + eps
-        return madd(-lr, d / root, shrink * w), settled_with(squares, mean), mean
+        first = madd(1.0 - alpha, d, alpha * a)
+        mean = settled(first)
+        square = mean * mean
+        root = sqrt(maximum(squares, square) - square) + eps
+        return madd(-lr, d / root, shrink * w), settled_with(squares, first), mean
 
 
 class rmsprop_centered_momentum(Rule):
@@ -109,10 +111,12 @@ class rmsprop_centered_momentum(Rule):
         """As `rmsprop_centered`, then as `rmsprop_momentum`."""
         d = madd(weight_decay, w, g)
         squares = madd((1.0 - alpha) * d, d, alpha * v)
-        mean = settled(madd(1.0 - alpha, d, alpha * a))
-        root = sqrt(maximum(madd(-mean, mean, squares), 0)) + eps
+        first = madd(1.0 - alpha, d, alpha * a)
+        mean = settled(first)
+        square = mean * mean
+        root = sqrt(maximum(squares, square) - square) + eps
         velocity = settled(madd(momentum, b, d / root))
-        return madd(-lr, velocity, shrink * w), settled_with(squares, mean), mean, velocity
+        return madd(-lr, velocity, shrink * w), settled_with(squares, first), mean, velocity
 
 
 class RMSprop(Optimizer):
