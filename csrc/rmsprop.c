@@ -67,8 +67,7 @@ KERNEL(rmsprop_centered_update, INOUT(w), INOUT(v), INOUT(a), IN(g)) {
         const real squares_ = madd(R(1.0 - alpha_) * d_, d_, R(alpha_) * v_);
         const real first_ = madd(R(1.0 - alpha_), d_, R(alpha_) * a_);
         const real mean_ = settled(first_);
-        const real square_ = mean_ * mean_;
-        const real root_ = real_sqrt(real_maximum(squares_, square_) - square_) + R(eps_);
+        const real root_ = real_sqrt(real_maximum(madd(-mean_, mean_, squares_), R(0.0))) + R(eps_);
         const real new_w = madd(R(-lr_), d_ / root_, R(shrink_) * w_);
         const real new_v = settled_with(squares_, first_);
         const real new_a = mean_;
@@ -95,8 +94,7 @@ KERNEL(rmsprop_centered_momentum_update, INOUT(w), INOUT(v), INOUT(a), INOUT(b),
         const real squares_ = madd(R(1.0 - alpha_) * d_, d_, R(alpha_) * v_);
         const real first_ = madd(R(1.0 - alpha_), d_, R(alpha_) * a_);
         const real mean_ = settled(first_);
-        const real square_ = mean_ * mean_;
-        const real root_ = real_sqrt(real_maximum(squares_, square_) - square_) + R(eps_);
+        const real root_ = real_sqrt(real_maximum(madd(-mean_, mean_, squares_), R(0.0))) + R(eps_);
         const real velocity_ = settled(madd(R(momentum_), b_, d_ / root_));
         const real new_w = madd(R(-lr_), velocity_, R(shrink_) * w_);
         const real new_v = settled_with(squares_, first_);

@@ -21,7 +21,7 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
-from fastnet import init, layers, losses, optim, schedules  # noqa: E402
+from fastnet import init, layers, losses, optim, schedules, train  # noqa: E402
 
 HEAD = """\
 # Methods
@@ -59,7 +59,8 @@ FAMILIES = (
     Family("Layers and activations", layers, layers.Layer, "layers/"),
     Family("Losses", losses, losses.Loss, "losses/"),
     Family("Optimizers", optim, optim.Optimizer, "optim/"),
-    Family("Schedules", schedules, schedules.Schedule, "test_schedules"),
+    Family("Schedules", schedules, schedules.Schedule, "schedules/"),
+    Family("Callbacks", train, train.Callback, "train/test_callbacks"),
     Family("Initialisers", init, init.Initializer, "test_init"),
 )
 PLOTS = {"Layers and activations": "activations", "Schedules": "schedules"}

@@ -83,8 +83,7 @@ class rmsprop_centered(Rule):
         squares = madd((1.0 - alpha) * d, d, alpha * v)
         first = madd(1.0 - alpha, d, alpha * a)
         mean = settled(first)
-        square = mean * mean
-        root = sqrt(maximum(squares, square) - square) + eps
+        root = sqrt(maximum(madd(-mean, mean, squares), 0)) + eps
         return madd(-lr, d / root, shrink * w), settled_with(squares, first), mean
 
 
@@ -113,8 +112,7 @@ class rmsprop_centered_momentum(Rule):
         squares = madd((1.0 - alpha) * d, d, alpha * v)
         first = madd(1.0 - alpha, d, alpha * a)
         mean = settled(first)
-        square = mean * mean
-        root = sqrt(maximum(squares, square) - square) + eps
+        root = sqrt(maximum(madd(-mean, mean, squares), 0)) + eps
         velocity = settled(madd(momentum, b, d / root))
         return madd(-lr, velocity, shrink * w), settled_with(squares, first), mean, velocity
 

@@ -85,7 +85,7 @@ class _Monitor(Callback):
 
 
 class EarlyStopping(_Monitor):
-    """Ends the fit where a score has not improved for `patience` epochs in a row.
+    """Ends the fit with epoch t = t* + max(patience, 1), t* the last whose score was the best so far.
 
     monitor: the name of a log, "val_loss" by default.
     patience: ≥ 0, 0; as in Keras, 0 and 1 both end the fit with the first epoch that is no better.
@@ -152,12 +152,12 @@ class KeepBest(EarlyStopping):
 
 
 class ReduceLROnPlateau(_Monitor):
-    """Multiplies the learning rate by `factor` where a score has stalled for more than `patience` epochs.
+    """lr ← max(lr·factor, min_lr) where a score has stalled for more than `patience` epochs.
 
     A score is better than the best so far, b, where it is below b·(1 − threshold) ("min", "rel"),
     b − threshold ("min", "abs"), or above b·(1 + threshold) ("max", "rel"), b + threshold ("max",
-    "abs"). After more than `patience` epochs that are not better, lr ← max(lr·factor, min_lr), unless
-    that is a change by eps or less. Epochs are not counted during the `cooldown` epochs that follow.
+    "abs"). The rate is reduced after more than `patience` epochs in a row that are not better, unless that
+    is a change by eps or less. Epochs are not counted during the `cooldown` epochs that follow.
 
     monitor: the name of a log, "val_loss" by default.
     factor: in [0, 1), 0.1 (0.5 halves). patience: ≥ 0, 10. threshold: ≥ 0, 1e-4.
@@ -167,7 +167,8 @@ class ReduceLROnPlateau(_Monitor):
     All are PyTorch's, so halving is `ReduceLROnPlateau(factor=0.5)`. The rates of parameter groups are
     reduced with the optimizer's own. A schedule is multiplied as a whole, by what takes its next rate to
     the value above. A NaN is never better. A further fit of the same trainer goes on with best and counts;
-    another trainer, or one that was reset, begins anew.
+    another trainer, or one that was reset, begins anew; `trainer.reset()` leaves the rate as it is.
+    Source: PyTorch's scheduler of this name.
     """
 
     def __init__(

@@ -85,6 +85,10 @@ class Trial:
         stop_factor = check_real("stop_factor", stop_factor, low=0.0)
         if not min_lr < max_lr:
             raise HyperparameterError(f"max_lr is {max_lr}; expected more than min_lr = {min_lr}")
+        if max_lr > 1e200 * min_lr:
+            raise HyperparameterError(
+                f"max_lr is {max_lr}; expected at most 1e200·min_lr = {1e200 * min_lr}"
+            )
         ends = portable.log(np.array([min_lr, max_lr]))
         gamma = portable.exp((ends[1:] - ends[:1]) / (steps - 1))
         return cls(ExponentialLR(min_lr, float(gamma[0])), steps, stop_factor)
@@ -134,11 +138,12 @@ class Trial:
 
 def end_of(losses: Array, stop_factor: float) -> int:
     """How many steps there are until the averaged loss has risen too far, or all."""
-    averaged = _average(losses, SLOW)
-    limit = np.minimum.accumulate(averaged)
-    limit += stop_factor * abs(np.median(losses[:FIRST])) if losses.size else 0.0
-    high = np.flatnonzero(averaged[FIRST:] > limit[FIRST:])
-    return FIRST + int(high[0]) + 1 if high.size else len(losses)
+    if len(losses) < FIRST:
+        return len(losses)
+    averaged = _average(losses, SLOW)[FIRST - 1 :]
+    limit = np.minimum.accumulate(averaged) + stop_factor * np.abs(losses[:FIRST]).mean()
+    high = np.flatnonzero(averaged > limit)
+    return FIRST + int(high[0]) if high.size else len(losses)
 
 
 def evaluate(rates: Array, losses: Array, stop_factor: float) -> RangeTest:
@@ -153,8 +158,9 @@ def evaluate(rates: Array, losses: Array, stop_factor: float) -> RangeTest:
     lowest = int(smoothed.argmin())
     suggestion, down = None, smoothed[: lowest + 1]
     if down.max() - down.min() > 3.0 * np.median(np.abs(losses - smoothed)[: lowest + 1]):
-        # The rates' logarithms are equally far apart.
-        suggestion = float(rates[np.gradient(smoothed)[: lowest + 1].argmin()])
+        # The rates' logarithms are equally far apart; a slope is that of an even smoother curve.
+        slope = np.gradient(_average(_average(bounded, SLOW)[::-1], SLOW)[::-1])
+        suggestion = float(rates[slope[: lowest + 1].argmin()])
     return RangeTest(rates, losses, smoothed, suggestion, float(rates[lowest]))
 
 

@@ -244,7 +244,7 @@ class Trainer:
         min_lr: float = 1e-6,
         max_lr: float = 10.0,
         steps: int = 200,
-        stop_factor: float = 1.0,
+        stop_factor: float = 2.0,
         drop_last: bool = False,
     ) -> range_test.RangeTest:
         """The learning-rate range test: train with rates that grow from step to step, then go back.
@@ -252,7 +252,7 @@ class Trainer:
         X, y, batch_size, drop_last: as in `fit`; the minibatches are those of its next epochs.
         min_lr, max_lr: > 0, the rates of the first and the last step, with equal ratios between them.
         steps: ≥ 2. stop_factor: ≥ 0; the test ends where the averaged loss is more than so many times
-            the first losses' median above its lowest, or where the loss is not finite.
+            the mean of the first ten above its lowest, or where the loss is not finite.
 
         Returns the curve, with a `suggestion` and a `plot()`. The optimizer is a copy with no state,
         whose groups keep their ratios to its rate; everything else of it is as it would be in `fit`.

@@ -152,3 +152,23 @@ def test_a_fit_that_meets_a_bad_number_ends_before_its_steps(backend):
     trainer.optimizer.lr = 0.1
     trainer.fit(np.ones((5, 3)), np.ones((5, 2)), batch_size=5, verbose=0)
     assert trainer.step == 4
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
+def test_a_copied_trainer_goes_on_in_its_schedule(backend, twin):
+    x, y = np.random.default_rng(0).normal(size=(64, 3)), np.arange(64) % 2
+    model = fn.Sequential(fn.Linear(3, 2), seed=1, backend=backend)
+    cycle = fn.schedules.OneCycleLR(0.1, 48)
+    optimizer = fn.Adam(cycle, (cycle.momentum, 0.99))
+    one = fn.Trainer(model, fn.CrossEntropyLoss(), optimizer, seed=3)
+    one.fit(x, y, 3, 8, verbose=0)
+    two = twin(one)
+    assert two.optimizer.lr == cycle and two.optimizer.state(two.model).steps == 24
+    for trainer in (one, two):
+        trainer.fit(x, y, 3, 8, verbose=0)
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    one.optimizer.lr = 0.5 * cycle  # keeps moments and steps
+    assert one.optimizer.state(one.model).steps == 48
+    one.reset()
+    assert one.optimizer.state(one.model).steps == 0

@@ -168,6 +168,18 @@ def test_it_ends_where_the_loss_is_too_high():
     assert len(curve([1.0, 9.0, 99.0]).rates) == 3
 
 
+def test_minibatches_that_differ_much_do_not_mislead():
+    x = np.random.default_rng(0).normal(size=(30, 3))
+    y = x @ [[1.0], [2.0], [3.0]]
+    for drop_last in (False, True):
+        model = fn.Sequential(fn.Linear(3, 1), seed=0)
+        found = fn.Trainer(model, fn.MSELoss(), fn.SGD(), seed=0).find_lr(
+            x, y, 8, drop_last=drop_last
+        )
+        assert 3e-3 < found.suggestion < 0.1 and found.losses[:10].std() > 1
+        assert len(fn.Trainer(model, fn.MSELoss(), fn.SGD(), seed=0).find_lr(x, y, 1).rates) > 150
+
+
 def test_on_real_digits():
     (x, y), _ = fn.datasets.digits()
     for optimizer, low, high in [(fn.SGD(), 0.05, 1.0), (fn.Adam(), 1e-3, 0.03)]:
@@ -191,6 +203,7 @@ def test_on_real_digits():
         ("steps", "an integer ≥ 2", [*NOT_INTEGERS, 1, -1]),
         ("batch_size", "an integer ≥ 1", [*NOT_INTEGERS, 0]),
         ("max_lr", "more than min_lr = 1e-06", [1e-6, 1e-9]),
+        ("max_lr", "at most 1e200·min_lr = 1e+194", [1e195, 1e300]),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_changes(name, wanted, bad):
@@ -236,3 +249,12 @@ def test_a_plot_without_matplotlib_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtra, match=r'pip install "fastnet-engine\[plot\]"'):
         found.plot()
+
+
+def test_averages_of_parameters_are_as_they_were(backend):
+    model = fn.Sequential(fn.Linear(3, 2), seed=1, backend=backend)
+    t = fn.Trainer(model, fn.CrossEntropyLoss(), fn.SGD(0.1), averaging=fn.EMA(0.7), seed=2)
+    t.fit(X, Y, 1, 5, verbose=0)
+    before = t.averaged_model().predict(X)
+    t.find_lr(X, Y, 5)
+    np.testing.assert_array_equal(t.averaged_model().predict(X), before)
