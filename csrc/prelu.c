@@ -12,6 +12,13 @@ static inline void take_slopes(real slope[BLOCK], const real *a, int64_t A, int6
 
 KERNEL(prelu_forward, OUT(y), IN(x), IN(a)) {
     const int64_t N = call->size[0], A = call->size[1];
+    if (A == 1) { /* one line of elements, whatever the columns */
+        const real slope = a[0];
+        SHARED(r, call, call->rows * N, 2048)
+            for (int64_t i = r.begin; i < r.end; i++)
+                y[i] = x[i] > 0 ? x[i] : slope * x[i];
+        return;
+    }
     SHARED(r, call, N, BLOCK)
         for (int64_t j = r.begin; j < r.end; j += BLOCK) {
             const int64_t n = smaller(BLOCK, r.end - j);
