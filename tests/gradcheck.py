@@ -69,6 +69,11 @@ POSITIVE = {
     *((op, "v") for op in ("cross_entropy", "soft_cross_entropy", "nll")),
     ("soft_cross_entropy", "t"),
     ("rbf", "beta"),
+    ("weighted_bce_with_logits", "u"),
+    ("poisson", "y"),
+    ("full_poisson", "y"),
+    ("full_poisson", "t"),
+    ("full_log_poisson", "t"),
     *(
         (rule, "v")
         for rule in (
@@ -88,6 +93,8 @@ POSITIVE = {
     ("adamax", "u"),
     ("adadelta", "u"),
 }
+# Tensors that must be in (0, 1).
+UNIT = {("bce", "y"), ("bce", "t"), ("kl_div", "t")}
 # Tensors that are drawn small, so that a difference does not cancel.
 SMALL = {("rmsprop_centered", "a"), ("rmsprop_centered_momentum", "a")}
 # Inputs that an op treats as constants: it has no gradient for them.
@@ -160,6 +167,8 @@ def operands(
             drawn = normal(random, shape, kind)
         if (op.name, name) in SMALL:
             drawn *= drawn.dtype.type(0.125)
+        if (op.name, name) in UNIT:
+            drawn = (1 / (1 + np.exp(-drawn))).astype(kind)
         tensors[name] = np.abs(drawn) if (op.name, name) in POSITIVE else drawn
     return {name: tensor for name, tensor in tensors.items() if name not in set(absent)}
 

@@ -1,6 +1,7 @@
 """Losses: fused ops of output and target, one family a file."""
 
 from fastnet.losses.base import Loss, accuracy
+from fastnet.losses.binary import BCELoss, BCEWithLogitsLoss, KLDivLoss
 from fastnet.losses.cross_entropy import CrossEntropyLoss, NLLLoss
 from fastnet.losses.regression import (
     HalfMSELoss,
@@ -8,18 +9,25 @@ from fastnet.losses.regression import (
     L1Loss,
     LogCoshLoss,
     MSELoss,
+    PoissonNLLLoss,
+    RBFLoss,
     SmoothL1Loss,
 )
 
 __all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
     "CrossEntropyLoss",
     "HalfMSELoss",
     "HuberLoss",
+    "KLDivLoss",
     "L1Loss",
     "LogCoshLoss",
     "Loss",
     "MSELoss",
     "NLLLoss",
+    "PoissonNLLLoss",
+    "RBFLoss",
     "SmoothL1Loss",
     "accuracy",
 ]

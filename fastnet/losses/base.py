@@ -111,6 +111,10 @@ class Loss:
 
     def forward(self, output: Any, y: Any, sample_weight: Any = None) -> Any:
         """The loss of outputs (n, …) for targets y: a float, or an array with reduction="none"."""
+        with np.errstate(all="ignore"):  # as in compiled plans: IEEE's results, without warnings
+            return self._forward(output, y, sample_weight)
+
+    def _forward(self, output: Any, y: Any, sample_weight: Any) -> Any:
         output = arrays.floats("output", output)
         targets = self.target(arrays.as_array("y", y), output.shape[1:])
         arrays.check_lengths("output", output, "y", targets)
@@ -141,7 +145,8 @@ class Loss:
         """
         if self._pending is None:
             raise UsageError(f"{type(self).__name__}: backward needs a forward before it")
-        gradient = self._pending(d)
+        with np.errstate(all="ignore"):
+            gradient = self._pending(d)
         self._pending = None
         return gradient
 

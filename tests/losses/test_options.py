@@ -41,6 +41,20 @@ CASES = {
     "huber": (lambda **r: fn.HuberLoss(0.4, **r), REALS, None),
     "smooth l1": (lambda **r: fn.SmoothL1Loss(0.3, **r), REALS, None),
     "smooth l1 0": (lambda **r: fn.SmoothL1Loss(0, **r), REALS, None),
+    "bce": (fn.BCELoss, UNIT, fn.Sigmoid),
+    "bce logits": (fn.BCEWithLogitsLoss, UNIT, None),
+    "bce pos_weight": (lambda **r: fn.BCEWithLogitsLoss(V, **r), UNIT, None),
+    "kl": (fn.KLDivLoss, ROWS, fn.LogSoftmax),
+    "kl log": (lambda **r: fn.KLDivLoss(log_target=True, **r), np.log(ROWS), fn.LogSoftmax),
+    "rbf": (lambda **r: fn.RBFLoss(V, [0.5, 1, 2, 3], **r), REALS, None),
+    "rbf 1": (fn.RBFLoss, REALS, None),
+    "poisson": (fn.PoissonNLLLoss, LABELS[:, None] * UNIT, None),
+    "poisson full": (lambda **r: fn.PoissonNLLLoss(full=True, **r), LABELS[:, None] * UNIT, None),
+    "poisson rate": (
+        lambda **r: fn.PoissonNLLLoss(False, True, **r),
+        LABELS[:, None] * UNIT,
+        fn.Sigmoid,
+    ),
     "log cosh": (fn.LogCoshLoss, REALS, None),
 }
 cases = pytest.mark.parametrize("case", CASES)

@@ -1,0 +1,206 @@
+/* Written by csrc/generate.py from the formulas in fastnet/losses/binary.py: change those. */
+#include "pointwise.h"
+
+ELEMENT bce_with_logits_forward_of(real y, real t) {
+    return real_maximum(y, R(0.0)) - y * t + real_log1p(real_exp(-real_abs(y)));
+}
+
+KERNEL(bce_with_logits_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
+    BLOCKS(x, call) {
+        real value[BLOCK];
+        const int64_t whole = x.n - x.n % LANES;
+        for (int64_t i = 0; i < whole; i++)
+            value[i] = bce_with_logits_forward_of(y[x.at + i], t[x.at + i]);
+        if (whole < x.n) {
+            REST(y, x.at + whole, x.at + x.n);
+            REST(t, x.at + whole, x.at + x.n);
+            for (int l = 0; l < LANES; l++)
+                value[whole + l] = bce_with_logits_forward_of(y_rest[l], t_rest[l]);
+        }
+        add_rows(row_loss, value, x, N, call->scalar[0]);
+    }
+}
+
+ELEMENT bce_with_logits_vjp_of(real y, real t) {
+    return real_sigmoid(y) - t;
+}
+
+KERNEL(bce_with_logits_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
+    BLOCKS(x, call) {
+        real value[BLOCK];
+        const int64_t whole = x.n - x.n % LANES;
+        for (int64_t i = 0; i < whole; i++)
+            value[i] = bce_with_logits_vjp_of(y[x.at + i], t[x.at + i]);
+        if (whole < x.n) {
+            REST(y, x.at + whole, x.at + x.n);
+            REST(t, x.at + whole, x.at + x.n);
+            for (int l = 0; l < LANES; l++)
+                value[whole + l] = bce_with_logits_vjp_of(y_rest[l], t_rest[l]);
+        }
+        scale_rows(dy, value, drow_loss, x, call->scalar[0]);
+    }
+}
+
+ELEMENT weighted_bce_with_logits_forward_of(real y, real t, real u) {
+    return (R(1.0) - t) * y + (R(1.0) + (u - R(1.0)) * t) * (real_log1p(real_exp(-real_abs(y))) + real_maximum(-y, R(0.0)));
+}
+
+KERNEL(weighted_bce_with_logits_forward, OUT_AS(double, row_loss), IN(y), IN(t), IN(u)) {
+    BLOCKS(x, call) {
+        real value[BLOCK];
+        real u_[BLOCK];
+        repeat(u_, u, x);
+        const int64_t whole = x.n - x.n % LANES;
+        for (int64_t i = 0; i < whole; i++)
+            value[i] = weighted_bce_with_logits_forward_of(y[x.at + i], t[x.at + i], u_[i]);
+        if (whole < x.n) {
+            REST(y, x.at + whole, x.at + x.n);
+            REST(t, x.at + whole, x.at + x.n);
+            for (int l = 0; l < LANES; l++)
+                value[whole + l] = weighted_bce_with_logits_forward_of(y_rest[l], t_rest[l], u_[whole + l]);
+        }
+        add_rows(row_loss, value, x, N, call->scalar[0]);
+    }
+}
+
+ELEMENT weighted_bce_with_logits_vjp_of(real y, real t, real u) {
+    return R(1.0) - t - (R(1.0) + (u - R(1.0)) * t) * real_sigmoid(-y);
+}
+
+KERNEL(weighted_bce_with_logits_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t), IN(u)) {
+    BLOCKS(x, call) {
+        real value[BLOCK];
+        real u_[BLOCK];
+        repeat(u_, u, x);
+        const int64_t whole = x.n - x.n % LANES;
+        for (int64_t i = 0; i < whole; i++)
+            value[i] = weighted_bce_with_logits_vjp_of(y[x.at + i], t[x.at + i], u_[i]);
+        if (whole < x.n) {
+            REST(y, x.at + whole, x.at + x.n);
+            REST(t, x.at + whole, x.at + x.n);
+            for (int l = 0; l < LANES; l++)
+                value[whole + l] = weighted_bce_with_logits_vjp_of(y_rest[l], t_rest[l], u_[whole + l]);
+        }
+        scale_rows(dy, value, drow_loss, x, call->scalar[0]);
+    }
+}
+
+ELEMENT bce_forward_of(real y, real t) {
+    return -t * real_maximum(real_log(y), R(-100.0)) - (R(1.0) - t) * real_maximum(real_log1p(-y), R(-100.0));
+}
+
+KERNEL(bce_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
+    BLOCKS(x, call) {
+        real value[BLOCK];
+        const int64_t whole = x.n - x.n % LANES;
+        for (int64_t i = 0; i < whole; i++)
+            value[i] = bce_forward_of(y[x.at + i], t[x.at + i]);
+        if (whole < x.n) {
+            REST(y, x.at + whole, x.at + x.n);
+            REST(t, x.at + whole, x.at + x.n);
+            for (int l = 0; l < LANES; l++)
+                value[whole + l] = bce_forward_of(y_rest[l], t_rest[l]);
+        }
+        add_rows(row_loss, value, x, N, call->scalar[0]);
+    }
+}
+
+ELEMENT bce_vjp_of(real y, real t) {
+    return (y - t) / real_maximum(y * (R(1.0) - y), R(9.999999960041972e-13));
+}
+
+KERNEL(bce_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
+    BLOCKS(x, call) {
+        real value[BLOCK];
+        const int64_t whole = x.n - x.n % LANES;
+        for (int64_t i = 0; i < whole; i++)
+            value[i] = bce_vjp_of(y[x.at + i], t[x.at + i]);
+        if (whole < x.n) {
+            REST(y, x.at + whole, x.at + x.n);
+            REST(t, x.at + whole, x.at + x.n);
+            for (int l = 0; l < LANES; l++)
+                value[whole + l] = bce_vjp_of(y_rest[l], t_rest[l]);
+        }
+        scale_rows(dy, value, drow_loss, x, call->scalar[0]);
+    }
+}
+
+ELEMENT kl_div_forward_of(real y, real t) {
+    return where(t > R(0.0), t * (real_log(where(t > R(0.0), t, R(1.0))) - y), R(0.0) * y);
+}
+
+KERNEL(kl_div_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
+    BLOCKS(x, call) {
+        real value[BLOCK];
+        const int64_t whole = x.n - x.n % LANES;
+        for (int64_t i = 0; i < whole; i++)
+            value[i] = kl_div_forward_of(y[x.at + i], t[x.at + i]);
+        if (whole < x.n) {
+            REST(y, x.at + whole, x.at + x.n);
+            REST(t, x.at + whole, x.at + x.n);
+            for (int l = 0; l < LANES; l++)
+                value[whole + l] = kl_div_forward_of(y_rest[l], t_rest[l]);
+        }
+        add_rows(row_loss, value, x, N, call->scalar[0]);
+    }
+}
+
+ELEMENT kl_div_vjp_of(real y, real t) {
+    return R(0.0) * y - t;
+}
+
+KERNEL(kl_div_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
+    BLOCKS(x, call) {
+        real value[BLOCK];
+        const int64_t whole = x.n - x.n % LANES;
+        for (int64_t i = 0; i < whole; i++)
+            value[i] = kl_div_vjp_of(y[x.at + i], t[x.at + i]);
+        if (whole < x.n) {
+            REST(y, x.at + whole, x.at + x.n);
+            REST(t, x.at + whole, x.at + x.n);
+            for (int l = 0; l < LANES; l++)
+                value[whole + l] = kl_div_vjp_of(y_rest[l], t_rest[l]);
+        }
+        scale_rows(dy, value, drow_loss, x, call->scalar[0]);
+    }
+}
+
+ELEMENT kl_div_of_logs_forward_of(real y, real t) {
+    return real_exp(t) * (t - y);
+}
+
+KERNEL(kl_div_of_logs_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
+    BLOCKS(x, call) {
+        real value[BLOCK];
+        const int64_t whole = x.n - x.n % LANES;
+        for (int64_t i = 0; i < whole; i++)
+            value[i] = kl_div_of_logs_forward_of(y[x.at + i], t[x.at + i]);
+        if (whole < x.n) {
+            REST(y, x.at + whole, x.at + x.n);
+            REST(t, x.at + whole, x.at + x.n);
+            for (int l = 0; l < LANES; l++)
+                value[whole + l] = kl_div_of_logs_forward_of(y_rest[l], t_rest[l]);
+        }
+        add_rows(row_loss, value, x, N, call->scalar[0]);
+    }
+}
+
+ELEMENT kl_div_of_logs_vjp_of(real y, real t) {
+    return R(0.0) * y - real_exp(t);
+}
+
+KERNEL(kl_div_of_logs_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
+    BLOCKS(x, call) {
+        real value[BLOCK];
+        const int64_t whole = x.n - x.n % LANES;
+        for (int64_t i = 0; i < whole; i++)
+            value[i] = kl_div_of_logs_vjp_of(y[x.at + i], t[x.at + i]);
+        if (whole < x.n) {
+            REST(y, x.at + whole, x.at + x.n);
+            REST(t, x.at + whole, x.at + x.n);
+            for (int l = 0; l < LANES; l++)
+                value[whole + l] = kl_div_of_logs_vjp_of(y_rest[l], t_rest[l]);
+        }
+        scale_rows(dy, value, drow_loss, x, call->scalar[0]);
+    }
+}

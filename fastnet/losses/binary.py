@@ -1,0 +1,170 @@
+"""Losses of probabilities: Bernoulli of each output, and a distribution against another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnet import formula
+from fastnet.errors import HyperparameterError
+from fastnet.formula import Real, each, exp, log, log1p, maximum, where
+from fastnet.layers.base import Shape
+from fastnet.losses.base import probabilities
+from fastnet.losses.labels import class_weights
+from fastnet.losses.pointwise import Pointwise, PointwiseLoss
+from fastnet.op import Array
+
+LEAST = float(np.float32(1e-12))  # the float32 number that PyTorch has there
+
+
+class bce_with_logits(Pointwise):
+    """l = max(y, 0) − y·t + ln(1 + e^−|y|); dl/dy = sigmoid(y) − t."""
+
+    @each
+    def value(y: Real, t: Real) -> Real:
+        """−t·ln p − (1 − t)·ln(1 − p) of p = sigmoid(y), which neither overflows nor cancels."""
+        return maximum(y, 0) - y * t + log1p(exp(-abs(y)))
+
+    @each
+    def slope(y: Real, t: Real) -> Real:
+        """The probability less the target."""
+        return formula.sigmoid(y) - t
+
+
+class weighted_bce_with_logits(Pointwise):
+    """l = (1 − t)·y + (1 + (u − 1)·t)·ln(1 + e^−y), u for each column.
+
+    dl/dy = (1 − t) − (1 + (u − 1)·t)·sigmoid(−y).
+    """
+
+    columns = ("u",)
+
+    @each
+    def value(y: Real, t: Real, u: Real) -> Real:
+        """−u·t·ln p − (1 − t)·ln(1 − p)."""
+        return (1 - t) * y + (1 + (u - 1) * t) * (log1p(exp(-abs(y))) + maximum(-y, 0))
+
+    @each
+    def slope(y: Real, t: Real, u: Real) -> Real:
+        """The same at both ends, times u at t = 1."""
+        return (1 - t) - (1 + (u - 1) * t) * formula.sigmoid(-y)
+
+
+class bce(Pointwise):
+    """l = −t·max(ln y, −100) − (1 − t)·max(ln(1 − y), −100); dl/dy = (y − t)/max(y·(1 − y), 1e-12)."""
+
+    @each
+    def value(y: Real, t: Real) -> Real:
+        """Finite at y = 0 and y = 1."""
+        return -t * maximum(log(y), -100) - (1 - t) * maximum(log1p(-y), -100)
+
+    @each
+    def slope(y: Real, t: Real) -> Real:
+        """Finite at y = 0 and y = 1, too."""
+        return (y - t) / maximum(y * (1 - y), LEAST)
+
+
+class kl_div(Pointwise):
+    """l = t·(ln t − y), 0 where t is 0; dl/dy = −t."""
+
+    @each
+    def value(y: Real, t: Real) -> Real:
+        """Of log-probabilities y and probabilities t."""
+        return where(t > 0, t * (log(where(t > 0, t, 1)) - y), 0 * y)
+
+    @each
+    def slope(y: Real, t: Real) -> Real:
+        """A line in y."""
+        return 0 * y - t
+
+
+class kl_div_of_logs(Pointwise):
+    """l = e^t·(t − y); dl/dy = −e^t."""
+
+    @each
+    def value(y: Real, t: Real) -> Real:
+        """Of log-probabilities y and t."""
+        return exp(t) * (t - y)
+
+    @each
+    def slope(y: Real, t: Real) -> Real:
+        """A line in y."""
+        return 0 * y - exp(t)
+
+
+class BCEWithLogitsLoss(PointwiseLoss):
+    """L = −(1/(n·k))·Σ (u·t·ln p + (1 − t)·ln(1 − p)), p = sigmoid(y), over all elements of (n, k).
+
+    For one output or several labels at once: y are logits (n, k), t probabilities (n, k) in [0, 1] of any
+    real dtype. Stable for all y. Without u the gradient is (p − t)/(n·k).
+    pos_weight: u, a number or a vector (k,), finite and ≥ 0; None: 1. It weighs what is true.
+    reduction: "mean", "sum" (not divided) or "none" (each element's).
+    Source: C. M. Bishop, "Pattern recognition and machine learning", Springer 2006, equation 4.90, with
+    PyTorch's pos_weight.
+    """
+
+    def __init__(self, pos_weight: Any = None, reduction: str = "mean") -> None:
+        given = None if pos_weight is None else np.atleast_1d(pos_weight)
+        super().__init__(reduction, pos_weight=class_weights("pos_weight", given))
+
+    @property
+    def u(self) -> Array:
+        """The op's name for pos_weight."""
+        u: Array = self.pos_weight
+        return u
+
+    def _op(self) -> type[Pointwise]:
+        return bce_with_logits if self.pos_weight is None else weighted_bce_with_logits
+
+    def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
+        """Probabilities (n, k)."""
+        return probabilities(super().target(y, shape, name), name, type(self).__name__)
+
+
+class BCELoss(PointwiseLoss):
+    """L = −(1/(n·k))·Σ (t·ln y + (1 − t)·ln(1 − y)) over all elements of y and t, both (n, k) in [0, 1].
+
+    For one probability, such as Sigmoid's, or several labels at once. As in PyTorch logarithms are at
+    least −100 and the gradient is (y − t)/max(y·(1 − y), 1e-12)/(n·k), so both are finite at 0 and 1.
+    BCEWithLogitsLoss is more exact there, and faster. Outputs beyond [0, 1] give NaN.
+    reduction: "mean", "sum" (not divided) or "none" (each element's).
+    Source: C. M. Bishop, "Pattern recognition and machine learning", Springer 2006, equation 4.90.
+    """
+
+    op = bce
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+
+    def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
+        """Probabilities (n, k)."""
+        return probabilities(super().target(y, shape, name), name, type(self).__name__)
+
+
+class KLDivLoss(PointwiseLoss):
+    """L = (1/n)·Σ t·(ln t − y) with "batchmean": log-probabilities y (n, k) against probabilities t (n, k).
+
+    log_target: t are log-probabilities too, and the terms e^t·(t − y). False by default.
+    reduction: "mean" (default, as in PyTorch: over all n·k elements), "batchmean" (over the rows: the
+        divergence itself), "sum" or "none" (each element's term).
+
+    Terms of t = 0 are 0. The gradient is −t, divided as the loss is.
+    Source: S. Kullback, R. A. Leibler, "On information and sufficiency", Annals of Mathematical
+    Statistics 22, 1951.
+    """
+
+    reductions = ("mean", "batchmean", "sum", "none")
+
+    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
+        if not isinstance(log_target, (bool, np.bool_)):
+            raise HyperparameterError(f"log_target is {log_target!r}; expected True or False")
+        super().__init__(reduction, log_target=bool(log_target))
+
+    def _op(self) -> type[Pointwise]:
+        return kl_div_of_logs if self.log_target else kl_div
+
+    def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
+        """Probabilities (n, k), or with log_target their logarithms."""
+        given = super().target(y, shape, name)
+        return given if self.log_target else probabilities(given, name, type(self).__name__)

@@ -1,0 +1,118 @@
+"""Every loss that PyTorch has, with its options and reductions: values and gradients."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import fastnet as fn
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch = pytest.importorskip("torch")
+
+pytestmark = pytest.mark.filterwarnings("ignore:::torch")
+
+nn = torch.nn
+RANDOM = np.random.default_rng(0)
+N, K = 9, 4
+Z = RANDOM.normal(size=(N, K)) * 3
+T = RANDOM.normal(size=(N, K)) * 2
+T[0] = Z[0]  # kinks
+Z[1, :2], T[1, :2] = (2.0, -1.0), (1.0, 0.0)
+P, Q = (1 / (1 + np.exp(-RANDOM.normal(size=(N, K)))) for _ in range(2))
+P[0, :2], Q[0] = (0.0, 1.0), (0.0, 0.0, 1.0, 1.0)  # where logarithms end
+ROWS = Q / Q.sum(axis=1, keepdims=True)
+LABELS = np.arange(N) % K
+COUNTS = np.floor(np.abs(T) * 2)
+LOGS = Z - np.log(np.exp(Z).sum(axis=1, keepdims=True))
+V = np.array([0.3, 2.0, 0.0, 1.5])
+
+# fastnet's, PyTorch's, the options of both (arrays become tensors), output, target
+CASES = [
+    *(
+        (fn.CrossEntropyLoss, nn.CrossEntropyLoss, options, Z, LABELS)
+        for options in (
+            {},
+            {"weight": V},
+            {"ignore_index": 2},
+            {"label_smoothing": 0.2},
+            {"label_smoothing": 1.0},
+            {"weight": V, "ignore_index": 0, "label_smoothing": 0.3},
+        )
+    ),
+    *(
+        (fn.CrossEntropyLoss, nn.CrossEntropyLoss, options, Z, ROWS)
+        for options in ({}, {"weight": V}, {"label_smoothing": 0.2, "weight": V})
+    ),
+    *(
+        (fn.NLLLoss, nn.NLLLoss, options, LOGS, LABELS)
+        for options in ({}, {"weight": V}, {"ignore_index": 1}, {"weight": V, "ignore_index": 1})
+    ),
+    (fn.MSELoss, nn.MSELoss, {}, Z, T),
+    (fn.L1Loss, nn.L1Loss, {}, Z, T),
+    *((fn.HuberLoss, nn.HuberLoss, {"delta": d}, Z, T) for d in (0.3, 1.0, 5.0)),
+    *((fn.SmoothL1Loss, nn.SmoothL1Loss, {"beta": b}, Z, T) for b in (0.0, 0.3, 1.0, 5.0)),
+    (fn.BCELoss, nn.BCELoss, {}, P, Q),
+    (fn.BCEWithLogitsLoss, nn.BCEWithLogitsLoss, {}, Z * 20, Q),
+    (fn.BCEWithLogitsLoss, nn.BCEWithLogitsLoss, {"pos_weight": V}, Z * 20, Q),
+    (fn.KLDivLoss, nn.KLDivLoss, {}, LOGS, ROWS),
+    (fn.KLDivLoss, nn.KLDivLoss, {"log_target": True}, LOGS, np.log(ROWS + 0.01)),
+    *(
+        (fn.PoissonNLLLoss, nn.PoissonNLLLoss, {"full": full}, Z, COUNTS)
+        for full in (False, True)
+    ),
+    *(
+        (
+            fn.PoissonNLLLoss,
+            nn.PoissonNLLLoss,
+            {"log_input": False, "full": full, "eps": eps},
+            np.exp(Z),
+            COUNTS,
+        )
+        for full in (False, True)
+        for eps in (1e-8, 0.1)
+    ),
+]
+IDS = [f"{mine.__name__}-{number}" for number, (mine, *_) in enumerate(CASES)]
+
+
+@pytest.mark.parametrize(("mine", "theirs", "options", "output", "target"), CASES, ids=IDS)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none", "batchmean"])
+@pytest.mark.parametrize(("dtype", "tol"), [("float64", 1e-12), ("float32", 3e-6)])
+def test_loss(backend, dtype, tol, reduction, mine, theirs, options, output, target):
+    if reduction not in mine.reductions:
+        pytest.skip("no such reduction")
+    tensors = {k: torch.tensor(v.astype(dtype)) for k, v in options.items() if hasattr(v, "dtype")}
+    peer = theirs(**{**options, **tensors}, reduction=reduction)
+    y, t = output.astype(dtype), target
+    t = t.astype(dtype) if t.dtype.kind == "f" else t
+    ty = torch.tensor(y, requires_grad=True)
+    value = peer(ty, torch.tensor(t))
+    value.sum().backward()
+    value, grad = value.detach().numpy(), ty.grad.numpy()
+    loss = mine(**options, reduction=reduction)
+    scale = max(1.0, float(np.abs(value).max()))
+    np.testing.assert_allclose(loss.forward(y, t), value, rtol=tol, atol=tol * scale)
+    scale = float(np.abs(grad).max())
+    np.testing.assert_allclose(loss.backward(), grad, rtol=tol, atol=tol * scale)
+    if reduction == "none":
+        return
+    model = fn.Sequential(fn.Linear(K, K, bias=False), dtype=dtype, backend=backend)
+    with model.edit() as values:
+        values["0.weight"][...] = np.eye(K)
+    got = model.value_and_grad(loss, y, t)
+    np.testing.assert_allclose(got, value, rtol=tol, atol=tol * max(1.0, abs(float(value))))
+    want = grad.T.astype("float64") @ y
+    np.testing.assert_allclose(
+        model.grads["0.weight"], want, rtol=tol, atol=9 * tol * max(scale, np.abs(want).max())
+    )
+
+
+def test_the_defaults_are_pytorchs():
+    for mine, theirs in {(mine, theirs) for mine, theirs, *_ in CASES}:
+        got, want = mine(), theirs()
+        for name in got._config:
+            assert getattr(got, name) == getattr(want, name), (mine, name)
