@@ -60,10 +60,7 @@ CASES = [
     (fn.BCEWithLogitsLoss, nn.BCEWithLogitsLoss, {"pos_weight": V}, Z * 20, Q),
     (fn.KLDivLoss, nn.KLDivLoss, {}, LOGS, ROWS),
     (fn.KLDivLoss, nn.KLDivLoss, {"log_target": True}, LOGS, np.log(ROWS + 0.01)),
-    *(
-        (fn.PoissonNLLLoss, nn.PoissonNLLLoss, {"full": full}, Z, COUNTS)
-        for full in (False, True)
-    ),
+    *((fn.PoissonNLLLoss, nn.PoissonNLLLoss, {"full": full}, Z, COUNTS) for full in (False, True)),
     *(
         (
             fn.PoissonNLLLoss,
