@@ -3,14 +3,14 @@
 from fastnet.losses.base import Loss, accuracy
 from fastnet.losses.binary import BCELoss, BCEWithLogitsLoss, KLDivLoss
 from fastnet.losses.cross_entropy import CrossEntropyLoss, NLLLoss
+from fastnet.losses.poisson import PoissonNLLLoss
+from fastnet.losses.rbf import RBFLoss
 from fastnet.losses.regression import (
     HalfMSELoss,
     HuberLoss,
     L1Loss,
     LogCoshLoss,
     MSELoss,
-    PoissonNLLLoss,
-    RBFLoss,
     SmoothL1Loss,
 )
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
-from fastnet import arrays, formula
-from fastnet.errors import DataError, HyperparameterError, check_real
+from fastnet.errors import check_real
 from fastnet.formula import (
     Real,
     each,
     exp,
     expm1,
-    log,
     log1p,
     maximum,
     minimum,
@@ -22,13 +18,11 @@ from fastnet.formula import (
     tanh,
     where,
 )
-from fastnet.layers.base import Builder, Shape
+from fastnet.layers.base import Builder
 from fastnet.losses.mse import mse
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
-from fastnet.op import Array
 
 LN_2 = math.log(2.0)
-TWO_PI = 2 * math.pi
 
 
 class squared_error(Pointwise):
@@ -126,90 +120,6 @@ class log_cosh(Pointwise):
     def slope(y: Real, t: Real) -> Real:
         """The hyperbolic tangent."""
         return tanh(y - t)
-
-
-class rbf(Pointwise):
-    """l = u·e^(−beta·e²), u and beta one for each column; dl/dy = −2·beta·e·l."""
-
-    columns = ("u", "beta")
-
-    @each
-    def value(y: Real, t: Real, u: Real, beta: Real) -> Real:
-        """A Gaussian of the error."""
-        e = y - t
-        return u * exp(-beta * e * e)
-
-    @each
-    def slope(y: Real, t: Real, u: Real, beta: Real) -> Real:
-        """It vanishes far away."""
-        e = y - t
-        return -2 * beta * e * (u * exp(-beta * e * e))
-
-
-class poisson(Pointwise):
-    """l = y − t·ln(y + eps); dl/dy = 1 − t/(y + eps)."""
-
-    scalars = ("eps",)
-
-    @each
-    def value(y: Real, t: Real, eps: float) -> Real:
-        """Of a rate y."""
-        return y - t * log(y + eps)
-
-    @each
-    def slope(y: Real, t: Real, eps: float) -> Real:
-        """0 where the rate is t."""
-        return 1 - t / (y + eps)
-
-
-class log_poisson(Pointwise):
-    """l = e^y − t·y; dl/dy = e^y − t."""
-
-    @each
-    def value(y: Real, t: Real) -> Real:
-        """Of a rate's logarithm y."""
-        return exp(y) - t * y
-
-    @each
-    def slope(y: Real, t: Real) -> Real:
-        """0 where the rate is t."""
-        return exp(y) - t
-
-
-@formula.formula
-def stirling(t: Real) -> Real:
-    """About ln t!, for t > 1; else 0."""
-    return where(t > 1, t * log(maximum(t, 1)) - t + 0.5 * log(TWO_PI * maximum(t, 1)), 0 * t)
-
-
-class full_poisson(Pointwise):
-    """l = y − t·ln(y + eps) + ln t!, the last by Stirling's formula; dl/dy = 1 − t/(y + eps)."""
-
-    scalars = ("eps",)
-
-    @each
-    def value(y: Real, t: Real, eps: float) -> Real:
-        """Of a rate y."""
-        return y - t * log(y + eps) + stirling(t)
-
-    @each
-    def slope(y: Real, t: Real, eps: float) -> Real:
-        """0 where the rate is t."""
-        return 1 - t / (y + eps)
-
-
-class full_log_poisson(Pointwise):
-    """l = e^y − t·y + ln t!, the last by Stirling's formula; dl/dy = e^y − t."""
-
-    @each
-    def value(y: Real, t: Real) -> Real:
-        """Of a rate's logarithm y."""
-        return exp(y) - t * y + stirling(t)
-
-    @each
-    def slope(y: Real, t: Real) -> Real:
-        """0 where the rate is t."""
-        return exp(y) - t
 
 
 class MSELoss(PointwiseLoss):
@@ -311,72 +221,3 @@ class LogCoshLoss(PointwiseLoss):
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__(reduction)
-
-
-class RBFLoss(PointwiseLoss):
-    """L = (1/n)·Σ_rows Σ_j u_j·e^(−beta_j·(y_j − t_j)²) for outputs y and targets t, both (n, k).
-
-    u: a number or a vector (k,), −1 by default: negative ones draw y towards t, and what is far away has
-        no pull. beta > 0: a number or a vector (k,), 1 by default.
-    reduction: "mean" (over the rows), "sum" or "none" (each element's term).
-
-    The gradient is −2·u_j·beta_j·(y_j − t_j)·e^(−beta_j·(y_j − t_j)²)/n.
-    Source: D. S. Broomhead, D. Lowe, "Multivariable functional interpolation and adaptive networks",
-    Complex Systems 2, 1988, for the radial basis.
-    """
-
-    op = rbf
-    by_rows = True
-
-    def __init__(self, u: Any = -1.0, beta: Any = 1.0, reduction: str = "mean") -> None:
-        given = {}
-        for name, value, low in (("u", u, -math.inf), ("beta", beta, 0.0)):
-            array = arrays.as_array(name, value)
-            good = array.ndim < 2 and array.size and array.dtype.kind in "fiu"
-            if not (good and np.isfinite(array).all() and array.min() > low):
-                above = "" if name == "u" else " above 0"
-                raise HyperparameterError(
-                    f"{name} is {value!r}; expected finite numbers{above}, one or one for each column"
-                )
-            given[name] = np.atleast_1d(array.astype(np.float64))
-        super().__init__(reduction, **given)
-
-
-class PoissonNLLLoss(PointwiseLoss):
-    """L = (1/(n·k))·Σ (e^y − t·y), or with log_input=False Σ (y − t·ln(y + eps)); y and t are (n, k).
-
-    Of counts t ≥ 0, up to ln t!, for a rate e^y or y.
-    log_input: y are logarithms of rates; True by default. full: add ln t! of t > 1, by Stirling's formula
-        t·ln t − t + ½·ln(2πt); False by default. eps > 0: 1e-8 by default, for log_input=False.
-    reduction: "mean", "sum" (not divided) or "none" (each element's).
-
-    The gradient is e^y − t or 1 − t/(y + eps), divided by n·k.
-    Source: P. McCullagh, J. A. Nelder, "Generalized linear models", 2nd edition, 1989, chapter 6.
-    """
-
-    def __init__(
-        self,
-        log_input: bool = True,
-        full: bool = False,
-        eps: float = 1e-8,
-        reduction: str = "mean",
-    ) -> None:
-        for name, value in (("log_input", log_input), ("full", full)):
-            if not isinstance(value, (bool, np.bool_)):
-                raise HyperparameterError(f"{name} is {value!r}; expected True or False")
-        eps = check_real("eps", eps, low=0, open_low=True)
-        super().__init__(reduction, log_input=bool(log_input), full=bool(full), eps=eps)
-
-    def _op(self) -> type[Pointwise]:
-        if self.log_input:
-            return full_log_poisson if self.full else log_poisson
-        return full_poisson if self.full else poisson
-
-    def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
-        """Counts (n, k), at least 0."""
-        given = super().target(y, shape, name)
-        if given.size and given.min() < 0:
-            raise DataError(
-                f"{name} holds {given.min()}; PoissonNLLLoss takes numbers of at least 0"
-            )
-        return given

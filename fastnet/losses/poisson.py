@@ -1,0 +1,123 @@
+"""The loss of counts: Poisson's distribution."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastnet import formula
+from fastnet.errors import DataError, HyperparameterError, check_real
+from fastnet.formula import Real, each, exp, log, maximum, where
+from fastnet.layers.base import Shape
+from fastnet.losses.pointwise import Pointwise, PointwiseLoss
+from fastnet.op import Array
+
+TWO_PI = 2 * math.pi
+
+
+class poisson(Pointwise):
+    """l = y − t·ln(y + eps); dl/dy = 1 − t/(y + eps)."""
+
+    scalars = ("eps",)
+
+    @each
+    def value(y: Real, t: Real, eps: float) -> Real:
+        """Of a rate y."""
+        return y - t * log(y + eps)
+
+    @each
+    def slope(y: Real, t: Real, eps: float) -> Real:
+        """0 where the rate is t."""
+        return 1 - t / (y + eps)
+
+
+class log_poisson(Pointwise):
+    """l = e^y − t·y; dl/dy = e^y − t."""
+
+    @each
+    def value(y: Real, t: Real) -> Real:
+        """Of a rate's logarithm y."""
+        return exp(y) - t * y
+
+    @each
+    def slope(y: Real, t: Real) -> Real:
+        """0 where the rate is t."""
+        return exp(y) - t
+
+
+@formula.formula
+def stirling(t: Real) -> Real:
+    """About ln t!, for t > 1; else 0."""
+    return where(t > 1, t * log(maximum(t, 1)) - t + 0.5 * log(TWO_PI * maximum(t, 1)), 0 * t)
+
+
+class full_poisson(Pointwise):
+    """l = y − t·ln(y + eps) + ln t!, the last by Stirling's formula; dl/dy = 1 − t/(y + eps)."""
+
+    scalars = ("eps",)
+
+    @each
+    def value(y: Real, t: Real, eps: float) -> Real:
+        """Of a rate y."""
+        return y - t * log(y + eps) + stirling(t)
+
+    @each
+    def slope(y: Real, t: Real, eps: float) -> Real:
+        """0 where the rate is t."""
+        return 1 - t / (y + eps)
+
+
+class full_log_poisson(Pointwise):
+    """l = e^y − t·y + ln t!, the last by Stirling's formula; dl/dy = e^y − t."""
+
+    @each
+    def value(y: Real, t: Real) -> Real:
+        """Of a rate's logarithm y."""
+        return exp(y) - t * y + stirling(t)
+
+    @each
+    def slope(y: Real, t: Real) -> Real:
+        """0 where the rate is t."""
+        return exp(y) - t
+
+
+class PoissonNLLLoss(PointwiseLoss):
+    """L = (1/(n·k))·Σ (e^y − t·y), or with log_input=False Σ (y − t·ln(y + eps)); y and t are (n, k).
+
+    Of counts t ≥ 0, up to ln t!, for a rate e^y or y.
+    log_input: y are logarithms of rates; True by default. full: add ln t! of t > 1, by Stirling's formula
+        t·ln t − t + ½·ln(2πt); False by default. eps > 0: 1e-8 by default, for log_input=False.
+    reduction: "mean", "sum" (not divided) or "none" (each element's).
+
+    The gradient is e^y − t or 1 − t/(y + eps), divided by n·k.
+    Source: P. McCullagh, J. A. Nelder, "Generalized linear models", 2nd edition, 1989, chapter 6.
+    """
+
+    def __init__(
+        self,
+        log_input: bool = True,
+        full: bool = False,
+        eps: float = 1e-8,
+        reduction: str = "mean",
+    ) -> None:
+        for name, value in (("log_input", log_input), ("full", full)):
+            if not isinstance(value, (bool, np.bool_)):
+                raise HyperparameterError(f"{name} is {value!r}; expected True or False")
+        eps = check_real("eps", eps, low=0, open_low=True)
+        super().__init__(reduction, log_input=bool(log_input), full=bool(full), eps=eps)
+
+    def _op(self) -> type[Pointwise]:
+        if self.log_input:
+            return full_log_poisson if self.full else log_poisson
+        return full_poisson if self.full else poisson
+
+    def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
+        """Counts (n, k), at least 0."""
+        given = super().target(y, shape, name)
+        if given.size and given.min() < 0:
+            raise DataError(
+                f"{name} holds {given.min()}; PoissonNLLLoss takes numbers of at least 0"
+            )
+        return given
