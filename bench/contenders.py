@@ -51,7 +51,7 @@ class FastnetChunk(_Fastnet):
     def __init__(self, workload: Workload, backend: str) -> None:
         super().__init__(workload, backend)
         self.data = self.model.data(self.loss, self.x, self.y, "X", "y")
-        self.executor = self.model.training_executor(self.x.shape[1:], self.batch, self.loss)
+        self.executor = self.model.training_executor(self.data, self.batch, self.loss)
 
     def run(self, steps: int) -> Any:
         """One call of the backend; returns the losses of the steps."""

@@ -7,12 +7,12 @@
 
 /* cdef: begin */
 
-enum { FN_SEGMENTS = 9, FN_TENSORS = 12, FN_SIZES = 4, FN_SCALARS = 4 };
+enum { FN_SEGMENTS = 10, FN_TENSORS = 12, FN_SIZES = 4, FN_SCALARS = 4 };
 enum { FN_SCRATCH = 1 << 20 }; /* bytes of scratch memory of each thread, 64-byte aligned */
 enum { FN_MAX_THREADS = 64 };
 enum { FN_FLOAT32 = 0, FN_FLOAT64 = 1, FN_UINT8 = 2, FN_INT64 = 3 };
 enum { FN_OK = 0, FN_NOT_FINITE = 1, FN_BAD_LABEL = 2, FN_OVERLAP = 3, FN_NORM_NOT_FINITE = 4 };
-enum { FN_PARAMS, FN_GRADS, FN_BUFFERS, FN_STATE, FN_WORKSPACE, FN_DERIVED, FN_X, FN_Y, FN_TRAINING };
+enum { FN_PARAMS, FN_GRADS, FN_BUFFERS, FN_STATE, FN_WORKSPACE, FN_DERIVED, FN_X, FN_Y, FN_W, FN_TRAINING };
 
 typedef struct {
     int32_t kernel;
@@ -50,7 +50,8 @@ typedef struct {
     int64_t norm, updates;
     int64_t x, x_kind, x_width, x_stage;
     int64_t y, y_kind, y_width, y_stage;
-    int64_t classes;
+    int64_t classes, ignored;
+    int64_t w, w_stage;
     int64_t steps;
     int64_t batch_offsets;
     int64_t index;

@@ -17,6 +17,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import fastnet  # noqa: E402, F401  (all ops)
 from fastnet.formula import PRIMITIVES, TAIL  # noqa: E402
+from fastnet.losses.pointwise import Pointwise  # noqa: E402
 from fastnet.op import KERNELS, Kernel  # noqa: E402
 from fastnet.translate import Text, Translator  # noqa: E402
 
@@ -50,7 +51,7 @@ class Source:
         self.kernel, op, formula = kernel, kernel.op, kernel.formula
         assert formula is not None
         self.draws = formula.draws
-        is_tensor = {name: name in kernel.tensors for name in formula.arguments}
+        is_tensor = {name: name in kernel.tensors for name in formula.elements}
         self.tensors = [name for name, is_one in is_tensor.items() if is_one]
         self.numbers = [name for name, is_one in is_tensor.items() if not is_one]
         self.place = {name: f"call->scalar[{i}]" for i, name in enumerate(op.scalars)}
@@ -103,6 +104,43 @@ class Source:
         kernel = "\n".join([head, *indented([*self.declarations(), *body]), "}"])
         return function(f"{name}_of", parameters, self.text) + "\n\n" + kernel
 
+    def loss(self) -> str:
+        """A loss of elements, or its gradient: the formula's values of a block, then its rows."""
+        name, op = self.kernel.name, self.kernel.op
+        assert issubclass(op, Pointwise)
+        parameters = [f"real {n}" for n in self.tensors] + [f"double {n}" for n in self.numbers]
+        operands = [f"IN({n})" for n in self.tensors]
+        if self.kernel.phase == "forward":
+            operands.insert(0, "OUT_AS(double, row_loss)")
+            last = "add_rows(row_loss, value, x, N, call->scalar[0]);"
+        else:
+            operands[:0] = ["OUT(dy)", "IN_AS(double, drow_loss)"]
+            last = "scale_rows(dy, value, drow_loss, x, call->scalar[0]);"
+
+        def value(place: str, rest: str) -> str:
+            at = {n: f"{n}_{rest}" if n in op.columns else f"{n}{place}" for n in self.tensors}
+            return f"{name}_of({', '.join([*at.values(), *self.numbers])})"
+
+        rows = [n for n in self.tensors if n not in op.columns]
+        body = [
+            "real value[BLOCK];",
+            *(f"real {n}_[BLOCK];" for n in op.columns),
+            *(f"repeat({n}_, {n}, x);" for n in op.columns),
+            "const int64_t whole = x.n - x.n % LANES;",
+            "for (int64_t i = 0; i < whole; i++)",
+            f"    value[i] = {value('[x.at + i]', '[i]')};",
+            "if (whole < x.n) {",
+            *(f"    REST({n}, x.at + whole, x.at + x.n);" for n in rows),
+            "    for (int l = 0; l < LANES; l++)",
+            f"        value[whole + l] = {value('_rest[l]', '[whole + l]')};",
+            "}",
+            last,
+        ]
+        head = f"KERNEL({name}, {', '.join(operands)}) {{"
+        lines = [*self.declarations(), "BLOCKS(x, call) {", *indented(body), "}"]
+        kernel = "\n".join([head, *indented(lines), "}"])
+        return function(f"{name}_of", parameters, self.text) + "\n\n" + kernel
+
     def update(self) -> str:
         """An optimizer's pass over flat vectors."""
         state = self.kernel.op.state
@@ -121,6 +159,8 @@ class Source:
         return "\n".join([head, *indented([*self.declarations(), *loop]), "}"])
 
     def __str__(self) -> str:
+        if issubclass(self.kernel.op, Pointwise):
+            return self.loss()
         return self.update() if self.kernel.phase == "update" else self.map()
 
 
@@ -136,6 +176,8 @@ def file(module: str, sources: list[Source]) -> str:
     origin = module.replace(".", "/")
     head = f"/* Written by csrc/generate.py from the formulas in {origin}.py: change those. */\n"
     header = "drawn.h" if any(source.draws for source in sources) else "formula.h"
+    if any(issubclass(source.kernel.op, Pointwise) for source in sources):
+        header = "pointwise.h"
     return "\n\n".join([f'{head}#include "{header}"', *helpers, *map(str, sources)]) + "\n"
 
 

@@ -117,14 +117,14 @@ static const void *in_place(const fn_source *s, const int64_t *index, int64_t ro
 }
 
 /* Copy labels while checking them, so that a caller's later change cannot pass the check. Returns
- * the first row of the data set whose label is not in [0, classes), or -1. */
+ * the first row of the data set whose label is neither in [0, classes) nor `ignored`, or -1. */
 static int64_t gather_labels(const fn_source *s, const int64_t *index, int64_t rows,
-                             int64_t classes) {
+                             int64_t classes, int64_t ignored) {
     const volatile int64_t *labels = s->data;
     int64_t *stage = s->stage;
     for (int64_t r = 0; r < rows; r++) {
         const int64_t label = labels[index[r]];
-        if (label < 0 || label >= classes)
+        if ((label < 0 || label >= classes) && label != ignored)
             return index[r];
         stage[r] = label;
     }
@@ -135,10 +135,10 @@ static int64_t gather_labels(const fn_source *s, const int64_t *index, int64_t r
 typedef struct {
     fn_train_args *args;
     fn_gather *gather;
-    fn_source x, y;
+    fn_source x, y, w;
 } training;
 
-/* The inputs of a step, whose rows the context has: x by the whole team, y by its first. */
+/* The inputs of a step, whose rows the context has: x by the whole team, y and w by its first. */
 static void gather_minibatch(const fn_call *call, const training *t, const int64_t *index,
                              fn_context *context) {
     fn_train_args *args = t->args;
@@ -149,12 +149,15 @@ static void gather_minibatch(const fn_call *call, const training *t, const int64
         SHARED(r, call, rows, 1 + 4096 / (t->x.width + 1))
             t->gather(&t->x, index, r.begin, r.end);
     if (is_first(call) && args->classes) {
-        args->bad_row = gather_labels(&t->y, index, rows, args->classes);
+        args->bad_row = gather_labels(&t->y, index, rows, args->classes, args->ignored);
         if (args->bad_row >= 0)
             args->status = FN_BAD_LABEL;
     } else if (is_first(call) && !y) {
         t->gather(&t->y, index, 0, rows);
     }
+    if (is_first(call) && args->w)
+        t->gather(&t->w, index, 0, rows);
+    context->segment[FN_W] = args->w_stage;
     context->segment[FN_X] = x ? (int64_t)(intptr_t)x : args->x_stage;
     context->segment[FN_Y] = y ? (int64_t)(intptr_t)y : args->y_stage;
 }
@@ -240,6 +243,7 @@ void fn_train(fn_train_args *args) {
         .gather = gather_to(args->dtype),
         .x = {pointer(args->x), args->x_kind, args->x_width, pointer(args->x_stage)},
         .y = {pointer(args->y), args->y_kind, args->y_width, pointer(args->y_stage)},
+        .w = {pointer(args->w), args->dtype, 1, pointer(args->w_stage)},
     };
     fn_run_team(args->context.threads, train_as, &t);
 }

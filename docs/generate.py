@@ -59,6 +59,7 @@ FAMILIES = (
     Family("Layers and activations", layers, layers.Layer, "layers/"),
     Family("Losses", losses, losses.Loss, "losses/"),
     Family("Optimizers", optim, optim.Optimizer, "optim/"),
+    Family("Averages of parameters", optim, optim.averaging.Averaging, "train/test_additions"),
     Family("Schedules", schedules, schedules.Schedule, "schedules/"),
     Family("Callbacks", train, train.Callback, "train/test_callbacks"),
     Family("Initialisers", init, init.Initializer, "test_init"),

@@ -3,11 +3,11 @@
 import typing as _typing
 from importlib import import_module as _import_module
 
-from fastnet import errors, init, layers, optim, schedules
+from fastnet import errors, init, layers, losses, optim, schedules
 from fastnet.backends.registry import backends
 from fastnet.errors import BackendUnavailable, DivergenceError, FastnetError
 from fastnet.layers import *  # noqa: F403
-from fastnet.losses import CrossEntropyLoss, Loss, MSELoss, accuracy
+from fastnet.losses import *  # noqa: F403
 from fastnet.model import Sequential
 from fastnet.optim import *  # noqa: F403
 from fastnet.parallel import get_num_threads, set_num_threads, threads
@@ -28,18 +28,14 @@ __version__ = "0.1.0"
 __all__ = [
     "BackendUnavailable",
     "Callback",
-    "CrossEntropyLoss",
     "DivergenceError",
     "EarlyStopping",
     "FastnetError",
     "History",
-    "Loss",
-    "MSELoss",
     "ReduceLROnPlateau",
     "Sequential",
     "Trainer",
     "__version__",
-    "accuracy",
     "backends",
     "batches",
     "datasets",
@@ -50,6 +46,7 @@ __all__ = [
     "set_num_threads",
     "threads",
     *layers.__all__,
+    *losses.__all__,
     *optim.__all__,
 ]
 

@@ -81,3 +81,16 @@ def check_lengths(x_name: str, x: Array, y_name: str, y: Array) -> None:
         raise ShapeError(f"{x_name} has {len(x)} rows and {y_name} has {len(y)}; expected as many")
     if not len(x):
         raise DataError(f"{x_name} and {y_name} are empty; expected at least one row")
+
+
+def weights(name: str, value: Any, count: int, dtype: Any) -> Array:
+    """A new array of `count` weights, finite and not negative, of a dtype."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{name} has dtype {array.dtype}; expected numbers")
+    if array.shape != (count,):
+        raise ShapeError(f"{name} has shape {array.shape}, expected ({count},)")
+    check_finite(name, array, dtype)
+    if array.size and array.min() < 0:
+        raise DataError(f"{name} holds {array.min()}; expected weights of at least 0")
+    return np.array(array, dtype)

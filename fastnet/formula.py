@@ -84,7 +84,8 @@ class Formula:
         code = function.__code__
         arguments: tuple[str, ...] = code.co_varnames[: code.co_argcount]
         self.draws = arguments[-1] == TAIL
-        self.arguments = arguments[:-1] if self.draws else arguments
+        self.elements = arguments[:-1] if self.draws else arguments  # and numbers of the function
+        self.arguments = self.elements  # of the kernel, but for what it writes
 
     def over_arrays(
         self, outputs: tuple[str, ...], arguments: tuple[str, ...], tails: Callable[..., Any]

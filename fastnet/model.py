@@ -11,7 +11,6 @@ from fastnet.backends import registry
 from fastnet.backends.executor import Data, Executor, Steps
 from fastnet.container import Container
 from fastnet.errors import ShapeError, UsageError, check_int, check_kind
-from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss
 from fastnet.op import Array, Op
 from fastnet.optim.gradients import grad_norm
@@ -19,7 +18,7 @@ from fastnet.optim.optimizer import Optimizer, OptimizerState
 from fastnet.plan.compiler import compile_update, state_vectors
 from fastnet.plan.extras import Extras
 from fastnet.plan.records import zeros_aligned
-from fastnet.runtime import PREDICT_ROWS, Modes, Runtime
+from fastnet.runtime import PREDICT_ROWS, Ending, Modes, Runtime
 from fastnet.summary import Summary, summarize
 
 
@@ -117,21 +116,25 @@ class Sequential(Container):
                 )
             return np.array(executor.backward(dy))
 
-    def value_and_grad(self, loss: Loss, x: Any, y: Any, *, accumulate: bool = False) -> float:
+    def value_and_grad(
+        self, loss: Loss, x: Any, y: Any, *, sample_weight: Any = None, accumulate: bool = False
+    ) -> float:
         """Loss and parameter gradients of one minibatch in one native call; returns the loss.
 
+        sample_weight: (n,), finite and ≥ 0: how much each row counts for (see Loss); None: all alike.
         The gradients overwrite `grads`, or add to them with `accumulate=True`. Layers act by their
         modes, as in `forward`; a pending forward is not disturbed, unless a training forward moves
         running statistics. Raises DivergenceError where the loss is not finite.
         """
         self._root("value_and_grad")
         check_kind("loss", loss, Loss)
+        loss.check_trainable()
         x = arrays.features("x", x, self.input_shape, self.dtype)
-        data = self.data(loss, x, y, "x", "y")
+        data = self.data(loss, x, y, "x", "y", sample_weight)
         with self.training_lock():
             modes = self._modes()
             self._check_rows(len(x), modes)
-            executor = self._runtime.executor(x.shape[1:], len(x), modes, loss)
+            executor = self._runtime.executor(x.shape[1:], len(x), modes, _ending(loss, data))
             offsets, index = np.array([0, len(x)]), np.arange(len(x))
             steps = Steps(index, offsets, self.seed, self._draws, accumulate)
             try:
@@ -202,15 +205,21 @@ class Sequential(Container):
             np.copyto(result, target)
         return result
 
-    def data(self, loss: Loss, x: Array, y: Any, x_name: str, y_name: str) -> Data:
-        """Inputs (checked before) and targets as training steps read them, checked for the loss."""
+    def data(
+        self, loss: Loss, x: Array, y: Any, x_name: str, y_name: str, sample_weight: Any = None
+    ) -> Data:
+        """Inputs (checked before), targets and weights as training steps read them, checked."""
         shape = self.output_shape(x.shape[1:])
         y = loss.target(arrays.as_array(y_name, y), shape, y_name)
         arrays.check_lengths(x_name, x, y_name, y)
-        labels = loss.target_dtype == "int64"
+        labels = y.ndim == 1
         if not labels:
             arrays.check_finite(y_name, y, self.dtype)
-        return Data(x, np.require(y, requirements=["C", "A"]), shape[0] if labels else 0)
+        w, counts = loss.weights(y, sample_weight, self.dtype), loss.counts(y)
+        if w is not None:
+            counts = w if counts is None else w * counts
+        classes, ignored = (shape[0], loss.ignore_index or 0) if labels else (0, 0)
+        return Data(x, np.require(y, requirements=["C", "A"]), classes, ignored, w, counts)
 
     def optimizer_state(self, optimizer: Optimizer) -> OptimizerState:
         """The optimizer's state for this model, with its segment and its update program."""
@@ -227,10 +236,11 @@ class Sequential(Container):
             self.prepare(state.program)
         return state
 
-    def training_executor(self, shape: Shape, rows: int, loss: Loss) -> Executor:
+    def training_executor(self, data: Data, rows: int, loss: Loss) -> Executor:
         """The executor of training steps of at most `rows` rows, every layer in training mode."""
         self._root("fit")
-        return self._runtime.executor(shape, rows, self._modes(True), loss)
+        shape = data.x.shape[1:]
+        return self._runtime.executor(shape, rows, self._modes(True), _ending(loss, data))
 
     def min_training_rows(self) -> int:
         """The rows that a training minibatch must have: 2 where there is batchnorm."""
@@ -255,6 +265,10 @@ class Sequential(Container):
         moved = zip(modes, self._flat, strict=True)
         if any(f and any(not p.trainable for p in la._parameters.values()) for f, (_, la) in moved):
             self.touch()
+
+
+def _ending(loss: Loss, data: Data) -> Ending:
+    return Ending(loss, data.classes > 0, data.w is not None)
 
 
 def _check_out(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

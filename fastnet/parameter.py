@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,14 @@ from fastnet import random
 from fastnet.errors import StateDictError
 from fastnet.init import Draw, Initializer
 from fastnet.op import Array
+
+
+@dataclass(eq=False, repr=False)
+class Derived:
+    """A tensor computed from parameters alone, or constant,, once for each version of the model."""
+
+    shape: tuple[int | str, ...]
+    compute: Callable[[], Array]
 
 
 @dataclass(eq=False, repr=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from fastnet.backends.base import Backend
@@ -21,6 +22,15 @@ PREDICT_ROWS = 256  # rows that a prediction takes at once where the caller does
 Modes = tuple[bool, ...]  # for each layer: whether it is in training mode
 
 
+@dataclass(frozen=True)
+class Ending:
+    """The loss that a plan ends in, and what its targets are."""
+
+    loss: Loss
+    labels: bool  # int64 (n,), else numbers
+    weighted: bool = False  # by weights of the samples
+
+
 class _Thread(threading.local):
     """What a thread predicts with."""
 
@@ -33,8 +43,8 @@ class _Thread(threading.local):
 class Runtime:
     """Compiles plans when they are first needed, and again where a minibatch is larger than before.
 
-    A plan depends on the shape of an input row, the modes of the layers and the loss. Plans that
-    train are the model's, under its lock; plans that predict belong to a thread.
+    A plan depends on the shape of an input row, the modes of the layers, and the loss with its kind of
+    targets. Plans that train are the model's, under its lock; plans that predict belong to a thread.
     """
 
     def __init__(self, layers: list[Layer], storage: Storage, backend: Backend) -> None:
@@ -43,11 +53,13 @@ class Runtime:
         self.thread = _Thread()
         self.extras = Extras(storage)
 
-    def executor(self, shape: Shape, rows: int, modes: Modes, loss: Loss | None = None) -> Executor:
+    def executor(
+        self, shape: Shape, rows: int, modes: Modes, ending: Ending | None = None
+    ) -> Executor:
         """Forward and backward of the model for at most `rows` rows, ending in a loss if given."""
-        key = (shape, modes, loss and loss.plan_key())
+        key = (shape, modes, ending and (ending.loss.plan_key(), ending.labels, ending.weighted))
         return self._cached(
-            self._executors, key, rows, lambda: self._compile(shape, rows, modes, loss)
+            self._executors, key, rows, lambda: self._compile(shape, rows, modes, ending)
         )
 
     def training_workspace(self, shape: Shape, rows: int) -> int:
@@ -92,13 +104,25 @@ class Runtime:
         return executor
 
     def _compile(
-        self, shape: Shape, rows: int, modes: Modes, loss: Loss | None = None, *, fold: bool = False
+        self,
+        shape: Shape,
+        rows: int,
+        modes: Modes,
+        ending: Ending | None = None,
+        *,
+        fold: bool = False,
     ) -> Executor:
-        plan = self._plan(shape, rows, modes, loss, fold=fold)
+        plan = self._plan(shape, rows, modes, ending, fold=fold)
         return Executor(plan, self.storage, self.backend)
 
     def _plan(
-        self, shape: Shape, rows: int, modes: Modes, loss: Loss | None = None, *, fold: bool = False
+        self,
+        shape: Shape,
+        rows: int,
+        modes: Modes,
+        ending: Ending | None = None,
+        *,
+        fold: bool = False,
     ) -> Plan:
         graph = Graph()
         x = output = Tensor((ROWS, *shape), segment="x")
@@ -107,12 +131,22 @@ class Runtime:
             shape = layer.output_shape(shape)
             graph.training = training
             output = layer.emit(graph, output)
-        if loss is not None:
-            dims = (ROWS,) if loss.target_dtype == "int64" else output.shape
-            target = Tensor(dims, loss.target_dtype, segment="y")
-            value = loss.emit(graph, output, target)
+        if ending is not None:
+            target = Tensor((ROWS,), "int64", segment="y")
+            if not ending.labels:
+                target = Tensor((ROWS, *ending.loss.target_shape(shape)), segment="y")
+            weight = Tensor((ROWS,), segment="w") if ending.weighted else None
+            value = ending.loss.emit(graph, output, target, weight)
         if fold:
             graph = fold_batchnorm(graph, output)
         return compile_plan(
-            graph, x, output, self.storage, rows, target=target, loss=value, backward=not fold
+            graph,
+            x,
+            output,
+            self.storage,
+            rows,
+            target=target,
+            loss=value,
+            weighted=ending is not None and ending.weighted,
+            backward=not fold,
         )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnet.op import ROWS, Array, Op
-from fastnet.parameter import Parameter
+from fastnet.parameter import Derived, Parameter
 
 
 @dataclass(eq=False, repr=False)
@@ -59,6 +59,11 @@ class Tape:
         main: Value = arguments[op.main_output()]
         return main
 
+    def output(self, name: str) -> Value:
+        """Another output of the last op applied."""
+        value: Value = self.records[-1].arguments[name]
+        return value
+
     def backward(self, output: Value, dy: Array | None = None) -> None:
         """Carry dL/d-output back to every Value's `grad` and add it to every Parameter's.
 
@@ -100,4 +105,6 @@ class Tape:
             return np.empty(0, self.dtype)
         if isinstance(argument, Value):
             return argument.array
+        if isinstance(argument, Derived):
+            return argument.compute().astype(self.dtype)
         return argument.value if isinstance(argument, Parameter) else argument

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.losses.pointwise import Pointwise
 from fastnet.op import KERNELS, ROWS, Array, Kernel, Op
 
 # Scalars and hyper-parameters by name, chosen so that each is felt in every result.
@@ -38,6 +39,12 @@ NUMBERS = {
     "beta1": 0.9,
     "beta2": 0.99,
     "shrink": 0.95,
+    "mean": 1.0,
+    "divisor": 3.0,
+    "delta": 0.6,
+    "width": 0.7,
+    "smoothing": 0.3,
+    "ignored": 1.0,
     "ahead": 0.8,
     "gradient_size": 0.2,
     "adaptive": 1.0,
@@ -57,6 +64,11 @@ COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}
 POSITIVE = {
     ("batchnorm", "running_var"),
     ("batchnorm_inference", "running_var"),
+    ("weighted_loss", "w"),
+    ("weighted_loss", "c"),
+    *((op, "v") for op in ("cross_entropy", "soft_cross_entropy", "nll")),
+    ("soft_cross_entropy", "t"),
+    ("rbf", "beta"),
     *(
         (rule, "v")
         for rule in (
@@ -83,6 +95,9 @@ CONSTANT = {
     "batchnorm_inference": {"running_mean", "running_var"},
     "mse": {"t"},
     "softmax_nll": {"t"},
+    "weighted_loss": {"w", "c"},
+    **{name: {"t", "v"} for name in ("cross_entropy", "soft_cross_entropy", "nll")},
+    **{op.name: {"t", *op.columns} for op in Pointwise.__subclasses__()},
 }
 # The fewest rows for which an op has a meaning; 0 where it is not listed.
 MIN_ROWS = {"batchnorm": 2, "mse": 1, "softmax_nll": 1}
@@ -173,6 +188,7 @@ def evaluate(
     *,
     absent: Iterable[str] = (),
     into: Mapping[str, Array] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> dict[str, Array]:
     """Run a reference kernel in float64; returns the tensors that it wrote.
 
@@ -180,8 +196,8 @@ def evaluate(
     `into` holds. `absent`: gradients that are not wanted.
     """
     op = kernel.op
-    sizes: dict[str, int] = {}
-    for name in given.keys() & set(kernel.tensors):
+    sizes = dict(sizes or {})
+    for name in given:
         sizes |= dict(zip(op.spec(name).dims, given[name].shape, strict=True))  # type: ignore[union-attr]
     rows = sizes.pop(ROWS, 1)
     made = [name for name in written(kernel) if name not in set(absent)]
@@ -267,7 +283,9 @@ def check_model(model: Any, x: Array, *, seed: int = 0, tol: float = 1e-7) -> No
     assert error <= tol, f"the directional derivative is off by {error:.1e}"
 
 
-def check_loss_gradient(model: Any, loss: Any, x: Array, y: Array, *, tol: float = 1e-7) -> None:
+def check_loss_gradient(
+    model: Any, loss: Any, x: Array, y: Array, *, tol: float = 1e-7, **options: Any
+) -> None:
     """The same for dL/d-parameters of `value_and_grad`."""
     random = np.random.default_rng(1)
     moves = {name: normal(random, p.shape) for name, p in model.named_parameters().items()}
@@ -277,12 +295,12 @@ def check_loss_gradient(model: Any, loss: Any, x: Array, y: Array, *, tol: float
         with moved.edit() as values:
             for name, move in moves.items():
                 values[name] += t * move
-        return moved.value_and_grad(loss, x, y)
+        return moved.value_and_grad(loss, x, y, **options)
 
     h = 1e-5
     numeric = (value(h) - value(-h)) / (2 * h)
     used = copy.deepcopy(model)
-    used.value_and_grad(loss, x, y)
+    used.value_and_grad(loss, x, y, **options)
     products = np.concatenate([(used.grads[n] * move).ravel() for n, move in moves.items()])
     error = abs(products.sum() - numeric) / np.linalg.norm(products)
     assert error <= tol, f"the loss's derivative is off by {error:.1e}"

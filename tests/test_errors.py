@@ -231,7 +231,9 @@ BAD_LABELS = [
     (LABELS.astype(object), DataError, "has dtype object; .* integer labels"),
     (list("spam!?"), DataError, "has dtype <U1; .* integer labels"),
     (LABELS[:, None], ShapeError, r"has shape \(6, 1\); .* integer labels of shape \(n,\)"),
-    (np.eye(2)[LABELS], ShapeError, r"has shape \(6, 2\); .* integer labels of shape \(n,\)"),
+    (np.eye(2, dtype=int)[LABELS], ShapeError, r"has shape \(6, 2\); .* labels of shape \(n,\)"),
+    (np.eye(3)[[0] * 6], ShapeError, r"has shape \(6, 3\); .* or probabilities \(n, 2\)"),
+    (np.eye(2)[LABELS] * 1.1, DataError, r"holds numbers from 0.0 to 1.1; .* in \[0, 1\]"),
     (1, ShapeError, r"has shape \(\); .* integer labels of shape \(n,\)"),
     (None, ShapeError, r"has shape \(\); .* integer labels of shape \(n,\)"),
     ([[0], [1, 0]], DataError, "is not a rectangular array: "),
@@ -377,9 +379,9 @@ def test_batch_sizes_and_epochs(world, entry):
 @pytest.mark.usefixtures("unchanged")
 def test_the_rest_of_a_fit(world):
     for options, kind, message in [
-        ({"validation_data": X}, DataError, r"^validation_data must be a pair \(X, y\)$"),
-        ({"validation_data": (X,)}, DataError, r"^validation_data must be a pair \(X, y\)$"),
-        ({"validation_data": 3}, DataError, r"^validation_data must be a pair \(X, y\)$"),
+        ({"validation_data": X}, DataError, r"^validation_data must be a pair \(X, y\), or"),
+        ({"validation_data": (X,)}, DataError, r"^validation_data must be a pair \(X, y\), or"),
+        ({"validation_data": 3}, DataError, r"^validation_data must be a pair \(X, y\), or"),
         ({"restore_best": True}, HyperparameterError, "^restore_best=True needs validation_data"),
         (
             {"batch_size": 7, "drop_last": True},

@@ -41,11 +41,14 @@ ELEMENTS_TO_FUSE = 1 << 16
 
 @dataclass(eq=False, repr=False)
 class Data:
-    """A data set as native code reads it: contiguous rows x, targets y, and how labels are bounded."""
+    """A data set as native code reads it: contiguous rows x, targets y, weights w; bounds of labels."""
 
     x: Array
     y: Array
     classes: int = 0  # > 0: y are labels in [0, classes)
+    ignored: int = 0  # or this label
+    w: Array | None = None  # the samples' weights, of the plan's dtype
+    counts: Array | None = None  # what each sample counts for in a mean; None: 1
 
 
 @dataclass(eq=False, repr=False)
@@ -84,6 +87,7 @@ class Executor:
         self._derived_version = -1
         self._x = self._stage(plan.x_shape, plan.dtype)
         self._y = None if plan.y_dtype is None else self._stage(plan.y_shape, plan.y_dtype)
+        self._w = self._stage((), plan.dtype) if plan.weighted else None
         self._team_to_predict = 0
         self._train_args: np.ndarray | None = None
         self.steps_done = 0  # of the last chunk of training steps
@@ -219,6 +223,8 @@ class Executor:
         the steps before it are done, the step itself has not been applied.
         """
         plan, outputs = self.plan, steps.outputs
+        if plan.derived:
+            self._refresh()
         self.steps_done = 0
         count = len(steps.offsets) - 1
         losses = self.losses = np.empty(count)
@@ -246,7 +252,10 @@ class Executor:
         field["update_count"][0] = 0 if update is None else len(update.program)
         field["x"][0], field["x_kind"][0] = data.x.ctypes.data, _KIND_OF[data.x.dtype]
         field["y"][0], field["y_kind"][0] = data.y.ctypes.data, _KIND_OF[data.y.dtype]
+        assert (data.w is None) == (self._w is None)
+        field["w"][0] = 0 if data.w is None else data.w.ctypes.data
         field["classes"][0], field["steps"][0] = data.classes, count
+        field["ignored"][0] = data.ignored
         field["batch_offsets"][0] = steps.offsets.ctypes.data
         field["index"][0] = steps.index.ctypes.data
         field["losses"][0] = losses.ctypes.data
@@ -301,6 +310,7 @@ class Executor:
             a[name], a[f"{name}_count"] = program.ctypes.data, len(program)
         for name, stage in (("x", self._x), ("y", self._y)):
             a[f"{name}_width"], a[f"{name}_stage"] = math.prod(stage.shape[1:]), stage.ctypes.data
+        a["w_stage"] = 0 if self._w is None else self._w.ctypes.data
         a["loss"], a["row_loss"] = self._address(plan.loss), self._address(plan.row_loss)
         if plan.output[0] != "x":
             a["output"] = self._address(plan.output)

@@ -104,6 +104,7 @@ class PythonRunner:
                 a["status"] = BAD_LABEL
                 return
             _gather_x(a, rows, context)
+            _gather_w(a, rows, context)
             np.copyto(kept, buffers)
             self.run(programs["forward"], context)
             losses[s] = view(a["loss"], (1,), np.float64)[0]
@@ -161,10 +162,19 @@ def _gather_x(a: Any, rows: Array, context: np.ndarray) -> None:
     context["segment"][0, SEGMENT["x"]] = a["x_stage"]
 
 
+def _gather_w(a: Any, rows: Array, context: np.ndarray) -> None:
+    if a["w"] and len(rows):
+        kind = KINDS[a["dtype"]]
+        weights = view(a["w"], (int(rows.max()) + 1,), kind)
+        np.copyto(view(a["w_stage"], rows.shape, kind), weights[rows])
+    context["segment"][0, SEGMENT["w"]] = a["w_stage"]
+
+
 def _gather_y(a: Any, rows: Array, context: np.ndarray) -> bool:
     taken = _rows(a, "y", rows)
     if a["classes"]:
-        bad = (taken[:, 0] < 0) | (taken[:, 0] >= a["classes"])
+        labels = taken[:, 0]
+        bad = ((labels < 0) | (labels >= a["classes"])) & (labels != a["ignored"])
         if bad.any():
             a["bad_row"] = rows[bad][0]
             return False

@@ -26,6 +26,9 @@ class Builder(Protocol):
     def apply(self, op: type[Op], *, stream: int = 0, **arguments: Any) -> Any:
         """Add one op; returns its main output."""
 
+    def output(self, name: str) -> Any:
+        """Another output of the last op applied."""
+
 
 class Layer:
     """Base of all layers.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fastnet import arrays
-from fastnet.errors import UsageError
+from fastnet.errors import DataError, HyperparameterError, ShapeError, UsageError, check_choice
 from fastnet.layers.base import Builder, Shape
+from fastnet.losses.reduced import weighted_loss
 from fastnet.op import Array
 from fastnet.tape import Tape, Value
 
@@ -17,61 +19,206 @@ Metric = Callable[[Array, Array], float]
 
 
 def accuracy(y: Array, output: Array) -> float:
-    """The share of rows whose largest output stands at the label: y (n,) integers, output (n, C)."""
-    return float(np.mean(np.argmax(output, axis=1) == y))
+    """The share of rows whose largest output stands at the label: y (n,) integers, output (n, C).
+
+    Rows of negative labels, which are those to be ignored, do not count. Of probabilities y (n, C) the
+    label is the most probable class.
+    """
+    y = y if y.ndim == 1 else np.argmax(y, axis=1)
+    right = np.argmax(output, axis=1) == y
+    kept = y >= 0
+    return float(np.mean(right if kept.all() else right[kept])) if kept.any() else 0.0
 
 
 class Loss:
     """Base of all losses.
 
-    A subclass checks targets in `target` and describes itself by ops in `emit`. On its own a loss
-    runs the NumPy reference: `forward(output, y)` returns the value, `backward()` dL/d-output.
+    reduction: "mean" (default), "sum", or "none": the losses that these are made of, one for each
+        element or, where a loss is one of whole rows, for each row. Nothing can be trained with "none".
+
+    With sample weights w ≥ 0 (n,), the mean is Σ wᵢ·lᵢ / Σ wᵢ over the rows and the sum Σ wᵢ·lᵢ: a row of
+    weight 2 counts as that row twice. Where all weights are 0, loss and gradient are 0.
+
+    A subclass passes its checked hyper-parameters to `super().__init__`, under the names of its own
+    constructor's arguments, checks targets in `target` and describes the losses of rows by ops in
+    `rows`. Hyper-parameters are read as attributes and never change. On its own a loss runs the NumPy
+    reference: `forward(output, y)` returns the value, `backward()` dL/d-output.
     """
 
     metrics: ClassVar[Mapping[str, Metric]] = {}  # what training with this loss reports by default
-    target_dtype: ClassVar[str | None] = None  # None: the model's
+    reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
+    ignore_index: int | None = None  # the label that marks rows to be left out
 
-    _pending: tuple[Tape, Value, Value] | None = None
+    def __init__(self, reduction: str = "mean", **config: Any) -> None:
+        check_choice("reduction", reduction, self.reductions)
+        self._config = {**config, "reduction": reduction}
+        self._pending: Callable[[Array | None], Array] | None = None
+
+    # What a subclass says of itself.
 
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
         """Check targets against the shape of one output row and return them as an array.
 
-        `name` is what error messages call them.
+        `name` is what error messages call them. Labels are an int64 array (n,).
         """
         raise NotImplementedError
 
-    def emit(self, g: Builder, output: Any, target: Any) -> Any:
-        """Describe the loss by ops on the builder; returns the scalar loss."""
+    def rows(self, g: Builder, output: Any, target: Any) -> tuple[Any, Any]:
+        """Describe each row's loss by ops on the builder: returns the losses and the rows' counts.
+
+        A mean divides by the sum of the counts; None where each row counts for 1.
+        """
         raise NotImplementedError
+
+    def emit(self, g: Builder, output: Any, target: Any, weight: Any = None) -> Any:
+        """Describe the loss by ops on the builder; returns the scalar loss."""
+        losses, count = self.rows(g, output, target)
+        mean = float(self.reduction != "sum")
+        return g.apply(weighted_loss, row_loss=losses, w=weight, c=count, mean=mean)
+
+    def counts(self, target: Array) -> Array | None:
+        """What each row of checked targets counts for in a mean; None: 1."""
+        return None
+
+    def target_shape(self, shape: Shape) -> Shape:
+        """The shape of a row of targets that are not labels, for a row of outputs."""
+        return shape
+
+    # What everybody asks for.
+
+    def weights(self, target: Array, given: Any, dtype: Any) -> Array | None:
+        """Sample weights as an array (n,) of a dtype, 0 for the rows to be ignored; None: all are 1."""
+        weight = (
+            None if given is None else arrays.weights("sample_weight", given, len(target), dtype)
+        )
+        if self.ignore_index is not None and target.dtype == np.int64 and target.ndim == 1:
+            kept = target != self.ignore_index
+            if not kept.all():
+                weight = kept.astype(dtype) if weight is None else weight * kept
+        return weight
+
+    def check_trainable(self) -> None:
+        """Raise HyperparameterError where the loss is not one number."""
+        if self.reduction == "none":
+            raise HyperparameterError(
+                f"{self!r} has a value for each element; expected a loss with reduction='mean' or "
+                "'sum' to train with"
+            )
 
     def plan_key(self) -> Any:
         """What a compiled plan depends on: losses with equal keys share plans."""
-        return repr(self)
+        return type(self), tuple((k, _key(v)) for k, v in self._config.items())
 
-    def forward(self, output: Any, y: Any) -> float:
-        """The loss of outputs (n, …) for targets y, averaged over the n rows."""
+    def forward(self, output: Any, y: Any, sample_weight: Any = None) -> Any:
+        """The loss of outputs (n, …) for targets y: a float, or an array with reduction="none"."""
         output = arrays.floats("output", output)
         targets = self.target(arrays.as_array("y", y), output.shape[1:])
         arrays.check_lengths("output", output, "y", targets)
-        tape = Tape(output.dtype)
-        given = Value(np.array(output))
-        target = Value(np.array(targets, self.target_dtype or output.dtype))
-        loss = self.emit(tape, given, target)
-        self._pending = (tape, given, loss)
+        weight = self.weights(targets, sample_weight, output.dtype)
+        if targets.dtype != np.int64:
+            targets = targets.astype(output.dtype, copy=False)
+        if self.reduction == "none":
+            losses, gradient = self._each(np.array(output), targets)
+            factor = 1 if weight is None else weight.reshape(-1, *[1] * (losses.ndim - 1))
+            self._pending = lambda d: gradient(factor * _upstream(d, losses.shape, output.dtype))
+            return (losses * factor).astype(output.dtype)
+        tape, given = Tape(output.dtype), Value(np.array(output))
+        weighing = None if weight is None else Value(weight)
+        loss = self.emit(tape, given, Value(np.array(targets)), weighing)
+
+        def backward(d: Any) -> Array:
+            tape.backward(loss)
+            assert given.grad is not None
+            return given.grad if d is None else given.grad * _upstream(d, (), output.dtype)
+
+        self._pending = backward
         return float(loss.array[0])
 
-    def backward(self) -> Array:
-        """dL/d-output of the last forward, a new array of the output's shape and dtype."""
+    def backward(self, d: Any = None) -> Array:
+        """dL/d-output of the last forward, a new array of the output's shape and dtype.
+
+        d: the gradient that reaches the loss, of its shape; ones by default.
+        """
         if self._pending is None:
             raise UsageError(f"{type(self).__name__}: backward needs a forward before it")
-        tape, given, loss = self._pending
+        gradient = self._pending(d)
         self._pending = None
-        tape.backward(loss)
-        assert given.grad is not None
-        return given.grad
+        return gradient
+
+    def _each(self, output: Array, target: Array) -> tuple[Array, Callable[[Array], Array]]:
+        """The single losses, and a function from dL/d-losses to dL/d-output."""
+        tape, given = Tape(output.dtype), Value(output)
+        losses, _ = self.rows(tape, given, Value(target))
+
+        def backward(d: Array) -> Array:
+            tape.backward(losses, d.astype(np.float64))
+            assert given.grad is not None
+            return given.grad
+
+        return losses.array, backward
+
+    def __getattr__(self, name: str) -> Any:
+        config = self.__dict__.get("_config", {})
+        if name not in config:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return config[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("_config", ()):
+            raise AttributeError(
+                f"{type(self).__name__}: {name} cannot be assigned: hyper-parameters are fixed "
+                "(build a new loss)"
+            )
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        # As the code that made it: what has no default, then what differs from its default.
+        words = []
+        for name, p in inspect.signature(type(self)).parameters.items():
+            value = self._config[name]
+            if p.default is inspect.Parameter.empty:
+                words.append(repr(value))
+            elif isinstance(value, np.ndarray) or value != p.default:
+                words.append(
+                    f"{name}={value.tolist() if isinstance(value, np.ndarray) else value!r}"
+                )
+        return f"{type(self).__name__}({', '.join(words)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_pending"}
+        return {**self.__dict__, "_pending": None}
+
+
+def numbers(array: Array, name: str, kind: str) -> Array:
+    """Targets as floats."""
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{name} has dtype {array.dtype}; {kind} takes numbers")
+    if array.dtype in (np.float32, np.float64):
+        return array
+    with np.errstate(all="ignore"):  # infinity is refused where the data is checked
+        return array.astype(np.float64)
+
+
+def probabilities(array: Array, name: str, kind: str) -> Array:
+    """Targets as floats in [0, 1]."""
+    array = numbers(array, name, kind)
+    if array.size and not (array.min() >= 0 and array.max() <= 1):
+        raise DataError(
+            f"{name} holds numbers from {array.min()} to {array.max()}; {kind} takes probabilities "
+            "in [0, 1]"
+        )
+    return array
+
+
+def _key(value: Any) -> Any:
+    return (value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
+
+
+def _upstream(d: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    if d is None:
+        return np.ones(shape, dtype)
+    array = arrays.as_array("d", d)
+    if array.shape != shape or array.dtype.kind not in "fiub":
+        raise ShapeError(
+            f"d has shape {array.shape} and dtype {array.dtype}; expected numbers of shape {shape}"
+        )
+    return array.astype(dtype)

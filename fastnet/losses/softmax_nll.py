@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from fastnet.errors import DataError, ShapeError
-from fastnet.layers.base import Builder, Shape
-from fastnet.losses.base import Loss, accuracy
 from fastnet.op import Array, Op
 
 
@@ -39,42 +36,3 @@ class softmax_nll(Op):
         rows = p.shape[0]
         np.divide(p, rows, out=dz)
         dz[np.arange(rows), t] -= 1.0 / rows
-
-
-class CrossEntropyLoss(Loss):
-    """L = (1/n)·Σ_rows (log Σ_c e^z_c − z_t): softmax and negative log-likelihood, fused and stable.
-
-    Takes logits z (n, C) and integer labels t (n,) in [0, C) of any integer
-    dtype; returns the mean over the rows, accumulated in float64. Its gradient is
-    (softmax(z) − onehot(t))/n. Training with it reports accuracy.
-    Source: J. S. Bridle, "Training stochastic model recognition algorithms as networks can lead to
-    maximum mutual information estimation of parameters", NIPS 1989.
-    """
-
-    metrics: ClassVar = {"accuracy": accuracy}
-    target_dtype = "int64"
-
-    def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
-        """Labels as an int64 array (n,), each in [0, C) for an output shape (C,)."""
-        labels = np.asarray(y)
-        if labels.ndim != 1:
-            raise ShapeError(
-                f"{name} has shape {labels.shape}; CrossEntropyLoss takes integer labels of shape (n,)"
-            )
-        if labels.size and labels.dtype.kind not in "iu":
-            raise DataError(
-                f"{name} has dtype {labels.dtype}; CrossEntropyLoss takes integer labels: "
-                "convert them with y.astype('int64')"
-            )
-        if shape is not None and labels.size:
-            low, high = int(labels.min()), int(labels.max())
-            if low < 0 or high >= shape[0]:
-                raise DataError(
-                    f"{name} holds labels from {low} to {high}; expected 0 to {shape[0] - 1}, "
-                    f"as the model's output has {shape[0]} columns"
-                )
-        return labels.astype(np.int64, copy=False)
-
-    def emit(self, g: Builder, output: Any, target: Any) -> Any:
-        """One `softmax_nll`."""
-        return g.apply(softmax_nll, z=output, t=target)

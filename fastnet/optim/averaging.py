@@ -48,7 +48,7 @@ class Averaging:
 
 
 class EMA(Averaging):
-    """Exponential moving average: after each step a ← a + (1 − decay)·(w − a), from the first step's w.
+    """Exponential moving average: after each step a ← a + (1 − decay)·(w − a); a = w after the first.
 
     decay: in [0, 1), 0.999 by default.
     Source: B. T. Polyak, A. B. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J.
@@ -66,7 +66,7 @@ class EMA(Averaging):
 
 
 class SWA(Averaging):
-    """Stochastic weight averaging: the mean of the parameters at the ends of epochs.
+    """Stochastic weight averaging: after an epoch a ← a + (w − a)/n, the mean of the n sets so far.
 
     start_epoch: the first epoch, counted from 1, whose end counts. Take a constant or cyclic learning rate
         from there on.

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from fastnet.op import KERNELS, Kernel, Op, add_to
-from fastnet.parameter import Parameter
-from fastnet.plan.graph import Derived, Graph, Node, Tensor, parameters_of
+from fastnet.parameter import Derived, Parameter
+from fastnet.plan.graph import Graph, Node, Tensor, parameters_of
 from fastnet.plan.records import ABSENT, INSTRUCTION, KIND, MAX_TENSORS, SEGMENT, aligned
 from fastnet.plan.segments import Storage, pack
 
@@ -57,6 +57,7 @@ class Plan:
     row_loss: Place | None = None
     y_shape: tuple[int, ...] = ()
     y_dtype: np.dtype[Any] | None = None
+    weighted: bool = False  # by weights of the samples
     derived_bytes: int = 0
     derived: list[tuple[Derived, int]] = field(default_factory=list)
 
@@ -70,6 +71,7 @@ def compile_plan(
     *,
     target: Tensor | None = None,
     loss: Tensor | None = None,
+    weighted: bool = False,
     backward: bool = True,
 ) -> Plan:
     """Compile a graph whose caller supplies x (and target) and wants output (or the loss).
@@ -114,6 +116,7 @@ def compile_plan(
         row_loss=compiler.place(row_loss) if row_loss else None,
         y_shape=_row_shape(target) if target else (),
         y_dtype=np.dtype(target.dtype or storage.dtype) if target else None,
+        weighted=weighted,
         derived_bytes=compiler.derived_bytes,
         derived=list(compiler.derived.values()),
     )

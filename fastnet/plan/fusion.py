@@ -9,7 +9,8 @@ import numpy as np
 from fastnet.layers.batchnorm import batchnorm_inference
 from fastnet.layers.linear import linear
 from fastnet.op import Array
-from fastnet.plan.graph import Derived, Graph, Node, Tensor
+from fastnet.parameter import Derived
+from fastnet.plan.graph import Graph, Node, Tensor
 
 
 def fold_batchnorm(graph: Graph, output: Tensor) -> Graph:

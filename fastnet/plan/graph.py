@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastnet.op import ROWS, Array, Op
+from fastnet.op import ROWS, Op
 from fastnet.parameter import Parameter
 
 
@@ -24,14 +23,6 @@ class Tensor:
         for d in self.shape:
             count *= rows if d == ROWS else int(d)
         return count
-
-
-@dataclass(eq=False, repr=False)
-class Derived:
-    """A tensor computed from parameters alone, once for each version of the model."""
-
-    shape: tuple[int | str, ...]
-    compute: Callable[[], Array]
 
 
 @dataclass(eq=False, repr=False)
@@ -72,6 +63,11 @@ class Graph:
         node = Node(op, arguments, sizes, stream)
         self.nodes.append(node)
         return node.output
+
+    def output(self, name: str) -> Tensor:
+        """Another output of the last op applied."""
+        tensor: Tensor = self.nodes[-1].arguments[name]
+        return tensor
 
 
 def parameters_of(node: Node) -> list[tuple[str, Parameter]]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 # Who owns a segment: params, grads and buffers are the model's; state is the pair's of optimizer and
-# model; workspace and derived are the plan's; x and y are this minibatch's inputs and targets; training
-# holds what a trainer adds to an optimizer's update: sums of gradients, their norm, averages of params.
+# model; workspace and derived are the plan's; x, y and w are this minibatch's inputs, targets and weights;
+# training holds what a trainer adds to an optimizer's update: sums of gradients, their norm, averages of
+# params.
 SEGMENTS = (
-    "params", "grads", "buffers", "state", "workspace", "derived", "x", "y", "training",
+    "params", "grads", "buffers", "state", "workspace", "derived", "x", "y", "w", "training",
 )  # fmt: skip
 SEGMENT = {name: number for number, name in enumerate(SEGMENTS)}
 ABSENT = -1
@@ -70,7 +71,7 @@ TRAIN = np.dtype(
         (
             "context",
             CONTEXT,
-        ),  # segments, seed, first step, accumulate; x, y, rows, hyper are set here
+        ),  # segments, seed, first step, accumulate; x, y, w, rows, hyper are set here
         ("dtype", "i8"),  # KIND of the plan
         ("forward", "i8"),  # programs: address and length
         ("forward_count", "i8"),
@@ -94,6 +95,9 @@ TRAIN = np.dtype(
         ("y_width", "i8"),
         ("y_stage", "i8"),
         ("classes", "i8"),  # > 0: targets are int64 labels and must lie in [0, classes)
+        ("ignored", "i8"),  # or be this label
+        ("w", "i8"),  # or 0: its samples' weights, of the plan's dtype
+        ("w_stage", "i8"),
         ("steps", "i8"),
         ("batch_offsets", "i8"),  # int64[steps + 1] into index
         ("index", "i8"),  # int64: the rows of each minibatch

@@ -138,11 +138,12 @@ class Objective:
         if not self.places.size:
             raise UsageError("the model has no trainable parameters; there is nothing to fit")
         self.seed, self.step = seed, step
-        shape, count = data.x.shape[1:], len(data.x)
-        self.offsets = batch_offsets(count, _rows(model, loss, shape, count, settings.batch_size))
+        count = len(data.x)
+        self.offsets = batch_offsets(count, _rows(model, loss, data, settings.batch_size))
+        self.shares = _shares(loss, data, self.offsets)
         self.index = np.arange(count)
         self._check_blocks()
-        self.executor = model.training_executor(shape, int(np.diff(self.offsets).max()), loss)
+        self.executor = model.training_executor(data, int(np.diff(self.offsets).max()), loss)
         self.decay = self._decay(settings)
         self.evaluations = 0
         self._params, self._grads = (self.storage.flat(name) for name in ("params", "grads"))
@@ -234,7 +235,7 @@ class Objective:
             for number, (begin, end) in enumerate(pairwise(self.offsets)):
                 rows, step = self.index[begin:end], self.step + number
                 steps = Steps(rows, np.array([0, len(rows)]), self.seed, step)
-                share = len(rows) / len(self.index)
+                share = self.shares[number]
                 value += share * float(self.executor.train(self.data, steps, None)[0])
                 gradient += share * self._grads[self.places].astype(np.float64)
         except DivergenceError:
@@ -264,16 +265,24 @@ class Objective:
             )
 
 
-def _rows(
-    model: Sequential, loss: Loss, shape: tuple[int, ...], count: int, wanted: int | None
-) -> int:
+def _shares(loss: Loss, data: Data, offsets: Array) -> Array:
+    """What the blocks' losses are multiplied with, so that their sum is the loss of all rows."""
+    if loss.reduction == "sum":
+        return np.ones(len(offsets) - 1)
+    counts = np.ones(len(data.x)) if data.counts is None else data.counts.astype(np.float64)
+    shares: Array = np.add.reduceat(counts, offsets[:-1]) / (counts.sum() or 1.0)
+    return shares
+
+
+def _rows(model: Sequential, loss: Loss, data: Data, wanted: int | None) -> int:
     """The rows of a block: all where batchnorm takes statistics over them."""
+    count = len(data.x)
     if wanted is not None:
         return min(wanted, count)
     if model.min_training_rows() > 1:
         return count
     few = min(count, 1024)
-    plan = model.training_executor(shape, few, loss).plan
+    plan = model.training_executor(data, few, loss).plan
     return min(count, max(few, WORKSPACE_BYTES * plan.max_rows // max(1, plan.workspace_bytes)))
 
 

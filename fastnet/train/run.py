@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 from fastnet.backends.executor import Data, Executor
 from fastnet.errors import DataError, ShapeError
@@ -21,7 +22,7 @@ class Run:
 
     data: Data
     offsets: Array
-    validation: tuple[Array, Array] | None
+    validation: Data | None
     executor: Executor
     scores: EpochScores
     several: int = 1  # minibatches of one update
@@ -55,3 +56,13 @@ def training_offsets(model: Sequential, count: int, batch_size: int, drop_last: 
             stacklevel=4,
         )
     return offsets
+
+
+def validation_parts(given: Any) -> tuple[Any, Any, Any]:
+    """The inputs, targets and weights (None) of `validation_data`."""
+    try:
+        x, y, *weights = given
+        (w,) = weights or (None,)
+    except (TypeError, ValueError):
+        raise DataError("validation_data must be a pair (X, y), or (X, y, sample_weight)") from None
+    return x, y, w

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from fastnet.errors import DataError
 from fastnet.losses.base import Metric
 from fastnet.op import Array
+from fastnet.plan.compiler import Plan
 
 BLOCK_BYTES = 1 << 26  # outputs that are kept until the metrics see them
 
@@ -34,13 +34,22 @@ class EpochScores:
 
     Metrics see the outputs of the whole epoch at once where these fit into BLOCK_BYTES, otherwise
     blocks of as many minibatches as fit; then a metric is the mean over the blocks, by rows. Chunks
-    of steps must not go beyond `limit`.
+    of steps must not go beyond `limit`. counts: what each sample counts for in the mean of a minibatch,
+    by default 1; total: the losses of minibatches are sums, and so is that of the epoch.
     """
 
     def __init__(
-        self, metrics: Mapping[str, Metric], offsets: Array, row_shape: Any, dtype: Any
+        self,
+        metrics: Mapping[str, Metric],
+        offsets: Array,
+        plan: Plan,
+        counts: Array | None = None,
+        *,
+        total: bool = False,
     ) -> None:
+        row_shape, dtype = plan.output_shape, plan.dtype
         self.metrics, self.offsets = metrics, offsets
+        self._counts, self._sum = counts, total
         self.steps = len(offsets) - 1
         row_bytes = math.prod(row_shape) * np.dtype(dtype).itemsize
         batch = int(np.diff(offsets).max())
@@ -48,7 +57,14 @@ class EpochScores:
         rows = min(int(offsets[-1]), self._block * batch) if metrics else 0
         self._outputs = np.empty((rows, *row_shape), dtype)
         self._losses = np.empty(self.steps)
+        self.sizes = np.diff(offsets).astype(np.float64)  # what each minibatch counts for in a mean
         self._measured = dict.fromkeys(metrics, 0.0)
+
+    def begin(self, order: Array) -> None:
+        """Start an epoch that takes the samples in this order."""
+        if self._counts is not None:
+            counts = self._counts[order].astype(np.float64)
+            self.sizes = np.add.reduceat(counts, self.offsets[:-1])
 
     def limit(self, step: int) -> int:
         """The step at which a chunk that begins with `step` must have ended."""
@@ -73,10 +89,12 @@ class EpochScores:
                 self._measured[name] += value * int(last - first)
 
     def mean_loss(self, end: int | None = None) -> float:
-        """The mean over the samples of the steps before `end` (all), summed in float64, exactly."""
+        """The mean over the samples of the steps before `end` (all), or sum; in float64, exactly."""
         end = self.steps if end is None else end
-        weighted = self._losses[:end] * np.diff(self.offsets[: end + 1])
-        return math.fsum(weighted) / int(self.offsets[end])
+        if self._sum:
+            return math.fsum(self._losses[:end])
+        whole = math.fsum(self.sizes[:end])
+        return math.fsum(self._losses[:end] * self.sizes[:end]) / whole if whole else 0.0
 
     def record(self) -> dict[str, float]:
         """The epoch's mean loss and metrics."""

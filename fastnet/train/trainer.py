@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from fastnet import arrays, random
-from fastnet.backends.executor import Steps
+from fastnet.backends.executor import Data, Steps
 from fastnet.errors import (
-    DataError,
     DivergenceError,
     HyperparameterError,
     check_int,
@@ -32,7 +31,7 @@ from fastnet.train.callbacks import Callback, KeepBest, Kept, check_callbacks
 from fastnet.train.data import epoch_order
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
-from fastnet.train.run import Run, training_offsets
+from fastnet.train.run import Run, training_offsets, validation_parts
 from fastnet.train.scores import EpochScores, measure
 from fastnet.train.updates import Part, Updates, recompute_statistics
 
@@ -71,6 +70,7 @@ class Trainer:
     ) -> None:
         check_kind("model", model, Sequential)
         check_kind("loss", loss, Loss)
+        loss.check_trainable()
         self.optimizer = Adam() if optimizer is None else optimizer
         check_kind("optimizer", self.optimizer, Optimizer)
         check_kind("metrics", loss.metrics if metrics is None else metrics, Mapping)
@@ -125,8 +125,9 @@ class Trainer:
         y: Any,
         epochs: int = 1,
         batch_size: int = 32,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         *,
+        sample_weight: Any = None,
         shuffle: bool = True,
         drop_last: bool = False,
         accumulation_steps: int = 1,
@@ -144,7 +145,9 @@ class Trainer:
         accumulation_steps: ≥ 1; one update for so many minibatches, with the mean of their gradients
             (weighted by rows), and one at the end of the epoch for those that are left. Without
             batchnorm and dropout that is the update of one minibatch so many times as large.
-        validation_data: (X, y), evaluated after every epoch.
+        validation_data: (X, y) or (X, y, sample_weight), evaluated after every epoch.
+        sample_weight: (n,), finite and ≥ 0: how much each row counts for in its minibatch's loss (see
+            Loss) and in the epoch's; metrics do not see it. None: all alike.
         shuffle: take the rows in a new order each epoch, a pure function of (seed, epoch).
         restore_best: end with the parameters and buffers of the epoch whose validation score was
             best: the highest val_accuracy where there is one, else the lowest val_loss; the first of
@@ -154,13 +157,15 @@ class Trainer:
         verbose: 0 is silent, 1 shows one line an epoch, and a bar on a terminal.
 
         All layers train, whatever their modes, which are left as they are. The epoch's loss is the
-        mean over its samples, summed in float64. Raises DivergenceError where a step's loss is not
-        finite, without that step's update, and where an epoch ends with parameters that are not.
+        mean over its samples, or with reduction="sum" their sum, in float64. Raises DivergenceError
+        where a step's loss is not finite, without that step's update, and where an epoch ends with
+        parameters that are not.
         """
         epochs = check_int("epochs", epochs, low=1)
         batch_size = check_int("batch_size", batch_size, low=1)
         several = check_int("accumulation_steps", accumulation_steps, low=1)
-        run = self._prepare(X, y, batch_size, validation_data, drop_last, restore_best)
+        samples = X, y, sample_weight
+        run = self._prepare(samples, batch_size, validation_data, drop_last, restore_best)
         run.several = several
         progress = Progress(verbose, int(run.offsets[-1]))
         last_epoch = self.epoch + epochs
@@ -200,10 +205,11 @@ class Trainer:
         batch_size: int | None = None,
         options: Mapping[str, Any] | None = None,
         callback: full_batch.Callback | None = None,
+        sample_weight: Any = None,
     ) -> full_batch.FullBatchHistory:
         """Minimise L(w) + weight_decay/2·‖w‖², L the loss of all rows, by SciPy or gradient descent.
 
-        X, y: as in `fit`. The trainer's optimizer, its epochs and its history take no part.
+        X, y, sample_weight: as in `fit`. The trainer's optimizer, its epochs and its history take no part.
         method: SciPy's "L-BFGS-B", "BFGS" (memory of n² for n parameters), "CG", or "Newton-CG" with
             Hessian-vector products by central differences of the gradient (the extra `scipy`); or
             "gradient-descent", w ← w − α·∇L, where α is the first of step, shrink·step, shrink²·step …
@@ -225,8 +231,7 @@ class Trainer:
         chapters 3 and 5 to 7.
         """
         settings = full_batch.Settings.checked(locals())
-        x = arrays.features("X", X, self.model.input_shape, self.model.dtype)
-        data = self.model.data(self.loss, x, y, "X", "y")
+        data = self._checked(X, y, sample_weight, "X", "y")
         with self.model.training_lock():
             args = self.model, self.loss, data, settings, self.seed, self.step
             objective = full_batch.Objective(*args)
@@ -264,7 +269,7 @@ class Trainer:
         """
         trial = range_test.Trial.checked(min_lr, max_lr, steps, stop_factor)
         batch_size = check_int("batch_size", batch_size, low=1)
-        run = self._prepare(X, y, batch_size, None, drop_last, False)
+        run = self._prepare((X, y, None), batch_size, None, drop_last, False)
         batches = trial.minibatches(run.offsets, len(run.data.x), self.seed, self.epoch)
         with self.model.training_lock():
             segments = "params", "buffers", "grads"
@@ -291,58 +296,58 @@ class Trainer:
             recompute_statistics(made, X, check_int("batch_size", batch_size, low=1))
         return made
 
-    def evaluate(self, X: Any, y: Any, batch_size: int | None = None) -> dict[str, float]:
-        """{"loss": …, and each metric}, in evaluation mode; the loss is the mean over the samples."""
-        X, y = self._checked(X, y, "X", "y")
-        output = self.model.predict(X, batch_size=batch_size)
+    def evaluate(
+        self, X: Any, y: Any, batch_size: int | None = None, *, sample_weight: Any = None
+    ) -> dict[str, float]:
+        """{"loss": of all samples at once, and each metric}, in evaluation mode."""
+        return self._evaluate(self._checked(X, y, sample_weight, "X", "y"), batch_size)
+
+    def _evaluate(self, data: Data, batch_size: int | None = None) -> dict[str, float]:
+        output = self.model.predict(data.x, batch_size=batch_size)
         loss = copy.copy(self.loss)  # whose forward leaves a pending backward of the caller's alone
-        return {"loss": loss.forward(output, y), **measure(self.metrics, y, output)}
+        value = loss.forward(output, data.y, data.w)
+        return {"loss": value, **measure(self.metrics, data.y, output)}
 
     def _prepare(
         self,
-        X: Any,
-        y: Any,
+        samples: tuple[Any, Any, Any],
         batch_size: int,
-        validation_data: tuple[Any, Any] | None,
+        validation_data: tuple[Any, ...] | None,
         drop_last: bool,
         restore_best: bool,
     ) -> Run:
         """Check everything before anything changes."""
-        x = arrays.features("X", X, self.model.input_shape, self.model.dtype)
-        data = self.model.data(self.loss, x, y, "X", "y")
+        data = self._checked(*samples, "X", "y")
         validation = None
         if validation_data is not None:
-            try:
-                validation = tuple(validation_data)
-                a, b = validation
-            except (TypeError, ValueError):
-                raise DataError("validation_data must be a pair (X, y)") from None
-            validation = self._checked(a, b, "validation X", "validation y")
+            parts = validation_parts(validation_data)
+            validation = self._checked(*parts, "validation X", "validation y")
         elif restore_best:
             raise HyperparameterError("restore_best=True needs validation_data=(X, y)")
-        offsets = training_offsets(self.model, len(x), batch_size, drop_last)
-        rows = int(np.diff(offsets).max())
-        executor = self.model.training_executor(x.shape[1:], rows, self.loss)
+        offsets = training_offsets(self.model, len(data.x), batch_size, drop_last)
+        executor = self.model.training_executor(data, int(np.diff(offsets).max()), self.loss)
         self.model.optimizer_state(self.optimizer)  # its groups must fit the model
-        plan = executor.plan
-        scores = EpochScores(self.metrics, offsets, plan.output_shape, plan.dtype)
+        total = self.loss.reduction == "sum"
+        scores = EpochScores(self.metrics, offsets, executor.plan, data.counts, total=total)
         return Run(data, offsets, validation, executor, scores)
 
-    def _checked(self, X: Any, y: Any, x_name: str, y_name: str) -> tuple[Array, Array]:
+    def _checked(self, X: Any, y: Any, w: Any, x_name: str, y_name: str) -> Data:
         x = arrays.features(x_name, X, self.model.input_shape, self.model.dtype)
-        return x, self.model.data(self.loss, x, y, x_name, y_name).y
+        return self.model.data(self.loss, x, y, x_name, y_name, w)
 
     def _fit_epoch(self, run: Run, shuffle: bool, progress: Progress) -> dict[str, Any]:
         begun = time.perf_counter()
         data, offsets, scores = run.data, run.offsets, run.scores
         order = epoch_order(len(data.x), self.seed, self.epoch, shuffle)[: int(offsets[-1])]
         done = 0
+        scores.begin(order)
         while done < scores.steps:
             begin, done = done, min(done + run.chunk, scores.limit(done))
             part = offsets[begin : done + 1]
             index = order[part[0] : part[-1]]
             started = time.perf_counter()
-            out, updates = scores.outputs(begin, done), Part(offsets, begin, done, run.several)
+            out = scores.outputs(begin, done)
+            updates = Part(offsets, begin, done, run.several, scores.sizes)
             losses = self._chunk(run, index, part - part[0], out, updates)
             run.resize(done - begin, time.perf_counter() - started)
             scores.add(begin, done, losses, data.y, order)
@@ -352,7 +357,7 @@ class Trainer:
         self._updates.end_epoch(self.model, self.epoch + 1)
         record: dict[str, Any] = {"epoch": self.epoch + 1, **scores.record()}
         if run.validation is not None:
-            validated = self.evaluate(*run.validation)
+            validated = self._evaluate(run.validation)
             record |= {f"val_{name}": value for name, value in validated.items()}
         record |= {
             "seconds": time.perf_counter() - begun,

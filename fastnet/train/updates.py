@@ -157,17 +157,21 @@ class Updates:
 class Part:
     """Steps of an epoch: which end with an update, and the share of each in the mean gradient so far.
 
-    An update is made after each `several` minibatches and at the end of the epoch; minibatches count by
-    their rows.
+    An update is made after each `several` minibatches and at the end of the epoch. sizes: what the
+    minibatches count for; by default their rows.
     """
 
-    def __init__(self, offsets: Array, begin: int, end: int, several: int = 1) -> None:
+    def __init__(
+        self, offsets: Array, begin: int, end: int, several: int = 1, sizes: Array | None = None
+    ) -> None:
         self.several = several > 1
         number = np.arange(begin, end)
         first = number - number % several  # of the minibatches that belong together
         self.ends = ((number + 1) % several == 0) | (number == len(offsets) - 2)
         self.ends = self.ends.astype(np.int64)
-        self.shares = np.diff(offsets)[begin:end] / (offsets[number + 1] - offsets[first])
+        sums = offsets if sizes is None else np.concatenate([[0], np.cumsum(sizes)])
+        whole = sums[number + 1] - sums[first]
+        self.shares = np.diff(sums)[begin:end] / np.where(whole > 0, whole, 1)
         self.count = int(self.ends.sum())
 
 

@@ -63,7 +63,7 @@ def train(
 
     Returns their losses."""
     data = Data(X.astype(model.dtype), LABELS, classes=CLASSES)
-    runner = model.training_executor((INPUTS,), BATCH, fn.CrossEntropyLoss())
+    runner = model.training_executor(data, BATCH, fn.CrossEntropyLoss())
     optimizer = fn.Adam(LEARNING_RATE)
     state = model.optimizer_state(optimizer)
     offsets = batch_offsets(ROWS, BATCH)

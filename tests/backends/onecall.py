@@ -13,7 +13,7 @@ import numpy as np
 from gradcheck import COUNTER, NUMBERS, accumulates, dtype_of, shape_of, written
 
 from fastnet.backends.base import Backend
-from fastnet.op import KERNELS, Array, Kernel
+from fastnet.op import KERNELS, ROWS, Array, Kernel
 from fastnet.plan.records import (
     ABSENT,
     CONTEXT,
@@ -61,6 +61,7 @@ class Call:
         threads: int = 1,
     ) -> None:
         self.kernel, self.dtype, self.absent = kernel, dtype, absent
+        self.sizes = {**sizes, ROWS: rows}
         self.given = {n: a for n, a in tensors.items() if n in kernel.tensors and n not in absent}
         self.into: dict[str, Array] | None = None
         if accumulate:
@@ -161,7 +162,9 @@ class Call:
 
     def expected(self) -> dict[str, Array]:
         """What the reference kernel makes of the same operands in float64."""
-        return gradcheck.evaluate(self.kernel, self.given, into=self.into, absent=self.absent)
+        return gradcheck.evaluate(
+            self.kernel, self.given, into=self.into, absent=self.absent, sizes=self.sizes
+        )
 
 
 def tolerance(kernel: Kernel, dtype: str, rows: int, sizes: Mapping[str, int]) -> float:
@@ -169,7 +172,7 @@ def tolerance(kernel: Kernel, dtype: str, rows: int, sizes: Mapping[str, int]) -
 
     A few roundings, and one for each square root of the number of terms of the longest sum.
     """
-    terms = 1 if kernel.phase == "update" else max(rows, *sizes.values())
+    terms = 1 if kernel.phase == "update" else max([rows, *sizes.values()])
     return 4 * float(np.finfo(dtype).eps / 2) * (1 + terms**0.5)
 
 

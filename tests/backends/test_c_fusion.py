@@ -9,6 +9,7 @@ import pytest
 
 import fastnet as fn
 from fastnet.backends import executor, registry
+from fastnet.backends.executor import Data
 from fastnet.op import KERNELS
 
 pytestmark = pytest.mark.skipif(not fn.backends()["c"].available, reason="needs the C backend")
@@ -82,18 +83,21 @@ def test_fusing_changes_no_bit(monkeypatch, activation, widths, rows, batchnorm,
     assert found[0] == found[1]
 
 
+DATA = Data(np.zeros((5, 8)), np.zeros((5, 4)))
+
+
 def test_what_is_fused_and_what_is_not():
     model = net(fn.ReLU, (8, 16, 16, 4), True, "float32", dropout=0.1)
-    run = model.training_executor((8,), 5, fn.MSELoss())
+    run = model.training_executor(DATA, 5, fn.MSELoss())
     assert fused_pairs(run.plan.forward) == {
         "batchnorm_forward relu_forward",
         "linear_forward relu_forward",
     }
     assert fused_pairs(run.plan.backward) == set()  # dropout stands between
     plain = net(fn.Tanh, (8, 16, 16, 4), False, "float32")
-    run = plain.training_executor((8,), 5, fn.MSELoss())
+    run = plain.training_executor(DATA, 5, fn.MSELoss())
     assert fused_pairs(run.plan.forward) == {"linear_forward tanh_forward"}
     assert fused_pairs(run.plan.backward) == {"linear_vjp tanh_vjp"}
     leaky = net(fn.LeakyReLU, (8, 16, 4), False, "float32")
-    run = leaky.training_executor((8,), 5, fn.MSELoss())
+    run = leaky.training_executor(DATA, 5, fn.MSELoss())
     assert fused_pairs(run.plan.forward) == set()  # its input is kept for the backward

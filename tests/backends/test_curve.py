@@ -96,14 +96,15 @@ def index_of(count):
 
 def train(model, X, y):
     """All steps in one call of the backend; returns the losses and the outputs."""
-    executor = model.training_executor(X.shape[1:], BATCH, fn.CrossEntropyLoss())
+    data = Data(X, y, classes=10)
+    executor = model.training_executor(data, BATCH, fn.CrossEntropyLoss())
     optimizer = fn.Adam(lr=3e-3)
     state = model.optimizer_state(optimizer)
     index, offsets = index_of(len(X))
     outputs = np.empty((len(index), 10), model.dtype)
     steps = Steps(index, offsets, SEED, 0, outputs=outputs)
     update = Update(state.program, state.segment, optimizer.hyper(0, STEPS))
-    losses = executor.train(Data(X, y, classes=10), steps, update)
+    losses = executor.train(data, steps, update)
     model.touch()
     return losses, outputs
 

@@ -17,6 +17,7 @@ from fastnet.parameter import Parameter
 from fastnet.plan.compiler import compile_plan
 from fastnet.plan.graph import Graph, Tensor
 from fastnet.plan.segments import Storage
+from fastnet.runtime import Ending
 
 
 def op(name):
@@ -140,7 +141,8 @@ def addresses(program, name):
 def plan_of(*layers, loss=None):
     model = fn.Sequential(*layers, dtype="float64", backend="reference")
     modes = (True,) * len(model.layers)
-    return model._runtime.executor(model.input_shape or (4,), 8, modes, loss).plan
+    ending = loss and Ending(loss, labels=False)
+    return model._runtime.executor(model.input_shape or (4,), 8, modes, ending).plan
 
 
 def test_an_activation_runs_in_place_where_its_input_is_not_needed_again():

@@ -32,9 +32,9 @@ _get_address, _put_address = reader(_ADDRESS), writer(_ADDRESS)
 
 _STRIDE = INSTRUCTION.itemsize
 _CONTEXT = TRAIN.fields["context"][1]  # type: ignore[index]
-_X, _Y, _BUFFERS = (
+_X, _Y, _W, _BUFFERS = (
     _CONTEXT + CONTEXT.fields["segment"][1] + 8 * SEGMENT[name]  # type: ignore[index]
-    for name in ("x", "y", "buffers")
+    for name in ("x", "y", "w", "buffers")
 )
 _BYTES = tuple(np.dtype(kind).itemsize for kind in KINDS)
 _THREE_INTEGERS = types.void(int64, int64, int64)
@@ -72,12 +72,12 @@ def _gather(
 
 
 @njit(error_model="numpy")
-def _gather_labels(index: Any, source: int, stage: int, classes: int) -> int:
+def _gather_labels(index: Any, source: int, stage: int, classes: int, ignored: int) -> int:
     """Copy labels, each read once; returns the place in index of one out of range, or -1."""
     for i in range(index.size):
         row = index[i]
         label = vector(source + 8 * row, 1, int64)[0]
-        if label < 0 or label >= classes:
+        if (label < 0 or label >= classes) and label != ignored:
             return i
         vector(stage, index.size, int64)[i] = label
     return -1
@@ -115,13 +115,14 @@ def _train(args: int, convert_x: int, convert_y: int) -> None:
     y, y_kind, y_width, y_stage = (
         _get(args, "y"), _get(args, "y_kind"), _get(args, "y_width"), _get(args, "y_stage")
     )  # fmt: skip
+    w, w_stage = _get(args, "w"), _get(args, "w_stage")
     status, done = OK, 0
     for s in range(steps):
         begin, rows = offsets[s], offsets[s + 1] - offsets[s]
         index = vector(_get(args, "index") + 8 * begin, rows, int64)
         _put_context(context, "rows", rows)
         if classes > 0:
-            bad = _gather_labels(index, y, y_stage, classes)
+            bad = _gather_labels(index, y, y_stage, classes, _get(args, "ignored"))
             if bad >= 0:
                 status = BAD_LABEL
                 _put(args, "bad_row", index[bad])
@@ -130,6 +131,8 @@ def _train(args: int, convert_x: int, convert_y: int) -> None:
         else:
             taken = _gather(index, y, y_kind, y_width, y_stage, dtype, convert_y)
             _put_address(args + _Y, "address", taken)
+        if w != 0:
+            _put_address(args + _W, "address", _gather(index, w, dtype, 1, w_stage, dtype, 0))
         taken = _gather(index, x, x_kind, x_width, x_stage, dtype, convert_x)
         _put_address(args + _X, "address", taken)
         move(kept, buffers, buffers_bytes)

@@ -3,6 +3,7 @@
 from fastnet.backends.numba.kernels import (
     batchnorm,
     clipping,
+    cross_entropy,
     dropout,
     formulas,
     linear,
@@ -17,6 +18,7 @@ __all__ = [
     "FUNCTIONS",
     "batchnorm",
     "clipping",
+    "cross_entropy",
     "dropout",
     "formulas",
     "linear",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from fastnet.backends.numba import elementary
@@ -16,6 +17,7 @@ from fastnet.backends.numba.kernels.registry import FUNCTIONS
 from fastnet.backends.numba.lowlevel import LOCAL, copy, flat, local
 from fastnet.backends.numba.philox import draw_tails
 from fastnet.formula import COUNTER, TAIL
+from fastnet.losses.pointwise import Pointwise
 from fastnet.op import KERNELS, Kernel
 from fastnet.translate import Translator
 
@@ -107,6 +109,33 @@ def _by_draws(result: str, body: list[str]) -> list[str]:
     ]
 
 
+def loss_source(kernel: Kernel, translator: Translator) -> str:
+    """The text of a pointwise loss's kernel: sums of rows, or slopes times their rows' shares."""
+    op, formula = kernel.op, kernel.formula
+    assert formula is not None and issubclass(op, Pointwise)
+    given = formula.elements
+    numbers = tuple(name for name in given if name not in kernel.tensors)
+    text = translator.text(formula.function, "y.dtype.type", numbers)
+    forward = kernel.phase == "forward"
+    lines = [f"def {kernel.name}({', '.join(kernel.arguments)}):"]
+    lines += [f"    {name}_ = {name}" for name in numbers]
+    lines += ["    for b in range(y.shape[0]):"]
+    lines += ["        total = 0.0"] if forward else ["        d = drow_loss[b] / divisor"]
+    lines += ["        for j in range(y.shape[1]):"]
+    read = [name for name in given if name in kernel.tensors]
+    lines += [f"            {n}_ = {n}[{'j' if n in op.columns else 'b, j'}]" for n in read]
+    lines += [f"            {name} = {value}" for name, value, _ in text.assignments]
+    if forward:
+        return "\n".join(
+            [
+                *lines,
+                f"            total += float64({text.results[0]})",
+                "        row_loss[b] = total / divisor",
+            ]
+        )
+    return "\n".join([*lines, f"            dy[b, j] = y.dtype.type(d) * ({text.results[0]})"])
+
+
 def helper(function: Any, translator: Translator) -> str:
     """The text of a function that formulas call."""
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
@@ -122,8 +151,9 @@ def define(kernel: Kernel) -> Any:
     translator = Translator({name: f"_{name}_" for name in _NAMES}, suffix="_")
     names: dict[str, Any] = {f"_{name}_": function for name, function in _NAMES.items()}
     names |= {"copy": copy, "flat": flat, "local": local, "draw_tails": draw_tails}
-    names |= {"__name__": __name__}
-    text = source(kernel, translator)
+    names |= {"float64": np.float64, "__name__": __name__}
+    write = loss_source if issubclass(kernel.op, Pointwise) else source
+    text = write(kernel, translator)
     for name, function in translator.called.items():
         exec(helper(function, translator), names)
         names[name] = _compiled(names[name])

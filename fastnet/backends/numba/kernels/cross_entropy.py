@@ -1,0 +1,187 @@
+"""Cross-entropies with options, and the weighted mean of the losses of rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from fastnet.backends.numba.elementary import exp
+from fastnet.backends.numba.kernels.registry import kernel
+from fastnet.backends.numba.lowlevel import flat
+from fastnet.op import Array
+
+
+@kernel
+def weighted_loss_forward(
+    loss: Array, scale: Array, row_loss: Array, w: Array, c: Array, mean: float
+) -> None:
+    """loss = Σ w·row_loss / Σ w·c, scale = 1 / Σ w·c; where mean is 0, nothing is divided."""
+    total, summed = 0.0, 0.0
+    for i in range(row_loss.size):
+        weight = np.float64(w[i]) if w.size > 0 else 1.0
+        total += weight * np.float64(c[i]) if c.size > 0 else weight
+        summed += weight * row_loss[i]
+    if mean == 0:
+        total = 1.0
+    scale[0] = 1.0 / total if total > 0 else 0.0
+    loss[0] = summed / total if total > 0 else 0.0
+
+
+@kernel
+def weighted_loss_vjp(drow_loss: Array, scale: Array, w: Array) -> None:
+    """drow_loss = w·scale."""
+    for i in range(drow_loss.size):
+        drow_loss[i] = np.float64(w[i]) * scale[0] if w.size > 0 else scale[0]
+
+
+@njit(error_model="numpy")
+def _below_top(p: Any, z: Any) -> None:
+    """p = z − the row's maximum."""
+    rows, columns = z.shape
+    for i in range(rows):
+        top = z[i, 0]
+        for j in range(1, columns):
+            if z[i, j] > top:
+                top = z[i, j]
+        for j in range(columns):
+            p[i, j] = z[i, j] - top
+
+
+@njit(error_model="numpy")
+def _softmax(p: Any, i: int) -> float:
+    """Divide row i, of exponentials, by its sum; returns the sum's logarithm."""
+    total = 0.0
+    for j in range(p.shape[1]):
+        total += np.float64(p[i, j])
+    scale = p.dtype.type(1.0 / total)
+    for j in range(p.shape[1]):
+        p[i, j] *= scale
+    return math.log(total)
+
+
+@njit(error_model="numpy")
+def _weight(v: Any, j: int) -> float:
+    return np.float64(v[j]) if v.size > 0 else 1.0
+
+
+@njit(error_model="numpy")
+def _all_weights(v: Any, columns: int) -> float:
+    total = 0.0
+    for j in range(columns):
+        total += _weight(v, j)
+    return total
+
+
+@kernel
+def cross_entropy_forward(
+    row_loss: Array,
+    count: Array,
+    p: Array,
+    z: Array,
+    t: Array,
+    v: Array,
+    smoothing: float,
+    ignored: float,
+) -> None:
+    """row_loss = Σq·log Σ e^(z − m) − Σ_c q_c·(z_c − m), q_c = v_c·((1 − s)·[c = t] + s/C)."""
+    rows, columns = z.shape
+    _below_top(p, z)
+    for i in range(rows):
+        row_loss[i] = 0.0
+        count[i] = 0.0 if t[i] == ignored else _weight(v, t[i])
+        if t[i] == ignored:
+            continue
+        if smoothing > 0:
+            for j in range(columns):
+                row_loss[i] += _weight(v, j) * np.float64(p[i, j])
+        sharp = (1 - smoothing) * np.float64(count[i]) * np.float64(p[i, t[i]])
+        row_loss[i] = sharp + smoothing / columns * row_loss[i]
+    powers = flat(p)
+    for i in range(powers.size):
+        powers[i] = exp(powers[i])
+    even = smoothing / columns * _all_weights(v, columns)
+    for i in range(rows):
+        shift = _softmax(p, i)
+        if t[i] != ignored:
+            row_loss[i] = ((1 - smoothing) * np.float64(count[i]) + even) * shift - row_loss[i]
+
+
+@kernel
+def cross_entropy_vjp(
+    dz: Array, drow_loss: Array, p: Array, t: Array, v: Array, smoothing: float, ignored: float
+) -> None:
+    """dz = drow_loss·(p·Σq − q)."""
+    rows, columns = p.shape
+    share = smoothing / columns
+    even = share * _all_weights(v, columns)
+    for i in range(rows):
+        kept = t[i] != ignored
+        sharp = (1 - smoothing) * _weight(v, t[i]) if kept else 0.0
+        d = drow_loss[i] if kept else 0.0
+        for j in range(columns):
+            q = share * _weight(v, j) + (sharp if j == t[i] else 0.0)
+            dz[i, j] = p.dtype.type(d * (np.float64(p[i, j]) * (sharp + even) - q))
+
+
+@kernel
+def soft_cross_entropy_forward(
+    row_loss: Array, p: Array, z: Array, t: Array, v: Array, smoothing: float
+) -> None:
+    """row_loss = Σq·log Σ e^(z − m) − Σ_c q_c·(z_c − m), q_c = v_c·((1 − s)·t_c + s/C)."""
+    rows, columns = z.shape
+    _below_top(p, z)
+    for i in range(rows):
+        part = 0.0
+        for j in range(columns):
+            q = _weight(v, j) * (np.float64(t[i, j]) * (1 - smoothing) + smoothing / columns)
+            part += q * np.float64(p[i, j])
+        row_loss[i] = part
+    powers = flat(p)
+    for i in range(powers.size):
+        powers[i] = exp(powers[i])
+    for i in range(rows):
+        whole = 0.0
+        for j in range(columns):
+            q = _weight(v, j) * (np.float64(t[i, j]) * (1 - smoothing) + smoothing / columns)
+            whole += q
+        row_loss[i] = whole * _softmax(p, i) - row_loss[i]
+
+
+@kernel
+def soft_cross_entropy_vjp(
+    dz: Array, drow_loss: Array, p: Array, t: Array, v: Array, smoothing: float
+) -> None:
+    """dz = drow_loss·(p·Σq − q)."""
+    rows, columns = p.shape
+    for i in range(rows):
+        whole = 0.0
+        for j in range(columns):
+            whole += _weight(v, j) * (np.float64(t[i, j]) * (1 - smoothing) + smoothing / columns)
+        for j in range(columns):
+            q = _weight(v, j) * (np.float64(t[i, j]) * (1 - smoothing) + smoothing / columns)
+            dz[i, j] = p.dtype.type(drow_loss[i] * (np.float64(p[i, j]) * whole - q))
+
+
+@kernel
+def nll_forward(
+    row_loss: Array, count: Array, y: Array, t: Array, v: Array, ignored: float
+) -> None:
+    """row_loss = −v_t·y_t; count = v_t."""
+    for i in range(row_loss.size):
+        kept = t[i] != ignored
+        count[i] = _weight(v, t[i]) if kept else 0.0
+        row_loss[i] = -np.float64(count[i]) * np.float64(y[i, t[i]]) if kept else 0.0
+
+
+@kernel
+def nll_vjp(dy: Array, drow_loss: Array, t: Array, v: Array, ignored: float) -> None:
+    """dy = −drow_loss·v_t at the label."""
+    d = flat(dy)
+    for i in range(d.size):
+        d[i] = 0
+    for i in range(drow_loss.size):
+        if t[i] != ignored:
+            dy[i, t[i]] = -drow_loss[i] * _weight(v, t[i])

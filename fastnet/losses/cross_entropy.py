@@ -1,0 +1,217 @@
+"""Softmax and negative log-likelihood with options: class weights, smoothing, probability targets."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastnet.errors import ShapeError, check_real
+from fastnet.layers.base import Builder, Shape
+from fastnet.losses.base import probabilities
+from fastnet.losses.labels import LabelLoss, constant
+from fastnet.losses.softmax_nll import softmax_nll
+from fastnet.op import Array, Op
+
+
+def _log_softmax(z: Array) -> Array:
+    shifted = z - z.max(axis=1, keepdims=True)
+    log_p: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return log_p
+
+
+def _smoothed(t: Array, v: Array, columns: int, smoothing: float, ignored: float) -> Array:
+    """q_c = v_c·((1 − s)·[c = t] + s/C), 0 for ignored rows."""
+    kept = t != ignored
+    q = np.full((t.size, columns), smoothing / columns)
+    q[kept, t[kept]] += 1 - smoothing
+    return np.where(kept[:, None], q * v if v.size else q, 0)
+
+
+class cross_entropy(Op):
+    """row_loss = −Σ_c q_c·log p_c with p = softmax(z), q_c = v_c·((1 − smoothing)·[c = t] + smoothing/C).
+
+    count = v_t. Rows of the label `ignored` have loss and count 0. dz = drow_loss·(p·Σq − q).
+    """
+
+    outputs: ClassVar = {"row_loss": "float64 B", "count": "B", "p": "B C"}
+    inputs: ClassVar = {"z": "B C", "t": "int64 B", "v": "C"}
+    optional = ("v",)
+    dims = ("C",)
+    scalars = ("smoothing", "ignored")
+
+    @staticmethod
+    def forward(
+        row_loss: Array,
+        count: Array,
+        p: Array,
+        z: Array,
+        t: Array,
+        v: Array,
+        smoothing: float,
+        ignored: float,
+    ) -> None:
+        """The losses of rows, what they count for, and p, which the gradient needs."""
+        log_p, kept = _log_softmax(z), t != ignored
+        np.exp(log_p, out=p)
+        q = _smoothed(t, v, z.shape[1], smoothing, ignored)
+        row_loss[...] = -np.sum(q * np.where(q == 0, 0, log_p), axis=1, dtype=np.float64)
+        count[...] = np.where(kept, v[np.where(kept, t, 0)] if v.size else 1, 0)
+
+    @staticmethod
+    def vjp(
+        dz: Array,
+        drow_loss: Array,
+        p: Array,
+        t: Array,
+        v: Array,
+        smoothing: float,
+        ignored: float,
+    ) -> None:
+        """drow_loss·(p·Σq − q)."""
+        q = _smoothed(t, v, p.shape[1], smoothing, ignored)
+        dz[...] = drow_loss[:, None] * (p * q.sum(axis=1, keepdims=True) - q)
+
+
+class soft_cross_entropy(Op):
+    """row_loss = −Σ_c q_c·log p_c with p = softmax(z), q_c = v_c·((1 − smoothing)·t_c + smoothing/C).
+
+    dz = drow_loss·(p·Σq − q).
+    """
+
+    outputs: ClassVar = {"row_loss": "float64 B", "p": "B C"}
+    inputs: ClassVar = {"z": "B C", "t": "B C", "v": "C"}
+    optional = ("v",)
+    dims = ("C",)
+    scalars = ("smoothing",)
+
+    @staticmethod
+    def forward(row_loss: Array, p: Array, z: Array, t: Array, v: Array, smoothing: float) -> None:
+        """The losses of rows, and p, which the gradient needs."""
+        log_p = _log_softmax(z)
+        np.exp(log_p, out=p)
+        q = (t * (1 - smoothing) + smoothing / t.shape[1]) * (v if v.size else 1)
+        row_loss[...] = -np.sum(q * np.where(q == 0, 0, log_p), axis=1, dtype=np.float64)
+
+    @staticmethod
+    def vjp(dz: Array, drow_loss: Array, p: Array, t: Array, v: Array, smoothing: float) -> None:
+        """drow_loss·(p·Σq − q)."""
+        q = (t * (1 - smoothing) + smoothing / t.shape[1]) * (v if v.size else 1)
+        dz[...] = drow_loss[:, None] * (p * q.sum(axis=1, keepdims=True) - q)
+
+
+class nll(Op):
+    """row_loss = −v_t·y_t for log-probabilities y; count = v_t. Both are 0 for the label `ignored`."""
+
+    outputs: ClassVar = {"row_loss": "float64 B", "count": "B"}
+    inputs: ClassVar = {"y": "B C", "t": "int64 B", "v": "C"}
+    optional = ("v",)
+    dims = ("C",)
+    scalars = ("ignored",)
+
+    @staticmethod
+    def forward(
+        row_loss: Array, count: Array, y: Array, t: Array, v: Array, ignored: float
+    ) -> None:
+        """The losses of rows, and what they count for."""
+        kept = t != ignored
+        label = np.where(kept, t, 0)
+        count[...] = np.where(kept, v[label] if v.size else 1, 0)
+        row_loss[...] = np.where(kept, -count * y[np.arange(t.size), label], 0)
+
+    @staticmethod
+    def vjp(dy: Array, drow_loss: Array, t: Array, v: Array, ignored: float) -> None:
+        """−drow_loss·v_t at the label, 0 elsewhere."""
+        dy.fill(0)
+        (rows,) = np.nonzero(t != ignored)
+        dy[rows, t[rows]] = -drow_loss[rows] * (v[t[rows]] if v.size else 1)
+
+
+class CrossEntropyLoss(LabelLoss):
+    """L = −(1/n)·Σ_rows log p_t with p = softmax(z): softmax and negative log-likelihood, fused and stable.
+
+    Takes logits z (n, C) and integer labels t (n,) in [0, C) of any integer dtype, or probabilities
+    t (n, C). With labels a row's loss is −Σ_c v_c·((1 − s)·[c = t] + s/C)·log p_c, and the mean divides
+    by Σ v_t; with probabilities it is −Σ_c v_c·((1 − s)·t_c + s/C)·log p_c, and the mean divides by n.
+
+    weight: v (C,), finite and ≥ 0: a weight for each class; None: all are 1.
+    ignore_index: rows of this label, −100 by default, add nothing to loss, gradient or mean. Where all
+        are ignored, loss and gradient are 0 (PyTorch: NaN).
+    label_smoothing: s in [0, 1], 0 by default.
+    reduction: "mean", "sum" or "none" (a loss for each row).
+
+    The gradient is (p·Σq − q) times the row's share, q what log p_c is multiplied by; without options
+    (p − onehot(t))/n. Rows are summed in float64. Training with it reports accuracy.
+    Sources: J. S. Bridle, "Training stochastic model recognition algorithms as networks can lead to
+    maximum mutual information estimation of parameters", NIPS 1989; for the smoothing C. Szegedy et al.,
+    "Rethinking the Inception architecture for computer vision", CVPR 2016, section 7.
+    """
+
+    def __init__(
+        self,
+        weight: Any = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(
+            reduction,
+            weight,
+            ignore_index=ignore_index,
+            label_smoothing=check_real("label_smoothing", label_smoothing, low=0, high=1),
+        )
+
+    def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
+        """Labels (see LabelLoss), or probabilities (n, C) as floats in [0, 1]."""
+        array = np.asarray(y)
+        if array.ndim < 2 or array.dtype.kind != "f":
+            return super().target(y, shape, name)
+        if shape is not None:
+            self._check_classes(shape)
+        if shape is not None and array.shape[1:] != shape:
+            raise ShapeError(
+                f"{name} has shape {array.shape}; CrossEntropyLoss takes integer labels (n,) or "
+                f"probabilities (n, {shape[0]})"
+            )
+        return probabilities(array, name, type(self).__name__)
+
+    def emit(self, g: Builder, output: Any, target: Any, weight: Any = None) -> Any:
+        """One `softmax_nll` where there are no options."""
+        options = self.weight is not None or self.label_smoothing or self.reduction != "mean"
+        if options or weight is not None or len(target.shape) > 1:
+            return super().emit(g, output, target, weight)
+        return g.apply(softmax_nll, z=output, t=target)
+
+    def rows(self, g: Builder, output: Any, target: Any) -> tuple[Any, Any]:
+        """One `cross_entropy`, or `soft_cross_entropy` of probabilities."""
+        given = {"z": output, "t": target, "v": constant(self.weight)}
+        given["smoothing"] = self.label_smoothing
+        if len(target.shape) > 1:
+            return g.apply(soft_cross_entropy, **given), None
+        losses = g.apply(cross_entropy, **given, ignored=float(self.ignore_index or 0))
+        return losses, g.output("count")
+
+
+class NLLLoss(LabelLoss):
+    """L = −Σ_rows v_t·y_t / Σ_rows v_t for log-probabilities y (n, C), such as LogSoftmax's.
+
+    Takes integer labels t (n,) in [0, C).
+    weight: v (C,), finite and ≥ 0; None: all are 1. ignore_index: rows of this label, −100 by default,
+        add nothing. Where all are ignored, loss and gradient are 0 (PyTorch: NaN).
+    reduction: "mean", "sum" (not divided) or "none" (−v_t·y_t for each row).
+
+    The gradient is −v_t/Σ v at the label, 0 elsewhere. Training with it reports accuracy.
+    Source: R. A. Fisher's maximum likelihood (1922), with PyTorch's means.
+    """
+
+    def __init__(
+        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+    ) -> None:
+        super().__init__(reduction, weight, ignore_index=ignore_index)
+
+    def rows(self, g: Builder, output: Any, target: Any) -> tuple[Any, Any]:
+        """One `nll`."""
+        losses = g.apply(
+            nll, y=output, t=target, v=constant(self.weight), ignored=float(self.ignore_index or 0)
+        )
+        return losses, g.output("count")

@@ -1,0 +1,90 @@
+"""What losses of class labels have in common: integer targets, and weights of the classes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastnet import arrays
+from fastnet.errors import DataError, HyperparameterError, ShapeError, check_int
+from fastnet.layers.base import Shape
+from fastnet.losses.base import Loss, accuracy
+from fastnet.op import Array
+from fastnet.parameter import Derived
+
+
+def class_weights(name: str, value: Any) -> Array | None:
+    """A vector of numbers that are finite and ≥ 0, in float64; None stays None."""
+    if value is None:
+        return None
+    array = arrays.as_array(name, value)
+    good = array.ndim == 1 and array.size and array.dtype.kind in "fiub"
+    if not (good and np.isfinite(array).all() and array.min() >= 0):
+        raise HyperparameterError(
+            f"{name} is {value!r}; expected a vector of finite numbers of at least 0"
+        )
+    made = array.astype(np.float64)
+    made.flags.writeable = False
+    return made
+
+
+def constant(value: Array | None) -> Derived | None:
+    """A hyper-parameter's array as an op's argument."""
+    return None if value is None else Derived(value.shape, lambda: value)
+
+
+class LabelLoss(Loss):
+    """Base of losses of integer labels t (n,) in [0, C) for outputs (n, C)."""
+
+    metrics: ClassVar = {"accuracy": accuracy}
+
+    def __init__(self, reduction: str, weight: Any = None, **config: Any) -> None:
+        config["weight"] = class_weights("weight", weight)
+        if "ignore_index" in config:
+            config["ignore_index"] = check_int(
+                "ignore_index", config["ignore_index"], low=-(2**53), high=2**53
+            )
+        super().__init__(reduction, **config)
+
+    @property
+    def ignore_index(self) -> int | None:  # type: ignore[override]
+        """The label that marks rows to be left out."""
+        return self._config.get("ignore_index")
+
+    def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
+        """Labels as an int64 array (n,), each in [0, C) for an output shape (C,), or ignore_index."""
+        labels, kind = np.asarray(y), type(self).__name__
+        if labels.ndim != 1:
+            raise ShapeError(
+                f"{name} has shape {labels.shape}; {kind} takes integer labels of shape (n,)"
+            )
+        if labels.size and labels.dtype.kind not in "iu":
+            raise DataError(
+                f"{name} has dtype {labels.dtype}; {kind} takes integer labels: "
+                "convert them with y.astype('int64')"
+            )
+        if shape is not None:
+            self._check_classes(shape)
+            kept = labels if self.ignore_index is None else labels[labels != self.ignore_index]
+            low, high = (int(kept.min()), int(kept.max())) if kept.size else (0, 0)
+            if low < 0 or high >= shape[0]:
+                raise DataError(
+                    f"{name} holds labels from {low} to {high}; expected 0 to {shape[0] - 1}, "
+                    f"as the model's output has {shape[0]} columns"
+                )
+        return labels.astype(np.int64, copy=False)
+
+    def _check_classes(self, shape: Shape) -> None:
+        if self.weight is not None and self.weight.shape != shape:
+            raise ShapeError(
+                f"weight has shape {self.weight.shape}; expected {shape}, a number for each column "
+                "of the model's output"
+            )
+
+    def counts(self, target: Array) -> Array | None:
+        """The weight of each row's class."""
+        if self.weight is None or target.ndim != 1:
+            return None
+        counts = self.weight[np.where(target == self.ignore_index, 0, target)]
+        return np.where(target == self.ignore_index, 0, counts)

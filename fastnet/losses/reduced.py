@@ -1,0 +1,38 @@
+"""From the losses of rows to the loss of a minibatch: weighted means and sums."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from fastnet.op import Array, Op
+
+
+class weighted_loss(Op):
+    """loss = Σ w·row_loss / Σ w·c over the rows, or Σ w·row_loss where mean is 0; in float64.
+
+    w are the samples' weights, c what a row counts for by itself; absent ones are 1. scale is 1 / Σ w·c,
+    or 1. Where Σ w·c is 0 there is nothing to average: loss and scale are 0. drow_loss = w·scale.
+    """
+
+    outputs: ClassVar = {"loss": "float64 1", "scale": "float64 1"}
+    inputs: ClassVar = {"row_loss": "float64 B", "w": "B", "c": "B"}
+    optional = ("w", "c")
+    scalars = ("mean",)
+
+    @staticmethod
+    def forward(
+        loss: Array, scale: Array, row_loss: Array, w: Array, c: Array, mean: float
+    ) -> None:
+        """The weighted sum, and what it is divided by."""
+        one = np.ones(row_loss.size)
+        weight = w.astype(np.float64) if w.size else one
+        total = np.sum(weight * (c if c.size else one)) if mean else 1.0
+        scale[0] = 1 / total if total > 0 else 0
+        loss[0] = np.sum(weight * row_loss) / total if total > 0 else 0
+
+    @staticmethod
+    def vjp(drow_loss: Array, scale: Array, w: Array) -> None:
+        """w·scale."""
+        drow_loss[...] = w * scale[0] if w.size else scale[0]

@@ -1,0 +1,241 @@
+"""Losses of regression: functions of the error e = y − t of each element."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastnet.errors import check_real
+from fastnet.formula import (
+    Real,
+    each,
+    exp,
+    expm1,
+    log1p,
+    maximum,
+    minimum,
+    sign,
+    tanh,
+    where,
+)
+from fastnet.layers.base import Builder
+from fastnet.losses.mse import mse
+from fastnet.losses.pointwise import Pointwise, PointwiseLoss
+
+LN_2 = math.log(2.0)
+
+
+class squared_error(Pointwise):
+    """l = e²; dl/dy = 2e."""
+
+    @each
+    def value(y: Real, t: Real) -> Real:
+        """The square."""
+        e = y - t
+        return e * e
+
+    @each
+    def slope(y: Real, t: Real) -> Real:
+        """Twice the error."""
+        return 2 * (y - t)
+
+
+class half_squared_error(Pointwise):
+    """l = e²/2; dl/dy = e."""
+
+    @each
+    def value(y: Real, t: Real) -> Real:
+        """Half the square."""
+        e = y - t
+        return 0.5 * e * e
+
+    @each
+    def slope(y: Real, t: Real) -> Real:
+        """The error."""
+        return y - t
+
+
+class absolute_error(Pointwise):
+    """l = |e|; dl/dy = sign(e)."""
+
+    @each
+    def value(y: Real, t: Real) -> Real:
+        """The distance."""
+        return abs(y - t)
+
+    @each
+    def slope(y: Real, t: Real) -> Real:
+        """0 where y is t."""
+        return sign(y - t)
+
+
+class huber(Pointwise):
+    """l = e²/2 where |e| ≤ delta, else delta·(|e| − delta/2); dl/dy = min(max(e, −delta), delta)."""
+
+    scalars = ("delta",)
+
+    @each
+    def value(y: Real, t: Real, delta: float) -> Real:
+        """A parabola between two lines."""
+        e = y - t
+        a = abs(e)
+        return where(a <= delta, 0.5 * e * e, delta * (a - 0.5 * delta))
+
+    @each
+    def slope(y: Real, t: Real, delta: float) -> Real:
+        """The error, clipped."""
+        return minimum(maximum(y - t, -delta), delta)
+
+
+class smooth_l1(Pointwise):
+    """l = e²/(2·width) where |e| < width, else |e| − width/2; dl/dy = e/width or sign(e)."""
+
+    scalars = ("width",)
+
+    @each
+    def value(y: Real, t: Real, width: float) -> Real:
+        """A parabola between two lines of slope 1."""
+        e = y - t
+        a = abs(e)
+        return where(a < width, 0.5 / width * e * e, a - 0.5 * width)
+
+    @each
+    def slope(y: Real, t: Real, width: float) -> Real:
+        """The error, scaled and clipped."""
+        e = y - t
+        return where(abs(e) < width, e / width, sign(e))
+
+
+class log_cosh(Pointwise):
+    """l = ln cosh e; dl/dy = tanh e."""
+
+    @each
+    def value(y: Real, t: Real) -> Real:
+        """ln(1 + (1 − e^−a)²/(2e^−a)) of a = |e| below 1, a + ln(1 + e^−2a) − ln 2 above: none cancels."""
+        a = abs(y - t)
+        m = expm1(-minimum(a, 1))
+        return where(a < 1, log1p(0.5 * m * m / (1 + m)), a + log1p(exp(-2 * a)) - LN_2)
+
+    @each
+    def slope(y: Real, t: Real) -> Real:
+        """The hyperbolic tangent."""
+        return tanh(y - t)
+
+
+class rbf(Pointwise):
+    """l = u·e^(−beta·e²), u and beta one for each column; dl/dy = −2·beta·e·l."""
+
+    columns = ("u", "beta")
+
+    @each
+    def value(y: Real, t: Real, u: Real, beta: Real) -> Real:
+        """A Gaussian of the error."""
+        e = y - t
+        return u * exp(-beta * e * e)
+
+    @each
+    def slope(y: Real, t: Real, u: Real, beta: Real) -> Real:
+        """It vanishes far away."""
+        e = y - t
+        return -2 * beta * e * (u * exp(-beta * e * e))
+
+
+class MSELoss(PointwiseLoss):
+    """L = (1/(n·k))·Σ (y − t)² over all elements of y and t, both (n, k).
+
+    reduction: "mean", "sum" (not divided) or "none" (each element's square).
+    Shapes never broadcast: targets of shape (n,) for outputs (n, 1) are an error that says so. The
+    gradient is 2(y − t)/(n·k).
+    Source: A.-M. Legendre's least squares (1805), as PyTorch takes the mean: over all elements.
+    """
+
+    op = squared_error
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+
+    def emit(self, g: Builder, output: Any, target: Any, weight: Any = None) -> Any:
+        """One `mse` where it is a plain mean."""
+        if weight is not None or self.reduction != "mean":
+            return super().emit(g, output, target, weight)
+        return g.apply(mse, y=output, t=target)
+
+
+class HalfMSELoss(PointwiseLoss):
+    """L = (1/n)·Σ_rows ½‖y − t‖², the textbooks' squared error; y and t are (n, k).
+
+    The mean is one of rows: k/2 times MSELoss. The gradient is (y − t)/n.
+    reduction: "mean", "sum" (not divided) or "none" (½(y − t)² of each element).
+    Source: C. M. Bishop, "Neural networks for pattern recognition", Oxford 1995, section 6.1.
+    """
+
+    op = half_squared_error
+    by_rows = True
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+
+
+class L1Loss(PointwiseLoss):
+    """L = (1/(n·k))·Σ |y − t| over all elements of y and t, both (n, k).
+
+    The gradient is sign(y − t)/(n·k), 0 where y = t.
+    reduction: "mean", "sum" (not divided) or "none" (each element's distance).
+    Source: P.-S. Laplace's least absolute deviations (1774), as PyTorch takes the mean.
+    """
+
+    op = absolute_error
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+
+
+class HuberLoss(PointwiseLoss):
+    """L = (1/(n·k))·Σ h(y − t) with h(e) = e²/2 where |e| ≤ delta, else delta·(|e| − delta/2).
+
+    y and t are (n, k). The gradient is min(max(y − t, −delta), delta)/(n·k).
+    delta > 0: 1 by default. reduction: "mean", "sum" (not divided) or "none" (each h).
+    Source: P. J. Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics
+    35, 1964.
+    """
+
+    op = huber
+
+    def __init__(self, delta: float = 1.0, reduction: str = "mean") -> None:
+        super().__init__(reduction, delta=check_real("delta", delta, low=0, open_low=True))
+
+
+class SmoothL1Loss(PointwiseLoss):
+    """L = (1/(n·k))·Σ s(y − t) with s(e) = e²/(2·beta) where |e| < beta, else |e| − beta/2.
+
+    y and t are (n, k). It is HuberLoss(beta)/beta, and L1Loss where beta is 0.
+    beta ≥ 0: 1 by default. reduction: "mean", "sum" (not divided) or "none" (each s).
+    Source: R. Girshick, "Fast R-CNN", ICCV 2015, section 2.3.
+    """
+
+    def __init__(self, beta: float = 1.0, reduction: str = "mean") -> None:
+        super().__init__(reduction, beta=check_real("beta", beta, low=0))
+
+    @property
+    def width(self) -> float:
+        """The op's name for beta."""
+        width: float = self.beta
+        return width
+
+    def _op(self) -> type[Pointwise]:
+        return smooth_l1 if self.beta else absolute_error
+
+
+class LogCoshLoss(PointwiseLoss):
+    """L = (1/(n·k))·Σ ln cosh(y − t) over all elements of y and t, both (n, k).
+
+    About e²/2 for small errors e, |e| − ln 2 for large ones. The gradient is tanh(y − t)/(n·k).
+    reduction: "mean", "sum" (not divided) or "none" (each element's).
+    Source: R. Neuneier, H. G. Zimmermann, "How to train neural networks", in Neural Networks: Tricks of
+    the Trade, 1998.
+    """
+
+    op = log_cosh
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__(reduction)
