@@ -59,7 +59,8 @@ class Steps:
         count, rows = len(batches), sum(map(len, batches))
         self.losses, self.row_losses = self.array(np.zeros(count)), self.array(np.zeros(rows))
         self.outputs = self.array(np.zeros((rows, size), dtype))
-        self.hyper = self.array(np.stack([2.0 ** np.arange(count), np.zeros(count)], axis=1))
+        numbers = 2.0 ** np.arange(count), np.zeros(count), np.ones(count)
+        self.hyper = self.array(np.stack(numbers, axis=1))
         self.x_stage = self.array(np.full((N, size), -1, dtype))
         self.y_stage = self.array(np.full((N, size), -1, "int64" if classes else dtype))
         self.args = np.zeros(1, TRAIN)
@@ -69,7 +70,7 @@ class Steps:
             a[name], a[f"{name}_count"] = self.array(program).ctypes.data, len(program)
         for name, block in {"workspace": self.workspace, "params": self.w, "grads": self.g}.items():
             a["context"]["segment"][SEGMENT[name]] = block.ctypes.data
-        a["context"]["hyper_size"], a["groups"] = 2, 1
+        a["context"]["hyper_size"], a["groups"] = 3, 1
         for name, data in {"x": x, "y": y}.items():
             a[name], a[f"{name}_kind"] = data.ctypes.data, KIND[data.dtype.name]
             a[f"{name}_width"] = data[0].size

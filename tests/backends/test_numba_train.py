@@ -55,7 +55,7 @@ class Chunk:
         self.index = np.concatenate([np.zeros(0, np.int64), *batches]).astype(np.int64)
         self.offsets = np.cumsum([0, *map(len, batches)], dtype=np.int64)
         steps = len(batches)
-        self.hyper = np.arange(1.0, 1 + steps * GROUPS * 2).reshape(steps, GROUPS, 2) / 100
+        self.hyper = np.arange(1.0, 1 + steps * GROUPS * 3).reshape(steps, GROUPS, 3) / 100
         self.losses = np.full(steps, -1.0)
         self.row_losses = np.full(len(self.index), -1.0)
         self.outputs = np.full((len(self.index), WIDTH), -1, dtype)
@@ -84,7 +84,7 @@ class Chunk:
         segments = a["context"]["segment"]
         for name in ("params", "grads", "workspace"):
             segments[SEGMENT[name]] = getattr(self, name).ctypes.data
-        a["context"]["hyper_size"], a["context"]["step"] = 2, 5
+        a["context"]["hyper_size"], a["context"]["step"] = 3, 5
         for name in ("forward", "backward", "update"):
             program = getattr(self, name)
             a[name], a[f"{name}_count"] = program.ctypes.data, len(program)
