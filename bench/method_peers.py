@@ -105,7 +105,17 @@ LOSSES = {
     "CrossEntropyLoss()": "l = aten._log_softmax(x, 1, False)\n"
     + _NLL.format("l")
     + f"\naten._log_softmax_backward_data(dz, l, 1, {_FLOAT}, out=dx)",
+    "NLLLoss()": _NLL.format("x"),
     "MSELoss()": _PER_ELEMENT.format("mse_loss", ", 1"),
+    "HalfMSELoss()": _PER_ELEMENT.format("mse_loss", ", 1"),
+    "L1Loss()": "d = aten.sub(x, t)\nloss = aten.mean(aten.abs(d))\naten.mul(aten.sign(d), 0.001, out=dx)",
+    "HuberLoss()": "loss = aten.huber_loss(x, t, 1, 1.0)\n"
+    "aten.huber_loss_backward(one, x, t, 1, 1.0, grad_input=dx)",
+    "SmoothL1Loss()": "loss = aten.smooth_l1_loss(x, t, 1, 1.0)\n"
+    "aten.smooth_l1_loss_backward(one, x, t, 1, 1.0, grad_input=dx)",
+    "LogCoshLoss()": "d = aten.sub(x, t)\n"
+    "loss = aten.mean(aten.sub(aten.add(d, aten.softplus(aten.mul(d, -2))), 0.6931))\n"
+    "aten.mul(aten.tanh(d), 0.001, out=dx)",
 }
 
 # The optimizer as fastnet's code, and PyTorch's; it runs fused where PyTorch has that, else foreach.

@@ -148,10 +148,13 @@ def activation(code: str, rows: int, width: int, phase: str) -> Kernels:
 def loss(code: str, rows: int, width: int) -> Kernels:
     """fastnet's side for a loss: value and gradient."""
     made, graph, random = eval(code, vars(fn)), Graph(), np.random.default_rng(0)
-    labels = made.target_dtype == "int64"
-    x, t = Tensor((ROWS, width)), Tensor((ROWS,) if labels else (ROWS, width), made.target_dtype)
+    try:  # labels, where it takes them
+        targets = made.target(random.integers(width, size=rows), (width,))
+    except fn.FastnetError:
+        targets = made.target(random.random((rows, width), DTYPE), (width,))
+    kind = "int64" if targets.dtype == np.int64 else None
+    x, t = Tensor((ROWS, width)), Tensor((ROWS, *targets.shape[1:]), kind)
     made.emit(graph, x, t)
-    targets = random.integers(width, size=rows) if labels else random.random((rows, width))
     outputs = random.random((rows, width))  # what every loss takes
     return Kernels(graph, {x: outputs, t: targets}, rows, "both")
 

@@ -99,6 +99,25 @@ def test_a_batch_size_that_does_not_divide_the_rows_gives_the_same_objective(bac
     np.testing.assert_allclose(parts, whole, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        fn.CrossEntropyLoss(weight=[0.3, 2.0], label_smoothing=0.1),
+        fn.CrossEntropyLoss(ignore_index=1),
+        fn.CrossEntropyLoss(reduction="sum"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_blocks_count_as_the_loss_counts_their_rows(loss, weighted):
+    weights = np.linspace(0, 2, 60) if weighted else None
+    options = {"loss": loss, "y": LABELS, "max_iter": 4, "sample_weight": weights}
+    whole = fit(net(), **options).history
+    parts = fit(net(), batch_size=17, **options).history
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-10)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_linear_regression_ends_in_the_closed_form(method):
     model = linear()
