@@ -116,6 +116,14 @@ LOSSES = {
     "LogCoshLoss()": "d = aten.sub(x, t)\n"
     "loss = aten.mean(aten.sub(aten.add(d, aten.softplus(aten.mul(d, -2))), 0.6931))\n"
     "aten.mul(aten.tanh(d), 0.001, out=dx)",
+    "BCEWithLogitsLoss()": "loss = aten.binary_cross_entropy_with_logits(x, s, None, None, 1)\n"
+    "aten.mul(aten.sub(aten.sigmoid(x), s), 0.001, out=dx)",
+    "BCELoss()": "loss = aten.binary_cross_entropy(q, s, None, 1)\n"
+    "aten.binary_cross_entropy_backward(one, q, s, None, 1, grad_input=dx)",
+    "PoissonNLLLoss()": "e = aten.exp(x)\nloss = aten.mean(aten.sub(e, aten.mul(s, x)))\n"
+    "aten.mul(aten.sub(e, s), 0.001, out=dx)",
+    "KLDivLoss()": "loss = aten.mean(aten.sub(aten.xlogy(s, s), aten.mul(s, x)))\n"
+    "aten.mul(s, -0.001, out=dx)",
 }
 
 # The optimizer as fastnet's code, and PyTorch's; it runs fused where PyTorch has that, else foreach.

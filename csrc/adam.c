@@ -9,6 +9,10 @@ ELEMENT settled_with(real v, real mover) {
     return where(is_tiny(v) & is_tiny(mover), R(0.0), v);
 }
 
+ELEMENT larger(real a, real b) {
+    return where((a > b) | (a != a), a, b);
+}
+
 KERNEL(adam_update, INOUT(w), INOUT(m), INOUT(v), IN(g)) {
     const double weight_decay_ = call->hyper[0];
     const double shrink_ = call->hyper[1];
@@ -53,7 +57,7 @@ KERNEL(adam_amsgrad_update, INOUT(w), INOUT(m), INOUT(v), INOUT(top), IN(g)) {
         const real d_ = madd(R(weight_decay_), w_, g_);
         const real first_ = madd(R(1.0 - beta1_), d_, R(beta1_) * m_);
         const real second_ = madd(R(1.0 - beta2_) * d_, d_, R(beta2_) * v_);
-        const real highest_ = real_maximum(top_, second_);
+        const real highest_ = larger(top_, second_);
         const real moved_ = settled(first_);
         const real step_ = moved_ / madd(real_sqrt(highest_), R(root_scale_), R(eps_));
         const real new_w = madd(R(-step_size_), step_, R(shrink_) * w_);
@@ -81,7 +85,7 @@ KERNEL(adamax_update, INOUT(w), INOUT(m), INOUT(u), IN(g)) {
         const real g_ = g[i];
         const real d_ = madd(R(weight_decay_), w_, g_);
         const real moved_ = settled(madd(R(1.0 - beta1_), d_, R(beta1_) * m_));
-        const real greatest_ = real_maximum(R(beta2_) * u_, real_abs(d_) + R(eps_));
+        const real greatest_ = larger(R(beta2_) * u_, real_abs(d_) + R(eps_));
         const real new_w = madd(R(-step_size_), moved_ / greatest_, R(shrink_) * w_);
         const real new_m = moved_;
         const real new_u = greatest_;

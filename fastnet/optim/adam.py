@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.formula import Real, each, madd, maximum, sqrt
+from fastnet.formula import Real, each, madd, sqrt
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number
 from fastnet.optim.optimizer import SMALLEST_EPS, Optimizer
-from fastnet.optim.rules import Rule, settled, settled_with
+from fastnet.optim.rules import Rule, larger, settled, settled_with
 from fastnet.portable import powers
 
 
@@ -72,7 +72,7 @@ class adam_amsgrad(Rule):
         d = madd(weight_decay, w, g)
         first = madd(1.0 - beta1, d, beta1 * m)
         second = madd((1.0 - beta2) * d, d, beta2 * v)
-        highest = maximum(top, second)
+        highest = larger(top, second)
         moved = settled(first)
         step = moved / madd(sqrt(highest), root_scale, eps)
         return madd(-step_size, step, shrink * w), moved, settled_with(second, first), highest
@@ -102,7 +102,7 @@ class adamax(Rule):
         """u is never below eps."""
         d = madd(weight_decay, w, g)
         moved = settled(madd(1.0 - beta1, d, beta1 * m))
-        greatest = maximum(beta2 * u, abs(d) + eps)
+        greatest = larger(beta2 * u, abs(d) + eps)
         return madd(-step_size, moved / greatest, shrink * w), moved, greatest
 
 

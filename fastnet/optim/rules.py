@@ -19,6 +19,12 @@ from fastnet.op import Op
 
 
 @formula
+def larger(a: Real, b: Real) -> Real:
+    """The greater one, or NaN where either is."""
+    return where((a > b) | (a != a), a, b)
+
+
+@formula
 def settled(v: Real) -> Real:
     """What has decayed: v, or 0 where that is tiny."""
     return where(is_tiny(v), 0, v)

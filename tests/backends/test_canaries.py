@@ -40,7 +40,7 @@ def sizes_of_length(kernel: Kernel, n: int) -> Iterator[tuple[int, dict[str, int
         for small in ((n,),) if len(dims) == 1 else ((n, 5), (34, n)) if n else ((n, 5),):
             yield 1, dict(zip(dims, small, strict=True))
         return
-    for others in ((3, 5), (17, 34)) if len(dims) == 2 else ((3,),):
+    for others in {0: ((),), 1: ((3,),), 2: ((3, 5), (17, 34))}[len(dims)]:
         yield n, dict(zip(dims, others, strict=True))
         for k, name in enumerate(dims):
             if n:

@@ -1,4 +1,4 @@
-"""Every kernel of the Numba backend against its reference, run as one-instruction programs."""
+"""Kernels of the Numba backend at special values; test_agreement.py has all of them at awkward sizes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
+from gradcheck import NUMBERS
 
 import fastnet.layers
 import fastnet.losses
@@ -22,25 +23,6 @@ pytest.importorskip("numba")
 BACKEND = NumbaBackend()
 DTYPES = ("float32", "float64")
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
-SCALARS = {
-    "slope": 0.2,
-    "threshold": float(round(0.3 * 2**32)),
-    "scale": 1 / 0.7,
-    "eps": 1e-5,
-    "momentum": 0.1,
-}
-HYPER = {
-    "lr": 0.1,
-    "weight_decay": 0.01,
-    "momentum": 0.9,
-    "damping": 0.5,
-    "step_size": 0.3,
-    "root_scale": 1.7,
-    "beta1": 0.9,
-    "beta2": 0.99,
-    "eps": 1e-8,
-    "shrink": 0.98,
-}
 
 
 class Call:
@@ -68,7 +50,7 @@ class Call:
         for tensor, value in values.items():
             self.view(self.memory, tensor)[...] = value
         self.start = self.memory.copy()
-        self.hyper = np.array([[9.0] * len(op.hyper), [HYPER[h] for h in op.hyper]])
+        self.hyper = np.array([[9.0] * len(op.hyper), [NUMBERS[h] for h in op.hyper]])
         self.program = np.zeros(1, INSTRUCTION)
         i = self.program[0]
         i["kernel"] = list(KERNELS).index(name)
@@ -79,7 +61,7 @@ class Call:
                 i["segment"][k] = SEGMENT["workspace"]
                 i["offset"][k] = self.spans[tensor][0]
         i["size"][: len(op.dims)] = [sizes[d] for d in op.dims]
-        i["scalar"][: len(op.scalars)] = [SCALARS[s] for s in op.scalars]
+        i["scalar"][: len(op.scalars)] = [NUMBERS[s] for s in op.scalars]
         self.context = np.zeros(1, CONTEXT)
         c = self.context[0]
         c["segment"][SEGMENT["workspace"]] = self.memory.ctypes.data
@@ -119,38 +101,8 @@ def check(call):
         )  # fmt: skip
 
 
-def absences(op):
-    yield ()
-    if op.optional:
-        yield (*op.optional, *(f"d{name}" for name in op.optional))
-    if "accumulate" in op.kernels.get("vjp", op.kernels[next(iter(op.kernels))]).arguments:
-        yield tuple(f"d{name}" for name in op.inputs if name not in op.optional)
-
-
-SIZES = (1, 3, 17, 64, 130)
-
-
 def test_it_has_every_kernel_with_the_same_tensors():
     assert dict(BACKEND.kernels()) == {name: k.tensors for name, k in KERNELS.items()}
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", list(KERNELS))
-def test_kernel_equals_reference(name, dtype):
-    op = KERNELS[name].op
-    for rows in (2, 3, 33):
-        for size in SIZES:
-            sizes = {d: max(1, size - 7 * i) for i, d in enumerate(op.dims)}
-            for absent in dict.fromkeys(absences(op)):
-                for accumulate in (0, 1) if "accumulate" in KERNELS[name].arguments else (0,):
-                    check(Call(name, dtype, rows, sizes, absent, accumulate=accumulate))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", [n for n, k in KERNELS.items() if k.op.inplace])
-def test_in_place(name, dtype):
-    for size in SIZES:
-        check(Call(name, dtype, 5, {"N": size}, inplace=True))
 
 
 @pytest.mark.parametrize(
