@@ -25,6 +25,8 @@ NUMBERS = {
     "beta": 1.3,
     "bound": 1.5,
     "a": 0.3,
+    "power": 2.0,
+    "margin": 0.7,
     "min_val": -0.4,
     "max_val": 0.9,
     "threshold": float(round(0.3 * 2**32)),
@@ -60,13 +62,15 @@ NUMBERS = {
 # The counter of random draws: beyond 32 bits where it may be.
 COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}
 
+# Losses of labels t with weights v of the classes.
+LABELLED = ("cross_entropy", "soft_cross_entropy", "nll", "multi_margin", "one_vs_rest")
 # Tensors that must be positive, as op and name.
 POSITIVE = {
     ("batchnorm", "running_var"),
     ("batchnorm_inference", "running_var"),
     ("weighted_loss", "w"),
     ("weighted_loss", "c"),
-    *((op, "v") for op in ("cross_entropy", "soft_cross_entropy", "nll")),
+    *((op, "v") for op in LABELLED),
     ("soft_cross_entropy", "t"),
     ("rbf", "beta"),
     ("weighted_bce_with_logits", "u"),
@@ -103,7 +107,7 @@ CONSTANT = {
     "mse": {"t"},
     "softmax_nll": {"t"},
     "weighted_loss": {"w", "c"},
-    **{name: {"t", "v"} for name in ("cross_entropy", "soft_cross_entropy", "nll")},
+    **{name: {"t", "v"} for name in LABELLED},
     **{op.name: {"t", *op.columns} for op in Pointwise.__subclasses__()},
 }
 # The fewest rows for which an op has a meaning; 0 where it is not listed.

@@ -3,6 +3,7 @@
 from fastnet.losses.base import Loss, accuracy
 from fastnet.losses.binary import BCELoss, BCEWithLogitsLoss, KLDivLoss
 from fastnet.losses.cross_entropy import CrossEntropyLoss, NLLLoss
+from fastnet.losses.margin import MultiMarginLoss, OneVsRestHingeLoss
 from fastnet.losses.poisson import PoissonNLLLoss
 from fastnet.losses.rbf import RBFLoss
 from fastnet.losses.regression import (
@@ -25,7 +26,9 @@ __all__ = [
     "LogCoshLoss",
     "Loss",
     "MSELoss",
+    "MultiMarginLoss",
     "NLLLoss",
+    "OneVsRestHingeLoss",
     "PoissonNLLLoss",
     "RBFLoss",
     "SmoothL1Loss",

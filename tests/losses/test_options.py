@@ -35,6 +35,11 @@ CASES = {
     "ce soft": (fn.CrossEntropyLoss, ROWS, None),
     "ce soft all": (lambda **r: fn.CrossEntropyLoss(V, label_smoothing=0.2, **r), ROWS, None),
     "nll": (lambda **r: fn.NLLLoss(V, ignore_index=2, **r), LABELS, fn.LogSoftmax),
+    **{
+        f"{name} {p}": (lambda loss=loss, p=p, **r: loss(p, 0.8, V, **r), LABELS, None)
+        for name, loss in (("margin", fn.MultiMarginLoss), ("hinge", fn.OneVsRestHingeLoss))
+        for p in (1, 2)
+    },
     "mse": (fn.MSELoss, REALS, None),
     "half mse": (fn.HalfMSELoss, REALS, None),
     "l1": (fn.L1Loss, REALS, None),
@@ -235,3 +240,29 @@ def test_hyper_parameters_are_fixed():
     copied = pickle.loads(pickle.dumps(loss))
     assert copied.plan_key() == loss.plan_key()
     assert copied.plan_key() != fn.HuberLoss(3).plan_key()
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("margin", [1.0, 0.2])
+def test_one_vs_rest_is_a_hinge_loss_for_each_class(p, margin):
+    """By scikit-learn's definition of the hinge of one machine, max(0, 1 − s·y), class after class."""
+    z = np.random.default_rng(3).normal(size=(len(LABELS), len(V)))
+    z[0, 0], z[1, 1] = margin, -margin  # kinks
+    expected, slopes = np.zeros(len(z)), np.zeros_like(z)
+    for j, weight in enumerate(np.ones(len(V))):
+        s = np.where(j == LABELS, 1.0, -1.0)
+        lack = np.maximum(0, margin - s * z[:, j])
+        expected += weight * lack**p
+        slopes[:, j] = -s * (lack > 0) * (1 if p == 1 else 2 * lack)
+    loss = fn.OneVsRestHingeLoss(p, margin, reduction="none")
+    np.testing.assert_allclose(loss.forward(z, LABELS), expected, rtol=1e-14)
+    np.testing.assert_allclose(loss.backward(), slopes, rtol=1e-14)
+
+
+@pytest.mark.parametrize("loss", [fn.MultiMarginLoss, fn.OneVsRestHingeLoss])
+@pytest.mark.parametrize("bad", [0, 3, 1.5, True, None, "1", float("nan")])
+def test_only_hinges_of_power_1_or_2(loss, bad):
+    with pytest.raises(HyperparameterError, match=r"^p is .*; expected 1 or 2$"):
+        loss(bad)
+    with pytest.raises(HyperparameterError, match="margin is"):
+        loss(1, float("inf"))

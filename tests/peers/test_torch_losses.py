@@ -51,6 +51,12 @@ CASES = [
         (fn.NLLLoss, nn.NLLLoss, options, LOGS, LABELS)
         for options in ({}, {"weight": V}, {"ignore_index": 1}, {"weight": V, "ignore_index": 1})
     ),
+    *(
+        (fn.MultiMarginLoss, nn.MultiMarginLoss, {"p": p, "margin": margin, **weight}, Z, LABELS)
+        for p in (1, 2)
+        for margin in (1.0, 0.3, 5.0)
+        for weight in ({}, {"weight": V})
+    ),
     (fn.MSELoss, nn.MSELoss, {}, Z, T),
     (fn.L1Loss, nn.L1Loss, {}, Z, T),
     *((fn.HuberLoss, nn.HuberLoss, {"delta": d}, Z, T) for d in (0.3, 1.0, 5.0)),

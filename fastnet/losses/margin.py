@@ -1,0 +1,181 @@
+"""Hinge losses of integer labels: outputs that are right by less than a margin cost something."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastnet.errors import HyperparameterError, check_real
+from fastnet.layers.base import Builder
+from fastnet.losses.labels import LabelLoss, constant
+from fastnet.op import Array, Op
+
+
+class Hinge(Op):
+    """Base of the ops row_loss = v_t·Σ_j max(0, short_j)^power / divisor, for labels t.
+
+    A subclass says how far output j is short of its margin, and what Σ_j d_j·dshort_j/dy is.
+    """
+
+    outputs: ClassVar = {"row_loss": "float64 B"}
+    inputs: ClassVar = {"y": "B C", "t": "int64 B", "v": "C"}
+    optional = ("v",)
+    dims = ("C",)
+    scalars = ("power", "margin", "divisor")
+
+    @staticmethod
+    def costs(
+        row_loss: Array, short: Array, t: Array, v: Array, power: float, divisor: float
+    ) -> None:
+        """The losses of rows."""
+        lack = np.maximum(short, 0)
+        total = np.sum(lack * lack if power == 2 else lack, axis=1, dtype=np.float64)
+        row_loss[...] = (v[t] if v.size else 1) * total / divisor
+
+    @staticmethod
+    def slopes(
+        drow_loss: Array, short: Array, t: Array, v: Array, power: float, divisor: float
+    ) -> Array:
+        """drow_loss·v_t·power·max(0, short)^(power − 1) / divisor, and 0 where nothing is short."""
+        share = drow_loss * (v[t] if v.size else 1) / divisor
+        slope = np.where(short > 0, 2 * short if power == 2 else 1, 0).astype(short.dtype)
+        return np.asarray(slope * share[:, None].astype(short.dtype))
+
+
+class multi_margin(Hinge):
+    """short_j = margin − y_t + y_j for j ≠ t: the label's output beats each other one by the margin."""
+
+    @staticmethod
+    def short(y: Array, t: Array, margin: float) -> Array:
+        """How much each output is short of the margin; the label's own is not."""
+        rows = np.arange(t.size)
+        short = margin - y[rows, t][:, None] + y
+        short[rows, t] = 0
+        return short
+
+    @staticmethod
+    def forward(
+        row_loss: Array, y: Array, t: Array, v: Array, power: float, margin: float, divisor: float
+    ) -> None:
+        """The losses of rows."""
+        Hinge.costs(row_loss, multi_margin.short(y, t, margin), t, v, power, divisor)
+
+    @staticmethod
+    def vjp(
+        dy: Array,
+        drow_loss: Array,
+        y: Array,
+        t: Array,
+        v: Array,
+        power: float,
+        margin: float,
+        divisor: float,
+    ) -> None:
+        """The slopes, and at the label minus their sum."""
+        short = multi_margin.short(y, t, margin)
+        dy[...] = Hinge.slopes(drow_loss, short, t, v, power, divisor)
+        dy[np.arange(t.size), t] = -dy.sum(axis=1)
+
+
+class one_vs_rest(Hinge):
+    """short_j = margin − s_j·y_j with s_j = 1 at the label and −1 elsewhere."""
+
+    @staticmethod
+    def signs(y: Array, t: Array) -> Array:
+        """1 at the label, −1 elsewhere."""
+        signs = np.full_like(y, -1)
+        signs[np.arange(t.size), t] = 1
+        return signs
+
+    @staticmethod
+    def forward(
+        row_loss: Array, y: Array, t: Array, v: Array, power: float, margin: float, divisor: float
+    ) -> None:
+        """The losses of rows."""
+        short = margin - one_vs_rest.signs(y, t) * y
+        Hinge.costs(row_loss, short, t, v, power, divisor)
+
+    @staticmethod
+    def vjp(
+        dy: Array,
+        drow_loss: Array,
+        y: Array,
+        t: Array,
+        v: Array,
+        power: float,
+        margin: float,
+        divisor: float,
+    ) -> None:
+        """The slopes, with the signs of the classes."""
+        signs = one_vs_rest.signs(y, t)
+        dy[...] = -signs * Hinge.slopes(drow_loss, margin - signs * y, t, v, power, divisor)
+
+
+class _HingeLoss(LabelLoss):
+    op: ClassVar[type[Hinge]]
+
+    def __init__(self, p: int, margin: float, weight: Any, reduction: str) -> None:
+        if isinstance(p, bool) or p not in (1, 2):
+            raise HyperparameterError(f"p is {p!r}; expected 1 or 2")
+        super().__init__(reduction, weight, p=int(p), margin=check_real("margin", margin))
+
+    def divisor(self, classes: int) -> float:
+        """What the sum over a row is divided by."""
+        return 1.0
+
+    def counts(self, target: Array) -> Array | None:
+        """Each row counts for 1 in a mean."""
+        return None
+
+    def rows(self, g: Builder, output: Any, target: Any) -> tuple[Any, Any]:
+        """The one op."""
+        numbers = {"power": float(self.p), "margin": self.margin}
+        numbers["divisor"] = self.divisor(output.shape[1])
+        return g.apply(self.op, y=output, t=target, v=constant(self.weight), **numbers), None
+
+
+class MultiMarginLoss(_HingeLoss):
+    """L = (1/n)·Σ_rows (v_t/C)·Σ_(j≠t) max(0, margin − y_t + y_j)^p for outputs y (n, C), labels t (n,).
+
+    p: 1 (default) or 2. margin: any finite number, 1 by default. weight: v (C,), finite and ≥ 0; None:
+        all are 1. It does not enter the mean's divisor.
+    reduction: "mean" (over the rows), "sum" or "none" (a loss for each row).
+
+    At 0 the derivative of max(0, ·) is 0, as PyTorch's. Training with it reports accuracy.
+    Source: K. Crammer, Y. Singer, "On the algorithmic implementation of multiclass kernel-based vector
+    machines", JMLR 2, 2001, which takes the greatest of the terms; the sum is that of J. Weston,
+    C. Watkins, "Support vector machines for multi-class pattern recognition", ESANN 1999.
+    """
+
+    op = multi_margin
+
+    def __init__(
+        self, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: str = "mean"
+    ) -> None:
+        super().__init__(p, margin, weight, reduction)
+
+    def divisor(self, classes: int) -> float:
+        """C, as in PyTorch."""
+        return float(classes)
+
+
+class OneVsRestHingeLoss(_HingeLoss):
+    """L = (1/n)·Σ_rows v_t·Σ_j max(0, margin − s_j·y_j)^p, s_j = 1 for the label's output, else −1.
+
+    Takes outputs y (n, C) and integer labels t (n,): C machines side by side, each for one class against
+    the rest.
+    p: 1 (default), or 2 for the squared hinge. margin: any finite number, 1 by default. weight: v (C,),
+        finite and ≥ 0; None: all are 1. It does not enter the mean's divisor.
+    reduction: "mean" (over the rows), "sum" or "none" (a loss for each row).
+
+    At 0 the derivative of max(0, ·) is 0. Training with it reports accuracy.
+    Source: R. Rifkin, A. Klautau, "In defense of one-vs-all classification", JMLR 5, 2004.
+    """
+
+    op = one_vs_rest
+
+    def __init__(
+        self, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: str = "mean"
+    ) -> None:
+        super().__init__(p, margin, weight, reduction)
