@@ -122,6 +122,8 @@ LOSSES = {
     "aten.binary_cross_entropy_backward(one, q, s, None, 1, grad_input=dx)",
     "PoissonNLLLoss()": "e = aten.exp(x)\nloss = aten.mean(aten.sub(e, aten.mul(s, x)))\n"
     "aten.mul(aten.sub(e, s), 0.001, out=dx)",
+    "MultiMarginLoss()": "loss = aten.multi_margin_loss(x, c, 1, 1.0, None, 1)\n"
+    "aten.multi_margin_loss_backward(one, x, c, 1, 1.0, None, 1, grad_input=dx)",
     "KLDivLoss()": "loss = aten.mean(aten.sub(aten.xlogy(s, s), aten.mul(s, x)))\n"
     "aten.mul(s, -0.001, out=dx)",
 }

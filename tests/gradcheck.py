@@ -27,6 +27,7 @@ NUMBERS = {
     "a": 0.3,
     "power": 2.0,
     "margin": 0.7,
+    "offset": 0.4,
     "min_val": -0.4,
     "max_val": 0.9,
     "threshold": float(round(0.3 * 2**32)),
@@ -73,6 +74,7 @@ POSITIVE = {
     *((op, "v") for op in LABELLED),
     ("soft_cross_entropy", "t"),
     ("rbf", "beta"),
+    ("gaussian_nll", "y"),
     ("weighted_bce_with_logits", "u"),
     ("poisson", "y"),
     ("full_poisson", "y"),
@@ -107,6 +109,7 @@ CONSTANT = {
     "mse": {"t"},
     "softmax_nll": {"t"},
     "weighted_loss": {"w", "c"},
+    "gaussian_nll": {"t"},
     **{name: {"t", "v"} for name in LABELLED},
     **{op.name: {"t", *op.columns} for op in Pointwise.__subclasses__()},
 }

@@ -3,6 +3,7 @@
 from fastnet.losses.base import Loss, accuracy
 from fastnet.losses.binary import BCELoss, BCEWithLogitsLoss, KLDivLoss
 from fastnet.losses.cross_entropy import CrossEntropyLoss, NLLLoss
+from fastnet.losses.gaussian import GaussianNLLLoss
 from fastnet.losses.margin import MultiMarginLoss, OneVsRestHingeLoss
 from fastnet.losses.poisson import PoissonNLLLoss
 from fastnet.losses.rbf import RBFLoss
@@ -19,6 +20,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",
+    "GaussianNLLLoss",
     "HalfMSELoss",
     "HuberLoss",
     "KLDivLoss",

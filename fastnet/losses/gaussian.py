@@ -1,0 +1,109 @@
+"""The negative log-likelihood of targets under Gaussians whose means and variances are predicted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastnet.errors import ShapeError, check_real
+from fastnet.layers.base import Builder, Shape
+from fastnet.losses.base import Loss, numbers
+from fastnet.op import Array, Op
+
+
+class gaussian_nll(Op):
+    """row_loss = Σ_j (½(log s_j + e_j²/s_j) + offset)/divisor, e = t − μ, s = max(σ², eps).
+
+    The first half of y's columns are the means μ, the second the variances σ²; j runs over the columns
+    of t. As in PyTorch, the gradient does not see the maximum.
+    """
+
+    outputs: ClassVar = {"row_loss": "float64 B"}
+    inputs: ClassVar = {"y": "B N", "t": "B T"}
+    dims = ("N", "T")
+    scalars = ("eps", "offset", "divisor")
+
+    @staticmethod
+    def parts(y: Array, t: Array, eps: float) -> tuple[int, Array, Array]:
+        """Where the variances begin, the errors, and the variances, at least eps."""
+        half = y.shape[1] // 2
+        count = min(half, t.shape[1])
+        return half, t[:, :count] - y[:, :count], np.maximum(y[:, half : half + count], eps)
+
+    @staticmethod
+    def forward(
+        row_loss: Array, y: Array, t: Array, eps: float, offset: float, divisor: float
+    ) -> None:
+        """The losses of rows."""
+        _, e, s = gaussian_nll.parts(y, t, eps)
+        each = 0.5 * (np.log(s) + e * e / s) + offset
+        row_loss[...] = np.sum(each, axis=1, dtype=np.float64) / divisor
+
+    @staticmethod
+    def vjp(dy: Array, drow_loss: Array, y: Array, t: Array, eps: float, divisor: float) -> None:
+        """−e/s for a mean, ½(1/s − e²/s²) for a variance."""
+        half, e, s = gaussian_nll.parts(y, t, eps)
+        share = (drow_loss / divisor)[:, None].astype(y.dtype)
+        dy.fill(0)
+        ratio = e / s
+        dy[:, : e.shape[1]] = -ratio * share
+        dy[:, half : half + e.shape[1]] = 0.5 * (1 / s - ratio * ratio) * share
+
+
+class GaussianNLLLoss(Loss):
+    """L = (1/(n·k))·Σ ½(log s + (t − μ)²/s), s = max(σ², eps), for targets t (n, k), outputs (n, 2k).
+
+    The first k columns of the output are the means μ, the others the variances σ², which the net must
+    keep positive (a Softplus at its end does, where the targets are positive too). What is below eps
+    counts as eps, and has the gradient there.
+    full: add ½·log 2π to each term; False by default. eps: > 0, 1e-6 by default.
+    reduction: "mean" (over all elements of t), "sum" or "none" (each element's).
+
+    Source: D. A. Nix, A. S. Weigend, "Estimating the mean and variance of the target probability
+    distribution", ICNN 1994, equation 3; PyTorch takes the variances as an argument of their own.
+    """
+
+    def __init__(self, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
+        super().__init__(
+            reduction, full=bool(full), eps=check_real("eps", eps, low=0.0, open_low=True)
+        )
+
+    def target_shape(self, shape: Shape) -> Shape:
+        """Half as many columns."""
+        if len(shape) != 1 or shape[0] % 2:
+            raise ShapeError(
+                f"GaussianNLLLoss takes outputs (n, 2k), means and variances; the model's are "
+                f"(n, {', '.join(map(str, shape))})"
+            )
+        return (shape[0] // 2,)
+
+    def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
+        """Targets as a float array (n, k) for an output shape (2k,)."""
+        array = numbers(np.asarray(y), name, type(self).__name__)
+        if shape is not None and array.shape[1:] != self.target_shape(shape):
+            raise ShapeError(
+                f"{name} has shape {array.shape}; GaussianNLLLoss takes (n, {shape[0] // 2}), half "
+                "as many columns as the output, which has means and variances"
+            )
+        return array
+
+    def rows(self, g: Builder, output: Any, target: Any) -> tuple[Any, Any]:
+        """One `gaussian_nll`."""
+        divisor = output.shape[1] // 2 if self.reduction == "mean" else 1
+        given = {"eps": self.eps, "offset": self._offset(), "divisor": float(max(1, divisor))}
+        return g.apply(gaussian_nll, y=output, t=target, **given), None
+
+    def _offset(self) -> float:
+        return 0.5 * math.log(2 * math.pi) if self.full else 0.0
+
+    def _each(self, output: Array, target: Array) -> tuple[Array, Callable[[Array], Array]]:
+        _, e, s = gaussian_nll.parts(output, target, self.eps)
+        ratio = e / s
+
+        def backward(d: Array) -> Array:
+            return np.concatenate([-ratio * d, 0.5 * (1 / s - ratio * ratio) * d], axis=1)
+
+        return 0.5 * (np.log(s) + e * ratio) + self._offset(), backward
