@@ -92,10 +92,8 @@ def hidden(model):
 def xor(weights, seed, backend):
     """The net after 1000 steps on the mean binary cross-entropy of the four, and whether it is right."""
     model, optimizer = net(weights, seed, backend), fn.SGD(lr=0.1, momentum=0.99)
-    for _ in range(1000):
-        model.zero_grad()
-        model.backward((sigmoid(model.forward(X)) - Y) / len(Y))
-        optimizer.step(model)
+    trainer = fn.Trainer(model, fn.BCEWithLogitsLoss(), optimizer, metrics={}, seed=0)
+    trainer.fit(X, Y, epochs=1000, batch_size=4, shuffle=False, verbose=0)
     return model, np.array_equal(model.predict(X) > 0, Y > 0.5)
 
 
