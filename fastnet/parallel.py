@@ -13,13 +13,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
+from typing import Any
 
 from fastnet.errors import HyperparameterError, check_int
 
 MAX_THREADS = 64  # FN_MAX_THREADS
 VARIABLES = ("FASTNET_NUM_THREADS", "OMP_NUM_THREADS")
 
-_lock = threading.Lock()
+
+def across_forks(lock: Any) -> Any:
+    """The lock, taken during a fork: no child finds it held by a thread that it does not have."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+        )
+    return lock
+
+
+_lock = across_forks(threading.Lock())
 count = 0  # 0: nobody has asked yet
 
 

@@ -326,3 +326,32 @@ def test_the_quota_of_a_control_group(files, cores, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
     assert parallel._quota(str(tmp_path)) == cores
+
+
+HELD = """
+import os, threading, time
+import fastnet as fn
+from fastnet import parallel
+from fastnet.backends import registry
+
+held = threading.Event()
+def hold():
+    with getattr(MODULE, "_lock"):
+        held.set()
+        time.sleep(0.5)
+threading.Thread(target=hold).start()
+held.wait()
+pid = os.fork()  # while the other thread has the lock, which the child has no thread to release
+if pid == 0:
+    import signal
+    signal.alarm(20)
+    fn.get_num_threads()
+    fn.backends()
+    os._exit(0)
+print(os.waitpid(pid, 0)[1])
+"""
+
+
+@pytest.mark.parametrize("module", ["parallel", "registry"])
+def test_a_fork_waits_for_whoever_has_a_lock(module):
+    assert child.run(HELD.replace("MODULE", module)) == 0

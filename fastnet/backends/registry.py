@@ -9,6 +9,7 @@ import threading
 import warnings
 from dataclasses import dataclass
 
+from fastnet import parallel
 from fastnet.backends.base import Backend
 from fastnet.errors import BackendUnavailable
 
@@ -20,7 +21,7 @@ _MODULES = {
 }
 NAMES = tuple(_MODULES)  # also the order in which `auto` tries them
 _instances: dict[str, Backend] = {}
-_lock = threading.Lock()
+_lock = parallel.across_forks(threading.Lock())
 
 
 @dataclass(frozen=True)

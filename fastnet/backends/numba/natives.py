@@ -7,7 +7,6 @@ that are called from another file, and raises where its directory cannot be used
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import time
@@ -26,6 +25,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.core.runtime.nrt import rtsys
 
+from fastnet import parallel
 from fastnet.backends.numba import blas
 from fastnet.backends.numba.store import Store, directory
 
@@ -102,15 +102,9 @@ class Natives:
 
     def __init__(self) -> None:
         self._known: dict[str, Any] = {}  # cfuncs and Loaded, kept alive
-        self._lock = threading.RLock()
+        self._lock = parallel.across_forks(threading.RLock())  # held while code is compiled
         self._seconds = 0.0  # spent compiling
         self._told = False
-        if hasattr(os, "register_at_fork"):  # the child has no thread that would finish
-            os.register_at_fork(
-                before=self._lock.acquire,
-                after_in_parent=self._lock.release,
-                after_in_child=self._lock.release,
-            )
 
     def address(self, name: str, compile: Callable[[], Any], keep: bool = True) -> int:
         """The address of the function of this name; `compile` makes it, a cfunc, where it is new.
