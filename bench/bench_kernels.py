@@ -23,7 +23,8 @@ def bench_kernel(kernel: str, size: str, backend: str, timed: Callable[..., None
         pytest.skip(f"backend {backend} has no {kernel}")
     rows, width = SIZES[size]
     op = KERNELS[kernel].op
-    # An update works on one flat vector: as long as the others' matrices.
-    flat = rows * width if KERNELS[kernel].phase == "update" else width
+    # An update of one flat vector: as long as the others' matrices.
+    is_flat = KERNELS[kernel].phase == "update" and len(op.dims) == 1
+    flat = rows * width if is_flat else width
     repeated = Repeated(KERNELS[kernel], backend, rows, dict.fromkeys(op.dims, flat))
     timed(repeated.run, group=f"{kernel}, {size} ({rows} × {width})")

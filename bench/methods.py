@@ -151,7 +151,8 @@ def loss(code: str, rows: int, width: int) -> Kernels:
     try:  # labels, where it takes them
         targets = made.target(random.integers(width, size=rows), (width,))
     except fn.FastnetError:
-        targets = made.target(random.random((rows, width), DTYPE), (width,))
+        shape = (rows, *made.target_shape((width,)))
+        targets = made.target(random.random(shape, DTYPE), (width,))
     kind = "int64" if targets.dtype == np.int64 else None
     x, t = Tensor((ROWS, width)), Tensor((ROWS, *targets.shape[1:]), kind)
     made.emit(graph, x, t)
