@@ -8,12 +8,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import scipy.optimize
 
 import fastnet as fn
 from fastnet.errors import DivergenceError, HyperparameterError, MissingExtra, UsageError
 from fastnet.train import full_batch
 from fastnet.train.full_batch import METHODS
+
+pytest.importorskip("scipy.optimize")
+import scipy.optimize
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))
