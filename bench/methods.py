@@ -19,7 +19,7 @@ import fastnet as fn
 from fastnet import layers, losses, optim
 from fastnet.backends import registry
 from fastnet.op import KERNELS, ROWS, Array
-from fastnet.parameter import Parameter
+from fastnet.parameter import Derived, Parameter
 from fastnet.plan.graph import Graph, Node, Tensor
 from fastnet.plan.records import (
     ABSENT,
@@ -124,7 +124,10 @@ class Kernels:
                 array = np.random.default_rng(0).normal(size=shape)
             if own and isinstance(argument, Parameter):
                 array = argument.value
-            self.arrays[key] = self.bytes, np.asarray(array, argument.dtype or DTYPE)
+            if own and isinstance(argument, Derived):  # a loss's numbers for each column
+                array = argument.compute()
+            dtype = getattr(argument, "dtype", None) or DTYPE
+            self.arrays[key] = self.bytes, np.asarray(array, dtype)
             self.bytes += aligned(self.arrays[key][1].nbytes)
         return self.arrays[key][0]
 
