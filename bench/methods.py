@@ -35,7 +35,9 @@ from fastnet.plan.records import (
 DTYPE = "float32"
 SIZES = {"10³": (10, 100), "10⁶": (1000, 1000)}  # rows and features
 # What layers, losses and optimizers have beside methods to compare.
-OTHERS = {"Layer", "Linear", "BatchNorm1d", "Dropout", "Identity", "Loss", "Optimizer"}
+OTHERS = {
+    "Layer", "Linear", "BatchNorm1d", "Dropout", "Identity", "Loss", "FunctionLoss", "Optimizer",
+}  # fmt: skip
 
 
 def classes(module: Any, base: type) -> dict[str, type]:

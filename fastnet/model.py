@@ -10,8 +10,9 @@ from fastnet import arrays
 from fastnet.backends import registry
 from fastnet.backends.executor import Data, Executor, Steps
 from fastnet.container import Container
-from fastnet.errors import ShapeError, UsageError, check_int, check_kind
+from fastnet.errors import ShapeError, UsageError, check_int
 from fastnet.losses.base import Loss
+from fastnet.losses.function import Function, FunctionLoss, as_loss
 from fastnet.op import Array, Op
 from fastnet.optim.gradients import grad_norm
 from fastnet.optim.optimizer import Optimizer, OptimizerState
@@ -19,6 +20,7 @@ from fastnet.plan.compiler import compile_update, state_vectors
 from fastnet.plan.extras import Extras
 from fastnet.plan.records import zeros_aligned
 from fastnet.runtime import PREDICT_ROWS, Ending, Modes, Runtime
+from fastnet.stepwise import FunctionSteps, Trainable
 from fastnet.summary import Summary, summarize
 
 
@@ -114,27 +116,34 @@ class Sequential(Container):
                 raise UsageError(
                     "parameters have changed since the forward; call forward again before backward"
                 )
-            return np.array(executor.backward(dy))
+            executor.backward(dy)
+            return np.array(executor.input_gradient(rows))
 
     def value_and_grad(
-        self, loss: Loss, x: Any, y: Any, *, sample_weight: Any = None, accumulate: bool = False
+        self,
+        loss: Loss | Function,
+        x: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        accumulate: bool = False,
     ) -> float:
         """Loss and parameter gradients of one minibatch in one native call; returns the loss.
 
+        loss: a loss, or a function (output, y) → (loss, dL/d-output), see FunctionLoss.
         sample_weight: (n,), finite and ≥ 0: how much each row counts for (see Loss); None: all alike.
         The gradients overwrite `grads`, or add to them with `accumulate=True`. Layers act by their
         modes, as in `forward`; a pending forward is not disturbed, unless a training forward moves
         running statistics. Raises DivergenceError where the loss is not finite.
         """
         self._root("value_and_grad")
-        check_kind("loss", loss, Loss)
-        loss.check_trainable()
+        loss = as_loss(loss)
         x = arrays.features("x", x, self.input_shape, self.dtype)
         data = self.data(loss, x, y, "x", "y", sample_weight)
         with self.training_lock():
             modes = self._modes()
             self._check_rows(len(x), modes)
-            executor = self._runtime.executor(x.shape[1:], len(x), modes, _ending(loss, data))
+            executor = self._trainable(x.shape[1:], len(x), modes, loss, data)
             offsets, index = np.array([0, len(x)]), np.arange(len(x))
             steps = Steps(index, offsets, self.seed, self._draws, accumulate)
             try:
@@ -150,7 +159,7 @@ class Sequential(Container):
             state = self.optimizer_state(optimizer)
             executor = self._runtime.updater()
             assert state.program is not None and state.segment is not None
-            executor.update(state.program, state.segment, state.hyper(1)[0])
+            executor.update(state.program, {"state": state.segment}, state.hyper(1)[0])
             state.steps += 1
             self.touch()
 
@@ -170,7 +179,7 @@ class Sequential(Container):
         program = extras.instruction(op)
         self.prepare(program)
         hyper = np.array([numbers], np.float64)
-        self._runtime.updater().update(program, extras.segment, hyper, "training")
+        self._runtime.updater().update(program, {"training": extras.segment}, hyper)
 
     def prepare(self, program: np.ndarray) -> None:
         """Make a program ready to run on the model's backend."""
@@ -212,7 +221,7 @@ class Sequential(Container):
         shape = self.output_shape(x.shape[1:])
         y = loss.target(arrays.as_array(y_name, y), shape, y_name)
         arrays.check_lengths(x_name, x, y_name, y)
-        labels = y.ndim == 1
+        labels = y.ndim == 1 and y.dtype == np.int64
         if not labels:
             arrays.check_finite(y_name, y, self.dtype)
         w, counts = loss.weights(y, sample_weight, self.dtype), loss.counts(y)
@@ -236,11 +245,18 @@ class Sequential(Container):
             self.prepare(state.program)
         return state
 
-    def training_executor(self, data: Data, rows: int, loss: Loss) -> Executor:
-        """The executor of training steps of at most `rows` rows, every layer in training mode."""
+    def training_executor(self, data: Data, rows: int, loss: Loss) -> Trainable:
+        """What runs training steps of at most `rows` rows, every layer in training mode."""
         self._root("fit")
-        shape = data.x.shape[1:]
-        return self._runtime.executor(shape, rows, self._modes(True), _ending(loss, data))
+        return self._trainable(data.x.shape[1:], rows, self._modes(True), loss, data)
+
+    def _trainable(
+        self, shape: tuple[int, ...], rows: int, modes: Modes, loss: Loss, data: Data
+    ) -> Trainable:
+        if isinstance(loss, FunctionLoss):
+            return FunctionSteps(self._runtime.for_functions(shape, rows, modes), loss)
+        ending = Ending(loss, data.classes > 0, data.w is not None)
+        return self._runtime.executor(shape, rows, modes, ending)
 
     def min_training_rows(self) -> int:
         """The rows that a training minibatch must have: 2 where there is batchnorm."""
@@ -265,10 +281,6 @@ class Sequential(Container):
         moved = zip(modes, self._flat, strict=True)
         if any(f and any(not p.trainable for p in la._parameters.values()) for f, (_, la) in moved):
             self.touch()
-
-
-def _ending(loss: Loss, data: Data) -> Ending:
-    return Ending(loss, data.classes > 0, data.w is not None)
 
 
 def _check_out(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

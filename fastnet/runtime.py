@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastnet.backends.base import Backend
@@ -62,6 +63,12 @@ class Runtime:
             self._executors, key, rows, lambda: self._compile(shape, rows, modes, ending)
         )
 
+    def for_functions(self, shape: Shape, rows: int, modes: Modes) -> Executor:
+        """As `executor`, whose backward computes the parameters' gradients alone."""
+        key = (shape, modes, "function")
+        make = partial(self._compile, shape, rows, modes, input_gradient=False)
+        return self._cached(self._executors, key, rows, make)
+
     def training_workspace(self, shape: Shape, rows: int) -> int:
         """The bytes of workspace that training with minibatches of `rows` rows takes."""
         return self._plan(shape, rows, (True,) * len(self.layers)).workspace_bytes
@@ -111,8 +118,9 @@ class Runtime:
         ending: Ending | None = None,
         *,
         fold: bool = False,
+        input_gradient: bool = True,
     ) -> Executor:
-        plan = self._plan(shape, rows, modes, ending, fold=fold)
+        plan = self._plan(shape, rows, modes, ending, fold=fold, input_gradient=input_gradient)
         return Executor(plan, self.storage, self.backend)
 
     def _plan(
@@ -123,6 +131,7 @@ class Runtime:
         ending: Ending | None = None,
         *,
         fold: bool = False,
+        input_gradient: bool = True,
     ) -> Plan:
         graph = Graph()
         x = output = Tensor((ROWS, *shape), segment="x")
@@ -149,4 +158,5 @@ class Runtime:
             loss=value,
             weighted=ending is not None and ending.weighted,
             backward=not fold,
+            input_gradient=input_gradient,
         )

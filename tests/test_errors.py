@@ -397,8 +397,8 @@ def test_what_makes_a_trainer(world):
     for bad, message in [
         ((fn.Linear(3, 2), NLL), r"^model is Linear\(3, 2\); expected a Sequential$"),
         ((None, NLL), "^model is None; expected a Sequential$"),
-        ((world.model, "mse"), "^loss is 'mse'; expected a Loss$"),
-        ((world.model, fn.MSELoss), "^loss is <class .*; expected a Loss$"),
+        ((world.model, "mse"), "^loss is 'mse'; expected a loss, such as MSELoss"),
+        ((world.model, fn.MSELoss), "^loss is <class .*; expected a loss, such as MSELoss"),
         ((world.model, NLL, "adam"), "^optimizer is 'adam'; expected an Optimizer$"),
         ((world.model, NLL, fn.Adam), "^optimizer is <class .*; expected an Optimizer$"),
         ((world.model, NLL, None, {"a": 1}), r"^metrics\['a'\] is 1; expected a function"),
@@ -411,7 +411,7 @@ def test_what_makes_a_trainer(world):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda w: w.model.value_and_grad("mse", X, LABELS), "^loss is 'mse'; expected a Loss"),
+        (lambda w: w.model.value_and_grad("mse", X, LABELS), "^loss is 'mse'; expected a loss, such as MSELoss"),
         (lambda w: w.model.value_and_grad(fn.MSELoss, X, LABELS), "^loss is <class .*; expected"),
         (lambda w: fn.SGD().step(w.layer), r"^model is Linear\(3, 2\); expected a Sequential"),
         (lambda w: fn.SGD().step(None), "^model is None; expected a Sequential"),

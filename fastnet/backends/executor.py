@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,23 +195,26 @@ class Executor:
         self.backend.run(self.plan.forward, context)
         return self.at(self.plan.output, (rows, *self.plan.output_shape), self.plan.dtype)
 
-    def backward(self, dy: Array) -> Array:
-        """Run the backward program for dL/d-output of the last forward; returns a view of dL/dx."""
-        plan, rows = self.plan, len(dy)
+    def backward(self, dy: Array, *, accumulate: bool = True) -> None:
+        """Run the backward program for dL/d-output of the last forward."""
+        plan = self.plan
         assert plan.dy is not None
         np.copyto(self.at(plan.dy, dy.shape, plan.dtype), dy, casting="unsafe")
-        self._context["accumulate"] = 1
+        self._context["accumulate"] = accumulate
         self.backend.run(plan.backward, self._context)
+
+    def input_gradient(self, rows: int) -> Array:
+        """dL/dx of the last backward, a view."""
+        plan = self.plan
         if plan.dx is None:
             return np.zeros((rows, *plan.x_shape), plan.dtype)
         return self.at(plan.dx, (rows, *plan.x_shape), plan.dtype)
 
-    def update(
-        self, program: np.ndarray, segment: Array, hyper: Array, name: str = "state"
-    ) -> None:
-        """Run an update program once, with `hyper` (passes, numbers); `name` is that of the segment."""
+    def update(self, program: np.ndarray, segments: Mapping[str, Array], hyper: Array) -> None:
+        """Run an update program once, with `hyper` (passes, numbers) and the segments it needs."""
         context = self._context
-        context["segment"][0, SEGMENT[name]] = segment.ctypes.data
+        for name, segment in segments.items():
+            context["segment"][0, SEGMENT[name]] = segment.ctypes.data
         context["hyper"], context["hyper_size"] = hyper.ctypes.data, hyper.shape[-1]
         self._threads(1, UPDATE_WORK * int(program["size"][:, 0].sum()))
         self.backend.run(program, context)
@@ -276,16 +279,10 @@ class Executor:
                 "it was changed during training"
             )
         if status == NOT_FINITE:
-            raise DivergenceError(
-                f"the loss of step {steps.first_step + done} is {losses[done]}; its update was not "
-                "applied. A smaller learning rate, or inputs scaled to about 1, usually help"
-            )
+            raise diverged(steps.first_step + done, losses[done])
         if status == NORM_NOT_FINITE:
             assert update is not None and update.norm is not None
-            raise DivergenceError(
-                f"the norm of the gradients of step {steps.first_step + done} is {update.norm[0]}; its "
-                "update was not applied. A smaller learning rate usually helps"
-            )
+            raise norm_diverged(steps.first_step + done, update.norm[0])
         return losses
 
     def _threads(self, rows: int, work: int | None = None) -> int:
@@ -334,6 +331,22 @@ class Executor:
                 shape = tuple(int(d) for d in derived.shape)
                 np.copyto(self.at(("derived", offset), shape, self.plan.dtype), derived.compute())
             self._derived_version = version
+
+
+def diverged(step: int, loss: float) -> DivergenceError:
+    """The error of a step whose loss is not finite."""
+    return DivergenceError(
+        f"the loss of step {step} is {loss}; its update was not applied. A smaller learning rate, or "
+        "inputs scaled to about 1, usually help"
+    )
+
+
+def norm_diverged(step: int, norm: float) -> DivergenceError:
+    """The error of a step whose gradients have a norm that is not finite."""
+    return DivergenceError(
+        f"the norm of the gradients of step {step} is {norm}; its update was not applied. A smaller "
+        "learning rate usually helps"
+    )
 
 
 def _address_of(array: Array | None) -> int:

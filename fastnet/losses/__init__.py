@@ -3,6 +3,7 @@
 from fastnet.losses.base import Loss, accuracy
 from fastnet.losses.binary import BCELoss, BCEWithLogitsLoss, KLDivLoss
 from fastnet.losses.cross_entropy import CrossEntropyLoss, NLLLoss
+from fastnet.losses.function import FunctionLoss
 from fastnet.losses.gaussian import GaussianNLLLoss
 from fastnet.losses.margin import MultiMarginLoss, OneVsRestHingeLoss
 from fastnet.losses.poisson import PoissonNLLLoss
@@ -20,6 +21,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",
+    "FunctionLoss",
     "GaussianNLLLoss",
     "HalfMSELoss",
     "HuberLoss",

@@ -73,24 +73,27 @@ def compile_plan(
     loss: Tensor | None = None,
     weighted: bool = False,
     backward: bool = True,
+    input_gradient: bool = True,
 ) -> Plan:
     """Compile a graph whose caller supplies x (and target) and wants output (or the loss).
 
     With a loss the backward program computes the parameters' gradients alone; without one it starts
-    from dL/d-output and computes dL/dx too. `backward=False` gives a forward program only.
+    from dL/d-output and computes dL/dx too, unless `input_gradient=False`. `backward=False` gives a forward
+    program only.
     """
     compiler = _Compiler(storage, max_rows)
     forward = [compiler.step(node, "forward") for node in graph.nodes]
     steps: list[_Step] = []
     dy = dx = None
+    asked = {x} if loss is None and input_gradient else set()
     if backward:
         grads: dict[Tensor, Tensor] = {}
         if loss is None:
             dy = grads[output] = Tensor(output.shape)
-        wanted = _wanted(graph, {x} if loss is None else set())
+        wanted = _wanted(graph, asked)
         for node in reversed(graph.nodes):
             steps += compiler.backward(node, grads, wanted, loss)
-        dx = grads.get(x) if loss is None else None
+        dx = grads.get(x) if asked else None
     boundary = len(forward)
     pins = [(boundary, t) for t in (output, loss, dy) if t is not None]
     row_loss = None

@@ -245,7 +245,7 @@ class Objective:
             gradient += self.decay * x
         if not (math.isfinite(value) and np.isfinite(gradient).all()):
             return bad
-        return Point(x, value, gradient, self._buffers.copy())
+        return Point(x, float(value), gradient, self._buffers.copy())
 
     def _decay(self, settings: Settings) -> Array | None:
         if settings.weight_decay == 0.0:

@@ -6,10 +6,11 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from fastnet.backends.executor import Data, Executor
+from fastnet.backends.executor import Data
 from fastnet.errors import DataError, ShapeError
 from fastnet.model import Sequential
 from fastnet.op import Array
+from fastnet.stepwise import Trainable
 from fastnet.train.data import batch_offsets
 from fastnet.train.scores import EpochScores
 
@@ -23,7 +24,7 @@ class Run:
     data: Data
     offsets: Array
     validation: Data | None
-    executor: Executor
+    executor: Trainable
     scores: EpochScores
     several: int = 1  # minibatches of one update
     chunk: int = 1  # steps of the next native call

@@ -22,6 +22,7 @@ from fastnet.errors import (
     check_seed,
 )
 from fastnet.losses.base import Loss, Metric
+from fastnet.losses.function import Function, as_loss
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
@@ -40,7 +41,7 @@ class Trainer:
     """Trains a model on arrays in memory.
 
     model: the Sequential; its backend runs the steps.
-    loss: a loss, such as CrossEntropyLoss().
+    loss: CrossEntropyLoss() or another, or a function (output, y) → (loss, gradient), see FunctionLoss.
     optimizer: an optimizer; Adam() by default. The trainer's steps are the optimizer's.
     metrics: {name: function(y, output) → float}, reported beside the loss; by default the loss's own
         (accuracy for classification losses), {} for none. The arrays are read-only and valid during
@@ -59,7 +60,7 @@ class Trainer:
     def __init__(
         self,
         model: Sequential,
-        loss: Loss,
+        loss: Loss | Function,
         optimizer: Optimizer | None = None,
         metrics: Mapping[str, Metric] | None = None,
         seed: int | None = None,
@@ -69,8 +70,7 @@ class Trainer:
         averaging: Averaging | None = None,
     ) -> None:
         check_kind("model", model, Sequential)
-        check_kind("loss", loss, Loss)
-        loss.check_trainable()
+        loss = as_loss(loss)
         self.optimizer = Adam() if optimizer is None else optimizer
         check_kind("optimizer", self.optimizer, Optimizer)
         check_kind("metrics", loss.metrics if metrics is None else metrics, Mapping)

@@ -1,0 +1,110 @@
+"""Losses of one's own, as plain functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnet.errors import DataError, HyperparameterError, ShapeError
+from fastnet.layers.base import Shape
+from fastnet.losses.base import Loss
+from fastnet.op import Array
+
+Function = Callable[..., tuple[float, Array]]
+
+
+class FunctionLoss(Loss):
+    """A loss of your own: L, dL/dy = function(y, t) for a minibatch of outputs y and targets t.
+
+        def squared_error(y, t):
+            return np.mean((y - t) ** 2), 2 * (y - t) / y.size
+
+        trainer = fn.Trainer(model, squared_error)
+
+    function: takes the outputs y (n, …) and the targets t of their rows, and with sample weights these
+        (n,) as a third argument; returns the loss, a number, and its gradient with respect to y, of y's
+        shape. y and w have the model's dtype; so has t where it holds real numbers, while whole numbers
+        and bools come as int64. All are read-only and valid during the call alone. t may have any shape
+        with a row for each sample; what is wrong with it is for the function to say.
+    reduction: what L is of its rows, "mean" (default) or "sum", which tells how an epoch's loss is made of
+        those of its minibatches.
+
+    Wherever a loss is asked for, the function itself is taken too, for one that is a mean. Its steps are
+    called from Python, one by one; model and update run on the backend as ever. The gradient is not checked
+    against L: compare it with differences of L.
+    Source: that of the function.
+    """
+
+    reductions = ("mean", "sum")
+
+    def __init__(self, function: Function, reduction: str = "mean") -> None:
+        if not callable(function) or isinstance(function, type):
+            raise HyperparameterError(
+                f"function is {function!r}; expected a function (output, y) → (loss, gradient)"
+            )
+        super().__init__(reduction, function=function)
+
+    def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
+        """Targets as they are: numbers, a row for each sample."""
+        array = np.asarray(y)
+        if array.dtype.kind not in "fiub":
+            raise DataError(f"{name} has dtype {array.dtype}; expected numbers")
+        if array.ndim == 0:
+            raise ShapeError(f"{name} is a single number; expected a row for each sample")
+        return array
+
+    def call(self, output: Array, target: Array, weight: Array | None) -> tuple[float, Array]:
+        """The function's loss and gradient of some rows, checked."""
+        dtype = output.dtype
+        target = target.astype(dtype if target.dtype.kind == "f" else np.int64, copy=False)
+        given = [part.view() for part in (output, target, weight) if part is not None]
+        for part in given:
+            part.flags.writeable = False
+        return self._checked(self.function(*given), output)
+
+    def _checked(self, result: Any, output: Array) -> tuple[float, Array]:
+        name = getattr(self.function, "__qualname__", repr(self.function))
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise DataError(f"{name} returned {_short(result)}; expected a pair (loss, gradient)")
+        try:
+            value, gradient = float(result[0]), np.asarray(result[1])
+        except (TypeError, ValueError):
+            raise DataError(
+                f"{name} returned {_short(result[0])} for the loss; expected one number"
+            ) from None
+        if gradient.shape != output.shape or gradient.dtype.kind not in "fiub":
+            raise ShapeError(
+                f"{name} returned a gradient of shape {gradient.shape} and dtype {gradient.dtype}; "
+                f"expected numbers of the output's shape {output.shape}"
+            )
+        return value, gradient
+
+    def _forward(self, output: Any, target: Array, weight: Array | None) -> float:
+        value, gradient = self.call(output, target, weight)
+        gradient = np.array(gradient, output.dtype)
+        self._pending = lambda d: gradient if d is None else gradient * d
+        return value
+
+    def __repr__(self) -> str:
+        name = getattr(self.function, "__qualname__", repr(self.function))
+        how = "" if self.reduction == "mean" else f", reduction={self.reduction!r}"
+        return f"FunctionLoss({name}{how})"
+
+
+def _short(value: Any) -> str:
+    return f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+
+
+def as_loss(loss: Any) -> Loss:
+    """A loss as it is, a function as the loss that it computes; raises where it is neither."""
+    if callable(loss) and not isinstance(loss, type | Loss):
+        return FunctionLoss(loss)
+    if not isinstance(loss, Loss):
+        raise HyperparameterError(
+            f"loss is {loss!r}; expected a loss, such as MSELoss(), or a function (output, y) → "
+            "(loss, gradient)"
+        )
+    loss.check_trainable()
+    return loss

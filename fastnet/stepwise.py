@@ -1,0 +1,65 @@
+"""Training steps whose loss is a Python function: what Executor.train does natively, step by step."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+
+from fastnet.backends.executor import Data, Executor, Steps, Update, diverged, norm_diverged
+from fastnet.losses.function import FunctionLoss
+from fastnet.op import Array
+
+
+class FunctionSteps:
+    """Trains on a function's loss by an executor of the model without a loss."""
+
+    def __init__(self, executor: Executor, loss: FunctionLoss) -> None:
+        self.executor, self.loss = executor, loss
+        self.plan = executor.plan
+        self.steps_done = 0  # of the last chunk of training steps
+        self.losses: Array  # of that chunk
+
+    def train(self, data: Data, steps: Steps, update: Update | None) -> Array:
+        """Run a chunk of training steps; as Executor.train."""
+        self.steps_done = 0
+        losses = self.losses = np.empty(len(steps.offsets) - 1)
+        buffers = self.executor.storage.segments["buffers"]
+        for s, (begin, end) in enumerate(pairwise(steps.offsets)):
+            rows, number, kept = steps.index[begin:end], steps.first_step + s, buffers.copy()
+            whole = False
+            try:
+                output = self.executor.forward(data.x[rows], steps.seed, number)
+                if steps.outputs is not None:
+                    steps.outputs[begin:end] = output
+                weight = None if data.w is None else data.w[rows]
+                losses[s], gradient = self.loss.call(output, data.y[rows], weight)
+                if not math.isfinite(losses[s]):
+                    raise diverged(number, losses[s])
+                self.executor.backward(gradient, accumulate=steps.accumulate)
+                if update is not None:
+                    self._update(update, s, number)
+                whole = True
+            finally:
+                if not whole:
+                    np.copyto(buffers, kept)
+            self.steps_done += 1
+        return losses
+
+    def _update(self, update: Update, step: int, number: int) -> None:
+        run, program = self.executor.update, update.program
+        first, guarded = update.collect_count, update.collect_count + update.guard_count
+        segments = {"state": update.state}
+        if update.training is not None:
+            segments["training"] = update.training
+        run(program[:first], segments, update.hyper[step])
+        if update.updates is not None and not update.updates[step]:
+            return
+        run(program[first:guarded], segments, update.hyper[step])
+        if update.norm is not None and not math.isfinite(update.norm[0]):
+            raise norm_diverged(number, update.norm[0])
+        run(program[guarded:], segments, update.hyper[step])
+
+
+Trainable = Executor | FunctionSteps
