@@ -411,7 +411,10 @@ def test_what_makes_a_trainer(world):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda w: w.model.value_and_grad("mse", X, LABELS), "^loss is 'mse'; expected a loss, such as MSELoss"),
+        (
+            lambda w: w.model.value_and_grad("mse", X, LABELS),
+            "^loss is 'mse'; expected a loss, such as MSELoss",
+        ),
         (lambda w: w.model.value_and_grad(fn.MSELoss, X, LABELS), "^loss is <class .*; expected"),
         (lambda w: fn.SGD().step(w.layer), r"^model is Linear\(3, 2\); expected a Sequential"),
         (lambda w: fn.SGD().step(None), "^model is None; expected a Sequential"),

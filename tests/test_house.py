@@ -32,7 +32,7 @@ ROWS = [
     ("layers", "losses", "optim"),
     ("plan",),
     ("backends",),
-    ("runtime", "summary", "container", "model"),
+    ("runtime", "stepwise", "summary", "container", "model"),
     ("train",),
     ("",),  # fastnet itself: the public names
     ("examples",),
