@@ -129,8 +129,7 @@ class NAdam(Optimizer):
 
     def _columns(self, at: Any, t: Array) -> dict[str, Any]:
         first, count = int(t[0]), len(t)
-        mu = self._momenta(first, count + 1)
-        product = self._product(first) * np.cumprod(mu)
+        mu, product = self._momenta(first, count + 1), self._products(first, count + 1)
         return corrections(at, t) | {
             "gradient_size": at.lr * (1.0 - mu[:-1]) / (1.0 - product[:-1]),
             "step_size": at.lr * mu[1:] / (1.0 - product[1:]),
@@ -143,14 +142,22 @@ class NAdam(Optimizer):
         power = powers(decay if decay.ndim else float(decay), first + 1, count)
         return np.asarray(at.betas[0] * (1.0 - 0.5 * power))
 
-    def _product(self, steps: int) -> float:
-        """μ₁…μₙ of the first n steps; 0 where that no longer counts beside 1."""
-        product = 1.0
-        for begin in range(0, steps, BLOCK):
-            if product < 1e-20:
-                return 0.0
-            product *= float(np.prod(self._momenta(begin, min(BLOCK, steps - begin))))
-        return product
+    def _products(self, first: int, count: int) -> Array:
+        """μ₁…μₙ up to steps first, first + 1, …; 0 where that no longer counts beside 1.
+
+        Always multiplied from left to right, so that no bit depends on which steps are asked for.
+        """
+        found, before, end = np.zeros(count), 1.0, first + count
+        for begin in range(0, end, BLOCK):
+            if before < 1e-20:
+                break
+            mu = self._momenta(begin, min(BLOCK, end - begin))
+            mu[0] *= before
+            product = np.cumprod(mu)
+            before = product[-1]
+            skip = max(0, first - begin)
+            found[max(0, begin - first) :][: len(product[skip:])] = product[skip:]
+        return found
 
 
 class RAdam(Optimizer):
