@@ -157,29 +157,28 @@ class Sequential(Container):
         self._root("optimizer.step")
         with self.training_lock():
             state = self.optimizer_state(optimizer)
-            executor = self._runtime.updater()
-            assert state.program is not None and state.segment is not None
-            executor.update(state.program, {"state": state.segment}, state.hyper(1)[0])
+            state.run(state.hyper(1)[0])
             state.steps += 1
             self.touch()
 
     def grad_norm(self) -> float:
         """‖g‖₂ of all gradients together, summed in float64."""
-        self.transform_grads(grad_norm)
-        return float(self._runtime.extras.norm[0])
+        return self.transform_grads(grad_norm)
 
-    def transform_grads(self, op: type[Op], *numbers: float) -> None:
-        """Run a pass over the gradients that `grads` holds (`fn.clip_grad_norm_`)."""
-        self._root(op.name)
+    def transform_grads(self, *ops: type[Op], number: float = 0.0) -> float:
+        """Run passes over the gradients that `grads` holds (`fn.clip_grad_norm_`).
+
+        number: that of the ops which have one. Returns the norm that `grad_norm` found last.
+        """
+        self._root(ops[0].name)
         with self.training_lock():
-            self.run_extra(self._runtime.extras, op, *numbers)
+            extras = self._runtime.extras
+            self.run_extra(extras, *ops, number=number)
+            return float(extras.norm[0])
 
-    def run_extra(self, extras: Extras, op: type[Op], *numbers: float) -> None:
-        """Run one pass of extras, for whoever holds the lock."""
-        program = extras.instruction(op)
-        self.prepare(program)
-        hyper = np.array([numbers], np.float64)
-        self._runtime.updater().update(program, {"training": extras.segment}, hyper)
+    def run_extra(self, extras: Extras, *ops: type[Op], number: float) -> None:
+        """Run passes of extras, for whoever holds the lock."""
+        self._runtime.extra(extras, ops)(number)
 
     def prepare(self, program: np.ndarray) -> None:
         """Make a program ready to run on the model's backend."""
@@ -242,7 +241,8 @@ class Sequential(Container):
             for name, vector in state.vectors.items():
                 vector[...] = kept.get(name, 0)
             state.program = compile_update(state.passes, state.group_of, storage)
-            self.prepare(state.program)
+            ops = [op for passes in state.passes for op in passes]
+            state.run = self._runtime.passes(state.program, ops, {"state": state.segment})
         return state
 
     def training_executor(self, data: Data, rows: int, loss: Loss) -> Trainable:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from fastnet.backends.base import Backend
 from fastnet.backends.executor import Executor
+from fastnet.backends.passes import Passes
 from fastnet.layers.base import Layer, Shape
 from fastnet.losses.base import Loss
-from fastnet.op import ROWS, Array
+from fastnet.op import ROWS, Array, Op
 from fastnet.plan.compiler import Plan, compile_plan
 from fastnet.plan.extras import Extras
 from fastnet.plan.fusion import fold_batchnorm
@@ -89,19 +92,16 @@ class Runtime:
             lambda: self._compile(shape, rows, modes, fold=True),
         )
 
-    def updater(self) -> Executor:
-        """An executor of nothing: optimizers run their update programs on it."""
-        empty = Tensor((ROWS, 1), segment="x")
-        return self._cached(
-            self._executors,
-            "update",
-            1,
-            lambda: Executor(
-                compile_plan(Graph(), empty, empty, self.storage, 1, backward=False),
-                self.storage,
-                self.backend,
-            ),
-        )
+    def passes(self, program: np.ndarray, ops: Sequence[type[Op]], own: dict[str, Array]) -> Passes:
+        """An update program, ready to run."""
+        return Passes(program, ops, own, self.storage, self.backend)
+
+    def extra(self, extras: Extras, ops: tuple[type[Op], ...]) -> Callable[[Any], None]:
+        """The passes of extras by these ops, one after the other, ready to run."""
+        if ops not in extras.ready:
+            program = np.concatenate([extras.instruction(op, row) for row, op in enumerate(ops)])
+            extras.ready[ops] = self.passes(program, ops, {"training": extras.segment})
+        return extras.ready[ops]
 
     @staticmethod
     def _cached(cache: dict[Any, Executor], key: Any, rows: int, make: Any) -> Executor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,6 +34,10 @@ class Backend:
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
         """Run the instructions in order."""
         raise NotImplementedError
+
+    def runner(self, program: np.ndarray, context: np.ndarray) -> Callable[[], None]:
+        """A function that is `run` with these arguments, for a program that runs often."""
+        return partial(self.run, program, context)
 
     def train(self, args: np.ndarray) -> None:
         """Run `steps` training steps and fill `done`, `status`, `bad_row` and what `losses`,

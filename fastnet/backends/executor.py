@@ -216,7 +216,7 @@ class Executor:
         for name, segment in segments.items():
             context["segment"][0, SEGMENT[name]] = segment.ctypes.data
         context["hyper"], context["hyper_size"] = hyper.ctypes.data, hyper.shape[-1]
-        self._threads(1, UPDATE_WORK * int(program["size"][:, 0].sum()))
+        self._threads(1, update_work(program))
         self.backend.run(program, context)
 
     def train(self, data: Data, steps: Steps, update: Update | None) -> Array:
@@ -288,7 +288,7 @@ class Executor:
     def _threads(self, rows: int, work: int | None = None) -> int:
         """How many threads share the work of so many rows, each with scratch memory from now on."""
         work = rows * (self._work if work is None else work)
-        team = parallel.get_num_threads() if work >= WORK_TO_SHARE else 1
+        team = team_for(work)
         if team > self._team:
             self._scratch = zeros_aligned(team * SCRATCH)  # given by the system when it is touched
             self._context["scratch"], self._team = self._scratch.ctypes.data, team
@@ -331,6 +331,16 @@ class Executor:
                 shape = tuple(int(d) for d in derived.shape)
                 np.copyto(self.at(("derived", offset), shape, self.plan.dtype), derived.compute())
             self._derived_version = version
+
+
+def team_for(work: int) -> int:
+    """How many threads share so many multiplications."""
+    return parallel.get_num_threads() if work >= WORK_TO_SHARE else 1
+
+
+def update_work(program: np.ndarray) -> int:
+    """About how many multiplications take as long as an update program."""
+    return UPDATE_WORK * int(program["size"][:, 0].sum())
 
 
 def diverged(step: int, loss: float) -> DivergenceError:

@@ -83,10 +83,13 @@ def clip_grad_norm_(model: Any, max_norm: float, error_if_nonfinite: bool = Fals
     ICML 2013, algorithm 1; 10⁻⁶ is PyTorch's.
     """
     limit = check_real("max_norm", max_norm, low=0.0)
-    norm = _of(model).grad_norm()
-    if error_if_nonfinite and not math.isfinite(norm):
+    transform = _of(model).transform_grads
+    if not error_if_nonfinite:
+        return float(transform(grad_norm, scale_to_norm, number=limit))
+    norm = transform(grad_norm)
+    if not math.isfinite(norm):
         raise DivergenceError(f"the norm of the gradients is {norm}; they were not clipped")
-    model.transform_grads(scale_to_norm, limit)
+    transform(scale_to_norm, number=limit)
     return float(norm)
 
 
@@ -96,7 +99,7 @@ def clip_grad_value_(model: Any, limit: float) -> None:
     For loops of one's own; a Trainer takes `clip_value`. limit: ≥ 0.
     """
     limit = check_real("limit", limit, low=0.0)
-    _of(model).transform_grads(clip_value, limit)
+    _of(model).transform_grads(clip_value, number=limit)
 
 
 def _of(model: Any) -> Any:

@@ -40,6 +40,7 @@ class OptimizerState:
     options: dict[str, Any]  # the optimizer's hyper-parameters when this was made
     segment: Array | None = None  # bytes; the ops' vectors one after the other
     program: np.ndarray | None = None
+    run: Any = None  # runs the program with a step's numbers
     steps: int = 0
     vectors: dict[str, Array] = field(default_factory=dict)  # those of the segment by name
 
@@ -117,7 +118,7 @@ class Optimizer:
         if old is not None and old.rules == rules:
             state.steps, state.vectors = old.steps, old.vectors
             if (old.passes, old.group_of) == (passes, group_of):
-                state.segment, state.program = old.segment, old.program
+                state.segment, state.program, state.run = old.segment, old.program, old.run
         self._states[model] = state
         return state
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ class Extras:
         self.norm = self.segment[:8].view(np.float64)
         begin = self._places["average"][1]
         self.average = self.segment[begin : begin + length].view(self.dtype)
+        self.ready: dict[tuple[type[Op], ...], Callable[[Any], None]] = {}  # by ops: runs these
 
-    def instruction(self, op: type[Op], row: int = 0) -> np.ndarray[Any, Any]:
+    def instruction(self, op: type[Op], row: int) -> np.ndarray[Any, Any]:
         """The instruction of a pass, with its row of hyper."""
         return update_pass(op, self.dtype, self._places, [self._dims[d] for d in op.dims], row)

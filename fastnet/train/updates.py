@@ -112,7 +112,7 @@ class Updates:
         """Take the parameters of the end of an epoch into the average, where they count."""
         if self.averaging is not None and self.averaging.takes(epoch):
             (rate,) = self.averaging.rates(self.averaged, 1)
-            model.run_extra(self.extras(model), average, rate)
+            model.run_extra(self.extras(model), average, number=rate)
             self.averaged += 1
 
     def reset(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,12 +70,14 @@ class CBackend(Backend):
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
         """One native call."""
+        self.runner(program, context)()
+
+    def runner(self, program: np.ndarray, context: np.ndarray) -> Callable[[], None]:
+        """The native function, which finds its arguments by their addresses."""
         native = self._native or self._loaded()
-        native.fn_run(
-            native.from_buffer("fn_instruction[]", program),
-            len(program),
-            native.from_buffer("fn_context[]", context),
-        )
+        instructions = native.from_buffer("fn_instruction[]", program)
+        whole = native.from_buffer("fn_context[]", context)
+        return partial(native.fn_run, instructions, len(program), whole)
 
     def train(self, args: np.ndarray) -> None:
         """One native call, without the GIL."""
