@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -27,6 +29,7 @@ from fastnet.optim.penalties import l1_gradient, scale_units, soft_threshold
 
 # A smaller eps would vanish in float32, and 0/0 would follow where a gradient has always been zero.
 SMALLEST_EPS = float(np.finfo(np.float32).tiny)
+AHEAD = 64  # steps whose numbers are made at once
 
 
 @dataclass(eq=False, repr=False)
@@ -43,10 +46,31 @@ class OptimizerState:
     run: Any = None  # runs the program with a step's numbers
     steps: int = 0
     vectors: dict[str, Array] = field(default_factory=dict)  # those of the segment by name
+    changes: int = 0  # the optimizer's when its options were last looked at
+    _ahead: tuple[int, Array] = (0, np.empty(0))  # numbers of more steps, and the first of these
 
     def hyper(self, count: int) -> Array:
-        """The numbers of the next steps: (count, passes of all groups, numbers)."""
+        """The numbers of the next steps: (count, passes of all groups, numbers).
+
+        Those of few steps are made for AHEAD steps at once and kept, being functions of the step.
+        """
+        if count >= AHEAD:
+            return numbers_of(self.settings, self.steps, count)
+        first, numbers = self._ahead
+        begin = self.steps - first
+        if not 0 <= begin <= len(numbers) - count:
+            numbers, begin = self._next(count), 0
+            self._ahead = self.steps, numbers
+        return numbers[begin : begin + count]
+
+    def _next(self, count: int) -> Array:
+        with suppress(Exception):  # a schedule's at a later step, which is told when that comes
+            return numbers_of(self.settings, self.steps, AHEAD)
         return numbers_of(self.settings, self.steps, count)
+
+    def forget_numbers(self) -> None:
+        """Let the next step's numbers be made anew."""
+        self._ahead = 0, np.empty(0)
 
 
 class Optimizer:
@@ -77,6 +101,7 @@ class Optimizer:
     _shared_ranges: ClassVar = {"l1": {"low": 0.0}, "max_norm": {"low": 0.0, "open_low": True}}
     _decoupled = False  # what decoupled_weight_decay is by default
     _scheduled = False  # whether a hyper-parameter is a schedule
+    _changes = 0  # assignments so far
 
     def __init__(
         self,
@@ -108,19 +133,30 @@ class Optimizer:
 
     def state(self, model: Any) -> OptimizerState:
         """The state for a model, new where there is none or where another update rule is needed now."""
-        old, options = self._states.get(model), self._options()
-        if old is not None and old.options == options:
+        old = self._states.get(model)
+        if old is not None and self._unchanged(old):
             return old
+        options = self._options()
         settings, group_of = self._settings(model.named_parameters())
         passes, rules = [one.passes() for one in settings], [settings[g].op for g in group_of]
         options["groups"] = tuple(dict(group) for group in self.groups)
-        state = OptimizerState(settings, passes, group_of, rules, options)
+        state = OptimizerState(settings, passes, group_of, rules, options, changes=self._changes)
         if old is not None and old.rules == rules:
             state.steps, state.vectors = old.steps, old.vectors
             if (old.passes, old.group_of) == (passes, group_of):
                 state.segment, state.program, state.run = old.segment, old.program, old.run
         self._states[model] = state
         return state
+
+    def _unchanged(self, state: OptimizerState) -> bool:
+        if state.options["groups"] != self.groups:  # whose dictionaries may change by themselves
+            return False
+        if state.changes != self._changes:
+            if state.options != self._options():
+                return False
+            state.forget_numbers()  # which a subclass may make of more than options
+            state.changes = self._changes
+        return True
 
     def _settings(self, named: Mapping[str, Array]) -> tuple[list[Optimizer], list[int]]:
         """The optimizers of the groups, and each parameter's place in that list."""
@@ -215,8 +251,10 @@ class Optimizer:
             value = check_groups(value, [n for n in known if n not in NOT_IN_GROUPS], self._with)
         super().__setattr__(name, value)
         super().__setattr__("_scheduled", holds_schedule(self._options().values()))
+        super().__setattr__("_changes", self._changes + 1)
 
     @classmethod
+    @cache
     def _arguments(cls) -> list[str]:
         given = inspect.signature(cls).parameters.values()
         return [p.name for p in given if p.kind is not p.VAR_KEYWORD] + list(SHARED)

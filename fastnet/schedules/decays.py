@@ -176,8 +176,8 @@ class LinearLR(Schedule):
 class LambdaLR(Schedule):
     """s(t) = lr·lr_lambda(t), a function of your own.
 
-    lr: ≥ 0. lr_lambda: function(step) → number ≥ 0, called for one step after the other; to pickle the
-    schedule it must be a function of a module. A subclass of `Schedule` computes many steps at once.
+    lr: ≥ 0. lr_lambda: function(step) → number ≥ 0 of the step alone, called for steps ahead; to pickle
+    the schedule it must be a function of a module. A subclass of `Schedule` computes many steps at once.
     Source: PyTorch's scheduler of this name.
     """
 
