@@ -65,7 +65,9 @@ class Net:
         """dL/dx and the parameters' gradients against central differences, L = Σ u·y."""
         self.storage.segments["grads"].fill(0)
         self.executor.forward(x)
-        grads = {"x": self.executor.backward(u).copy(), "w": self.w.grad, "b": self.b.grad}
+        self.executor.backward(u)
+        dx = self.executor.input_gradient(len(x)).copy()
+        grads = {"x": dx, "w": self.w.grad, "b": self.b.grad}
         for name, array in {"x": x, "w": self.w.value, "b": self.b.value}.items():
             for i in range(array.size):
                 kept, at = array.flat[i], []
