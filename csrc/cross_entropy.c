@@ -58,15 +58,19 @@ KERNEL(cross_entropy_vjp, OUT(dz), IN_AS(double, drow_loss), IN(p), IN_AS(int64_
             real *to = dz + b * C;
             const real *from = p + b * C;
             const int64_t label = t[b];
-            const double d = label == ignored ? 0 : drow_loss[b];
-            const double at_label = label == ignored ? 0 : sharp * (v ? (double)v[label] : 1);
+            if (label == ignored) { /* whatever p is */
+                for (int64_t c = 0; c < C; c++)
+                    to[c] = 0;
+                continue;
+            }
+            const double d = drow_loss[b], at_label = sharp * (v ? (double)v[label] : 1);
             const double whole = at_label + flat * all;
             const real scale = (real)(d * whole), low = (real)(d * flat);
             for (int64_t c = 0; c < C; c++)
                 to[c] = from[c] * scale - (v ? v[c] : 1) * low;
-            if (label != ignored) /* in one piece, as it cancels where p is about 1 */
-                to[label] = (real)(d * ((double)from[label] * whole
-                                        - (at_label + flat * (v ? (double)v[label] : 1))));
+            /* In one piece, as it cancels where p is about 1. */
+            to[label] = (real)(d * ((double)from[label] * whole
+                                    - (at_label + flat * (v ? (double)v[label] : 1))));
         }
 }
 

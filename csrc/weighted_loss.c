@@ -20,7 +20,7 @@ KERNEL(weighted_loss_forward, OUT_AS(double, loss), OUT_AS(double, scale), IN_AS
         sum = plain;
     }
     scale[0] = total > 0 ? 1 / total : 0;
-    loss[0] = total > 0 ? sum / total : 0;
+    loss[0] = total > 0 ? sum / total : sum != sum ? sum : 0;
 }
 
 KERNEL(weighted_loss_vjp, OUT_AS(double, drow_loss), IN_AS(double, scale), IN(w)) {

@@ -20,6 +20,12 @@ def _log_softmax(z: Array) -> Array:
     return log_p
 
 
+def _row_loss(q: Array, log_p: Array) -> Array:
+    """−Σ_c q_c·log p_c, where q_c = 0 counts as 0; NaN of a row with a NaN, whatever q is."""
+    seen = np.where((q == 0) & ~np.isnan(log_p), 0, log_p)
+    return np.asarray(-np.sum(q * seen, axis=1, dtype=np.float64))
+
+
 def _smoothed(t: Array, v: Array, columns: int, smoothing: float, ignored: float) -> Array:
     """q_c = v_c·((1 − s)·[c = t] + s/C), 0 for ignored rows."""
     kept = t != ignored
@@ -55,7 +61,7 @@ class cross_entropy(Op):
         log_p, kept = _log_softmax(z), t != ignored
         np.exp(log_p, out=p)
         q = _smoothed(t, v, z.shape[1], smoothing, ignored)
-        row_loss[...] = -np.sum(q * np.where(q == 0, 0, log_p), axis=1, dtype=np.float64)
+        row_loss[...] = np.where(kept, _row_loss(q, log_p), 0)
         count[...] = np.where(kept, v[np.where(kept, t, 0)] if v.size else 1, 0)
 
     @staticmethod
@@ -71,6 +77,7 @@ class cross_entropy(Op):
         """drow_loss·(p·Σq − q)."""
         q = _smoothed(t, v, p.shape[1], smoothing, ignored)
         dz[...] = drow_loss[:, None] * (p * q.sum(axis=1, keepdims=True) - q)
+        dz[t == ignored] = 0  # of NaN, too
 
 
 class soft_cross_entropy(Op):
@@ -91,7 +98,7 @@ class soft_cross_entropy(Op):
         log_p = _log_softmax(z)
         np.exp(log_p, out=p)
         q = (t * (1 - smoothing) + smoothing / t.shape[1]) * (v if v.size else 1)
-        row_loss[...] = -np.sum(q * np.where(q == 0, 0, log_p), axis=1, dtype=np.float64)
+        row_loss[...] = _row_loss(q, log_p)
 
     @staticmethod
     def vjp(dz: Array, drow_loss: Array, p: Array, t: Array, v: Array, smoothing: float) -> None:

@@ -9,8 +9,10 @@ import numpy as np
 
 from fastnet import arrays
 from fastnet.errors import HyperparameterError
-from fastnet.formula import Real, each, exp
+from fastnet.formula import Real, each, exp, maximum, minimum
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
+
+FARTHEST = 3e38  # finite in float32, too
 
 
 class rbf(Pointwise):
@@ -26,9 +28,9 @@ class rbf(Pointwise):
 
     @each
     def slope(y: Real, t: Real, u: Real, beta: Real) -> Real:
-        """It vanishes far away."""
-        e = y - t
-        return -2 * beta * e * (u * exp(-beta * e * e))
+        """It vanishes far away, where e may be infinite, and 0·∞ is not 0."""
+        e = minimum(maximum(y - t, -FARTHEST), FARTHEST)
+        return -2 * beta * (e * (u * exp(-beta * e * e)))
 
 
 class RBFLoss(PointwiseLoss):

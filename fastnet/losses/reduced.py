@@ -13,7 +13,8 @@ class weighted_loss(Op):
     """loss = Σ w·row_loss / Σ w·c over the rows, or Σ w·row_loss where mean is 0; in float64.
 
     w are the samples' weights, c what a row counts for by itself; absent ones are 1. scale is 1 / Σ w·c,
-    or 1. Where Σ w·c is 0 there is nothing to average: loss and scale are 0. drow_loss = w·scale.
+    or 1. Where Σ w·c is 0 there is nothing to average: loss and scale are 0, save that NaN stays NaN.
+    drow_loss = w·scale.
     """
 
     outputs: ClassVar = {"loss": "float64 1", "scale": "float64 1"}
@@ -30,7 +31,8 @@ class weighted_loss(Op):
         weight = w.astype(np.float64) if w.size else one
         total = np.sum(weight * (c if c.size else one)) if mean else 1.0
         scale[0] = 1 / total if total > 0 else 0
-        loss[0] = np.sum(weight * row_loss) / total if total > 0 else 0
+        summed = np.sum(weight * row_loss)
+        loss[0] = summed / total if total > 0 else summed if np.isnan(summed) else 0
 
     @staticmethod
     def vjp(drow_loss: Array, scale: Array, w: Array) -> None:

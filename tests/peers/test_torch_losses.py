@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from loss_kinks import CLASSES, ELEMENTS, GAUSSIANS
 
 import fastnet as fn
 
@@ -119,3 +120,41 @@ def test_the_defaults_are_pytorchs():
         got, want = mine(), theirs()
         for name in got._config:
             assert getattr(got, name) == getattr(want, name), (mine, name)
+
+
+def check_kink(kind, options, t, loss, outputs, slopes):
+    """PyTorch's loss of single outputs, and its gradients, are those of the table."""
+    options = {k: torch.tensor(v) if k == "pos_weight" else v for k, v in options.items()}
+    given = [torch.tensor(y, dtype=torch.float64, requires_grad=True) for y in outputs]
+    target = torch.tensor(t, dtype=torch.float64 if isinstance(t[0], float) else torch.int64)
+    theirs = getattr(nn, kind.__name__)(**options, reduction="sum")
+    value = theirs(given[0], target, *given[1:])
+    value.backward()
+    assert value.item() == pytest.approx(loss, rel=1e-14, abs=0)
+    for y, slope in zip(given, slopes, strict=True):
+        np.testing.assert_allclose(y.grad, slope, rtol=1e-14)
+
+
+THEIRS = [row for row in ELEMENTS if hasattr(nn, row[0].__name__)]
+LABELLED = [row for row in CLASSES if hasattr(nn, row[0].__name__)]
+
+
+@pytest.mark.parametrize(("kind", "options", "y", "t", "loss", "slope"), THEIRS)
+def test_kinks(kind, options, y, t, loss, slope):
+    check_kink(kind, options, [t], loss, [[y]], [[slope]])
+
+
+@pytest.mark.parametrize(("kind", "options", "a", "b", "loss", "at_label", "elsewhere"), LABELLED)
+@pytest.mark.parametrize("columns", [1, 5])
+def test_kinks_of_labels(columns, kind, options, a, b, loss, at_label, elsewhere):
+    wanted = [at_label(columns)] + [elsewhere(columns) for _ in range(columns - 1)]
+    outputs = [[a] + [b] * (columns - 1)]
+    check_kink(kind, options, [0], loss(columns), [outputs], [[wanted]])
+
+
+@pytest.mark.parametrize(
+    ("options", "mean", "variance", "t", "loss", "dmean", "dvar"),
+    [row for row in GAUSSIANS if row[2] >= 0],
+)
+def test_kinks_of_gaussians(options, mean, variance, t, loss, dmean, dvar):
+    check_kink(fn.GaussianNLLLoss, options, [t], loss, [[mean], [variance]], [[dmean], [dvar]])

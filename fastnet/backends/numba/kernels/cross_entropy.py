@@ -27,7 +27,7 @@ def weighted_loss_forward(
     if mean == 0:
         total = 1.0
     scale[0] = 1.0 / total if total > 0 else 0.0
-    loss[0] = summed / total if total > 0 else 0.0
+    loss[0] = summed / total if total > 0 else summed if math.isnan(summed) else 0.0
 
 
 @kernel
@@ -118,12 +118,13 @@ def cross_entropy_vjp(
     share = smoothing / columns
     even = share * _all_weights(v, columns)
     for i in range(rows):
-        kept = t[i] != ignored
-        sharp = (1 - smoothing) * _weight(v, t[i]) if kept else 0.0
-        d = drow_loss[i] if kept else 0.0
+        if t[i] == ignored:
+            dz[i, :] = 0
+            continue
+        sharp = (1 - smoothing) * _weight(v, t[i])
         for j in range(columns):
             q = share * _weight(v, j) + (sharp if j == t[i] else 0.0)
-            dz[i, j] = p.dtype.type(d * (np.float64(p[i, j]) * (sharp + even) - q))
+            dz[i, j] = p.dtype.type(drow_loss[i] * (np.float64(p[i, j]) * (sharp + even) - q))
 
 
 @kernel
