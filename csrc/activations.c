@@ -84,41 +84,43 @@ ELEMENTWISE(scaled_tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
 }
 
 ELEMENT linear_tanh_forward_of(real x, double a) {
-    return real_tanh(x) + R(a) * x;
+    const real t = real_tanh(x);
+    return t + R(a) * x;
 }
 
-ELEMENTWISE(linear_tanh_forward, OUT_OVER(y), IN_UNDER(x)) {
+ELEMENT linear_tanh_forward_t_of(real x, double a) {
+    const real t = real_tanh(x);
+    return t;
+}
+
+ELEMENTWISE(linear_tanh_forward, OUT_OVER(y), IN_UNDER(x), OUT(t)) {
     const double a = call->scalar[0];
     const int64_t whole = end - (end - begin) % LANES;
     INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
+    for (int64_t i = begin; i < whole; i++) {
+        t[i] = linear_tanh_forward_t_of(x[i], a);
         y[i] = linear_tanh_forward_of(x[i], a);
+    }
     if (whole < end) {
         REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
+        real t_rest[LANES];
+        for (int l = 0; l < LANES; l++) {
+            t_rest[l] = linear_tanh_forward_t_of(x_rest[l], a);
             x_rest[l] = linear_tanh_forward_of(x_rest[l], a);
+        }
         store_lanes(y + whole, x_rest, end - whole);
+        store_lanes(t + whole, t_rest, end - whole);
     }
 }
 
-ELEMENT linear_tanh_vjp_of(real dy, real x, double a) {
-    const real t = real_tanh(x);
+ELEMENT linear_tanh_vjp_of(real dy, real t, double a) {
     return dy * (R(1.0) - t * t + R(a));
 }
 
-ELEMENTWISE(linear_tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+ELEMENTWISE(linear_tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(t)) {
     const double a = call->scalar[0];
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        dx[i] = linear_tanh_vjp_of(dy[i], x[i], a);
-    if (whole < end) {
-        REST(dy, whole, end);
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            dy_rest[l] = linear_tanh_vjp_of(dy_rest[l], x_rest[l], a);
-        store_lanes(dx + whole, dy_rest, end - whole);
-    }
+    ELEMENTS(i)
+        dx[i] = linear_tanh_vjp_of(dy[i], t[i], a);
 }
 
 ELEMENT softsign_forward_of(real x) {
@@ -142,7 +144,7 @@ ELEMENTWISE(softsign_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
 
 ELEMENT softplus_forward_of(real x, double beta, double bound) {
     const real z = R(beta) * x;
-    return where(z > R(bound), x, (real_maximum(z, R(0.0)) + real_log1p(real_exp(-real_abs(z)))) / R(beta));
+    return where(z > R(bound), x, R(1.0 / beta) * (real_maximum(z, R(0.0)) + real_log1p_exp(-real_abs(z))));
 }
 
 ELEMENTWISE(softplus_forward, OUT_OVER(y), IN_UNDER(x)) {
@@ -182,38 +184,39 @@ ELEMENTWISE(softplus_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
 }
 
 ELEMENT log_sigmoid_forward_of(real x) {
-    return real_minimum(x, R(0.0)) - real_log1p(real_exp(-real_abs(x)));
+    return real_minimum(x, R(0.0)) - real_log1p_exp(-real_abs(x));
 }
 
-ELEMENTWISE(log_sigmoid_forward, OUT_OVER(y), IN_UNDER(x)) {
+ELEMENT log_sigmoid_forward_s_of(real x) {
+    return real_sigmoid(-x);
+}
+
+ELEMENTWISE(log_sigmoid_forward, OUT_OVER(y), IN_UNDER(x), OUT(s)) {
     const int64_t whole = end - (end - begin) % LANES;
     INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
+    for (int64_t i = begin; i < whole; i++) {
+        s[i] = log_sigmoid_forward_s_of(x[i]);
         y[i] = log_sigmoid_forward_of(x[i]);
+    }
     if (whole < end) {
         REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
+        real s_rest[LANES];
+        for (int l = 0; l < LANES; l++) {
+            s_rest[l] = log_sigmoid_forward_s_of(x_rest[l]);
             x_rest[l] = log_sigmoid_forward_of(x_rest[l]);
+        }
         store_lanes(y + whole, x_rest, end - whole);
+        store_lanes(s + whole, s_rest, end - whole);
     }
 }
 
-ELEMENT log_sigmoid_vjp_of(real dy, real y) {
-    return dy * -real_expm1(y);
+ELEMENT log_sigmoid_vjp_of(real dy, real s) {
+    return dy * s;
 }
 
-ELEMENTWISE(log_sigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        dx[i] = log_sigmoid_vjp_of(dy[i], y[i]);
-    if (whole < end) {
-        REST(dy, whole, end);
-        REST(y, whole, end);
-        for (int l = 0; l < LANES; l++)
-            dy_rest[l] = log_sigmoid_vjp_of(dy_rest[l], y_rest[l]);
-        store_lanes(dx + whole, dy_rest, end - whole);
-    }
+ELEMENTWISE(log_sigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(s)) {
+    ELEMENTS(i)
+        dx[i] = log_sigmoid_vjp_of(dy[i], s[i]);
 }
 
 ELEMENT gelu_forward_of(real x) {

@@ -2,7 +2,7 @@
 #include "pointwise.h"
 
 ELEMENT bce_with_logits_forward_of(real y, real t) {
-    return real_maximum(y, R(0.0)) - y * t + real_log1p(real_exp(-real_abs(y)));
+    return real_maximum(y, R(0.0)) - y * t + real_log1p_exp(-real_abs(y));
 }
 
 KERNEL(bce_with_logits_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
@@ -42,7 +42,7 @@ KERNEL(bce_with_logits_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
 }
 
 ELEMENT weighted_bce_with_logits_forward_of(real y, real t, real u) {
-    return (R(1.0) - t) * y + (R(1.0) + (u - R(1.0)) * t) * (real_log1p(real_exp(-real_abs(y))) + real_maximum(-y, R(0.0)));
+    return (R(1.0) - t) * y + (R(1.0) + (u - R(1.0)) * t) * (real_log1p_exp(-real_abs(y)) + real_maximum(-y, R(0.0)));
 }
 
 KERNEL(weighted_bce_with_logits_forward, OUT_AS(double, row_loss), IN(y), IN(t), IN(u)) {

@@ -131,6 +131,11 @@ ELEMENT polynomial(const real *c, int count, real x) {
     return sum;
 }
 
+/* 2/3, 2/5, …: 2 artanh s = 2s + s³·(their polynomial in s²). */
+static const real ARTANH[] = {(real)2 / 3,  (real)2 / 5,  (real)2 / 7,  (real)2 / 9,  (real)2 / 11,
+                              (real)2 / 13, (real)2 / 15, (real)2 / 17, (real)2 / 19, (real)2 / 21,
+                              (real)2 / 23, (real)2 / 25, (real)2 / 27, (real)2 / 29, (real)2 / 31};
+
 /* x = m·2ᵉ with √½ ≤ m < √2, f = m − 1, s = f/(2 + f): ln m = f − f²/2 + s(f²/2 + R) with
  * R = 2s²/3 + 2s⁴/5 + …, the series of 2 artanh s − 2s over s, s² < 0.03. */
 ELEMENT real_log(real x) {
@@ -141,15 +146,18 @@ ELEMENT real_log(real x) {
     const signed_bits e = ((signed_bits)b >> MANTISSA) - (denormal ? MANTISSA + 1 : 0);
     const bits fraction = b & (((bits)1 << MANTISSA) - 1);
     const real f = real_of(fraction + bits_of(root_half)) - 1, s = f / (2 + f), z = s * s;
-    static const real series[] = {(real)2 / 3,  (real)2 / 5,  (real)2 / 7,  (real)2 / 9,
-                                  (real)2 / 11, (real)2 / 13, (real)2 / 15, (real)2 / 17,
-                                  (real)2 / 19, (real)2 / 21, (real)2 / 23};
-    const real r = polynomial(series, REAL(5, 11), z);
+    const real r = polynomial(ARTANH, REAL(5, 11), z);
     const real half_square = (real)0.5 * f * f, n = (real)e;
     const real small = madd(s, madd(r, z, half_square), n * LN2_LOW);
     const real result = madd(n, LN2_HIGH, f - (half_square - small));
     const real special = x == 0 ? -REAL_FN(inf)() : x > 0 ? x : REAL_FN(nan)("");
     return x > 0 && x < REAL_FN(inf)() ? result : special;
+}
+
+/* ln(1 + e^x) for x ≤ 0: 2 artanh s of s = e/(2 + e) ≤ 1/3. */
+ELEMENT real_log1p_exp(real x) {
+    const real e = exp_below_0(x), s = e / (2 + e), z = s * s;
+    return madd(s * z, polynomial(ARTANH, REAL(6, 15), z), 2 * s);
 }
 
 /* ln(1 + x): of u = 1 + x rounded, plus what rounding lost, over u. */

@@ -22,7 +22,7 @@ from fastnet.op import KERNELS, Kernel  # noqa: E402
 from fastnet.translate import Text, Translator  # noqa: E402
 
 # Compilers do not vectorise the last few elements; where one takes long, they are filled up to a vector.
-SLOW = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")
+SLOW = ("exp", "expm1", "log", "log1p", "log1p_exp", "tanh", "sigmoid", "erf")
 TYPES = {"element": "real", "number": "double", "truth": "int"}
 NAMES = {p: p if p in ("madd", "where", "is_tiny") else f"real_{p}" for p in PRIMITIVES}
 CAST = "R"
@@ -38,10 +38,10 @@ def statements(text: Text) -> list[str]:
     return [f"const {TYPES[kind]} {name} = {value};" for name, value, kind in text.assignments]
 
 
-def function(name: str, parameters: list[str], text: Text) -> str:
-    """A function of elements."""
+def function(name: str, parameters: list[str], text: Text, result: int = 0) -> str:
+    """A function of elements, for one of a formula's results."""
     head = f"ELEMENT {name}({', '.join(parameters)}) {{"
-    return "\n".join([head, *indented([*statements(text), f"return {text.results[0]};"]), "}"])
+    return "\n".join([head, *indented([*statements(text), f"return {text.results[result]};"]), "}"])
 
 
 class Source:
@@ -74,35 +74,46 @@ class Source:
         return any(f"{NAMES[name]}(" in value for name in SLOW for value in values)
 
     def map(self) -> str:
-        """A kernel of one output, which may lie over its first input."""
-        name, (out,), first = self.kernel.name, self.written, self.tensors[0]
+        """A kernel of elements, whose first output may lie over its first input."""
+        name, out = self.kernel.name, self.written
         parameters = [f"real {n}" for n in self.tensors] + [f"double {n}" for n in self.numbers]
         parameters += [f"real {TAIL}"] if self.draws else []
-        operands = ", ".join([f"OUT_OVER({out})", *(f"IN_UNDER({n})" for n in self.tensors)])
+        mark = {**dict.fromkeys(out, "OUT"), **dict.fromkeys(self.tensors, "IN_UNDER")}
+        mark[out[0]] = "OUT_OVER"
+        operands = [f"{mark[n]}({n})" for n in self.kernel.tensors]
+        of = {n: f"{name}_of" if n == out[0] else f"{name}_{n}_of" for n in out}
 
-        def value(suffix: str) -> str:
+        def value(n: str, suffix: str) -> str:
             at = {"[i]": "[i - begin]", "_rest[l]": "[whole - begin + l]"}[suffix]
             drawn = [TAIL + at] if self.draws else []
-            elements = [n + suffix for n in self.tensors]
-            return f"{name}_of({', '.join([*elements, *self.numbers, *drawn])})"
+            elements = [f"{t}{suffix}" for t in self.tensors]
+            return f"{of[n]}({', '.join([*elements, *self.numbers, *drawn])})"
 
-        body = ["ELEMENTS(i)", f"    {out}[i] = {value('[i]')};"]
+        def loop(head: str, suffix: str, to: dict[str, str]) -> list[str]:
+            # The first output last, as it may lie over the input.
+            lines = indented([f"{to[n]} = {value(n, suffix)};" for n in reversed(out)])
+            return [head, *lines] if len(out) == 1 else [head + " {", *lines, "}"]
+
+        whole = {n: f"{n}[i]" for n in out}
+        body = loop("ELEMENTS(i)", "[i]", whole)
         if self.is_slow():
+            rest = {n: f"{n}_rest" for n in out} | {out[0]: f"{self.tensors[0]}_rest"}
+            lanes = {n: f"{r}[l]" for n, r in rest.items()}
             body = [
                 "const int64_t whole = end - (end - begin) % LANES;",
                 "INDEPENDENT",
-                "for (int64_t i = begin; i < whole; i++)",
-                f"    {out}[i] = {value('[i]')};",
+                *loop("for (int64_t i = begin; i < whole; i++)", "[i]", whole),
                 "if (whole < end) {",
                 *(f"    REST({n}, whole, end);" for n in self.tensors),
-                "    for (int l = 0; l < LANES; l++)",
-                f"        {first}_rest[l] = {value('_rest[l]')};",
-                f"    store_lanes({out} + whole, {first}_rest, end - whole);",
+                *(f"    real {rest[n]}[LANES];" for n in out[1:]),
+                *indented(loop("for (int l = 0; l < LANES; l++)", "_rest[l]", lanes)),
+                *(f"    store_lanes({n} + whole, {rest[n]}, end - whole);" for n in out),
                 "}",
             ]
-        head = f"{'DRAWN' if self.draws else 'ELEMENTWISE'}({name}, {operands}) {{"
+        head = f"{'DRAWN' if self.draws else 'ELEMENTWISE'}({name}, {', '.join(operands)}) {{"
         kernel = "\n".join([head, *indented([*self.declarations(), *body]), "}"])
-        return function(f"{name}_of", parameters, self.text) + "\n\n" + kernel
+        made = [function(of[n], parameters, self.text, i) for i, n in enumerate(out)]
+        return "\n\n".join([*made, kernel])
 
     def loss(self) -> str:
         """A loss of elements, or its gradient: the formula's values of a block, then its rows."""

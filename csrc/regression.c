@@ -192,7 +192,7 @@ KERNEL(smooth_l1_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
 
 ELEMENT smooth_l1_vjp_of(real y, real t, double width) {
     const real e = y - t;
-    return where(real_abs(e) < R(width), e / R(width), real_sign(e));
+    return where(real_abs(e) < R(width), R(1.0 / width) * e, real_sign(e));
 }
 
 KERNEL(smooth_l1_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
@@ -215,7 +215,7 @@ KERNEL(smooth_l1_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
 ELEMENT log_cosh_forward_of(real y, real t) {
     const real a = real_abs(y - t);
     const real m = real_expm1(-real_minimum(a, R(1.0)));
-    return where(a < R(1.0), real_log1p(R(0.5) * m * m / (R(1.0) + m)), a + real_log1p(real_exp(R(-2.0) * a)) - R(0.6931471805599453));
+    return where(a < R(1.0), real_log1p(R(0.5) * m * m / (R(1.0) + m)), a + real_log1p_exp(R(-2.0) * a) - R(0.6931471805599453));
 }
 
 KERNEL(log_cosh_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {

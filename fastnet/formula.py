@@ -52,6 +52,11 @@ def sigmoid(x: Real) -> Real:
     return np.where(x >= 0, 1, e) / (1 + e)
 
 
+def log1p_exp(x: Real) -> Real:
+    """ln(1 + eˣ) for x ≤ 0."""
+    return np.log1p(np.exp(x))
+
+
 def madd(a: Real, b: Real, c: Real) -> Real:
     """a·b + c; rounded once where the machine can."""
     return a * b + c
@@ -63,7 +68,7 @@ def is_tiny(x: Real) -> Real:
 
 
 PRIMITIVES: Final = {
-    **{f.__name__: f for f in (erf, sigmoid, madd, is_tiny)},
+    **{f.__name__: f for f in (erf, sigmoid, log1p_exp, madd, is_tiny)},
     **{f.__name__: f for f in (exp, expm1, log, log1p, sqrt, tanh, sign, where, maximum, minimum)},
     "abs": abs,
 }

@@ -115,7 +115,9 @@ class Op:
         if formula:
             written = cls.written(phase)
             new = [name for name in written if name not in formula.arguments]
-            arguments = (*new, *formula.arguments, *(COUNTER if formula.draws else ()))
+            # What may share memory comes first: an output and the first input.
+            both = (*new[:1], *formula.arguments[:1], *new[1:], *formula.arguments[1:])
+            arguments = (*both, *(COUNTER if formula.draws else ()))
             function = formula.over_arrays(written, arguments, random.tails)
         else:
             code = function.__code__

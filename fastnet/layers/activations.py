@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from fastnet import formula
 from fastnet.errors import check_choice, check_real
-from fastnet.formula import Real, each, erf, exp, expm1, log1p, maximum, minimum, where
+from fastnet.formula import Real, each, erf, exp, log1p_exp, maximum, minimum, where
 from fastnet.layers.base import Builder, Layer
 from fastnet.layers.elementwise import Activation, Elementwise
 
@@ -61,19 +61,20 @@ class scaled_tanh(Elementwise):
 
 
 class linear_tanh(Elementwise):
-    """y = tanh(x) + a·x; dx = dy·(1 − tanh²(x) + a)."""
+    """y = t + a·x, t = tanh(x); dx = dy·(1 − t² + a)."""
 
+    outputs: ClassVar = {"y": "B N", "t": "B N"}
     scalars = ("a",)
 
     @each
-    def forward(x: Real, a: float) -> Real:
-        """The hyperbolic tangent and a line."""
-        return formula.tanh(x) + a * x
+    def forward(x: Real, a: float) -> tuple[Real, Real]:
+        """The hyperbolic tangent and a line; y − a·x would not give t back."""
+        t = formula.tanh(x)
+        return t + a * x, t
 
     @each
-    def vjp(dy: Real, x: Real, a: float) -> Real:
+    def vjp(dy: Real, t: Real, a: float) -> Real:
         """The line keeps the gradient from vanishing."""
-        t = formula.tanh(x)
         return dy * ((1 - t * t) + a)
 
 
@@ -101,7 +102,7 @@ class softplus(Elementwise):
     def forward(x: Real, beta: float, bound: float) -> Real:
         """max(z, 0) + ln(1 + e^−|z|) of z = beta·x, over beta."""
         z = beta * x
-        return where(z > bound, x, (maximum(z, 0) + log1p(exp(-abs(z)))) / beta)
+        return where(z > bound, x, (1 / beta) * (maximum(z, 0) + log1p_exp(-abs(z))))
 
     @each
     def vjp(dy: Real, x: Real, beta: float, bound: float) -> Real:
@@ -111,17 +112,19 @@ class softplus(Elementwise):
 
 
 class log_sigmoid(Elementwise):
-    """y = −ln(1 + e^−x) = min(x, 0) − ln(1 + e^−|x|); dx = dy·(1 − e^y)."""
+    """y = −ln(1 + e^−x) = min(x, 0) − ln(1 + e^−|x|), s = 1/(1 + eˣ); dx = dy·s."""
+
+    outputs: ClassVar = {"y": "B N", "s": "B N"}
 
     @each
-    def forward(x: Real) -> Real:
-        """Neither overflows nor cancels."""
-        return minimum(x, 0) - log1p(exp(-abs(x)))
+    def forward(x: Real) -> tuple[Real, Real]:
+        """Neither overflows nor cancels; s has the exponential already."""
+        return minimum(x, 0) - log1p_exp(-abs(x)), formula.sigmoid(-x)
 
     @each
-    def vjp(dy: Real, y: Real) -> Real:
+    def vjp(dy: Real, s: Real) -> Real:
         """The logistic function of −x."""
-        return dy * -expm1(y)
+        return dy * s
 
 
 class gelu(Elementwise):

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnet import formula
 from fastnet.errors import HyperparameterError
-from fastnet.formula import Real, each, exp, log, log1p, maximum, where
+from fastnet.formula import Real, each, exp, log, log1p, log1p_exp, maximum, where
 from fastnet.layers.base import Shape
 from fastnet.losses.base import probabilities
 from fastnet.losses.labels import class_weights
@@ -24,7 +24,7 @@ class bce_with_logits(Pointwise):
     @each
     def value(y: Real, t: Real) -> Real:
         """−t·ln p − (1 − t)·ln(1 − p) of p = sigmoid(y), which neither overflows nor cancels."""
-        return maximum(y, 0) - y * t + log1p(exp(-abs(y)))
+        return maximum(y, 0) - y * t + log1p_exp(-abs(y))
 
     @each
     def slope(y: Real, t: Real) -> Real:
@@ -43,7 +43,7 @@ class weighted_bce_with_logits(Pointwise):
     @each
     def value(y: Real, t: Real, u: Real) -> Real:
         """−u·t·ln p − (1 − t)·ln(1 − p)."""
-        return (1 - t) * y + (1 + (u - 1) * t) * (log1p(exp(-abs(y))) + maximum(-y, 0))
+        return (1 - t) * y + (1 + (u - 1) * t) * (log1p_exp(-abs(y)) + maximum(-y, 0))
 
     @each
     def slope(y: Real, t: Real, u: Real) -> Real:

@@ -9,9 +9,9 @@ from fastnet.errors import check_real
 from fastnet.formula import (
     Real,
     each,
-    exp,
     expm1,
     log1p,
+    log1p_exp,
     maximum,
     minimum,
     sign,
@@ -103,7 +103,7 @@ class smooth_l1(Pointwise):
     def slope(y: Real, t: Real, width: float) -> Real:
         """The error, scaled and clipped."""
         e = y - t
-        return where(abs(e) < width, e / width, sign(e))
+        return where(abs(e) < width, (1 / width) * e, sign(e))
 
 
 class log_cosh(Pointwise):
@@ -114,7 +114,7 @@ class log_cosh(Pointwise):
         """ln(1 + (1 − e^−a)²/(2e^−a)) of a = |e| below 1, a + ln(1 + e^−2a) − ln 2 above: none cancels."""
         a = abs(y - t)
         m = expm1(-minimum(a, 1))
-        return where(a < 1, log1p(0.5 * m * m / (1 + m)), a + log1p(exp(-2 * a)) - LN_2)
+        return where(a < 1, log1p(0.5 * m * m / (1 + m)), a + log1p_exp(-2 * a) - LN_2)
 
     @each
     def slope(y: Real, t: Real) -> Real:

@@ -81,6 +81,33 @@ def _power(n: Any, x: Any) -> Any:
     return _power4 if x == types.float32 else _power8
 
 
+# 2/3, 2/5, …: 2 artanh s = 2s + s³·(their polynomial in s²).
+_TERMS = 2.0 / np.arange(3.0, 33.0, 2.0)
+_S1, _S2, _S3, _S4, _S5, _S6 = (_f4(c) for c in _TERMS[:6])
+(_T1, _T2, _T3, _T4, _T5, _T6, _T7, _T8, _T9, _T10, _T11, _T12, _T13, _T14, _T15) = _TERMS.tolist()
+
+
+def _artanh4(z: Any) -> Any:
+    return _S1 + z * (_S2 + z * (_S3 + z * (_S4 + z * (_S5 + z * _S6))))
+
+
+def _artanh8(z: Any) -> Any:
+    q = _T9 + z * (_T10 + z * (_T11 + z * (_T12 + z * (_T13 + z * (_T14 + z * _T15)))))
+    return _T1 + z * (
+        _T2 + z * (_T3 + z * (_T4 + z * (_T5 + z * (_T6 + z * (_T7 + z * (_T8 + z * q))))))
+    )
+
+
+def artanh_series(z: Any) -> Any:
+    """(2 artanh s − 2s)/s³ for z = s² ≤ 1/9."""
+    return _artanh4(z) if z.dtype == np.float32 else _artanh8(z)
+
+
+@overload(artanh_series, jit_options={"forceinline": True})
+def _artanh_series(z: Any) -> Any:
+    return _artanh4 if z == types.float32 else _artanh8
+
+
 _TINY4, _TINY8 = _f4(np.finfo(_f4).tiny), _f8(np.finfo(_f8).tiny)
 
 
@@ -117,6 +144,15 @@ def sigmoid(x: Any) -> Any:
     one = type(x)(1)
     e = exp(-abs(x))
     return (one if x >= type(x)(0) else e) / (one + e)
+
+
+@njit(error_model="numpy", forceinline=True)
+def log1p_exp(x: Any) -> Any:
+    """ln(1 + e^x) for x ≤ 0: 2 artanh s of s = e/(2 + e) ≤ 1/3."""
+    two, e = type(x)(2), exp(x)
+    s = e / (two + e)
+    z = s * s
+    return two * s + s * z * artanh_series(z)
 
 
 @njit(error_model="numpy", forceinline=True)

@@ -63,6 +63,7 @@ _NAMES = {
     "tanh": elementary.tanh,
     "expm1": math.expm1,
     "log": math.log,
+    "log1p_exp": elementary.log1p_exp,
     "log1p": math.log1p,
     "sqrt": math.sqrt,
     "erf": math.erf,
