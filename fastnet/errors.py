@@ -94,6 +94,13 @@ def check_int(name: str, value: Any, *, low: int = 0, high: int | None = None) -
     return number
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """Return `value` if it is True or False, or raise HyperparameterError."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise HyperparameterError(f"{name} is {value!r}; expected True or False")
+    return bool(value)
+
+
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`, or raise HyperparameterError."""
     if not isinstance(value, str) or value not in choices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import numpy as np
@@ -24,3 +25,9 @@ def refused(call, kind, message):
         call()
     assert type(caught.value) is kind
     assert re.search(message, str(caught.value)), str(caught.value)
+
+
+def arguments(call, *kinds):
+    """The names of its arguments whose annotations have one of these words."""
+    given = inspect.signature(call).parameters.values()
+    return {p.name for p in given if {*kinds} & set(re.findall(r"\w+", str(p.annotation)))}

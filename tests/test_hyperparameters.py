@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import numpy as np
 import pytest
-from refusals import NOT_FINITE, NOT_INTEGERS, NOT_NUMBERS, refused
+from refusals import NOT_FINITE, NOT_INTEGERS, NOT_NUMBERS, arguments, refused
 
 import fastnet as fn
 from fastnet.errors import HyperparameterError
@@ -14,38 +15,12 @@ from fastnet.errors import HyperparameterError
 X = np.zeros((6, 3), "f")
 MSE = fn.MSELoss()
 
-REALS = [  # what takes the number, its name, its interval, numbers outside and inside
-    (fn.Dropout, "p", "[0, 1]", [-0.1, 1.1, -1e-300, 2], [0, 1, 0.5, np.float32(0.5)]),
-    (fn.LeakyReLU, "negative_slope", "(-inf, inf)", [], [0, -3, 7.5, np.int8(2)]),
-    (fn.ELU, "alpha", "(-inf, inf)", [], [0, -3, 7.5]),
-    (lambda v: fn.PReLU(init=v), "init", "(-inf, inf)", [], [0, -3, 7.5]),
-    (fn.ScaledTanh, "amplitude", "(0, inf)", [0, -1], [1e-9, 2]),
-    (lambda v: fn.ScaledTanh(slope=v), "slope", "(0, inf)", [0, -1], [1e-9, 2]),
-    (fn.LinearTanh, "a", "(-inf, inf)", [], [0, -3, 7.5]),
-    (fn.Softplus, "beta", "(0, inf)", [0, -1], [1e-9, 2]),
-    (lambda v: fn.Softplus(threshold=v), "threshold", "(-inf, inf)", [], [0, -3, 7.5]),
-    (fn.Hardtanh, "min_val", "(-inf, inf)", [], [0, -3]),
-    (lambda v: fn.Hardtanh(-9.0, v), "max_val", "(-inf, inf)", [], [0, -3]),
-    (lambda v: fn.BatchNorm1d(2, eps=v), "eps", "(0, inf)", [0, 0.0, -1e-5], [1e-300, 3]),
-    (lambda v: fn.BatchNorm1d(2, momentum=v), "momentum", "[0, 1]", [-0.1, 1.1], [0, 1]),
-    (fn.init.Constant, "value", "(-inf, inf)", [], [0, -1.5]),
-    (fn.init.KaimingUniform, "a", "(-inf, inf)", [], [0, -1]),
-    (fn.init.KaimingNormal, "a", "(-inf, inf)", [], [0, 5**0.5]),
-    (fn.init.Uniform, "a", "(-inf, inf)", [], [0, -1.5]),
-    (lambda v: fn.init.Uniform(-1, v), "b", "(-1, inf)", [-1, -2], [-0.5, 1]),
-    (fn.init.Normal, "mean", "(-inf, inf)", [], [0, -1.5]),
-    (lambda v: fn.init.Normal(std=v), "std", "[0, inf)", [-1, -1e-300], [0, 2]),
-    (fn.init.Orthogonal, "gain", "(0, inf)", [0, -1], [1e-9, 2]),
-    (fn.init.Sparse, "sparsity", "[0, 1]", [-0.1, 1.1], [0, 1, 0.5]),
-    (lambda v: fn.init.Sparse(0.5, v), "std", "[0, inf)", [-1], [0, 2]),
-    (fn.init.GlorotUniform, "gain", "(0, inf)", [0, -1], [1e-9, 2]),
-    (fn.init.GlorotNormal, "gain", "(0, inf)", [0, -1], [1e-9, 2]),
-]
-
-
-NOT_NEGATIVE = ("[0, inf)", [-1e-9, -3], [0, 3])
+# Intervals, with numbers outside and inside.
+ANY = ("(-inf, inf)", [], [0, -3, 7.5, np.int8(2)])
+POSITIVE = ("(0, inf)", [0, 0.0, -1e-5, -1], [1e-300, 2])
+NOT_NEGATIVE = ("[0, inf)", [-1e-300, -1e-9, -3], [0, 3])
 EPS = ("[1.17549e-38, inf)", [0, -1e-8, 1e-39], [1e-30, 1])
-SHARE = ("[0, 1]", [-0.1, 1.1], [0, 0.5, 1])
+SHARE = ("[0, 1]", [-0.1, 1.1, -1e-300, 2], [0, 1, 0.5, np.float32(0.5)])
 BETA = ("[0, 1)", [-0.1, 1, 1.5], [0, 0.999])
 BETAS = {"betas[0]": BETA, "betas[1]": BETA}
 OPTIMIZERS = {  # what each takes beside lr, weight_decay, l1 and max_norm
@@ -62,11 +37,82 @@ OPTIMIZERS = {  # what each takes beside lr, weight_decay, l1 and max_norm
 }
 EVERY = {"lr": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "l1": NOT_NEGATIVE}
 EVERY["max_norm"] = ("(0, inf)", [0, -1], [1e-9, 3])
+LABEL = (-(2**53), 2**53)  # integers: the least, and the greatest if there is one
+COUNT, MANY = (0, None), (1, None)
+GAIN = {"gain": POSITIVE}
+SLOPE = {"a": ANY}
+OTHERS = {
+    fn.Linear: {"in_features": MANY, "out_features": MANY},
+    fn.BatchNorm1d: {"num_features": MANY, "eps": POSITIVE, "momentum": SHARE},
+    fn.Dropout: {"p": SHARE},
+    fn.LeakyReLU: {"negative_slope": ANY},
+    fn.PReLU: {"num_parameters": MANY, "init": ANY},
+    fn.ELU: {"alpha": ANY},
+    fn.ScaledTanh: {"amplitude": POSITIVE, "slope": POSITIVE},
+    fn.LinearTanh: SLOPE,
+    fn.Softplus: {"beta": POSITIVE, "threshold": ANY},
+    fn.Hardtanh: {"min_val": ("(-inf, inf)", [], [0, -3]), "max_val": ANY},
+    fn.CrossEntropyLoss: {"ignore_index": LABEL, "label_smoothing": SHARE},
+    fn.NLLLoss: {"ignore_index": LABEL},
+    fn.MultiMarginLoss: {"p": (1, 2), "margin": ANY},
+    fn.OneVsRestHingeLoss: {"p": (1, 2), "margin": ANY},
+    fn.HuberLoss: {"delta": POSITIVE},
+    fn.SmoothL1Loss: {"beta": NOT_NEGATIVE},
+    fn.PoissonNLLLoss: {"eps": POSITIVE},
+    fn.GaussianNLLLoss: {"eps": POSITIVE},
+    fn.init.Constant: {"value": ANY},
+    fn.init.Uniform: {"a": ("(-inf, inf)", [], [0, -1.5]), "b": ("(-9, inf)", [-9, -10], [-8, 1])},
+    fn.init.Normal: {"mean": ANY, "std": NOT_NEGATIVE},
+    fn.init.Orthogonal: GAIN,
+    fn.init.Sparse: {"sparsity": SHARE, "std": NOT_NEGATIVE},
+    fn.init.GlorotUniform: GAIN,
+    fn.init.GlorotNormal: GAIN,
+    fn.init.KaimingUniform: SLOPE,
+    fn.init.KaimingNormal: SLOPE,
+    fn.EMA: {"decay": BETA},
+    fn.SWA: {"start_epoch": MANY, "every": MANY},
+    fn.EarlyStopping: {"patience": COUNT, "min_delta": NOT_NEGATIVE},
+    fn.ReduceLROnPlateau: {
+        "factor": BETA,
+        **dict.fromkeys(("patience", "cooldown"), COUNT),
+        **dict.fromkeys(("threshold", "min_lr", "eps"), NOT_NEGATIVE),
+    },
+    fn.Trainer: {"clip_value": NOT_NEGATIVE, "clip_norm": NOT_NEGATIVE},
+    fn.batches: {"batch_size": MANY, "epoch": COUNT},
+    fn.clip_grad_norm_: {"max_norm": NOT_NEGATIVE},
+    fn.clip_grad_value_: {"limit": NOT_NEGATIVE},
+}
+NET = fn.Sequential(fn.Linear(2, 2), backend="reference", seed=0)
+NEEDED = {  # the arguments that are there beside the one in question
+    fn.Linear: {"in_features": 2, "out_features": 2},
+    fn.BatchNorm1d: {"num_features": 2},
+    fn.Hardtanh: {"min_val": -9},
+    fn.init.Constant: {"value": 0},
+    fn.init.Uniform: {"a": -9},
+    fn.init.Sparse: {"sparsity": 0.5},
+    fn.SWA: {"start_epoch": 1},
+    fn.Trainer: {"model": NET, "loss": MSE},
+    fn.batches: {"X": X},
+    fn.clip_grad_norm_: {"model": NET},
+    fn.clip_grad_value_: {"model": NET},
+}
 RATES = [
     (optimizer, name, *row)
     for optimizer, own in OPTIMIZERS.items()
     for name, row in (EVERY | own).items()
 ]
+
+
+def test_every_number_of_every_item_is_in_a_table():
+    """By their annotations. Losses' numbers for the columns have a table in losses/test_arguments.py."""
+    modules = fn.layers, fn.losses, fn.init, fn.optim, fn
+    items = {getattr(module, name) for module in modules for name in module.__all__}
+    for kind in items - {*OPTIMIZERS, fn.Optimizer, fn.Loss, fn.init.Draw}:
+        if not callable(kind) or (inspect.isclass(kind) and issubclass(kind, Exception)):
+            continue
+        numbers = arguments(kind, "int", "float", "Number")
+        numbers -= {"seed", "dim", "param", "n"}  # of the next tests, test_init and test_parallel
+        assert numbers == OTHERS.get(kind, {}).keys(), kind
 
 
 def test_the_table_has_every_number_of_every_optimizer():
@@ -84,6 +130,10 @@ def argument(name, value):
     )
 
 
+def by_keyword(kind, name):
+    return lambda value: kind(**{**NEEDED.get(kind, {}), name: value})
+
+
 def by_constructor(optimizer, name):
     return lambda value: optimizer(**argument(name, value))
 
@@ -97,6 +147,12 @@ def by_assignment(optimizer, name):
     return assign
 
 
+REALS = [
+    (by_keyword(kind, name), name, *row)
+    for kind, rows in OTHERS.items()
+    for name, row in rows.items()
+    if isinstance(row[0], str)
+]
 for way in (by_constructor, by_assignment):
     REALS += [(way(optimizer, name), name, *row) for optimizer, name, *row in RATES]
 
@@ -110,30 +166,28 @@ def test_numbers(make, name, interval, outside, inside):
     for good in inside:
         make(good)
     for bad in [*NOT_NUMBERS, *NOT_FINITE, *outside]:
-        if bad is None and name == "max_norm":
-            continue  # its default
+        if bad is None and name in ("max_norm", "clip_value", "clip_norm"):
+            continue  # the default
         message = re.escape(f"{name} is {bad!r}; expected a finite number in {interval}")
         refused(lambda bad=bad: make(bad), HyperparameterError, f"^{message}$")
 
 
 INTEGERS = [
-    (lambda v: fn.Linear(v, 2), "in_features", 1),
-    (lambda v: fn.Linear(2, v), "out_features", 1),
-    (fn.BatchNorm1d, "num_features", 1),
-    (fn.PReLU, "num_parameters", 1),
-    (lambda v: fn.batches(X, batch_size=v), "batch_size", 1),
-    (lambda v: fn.batches(X, epoch=v), "epoch", 0),
+    pytest.param(kind, name, *row, id=f"{kind.__name__}-{name}")
+    for kind, rows in OTHERS.items()
+    for name, row in rows.items()
+    if not isinstance(row[0], str)
 ]
 
 
-WORDS = "in_features", "out_features", "num_features", "num_parameters", "batch_size", "epoch"
-
-
-@pytest.mark.parametrize(("make", "name", "low"), INTEGERS, ids=WORDS)
-def test_integers(make, name, low):
-    make(np.int8(low))
-    for bad in [*NOT_INTEGERS, low - 1, -5]:
-        message = re.escape(f"{name} is {bad!r}; expected an integer ≥ {low}")
+@pytest.mark.parametrize(("kind", "name", "low", "high"), INTEGERS)
+def test_integers(kind, name, low, high):
+    make = by_keyword(kind, name)
+    make(np.int64(low))
+    wanted = f"an integer ≥ {low}" if high is None else f"an integer in [{low}, {high}]"
+    outside = [low - 1, low - 5] if high is None else [low - 1, high + 1]
+    for bad in [*NOT_INTEGERS, np.True_, *outside]:
+        message = re.escape(f"{name} is {bad!r}; expected {wanted}")
         refused(lambda bad=bad: make(bad), HyperparameterError, f"^{message}$")
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from fastnet import formula
-from fastnet.errors import HyperparameterError
+from fastnet.errors import check_flag
 from fastnet.formula import Real, each, exp, log, log1p, log1p_exp, maximum, where
 from fastnet.layers.base import Shape
 from fastnet.losses.base import probabilities
-from fastnet.losses.labels import class_weights
+from fastnet.losses.labels import check_columns
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
 from fastnet.op import Array
 
@@ -105,8 +105,11 @@ class BCEWithLogitsLoss(PointwiseLoss):
     """
 
     def __init__(self, pos_weight: Any = None, reduction: str = "mean") -> None:
-        given = None if pos_weight is None else np.atleast_1d(pos_weight)
-        super().__init__(reduction, pos_weight=class_weights("pos_weight", given))
+        wanted = "finite numbers of at least 0, one or one for each column"
+        given = (
+            None if pos_weight is None else check_columns("pos_weight", pos_weight, wanted, low=0)
+        )
+        super().__init__(reduction, pos_weight=given)
 
     @property
     def u(self) -> Array:
@@ -157,9 +160,7 @@ class KLDivLoss(PointwiseLoss):
     reductions = ("mean", "batchmean", "sum", "none")
 
     def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
-        if not isinstance(log_target, (bool, np.bool_)):
-            raise HyperparameterError(f"log_target is {log_target!r}; expected True or False")
-        super().__init__(reduction, log_target=bool(log_target))
+        super().__init__(reduction, log_target=check_flag("log_target", log_target))
 
     def _op(self) -> type[Pointwise]:
         return kl_div_of_logs if self.log_target else kl_div

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.errors import ShapeError, check_real
+from fastnet.errors import ShapeError, check_flag, check_real
 from fastnet.layers.base import Builder, Shape
 from fastnet.losses.base import Loss, numbers
 from fastnet.op import Array, Op
@@ -68,7 +68,9 @@ class GaussianNLLLoss(Loss):
 
     def __init__(self, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__(
-            reduction, full=bool(full), eps=check_real("eps", eps, low=0.0, open_low=True)
+            reduction,
+            full=check_flag("full", full),
+            eps=check_real("eps", eps, low=0, open_low=True),
         )
 
     def target_shape(self, shape: Shape) -> Shape:

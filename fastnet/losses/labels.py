@@ -14,17 +14,22 @@ from fastnet.op import Array
 from fastnet.parameter import Derived
 
 
-def class_weights(name: str, value: Any) -> Array | None:
-    """A vector of numbers that are finite and ≥ 0, in float64; None stays None."""
-    if value is None:
-        return None
-    array = arrays.as_array(name, value)
-    good = array.ndim == 1 and array.size and array.dtype.kind in "fiub"
-    if not (good and np.isfinite(array).all() and array.min() >= 0):
-        raise HyperparameterError(
-            f"{name} is {value!r}; expected a vector of finite numbers of at least 0"
-        )
-    made = array.astype(np.float64)
+def check_columns(
+    name: str, value: Any, wanted: str, *, low: float, open_low: bool = False, single: bool = True
+) -> Array:
+    """Finite numbers from `low` on, one for each column or, where allowed, a single one: a float64 vector.
+
+    Anything else is refused, and `wanted` says what was expected.
+    """
+    try:
+        array = arrays.as_array(name, value)
+    except DataError:  # ragged
+        array = np.empty(0)
+    good = array.size > 0 and array.dtype.kind in "fiu" and bool(np.isfinite(array).all())
+    good = good and array.ndim in ((0, 1) if single else (1,))
+    if not good or array.min() < low or (open_low and array.min() == low):
+        raise HyperparameterError(f"{name} is {value!r}; expected {wanted}")
+    made = np.atleast_1d(array.astype(np.float64))
     made.flags.writeable = False
     return made
 
@@ -40,7 +45,10 @@ class LabelLoss(Loss):
     metrics: ClassVar = {"accuracy": accuracy}
 
     def __init__(self, reduction: str, weight: Any = None, **config: Any) -> None:
-        config["weight"] = class_weights("weight", weight)
+        wanted = "a vector of finite numbers of at least 0"
+        config["weight"] = (
+            None if weight is None else check_columns("weight", weight, wanted, low=0, single=False)
+        )
         if "ignore_index" in config:
             config["ignore_index"] = check_int(
                 "ignore_index", config["ignore_index"], low=-(2**53), high=2**53

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError, check_real
+from fastnet.errors import check_int, check_real
 from fastnet.layers.base import Builder
 from fastnet.losses.labels import LabelLoss, constant
 from fastnet.op import Array, Op
@@ -116,9 +116,8 @@ class _HingeLoss(LabelLoss):
     op: ClassVar[type[Hinge]]
 
     def __init__(self, p: int, margin: float, weight: Any, reduction: str) -> None:
-        if isinstance(p, bool) or p not in (1, 2):
-            raise HyperparameterError(f"p is {p!r}; expected 1 or 2")
-        super().__init__(reduction, weight, p=int(p), margin=check_real("margin", margin))
+        p, margin = check_int("p", p, low=1, high=2), check_real("margin", margin)
+        super().__init__(reduction, weight, p=p, margin=margin)
 
     def divisor(self, classes: int) -> float:
         """What the sum over a row is divided by."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from fastnet import formula
-from fastnet.errors import DataError, HyperparameterError, check_real
+from fastnet.errors import DataError, check_flag, check_real
 from fastnet.formula import Real, each, exp, log, maximum, where
 from fastnet.layers.base import Shape
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
@@ -102,11 +100,12 @@ class PoissonNLLLoss(PointwiseLoss):
         eps: float = 1e-8,
         reduction: str = "mean",
     ) -> None:
-        for name, value in (("log_input", log_input), ("full", full)):
-            if not isinstance(value, (bool, np.bool_)):
-                raise HyperparameterError(f"{name} is {value!r}; expected True or False")
-        eps = check_real("eps", eps, low=0, open_low=True)
-        super().__init__(reduction, log_input=bool(log_input), full=bool(full), eps=eps)
+        super().__init__(
+            reduction,
+            log_input=check_flag("log_input", log_input),
+            full=check_flag("full", full),
+            eps=check_real("eps", eps, low=0, open_low=True),
+        )
 
     def _op(self) -> type[Pointwise]:
         if self.log_input:

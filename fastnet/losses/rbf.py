@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
-from fastnet import arrays
-from fastnet.errors import HyperparameterError
 from fastnet.formula import Real, each, exp, maximum, minimum
+from fastnet.losses.labels import check_columns
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
 
 FARTHEST = 3e38  # finite in float32, too
@@ -49,14 +46,9 @@ class RBFLoss(PointwiseLoss):
     by_rows = True
 
     def __init__(self, u: Any = -1.0, beta: Any = 1.0, reduction: str = "mean") -> None:
-        given = {}
-        for name, value, low in (("u", u, -math.inf), ("beta", beta, 0.0)):
-            array = arrays.as_array(name, value)
-            good = array.ndim < 2 and array.size and array.dtype.kind in "fiu"
-            if not (good and np.isfinite(array).all() and array.min() > low):
-                above = "" if name == "u" else " above 0"
-                raise HyperparameterError(
-                    f"{name} is {value!r}; expected finite numbers{above}, one or one for each column"
-                )
-            given[name] = np.atleast_1d(array.astype(np.float64))
-        super().__init__(reduction, **given)
+        wanted = "finite numbers{}, one or one for each column"
+        super().__init__(
+            reduction,
+            u=check_columns("u", u, wanted.format(""), low=-math.inf),
+            beta=check_columns("beta", beta, wanted.format(" above 0"), low=0, open_low=True),
+        )
