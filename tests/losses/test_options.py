@@ -60,7 +60,17 @@ CASES = {
         LABELS[:, None] * UNIT,
         fn.Sigmoid,
     ),
+    "poisson rate full": (
+        lambda **r: fn.PoissonNLLLoss(False, True, 0.2, **r),
+        LABELS[:, None] * UNIT,
+        fn.Sigmoid,
+    ),
     "log cosh": (fn.LogCoshLoss, REALS, None),
+    "gaussian": (fn.GaussianNLLLoss, REALS[:, :2], fn.Softplus),
+    "gaussian full": (lambda **r: fn.GaussianNLLLoss(True, 0.2, **r), REALS[:, :2], fn.Softplus),
+    "margin plain": (fn.MultiMarginLoss, LABELS, None),
+    "hinge plain": (fn.OneVsRestHingeLoss, LABELS, None),
+    "nll plain": (fn.NLLLoss, LABELS, fn.LogSoftmax),
 }
 cases = pytest.mark.parametrize("case", CASES)
 
@@ -77,6 +87,42 @@ def test_gradient(backend, case, reduction, weight):
     make, y, last = CASES[case]
     loss = make(reduction=reduction)
     gradcheck.check_loss_gradient(net(last, backend), loss, X, y, sample_weight=weight)
+
+
+@pytest.mark.parametrize("case", ["kl", "kl log"])
+@pytest.mark.parametrize("weight", [None, W], ids=["plain", "weighted"])
+def test_gradient_of_batchmean(backend, case, weight):
+    make, y, last = CASES[case]
+    loss = make(reduction="batchmean")
+    gradcheck.check_loss_gradient(net(last, backend), loss, X, y, sample_weight=weight)
+
+
+@cases
+@pytest.mark.parametrize("weight", [None, W], ids=["plain", "weighted"])
+def test_gradient_of_single_losses(case, weight):
+    """Each element's derivative of Σ d·losses, for a gradient d that is another for each loss."""
+    make, y, last = CASES[case]
+    loss, output = make(reduction="none"), net(last, "reference").forward(X)
+    d = gradcheck.normal(np.random.default_rng(7), loss.forward(output, y, weight).shape)
+    numeric = np.zeros_like(output)
+    for place in np.ndindex(output.shape):
+        for h in (1e-5, -1e-5):
+            moved = output.copy()
+            moved[place] += h
+            numeric[place] += (d * loss.forward(moved, y, weight)).sum() / (2 * h)
+    loss.forward(output, y, weight)
+    np.testing.assert_allclose(loss.backward(d), numeric, rtol=1e-6, atol=1e-8)
+
+
+def test_every_option_of_every_loss_is_in_a_case():
+    """Once at least with a value other than its default."""
+    made = [make() for make, _, _ in CASES.values()]
+    losses = {v for v in vars(fn.losses).values() if isinstance(v, type) and issubclass(v, fn.Loss)}
+    assert {type(loss) for loss in made} == losses - {fn.Loss, fn.FunctionLoss}
+    for kind in {type(loss) for loss in made}:
+        own = [repr(loss) for loss in made if type(loss) is kind]
+        for name in kind()._config.keys() - {"reduction"}:
+            assert any(f"{name}=" in text for text in own), (kind, name)
 
 
 @cases
@@ -102,7 +148,7 @@ def test_none_is_what_the_sum_adds_up(case):
     single, total = make(reduction="none"), make(reduction="sum")
     for weight in (None, W):
         losses = single.forward(output, y, weight)
-        assert losses.shape in ((N,), (N, K))
+        assert losses.shape in ((N,), y.shape)
         assert losses.sum() == pytest.approx(total.forward(output, y, weight), rel=1e-13)
         np.testing.assert_allclose(single.backward(), total.backward(), rtol=1e-12, atol=1e-15)
         single.forward(output, y, weight)
