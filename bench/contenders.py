@@ -15,7 +15,7 @@ import peers
 from workloads import LR, SEED, Workload
 
 import fastnet as fn
-from fastnet.backends.executor import Steps, Update
+from fastnet.backends.steps import Steps, Update
 
 
 class Contender(Protocol):

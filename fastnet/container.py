@@ -156,9 +156,11 @@ class Container:
             self._draws = 0
             self.touch()
 
-    def touch(self) -> None:
+    def touch(self, *, by_backend: bool = False) -> None:
         """Note that values have changed: derived copies and pending gradients are stale."""
-        self.bind().version += 1
+        storage = self.bind()
+        storage.version += 1
+        storage.host_version += not by_backend
 
     @property
     def version(self) -> int:
@@ -228,7 +230,9 @@ class Container:
         """Set every gradient to zero."""
         self._root("zero_grad")
         with self.training_lock():
-            self.bind().segments["grads"].fill(0)
+            storage = self.bind()
+            storage.segments["grads"].fill(0)
+            storage.host_version += 1
 
     @contextmanager
     def training_lock(self) -> Iterator[None]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from fastnet import arrays
 from fastnet.backends import registry
-from fastnet.backends.executor import Data, Executor, Steps
+from fastnet.backends.executor import Executor
+from fastnet.backends.steps import Data, Steps
 from fastnet.container import Container
 from fastnet.errors import ShapeError, UsageError, check_int
 from fastnet.losses.base import Loss
@@ -159,7 +160,7 @@ class Sequential(Container):
             state = self.optimizer_state(optimizer)
             state.run(state.hyper(1)[0])
             state.steps += 1
-            self.touch()
+            self.touch(by_backend=True)
 
     def grad_norm(self) -> float:
         """‖g‖₂ of all gradients together, summed in float64."""
@@ -280,7 +281,7 @@ class Sequential(Container):
             self._draws += 1
         moved = zip(modes, self._flat, strict=True)
         if any(f and any(not p.trainable for p in la._parameters.values()) for f, (_, la) in moved):
-            self.touch()
+            self.touch(by_backend=True)
 
 
 def _check_out(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

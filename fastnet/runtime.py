@@ -94,7 +94,8 @@ class Runtime:
 
     def passes(self, program: np.ndarray, ops: Sequence[type[Op]], own: dict[str, Array]) -> Passes:
         """An update program, ready to run."""
-        return Passes(program, ops, own, self.storage, self.backend)
+        made: Passes | None = self.backend.passes(program, ops, own, self.storage)
+        return made or Passes(program, ops, own, self.storage, self.backend)
 
     def extra(self, extras: Extras, ops: tuple[type[Op], ...]) -> Callable[[Any], None]:
         """The passes of extras by these ops, one after the other, ready to run."""
@@ -121,7 +122,8 @@ class Runtime:
         input_gradient: bool = True,
     ) -> Executor:
         plan = self._plan(shape, rows, modes, ending, fold=fold, input_gradient=input_gradient)
-        return Executor(plan, self.storage, self.backend)
+        made: Executor | None = self.backend.executor(plan, self.storage)
+        return made or Executor(plan, self.storage, self.backend)
 
     def _plan(
         self,

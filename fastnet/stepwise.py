@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastnet.backends.executor import Data, Executor, Steps, Update, diverged, norm_diverged
+from fastnet.backends.executor import Executor
+from fastnet.backends.steps import Data, Steps, Update, diverged, norm_diverged
 from fastnet.losses.function import FunctionLoss
 from fastnet.op import Array
 
@@ -20,17 +21,22 @@ class FunctionSteps:
         self.plan = executor.plan
         self.steps_done = 0  # of the last chunk of training steps
         self.losses: Array  # of that chunk
+        self.resident = executor.resident
 
     def train(self, data: Data, steps: Steps, update: Update | None) -> Array:
         """Run a chunk of training steps; as Executor.train."""
         self.steps_done = 0
-        losses = self.losses = np.empty(len(steps.offsets) - 1)
-        buffers = self.executor.storage.segments["buffers"]
+        self.losses = np.empty(len(steps.offsets) - 1)
+        with self.executor.resident():
+            return self._train(data, steps, update)
+
+    def _train(self, data: Data, steps: Steps, update: Update | None) -> Array:
+        losses = self.losses
         for s, (begin, end) in enumerate(pairwise(steps.offsets)):
-            rows, number, kept = steps.index[begin:end], steps.first_step + s, buffers.copy()
-            whole = False
+            rows, number = steps.index[begin:end], steps.first_step + s
+            kept, whole = self.executor.buffers(), False
             try:
-                output = self.executor.forward(data.x[rows], steps.seed, number)
+                output = self.executor.forward_rows(data, rows, steps.seed, number)
                 if steps.outputs is not None:
                     steps.outputs[begin:end] = output
                 weight = None if data.w is None else data.w[rows]
@@ -43,7 +49,7 @@ class FunctionSteps:
                 whole = True
             finally:
                 if not whole:
-                    np.copyto(buffers, kept)
+                    self.executor.set_buffers(kept)
             self.steps_done += 1
         return losses
 
@@ -57,8 +63,9 @@ class FunctionSteps:
         if update.updates is not None and not update.updates[step]:
             return
         run(program[first:guarded], segments, update.hyper[step])
-        if update.norm is not None and not math.isfinite(update.norm[0]):
-            raise norm_diverged(number, update.norm[0])
+        norm = self.executor.norm(update)
+        if not math.isfinite(norm):
+            raise norm_diverged(number, norm)
         run(program[guarded:], segments, update.hyper[step])
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
+
+from fastnet.op import Array, Op
+from fastnet.plan.compiler import Plan
+from fastnet.plan.segments import Storage
 
 Predict = Callable[[Any, Any], bool]  # (x, out) → whether it is done, see Backend.predictor
 
@@ -62,4 +66,21 @@ class Backend:
         and of rows of these shapes, as many of both, where they share memory, or where x is not finite.
         None: the backend has no such function, and the executor runs block after block.
         """
+        return None
+
+    def executor(self, plan: Plan, storage: Storage) -> Any:
+        """What runs a plan on a model's segments, with the interface of `executor.Executor`.
+
+        None: the backend's programs run on the segments where they lie, and an Executor does it.
+        """
+        return None
+
+    def passes(
+        self,
+        program: np.ndarray,
+        ops: Sequence[type[Op]],
+        own: Mapping[str, Array],
+        storage: Storage,
+    ) -> Any:
+        """What runs an update program, with the interface of `passes.Passes`; None: a Passes does it."""
         return None

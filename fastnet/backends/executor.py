@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from fastnet import parallel
 from fastnet.backends.base import Backend, Predict
-from fastnet.errors import DataError, DivergenceError
+from fastnet.backends.steps import Data, Steps, Update, bad_label, diverged, norm_diverged
 from fastnet.op import Array
 from fastnet.plan.compiler import Place, Plan
 from fastnet.plan.records import (
@@ -37,44 +37,6 @@ UPDATE_WORK = 16  # multiplications that take as long as the update of one param
 # Elements of an activation that are worth fusing it with what comes before: fewer stay in the first caches
 # anyway, and one long pass is faster than many pieces.
 ELEMENTS_TO_FUSE = 1 << 16
-
-
-@dataclass(eq=False, repr=False)
-class Data:
-    """A data set as native code reads it: contiguous rows x, targets y, weights w; bounds of labels."""
-
-    x: Array
-    y: Array
-    classes: int = 0  # > 0: y are labels in [0, classes)
-    ignored: int = 0  # or this label
-    w: Array | None = None  # the samples' weights, of the plan's dtype
-    counts: Array | None = None  # what each sample counts for in a mean; None: 1
-
-
-@dataclass(eq=False, repr=False)
-class Update:
-    """An optimizer's part in training steps: its program, its state and a row of numbers a step."""
-
-    program: np.ndarray
-    state: Array
-    hyper: Array  # float64 (steps, passes, numbers)
-    training: Array | None = None  # the segment of what a trainer adds
-    collect_count: int = 0  # instructions of the program that run in every step; the others run
-    updates: Array | None = None  # int64 (steps,): where this is not 0 (None: everywhere),
-    guard_count: int = 0  # and after so many of them
-    norm: Array | None = None  # float64 (1,): this must be finite
-
-
-@dataclass(eq=False, repr=False)
-class Steps:
-    """A chunk of training steps: which rows make up each minibatch."""
-
-    index: Array  # int64
-    offsets: Array  # int64 (steps + 1,) into index
-    seed: int
-    first_step: int
-    accumulate: bool = False
-    outputs: Array | None = None  # out: rows of the model's output, in the order of the index
 
 
 class Executor:
@@ -195,6 +157,10 @@ class Executor:
         self.backend.run(self.plan.forward, context)
         return self.at(self.plan.output, (rows, *self.plan.output_shape), self.plan.dtype)
 
+    def forward_rows(self, data: Data, rows: Array, seed: int, step: int) -> Array:
+        """Run the forward program on these rows of a data set; returns a view of the output."""
+        return self.forward(data.x[rows], seed, step)
+
     def backward(self, dy: Array, *, accumulate: bool = True) -> None:
         """Run the backward program for dL/d-output of the last forward."""
         plan = self.plan
@@ -218,6 +184,22 @@ class Executor:
         context["hyper"], context["hyper_size"] = hyper.ctypes.data, hyper.shape[-1]
         self._threads(1, update_work(program))
         self.backend.run(program, context)
+
+    def resident(self) -> AbstractContextManager[None]:
+        """While this is open, a backend with memory of its own may keep there what it changes."""
+        return nullcontext()
+
+    def buffers(self) -> Any:
+        """What the buffers hold now, for `set_buffers`."""
+        return self.storage.segments["buffers"].copy()
+
+    def set_buffers(self, kept: Any) -> None:
+        """Let the buffers be as they were."""
+        np.copyto(self.storage.segments["buffers"], kept)
+
+    def norm(self, update: Update) -> float:
+        """The norm that an update must find finite; 0 where it asks for none."""
+        return 0.0 if update.norm is None else float(update.norm[0])
 
     def train(self, data: Data, steps: Steps, update: Update | None) -> Array:
         """Run a chunk of training steps in one call of the backend; returns their losses, float64.
@@ -275,10 +257,7 @@ class Executor:
             done = self.steps_done = int(field["done"][0])
         status = field["status"][0]
         if status == BAD_LABEL:
-            raise DataError(
-                f"y holds a label outside [0, {data.classes}) at row {int(field['bad_row'][0])}: "
-                "it was changed during training"
-            )
+            raise bad_label(data.classes, int(field["bad_row"][0]))
         if status == NOT_FINITE:
             raise diverged(steps.first_step + done, losses[done])
         if status == NORM_NOT_FINITE:
@@ -343,22 +322,6 @@ def team_for(work: int) -> int:
 def update_work(program: np.ndarray) -> int:
     """About how many multiplications take as long as an update program."""
     return UPDATE_WORK * int(program["size"][:, 0].sum())
-
-
-def diverged(step: int, loss: float) -> DivergenceError:
-    """The error of a step whose loss is not finite."""
-    return DivergenceError(
-        f"the loss of step {step} is {loss}; its update was not applied. A smaller learning rate, or "
-        "inputs scaled to about 1, usually help"
-    )
-
-
-def norm_diverged(step: int, norm: float) -> DivergenceError:
-    """The error of a step whose gradients have a norm that is not finite."""
-    return DivergenceError(
-        f"the norm of the gradients of step {step} is {norm}; its update was not applied. A smaller "
-        "learning rate usually helps"
-    )
 
 
 def _address_of(array: Array | None) -> int:

@@ -18,11 +18,13 @@ class Storage:
     `params` and `grads` share one layout, each tensor starting at a multiple of 64 bytes; the padding
     between tensors is zero and stays zero, so that an optimizer or a norm may pass over the whole
     vector. `version` counts the changes of values; derived caches and pending gradients compare it.
+    `host_version` counts those that were not a backend's, of gradients and what else lies in segments too;
+    a backend with memory of its own compares it.
     """
 
     def __init__(self, parameters: Iterable[Parameter], dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
-        self.version = 0
+        self.version = self.host_version = 0
         self.editing = False  # while True, nothing derived can be kept
         self._places: dict[int, tuple[str, int]] = {}
         held = list(parameters)

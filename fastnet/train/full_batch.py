@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.backends.executor import Data, Steps
+from fastnet.backends.steps import Data, Steps
 from fastnet.errors import (
     DivergenceError,
     HyperparameterError,

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from fastnet.backends.executor import Data
+from fastnet.backends.steps import Data
 from fastnet.errors import DataError, ShapeError
 from fastnet.model import Sequential
 from fastnet.op import Array

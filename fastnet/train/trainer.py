@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import arrays, random
-from fastnet.backends.executor import Data, Steps
+from fastnet.backends.steps import Data, Steps
 from fastnet.errors import (
     DivergenceError,
     HyperparameterError,
@@ -341,24 +341,24 @@ class Trainer:
         order = epoch_order(len(data.x), self.seed, self.epoch, shuffle)[: int(offsets[-1])]
         done = 0
         scores.begin(order)
-        while done < scores.steps:
-            begin, done = done, min(done + run.chunk, scores.limit(done))
-            part = offsets[begin : done + 1]
-            index = order[part[0] : part[-1]]
-            started = time.perf_counter()
-            out = scores.outputs(begin, done)
-            updates = Part(offsets, begin, done, run.several, scores.sizes)
-            losses = self._chunk(run, index, part - part[0], out, updates)
-            run.resize(done - begin, time.perf_counter() - started)
-            scores.add(begin, done, losses, data.y, order)
-            progress.advance(len(index), partial(scores.mean_loss, done))
+        with run.executor.resident():
+            while done < scores.steps:
+                begin, done = done, min(done + run.chunk, scores.limit(done))
+                part = offsets[begin : done + 1]
+                index = order[part[0] : part[-1]]
+                started = time.perf_counter()
+                updates = Part(offsets, begin, done, run.several, scores.sizes)
+                out = scores.outputs(begin, done)
+                losses = self._chunk(run, index, part - part[0], out, updates)
+                run.resize(done - begin, time.perf_counter() - started)
+                scores.add(begin, done, losses, data.y, order)
+                progress.advance(len(index), partial(scores.mean_loss, done))
         seconds = time.perf_counter() - begun
         self._check_parameters()
         self._updates.end_epoch(self.model, self.epoch + 1)
         record: dict[str, Any] = {"epoch": self.epoch + 1, **scores.record()}
         if run.validation is not None:
-            validated = self._evaluate(run.validation)
-            record |= {f"val_{name}": value for name, value in validated.items()}
+            record |= {f"val_{name}": v for name, v in self._evaluate(run.validation).items()}
         record |= {
             "seconds": time.perf_counter() - begun,
             "samples_per_second": int(offsets[-1]) / max(seconds, 1e-9),
@@ -390,7 +390,7 @@ class Trainer:
         try:
             return run.executor.train(run.data, steps, update)
         finally:
-            self.model.touch()
+            self.model.touch(by_backend=True)
             self.step += run.executor.steps_done
             updates = int(part.ends[: run.executor.steps_done].sum())
             state.steps += updates

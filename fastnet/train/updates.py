@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import arrays
-from fastnet.backends.executor import Update
+from fastnet.backends.steps import Update
 from fastnet.errors import UsageError, check_kind, check_real
 from fastnet.layers import BatchNorm1d
 from fastnet.model import Sequential

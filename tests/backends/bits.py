@@ -12,7 +12,7 @@ from recorded import Recorder
 import fastnet as fn
 from fastnet import random
 from fastnet.backends import registry
-from fastnet.backends.executor import Data, Steps, Update
+from fastnet.backends.steps import Data, Steps, Update
 from fastnet.op import Array
 from fastnet.train.data import batch_offsets, epoch_order
 

@@ -9,7 +9,8 @@ import numpy as np
 from onecall import Call
 
 from fastnet.backends import registry
-from fastnet.backends.executor import Data, Executor, Steps, Update
+from fastnet.backends.executor import Executor
+from fastnet.backends.steps import Data, Steps, Update
 from fastnet.op import KERNELS, Array
 from fastnet.plan.records import CONTEXT, INSTRUCTION
 

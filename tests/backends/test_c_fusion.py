@@ -9,7 +9,7 @@ import pytest
 
 import fastnet as fn
 from fastnet.backends import executor, registry
-from fastnet.backends.executor import Data
+from fastnet.backends.steps import Data
 from fastnet.op import KERNELS
 
 pytestmark = pytest.mark.skipif(not fn.backends()["c"].available, reason="needs the C backend")

@@ -9,7 +9,7 @@ import pytest
 
 import fastnet as fn
 from fastnet import random
-from fastnet.backends.executor import Data, Steps, Update
+from fastnet.backends.steps import Data, Steps, Update
 from fastnet.train.data import batch_offsets, epoch_order
 
 STEPS, BATCH, SEED = 50, 32, 0
