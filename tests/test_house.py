@@ -51,6 +51,7 @@ DYNAMIC = {
     "fastnet.backends.registry",
     "fastnet.backends.c.extension",
     "fastnet.backends.numba.backend",
+    "fastnet.backends.cuda.backend",
 }
 
 

@@ -18,8 +18,10 @@ _MODULES = {
     "c": ("fastnet.backends.c", "CBackend"),
     "numba": ("fastnet.backends.numba", "NumbaBackend"),
     "reference": ("fastnet.backends.reference", "ReferenceBackend"),
+    "cuda": ("fastnet.backends.cuda", "CudaBackend"),
 }
-NAMES = tuple(_MODULES)  # also the order in which `auto` tries them
+NAMES = tuple(_MODULES)
+_AUTOMATIC = NAMES[:3]  # what `auto` tries, in this order: a GPU is only used by its name
 _instances: dict[str, Backend] = {}
 _lock = parallel.across_forks(threading.Lock())
 
@@ -46,7 +48,7 @@ def _instance(name: str) -> Backend:
 
 
 def backends() -> dict[str, BackendInfo]:
-    """Every backend by name, in the order in which "auto" tries them.
+    """Every backend by name, in the order in which "auto" tries them; "cuda", last, it never takes.
 
     Each value has `available` and, where that is False, `reason`: why, and how to get it. Asking
     loads the backends (Numba takes some tenths of a second).
@@ -76,7 +78,7 @@ def get(name: str) -> Backend:
             raise BackendUnavailable(f"backend {name!r} is not available: {reason}")
         return backend
     missing = []
-    for candidate in NAMES:
+    for candidate in _AUTOMATIC:
         backend = _instance(candidate)
         reason = backend.reason()
         if reason is None:

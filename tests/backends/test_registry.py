@@ -15,7 +15,11 @@ from fastnet.backends import registry
 from fastnet.backends.base import Backend
 
 PACKAGE = Path(fn.__file__).parent
-HINTS = {"c": "install a C compiler", "numba": "pip install 'fastnet-engine[numba]'"}
+HINTS = {
+    "c": "install a C compiler",
+    "numba": "pip install 'fastnet-engine[numba]'",
+    "cuda": "pip install 'fastnet-engine[cuda12]'",
+}
 
 
 def net(backend):
@@ -24,7 +28,7 @@ def net(backend):
 
 def test_backends_tells_of_each_whether_it_can_run():
     found = fn.backends()
-    assert list(found) == ["c", "numba", "reference"]
+    assert list(found) == ["c", "numba", "reference", "cuda"]
     for name, info in found.items():
         assert info.name == name
         assert info.available == (info.reason is None)
@@ -38,13 +42,13 @@ def test_a_model_runs_on_the_backend_of_that_name(backend):
     assert registry.get(backend) is registry.get(backend)
 
 
-@pytest.mark.parametrize("name", ["C", "cuda", "", None, 3, b"c", ["c"]])
+@pytest.mark.parametrize("name", ["C", "CUDA", "", None, 3, b"c", ["c"]])
 def test_an_unknown_backend_is_refused(name):
     with pytest.raises(fn.BackendUnavailable) as caught:
         net(name)
     message = str(caught.value)
     assert repr(name) in message
-    assert "expected one of 'auto', 'c', 'numba', 'reference'" in message
+    assert "expected one of 'auto', 'c', 'numba', 'reference', 'cuda'" in message
 
 
 class Fake(Backend):
@@ -149,9 +153,11 @@ def bare(tmp_path_factory):
     ],
     ids=str,
 )
-def test_an_installation_where_parts_are_missing(bare, faults, gone):
+def test_an_installation_where_parts_are_missing(bare, faults, gone, monkeypatch):
     if "numba" not in gone:
         pytest.importorskip("numba")
+    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+    faults, chosen, gone = {**faults, "numba_cuda": "missing"}, gone, gone | {"cuda"}
     report = child.run(INSTALLATION, json.dumps(faults), path=(bare,))
     assert report["package"].startswith(str(bare))
     reasons = report["reasons"]
@@ -161,11 +167,11 @@ def test_an_installation_where_parts_are_missing(bare, faults, gone):
         assert "\n" not in reasons[name]
         hint = "undefined symbol: spam" if faults.get(name) == "broken" else HINTS[name]
         assert hint in reasons[name]
-    if gone == {"c"}:
+    if chosen == {"c"}:
         assert report["auto"] == ["numba"] * 2 and not report["warnings"]
     else:
         assert report["auto"] == ["reference"] * 2
         assert len(report["warnings"]) == 1
-        assert all(reasons[name] in report["warnings"][0] for name in gone)
+        assert all(reasons[name] in report["warnings"][0] for name in chosen)
     twin = fn.Sequential(fn.Linear(2, 1), seed=1, backend="reference")
     np.testing.assert_allclose(report["output"], [twin.predict([[1.0, 2.0]])] * 2, rtol=1e-6)

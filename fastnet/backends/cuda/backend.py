@@ -1,0 +1,79 @@
+"""CudaBackend: what the registry sees; what needs Numba and CUDA is imported when first used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastnet.backends.base import Backend
+from fastnet.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from fastnet.backends.cuda.engine import Engine
+
+INSTALL = "pip install 'fastnet-engine[cuda12]', or [cuda13] where nvidia-smi shows CUDA 13"
+
+
+class CudaBackend(Backend):
+    """Kernels compiled by numba-cuda, each when it is first launched.
+
+    Under NUMBA_ENABLE_CUDASIM=1 they run in Numba's simulator, which needs no GPU and is very slow.
+    """
+
+    name = "cuda"
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+        self._engine: Engine | None = None
+
+    def reason(self) -> str | None:
+        """None where numba-cuda, a driver and a device are there, or the simulator is on."""
+        if self._engine is None and self._reason is None:
+            self._reason = self._missing()
+        return self._reason
+
+    def _missing(self) -> str | None:
+        try:
+            if not _simulated():
+                importlib.import_module("numba_cuda")
+            engine = importlib.import_module("fastnet.backends.cuda.engine")
+        except ModuleNotFoundError as error:
+            if error.name not in ("numba_cuda", "numba", "llvmlite"):
+                raise
+            return f"{error.name.replace('_', '-')} is not installed: {INSTALL}"
+        except ImportError as error:
+            return f"numba.cuda cannot be imported: {error}"
+        reason: str | None = engine.reason()
+        if reason is None:
+            self._engine = engine.Engine()
+        return reason
+
+    def _ready(self) -> Engine:
+        reason = self.reason()
+        if self._engine is None:
+            raise BackendUnavailable(f"backend 'cuda': {reason}")
+        return self._engine
+
+    def kernels(self) -> Mapping[str, tuple[str, ...]]:
+        """The kernels it has, read off their launchers' argument lists."""
+        return self._ready().kernels()
+
+    def prepare(self, program: np.ndarray) -> None:
+        """Nothing is made ahead; a kernel that is missing is an error here."""
+        self._ready().prepare(program)
+
+    def run(self, program: np.ndarray, context: np.ndarray) -> None:
+        """Run the instructions in order, each on copies of its operands on the device."""
+        self._ready().run(program, context)
+
+    def train(self, args: np.ndarray) -> None:
+        """Run a chunk of training steps in the same way."""
+        self._ready().train(args)
+
+
+def _simulated() -> bool:
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")

@@ -1,0 +1,87 @@
+"""The device, or the simulator in its place: how kernels are compiled and launched, and find room."""
+
+from __future__ import annotations
+
+import threading
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from numba import config
+from numba import cuda as numba_cuda
+
+cuda: Any = numba_cuda
+SIMULATOR = bool(getattr(config, "ENABLE_CUDASIM", 0))
+
+# The simulator runs every CUDA thread as a thread of Python.
+THREADS = 4 if SIMULATOR else 256  # in a block; a power of 4
+BLOCKS = 2 if SIMULATOR else 1024  # at most, for loops that go on in strides
+
+
+def _quiet(function: Any) -> Any:
+    """The same, without NumPy's warnings, which are on in each of the simulator's new threads."""
+
+    def kernel(*arguments: Any) -> None:
+        with errstate(all="ignore"):
+            function(*arguments)
+
+    errstate = np.errstate
+    # The simulator swaps `cuda` among the globals of what it is given.
+    return FunctionType(
+        kernel.__code__, function.__globals__, function.__name__, None, kernel.__closure__
+    )
+
+
+def kernel(function: Any) -> Any:
+    """A kernel, compiled for the types of its arguments when it is first launched."""
+    return cuda.jit(_quiet(function) if SIMULATOR else function)
+
+
+def device(function: Any) -> Any:
+    """A function that kernels call."""
+    return function if SIMULATOR else cuda.jit(device=True)(function)
+
+
+def wait_in_simulator() -> None:
+    """Wait for the block's other threads; the simulator's own function needs a kernel's globals."""
+    thread: Any = threading.current_thread()
+    thread.syncthreads()
+
+
+syncthreads: Any = wait_in_simulator if SIMULATOR else cuda.syncthreads
+
+
+def launch(jitted: Any, blocks: Any, threads: Any, queue: Any, *arguments: Any) -> None:
+    """Enqueue a kernel."""
+    jitted[blocks, threads, queue](*arguments)
+
+
+def blocks_for(count: int, each: int = THREADS) -> int:
+    """Blocks for so many elements, `each` to a block, in strides where there are many."""
+    return min(-(-count // each), BLOCKS)
+
+
+def flat(a: Any) -> Any:
+    """A tensor in one dimension; remembered with it, as to make a view takes long. Numbers stay."""
+    if getattr(a, "ndim", 0) < 2:
+        return a
+    try:
+        return a.fastnet_flat
+    except AttributeError:
+        a.fastnet_flat = a.reshape(a.size)
+        return a.fastnet_flat
+
+
+_scratch: dict[tuple[int, str, int], Any] = {}
+
+
+def scratch(queue: Any, count: int, dtype: Any) -> Any:
+    """At least `count` elements of room on the device, the stream's own, as what it runs goes in order.
+
+    Nothing is given back, as work in flight, and graphs of it, use what was there before it grew.
+    """
+    size = 1 << max(count - 1, 0).bit_length()
+    key = id(queue) if SIMULATOR else int(queue.handle.value), np.dtype(dtype).name, size
+    if key not in _scratch:
+        _scratch[key] = cuda.device_array(size, dtype)
+    return _scratch[key]

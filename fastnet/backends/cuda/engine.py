@@ -1,0 +1,75 @@
+"""The engine: kernels on the device for programs whose tensors lie on the host, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fastnet.backends.cuda.device import SIMULATOR, cuda
+from fastnet.backends.cuda.kernels import LAUNCHERS
+from fastnet.backends.cuda.kernels.registry import absent, tensor_arguments
+from fastnet.backends.reference import PythonRunner
+from fastnet.errors import BackendUnavailable
+from fastnet.op import KERNELS, Kernel
+
+
+def reason() -> str | None:
+    """Why no kernel could run here, or None."""
+    if SIMULATOR:
+        return None
+    if not cuda.is_available():
+        error = cuda.cuda_error()
+        if error is not None:
+            first = " ".join(str(error).split())
+            return f"there is no NVIDIA driver that works ({first}): install one, see nvidia-smi"
+        return "the NVIDIA driver finds no device: see nvidia-smi and CUDA_VISIBLE_DEVICES"
+    return None
+
+
+class Engine:
+    """Copies a kernel's operands to the device, launches it, and copies back what it wrote."""
+
+    def __init__(self) -> None:
+        self._queue = cuda.stream()
+        runner = PythonRunner({name: partial(self._call, KERNELS[name]) for name in LAUNCHERS})
+        self.run: Callable[[np.ndarray, np.ndarray], None] = runner.run
+        self.train: Callable[[np.ndarray], None] = runner.train
+
+    def kernels(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of each kernel's tensor arguments, as the launcher spells them."""
+        return {name: tensor_arguments(name) for name in LAUNCHERS}
+
+    def prepare(self, program: np.ndarray) -> None:
+        """Refuse what is missing."""
+        names = list(KERNELS)
+        for instruction in program:
+            if (name := names[instruction["kernel"]]) not in LAUNCHERS:
+                raise BackendUnavailable(f"backend 'cuda' has no kernel {name}")
+
+    def _call(self, kernel: Kernel, *arguments: Any) -> None:
+        given = dict(zip(kernel.arguments, arguments, strict=True))
+        tensors = {name: given[name] for name in kernel.tensors}
+        copies: dict[tuple[int, ...], Any] = {}  # what shares memory shares the copy
+        for name, host in tensors.items():
+            if not host.size:
+                given[name] = cuda.to_device(absent(kernel, name, host.dtype))
+                continue
+            place = host.ctypes.data, *host.shape
+            if place not in copies:
+                copies[place] = cuda.to_device(host, stream=self._queue)
+            given[name] = copies[place]
+        LAUNCHERS[kernel.name](self._queue, *given.values())
+        for name in written(kernel):
+            if tensors[name].size:
+                given[name].copy_to_host(tensors[name], stream=self._queue)
+        self._queue.synchronize()
+
+
+def written(kernel: Kernel) -> tuple[str, ...]:
+    """The tensors that a kernel writes: outputs and state, or gradients of inputs."""
+    op = kernel.op
+    made = {f"d{name}" for name in op.inputs} if kernel.phase == "vjp" else {*op.outputs, *op.state}
+    return tuple(name for name in kernel.tensors if name in made)

@@ -1,0 +1,182 @@
+"""Kernels and launchers from what is done at one place: the grid's loop around it is made here.
+
+    @launcher
+    @rows("y")
+    def softmax_vjp(team, row, end, dx, dy, y):
+        …
+
+is a kernel in which teams of threads go through the rows of y, and the function that launches it. What is
+done is a device function, whose first arguments say where:
+
+- `each("y")`: (i, …) for every element of y; all tensors are flat;
+- `cells("y")`: (row, column, …) for every element of y;
+- `draws("y")`: (i, word, …) for every element of y, with its random word; flat likewise;
+- `rows("y")`: (team, row, end, …) for every row of y, end being its length, and −1 for the threads of
+  a block that have no row left; they must pass the team's sums all the same;
+- `columns("y")`: (team, column, end, …) for every column of y, likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnet.backends.cuda.device import (
+    BLOCKS,
+    THREADS,
+    blocks_for,
+    cuda,
+    device,
+    flat,
+    kernel,
+    launch,
+)
+from fastnet.backends.cuda.kernels.registry import Launcher
+from fastnet.backends.cuda.philox import counter, philox
+
+_HIGHEST = 65535  # blocks in a grid's second dimension
+
+_EACH = """
+def {name}({arguments}):
+    for i in range(cuda.grid(1), {count}.size, cuda.gridsize(1)):
+        body(i, {arguments})
+
+def launcher(queue, {arguments}):
+    if {count}.size > 0:
+        launch(kernel, blocks_for({count}.size), THREADS, queue, {flat})
+"""
+
+_CELLS = """
+def {name}({arguments}):
+    rows, columns = {count}.shape
+    above, left = cuda.blockIdx.y * cuda.blockDim.y, cuda.blockIdx.x * cuda.blockDim.x
+    down, over = cuda.gridDim.y * cuda.blockDim.y, cuda.gridDim.x * cuda.blockDim.x
+    for row in range(above + cuda.threadIdx.y, rows, down):
+        for column in range(left + cuda.threadIdx.x, columns, over):
+            body(row, column, {arguments})
+
+def launcher(queue, {arguments}):
+    if {count}.size > 0:
+        blocks, threads = tiles({count}.shape)
+        launch(kernel, blocks, threads, queue, {arguments})
+"""
+
+_DRAWS = """
+def {name}({arguments}):
+    key = counter(seed, stream, step)
+    size = {count}.size
+    for block in range(cuda.grid(1), (size + 63) // 64 * 16, cuda.gridsize(1)):
+        w0, w1, w2, w3 = philox(block, key)
+        first = (block >> 4) * 64 + (block & 15)
+        for k in range(4):
+            i = first + 16 * k
+            if i < size:
+                word = w0 if k == 0 else w1 if k == 1 else w2 if k == 2 else w3
+                body(i, word, {arguments})
+
+def launcher(queue, {arguments}):
+    if {count}.size > 0:
+        seed, step, stream = np.uint64(seed), np.uint64(step), np.uint64(stream)
+        launch(kernel, blocks_for(-(-{count}.size // 4)), THREADS, queue, {flat})
+"""
+
+_ROWS = """
+def {name}({arguments}):
+    room = cuda.shared.array(THREADS, np.float64)
+    rows, columns = {count}.shape
+    lane, lanes, members = cuda.threadIdx.x, cuda.blockDim.x, cuda.blockDim.y
+    team = (room, cuda.threadIdx.y * lanes + lane, lane, lanes)
+    for first in range(cuda.blockIdx.x * members, rows, cuda.gridDim.x * members):
+        row = first + cuda.threadIdx.y
+        body(team, row, columns if row < rows else -1, {arguments})
+
+def launcher(queue, {arguments}):
+    if {count}.size > 0:
+        lanes = lanes_for({count}.shape[1])
+        blocks = blocks_for({count}.shape[0], THREADS // lanes)
+        launch(kernel, blocks, (lanes, THREADS // lanes), queue, {arguments})
+"""
+
+_COLUMNS = """
+def {name}({arguments}):
+    room = cuda.shared.array(THREADS, np.float64)
+    rows, columns = {count}.shape
+    lane, lanes, members = cuda.threadIdx.y, cuda.blockDim.y, cuda.blockDim.x
+    team = (room, cuda.threadIdx.x * lanes + lane, lane, lanes)
+    for first in range(cuda.blockIdx.x * members, columns, cuda.gridDim.x * members):
+        column = first + cuda.threadIdx.x
+        body(team, column, rows if column < columns else -1, {arguments})
+
+def launcher(queue, {arguments}):
+    blocks = blocks_for({count}.shape[1], SIDE)
+    launch(kernel, blocks, (SIDE, SIDE), queue, {arguments})
+"""
+
+SIDE = round(THREADS**0.5)
+
+
+def lanes_for(columns: int) -> int:
+    """How many threads share a row: a power of two, about a quarter of its length."""
+    return min(1 << max(-(-columns // 4) - 1, 0).bit_length(), THREADS)
+
+
+def tiles(shape: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """A grid and its blocks, which go over a matrix row by row."""
+    rows, columns = shape
+    wide = min(1 << (columns - 1).bit_length(), THREADS)
+    high = THREADS // wide
+    across = blocks_for(columns, wide)
+    down = min(-(-rows // high), max(1, 4 * BLOCKS // across), _HIGHEST)
+    return (across, down), (wide, high)
+
+
+def _around(text: str, first: int, count: str) -> Callable[[Any], Launcher]:
+    """Make launchers of device functions whose arguments from `first` on are a kernel's."""
+
+    def decorate(body: Any) -> Launcher:
+        code = body.__code__
+        arguments = ", ".join(code.co_varnames[first : code.co_argcount])
+        given = ", ".join(f"flat({a})" for a in code.co_varnames[first : code.co_argcount])
+        names: dict[str, Any] = {**_NAMES, "body": device(body), "__name__": __name__}
+        exec(text.format(name=body.__name__, arguments=arguments, count=count, flat=given), names)
+        names["kernel"] = kernel(names[body.__name__])
+        made: Launcher = names["launcher"]
+        made.__name__, made.__doc__ = body.__name__, body.__doc__
+        return made
+
+    return decorate
+
+
+_NAMES = {f.__name__: f for f in (launch, flat, blocks_for, lanes_for, tiles, counter, philox)} | {
+    "cuda": cuda,
+    "np": np,
+    "THREADS": THREADS,
+    "SIDE": SIDE,
+}
+
+
+def each(count: str) -> Callable[[Any], Launcher]:
+    """Do it for every element."""
+    return _around(_EACH, 1, count)
+
+
+def cells(count: str) -> Callable[[Any], Launcher]:
+    """Do it for every row and column."""
+    return _around(_CELLS, 2, count)
+
+
+def draws(count: str) -> Callable[[Any], Launcher]:
+    """Do it for every element and its random word."""
+    return _around(_DRAWS, 2, count)
+
+
+def rows(count: str) -> Callable[[Any], Launcher]:
+    """Do it for every row, by teams of threads."""
+    return _around(_ROWS, 3, count)
+
+
+def columns(count: str) -> Callable[[Any], Launcher]:
+    """Do it for every column, by teams of threads."""
+    return _around(_COLUMNS, 3, count)
