@@ -124,9 +124,9 @@ KERNEL(absolute_error_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
 }
 
 ELEMENT huber_forward_of(real y, real t, double delta) {
-    const real e = y - t;
-    const real a = real_abs(e);
-    return where(a <= R(delta), R(0.5) * e * e, R(delta) * (a - R(0.5 * delta)));
+    const real a = real_abs(y - t);
+    const real m = real_minimum(a, R(delta));
+    return m * (a - R(0.5) * m);
 }
 
 KERNEL(huber_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
@@ -168,9 +168,9 @@ KERNEL(huber_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
 }
 
 ELEMENT smooth_l1_forward_of(real y, real t, double width) {
-    const real e = y - t;
-    const real a = real_abs(e);
-    return where(a < R(width), R(0.5 / width) * e * e, a - R(0.5 * width));
+    const real a = real_abs(y - t);
+    const real m = real_minimum(a, R(width));
+    return R(1.0 / width) * m * (a - R(0.5) * m);
 }
 
 KERNEL(smooth_l1_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
@@ -191,8 +191,7 @@ KERNEL(smooth_l1_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
 }
 
 ELEMENT smooth_l1_vjp_of(real y, real t, double width) {
-    const real e = y - t;
-    return where(real_abs(e) < R(width), R(1.0 / width) * e, real_sign(e));
+    return real_minimum(real_maximum(R(1.0 / width) * (y - t), R(-1.0)), R(1.0));
 }
 
 KERNEL(smooth_l1_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {

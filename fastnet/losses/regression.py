@@ -23,6 +23,7 @@ from fastnet.losses.mse import mse
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
 
 LN_2 = math.log(2.0)
+SMALLEST = 2.0**-126  # beta whose inverse float32 can hold
 
 
 class squared_error(Pointwise):
@@ -77,9 +78,9 @@ class huber(Pointwise):
     @each
     def value(y: Real, t: Real, delta: float) -> Real:
         """A parabola between two lines."""
-        e = y - t
-        a = abs(e)
-        return where(a <= delta, 0.5 * e * e, delta * (a - 0.5 * delta))
+        a = abs(y - t)
+        m = minimum(a, delta)
+        return m * (a - 0.5 * m)
 
     @each
     def slope(y: Real, t: Real, delta: float) -> Real:
@@ -95,15 +96,14 @@ class smooth_l1(Pointwise):
     @each
     def value(y: Real, t: Real, width: float) -> Real:
         """A parabola between two lines of slope 1."""
-        e = y - t
-        a = abs(e)
-        return where(a < width, 0.5 / width * e * e, a - 0.5 * width)
+        a = abs(y - t)
+        m = minimum(a, width)
+        return (1 / width) * m * (a - 0.5 * m)
 
     @each
     def slope(y: Real, t: Real, width: float) -> Real:
         """The error, scaled and clipped."""
-        e = y - t
-        return where(abs(e) < width, (1 / width) * e, sign(e))
+        return minimum(maximum((1 / width) * (y - t), -1), 1)
 
 
 class log_cosh(Pointwise):
@@ -191,7 +191,7 @@ class SmoothL1Loss(PointwiseLoss):
     """L = (1/(n·k))·Σ s(y − t) with s(e) = e²/(2·beta) where |e| < beta, else |e| − beta/2.
 
     y and t are (n, k). It is HuberLoss(beta)/beta, and L1Loss where beta is 0.
-    beta ≥ 0: 1 by default. reduction: "mean", "sum" (not divided) or "none" (each s).
+    beta ≥ 0: 1 by default; below 1.2e-38, float32's smallest normal number, it counts as 0. reduction: "mean", "sum" (not divided) or "none" (each s).
     Source: R. Girshick, "Fast R-CNN", ICCV 2015, section 2.3.
     """
 
@@ -205,7 +205,7 @@ class SmoothL1Loss(PointwiseLoss):
         return width
 
     def _op(self) -> type[Pointwise]:
-        return smooth_l1 if self.beta else absolute_error
+        return smooth_l1 if self.beta >= SMALLEST else absolute_error
 
 
 class LogCoshLoss(PointwiseLoss):
