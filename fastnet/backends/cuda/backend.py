@@ -47,7 +47,7 @@ class CudaBackend(Backend):
             return f"{error.name.replace('_', '-')} is not installed: {INSTALL}"
         except ImportError as error:
             return f"numba.cuda cannot be imported: {error}"
-        reason: str | None = engine.reason()
+        reason: str | None = engine.reason(INSTALL)
         if reason is None:
             self._engine = engine.Engine()
         return reason

@@ -81,7 +81,7 @@ def scratch(queue: Any, count: int, dtype: Any) -> Any:
     Nothing is given back, as work in flight, and graphs of it, use what was there before it grew.
     """
     size = 1 << max(count - 1, 0).bit_length()
-    key = id(queue) if SIMULATOR else int(queue.handle.value), np.dtype(dtype).name, size
+    key = id(queue) if SIMULATOR else int(queue.handle), np.dtype(dtype).name, size
     if key not in _scratch:
         _scratch[key] = cuda.device_array(size, dtype)
     return _scratch[key]

@@ -16,17 +16,18 @@ from fastnet.errors import BackendUnavailable
 from fastnet.op import KERNELS, Kernel
 
 
-def reason() -> str | None:
-    """Why no kernel could run here, or None."""
+def reason(install: str) -> str | None:
+    """Why no kernel could run here, or None. `install` says how to get a compiler."""
     if SIMULATOR:
         return None
-    if not cuda.is_available():
-        error = cuda.cuda_error()
-        if error is not None:
-            first = " ".join(str(error).split())
-            return f"there is no NVIDIA driver that works ({first}): install one, see nvidia-smi"
-        return "the NVIDIA driver finds no device: see nvidia-smi and CUDA_VISIBLE_DEVICES"
-    return None
+    if cuda.is_available():
+        return None
+    error = " ".join(str(cuda.cuda_error() or "").split())
+    if not error:
+        return f"numba-cuda finds no compiler for the device: {install}"
+    if "NO_DEVICE" in error:
+        return f"the driver finds no device ({error}): see nvidia-smi and CUDA_VISIBLE_DEVICES"
+    return f"no NVIDIA driver works here ({error}): install one, until nvidia-smi shows a device"
 
 
 class Engine:

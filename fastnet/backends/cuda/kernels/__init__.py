@@ -1,6 +1,29 @@
 """The kernels, one family of ops a file, each with the function that launches it."""
 
-from fastnet.backends.cuda.kernels import formulas, sums
+from fastnet.backends.cuda.kernels import (
+    batchnorm,
+    clipping,
+    dropout,
+    formulas,
+    labels,
+    linear,
+    losses,
+    prelu,
+    softmax,
+    sums,
+)
 from fastnet.backends.cuda.kernels.registry import LAUNCHERS
 
-__all__ = ["LAUNCHERS", "formulas", "sums"]
+__all__ = [
+    "LAUNCHERS",
+    "batchnorm",
+    "clipping",
+    "dropout",
+    "formulas",
+    "labels",
+    "linear",
+    "losses",
+    "prelu",
+    "softmax",
+    "sums",
+]

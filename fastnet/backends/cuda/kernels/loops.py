@@ -25,6 +25,7 @@ import numpy as np
 
 from fastnet.backends.cuda.device import (
     BLOCKS,
+    SIMULATOR,
     THREADS,
     blocks_for,
     cuda,
@@ -110,11 +111,13 @@ def {name}({arguments}):
         body(team, column, rows if column < columns else -1, {arguments})
 
 def launcher(queue, {arguments}):
-    blocks = blocks_for({count}.shape[1], SIDE)
-    launch(kernel, blocks, (SIDE, SIDE), queue, {arguments})
+    blocks = blocks_for({count}.shape[1], ACROSS)
+    launch(kernel, blocks, (ACROSS, DOWN), queue, {arguments})
 """
 
-SIDE = round(THREADS**0.5)
+# A block's columns, whose elements in a row fill a sector of memory, and the threads of each.
+ACROSS = 2 if SIMULATOR else 8
+DOWN = THREADS // ACROSS
 
 
 def lanes_for(columns: int) -> int:
@@ -153,7 +156,8 @@ _NAMES = {f.__name__: f for f in (launch, flat, blocks_for, lanes_for, tiles, co
     "cuda": cuda,
     "np": np,
     "THREADS": THREADS,
-    "SIDE": SIDE,
+    "ACROSS": ACROSS,
+    "DOWN": DOWN,
 }
 
 

@@ -1,11 +1,18 @@
-"""Sums of gradients."""
+"""Sums of gradients: of two, and of the rows of one."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastnet.backends.cuda.kernels.loops import each
+import numpy as np
+
+from fastnet.backends.cuda.device import cuda, flat, kernel, launch, scratch
+from fastnet.backends.cuda.kernels.loops import ACROSS, DOWN, each
 from fastnet.backends.cuda.kernels.registry import launcher
+from fastnet.backends.cuda.kernels.teams import team_sum
+
+_ROOM = ACROSS * DOWN
+_HEIGHT = 8 * DOWN  # rows that one block adds up
 
 
 @launcher
@@ -13,3 +20,31 @@ from fastnet.backends.cuda.kernels.registry import launcher
 def add_to_forward(i: int, y: Any, x: Any) -> None:
     """y ← y + x."""
     y[i] += x[i]
+
+
+@kernel
+def _columns(into: Any, a: Any, rows: int, columns: int, height: int, accumulate: int) -> None:
+    """Sums of a's columns over `height` rows each, into as many rows as the grid is high."""
+    room = cuda.shared.array(_ROOM, np.float64)
+    column = cuda.blockIdx.x * ACROSS + cuda.threadIdx.x
+    lane, first = cuda.threadIdx.y, cuda.blockIdx.y * height
+    total = 0.0
+    if column < columns:
+        for row in range(first + lane, min(first + height, rows), DOWN):
+            total += np.float64(a[row * columns + column])
+    total = team_sum((room, cuda.threadIdx.x * DOWN + lane, lane, DOWN), total)
+    if lane == 0 and column < columns:
+        place, value = cuda.blockIdx.y * columns + column, into.dtype.type(total)
+        into[place] = into[place] + value if accumulate else value
+
+
+def column_sums(queue: Any, into: Any, a: Any, accumulate: int) -> None:
+    """Write or add Σ_rows a: where there are many rows, by blocks of them and then over the blocks."""
+    rows, columns = a.shape
+    grid, block = -(-columns // ACROSS), (ACROSS, DOWN)
+    parts, elements = -(-rows // _HEIGHT), flat(a)
+    if parts > 1:
+        sums = scratch(queue, parts * columns, np.float64)
+        launch(_columns, (grid, parts), block, queue, sums, elements, rows, columns, _HEIGHT, 0)
+        elements, rows = sums, parts
+    launch(_columns, grid, block, queue, into, elements, rows, columns, rows, accumulate)

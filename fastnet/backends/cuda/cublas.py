@@ -1,0 +1,89 @@
+"""cuBLAS by ctypes: matrix products in the model's own precision."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+from functools import cache
+from typing import Any
+
+from fastnet.backends.cuda.device import SIMULATOR, cuda
+from fastnet.errors import BackendUnavailable
+
+try:
+    pathfinder: Any = importlib.import_module("cuda.pathfinder")
+except ImportError:  # it comes with numba-cuda
+    pathfinder = None
+
+TF32_VARIABLE = "FASTNET_CUDA_TF32"
+_TF32_MATH = 3  # CUBLAS_TF32_TENSOR_OP_MATH; by default float32 is multiplied as float32
+_WORKSPACE = 32 << 20  # bytes of each stream, as cuBLAS asks for on data-centre devices
+_POINTER, _INT = ctypes.c_void_p, ctypes.c_int
+_PRODUCTS = {
+    "float32": ("cublasSgemm_v2", ctypes.c_float),
+    "float64": ("cublasDgemm_v2", ctypes.c_double),
+}
+
+
+@cache
+def _library() -> Any:
+    """The library, or None where there is none."""
+    if SIMULATOR or pathfinder is None:
+        return None
+    try:
+        return ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+    except (RuntimeError, OSError):  # not found, or not to be loaded
+        return None
+
+
+def _check(status: int, what: str) -> None:
+    if status:
+        raise BackendUnavailable(f"cuBLAS: {what} failed with status {status}")
+
+
+class _Handle:
+    """cuBLAS for one stream, with room of its own, so that a graph of its work may be captured."""
+
+    def __init__(self, library: Any, queue: Any) -> None:
+        self._library, self._pointer = library, _POINTER()
+        self._room = cuda.device_array(_WORKSPACE, "uint8")
+        _check(library.cublasCreate_v2(ctypes.byref(self._pointer)), "cublasCreate")
+        stream = _POINTER(int(queue.handle))
+        _check(library.cublasSetStream_v2(self._pointer, stream), "cublasSetStream")
+        room, size = _POINTER(_address(self._room)), ctypes.c_size_t(_WORKSPACE)
+        _check(library.cublasSetWorkspace_v2(self._pointer, room, size), "cublasSetWorkspace")
+        if os.environ.get(TF32_VARIABLE, "0") not in ("", "0"):
+            _check(library.cublasSetMathMode(self._pointer, _TF32_MATH), "cublasSetMathMode")
+
+    def product(
+        self, c: Any, a: Any, b: Any, inner: int, flip_a: bool, flip_b: bool, add: bool
+    ) -> None:
+        """c ← op(a)·op(b) + add·c. cuBLAS goes by columns: it sees cᵀ = op(b)ᵀ·op(a)ᵀ."""
+        name, number = _PRODUCTS[c.dtype.name]
+        rows, columns = c.shape
+        status = getattr(self._library, name)(
+            *(self._pointer, _INT(flip_b), _INT(flip_a), _INT(columns), _INT(rows), _INT(inner)),
+            *(ctypes.byref(number(1)), _POINTER(_address(b)), _INT(b.shape[1])),
+            *(_POINTER(_address(a)), _INT(a.shape[1])),
+            *(ctypes.byref(number(add)), _POINTER(_address(c)), _INT(columns)),
+        )
+        _check(status, name)
+
+
+def _address(array: Any) -> Any:
+    return array.device_ctypes_pointer.value
+
+
+_handles: dict[int, _Handle] = {}  # by the stream
+
+
+def handle(queue: Any) -> _Handle | None:
+    """cuBLAS for a stream, or None where there is none."""
+    library = _library()
+    if library is None:
+        return None
+    key = int(queue.handle)
+    if key not in _handles:
+        _handles[key] = _Handle(library, queue)
+    return _handles[key]

@@ -1,0 +1,155 @@
+"""Batch normalisation: a team of threads for each column."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnet.backends.cuda.device import device
+from fastnet.backends.cuda.elementary import sqrt
+from fastnet.backends.cuda.kernels.loops import cells, columns
+from fastnet.backends.cuda.kernels.registry import launcher
+from fastnet.backends.cuda.kernels.teams import team_sum
+
+
+@launcher
+@columns("x")
+def batchnorm_forward(
+    team: Any,
+    column: int,
+    end: int,
+    y: Any,
+    mean: Any,
+    rstd: Any,
+    running_mean: Any,
+    running_var: Any,
+    batches: Any,
+    x: Any,
+    gamma: Any,
+    beta: Any,
+    eps: float,
+    momentum: float,
+) -> None:
+    """Normalise by this minibatch's statistics: their sums in float64, the rest in the model's dtype."""
+    total, count, dtype = 0.0, np.float64(x.shape[0]), y.dtype
+    for row in range(team[2], end, team[3]):
+        total += np.float64(x[row, column])
+    centre = dtype.type(team_sum(team, total) / count)
+    total = 0.0
+    for row in range(team[2], end, team[3]):
+        centred = x[row, column] - centre
+        total += np.float64(centred * centred)
+    variance = dtype.type(team_sum(team, total) / count)
+    scale = dtype.type(1) / sqrt(variance + dtype.type(eps))
+    for row in range(team[2], end, team[3]):
+        value = (x[row, column] - centre) * scale
+        y[row, column] = value * gamma[column] + beta[column] if gamma.size > 0 else value
+    if team[2] == 0 and end >= 0:
+        mean[column], rstd[column], new = centre, scale, dtype.type(momentum)
+        unbiased = variance * dtype.type(count / (count - 1.0))
+        running_mean[column] += new * (centre - running_mean[column])
+        running_var[column] += new * (unbiased - running_var[column])
+        if column == 0:
+            batches[0] += 1
+
+
+@device
+def put(into: Any, column: int, value: Any, accumulate: int) -> None:
+    """Write or add a parameter's gradient, unless nobody asked for it."""
+    if into.size > 0:
+        new = into.dtype.type(value)
+        into[column] = new + into[column] if accumulate else new
+
+
+@device
+def column_gradients(
+    team: Any, column: int, end: int, dy: Any, x: Any, centre: Any, scale: Any
+) -> Any:
+    """Σ dy and Σ dy·x̂ over a column."""
+    total, product = 0.0, 0.0
+    for row in range(team[2], end, team[3]):
+        d = dy[row, column]
+        total += np.float64(d)
+        product += np.float64(d * ((x[row, column] - centre) * scale))
+    return team_sum(team, total), team_sum(team, product)
+
+
+@launcher
+@columns("dy")
+def batchnorm_vjp(
+    team: Any,
+    column: int,
+    end: int,
+    dx: Any,
+    dgamma: Any,
+    dbeta: Any,
+    dy: Any,
+    mean: Any,
+    rstd: Any,
+    x: Any,
+    gamma: Any,
+    accumulate: int,
+) -> None:
+    """dx = gamma·rstd·(dy − mean(dy) − x̂·mean(dy·x̂))."""
+    own = column if end >= 0 else 0
+    centre, scale, dtype, count = mean[own], rstd[own], dy.dtype, np.float64(x.shape[0])
+    total, product = column_gradients(team, column, end, dy, x, centre, scale)
+    if team[2] == 0 and end >= 0:
+        put(dgamma, column, product, accumulate)
+        put(dbeta, column, total, accumulate)
+    if dx.size > 0:
+        whole = gamma[own] * scale if gamma.size > 0 else scale
+        of_mean, of_scale = dtype.type(total / count), dtype.type(product / count)
+        for row in range(team[2], end, team[3]):
+            xhat = (x[row, column] - centre) * scale
+            dx[row, column] = whole * (dy[row, column] - of_mean - xhat * of_scale)
+
+
+@launcher
+@cells("y")
+def batchnorm_inference_forward(
+    row: int,
+    column: int,
+    y: Any,
+    x: Any,
+    gamma: Any,
+    beta: Any,
+    running_mean: Any,
+    running_var: Any,
+    eps: float,
+) -> None:
+    """y = gamma·(x − running_mean)/√(running_var + eps) + beta."""
+    one, small = y.dtype.type(1), y.dtype.type(eps)
+    value = (x[row, column] - running_mean[column]) * (one / sqrt(running_var[column] + small))
+    y[row, column] = value * gamma[column] + beta[column] if gamma.size > 0 else value
+
+
+@launcher
+@columns("dy")
+def batchnorm_inference_vjp(
+    team: Any,
+    column: int,
+    end: int,
+    dx: Any,
+    dgamma: Any,
+    dbeta: Any,
+    dy: Any,
+    x: Any,
+    gamma: Any,
+    running_mean: Any,
+    running_var: Any,
+    eps: float,
+    accumulate: int,
+) -> None:
+    """The statistics are constants: dx = dy·gamma·rstd."""
+    own, one = column if end >= 0 else 0, dy.dtype.type(1)
+    scale = one / sqrt(running_var[own] + dy.dtype.type(eps))
+    total, product = column_gradients(team, column, end, dy, x, running_mean[own], scale)
+    if team[2] == 0 and end >= 0:
+        put(dgamma, column, product, accumulate)
+        put(dbeta, column, total, accumulate)
+    if dx.size > 0:
+        whole = gamma[own] * scale if gamma.size > 0 else scale
+        for row in range(team[2], end, team[3]):
+            dx[row, column] = dy[row, column] * whole

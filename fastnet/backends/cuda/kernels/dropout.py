@@ -1,0 +1,51 @@
+"""Dropout, with the random words of fastnet.random."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnet.backends.cuda.device import device
+from fastnet.backends.cuda.kernels.loops import draws
+from fastnet.backends.cuda.kernels.registry import launcher
+
+
+@device
+def kept(word: Any, value: Any, threshold: float, scale: float) -> Any:
+    """scale·value where the word is at least the threshold, else 0."""
+    return value * type(value)(scale) if word >= np.uint64(threshold) else type(value)(0)
+
+
+@launcher
+@draws("y")
+def dropout_forward(
+    i: int,
+    word: Any,
+    y: Any,
+    x: Any,
+    threshold: float,
+    scale: float,
+    seed: int,
+    step: int,
+    stream: int,
+) -> None:
+    """y = scale·x where the element's word is at least the threshold, else 0."""
+    y[i] = kept(word, x[i], threshold, scale)
+
+
+@launcher
+@draws("dx")
+def dropout_vjp(
+    i: int,
+    word: Any,
+    dx: Any,
+    dy: Any,
+    threshold: float,
+    scale: float,
+    seed: int,
+    step: int,
+    stream: int,
+) -> None:
+    """The same map as forward, with the same mask."""
+    dx[i] = kept(word, dy[i], threshold, scale)

@@ -1,0 +1,279 @@
+"""Losses of labels: cross-entropies with options, hinges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnet.backends.cuda.device import device
+from fastnet.backends.cuda.kernels.loops import cells, each, rows
+from fastnet.backends.cuda.kernels.registry import launcher
+from fastnet.backends.cuda.kernels.softmax import row_softmax
+from fastnet.backends.cuda.kernels.teams import team_sum
+
+
+@device
+def weight_of(v: Any, column: int) -> Any:
+    """A class's weight; absent ones are 1."""
+    return np.float64(v[column]) if v.size > 0 else 1.0
+
+
+@device
+def all_weights(team: Any, end: int, v: Any) -> Any:
+    """The sum of the weights."""
+    total = 0.0
+    for column in range(team[2], end, team[3]):
+        total += weight_of(v, column)
+    return team_sum(team, total)
+
+
+@launcher
+@rows("z")
+def cross_entropy_forward(
+    team: Any,
+    row: int,
+    end: int,
+    row_loss: Any,
+    count: Any,
+    p: Any,
+    z: Any,
+    t: Any,
+    v: Any,
+    smoothing: float,
+    ignored: float,
+) -> None:
+    """row_loss = Σq·log Σ e^(z − m) − Σ_c q_c·(z_c − m), q_c = v_c·((1 − s)·[c = t] + s/C)."""
+    shift, top = row_softmax(team, row, end, p, z)
+    spread = 0.0
+    if smoothing > 0:
+        for column in range(team[2], end, team[3]):
+            spread += weight_of(v, column) * np.float64(z[row, column] - top)
+    spread = team_sum(team, spread)
+    weights = all_weights(team, end, v)
+    if team[2] == 0 and end >= 0:
+        label = t[row]
+        if label == ignored:
+            row_loss[row] = 0.0
+            count[row] = 0
+        else:
+            share, sharp = smoothing / end, (1 - smoothing) * weight_of(v, label)
+            part = sharp * np.float64(z[row, label] - top) + share * spread
+            row_loss[row] = (sharp + share * weights) * shift - part
+            count[row] = weight_of(v, label)
+
+
+@launcher
+@rows("dz")
+def cross_entropy_vjp(
+    team: Any,
+    row: int,
+    end: int,
+    dz: Any,
+    drow_loss: Any,
+    p: Any,
+    t: Any,
+    v: Any,
+    smoothing: float,
+    ignored: float,
+) -> None:
+    """dz = drow_loss·(p·Σq − q)."""
+    weights = all_weights(team, end, v)
+    if end < 0:
+        return
+    label, share = t[row], smoothing / end
+    if label == ignored:
+        for column in range(team[2], end, team[3]):
+            dz[row, column] = 0
+        return
+    sharp = (1 - smoothing) * weight_of(v, label)
+    whole = sharp + share * weights
+    for column in range(team[2], end, team[3]):
+        q = share * weight_of(v, column) + (sharp if column == label else 0.0)
+        slope = np.float64(p[row, column]) * whole - q
+        dz[row, column] = p.dtype.type(drow_loss[row] * slope)
+
+
+@device
+def smoothed(t: Any, v: Any, row: int, column: int, smoothing: float) -> Any:
+    """q_c = v_c·((1 − s)·t_c + s/C)."""
+    sharp = np.float64(t[row, column]) * (1 - smoothing)
+    return weight_of(v, column) * (sharp + smoothing / t.shape[1])
+
+
+@launcher
+@rows("z")
+def soft_cross_entropy_forward(
+    team: Any, row: int, end: int, row_loss: Any, p: Any, z: Any, t: Any, v: Any, smoothing: float
+) -> None:
+    """row_loss = Σq·log Σ e^(z − m) − Σ_c q_c·(z_c − m)."""
+    shift, top = row_softmax(team, row, end, p, z)
+    part, whole = 0.0, 0.0
+    for column in range(team[2], end, team[3]):
+        q = smoothed(t, v, row, column, smoothing)
+        part += q * np.float64(z[row, column] - top)
+        whole += q
+    part = team_sum(team, part)
+    whole = team_sum(team, whole)
+    if team[2] == 0 and end >= 0:
+        row_loss[row] = whole * shift - part
+
+
+@launcher
+@rows("dz")
+def soft_cross_entropy_vjp(
+    team: Any,
+    row: int,
+    end: int,
+    dz: Any,
+    drow_loss: Any,
+    p: Any,
+    t: Any,
+    v: Any,
+    smoothing: float,
+) -> None:
+    """dz = drow_loss·(p·Σq − q)."""
+    whole = 0.0
+    for column in range(team[2], end, team[3]):
+        whole += smoothed(t, v, row, column, smoothing)
+    whole = team_sum(team, whole)
+    for column in range(team[2], end, team[3]):
+        slope = np.float64(p[row, column]) * whole - smoothed(t, v, row, column, smoothing)
+        dz[row, column] = p.dtype.type(drow_loss[row] * slope)
+
+
+@launcher
+@each("row_loss")
+def nll_forward(i: int, row_loss: Any, count: Any, y: Any, t: Any, v: Any, ignored: float) -> None:
+    """row_loss = −v_t·y_t; count = v_t. Here y is flat."""
+    if t[i] == ignored:
+        row_loss[i] = 0.0
+        count[i] = 0
+    else:
+        count[i] = weight_of(v, t[i])
+        row_loss[i] = -np.float64(count[i]) * np.float64(y[i * (y.size // t.size) + t[i]])
+
+
+@launcher
+@cells("dy")
+def nll_vjp(row: int, column: int, dy: Any, drow_loss: Any, t: Any, v: Any, ignored: float) -> None:
+    """dy = −drow_loss·v_t at the label."""
+    here = t[row] == column and t[row] != ignored
+    dy[row, column] = -drow_loss[row] * weight_of(v, column) if here else 0.0
+
+
+@device
+def cost(lack: Any, power: float) -> Any:
+    """max(0, lack)^power, in float64."""
+    z = type(lack)(0) if lack <= 0 else lack
+    return np.float64(z * z if power == 2 else z)
+
+
+@device
+def slope_of(lack: Any, power: float, share: Any) -> Any:
+    """The derivative of share·cost."""
+    one = type(lack)(1)
+    return (type(lack)(2) * lack if power == 2 else one) * share if lack > 0 else type(lack)(0)
+
+
+@launcher
+@rows("y")
+def multi_margin_forward(
+    team: Any,
+    row: int,
+    end: int,
+    row_loss: Any,
+    y: Any,
+    t: Any,
+    v: Any,
+    power: float,
+    margin: float,
+    divisor: float,
+) -> None:
+    """row_loss = v_t·Σ_(j≠t) max(0, margin − y_t + y_j)^power / divisor."""
+    label = t[row] if end >= 0 else 0
+    base = y.dtype.type(margin) - y[row if end >= 0 else 0, label]
+    total = 0.0
+    for column in range(team[2], end, team[3]):
+        if column != label:
+            total += cost(base + y[row, column], power)
+    total = team_sum(team, total)
+    if team[2] == 0 and end >= 0:
+        row_loss[row] = total * weight_of(v, label) / divisor
+
+
+@launcher
+@rows("dy")
+def multi_margin_vjp(
+    team: Any,
+    row: int,
+    end: int,
+    dy: Any,
+    drow_loss: Any,
+    y: Any,
+    t: Any,
+    v: Any,
+    power: float,
+    margin: float,
+    divisor: float,
+) -> None:
+    """The slopes, and at the label minus their sum."""
+    own = row if end >= 0 else 0
+    label = t[own]
+    base = y.dtype.type(margin) - y[own, label]
+    share = y.dtype.type(drow_loss[own] * weight_of(v, label) / divisor)
+    total = 0.0
+    for column in range(team[2], end, team[3]):
+        if column != label:
+            dy[row, column] = slope_of(base + y[row, column], power, share)
+            total += np.float64(dy[row, column])
+    total = team_sum(team, total)
+    if team[2] == 0 and end >= 0:
+        dy[row, label] = -total
+
+
+@launcher
+@rows("y")
+def one_vs_rest_forward(
+    team: Any,
+    row: int,
+    end: int,
+    row_loss: Any,
+    y: Any,
+    t: Any,
+    v: Any,
+    power: float,
+    margin: float,
+    divisor: float,
+) -> None:
+    """row_loss = v_t·Σ_j max(0, margin − s_j·y_j)^power / divisor."""
+    label, wanted, total = t[row] if end >= 0 else 0, y.dtype.type(margin), 0.0
+    for column in range(team[2], end, team[3]):
+        value = y[row, column]
+        total += cost(wanted - value if column == label else wanted + value, power)
+    total = team_sum(team, total)
+    if team[2] == 0 and end >= 0:
+        row_loss[row] = total * weight_of(v, label) / divisor
+
+
+@launcher
+@cells("dy")
+def one_vs_rest_vjp(
+    row: int,
+    column: int,
+    dy: Any,
+    drow_loss: Any,
+    y: Any,
+    t: Any,
+    v: Any,
+    power: float,
+    margin: float,
+    divisor: float,
+) -> None:
+    """The slopes, with the signs of the classes."""
+    wanted, value = y.dtype.type(margin), y[row, column]
+    share = y.dtype.type(drow_loss[row] * weight_of(v, t[row]) / divisor)
+    if column == t[row]:
+        dy[row, column] = -slope_of(wanted - value, power, share)
+    else:
+        dy[row, column] = slope_of(wanted + value, power, share)

@@ -1,0 +1,87 @@
+"""Softmax and its logarithm; each may write over what it reads, element by element."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastnet.backends.cuda.device import device
+from fastnet.backends.cuda.elementary import exp, log
+from fastnet.backends.cuda.kernels.loops import rows
+from fastnet.backends.cuda.kernels.registry import launcher
+from fastnet.backends.cuda.kernels.teams import team_max, team_sum
+
+
+@device
+def row_max(team: Any, row: int, end: int, x: Any) -> Any:
+    """The maximum of a row; NaN, which comparisons pass over, stays in the row."""
+    top = -math.inf
+    for column in range(team[2], end, team[3]):
+        if x[row, column] > top:
+            top = np.float64(x[row, column])
+    return x.dtype.type(team_max(team, top))
+
+
+@device
+def row_powers(team: Any, row: int, end: int, p: Any, x: Any) -> Any:
+    """Write p = e^(x − m), m the row's maximum; returns their sum and m."""
+    top, total = row_max(team, row, end, x), 0.0
+    for column in range(team[2], end, team[3]):
+        p[row, column] = exp(x[row, column] - top)
+        total += np.float64(p[row, column])
+    return team_sum(team, total), top
+
+
+@device
+def row_softmax(team: Any, row: int, end: int, p: Any, x: Any) -> Any:
+    """Write a row's softmax; returns the logarithm of the sum and m (see row_powers)."""
+    total, top = row_powers(team, row, end, p, x)
+    scale = p.dtype.type(1.0 / total)
+    for column in range(team[2], end, team[3]):
+        p[row, column] *= scale
+    return log(total), top
+
+
+@launcher
+@rows("y")
+def softmax_forward(team: Any, row: int, end: int, y: Any, x: Any) -> None:
+    """y = e^(x − m)/Σ e^(x − m), m the row's maximum."""
+    row_softmax(team, row, end, y, x)
+
+
+@launcher
+@rows("y")
+def softmax_vjp(team: Any, row: int, end: int, dx: Any, dy: Any, y: Any) -> None:
+    """dx = y·(dy − Σ dy·y)."""
+    total = 0.0
+    for column in range(team[2], end, team[3]):
+        total += np.float64(dy[row, column] * y[row, column])
+    mean = y.dtype.type(team_sum(team, total))
+    for column in range(team[2], end, team[3]):
+        dx[row, column] = y[row, column] * (dy[row, column] - mean)
+
+
+@launcher
+@rows("y")
+def log_softmax_forward(team: Any, row: int, end: int, y: Any, x: Any) -> None:
+    """y = (x − m) − log Σ e^(x − m), m the row's maximum."""
+    top, total = row_max(team, row, end, x), 0.0
+    for column in range(team[2], end, team[3]):
+        total += np.float64(exp(x[row, column] - top))
+    shift = y.dtype.type(log(team_sum(team, total)))
+    for column in range(team[2], end, team[3]):
+        y[row, column] = (x[row, column] - top) - shift
+
+
+@launcher
+@rows("y")
+def log_softmax_vjp(team: Any, row: int, end: int, dx: Any, dy: Any, y: Any) -> None:
+    """dx = dy − e^y·Σ dy."""
+    total = 0.0
+    for column in range(team[2], end, team[3]):
+        total += np.float64(dy[row, column])
+    whole = y.dtype.type(team_sum(team, total))
+    for column in range(team[2], end, team[3]):
+        dx[row, column] = dy[row, column] - exp(y[row, column]) * whole

@@ -1,0 +1,98 @@
+"""Every CUDA kernel as the compiler sees it: the types fit and there is code, without any device."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from gradcheck import COUNTER, NUMBERS, dtype_of, shape_of
+from onecall import variants
+
+from fastnet.op import KERNELS
+
+if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0":
+    pytest.skip("the simulator has no compiler", allow_module_level=True)
+pytest.importorskip("numba_cuda")
+nvvm = pytest.importorskip("numba.cuda.cudadrv.nvvm")
+if not nvvm.is_available():
+    pytest.skip("no NVVM, NVIDIA's compiler", allow_module_level=True)
+
+from numba import cuda, from_dtype, types  # noqa: E402
+from numba.cuda import dispatcher  # noqa: E402
+
+from fastnet.backends.cuda import cublas, kernels  # noqa: E402
+
+SIZES = (2, 3)  # of dims; a kernel's types depend on none of them
+QUEUE = SimpleNamespace(handle=0)
+
+
+class Tensor:
+    """What a launcher may ask of a device array."""
+
+    def __init__(self, shape, dtype):
+        self.shape, self.dtype, self.ndim = tuple(shape), np.dtype(dtype), len(shape)
+        self.size = math.prod(shape)
+
+    def reshape(self, size):
+        assert size == self.size
+        return Tensor((size,), self.dtype)
+
+
+def type_of(value):
+    if isinstance(value, Tensor):
+        return types.Array(from_dtype(value.dtype), value.ndim, "C")
+    return {int: types.int64, float: types.float64, np.uint64: types.uint64}[type(value)]
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """The kernels that are launched, by their types, as PTX; nothing is launched."""
+    found = {}
+
+    def launch(kernel, configuration):
+        blocks, threads, queue = configuration
+        assert math.prod(np.atleast_1d(blocks)) > 0 and queue is QUEUE
+        assert math.prod(np.atleast_1d(threads)) <= 1024
+
+        def run(*arguments):
+            signature = types.void(*map(type_of, arguments))
+            if (kernel, signature) not in found:
+                code, _ = cuda.compile(kernel.py_func, signature, cc=(9, 0), output="ptx")
+                found[kernel, signature] = code
+
+        return run
+
+    monkeypatch.setattr(dispatcher.CUDADispatcher, "__getitem__", launch)
+    device = SimpleNamespace(compute_capability=(9, 0))
+    monkeypatch.setattr(dispatcher, "get_current_device", lambda: device)
+    monkeypatch.setattr(cuda, "device_array", lambda size, dtype: Tensor((size,), dtype))
+    monkeypatch.setattr(cublas, "handle", lambda queue: None)
+    return found
+
+
+def arguments(kernel, dtype, absent, accumulate):
+    op, numbers = kernel.op, {**NUMBERS, **COUNTER, "accumulate": int(accumulate)}
+    sizes = dict(zip(op.dims, SIZES, strict=False))
+    for name in kernel.arguments:
+        if name not in kernel.tensors:
+            yield numbers[name]
+            continue
+        shape = shape_of(op, name, 5, sizes)
+        missing = name in absent
+        yield Tensor((0,) * len(shape) if missing else shape, dtype_of(op, name, dtype))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", kernels.LAUNCHERS)
+def test_it_compiles(compiled, name, dtype):
+    kernel = KERNELS[name]
+    for variant in variants(kernel):
+        kernels.LAUNCHERS[name](QUEUE, *arguments(kernel, dtype, **variant))
+    assert compiled
+    for code in compiled.values():
+        assert re.search(r"\.visible \.entry", code)
