@@ -61,7 +61,9 @@ def compiled(monkeypatch):
         def run(*arguments):
             signature = types.void(*map(type_of, arguments))
             if (kernel, signature) not in found:
-                code, _ = cuda.compile(kernel.py_func, signature, cc=(9, 0), output="ptx")
+                code, _ = cuda.compile(
+                    kernel.py_func, signature, device=False, abi="numba", cc=(9, 0), output="ptx"
+                )
                 found[kernel, signature] = code
 
         return run
