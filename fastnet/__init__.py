@@ -5,7 +5,7 @@ from importlib import import_module as _import_module
 
 from fastnet import errors, init, layers, losses, optim, schedules
 from fastnet.backends.registry import backends
-from fastnet.errors import BackendUnavailable, DivergenceError, FastnetError
+from fastnet.errors import BackendUnavailable, DeviceError, DivergenceError, FastnetError
 from fastnet.layers import *  # noqa: F403
 from fastnet.losses import *  # noqa: F403
 from fastnet.model import Sequential
@@ -28,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BackendUnavailable",
     "Callback",
+    "DeviceError",
     "DivergenceError",
     "EarlyStopping",
     "FastnetError",

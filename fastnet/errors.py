@@ -36,6 +36,14 @@ class BackendUnavailable(FastnetError, ValueError):
     """A backend that was asked for by name and cannot run here; the message says how to get it."""
 
 
+class DeviceError(FastnetError, RuntimeError):
+    """A device, its driver or a kernel on it has failed; the message says in doing what."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A device has too little free memory; the message says for what, and what needs less."""
+
+
 class MissingExtra(FastnetError, ImportError):
     """A package that an optional feature needs cannot be imported; the message names the extra."""
 

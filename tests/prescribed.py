@@ -15,6 +15,7 @@ def set_gradients(model: Any, gradients: Mapping[str, Any]) -> None:
     for name, p in model._named().items():
         if p.trainable:
             p.shown(p.grad)[...] = gradients[name]
+    model.touch()  # a backend with memory of its own would not see it
 
 
 def draw(model: Any, steps: int, seed: int = 0, *, zeros: bool = True) -> list[dict[str, Array]]:

@@ -116,6 +116,7 @@ def test_a_second_fit_of_a_model_is_refused_and_the_first_ends_well(backend):
 
     def second():
         assert inside.wait(PATIENCE)
+        model.predict(X)  # brings the values over where a fit keeps them on a device
         before = values(model)
         try:
             for change in (

@@ -135,12 +135,7 @@ class Executor:
         return self.backend.predictor(args, plan.x_shape, plan.output_shape) or self._in_blocks
 
     def _in_blocks(self, x: Any, out: Any) -> bool:
-        plan = self.plan
-        if not (_plain(x, plan.dtype, plan.x_shape) and _plain(out, plan.dtype, plan.output_shape)):
-            return False
-        if len(x) != len(out) or not out.flags.writeable or np.may_share_memory(x, out):
-            return False
-        if not np.isfinite(x).all():
+        if not takes(self.plan, x, out):
             return False
         for begin in range(0, len(x), self.plan.max_rows):
             part = x[begin : begin + self.plan.max_rows]
@@ -326,6 +321,15 @@ def update_work(program: np.ndarray) -> int:
 
 def _address_of(array: Array | None) -> int:
     return 0 if array is None else int(array.ctypes.data)
+
+
+def takes(plan: Plan, x: Any, out: Any) -> bool:
+    """Whether a plan's prediction can read x and write out as they are (see Backend.predictor)."""
+    if not (_plain(x, plan.dtype, plan.x_shape) and _plain(out, plan.dtype, plan.output_shape)):
+        return False
+    if len(x) != len(out) or not out.flags.writeable or np.may_share_memory(x, out):
+        return False
+    return bool(np.isfinite(x).all())
 
 
 def _plain(array: Any, dtype: np.dtype[Any], row: tuple[int, ...]) -> bool:

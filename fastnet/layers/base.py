@@ -128,6 +128,7 @@ class Layer:
             )
         self._pending = None
         tape.backward(output, np.array(dy, tape.dtype))
+        self._wrote_gradients()
         assert given.grad is not None
         return given.grad
 
@@ -136,6 +137,11 @@ class Layer:
         for p in self._parameters.values():
             if p.grad is not None:
                 p.grad.fill(0)
+        self._wrote_gradients()
+
+    def _wrote_gradients(self) -> None:
+        if self._owner is not None:
+            self._owner.bind().host_version += 1
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training mode (or, with False, to evaluation mode); returns the layer."""

@@ -49,6 +49,7 @@ def by_hand(model, optimizer, epochs=2, batch_size=5, change=None, after=None, s
                 for name, p in model._named().items():
                     if p.trainable:
                         p.shown(p.grad)[...] = total[name]
+                model.touch()
             if change:
                 change(model)
             optimizer.step(model)
@@ -97,6 +98,7 @@ def test_a_norm_that_is_not_finite(backend, bad):
     model = net(backend, "float32")
     model.value_and_grad(LOSS, X, Y)
     model._named()["0.weight"].grad[1, 2] = bad
+    model.touch()
     before = {name: g.copy() for name, g in model.grads.items()}
     with pytest.raises(DivergenceError, match=f"norm of the gradients is {bad}"):
         fn.clip_grad_norm_(model, 0.1, error_if_nonfinite=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnet.backends.base import Backend
 from fastnet.errors import BackendUnavailable
+from fastnet.op import Array, Op
+from fastnet.plan.compiler import Plan
+from fastnet.plan.segments import Storage
 
 if TYPE_CHECKING:
     from fastnet.backends.cuda.engine import Engine
@@ -73,6 +76,27 @@ class CudaBackend(Backend):
     def train(self, args: np.ndarray) -> None:
         """Run a chunk of training steps in the same way."""
         self._ready().train(args)
+
+    def executor(self, plan: Plan, storage: Storage) -> Any:
+        """What runs a plan on copies of the model's segments, which stay on the device."""
+        self.prepare(plan.forward)
+        self.prepare(plan.backward)
+        return _executors().CudaExecutor(plan, storage)
+
+    def passes(
+        self,
+        program: np.ndarray,
+        ops: Sequence[type[Op]],
+        own: Mapping[str, Array],
+        storage: Storage,
+    ) -> Any:
+        """What runs an update program on them."""
+        self.prepare(program)
+        return _executors().CudaPasses(program, ops, own, storage)
+
+
+def _executors() -> Any:
+    return importlib.import_module("fastnet.backends.cuda.executor")
 
 
 def _simulated() -> bool:

@@ -1,0 +1,287 @@
+"""CudaExecutor: one plan, its workspace on the device, ready to run on a model's segments there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from fastnet.backends.cuda import rows as move
+from fastnet.backends.cuda.memory import Snapshot, cut, data_of, empty, fetch, segments_of
+from fastnet.backends.cuda.programs import Program
+from fastnet.backends.cuda.training import Chunks, segments_of_update
+from fastnet.backends.executor import takes
+from fastnet.backends.steps import Data, Steps, Update
+from fastnet.op import Array, Op
+from fastnet.plan.compiler import Place, Plan
+from fastnet.plan.segments import Storage
+
+KEPT = 16  # numbers of rows, or update programs, whose launches are kept
+
+
+class CudaExecutor:
+    """Runs one plan on the device; the interface of `fastnet.backends.executor.Executor`."""
+
+    def __init__(self, plan: Plan, storage: Storage) -> None:
+        self.plan, self.storage = plan, storage
+        self.memory = segments_of(storage)
+        self.stream = self.memory.stream
+        self.steps_done = 0  # of the last chunk of training steps
+        self.losses: Array  # of that chunk
+        self.short_way: Callable[[Any, Any], Array | None] = self._short_way
+        row = {"x": (plan.x_shape, plan.dtype), "y": (plan.y_shape, plan.y_dtype)}
+        self._stages = {
+            name: (math.prod(shape), np.dtype(dtype))
+            for name, (shape, dtype) in row.items()
+            if dtype
+        }
+        if plan.weighted:
+            self._stages["w"] = 1, plan.dtype
+        sizes = {
+            name: plan.max_rows * n * kind.itemsize for name, (n, kind) in self._stages.items()
+        }
+        sizes |= {"workspace": plan.workspace_bytes, "derived": plan.derived_bytes}
+        self._own = {name: empty((size,), np.uint8) for name, size in sizes.items()}
+        self._counter = 0, 0  # of the random draws of the last forward
+        self._views: dict[Any, Any] = {}
+        self._derived_version = -1
+        self._programs: dict[int, tuple[Program, Program]] = {}  # by rows: forward, backward
+        self._updates: dict[Any, Program] = {}
+        self._room: dict[Any, Any] = {}  # of what is needed for a chunk alone
+        self._kept_buffers = Snapshot()
+        self._chunks = Chunks(self)
+
+    # Where things lie.
+
+    def place(self, place: Place, shape: tuple[int, ...], dtype: Any) -> Any:
+        """The device array at a place of the plan."""
+        key = place, shape, np.dtype(dtype)
+        if key not in self._views:  # which take long to make
+            if len(self._views) >= 8 * KEPT:
+                self._views.clear()
+            self._views[key] = cut(self._own[place[0]], place[1], shape, dtype)
+        return self._views[key]
+
+    def stage(self, name: str, rows: int) -> Any:
+        """Where `rows` rows of x, y or w are put: a matrix."""
+        width, dtype = self._stages[name]
+        return self.place((name, 0), (rows, width), dtype)
+
+    def _output(self, rows: int) -> Any:
+        return self.place(self.plan.output, (rows, *self.plan.output_shape), self.plan.dtype)
+
+    def room(self, name: str, nbytes: int) -> Any:
+        """At least so many bytes, the same ones for the same name until they are too few."""
+        if name not in self._room or self._room[name].size < nbytes:
+            self._room[name] = empty((nbytes,), np.uint8)
+        return self._room[name]
+
+    def at(self, place: Place, shape: tuple[int, ...], dtype: Any) -> Array:
+        """A copy of the array at a place of the plan."""
+        return self._host(self.place(place, shape, dtype))
+
+    def _host(self, device: Any) -> Array:
+        return fetch(device, np.empty(tuple(device.shape), device.dtype), self.stream)
+
+    def programs(self, rows: int) -> tuple[Program, Program]:
+        """The forward and the backward program for so many rows."""
+        if rows not in self._programs:
+            if len(self._programs) >= KEPT:
+                self._programs.clear()
+            blocks = {name: self.memory.named(name).device for name in self.storage.segments}
+            blocks |= self._own
+            made = [Program(p, blocks, rows) for p in (self.plan.forward, self.plan.backward)]
+            self._programs[rows] = made[0], made[1]
+        return self._programs[rows]
+
+    def update_program(self, program: np.ndarray, segments: Mapping[str, Array]) -> Program:
+        """An update program on these segments, beside the model's."""
+        key = (program.tobytes(), *((name, id(host)) for name, host in segments.items()))
+        blocks = {**self.storage.segments, **segments}
+        devices = {name: self.memory.block(host).device for name, host in blocks.items()}
+        kept = self._updates.get(key)
+        if kept is None or any(kept.blocks[name] is not device for name, device in devices.items()):
+            if len(self._updates) >= KEPT:
+                self._updates.clear()
+            kept = self._updates[key] = Program(program, devices, 1)
+        return kept
+
+    # One minibatch.
+
+    def forward(self, x: Array, seed: int = 0, step: int = 0) -> Array:
+        """Run the forward program on rows of x, which are copied; returns the output."""
+        with self.memory.call():
+            self._put_x(x)
+            self._forward(len(x), seed, step)
+            return self._host(self._output(len(x)))
+
+    def forward_rows(self, data: Data, rows: Array, seed: int, step: int) -> Array:
+        """Run the forward program on these rows of a data set; returns the output."""
+        with self.memory.call():
+            source = data_of(data, self.stream).x
+            index = self.upload("index", np.ascontiguousarray(rows, np.int64))
+            move.gather(self.stream, self.stage("x", len(rows)), source, index, 0)
+            self._forward(len(rows), seed, step)
+            return self._host(self._output(len(rows)))
+
+    def upload(self, name: str, host: Array) -> Any:
+        """A host array's values, in room of that name."""
+        device = cut(self.room(name, host.nbytes), 0, host.shape, host.dtype)
+        if host.size:
+            device.copy_to_device(host, stream=self.stream)
+        return device
+
+    def _put_x(self, x: Array) -> None:
+        if x.size:
+            rows = np.ascontiguousarray(x.reshape(len(x), -1), self.plan.dtype)
+            self.stage("x", len(x)).copy_to_device(rows, stream=self.stream)
+
+    def _forward(self, rows: int, seed: int, step: int) -> None:
+        self.refresh()
+        self._counter = seed, step
+        forward = self.programs(rows)[0]
+        self.note(forward)
+        forward.launch(self.stream, seed, step)
+
+    def backward(self, dy: Array, *, accumulate: bool = True) -> None:
+        """Run the backward program for dL/d-output of the last forward."""
+        plan = self.plan
+        assert plan.dy is not None
+        with self.memory.call():
+            if dy.size:
+                target = self.place(plan.dy, dy.shape, plan.dtype)
+                given = np.ascontiguousarray(dy, plan.dtype)
+                target.copy_to_device(given, stream=self.stream)
+            backward = self.programs(len(dy))[1]
+            self.note(backward)
+            backward.launch(self.stream, *self._counter, accumulate)
+
+    def input_gradient(self, rows: int) -> Array:
+        """dL/dx of the last backward."""
+        plan = self.plan
+        if plan.dx is None:
+            return np.zeros((rows, *plan.x_shape), plan.dtype)
+        with self.memory.call():
+            return self.at(plan.dx, (rows, *plan.x_shape), plan.dtype)
+
+    def note(self, program: Program, segments: Mapping[str, Array] = MappingProxyType({})) -> None:
+        """What a program writes to changes on the device, of the model's segments and of these."""
+        self.memory.note(program.changes, segments)
+
+    def refresh(self) -> None:
+        """Recompute on the host what is derived from parameters, where these have changed since."""
+        storage, plan = self.storage, self.plan
+        if not plan.derived or (self._derived_version == storage.version and not storage.editing):
+            return
+        self.memory.download()  # the host may be behind
+        for derived, offset in plan.derived:
+            shape = tuple(int(d) for d in derived.shape)
+            values = np.ascontiguousarray(derived.compute(), plan.dtype).reshape(shape)
+            if values.size:
+                target = self.place(("derived", offset), shape, plan.dtype)
+                target.copy_to_device(values, stream=self.stream)
+        self._derived_version = storage.version
+
+    # Prediction.
+
+    def predict(self, x: Any, out: Any = None) -> Array | None:
+        """The output for any number of rows, a new array or `out`; None as in Executor.predict."""
+        return self.short_way(x, out)
+
+    def ready_to_predict(self) -> None:
+        """Nothing is made ahead."""
+
+    def _short_way(self, x: Any, out: Any) -> Any:
+        plan = self.plan
+        if out is None:
+            if type(x) is not np.ndarray or not x.ndim:
+                return None
+            out = np.empty((len(x), *plan.output_shape), plan.dtype)
+        if not takes(plan, x, out):
+            return None
+        with self.memory.call():
+            for begin in range(0, len(x), plan.max_rows):
+                part = x[begin : begin + plan.max_rows]
+                self._put_x(part)
+                self._forward(len(part), 0, 0)
+                target = out[begin : begin + len(part)]
+                if target.size:
+                    fetch(self._output(len(part)), target, self.stream)
+        return out
+
+    # Training.
+
+    def resident(self) -> AbstractContextManager[None]:
+        """While this is open, what steps change stays on the device."""
+        return self.memory.resident()
+
+    def buffers(self) -> Any:
+        """What the buffers hold now, for `set_buffers`."""
+        with self.memory.call():
+            return self._kept_buffers.take([self.memory.named("buffers").device], self.stream)
+
+    def set_buffers(self, kept: Any) -> None:
+        """Let the buffers be as they were."""
+        with self.memory.call():
+            kept.restore(self.stream)
+            self.memory.named("buffers").newer = True
+
+    def norm(self, update: Update) -> float:
+        """The norm that an update must find finite; 0 where it asks for none."""
+        if update.norm is None:
+            return 0.0
+        return float(self._host(self.norm_place(update))[0])
+
+    def norm_place(self, update: Update) -> Any:
+        """Where that norm lies on the device."""
+        assert update.training is not None and update.norm is not None
+        begin = update.norm.ctypes.data - update.training.ctypes.data
+        return cut(self.memory.block(update.training).device, begin, (1,), np.float64)
+
+    def update(self, program: np.ndarray, segments: Mapping[str, Array], hyper: Array) -> None:
+        """Run an update program once, with `hyper` (passes, numbers) and the segments it needs."""
+        if not len(program):
+            return
+        with self.memory.call(*segments.values()):
+            ready = self.update_program(program, segments)
+            self.note(ready, segments)
+            ready.launch(self.stream, hyper=hyper.tolist())
+
+    def train(self, data: Data, steps: Steps, update: Update | None) -> Array:
+        """Run a chunk of training steps; as Executor.train."""
+        self.steps_done = 0
+        self.losses = np.empty(len(steps.offsets) - 1)
+        own = [] if update is None else [*segments_of_update(update).values()]
+        with self.memory.call(*own):
+            self.refresh()
+            self._chunks.train(data, steps, update)
+        return self.losses
+
+
+class CudaPasses:
+    """An update program over a model's parameters; the interface of `fastnet.backends.passes.Passes`."""
+
+    def __init__(
+        self,
+        program: np.ndarray,
+        ops: Sequence[type[Op]],
+        own: Mapping[str, Array],
+        storage: Storage,
+    ) -> None:
+        self._program, self._storage, self._own = program, storage, dict(own)
+        self._hyper = np.zeros((len(ops), max((len(op.hyper) for op in ops), default=0)))
+        self._memory = segments_of(storage)
+        blocks = {**storage.segments, **own}
+        devices = {name: self._memory.block(host).device for name, host in blocks.items()}
+        self._ready = Program(program, devices, 1)
+
+    def __call__(self, numbers: Any) -> None:
+        """Run once with these numbers, (ops, numbers), or one for all."""
+        self._hyper[...] = numbers
+        with self._memory.call(*self._own.values()):
+            self._memory.note(self._ready.changes, self._own)
+            self._ready.launch(self._memory.stream, hyper=self._hyper.tolist())

@@ -1,0 +1,33 @@
+"""What can go wrong on the device, in one sentence with the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastnet.errors import DeviceError, DeviceMemoryError, FastnetError
+
+
+def failed(what: str, error: Exception) -> FastnetError:
+    """The error to raise where the driver, or a kernel, has failed in doing `what`."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError) or "OUT_OF_MEMORY" in text or "out of memory" in text.lower():
+        return DeviceMemoryError(
+            f"the device has too little free memory for {what}; smaller minibatches, fewer rows at once "
+            f'or model.to("c") need less ({text})'
+        )
+    return DeviceError(
+        f"{what} failed on the device: {text}. Where this is reported late, CUDA_LAUNCH_BLOCKING=1 "
+        "in the environment of a new process shows the kernel that fails"
+    )
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Report what fails in here as a failure of `what`."""
+    try:
+        yield
+    except FastnetError:
+        raise
+    except Exception as error:
+        raise failed(what, error) from error

@@ -1,0 +1,229 @@
+"""Device memory: copies of host segments and of data sets, and which of both sides is the newer."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import weakref
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+
+from fastnet.backends.cuda.device import SIMULATOR, cuda
+from fastnet.backends.cuda.failures import doing
+from fastnet.backends.steps import Data
+from fastnet.op import Array
+from fastnet.plan.segments import Storage
+
+# The simulator runs one kernel at a time; a device takes what several threads launch.
+_SHARED = threading.RLock() if SIMULATOR else None
+
+
+def empty(shape: tuple[int, ...], dtype: Any, what: str = "a workspace") -> Any:
+    """A new device array, whose values are anything."""
+    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+    with doing(f"{what} of {nbytes} bytes"):
+        return cuda.device_array(shape, dtype)
+
+
+def cut(block: Any, offset: int, shape: tuple[int, ...], dtype: Any) -> Any:
+    """The array at an offset of a device array of bytes: a view."""
+    dtype = np.dtype(dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    return block[offset : offset + nbytes].view(dtype).reshape(*shape)
+
+
+class Block:
+    """A host array of bytes and its copy on the device."""
+
+    def __init__(self, host: Array) -> None:
+        self.host = weakref.ref(host)
+        self.device = empty(host.shape, np.uint8, "a segment")
+        self.seen = -1  # the host's version that was copied last
+        self.newer = False  # the device has what the host has not
+
+
+class Segments:
+    """The segments of a model, and of its optimizers and trainers, on the device.
+
+    The host's arrays are what everybody else reads and writes. Before a call, those that the host has
+    written to since (`Storage.host_version`) are copied to the device; after it, those that it has changed
+    are copied back, or when the last `resident` block ends. One call runs at a time.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = weakref.ref(storage)
+        self._blocks: dict[int, Block] = {}  # by the host array's identity
+        self._resident = 0
+        self._lock = _SHARED or threading.RLock()
+        with doing("a stream"):
+            self.stream = cuda.stream()
+
+    @property
+    def storage(self) -> Storage:
+        """The model's segments on the host."""
+        found = self._storage()
+        assert found is not None
+        return found
+
+    def block(self, host: Array) -> Block:
+        """The block of a host array, new where there is none."""
+        key = id(host)
+        block = self._blocks.get(key)
+        if block is None or block.host() is not host:
+            block = self._blocks[key] = Block(host)
+            weakref.finalize(host, self._blocks.pop, key, None)
+        return block
+
+    def named(self, name: str) -> Block:
+        """The block of one of the model's own segments."""
+        return self.block(self.storage.segments[name])
+
+    @contextmanager
+    def call(self, *more: Array) -> Iterator[None]:
+        """While this is open, the device has the newest values of the model's segments and of `more`."""
+        with self._lock, uninterrupted():
+            self._upload([*self.storage.segments.values(), *more])
+            try:
+                yield
+            finally:
+                if not self._resident:
+                    self.download()
+
+    @contextmanager
+    def resident(self) -> Iterator[None]:
+        """Leave what calls change on the device until this ends."""
+        self._resident += 1
+        try:
+            yield
+        finally:
+            self._resident -= 1
+            if not self._resident:
+                with self._lock:
+                    self.download()
+
+    def _upload(self, hosts: list[Array]) -> None:
+        storage = self.storage
+        for host in hosts:
+            block = self.block(host)
+            if block.seen != storage.host_version or storage.editing:
+                if host.size:
+                    with doing("copying a segment to the device"):
+                        block.device.copy_to_device(host, stream=self.stream)
+                block.seen, block.newer = storage.host_version, False
+
+    def note(self, names: Container[str], own: Mapping[str, Array]) -> None:
+        """The segments of these names, the model's or `own`, change on the device."""
+        for name, host in {**self.storage.segments, **own}.items():
+            if name in names:
+                self.block(host).newer = True
+
+    def changing(self) -> list[Any]:
+        """The device arrays that are newer than the host's, or are about to be."""
+        return [block.device for block in self._blocks.values() if block.newer]
+
+    def download(self) -> None:
+        """Give the host what it does not have yet."""
+        for block in [*self._blocks.values()]:
+            host = block.host()
+            if block.newer and host is not None:
+                if host.size:
+                    fetch(block.device, host, self.stream)
+                block.newer = False
+
+    def synchronize(self) -> None:
+        """Wait until all that was launched is done; what failed in it is raised here."""
+        with doing("what was launched"):
+            self.stream.synchronize()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of this, as it waits for that of a native call."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # such a thread is never interrupted
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
+
+
+_known: weakref.WeakKeyDictionary[Storage, Segments] = weakref.WeakKeyDictionary()
+_first = threading.Lock()
+
+
+def segments_of(storage: Storage) -> Segments:
+    """A model's segments on the device: the same for all its executors."""
+    with _first:
+        if storage not in _known:
+            _known[storage] = Segments(storage)
+        return _known[storage]
+
+
+def fetch(device: Any, host: Array, stream: Any) -> Array:
+    """Copy a device array into a host array, which is returned when that is done."""
+    with doing("what was launched before its results were read"):
+        device.copy_to_host(host, stream=stream)
+        stream.synchronize()
+    return host
+
+
+class Snapshot:
+    """Copies of device arrays of bytes on the device, in room that is kept for the next ones."""
+
+    def __init__(self) -> None:
+        self._room: dict[int, Any] = {}
+        self._pairs: list[tuple[Any, Any]] = []
+
+    def take(self, arrays: list[Any], stream: Any) -> Self:
+        """Copy these arrays as they are when the stream gets there."""
+        self._pairs = []
+        for number, array in enumerate(arrays):
+            if array.size:
+                if number not in self._room or self._room[number].size != array.size:
+                    self._room[number] = empty(array.shape, np.uint8, "a copy of a segment")
+                self._room[number].copy_to_device(array, stream=stream)
+                self._pairs.append((array, self._room[number]))
+        return self
+
+    def restore(self, stream: Any) -> None:
+        """Let the arrays be as they were."""
+        for array, copy in self._pairs:
+            array.copy_to_device(copy, stream=stream)
+
+
+class DeviceData:
+    """A data set on the device: rows of numbers in their own dtypes; which labels are out of range."""
+
+    def __init__(self, data: Data, stream: Any) -> None:
+        def moved(array: Array) -> Any:
+            with doing(f"a data set's array of {array.nbytes} bytes"):
+                rows = np.ascontiguousarray(array).reshape(len(array), -1)
+                return cuda.to_device(rows, stream=stream)
+
+        y = np.array(data.y)  # which another thread may be writing to
+        self.x, self.y = moved(data.x), moved(y)
+        self.w = None if data.w is None else moved(data.w)
+        self.bad: Array = np.empty(0, np.int64)  # rows
+        if data.classes:
+            outside = ((y < 0) | (y >= data.classes)) & (y != data.ignored)
+            self.bad = np.flatnonzero(outside)
+
+
+_data: weakref.WeakKeyDictionary[Data, DeviceData] = weakref.WeakKeyDictionary()
+
+
+def data_of(data: Data, stream: Any) -> DeviceData:
+    """A data set on the device, where it stays as long as the Data lives."""
+    found = _data.get(data)
+    if found is None:
+        found = _data[data] = DeviceData(data, stream)
+    return found
