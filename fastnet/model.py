@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -63,6 +63,21 @@ class Sequential(Container):
     def backend(self) -> str:
         """The name of the backend that runs the model."""
         return self._runtime.backend.name
+
+    def to(self, backend: str) -> Self:
+        """Run on another backend from now on, by name or "auto"; returns the model itself.
+
+        In place, as PyTorch's `to`: parameters, optimizers and trainers go on where they are, what was
+        compiled is compiled anew when it is next needed, and a backward that is still to come is refused.
+        Raises BackendUnavailable, and changes nothing, where the backend cannot run here.
+        """
+        self._root("to")
+        found = registry.get(backend)
+        with self.training_lock(), self._first:
+            self._given["backend"] = backend
+            if self._running is not None and self._running.backend is not found:
+                self._running = self._pending = None
+        return self
 
     @property
     def _runtime(self) -> Runtime:
@@ -233,7 +248,7 @@ class Sequential(Container):
     def optimizer_state(self, optimizer: Optimizer) -> OptimizerState:
         """The optimizer's state for this model, with its segment and its update program."""
         state = optimizer.state(self)
-        if state.program is None:
+        if state.program is None or state.backend is not self._runtime.backend:
             storage, kept = self.bind(), optimizer.initial() | state.vectors
             names, length = state_vectors(state.passes), storage.segments["params"].nbytes
             state.segment = zeros_aligned(len(names) * length)
@@ -241,6 +256,7 @@ class Sequential(Container):
             state.vectors = dict(zip(names, rows, strict=True))
             for name, vector in state.vectors.items():
                 vector[...] = kept.get(name, 0)
+            state.backend = self._runtime.backend
             state.program = compile_update(state.passes, state.group_of, storage)
             ops = [op for passes in state.passes for op in passes]
             state.run = self._runtime.passes(state.program, ops, {"state": state.segment})

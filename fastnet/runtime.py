@@ -99,10 +99,11 @@ class Runtime:
 
     def extra(self, extras: Extras, ops: tuple[type[Op], ...]) -> Callable[[Any], None]:
         """The passes of extras by these ops, one after the other, ready to run."""
-        if ops not in extras.ready:
+        key = self.backend.name, ops
+        if key not in extras.ready:
             program = np.concatenate([extras.instruction(op, row) for row, op in enumerate(ops)])
-            extras.ready[ops] = self.passes(program, ops, {"training": extras.segment})
-        return extras.ready[ops]
+            extras.ready[key] = self.passes(program, ops, {"training": extras.segment})
+        return extras.ready[key]
 
     @staticmethod
     def _cached(cache: dict[Any, Executor], key: Any, rows: int, make: Any) -> Executor:

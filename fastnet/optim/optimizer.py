@@ -44,6 +44,7 @@ class OptimizerState:
     segment: Array | None = None  # bytes; the ops' vectors one after the other
     program: np.ndarray | None = None
     run: Any = None  # runs the program with a step's numbers
+    backend: Any = None  # on which
     steps: int = 0
     vectors: dict[str, Array] = field(default_factory=dict)  # those of the segment by name
     changes: int = 0  # the optimizer's when its options were last looked at
@@ -144,7 +145,8 @@ class Optimizer:
         if old is not None and old.rules == rules:
             state.steps, state.vectors = old.steps, old.vectors
             if (old.passes, old.group_of) == (passes, group_of):
-                state.segment, state.program, state.run = old.segment, old.program, old.run
+                state.segment, state.program = old.segment, old.program
+                state.run, state.backend = old.run, old.backend
         self._states[model] = state
         return state
 

@@ -32,7 +32,8 @@ class Extras:
         self.norm = self.segment[:8].view(np.float64)
         begin = self._places["average"][1]
         self.average = self.segment[begin : begin + length].view(self.dtype)
-        self.ready: dict[tuple[type[Op], ...], Callable[[Any], None]] = {}  # by ops: runs these
+        # By a backend's name and ops: runs these.
+        self.ready: dict[tuple[str, tuple[type[Op], ...]], Callable[[Any], None]] = {}
 
     def instruction(self, op: type[Op], row: int) -> np.ndarray[Any, Any]:
         """The instruction of a pass, with its row of hyper."""
