@@ -84,6 +84,7 @@ def test_the_device_sees_whatever_the_host_writes():
         model.value_and_grad(LOSS, X[:6], Y[:6], accumulate=True)
         layer = model[1]
         layer.forward(np.ones((2, 4)))
+        model.predict(X)
         layer.backward(np.ones((2, 2)))  # adds to the gradients on the host
         fn.SGD(0.1).step(model)
         outputs.append([model.predict(X)])
@@ -99,17 +100,22 @@ def test_the_device_sees_whatever_the_host_writes():
     np.testing.assert_allclose(*outputs, rtol=1e-9)
 
 
-def test_a_loss_that_is_a_function():
-    def squared(output, y):
-        return np.mean((output - y[:, None]) ** 2), 2 * (output - y[:, None]) / output.size
+def test_a_loss_that_is_a_function_and_fails_in_its_third_step():
+    found = []
+    for backend in ("cuda", "reference"):
+        calls = []
 
-    models = net("cuda", fn.BatchNorm1d(4)), net("reference", fn.BatchNorm1d(4))
-    losses = []
-    for model in models:
+        def squared(output, y, calls=calls):
+            calls.append(1)
+            gradient = 2 * (output - y[:, None]) / output.size
+            return np.nan if len(calls) == 3 else np.mean((output - y[:, None]) ** 2), gradient
+
+        model = net(backend, fn.BatchNorm1d(4), fn.Dropout(0.3))
         trainer = fn.Trainer(model, squared, fn.SGD(0.1), seed=2, clip_norm=0.1)
-        losses.append(trainer.fit(X, Y, batch_size=6, verbose=0).records[0]["loss"])
-    np.testing.assert_allclose(*losses, rtol=1e-9)
-    same(*models)
+        with pytest.raises(fn.DivergenceError, match="the loss of step 2 is nan"):
+            trainer.fit(X, Y, batch_size=4, verbose=0)
+        found.append(model)
+    same(*found)
 
 
 def test_the_data_set_is_copied_once():
