@@ -12,11 +12,33 @@ from fastnet.op import Array
 # Dtypes of inputs that are used as they are; others are converted on arrival.
 SOURCE_DTYPES = (np.dtype("float32"), np.dtype("float64"), np.dtype("uint8"))
 
+_DLPACK_CUDA = 2  # the device's type in DLPack
+
+
+def on_device(value: Any) -> bool:
+    """Whether an array lies in the memory of a CUDA device."""
+    if type(value) is np.ndarray:
+        return False
+    try:
+        if hasattr(value, "__cuda_array_interface__") or hasattr(value, "__cuda_ndarray__"):
+            return True
+    except RuntimeError:  # PyTorch, of one that requires a gradient
+        return True
+    try:
+        return bool(value.__dlpack_device__()[0] == _DLPACK_CUDA)
+    except Exception:  # it has none, or cannot say: whoever reads it will
+        return False
+
 
 def as_array(name: str, value: Any) -> Array:
     """`value` as an ndarray, without a copy where it has `__array__`, `__dlpack__` or a buffer."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise DataError(f"{name} is a masked array with masked values; fill them or leave them out")
+    if on_device(value):
+        raise DataError(
+            f"{name} lies on a CUDA device; expected an array in the host's memory here, such as "
+            f"tensor.cpu() or cupy.asnumpy(array)"
+        )
     if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
         try:
             return np.from_dlpack(value)
@@ -39,17 +61,22 @@ def features(
     array = as_array(name, value)
     if array.dtype.kind not in "fiub":
         raise DataError(f"{name} has dtype {array.dtype}; expected numbers")
-    if array.ndim != 2 if shape is None else array.shape[1:] != shape or array.ndim < 2:
-        wanted = "(n, features)" if shape is None else f"({', '.join(map(str, ('n', *shape)))})"
-        one = shape is not None and array.shape == shape
-        remedy = f"; for a single row pass {name}[None]" if one else ""
-        raise ShapeError(f"{name} has shape {array.shape}, expected {wanted}{remedy}")
+    check_rows(name, array.shape, shape)
     if array.dtype not in SOURCE_DTYPES or not array.dtype.isnative:
         with np.errstate(all="ignore"):  # what the dtype cannot hold is refused below
             array = array.astype(dtype)
     if finite:
         check_finite(name, array, dtype)
     return np.require(array, requirements=["C", "A"])
+
+
+def check_rows(name: str, found: tuple[int, ...], shape: tuple[int, ...] | None) -> None:
+    """Raise ShapeError where these are no rows of that shape (None: of any number of features)."""
+    if len(found) != 2 if shape is None else found[1:] != shape or len(found) < 2:
+        wanted = "(n, features)" if shape is None else f"({', '.join(map(str, ('n', *shape)))})"
+        one = shape is not None and found == shape
+        remedy = f"; for a single row pass {name}[None]" if one else ""
+        raise ShapeError(f"{name} has shape {found}, expected {wanted}{remedy}")
 
 
 def floats(name: str, value: Any) -> Array:

@@ -97,17 +97,22 @@ class Sequential(Container):
         invalidates the one before it.
         """
         self._root("forward")
-        x = arrays.features("x", x, self.input_shape, self.dtype)
-        result = _check_out(out, (len(x), *self.output_shape(x.shape[1:])), self.dtype)
+        x = self.features("x", x)
+        there = arrays.on_device(x)
+        shape = len(x), *self.output_shape(tuple(x.shape[1:]))
+        result: Any = out if there else _check_out(out, shape, self.dtype)
         with self.training_lock():
             modes = self._modes()
             self._check_rows(len(x), modes)
             self._pending = None
-            executor = self._runtime.executor(x.shape[1:], len(x), modes)
-            np.copyto(result, executor.forward(x, self.seed, self._draws))
+            executor: Any = self._runtime.executor(tuple(x.shape[1:]), len(x), modes)
+            if there:
+                result = executor.forward_on_device(x, self.seed, self._draws, out)
+            else:
+                np.copyto(result, executor.forward(x, self.seed, self._draws))
             self._count_training_forward(modes)
             self._pending = (executor, len(x), self.version)
-            return result
+            return result  # type: ignore[no-any-return]
 
     def backward(self, dy: Any) -> Array:
         """dL/dx for dL/dy (n, …) of the last forward; parameter gradients add up in `grads`.
@@ -124,8 +129,8 @@ class Sequential(Container):
                 )
             executor, rows, version = self._pending
             shape = (rows, *executor.plan.output_shape)
-            dy = arrays.features("dy", dy, shape[1:], self.dtype)
-            if dy.shape != shape:
+            dy = self.features("dy", dy, shape[1:])
+            if tuple(dy.shape) != shape:
                 raise ShapeError(f"dy has shape {dy.shape}, expected the output's {shape}")
             self._pending = None
             if version != self.version:
@@ -133,7 +138,8 @@ class Sequential(Container):
                     "parameters have changed since the forward; call forward again before backward"
                 )
             executor.backward(dy)
-            return np.array(executor.input_gradient(rows))
+            dx = executor.input_gradient(rows)
+            return dx if arrays.on_device(dx) else np.array(dx)
 
     def value_and_grad(
         self,
@@ -154,12 +160,12 @@ class Sequential(Container):
         """
         self._root("value_and_grad")
         loss = as_loss(loss)
-        x = arrays.features("x", x, self.input_shape, self.dtype)
+        x = self.features("x", x)
         data = self.data(loss, x, y, "x", "y", sample_weight)
         with self.training_lock():
             modes = self._modes()
             self._check_rows(len(x), modes)
-            executor = self._trainable(x.shape[1:], len(x), modes, loss, data)
+            executor = self._trainable(tuple(x.shape[1:]), len(x), modes, loss, data)
             offsets, index = np.array([0, len(x)]), np.arange(len(x))
             steps = Steps(index, offsets, self.seed, self._draws, accumulate)
             try:
@@ -213,10 +219,12 @@ class Sequential(Container):
             result = self._running.thread.short_way(x, out)
             if result is not None:
                 return result
-        x = arrays.features("x", x, self.input_shape, self.dtype)
+        x = self.features("x", x)
         rows = PREDICT_ROWS if batch_size is None else check_int("batch_size", batch_size, low=1)
         rows = max(1, min(rows, len(x)))
-        executor = self._runtime.predictor(x.shape[1:], rows)
+        executor: Any = self._runtime.predictor(tuple(x.shape[1:]), rows)
+        if arrays.on_device(x):
+            return executor.predict_on_device(x, out)  # type: ignore[no-any-return]
         result = _check_out(out, (len(x), *executor.plan.output_shape), self.dtype)
         target = result
         if not result.flags.carray or np.may_share_memory(x, result):
@@ -229,11 +237,24 @@ class Sequential(Container):
             np.copyto(result, target)
         return result
 
+    def features(self, name: str, value: Any, shape: tuple[int, ...] | None = None) -> Any:
+        """Rows of numbers, of the model's inputs or of this shape, checked; on a device they stay there."""
+        shape = self.input_shape if shape is None else shape
+        if arrays.on_device(value):
+            return self._runtime.backend.features(name, value, shape, self.dtype)
+        return arrays.features(name, value, shape, self.dtype)
+
+    def on_host(self, name: str, value: Any) -> Any:
+        """`value`, or a copy in the host's memory of what lies on a device."""
+        return self._runtime.backend.host(name, value) if arrays.on_device(value) else value
+
     def data(
         self, loss: Loss, x: Array, y: Any, x_name: str, y_name: str, sample_weight: Any = None
     ) -> Data:
         """Inputs (checked before), targets and weights as training steps read them, checked."""
-        shape = self.output_shape(x.shape[1:])
+        shape = self.output_shape(tuple(x.shape[1:]))
+        sample_weight = self.on_host("sample_weight", sample_weight)
+        y = self.on_host(y_name, y)
         y = loss.target(arrays.as_array(y_name, y), shape, y_name)
         arrays.check_lengths(x_name, x, y_name, y)
         labels = y.ndim == 1 and y.dtype == np.int64
@@ -265,7 +286,7 @@ class Sequential(Container):
     def training_executor(self, data: Data, rows: int, loss: Loss) -> Trainable:
         """What runs training steps of at most `rows` rows, every layer in training mode."""
         self._root("fit")
-        return self._trainable(data.x.shape[1:], rows, self._modes(True), loss, data)
+        return self._trainable(tuple(data.x.shape[1:]), rows, self._modes(True), loss, data)
 
     def _trainable(
         self, shape: tuple[int, ...], rows: int, modes: Modes, loss: Loss, data: Data

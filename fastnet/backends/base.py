@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastnet.errors import DataError
 from fastnet.op import Array, Op
 from fastnet.plan.compiler import Plan
 from fastnet.plan.segments import Storage
@@ -67,6 +68,17 @@ class Backend:
         None: the backend has no such function, and the executor runs block after block.
         """
         return None
+
+    def features(self, name: str, value: Any, shape: tuple[int, ...] | None, dtype: Any) -> Any:
+        """Rows that lie on a device, checked and ready for an executor; DataError where it takes none."""
+        raise DataError(
+            f"{name} lies on a CUDA device and the model's backend is {self.name!r}; expected an array in "
+            "the host's memory, or model.to('cuda')"
+        )
+
+    def host(self, name: str, value: Any) -> Array:
+        """A copy in the host's memory of an array that lies on a device."""
+        return np.asarray(self.features(name, value, None, None))
 
     def executor(self, plan: Plan, storage: Storage) -> Any:
         """What runs a plan on a model's segments, with the interface of `executor.Executor`.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet import arrays, random
+from fastnet import random
 from fastnet.backends.steps import Data, Steps
 from fastnet.errors import (
     DivergenceError,
@@ -303,7 +303,7 @@ class Trainer:
         return self._evaluate(self._checked(X, y, sample_weight, "X", "y"), batch_size)
 
     def _evaluate(self, data: Data, batch_size: int | None = None) -> dict[str, float]:
-        output = self.model.predict(data.x, batch_size=batch_size)
+        output = self.model.on_host("output", self.model.predict(data.x, batch_size=batch_size))
         loss = copy.copy(self.loss)  # whose forward leaves a pending backward of the caller's alone
         value = loss.forward(output, data.y, data.w)
         return {"loss": value, **measure(self.metrics, data.y, output)}
@@ -332,7 +332,7 @@ class Trainer:
         return Run(data, offsets, validation, executor, scores)
 
     def _checked(self, X: Any, y: Any, w: Any, x_name: str, y_name: str) -> Data:
-        x = arrays.features(x_name, X, self.model.input_shape, self.model.dtype)
+        x = self.model.features(x_name, X)
         return self.model.data(self.loss, x, y, x_name, y_name, w)
 
     def _fit_epoch(self, run: Run, shuffle: bool, progress: Progress) -> dict[str, Any]:

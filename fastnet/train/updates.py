@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fastnet import arrays
 from fastnet.backends.steps import Update
 from fastnet.errors import UsageError, check_kind, check_real
 from fastnet.layers import BatchNorm1d
@@ -177,7 +176,7 @@ class Part:
 
 def recompute_statistics(model: Sequential, X: Any, batch_size: int) -> None:
     """Batchnorm's running statistics anew: their means over the minibatches of X, all layers training."""
-    x = arrays.features("X", X, model.input_shape, model.dtype)
+    x = model.features("X", X)
     norms = [(path, la) for path, la in model.layers if isinstance(la, BatchNorm1d) and la.momentum]
     if not norms:
         return

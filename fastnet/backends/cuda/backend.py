@@ -77,11 +77,20 @@ class CudaBackend(Backend):
         """Run a chunk of training steps in the same way."""
         self._ready().train(args)
 
+    def features(self, name: str, value: Any, shape: tuple[int, ...] | None, dtype: Any) -> Any:
+        """Rows that lie on the device, checked there."""
+        return _module("arrays").features(name, value, shape, dtype)
+
+    def host(self, name: str, value: Any) -> Array:
+        """A copy in the host's memory."""
+        found: Array = _module("arrays").host(name, value)
+        return found
+
     def executor(self, plan: Plan, storage: Storage) -> Any:
         """What runs a plan on copies of the model's segments, which stay on the device."""
         self.prepare(plan.forward)
         self.prepare(plan.backward)
-        return _executors().CudaExecutor(plan, storage)
+        return _module("executor").CudaExecutor(plan, storage)
 
     def passes(
         self,
@@ -92,11 +101,11 @@ class CudaBackend(Backend):
     ) -> Any:
         """What runs an update program on them."""
         self.prepare(program)
-        return _executors().CudaPasses(program, ops, own, storage)
+        return _module("executor").CudaPasses(program, ops, own, storage)
 
 
-def _executors() -> Any:
-    return importlib.import_module("fastnet.backends.cuda.executor")
+def _module(name: str) -> Any:
+    return importlib.import_module(f"fastnet.backends.cuda.{name}")
 
 
 def _simulated() -> bool:

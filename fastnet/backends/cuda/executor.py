@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.arrays import on_device
 from fastnet.backends.cuda import rows as move
+from fastnet.backends.cuda.arrays import check_out, matrix
 from fastnet.backends.cuda.memory import Snapshot, cut, data_of, empty, fetch, segments_of
 from fastnet.backends.cuda.programs import Program
 from fastnet.backends.cuda.training import Chunks, segments_of_update
@@ -46,6 +48,7 @@ class CudaExecutor:
         }
         sizes |= {"workspace": plan.workspace_bytes, "derived": plan.derived_bytes}
         self._own = {name: empty((size,), np.uint8) for name, size in sizes.items()}
+        self._on_device = False  # whether the last dL/d-output was
         self._counter = 0, 0  # of the random draws of the last forward
         self._views: dict[Any, Any] = {}
         self._derived_version = -1
@@ -119,6 +122,24 @@ class CudaExecutor:
             self._forward(len(x), seed, step)
             return self._host(self._output(len(x)))
 
+    def forward_on_device(self, x: Any, seed: int, step: int, out: Any = None) -> Any:
+        """The same for rows on the device, whose output is there: a new array or `out`."""
+        shape = len(x), *self.plan.output_shape
+        out = None if out is None else check_out("out", out, shape, self.plan.dtype)
+        with self.memory.call():
+            self._put_x(x)
+            self._forward(len(x), seed, step)
+            return self._copy(self._output(len(x)), out)
+
+    def _copy(self, device: Any, out: Any = None) -> Any:
+        """A copy on the device, a new array or `out`, when that is done."""
+        if out is None:
+            out = empty(tuple(device.shape), device.dtype)
+        if device.size:
+            move.put(self.stream, matrix(out), 0, matrix(device))
+        self.memory.synchronize()
+        return out
+
     def forward_rows(self, data: Data, rows: Array, seed: int, step: int) -> Array:
         """Run the forward program on these rows of a data set; returns the output."""
         with self.memory.call():
@@ -136,7 +157,9 @@ class CudaExecutor:
         return device
 
     def _put_x(self, x: Array) -> None:
-        if x.size:
+        if on_device(x):
+            move.put(self.stream, self.stage("x", len(x)), 0, matrix(x))
+        elif x.size:
             rows = np.ascontiguousarray(x.reshape(len(x), -1), self.plan.dtype)
             self.stage("x", len(x)).copy_to_device(rows, stream=self.stream)
 
@@ -152,8 +175,11 @@ class CudaExecutor:
         plan = self.plan
         assert plan.dy is not None
         with self.memory.call():
-            if dy.size:
-                target = self.place(plan.dy, dy.shape, plan.dtype)
+            self._on_device = on_device(dy)
+            target = self.place(plan.dy, tuple(dy.shape), plan.dtype)
+            if self._on_device:
+                move.put(self.stream, matrix(target), 0, matrix(dy))
+            elif dy.size:
                 given = np.ascontiguousarray(dy, plan.dtype)
                 target.copy_to_device(given, stream=self.stream)
             backward = self.programs(len(dy))[1]
@@ -161,11 +187,14 @@ class CudaExecutor:
             backward.launch(self.stream, *self._counter, accumulate)
 
     def input_gradient(self, rows: int) -> Array:
-        """dL/dx of the last backward."""
+        """dL/dx of the last backward, on the device where dL/d-output was."""
         plan = self.plan
         if plan.dx is None:
             return np.zeros((rows, *plan.x_shape), plan.dtype)
         with self.memory.call():
+            if self._on_device:
+                found: Array = self._copy(self.place(plan.dx, (rows, *plan.x_shape), plan.dtype))
+                return found
             return self.at(plan.dx, (rows, *plan.x_shape), plan.dtype)
 
     def note(self, program: Program, segments: Mapping[str, Array] = MappingProxyType({})) -> None:
@@ -191,6 +220,20 @@ class CudaExecutor:
     def predict(self, x: Any, out: Any = None) -> Array | None:
         """The output for any number of rows, a new array or `out`; None as in Executor.predict."""
         return self.short_way(x, out)
+
+    def predict_on_device(self, x: Any, out: Any = None) -> Any:
+        """The output for rows on the device, there: a new array or `out`."""
+        plan, shape = self.plan, (len(x), *self.plan.output_shape)
+        out = empty(shape, plan.dtype) if out is None else check_out("out", out, shape, plan.dtype)
+        rows, target = matrix(x), matrix(out)
+        with self.memory.call():
+            for begin in range(0, len(x), plan.max_rows):
+                part = rows[begin : begin + plan.max_rows]
+                move.put(self.stream, self.stage("x", len(part)), 0, part)
+                self._forward(len(part), 0, 0)
+                move.put(self.stream, target, begin, matrix(self._output(len(part))))
+            self.memory.synchronize()
+        return out
 
     def ready_to_predict(self) -> None:
         """Nothing is made ahead."""

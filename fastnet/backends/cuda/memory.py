@@ -12,6 +12,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from fastnet.arrays import on_device
+from fastnet.backends.cuda.arrays import matrix
 from fastnet.backends.cuda.device import SIMULATOR, cuda
 from fastnet.backends.cuda.failures import doing
 from fastnet.backends.steps import Data
@@ -205,6 +207,8 @@ class DeviceData:
 
     def __init__(self, data: Data, stream: Any) -> None:
         def moved(array: Array) -> Any:
+            if on_device(array):
+                return matrix(array)
             with doing(f"a data set's array of {array.nbytes} bytes"):
                 rows = np.ascontiguousarray(array).reshape(len(array), -1)
                 return cuda.to_device(rows, stream=stream)

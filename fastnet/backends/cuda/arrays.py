@@ -1,0 +1,92 @@
+"""Users' arrays that lie on the device: taken in where they are, checked there, given out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastnet import arrays
+from fastnet.backends.cuda.device import SIMULATOR, THREADS, blocks_for, cuda, kernel, launch
+from fastnet.backends.cuda.failures import doing
+from fastnet.backends.reference import view
+from fastnet.errors import DataError, ShapeError
+from fastnet.op import Array
+
+
+def adopt(name: str, value: Any) -> Any:
+    """A device array of Numba's over the memory of one with `__cuda_array_interface__`: no copy."""
+    if getattr(value, "__cuda_ndarray__", False):
+        return value  # Numba's own
+    try:
+        interface = value.__cuda_array_interface__
+    except AttributeError:
+        raise DataError(
+            f"{name} lies on a CUDA device and has no __cuda_array_interface__; expected an array of "
+            f"CuPy, PyTorch or Numba, or {name} in the host's memory"
+        ) from None
+    except RuntimeError as error:  # PyTorch, of what requires a gradient
+        raise DataError(f"{name} cannot be read on the device: {error}") from None
+    if interface.get("mask") is not None:
+        raise DataError(f"{name} has a mask; expected an array without")
+    if not SIMULATOR:
+        with doing(f"reading {name}"):
+            return cuda.as_cuda_array(value)
+    if interface.get("strides") is not None:
+        raise DataError(f"{name} is not contiguous; expected rows one after the other")
+    return cuda.to_device(view(interface["data"][0], interface["shape"], interface["typestr"]))
+
+
+@kernel
+def _bad(values: Any, limit: Any, found: Any) -> None:
+    for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
+        if not abs(values[i]) <= limit:
+            found[0] = 1  # whoever comes first writes the same
+
+
+def features(name: str, value: Any, shape: tuple[int, ...] | None, dtype: Any) -> Any:
+    """Rows of numbers on the device, checked as `fastnet.arrays.features` checks them, where they lie."""
+    array = adopt(name, value)
+    found = tuple(array.shape)
+    arrays.check_rows(name, found, shape)
+    if array.dtype not in arrays.SOURCE_DTYPES:
+        raise DataError(
+            f"{name} has dtype {array.dtype}; expected float32, float64 or uint8 on a device"
+        )
+    if not array.is_c_contiguous():
+        raise DataError(f"{name} is not contiguous; pass a contiguous copy of it")
+    if array.dtype.kind == "f" and array.size:
+        flag = cuda.to_device(np.zeros(1, np.int32))
+        flat, limit = array.reshape(array.size), float(np.finfo(dtype).max)
+        with doing(f"checking {name}"):
+            launch(_bad, blocks_for(array.size), THREADS, 0, flat, limit, flag)
+            if flag.copy_to_host()[0]:
+                raise DataError(
+                    f"{name} holds values that are NaN, infinite or too large for {np.dtype(dtype)}"
+                )
+    return array
+
+
+def check_out(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array on the device that is to be written to."""
+    array = adopt(name, value)
+    if tuple(array.shape) != shape or array.dtype != dtype or not array.is_c_contiguous():
+        raise ShapeError(
+            f"{name} is {array.dtype} of shape {tuple(array.shape)} on a device; expected a contiguous "
+            f"array of {np.dtype(dtype)} and shape {shape}"
+        )
+    return array
+
+
+def host(name: str, value: Any) -> Array:
+    """A copy in the host's memory."""
+    array = adopt(name, value)
+    with doing(f"reading {name}"):
+        found: Array = array.copy_to_host()
+    return found
+
+
+def matrix(array: Any) -> Any:
+    """A contiguous device array as a matrix of its rows: a view."""
+    return array.reshape(array.shape[0], math.prod(array.shape[1:]))

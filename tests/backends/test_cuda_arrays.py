@@ -1,0 +1,129 @@
+"""Arrays on a device: read where they are, results given out there, and a clear word elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastnet as fn
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(12, 3))
+Y = RNG.integers(0, 2, size=12)
+
+on_cuda = [
+    pytest.mark.contract,
+    pytest.mark.skipif(
+        not fn.backends()["cuda"].available, reason="needs a device or the simulator"
+    ),
+]
+
+
+class Elsewhere:
+    """What says that it lies on a device, as PyTorch's and CuPy's arrays do; for the simulator."""
+
+    def __init__(self, array):
+        self.array = np.ascontiguousarray(array)
+        self.__cuda_array_interface__ = {
+            "data": (self.array.ctypes.data, False),
+            "shape": self.array.shape,
+            "typestr": self.array.dtype.str,
+            "strides": None,
+            "version": 3,
+        }
+
+
+class DLPackAlone:
+    def __dlpack_device__(self):
+        return (2, 0)
+
+    def __dlpack__(self):
+        raise AssertionError
+
+
+def net(backend):
+    layers = fn.Linear(3, 4), fn.BatchNorm1d(4), fn.Tanh(), fn.Linear(4, 2)
+    return fn.Sequential(*layers, dtype="float64", backend=backend, seed=1)
+
+
+@pytest.fixture
+def device():
+    """Puts an array on the device, as Numba does it."""
+    cuda = pytest.importorskip("numba.cuda")
+    return lambda array: cuda.to_device(np.ascontiguousarray(array))
+
+
+@pytest.mark.parametrize("value", [Elsewhere(X), DLPackAlone()])
+def test_other_backends_refuse_them(value):
+    model = net("reference")
+    for call in (model.predict, model.forward, lambda x: fn.Trainer(model, fn.MSELoss()).fit(x, X)):
+        with pytest.raises(
+            fn.errors.DataError, match=r"[xX] lies on a CUDA device and the model's"
+        ):
+            call(value)
+    with pytest.raises(fn.errors.DataError, match="y lies on a CUDA device"):
+        model.value_and_grad(fn.MSELoss(), X, value)
+    with pytest.raises(fn.errors.DataError, match="x lies on a CUDA device; expected an array in"):
+        model[0].forward(value)
+
+
+class TestOnTheDevice:
+    pytestmark = on_cuda
+
+    def test_outputs_and_gradients_stay_there(self, device):
+        model, twin = net("cuda"), net("reference")
+        dy = RNG.normal(size=(12, 2))
+        y, dx = model.forward(device(X)), None
+        dx = model.backward(device(dy))
+        assert not isinstance(y, np.ndarray) and not isinstance(dx, np.ndarray)
+        np.testing.assert_allclose(y.copy_to_host(), twin.forward(X), rtol=1e-9)
+        np.testing.assert_allclose(dx.copy_to_host(), twin.backward(dy), rtol=1e-9)
+        for name, g in model.grads.items():
+            np.testing.assert_allclose(g, twin.grads[name], rtol=1e-9, atol=1e-13)
+        out = device(np.zeros((12, 2)))
+        assert model.forward(device(X), out=out) is out
+        np.testing.assert_allclose(out.copy_to_host(), twin.forward(X), rtol=1e-9)
+
+    @pytest.mark.parametrize("dtype", ["float64", "float32", "uint8"])
+    def test_prediction(self, device, dtype):
+        model, twin, x = net("cuda"), net("reference"), np.abs(10 * X).astype(dtype)
+        want = twin.predict(x)
+        out = device(np.zeros((12, 2)))
+        assert model.predict(device(x), out=out) is out
+        for found in (out, model.predict(device(x)), model.predict(device(x), batch_size=5)):
+            np.testing.assert_allclose(found.copy_to_host(), want, rtol=1e-9)
+
+    def test_training(self, device):
+        models = net("cuda"), net("reference")
+        for model, move in zip(models, (device, np.asarray), strict=True):
+            trainer = fn.Trainer(model, fn.CrossEntropyLoss(), fn.SGD(0.1), seed=2)
+            given = (move(X), move(Y), move(np.ones(12)))
+            trainer.fit(
+                *given[:2], batch_size=6, verbose=0, validation_data=given, sample_weight=given[2]
+            )
+            model.value_and_grad(fn.CrossEntropyLoss(), *given[:2])
+        for name, value in models[0].state_dict().items():
+            np.testing.assert_allclose(value, models[1].state_dict()[name], rtol=1e-9, atol=1e-13)
+
+    def test_what_it_refuses(self, device):
+        model, bad = net("cuda"), X.copy()
+        bad[3, 1] = np.inf
+        for x, error, match in [
+            (bad, fn.errors.DataError, "x holds values that are NaN, infinite"),
+            (X[:, :2], fn.errors.ShapeError, r"x has shape \(12, 2\), expected \(n, 3\)"),
+            (X.astype(np.int32), fn.errors.DataError, "x has dtype int32; expected float32"),
+        ]:
+            with pytest.raises(error, match=match):
+                model.predict(device(x))
+        with pytest.raises(fn.errors.ShapeError, match="out is float32 of shape"):
+            model.predict(device(X), out=device(np.zeros((12, 2), np.float32)))
+        with pytest.raises(fn.errors.DataError, match="has no __cuda_array_interface__"):
+            model.predict(DLPackAlone())
+
+    def test_the_array_interface(self):
+        """In the simulator, where a device's address is one of the host's."""
+        cuda = pytest.importorskip("numba.cuda")
+        if type(cuda.device_array(1)).__name__ != "FakeCUDAArray":
+            pytest.skip("needs the simulator")
+        found = net("cuda").predict(Elsewhere(X))
+        np.testing.assert_allclose(found.copy_to_host(), net("reference").predict(X), rtol=1e-9)
