@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -14,6 +15,9 @@ from fastnet.backends import registry
 from fastnet.backends.base import Backend
 from fastnet.op import KERNELS, Op
 from fastnet.plan import compiler
+
+if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0":
+    sys.setswitchinterval(1e-4)  # its threads of Python wait for each other all the time
 
 
 def _backends() -> list[str]:
