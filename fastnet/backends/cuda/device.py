@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -17,38 +15,24 @@ SIMULATOR = bool(getattr(config, "ENABLE_CUDASIM", 0))
 THREADS = 4 if SIMULATOR else 256  # in a block; a power of 4
 BLOCKS = 2 if SIMULATOR else 1024  # at most, for loops that go on in strides
 
+syncthreads: Any
+if SIMULATOR:
+    from fastnet.backends.cuda import simulator
 
-def _quiet(function: Any) -> Any:
-    """The same, without NumPy's warnings, which are on in each of the simulator's new threads."""
-
-    def kernel(*arguments: Any) -> None:
-        with errstate(all="ignore"):
-            function(*arguments)
-
-    errstate = np.errstate
-    # The simulator swaps `cuda` among the globals of what it is given.
-    return FunctionType(
-        kernel.__code__, function.__globals__, function.__name__, None, kernel.__closure__
-    )
+    simulator.share_safely()
+    syncthreads = simulator.syncthreads
+else:
+    syncthreads = cuda.syncthreads
 
 
 def kernel(function: Any) -> Any:
     """A kernel, compiled for the types of its arguments when it is first launched."""
-    return cuda.jit(_quiet(function) if SIMULATOR else function)
+    return cuda.jit(simulator.quiet(function) if SIMULATOR else function)
 
 
 def device(function: Any) -> Any:
     """A function that kernels call."""
     return function if SIMULATOR else cuda.jit(device=True)(function)
-
-
-def wait_in_simulator() -> None:
-    """Wait for the block's other threads; the simulator's own function needs a kernel's globals."""
-    thread: Any = threading.current_thread()
-    thread.syncthreads()
-
-
-syncthreads: Any = wait_in_simulator if SIMULATOR else cuda.syncthreads
 
 
 def launch(jitted: Any, blocks: Any, threads: Any, queue: Any, *arguments: Any) -> None:

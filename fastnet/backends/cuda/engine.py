@@ -56,7 +56,8 @@ class Engine:
         copies: dict[tuple[int, ...], Any] = {}  # what shares memory shares the copy
         for name, host in tensors.items():
             if not host.size:
-                given[name] = cuda.to_device(absent(kernel, name, host.dtype))
+                nothing = absent(kernel, name, host.dtype)
+                given[name] = cuda.to_device(host if host.ndim == nothing.ndim else nothing)
                 continue
             place = host.ctypes.data, *host.shape
             if place not in copies:
