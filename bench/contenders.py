@@ -62,7 +62,7 @@ class FastnetChunk(_Fastnet):
         index = np.resize(np.roll(self.order, -start), steps * self.batch)
         offsets = np.arange(0, len(index) + 1, self.batch)
         losses = self.executor.train(self.data, Steps(index, offsets, SEED, self.taken), update)
-        self.model.touch()
+        self.model.touch(by_backend=True)
         state.steps += steps
         self.taken += steps
         return losses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,21 @@ def device(function: Any) -> Any:
 
 def launch(jitted: Any, blocks: Any, threads: Any, queue: Any, *arguments: Any) -> None:
     """Enqueue a kernel."""
-    jitted[blocks, threads, queue](*arguments)
+    if SIMULATOR:
+        jitted[blocks, threads, queue](*arguments)
+        return
+    key = jitted, blocks, threads, queue
+    ready = _configured.get(key)
+    if ready is None:
+        if len(_configured) >= 4096:  # they keep their streams alive
+            _configured.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a small net's grids are small, as Numba would say
+            ready = _configured[key] = jitted[blocks, threads, queue]
+    ready(*arguments)
+
+
+_configured: dict[Any, Any] = {}  # kernels with their grids
 
 
 def blocks_for(count: int, each: int = THREADS) -> int:
