@@ -191,7 +191,8 @@ class SmoothL1Loss(PointwiseLoss):
     """L = (1/(n·k))·Σ s(y − t) with s(e) = e²/(2·beta) where |e| < beta, else |e| − beta/2.
 
     y and t are (n, k). It is HuberLoss(beta)/beta, and L1Loss where beta is 0.
-    beta ≥ 0: 1 by default; below 1.2e-38, float32's smallest normal number, it counts as 0. reduction: "mean", "sum" (not divided) or "none" (each s).
+    beta ≥ 0: 1 by default; below 1.2e-38, float32's smallest normal number, it counts as 0.
+    reduction: "mean", "sum" (not divided) or "none" (each s).
     Source: R. Girshick, "Fast R-CNN", ICCV 2015, section 2.3.
     """
 
