@@ -17,7 +17,7 @@ _DLPACK_CUDA = 2  # the device's type in DLPack
 
 def on_device(value: Any) -> bool:
     """Whether an array lies in the memory of a CUDA device."""
-    if type(value) is np.ndarray:
+    if type(value) is np.ndarray or value is None:
         return False
     try:
         if hasattr(value, "__cuda_array_interface__") or hasattr(value, "__cuda_ndarray__"):

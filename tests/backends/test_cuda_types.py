@@ -24,7 +24,8 @@ if not nvvm.is_available():
 from numba import cuda, from_dtype, types  # noqa: E402
 from numba.cuda import dispatcher  # noqa: E402
 
-from fastnet.backends.cuda import cublas, kernels  # noqa: E402
+from fastnet.backends.cuda import arrays, cublas, kernels, rows  # noqa: E402
+from fastnet.backends.cuda import device as cuda_device  # noqa: E402
 
 SIZES = (2, 3)  # of dims; a kernel's types depend on none of them
 QUEUE = SimpleNamespace(handle=0)
@@ -69,6 +70,7 @@ def compiled(monkeypatch):
         return run
 
     monkeypatch.setattr(dispatcher.CUDADispatcher, "__getitem__", launch)
+    monkeypatch.setattr(cuda_device, "_configured", {})
     device = SimpleNamespace(compute_capability=(9, 0))
     monkeypatch.setattr(dispatcher, "get_current_device", lambda: device)
     monkeypatch.setattr(cuda, "device_array", lambda size, dtype: Tensor((size,), dtype))
@@ -98,3 +100,19 @@ def test_it_compiles(compiled, name, dtype):
     assert compiled
     for code in compiled.values():
         assert re.search(r"\.visible \.entry", code)
+
+
+@pytest.mark.parametrize("source", ["float32", "float64", "uint8", "int64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_what_moves_rows_compiles(compiled, dtype, source):
+    out = Tensor((4, 3), dtype)
+    rows.gather(QUEUE, out, Tensor((9, 3), source), Tensor((4,), "int64"), 1)
+    rows.put(QUEUE, out, 2, Tensor((2, 3), source))
+    assert len(compiled) == 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_check_of_arrays_on_the_device_compiles(compiled, dtype):
+    flag = Tensor((1,), "int32")
+    cuda_device.launch(arrays._bad, 1, 32, QUEUE, Tensor((5,), dtype), 3.4e38, flag)
+    assert len(compiled) == 1

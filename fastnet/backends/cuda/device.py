@@ -41,14 +41,15 @@ def launch(jitted: Any, blocks: Any, threads: Any, queue: Any, *arguments: Any) 
     if SIMULATOR:
         jitted[blocks, threads, queue](*arguments)
         return
-    key = jitted, blocks, threads, queue
-    ready = _configured.get(key)
+    key = jitted, blocks, threads, id(queue)
+    ready, _ = _configured.get(key, (None, None))
     if ready is None:
         if len(_configured) >= 4096:  # they keep their streams alive
             _configured.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a small net's grids are small, as Numba would say
-            ready = _configured[key] = jitted[blocks, threads, queue]
+            ready = jitted[blocks, threads, queue]
+        _configured[key] = ready, queue
     ready(*arguments)
 
 
