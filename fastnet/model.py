@@ -35,7 +35,7 @@ class Sequential(Container):
     layers: Layer or Sequential, at least one. A Sequential given as a layer contributes its layers
         and the values they have; dtype, backend and seed are the outermost model's.
     dtype: "float32" (default) or "float64": of parameters, outputs and arithmetic.
-    backend: "auto" (c, else numba, else reference), or one of these by name.
+    backend: "auto" (c, else numba, else reference), or one of these or "cuda" by name; see `to`.
     seed: integer in [0, 2⁶⁴) that drives initialisation and, in loops of your own, dropout. None
         takes a fresh one; `seed` then tells which.
 
@@ -94,7 +94,7 @@ class Sequential(Container):
 
         Each layer acts by its mode. In training mode batchnorm's running statistics move, and dropout
         draws with the model's seed and a counter that each training forward advances. A new forward
-        invalidates the one before it.
+        invalidates the one before it. On backend "cuda" x may lie on the device, where the output is then.
         """
         self._root("forward")
         x = self.features("x", x)
@@ -211,7 +211,7 @@ class Sequential(Container):
 
         Rows are taken `batch_size` at a time (256 by default). Batchnorm is folded into the linear
         layer before it. Threads may predict on one model at once; nothing of the model changes and a
-        pending backward is not disturbed.
+        pending backward is not disturbed. On backend "cuda" x may lie on the device, as in `forward`.
         """
         if self._owner is not None:
             self._root("predict")
