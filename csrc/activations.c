@@ -6,15 +6,12 @@ ELEMENT sigmoid_forward_of(real x) {
 }
 
 ELEMENTWISE(sigmoid_forward, OUT_OVER(y), IN_UNDER(x)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        y[i] = sigmoid_forward_of(x[i]);
-    if (whole < end) {
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            x_rest[l] = sigmoid_forward_of(x_rest[l]);
-        store_lanes(y + whole, x_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(y, i, end);
+        EACH_LANE(l)
+            y_at[l] = sigmoid_forward_of(x_at[l]);
+        STORE_REST(y, i, end);
     }
 }
 
@@ -32,15 +29,12 @@ ELEMENT tanh_forward_of(real x) {
 }
 
 ELEMENTWISE(tanh_forward, OUT_OVER(y), IN_UNDER(x)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        y[i] = tanh_forward_of(x[i]);
-    if (whole < end) {
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            x_rest[l] = tanh_forward_of(x_rest[l]);
-        store_lanes(y + whole, x_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(y, i, end);
+        EACH_LANE(l)
+            y_at[l] = tanh_forward_of(x_at[l]);
+        STORE_REST(y, i, end);
     }
 }
 
@@ -60,15 +54,12 @@ ELEMENT scaled_tanh_forward_of(real x, double amplitude, double slope) {
 ELEMENTWISE(scaled_tanh_forward, OUT_OVER(y), IN_UNDER(x)) {
     const double amplitude = call->scalar[0];
     const double slope = call->scalar[1];
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        y[i] = scaled_tanh_forward_of(x[i], amplitude, slope);
-    if (whole < end) {
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            x_rest[l] = scaled_tanh_forward_of(x_rest[l], amplitude, slope);
-        store_lanes(y + whole, x_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(y, i, end);
+        EACH_LANE(l)
+            y_at[l] = scaled_tanh_forward_of(x_at[l], amplitude, slope);
+        STORE_REST(y, i, end);
     }
 }
 
@@ -95,21 +86,17 @@ ELEMENT linear_tanh_forward_t_of(real x, double a) {
 
 ELEMENTWISE(linear_tanh_forward, OUT_OVER(y), IN_UNDER(x), OUT(t)) {
     const double a = call->scalar[0];
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++) {
-        t[i] = linear_tanh_forward_t_of(x[i], a);
-        y[i] = linear_tanh_forward_of(x[i], a);
-    }
-    if (whole < end) {
-        REST(x, whole, end);
-        real t_rest[LANES];
-        for (int l = 0; l < LANES; l++) {
-            t_rest[l] = linear_tanh_forward_t_of(x_rest[l], a);
-            x_rest[l] = linear_tanh_forward_of(x_rest[l], a);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(y, i, end);
+        OUTPUT_LANES(t, i, end);
+        EACH_LANE(l) {
+            const real x_ = x_at[l];
+            y_at[l] = linear_tanh_forward_of(x_, a);
+            t_at[l] = linear_tanh_forward_t_of(x_, a);
         }
-        store_lanes(y + whole, x_rest, end - whole);
-        store_lanes(t + whole, t_rest, end - whole);
+        STORE_REST(y, i, end);
+        STORE_REST(t, i, end);
     }
 }
 
@@ -150,15 +137,12 @@ ELEMENT softplus_forward_of(real x, double beta, double bound) {
 ELEMENTWISE(softplus_forward, OUT_OVER(y), IN_UNDER(x)) {
     const double beta = call->scalar[0];
     const double bound = call->scalar[1];
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        y[i] = softplus_forward_of(x[i], beta, bound);
-    if (whole < end) {
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            x_rest[l] = softplus_forward_of(x_rest[l], beta, bound);
-        store_lanes(y + whole, x_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(y, i, end);
+        EACH_LANE(l)
+            y_at[l] = softplus_forward_of(x_at[l], beta, bound);
+        STORE_REST(y, i, end);
     }
 }
 
@@ -170,16 +154,13 @@ ELEMENT softplus_vjp_of(real dy, real x, double beta, double bound) {
 ELEMENTWISE(softplus_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     const double beta = call->scalar[0];
     const double bound = call->scalar[1];
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        dx[i] = softplus_vjp_of(dy[i], x[i], beta, bound);
-    if (whole < end) {
-        REST(dy, whole, end);
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            dy_rest[l] = softplus_vjp_of(dy_rest[l], x_rest[l], beta, bound);
-        store_lanes(dx + whole, dy_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(dy, i, end);
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(dx, i, end);
+        EACH_LANE(l)
+            dx_at[l] = softplus_vjp_of(dy_at[l], x_at[l], beta, bound);
+        STORE_REST(dx, i, end);
     }
 }
 
@@ -192,21 +173,17 @@ ELEMENT log_sigmoid_forward_s_of(real x) {
 }
 
 ELEMENTWISE(log_sigmoid_forward, OUT_OVER(y), IN_UNDER(x), OUT(s)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++) {
-        s[i] = log_sigmoid_forward_s_of(x[i]);
-        y[i] = log_sigmoid_forward_of(x[i]);
-    }
-    if (whole < end) {
-        REST(x, whole, end);
-        real s_rest[LANES];
-        for (int l = 0; l < LANES; l++) {
-            s_rest[l] = log_sigmoid_forward_s_of(x_rest[l]);
-            x_rest[l] = log_sigmoid_forward_of(x_rest[l]);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(y, i, end);
+        OUTPUT_LANES(s, i, end);
+        EACH_LANE(l) {
+            const real x_ = x_at[l];
+            y_at[l] = log_sigmoid_forward_of(x_);
+            s_at[l] = log_sigmoid_forward_s_of(x_);
         }
-        store_lanes(y + whole, x_rest, end - whole);
-        store_lanes(s + whole, s_rest, end - whole);
+        STORE_REST(y, i, end);
+        STORE_REST(s, i, end);
     }
 }
 
@@ -224,15 +201,12 @@ ELEMENT gelu_forward_of(real x) {
 }
 
 ELEMENTWISE(gelu_forward, OUT_OVER(y), IN_UNDER(x)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        y[i] = gelu_forward_of(x[i]);
-    if (whole < end) {
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            x_rest[l] = gelu_forward_of(x_rest[l]);
-        store_lanes(y + whole, x_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(y, i, end);
+        EACH_LANE(l)
+            y_at[l] = gelu_forward_of(x_at[l]);
+        STORE_REST(y, i, end);
     }
 }
 
@@ -243,16 +217,13 @@ ELEMENT gelu_vjp_of(real dy, real x) {
 }
 
 ELEMENTWISE(gelu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        dx[i] = gelu_vjp_of(dy[i], x[i]);
-    if (whole < end) {
-        REST(dy, whole, end);
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            dy_rest[l] = gelu_vjp_of(dy_rest[l], x_rest[l]);
-        store_lanes(dx + whole, dy_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(dy, i, end);
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(dx, i, end);
+        EACH_LANE(l)
+            dx_at[l] = gelu_vjp_of(dy_at[l], x_at[l]);
+        STORE_REST(dx, i, end);
     }
 }
 
@@ -263,15 +234,12 @@ ELEMENT gelu_tanh_forward_of(real x) {
 }
 
 ELEMENTWISE(gelu_tanh_forward, OUT_OVER(y), IN_UNDER(x)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        y[i] = gelu_tanh_forward_of(x[i]);
-    if (whole < end) {
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            x_rest[l] = gelu_tanh_forward_of(x_rest[l]);
-        store_lanes(y + whole, x_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(y, i, end);
+        EACH_LANE(l)
+            y_at[l] = gelu_tanh_forward_of(x_at[l]);
+        STORE_REST(y, i, end);
     }
 }
 
@@ -283,16 +251,13 @@ ELEMENT gelu_tanh_vjp_of(real dy, real x) {
 }
 
 ELEMENTWISE(gelu_tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        dx[i] = gelu_tanh_vjp_of(dy[i], x[i]);
-    if (whole < end) {
-        REST(dy, whole, end);
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            dy_rest[l] = gelu_tanh_vjp_of(dy_rest[l], x_rest[l]);
-        store_lanes(dx + whole, dy_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(dy, i, end);
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(dx, i, end);
+        EACH_LANE(l)
+            dx_at[l] = gelu_tanh_vjp_of(dy_at[l], x_at[l]);
+        STORE_REST(dx, i, end);
     }
 }
 
@@ -301,15 +266,12 @@ ELEMENT silu_forward_of(real x) {
 }
 
 ELEMENTWISE(silu_forward, OUT_OVER(y), IN_UNDER(x)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        y[i] = silu_forward_of(x[i]);
-    if (whole < end) {
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            x_rest[l] = silu_forward_of(x_rest[l]);
-        store_lanes(y + whole, x_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(y, i, end);
+        EACH_LANE(l)
+            y_at[l] = silu_forward_of(x_at[l]);
+        STORE_REST(y, i, end);
     }
 }
 
@@ -319,16 +281,13 @@ ELEMENT silu_vjp_of(real dy, real x) {
 }
 
 ELEMENTWISE(silu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        dx[i] = silu_vjp_of(dy[i], x[i]);
-    if (whole < end) {
-        REST(dy, whole, end);
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            dy_rest[l] = silu_vjp_of(dy_rest[l], x_rest[l]);
-        store_lanes(dx + whole, dy_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(dy, i, end);
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(dx, i, end);
+        EACH_LANE(l)
+            dx_at[l] = silu_vjp_of(dy_at[l], x_at[l]);
+        STORE_REST(dx, i, end);
     }
 }
 
@@ -339,15 +298,12 @@ ELEMENT mish_forward_of(real x) {
 }
 
 ELEMENTWISE(mish_forward, OUT_OVER(y), IN_UNDER(x)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        y[i] = mish_forward_of(x[i]);
-    if (whole < end) {
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            x_rest[l] = mish_forward_of(x_rest[l]);
-        store_lanes(y + whole, x_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(y, i, end);
+        EACH_LANE(l)
+            y_at[l] = mish_forward_of(x_at[l]);
+        STORE_REST(y, i, end);
     }
 }
 
@@ -360,15 +316,12 @@ ELEMENT mish_vjp_of(real dy, real x) {
 }
 
 ELEMENTWISE(mish_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        dx[i] = mish_vjp_of(dy[i], x[i]);
-    if (whole < end) {
-        REST(dy, whole, end);
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            dy_rest[l] = mish_vjp_of(dy_rest[l], x_rest[l]);
-        store_lanes(dx + whole, dy_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(dy, i, end);
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(dx, i, end);
+        EACH_LANE(l)
+            dx_at[l] = mish_vjp_of(dy_at[l], x_at[l]);
+        STORE_REST(dx, i, end);
     }
 }

@@ -8,14 +8,11 @@ ELEMENT bce_with_logits_forward_of(real y, real t) {
 KERNEL(bce_with_logits_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = bce_with_logits_forward_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = bce_with_logits_forward_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = bce_with_logits_forward_of(y_at[l], t_at[l]);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -28,14 +25,11 @@ ELEMENT bce_with_logits_vjp_of(real y, real t) {
 KERNEL(bce_with_logits_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = bce_with_logits_vjp_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = bce_with_logits_vjp_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = bce_with_logits_vjp_of(y_at[l], t_at[l]);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }
@@ -50,14 +44,11 @@ KERNEL(weighted_bce_with_logits_forward, OUT_AS(double, row_loss), IN(y), IN(t),
         real value[BLOCK];
         real u_[BLOCK];
         repeat(u_, u, x);
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = weighted_bce_with_logits_forward_of(y[x.at + i], t[x.at + i], u_[i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = weighted_bce_with_logits_forward_of(y_rest[l], t_rest[l], u_[whole + l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = weighted_bce_with_logits_forward_of(y_at[l], t_at[l], u_[i + l]);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -72,14 +63,11 @@ KERNEL(weighted_bce_with_logits_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), I
         real value[BLOCK];
         real u_[BLOCK];
         repeat(u_, u, x);
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = weighted_bce_with_logits_vjp_of(y[x.at + i], t[x.at + i], u_[i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = weighted_bce_with_logits_vjp_of(y_rest[l], t_rest[l], u_[whole + l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = weighted_bce_with_logits_vjp_of(y_at[l], t_at[l], u_[i + l]);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }
@@ -92,14 +80,11 @@ ELEMENT bce_forward_of(real y, real t) {
 KERNEL(bce_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = bce_forward_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = bce_forward_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = bce_forward_of(y_at[l], t_at[l]);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -112,14 +97,11 @@ ELEMENT bce_vjp_of(real y, real t) {
 KERNEL(bce_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = bce_vjp_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = bce_vjp_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = bce_vjp_of(y_at[l], t_at[l]);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }
@@ -132,14 +114,11 @@ ELEMENT kl_div_forward_of(real y, real t) {
 KERNEL(kl_div_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = kl_div_forward_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = kl_div_forward_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = kl_div_forward_of(y_at[l], t_at[l]);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -152,14 +131,11 @@ ELEMENT kl_div_vjp_of(real y, real t) {
 KERNEL(kl_div_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = kl_div_vjp_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = kl_div_vjp_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = kl_div_vjp_of(y_at[l], t_at[l]);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }
@@ -172,14 +148,11 @@ ELEMENT kl_div_of_logs_forward_of(real y, real t) {
 KERNEL(kl_div_of_logs_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = kl_div_of_logs_forward_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = kl_div_of_logs_forward_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = kl_div_of_logs_forward_of(y_at[l], t_at[l]);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -192,14 +165,11 @@ ELEMENT kl_div_of_logs_vjp_of(real y, real t) {
 KERNEL(kl_div_of_logs_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = kl_div_of_logs_vjp_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = kl_div_of_logs_vjp_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = kl_div_of_logs_vjp_of(y_at[l], t_at[l]);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }

@@ -17,18 +17,22 @@
 #define ELEMENTWISE(kernel, ...)                                                                   \
     static inline __attribute__((always_inline)) void kernel##_elements(                           \
         const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__), int64_t begin, int64_t end);      \
+    static __attribute__((noinline)) void kernel##_range(                                          \
+        const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__), int64_t begin, int64_t end) {     \
+        kernel##_elements(call EACH(KERNEL_NAME, __VA_ARGS__), begin, end);                        \
+    }                                                                                              \
     static void kernel##_piece(const fn_call *call, int64_t first, int64_t stride, int64_t rows,   \
                                int64_t n) {                                                        \
         const int tensors = COUNT(__VA_ARGS__);                                                    \
         for (int64_t at = first; rows > 0; rows--, at += stride)                                   \
-            if (n == 2 * WIDTH)                                                                    \
+            if (WIDTH > 1 && n == 2 * WIDTH)                                                       \
                 kernel##_elements(call EACH(KERNEL_ARGUMENT, __VA_ARGS__), at, at + 2 * WIDTH);    \
             else                                                                                   \
-                kernel##_elements(call EACH(KERNEL_ARGUMENT, __VA_ARGS__), at, at + n);            \
+                kernel##_range(call EACH(KERNEL_ARGUMENT, __VA_ARGS__), at, at + n);               \
     }                                                                                              \
     KERNEL_AS(kernel, kernel##_piece, 0, __VA_ARGS__) {                                            \
         SHARED(r, call, call->rows * call->size[0], 2048)                                          \
-            kernel##_elements(call EACH(KERNEL_NAME, __VA_ARGS__), r.begin, r.end);                \
+            kernel##_range(call EACH(KERNEL_NAME, __VA_ARGS__), r.begin, r.end);                   \
     }                                                                                              \
     static inline __attribute__((always_inline)) void kernel##_elements(                           \
         const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__), int64_t begin, int64_t end)

@@ -15,10 +15,24 @@ ELEMENT real_maximum(real a, real bound) { return bound > a ? bound : a; }
 ELEMENT real_minimum(real a, real bound) { return bound < a ? bound : a; }
 static inline int is_tiny(real x) { return REAL_FN(fabs)(x) < REAL(0x1p-126f, 0x1p-1022); }
 
-/* The last elements of an array, fewer than LANES, with zeros behind them. */
-#define REST(name, at, end)                                                                        \
+/* The LANES elements of an array from `at` on, as name_at: where fewer are left before `end`, a copy of these
+ * with zeros behind them. What is computed for a copy goes to one, whose first elements are then stored. */
+#define INPUT_LANES(name, at, end)                                                                 \
     real name##_rest[LANES];                                                                       \
-    load_lanes(name##_rest, name + (at), (end) - (at))
+    const real *name##_at = name + (at);                                                           \
+    if ((end) - (at) < LANES) {                                                                    \
+        load_lanes(name##_rest, name##_at, (end) - (at));                                          \
+        name##_at = name##_rest;                                                                   \
+    }
+#define OUTPUT_LANES(name, at, end)                                                                \
+    real name##_rest[LANES], *name##_at = (end) - (at) < LANES ? name##_rest : name + (at);
+#define STORE_REST(name, at, end)                                                                  \
+    if ((end) - (at) < LANES)                                                                      \
+    store_lanes(name + (at), name##_rest, (end) - (at))
+
+/* The elements of a row of lanes. That their number is known spares the compiler's code for elements left over,
+ * and one copy is enough for what takes long. */
+#define EACH_LANE(l) INDEPENDENT ROLLED for (int l = 0; l < LANES; l++)
 
 /* Each element of an optimizer's vectors. */
 #define EACH_PARAMETER(i)                                                                          \

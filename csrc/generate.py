@@ -26,6 +26,7 @@ SLOW = ("exp", "expm1", "log", "log1p", "log1p_exp", "tanh", "sigmoid", "erf")
 TYPES = {"element": "real", "number": "double", "truth": "int"}
 NAMES = {p: p if p in ("madd", "where", "is_tiny") else f"real_{p}" for p in PRIMITIVES}
 CAST = "R"
+LANE = "EACH_LANE(l)"
 
 
 def indented(lines: list[str], by: int = 1) -> list[str]:
@@ -84,30 +85,27 @@ class Source:
         of = {n: f"{name}_of" if n == out[0] else f"{name}_{n}_of" for n in out}
 
         def value(n: str, suffix: str) -> str:
-            at = {"[i]": "[i - begin]", "_rest[l]": "[whole - begin + l]"}[suffix]
+            at = {"[i]": "[i - begin]", "_at[l]": "[i - begin + l]"}[suffix]
             drawn = [TAIL + at] if self.draws else []
-            elements = [f"{t}{suffix}" for t in self.tensors]
+            elements = [f"{t}_" if len(out) > 1 else f"{t}{suffix}" for t in self.tensors]
             return f"{of[n]}({', '.join([*elements, *self.numbers, *drawn])})"
 
         def loop(head: str, suffix: str, to: dict[str, str]) -> list[str]:
-            # The first output last, as it may lie over the input.
-            lines = indented([f"{to[n]} = {value(n, suffix)};" for n in reversed(out)])
-            return [head, *lines] if len(out) == 1 else [head + " {", *lines, "}"]
+            lines = indented([f"{to[n]} = {value(n, suffix)};" for n in out])
+            if len(out) == 1:
+                return [head, *lines]
+            # An output may lie over an input, which is therefore read but once.
+            reads = indented([f"const real {n}_ = {n}{suffix};" for n in self.tensors])
+            return [head + " {", *reads, *lines, "}"]
 
-        whole = {n: f"{n}[i]" for n in out}
-        body = loop("ELEMENTS(i)", "[i]", whole)
+        body = loop("ELEMENTS(i)", "[i]", {n: f"{n}[i]" for n in out})
         if self.is_slow():
-            rest = {n: f"{n}_rest" for n in out} | {out[0]: f"{self.tensors[0]}_rest"}
-            lanes = {n: f"{r}[l]" for n, r in rest.items()}
             body = [
-                "const int64_t whole = end - (end - begin) % LANES;",
-                "INDEPENDENT",
-                *loop("for (int64_t i = begin; i < whole; i++)", "[i]", whole),
-                "if (whole < end) {",
-                *(f"    REST({n}, whole, end);" for n in self.tensors),
-                *(f"    real {rest[n]}[LANES];" for n in out[1:]),
-                *indented(loop("for (int l = 0; l < LANES; l++)", "_rest[l]", lanes)),
-                *(f"    store_lanes({n} + whole, {rest[n]}, end - whole);" for n in out),
+                "for (int64_t i = begin; i < end; i += LANES) {",
+                *(f"    INPUT_LANES({n}, i, end);" for n in self.tensors),
+                *(f"    OUTPUT_LANES({n}, i, end);" for n in out),
+                *indented(loop(LANE, "_at[l]", {n: f"{n}_at[l]" for n in out})),
+                *(f"    STORE_REST({n}, i, end);" for n in out),
                 "}",
             ]
         head = f"{'DRAWN' if self.draws else 'ELEMENTWISE'}({name}, {', '.join(operands)}) {{"
@@ -128,8 +126,8 @@ class Source:
             operands[:0] = ["OUT(dy)", "IN_AS(double, drow_loss)"]
             last = "scale_rows(dy, value, drow_loss, x, call->scalar[0]);"
 
-        def value(place: str, rest: str) -> str:
-            at = {n: f"{n}_{rest}" if n in op.columns else f"{n}{place}" for n in self.tensors}
+        def value() -> str:
+            at = {n: f"{n}_[i + l]" if n in op.columns else f"{n}_at[l]" for n in self.tensors}
             return f"{name}_of({', '.join([*at.values(), *self.numbers])})"
 
         rows = [n for n in self.tensors if n not in op.columns]
@@ -137,13 +135,10 @@ class Source:
             "real value[BLOCK];",
             *(f"real {n}_[BLOCK];" for n in op.columns),
             *(f"repeat({n}_, {n}, x);" for n in op.columns),
-            "const int64_t whole = x.n - x.n % LANES;",
-            "for (int64_t i = 0; i < whole; i++)",
-            f"    value[i] = {value('[x.at + i]', '[i]')};",
-            "if (whole < x.n) {",
-            *(f"    REST({n}, x.at + whole, x.at + x.n);" for n in rows),
-            "    for (int l = 0; l < LANES; l++)",
-            f"        value[whole + l] = {value('_rest[l]', '[whole + l]')};",
+            "for (int64_t i = 0; i < x.n; i += LANES) {",
+            *(f"    INPUT_LANES({n}, x.at + i, x.at + x.n);" for n in rows),
+            f"    {LANE}",
+            f"        value[i + l] = {value()};",
             "}",
             last,
         ]

@@ -78,11 +78,14 @@ typedef float real;
 #define EACH_12(f, a, ...) f(12, a) EACH_11(f, __VA_ARGS__)
 
 /* Before a loop over elements whose iterations do not depend on one another, even where an output
- * lies over an input: without it the compiler would fall back to scalar code there. */
+ * lies over an input: without it the compiler would fall back to scalar code there. ROLLED keeps one copy of a
+ * loop's body. */
 #if defined(__clang__)
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#define ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define INDEPENDENT _Pragma("GCC ivdep")
+#define ROLLED _Pragma("GCC unroll 1")
 #endif
 
 /* Sums across a row use this many lanes on every machine, so that all of them add in one order. */

@@ -25,15 +25,12 @@ ELEMENT noisy_relu_forward_of(real x, real tail) {
 }
 
 DRAWN(noisy_relu_forward, OUT_OVER(y), IN_UNDER(x)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        y[i] = noisy_relu_forward_of(x[i], tail[i - begin]);
-    if (whole < end) {
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            x_rest[l] = noisy_relu_forward_of(x_rest[l], tail[whole - begin + l]);
-        store_lanes(y + whole, x_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(y, i, end);
+        EACH_LANE(l)
+            y_at[l] = noisy_relu_forward_of(x_at[l], tail[i - begin + l]);
+        STORE_REST(y, i, end);
     }
 }
 
@@ -42,16 +39,13 @@ ELEMENT noisy_relu_vjp_of(real dy, real x, real y) {
 }
 
 ELEMENTWISE(noisy_relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x), IN_UNDER(y)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        dx[i] = noisy_relu_vjp_of(dy[i], x[i], y[i]);
-    if (whole < end) {
-        REST(dy, whole, end);
-        REST(x, whole, end);
-        REST(y, whole, end);
-        for (int l = 0; l < LANES; l++)
-            dy_rest[l] = noisy_relu_vjp_of(dy_rest[l], x_rest[l], y_rest[l]);
-        store_lanes(dx + whole, dy_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(dy, i, end);
+        INPUT_LANES(x, i, end);
+        INPUT_LANES(y, i, end);
+        OUTPUT_LANES(dx, i, end);
+        EACH_LANE(l)
+            dx_at[l] = noisy_relu_vjp_of(dy_at[l], x_at[l], y_at[l]);
+        STORE_REST(dx, i, end);
     }
 }

@@ -31,8 +31,11 @@ static inline fn_block block_after(fn_block x, int64_t end, int64_t N) {
         for (fn_block x = block_at(r.begin, 0, r.end, N); x.row < r.end;                           \
              x = block_after(x, r.end, N))
 
+/* One copy for all kernels of a file: a call takes a block. */
+#define SHARED_CODE static __attribute__((noinline, unused))
+
 /* A number for each column, as often as a block has rows. */
-static inline void repeat(real to[BLOCK], const real *from, fn_block x) {
+SHARED_CODE void repeat(real to[BLOCK], const real *from, fn_block x) {
     for (int64_t i = 0; i < x.n; i += x.width)
         for (int64_t c = 0; c < x.width; c++)
             to[i + c] = from[x.first + c];
@@ -41,7 +44,7 @@ static inline void repeat(real to[BLOCK], const real *from, fn_block x) {
 }
 
 /* row_loss = Σ value / divisor */
-static inline void add_rows(double *row_loss, const real value[BLOCK], fn_block x, int64_t N,
+SHARED_CODE void add_rows(double *row_loss, const real value[BLOCK], fn_block x, int64_t N,
                             double divisor) {
     double *to = row_loss + x.row;
     if (x.width == 1)
@@ -59,7 +62,7 @@ static inline void add_rows(double *row_loss, const real value[BLOCK], fn_block 
 }
 
 /* dy = value·drow_loss / divisor */
-static inline void scale_rows(real *dy, const real value[BLOCK], const double *drow_loss, fn_block x,
+SHARED_CODE void scale_rows(real *dy, const real value[BLOCK], const double *drow_loss, fn_block x,
                               double divisor) {
     real *to = dy + x.at;
     if (x.width == 1)

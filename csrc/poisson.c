@@ -13,14 +13,11 @@ KERNEL(poisson_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     const double eps = call->scalar[1];
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = poisson_forward_of(y[x.at + i], t[x.at + i], eps);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = poisson_forward_of(y_rest[l], t_rest[l], eps);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = poisson_forward_of(y_at[l], t_at[l], eps);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -34,14 +31,11 @@ KERNEL(poisson_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     const double eps = call->scalar[1];
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = poisson_vjp_of(y[x.at + i], t[x.at + i], eps);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = poisson_vjp_of(y_rest[l], t_rest[l], eps);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = poisson_vjp_of(y_at[l], t_at[l], eps);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }
@@ -54,14 +48,11 @@ ELEMENT log_poisson_forward_of(real y, real t) {
 KERNEL(log_poisson_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = log_poisson_forward_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = log_poisson_forward_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = log_poisson_forward_of(y_at[l], t_at[l]);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -74,14 +65,11 @@ ELEMENT log_poisson_vjp_of(real y, real t) {
 KERNEL(log_poisson_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = log_poisson_vjp_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = log_poisson_vjp_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = log_poisson_vjp_of(y_at[l], t_at[l]);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }
@@ -95,14 +83,11 @@ KERNEL(full_poisson_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     const double eps = call->scalar[1];
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = full_poisson_forward_of(y[x.at + i], t[x.at + i], eps);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = full_poisson_forward_of(y_rest[l], t_rest[l], eps);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = full_poisson_forward_of(y_at[l], t_at[l], eps);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -116,14 +101,11 @@ KERNEL(full_poisson_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     const double eps = call->scalar[1];
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = full_poisson_vjp_of(y[x.at + i], t[x.at + i], eps);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = full_poisson_vjp_of(y_rest[l], t_rest[l], eps);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = full_poisson_vjp_of(y_at[l], t_at[l], eps);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }
@@ -136,14 +118,11 @@ ELEMENT full_log_poisson_forward_of(real y, real t) {
 KERNEL(full_log_poisson_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = full_log_poisson_forward_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = full_log_poisson_forward_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = full_log_poisson_forward_of(y_at[l], t_at[l]);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -156,14 +135,11 @@ ELEMENT full_log_poisson_vjp_of(real y, real t) {
 KERNEL(full_log_poisson_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = full_log_poisson_vjp_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = full_log_poisson_vjp_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = full_log_poisson_vjp_of(y_at[l], t_at[l]);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }

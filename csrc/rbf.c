@@ -13,14 +13,11 @@ KERNEL(rbf_forward, OUT_AS(double, row_loss), IN(y), IN(t), IN(u), IN(beta)) {
         real beta_[BLOCK];
         repeat(u_, u, x);
         repeat(beta_, beta, x);
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = rbf_forward_of(y[x.at + i], t[x.at + i], u_[i], beta_[i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = rbf_forward_of(y_rest[l], t_rest[l], u_[whole + l], beta_[whole + l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = rbf_forward_of(y_at[l], t_at[l], u_[i + l], beta_[i + l]);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -38,14 +35,11 @@ KERNEL(rbf_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t), IN(u), IN(beta)
         real beta_[BLOCK];
         repeat(u_, u, x);
         repeat(beta_, beta, x);
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = rbf_vjp_of(y[x.at + i], t[x.at + i], u_[i], beta_[i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = rbf_vjp_of(y_rest[l], t_rest[l], u_[whole + l], beta_[whole + l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = rbf_vjp_of(y_at[l], t_at[l], u_[i + l], beta_[i + l]);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }

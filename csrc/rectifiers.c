@@ -45,15 +45,12 @@ ELEMENT elu_forward_of(real x, double alpha) {
 
 ELEMENTWISE(elu_forward, OUT_OVER(y), IN_UNDER(x)) {
     const double alpha = call->scalar[0];
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        y[i] = elu_forward_of(x[i], alpha);
-    if (whole < end) {
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            x_rest[l] = elu_forward_of(x_rest[l], alpha);
-        store_lanes(y + whole, x_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(y, i, end);
+        EACH_LANE(l)
+            y_at[l] = elu_forward_of(x_at[l], alpha);
+        STORE_REST(y, i, end);
     }
 }
 
@@ -63,16 +60,13 @@ ELEMENT elu_vjp_of(real dy, real x, double alpha) {
 
 ELEMENTWISE(elu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     const double alpha = call->scalar[0];
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        dx[i] = elu_vjp_of(dy[i], x[i], alpha);
-    if (whole < end) {
-        REST(dy, whole, end);
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            dy_rest[l] = elu_vjp_of(dy_rest[l], x_rest[l], alpha);
-        store_lanes(dx + whole, dy_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(dy, i, end);
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(dx, i, end);
+        EACH_LANE(l)
+            dx_at[l] = elu_vjp_of(dy_at[l], x_at[l], alpha);
+        STORE_REST(dx, i, end);
     }
 }
 
@@ -81,15 +75,12 @@ ELEMENT selu_forward_of(real x) {
 }
 
 ELEMENTWISE(selu_forward, OUT_OVER(y), IN_UNDER(x)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        y[i] = selu_forward_of(x[i]);
-    if (whole < end) {
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            x_rest[l] = selu_forward_of(x_rest[l]);
-        store_lanes(y + whole, x_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(y, i, end);
+        EACH_LANE(l)
+            y_at[l] = selu_forward_of(x_at[l]);
+        STORE_REST(y, i, end);
     }
 }
 
@@ -98,16 +89,13 @@ ELEMENT selu_vjp_of(real dy, real x) {
 }
 
 ELEMENTWISE(selu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
-    const int64_t whole = end - (end - begin) % LANES;
-    INDEPENDENT
-    for (int64_t i = begin; i < whole; i++)
-        dx[i] = selu_vjp_of(dy[i], x[i]);
-    if (whole < end) {
-        REST(dy, whole, end);
-        REST(x, whole, end);
-        for (int l = 0; l < LANES; l++)
-            dy_rest[l] = selu_vjp_of(dy_rest[l], x_rest[l]);
-        store_lanes(dx + whole, dy_rest, end - whole);
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(dy, i, end);
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(dx, i, end);
+        EACH_LANE(l)
+            dx_at[l] = selu_vjp_of(dy_at[l], x_at[l]);
+        STORE_REST(dx, i, end);
     }
 }
 

@@ -9,14 +9,11 @@ ELEMENT squared_error_forward_of(real y, real t) {
 KERNEL(squared_error_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = squared_error_forward_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = squared_error_forward_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = squared_error_forward_of(y_at[l], t_at[l]);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -29,14 +26,11 @@ ELEMENT squared_error_vjp_of(real y, real t) {
 KERNEL(squared_error_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = squared_error_vjp_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = squared_error_vjp_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = squared_error_vjp_of(y_at[l], t_at[l]);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }
@@ -50,14 +44,11 @@ ELEMENT half_squared_error_forward_of(real y, real t) {
 KERNEL(half_squared_error_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = half_squared_error_forward_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = half_squared_error_forward_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = half_squared_error_forward_of(y_at[l], t_at[l]);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -70,14 +61,11 @@ ELEMENT half_squared_error_vjp_of(real y, real t) {
 KERNEL(half_squared_error_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = half_squared_error_vjp_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = half_squared_error_vjp_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = half_squared_error_vjp_of(y_at[l], t_at[l]);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }
@@ -90,14 +78,11 @@ ELEMENT absolute_error_forward_of(real y, real t) {
 KERNEL(absolute_error_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = absolute_error_forward_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = absolute_error_forward_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = absolute_error_forward_of(y_at[l], t_at[l]);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -110,14 +95,11 @@ ELEMENT absolute_error_vjp_of(real y, real t) {
 KERNEL(absolute_error_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = absolute_error_vjp_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = absolute_error_vjp_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = absolute_error_vjp_of(y_at[l], t_at[l]);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }
@@ -133,14 +115,11 @@ KERNEL(huber_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     const double delta = call->scalar[1];
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = huber_forward_of(y[x.at + i], t[x.at + i], delta);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = huber_forward_of(y_rest[l], t_rest[l], delta);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = huber_forward_of(y_at[l], t_at[l], delta);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -154,14 +133,11 @@ KERNEL(huber_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     const double delta = call->scalar[1];
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = huber_vjp_of(y[x.at + i], t[x.at + i], delta);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = huber_vjp_of(y_rest[l], t_rest[l], delta);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = huber_vjp_of(y_at[l], t_at[l], delta);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }
@@ -177,14 +153,11 @@ KERNEL(smooth_l1_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     const double width = call->scalar[1];
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = smooth_l1_forward_of(y[x.at + i], t[x.at + i], width);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = smooth_l1_forward_of(y_rest[l], t_rest[l], width);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = smooth_l1_forward_of(y_at[l], t_at[l], width);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -198,14 +171,11 @@ KERNEL(smooth_l1_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     const double width = call->scalar[1];
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = smooth_l1_vjp_of(y[x.at + i], t[x.at + i], width);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = smooth_l1_vjp_of(y_rest[l], t_rest[l], width);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = smooth_l1_vjp_of(y_at[l], t_at[l], width);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }
@@ -220,14 +190,11 @@ ELEMENT log_cosh_forward_of(real y, real t) {
 KERNEL(log_cosh_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = log_cosh_forward_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = log_cosh_forward_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = log_cosh_forward_of(y_at[l], t_at[l]);
         }
         add_rows(row_loss, value, x, N, call->scalar[0]);
     }
@@ -240,14 +207,11 @@ ELEMENT log_cosh_vjp_of(real y, real t) {
 KERNEL(log_cosh_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
     BLOCKS(x, call) {
         real value[BLOCK];
-        const int64_t whole = x.n - x.n % LANES;
-        for (int64_t i = 0; i < whole; i++)
-            value[i] = log_cosh_vjp_of(y[x.at + i], t[x.at + i]);
-        if (whole < x.n) {
-            REST(y, x.at + whole, x.at + x.n);
-            REST(t, x.at + whole, x.at + x.n);
-            for (int l = 0; l < LANES; l++)
-                value[whole + l] = log_cosh_vjp_of(y_rest[l], t_rest[l]);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = log_cosh_vjp_of(y_at[l], t_at[l]);
         }
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }

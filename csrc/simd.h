@@ -177,11 +177,13 @@ static inline __attribute__((always_inline)) void turn(vec square[WIDTH]) {
 /* The first n elements from memory (all, if there are more) and zeros: for loops over whole rows of
  * lanes, which the compiler turns into vectors without scalar code for the rest. */
 static inline void load_lanes(real lane[LANES], const real *p, int64_t n) {
+    ROLLED
     for (int l = 0; l < LANES; l += WIDTH)
         store(lane + l, load_first(p + l, n - l));
 }
 
 static inline void store_lanes(real *p, const real lane[LANES], int64_t n) {
+    ROLLED
     for (int l = 0; l < LANES; l += WIDTH)
         store_first(p + l, load(lane + l), n - l);
 }
