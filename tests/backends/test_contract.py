@@ -29,6 +29,16 @@ def test_kernel(engine, name, dtype):
             compare(call, engine, tolerance(kernel, dtype, rows, sizes))
 
 
+@pytest.mark.parametrize("name", [n for n, k in KERNELS.items() if k.phase != "update"])
+def test_no_rows_and_more_of_them(engine, name):
+    """More than a block of threads takes in Numba's simulator."""
+    kernel, sizes = KERNELS[name], dict(zip(KERNELS[name].op.dims, (1, 3), strict=False))
+    for rows in (0, 19):
+        if rows >= gradcheck.MIN_ROWS.get(kernel.op.name, 0):
+            for call in calls(kernel, "float64", rows, sizes):
+                compare(call, engine, tolerance(kernel, "float64", rows, sizes))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", [n for n, k in KERNELS.items() if k.op.inplace])
 def test_in_place(engine, name, dtype):

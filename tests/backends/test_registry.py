@@ -148,6 +148,7 @@ def bare(tmp_path_factory):
     [
         ({"fastnet._native": "missing", "numba": "missing"}, {"c", "numba"}),
         ({"fastnet._native": "missing", "llvmlite": "missing"}, {"c", "numba"}),
+        ({"fastnet._native": "missing", "_cffi_backend": "missing"}, {"c", "numba"}),
         ({"fastnet._native": "broken", "numba": "broken"}, {"c", "numba"}),
         ({"fastnet._native": "missing"}, {"c"}),
     ],

@@ -34,9 +34,10 @@ class NumbaBackend(Backend):
                 engine = importlib.import_module("fastnet.backends.numba.engine")
                 self._engine = engine.engine()
             except ModuleNotFoundError as error:
-                if error.name not in ("numba", "llvmlite"):
+                if error.name not in ("numba", "llvmlite", "_cffi_backend"):
                     raise
-                self._reason = f"{error.name} is not installed: pip install 'fastnet-engine[numba]'"
+                missing = "cffi" if error.name == "_cffi_backend" else error.name
+                self._reason = f"{missing} is not installed: pip install 'fastnet-engine[numba]'"
             except ImportError as error:
                 self._reason = f"numba cannot be imported: {error}"
         return self._reason
