@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -89,3 +90,11 @@ def product():
     for name in set(KERNELS) - before:
         del KERNELS[name]
         compiler._NUMBER.pop(name, None)
+
+
+@pytest.fixture
+def heeding_ctrl_c():
+    """Python's own handler, which a process started in the background may lack."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

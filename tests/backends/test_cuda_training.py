@@ -166,6 +166,7 @@ def test_a_step_that_diverges_within_a_chunk_leaves_what_the_steps_before_made(b
         np.testing.assert_allclose(g, other[3][name], rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_waits_for_the_end_of_the_chunk(monkeypatch):
     model, twin = net("cuda"), net("cuda")
     executor, args = chunk(model, LOSS, Y, fn.SGD(0.1))

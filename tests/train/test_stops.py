@@ -197,6 +197,7 @@ def test_ctrl_c_during_a_chunk_counts_the_steps_that_were_done(backend, late, mo
     assert_well(trainer)
 
 
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_stops_a_long_fit_soon(backend):
     trainer = fn.Trainer(net(backend), fn.CrossEntropyLoss(), seed=3)
     trainer.fit(X, LABELS, batch_size=5, verbose=0)  # compiles
