@@ -34,7 +34,7 @@ class FunctionSteps:
         losses = self.losses
         for s, (begin, end) in enumerate(pairwise(steps.offsets)):
             rows, number = steps.index[begin:end], steps.first_step + s
-            kept, whole = self.executor.buffers(), False
+            kept = self.executor.buffers()
             try:
                 output = self.executor.forward_rows(data, rows, steps.seed, number)
                 if steps.outputs is not None:
@@ -46,10 +46,9 @@ class FunctionSteps:
                 self.executor.backward(gradient, accumulate=steps.accumulate)
                 if update is not None:
                     self._update(update, s, number)
-                whole = True
-            finally:
-                if not whole:
-                    self.executor.set_buffers(kept)
+            except BaseException:  # the function's, or Ctrl-C
+                self.executor.set_buffers(kept)
+                raise
             self.steps_done += 1
         return losses
 
