@@ -19,7 +19,7 @@ ELEMENT sigmoid_vjp_of(real dy, real y) {
     return dy * (y * (R(1.0) - y));
 }
 
-ELEMENTWISE(sigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
+CHEAP_ELEMENTWISE(sigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
     ELEMENTS(i)
         dx[i] = sigmoid_vjp_of(dy[i], y[i]);
 }
@@ -42,7 +42,7 @@ ELEMENT tanh_vjp_of(real dy, real y) {
     return dy * (R(1.0) - y * y);
 }
 
-ELEMENTWISE(tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
+CHEAP_ELEMENTWISE(tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
     ELEMENTS(i)
         dx[i] = tanh_vjp_of(dy[i], y[i]);
 }
@@ -104,7 +104,7 @@ ELEMENT linear_tanh_vjp_of(real dy, real t, double a) {
     return dy * (R(1.0) - t * t + R(a));
 }
 
-ELEMENTWISE(linear_tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(t)) {
+CHEAP_ELEMENTWISE(linear_tanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(t)) {
     const double a = call->scalar[0];
     ELEMENTS(i)
         dx[i] = linear_tanh_vjp_of(dy[i], t[i], a);
@@ -191,7 +191,7 @@ ELEMENT log_sigmoid_vjp_of(real dy, real s) {
     return dy * s;
 }
 
-ELEMENTWISE(log_sigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(s)) {
+CHEAP_ELEMENTWISE(log_sigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(s)) {
     ELEMENTS(i)
         dx[i] = log_sigmoid_vjp_of(dy[i], s[i]);
 }

@@ -14,9 +14,33 @@
 #include "share.h"
 #include "simd.h"
 
-#define ELEMENTWISE(kernel, ...)                                                                   \
+#define ELEMENTWISE(kernel, ...) ELEMENTWISE_BY(kernel##_range, kernel, __VA_ARGS__)
+
+/* The same for a formula of two arrays so cheap that memory binds beyond the caches. There halves of cache lines
+ * are loaded, which the processor fetches ahead sooner: 3 to 20 % faster on Zen 4, where whole lines are up to
+ * twice as fast within the first cache. */
+#if defined(__AVX512F__) && !defined(__clang__)
+#define CHEAP_ELEMENTWISE(kernel, ...)                                                             \
+    ELEMENTS_OF(kernel, __VA_ARGS__);                                                              \
+    static __attribute__((noinline, target("prefer-vector-width=256"))) void kernel##_halves(      \
+        const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__), int64_t begin, int64_t end) {     \
+        kernel##_elements(call EACH(KERNEL_NAME, __VA_ARGS__), begin, end);                        \
+    }                                                                                              \
+    ELEMENTWISE_BY((exceeds_cache(call) ? kernel##_halves : kernel##_range), kernel, __VA_ARGS__)
+#else
+#define CHEAP_ELEMENTWISE ELEMENTWISE
+#endif
+
+static inline int exceeds_cache(const fn_call *call) {
+    return call->rows * call->size[0] * (int64_t)sizeof(real) >= 1 << 19;
+}
+
+#define ELEMENTS_OF(kernel, ...)                                                                   \
     static inline __attribute__((always_inline)) void kernel##_elements(                           \
-        const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__), int64_t begin, int64_t end);      \
+        const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__), int64_t begin, int64_t end)
+
+#define ELEMENTWISE_BY(range, kernel, ...)                                                         \
+    ELEMENTS_OF(kernel, __VA_ARGS__);                                                              \
     static __attribute__((noinline)) void kernel##_range(                                          \
         const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__), int64_t begin, int64_t end) {     \
         kernel##_elements(call EACH(KERNEL_NAME, __VA_ARGS__), begin, end);                        \
@@ -32,10 +56,9 @@
     }                                                                                              \
     KERNEL_AS(kernel, kernel##_piece, 0, __VA_ARGS__) {                                            \
         SHARED(r, call, call->rows * call->size[0], 2048)                                          \
-            kernel##_range(call EACH(KERNEL_NAME, __VA_ARGS__), r.begin, r.end);                   \
+            range(call EACH(KERNEL_NAME, __VA_ARGS__), r.begin, r.end);                            \
     }                                                                                              \
-    static inline __attribute__((always_inline)) void kernel##_elements(                           \
-        const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__), int64_t begin, int64_t end)
+    ELEMENTS_OF(kernel, __VA_ARGS__)
 
 #define KERNEL_NAME(k, pair) , PAIR_NAME pair
 

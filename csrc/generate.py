@@ -67,12 +67,20 @@ class Source:
         """The numbers, from the call."""
         return [f"const double {n}{self.suffix} = {self.place[n]};" for n in self.numbers]
 
-    def is_slow(self) -> bool:
-        """Whether an element takes so long that the last few are worth a vector."""
+    def values(self) -> list[str]:
+        """Every expression of the formula, and of those that it calls."""
         translator = Translator(NAMES)
         texts = [self.text, *(translator.text(f, CAST) for f in self.called.values())]
-        values = [v for t in texts for v in [*(a[1] for a in t.assignments), *t.results]]
-        return any(f"{NAMES[name]}(" in value for name in SLOW for value in values)
+        return [v for t in texts for v in [*(a[1] for a in t.assignments), *t.results]]
+
+    def is_slow(self) -> bool:
+        """Whether an element takes so long that the last few are worth a vector."""
+        return any(f"{NAMES[name]}(" in value for name in SLOW for value in self.values())
+
+    def is_cheap(self) -> bool:
+        """Whether two arrays are read and so little is done that memory binds beyond the caches."""
+        dear = self.is_slow() or any(" / " in value for value in self.values())
+        return len(self.tensors) > 1 and not dear
 
     def map(self) -> str:
         """A kernel of elements, whose first output may lie over its first input."""
@@ -108,7 +116,8 @@ class Source:
                 *(f"    STORE_REST({n}, i, end);" for n in out),
                 "}",
             ]
-        head = f"{'DRAWN' if self.draws else 'ELEMENTWISE'}({name}, {', '.join(operands)}) {{"
+        form = "CHEAP_ELEMENTWISE" if self.is_cheap() else "ELEMENTWISE"
+        head = f"{'DRAWN' if self.draws else form}({name}, {', '.join(operands)}) {{"
         kernel = "\n".join([head, *indented([*self.declarations(), *body]), "}"])
         made = [function(of[n], parameters, self.text, i) for i, n in enumerate(out)]
         return "\n\n".join([*made, kernel])

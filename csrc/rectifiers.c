@@ -14,7 +14,7 @@ ELEMENT relu_vjp_of(real dy, real y) {
     return where(y <= R(0.0), R(0.0), dy);
 }
 
-ELEMENTWISE(relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
+CHEAP_ELEMENTWISE(relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
     ELEMENTS(i)
         dx[i] = relu_vjp_of(dy[i], y[i]);
 }
@@ -33,7 +33,7 @@ ELEMENT leaky_relu_vjp_of(real dy, real x, double negative_slope) {
     return where(x > R(0.0), dy, R(negative_slope) * dy);
 }
 
-ELEMENTWISE(leaky_relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+CHEAP_ELEMENTWISE(leaky_relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     const double negative_slope = call->scalar[0];
     ELEMENTS(i)
         dx[i] = leaky_relu_vjp_of(dy[i], x[i], negative_slope);
@@ -114,7 +114,7 @@ ELEMENT hardtanh_vjp_of(real dy, real x, double min_val, double max_val) {
     return where((x <= R(min_val)) | (x >= R(max_val)), R(0.0), dy);
 }
 
-ELEMENTWISE(hardtanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+CHEAP_ELEMENTWISE(hardtanh_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     const double min_val = call->scalar[0];
     const double max_val = call->scalar[1];
     ELEMENTS(i)
@@ -134,7 +134,7 @@ ELEMENT hardsigmoid_vjp_of(real dy, real x) {
     return where((x <= R(-3.0)) | (x >= R(3.0)), R(0.0), dy * R(0.16666666666666666));
 }
 
-ELEMENTWISE(hardsigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+CHEAP_ELEMENTWISE(hardsigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     ELEMENTS(i)
         dx[i] = hardsigmoid_vjp_of(dy[i], x[i]);
 }
@@ -152,7 +152,7 @@ ELEMENT hardswish_vjp_of(real dy, real x) {
     return where(x <= R(-3.0), R(0.0), where(x >= R(3.0), dy, dy * (x * R(0.3333333333333333) + R(0.5))));
 }
 
-ELEMENTWISE(hardswish_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
+CHEAP_ELEMENTWISE(hardswish_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
     ELEMENTS(i)
         dx[i] = hardswish_vjp_of(dy[i], x[i]);
 }
