@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import arrays
+from fastnet.backends.cuda import dlpack
 from fastnet.backends.cuda.device import SIMULATOR, THREADS, blocks_for, cuda, kernel, launch
 from fastnet.backends.cuda.failures import doing
 from fastnet.backends.reference import view
@@ -15,27 +16,44 @@ from fastnet.errors import DataError, ShapeError
 from fastnet.op import Array
 
 
-def adopt(name: str, value: Any) -> Any:
-    """A device array of Numba's over the memory of one with `__cuda_array_interface__`: no copy."""
-    if getattr(value, "__cuda_ndarray__", False):
-        return value  # Numba's own
+def adopt(name: str, value: Any, *, writes: bool = False) -> Any:
+    """A device array of Numba's over the memory of another library's: no copy."""
+    if getattr(value, "__cuda_ndarray__", False):  # Numba's own
+        if value.stream:
+            with doing(f"reading {name}"):
+                value.stream.synchronize()
+        return value
     try:
+        if not hasattr(value, "__cuda_array_interface__"):
+            value = dlpack.View(value)
         interface = value.__cuda_array_interface__
-    except AttributeError:
-        raise DataError(
-            f"{name} lies on a CUDA device and has no __cuda_array_interface__; expected an array of "
-            f"CuPy, PyTorch or Numba, or {name} in the host's memory"
-        ) from None
-    except RuntimeError as error:  # PyTorch, of what requires a gradient
-        raise DataError(f"{name} cannot be read on the device: {error}") from None
+    except Exception as error:  # whatever a library says: PyTorch, of what requires a gradient
+        why = str(error) or type(error).__name__
+        raise DataError(f"{name} cannot be read on the device: {why}") from None
+    if writes and interface["data"][1]:
+        raise DataError(f"{name} is read-only")
     if interface.get("mask") is not None:
         raise DataError(f"{name} has a mask; expected an array without")
     if not SIMULATOR:
         with doing(f"reading {name}"):
-            return cuda.as_cuda_array(value)
+            array = cuda.as_cuda_array(value)
+            _check_device(name, array)
+            return array
     if interface.get("strides") is not None:
         raise DataError(f"{name} is not contiguous; expected rows one after the other")
     return cuda.to_device(view(interface["data"][0], interface["shape"], interface["typestr"]))
+
+
+def _check_device(name: str, array: Any) -> None:
+    if not array.size:
+        return
+    ordinal = cuda.driver.binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    pointer = array.device_ctypes_pointer.value
+    found = int(cuda.driver.driver.cuPointerGetAttribute(ordinal, pointer))
+    if found != (current := cuda.get_current_device().id):
+        raise DataError(
+            f"{name} lies on device {found}; expected device {current}, the current one"
+        )
 
 
 @kernel
@@ -70,7 +88,7 @@ def features(name: str, value: Any, shape: tuple[int, ...] | None, dtype: Any) -
 
 def check_out(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """An array on the device that is to be written to."""
-    array = adopt(name, value)
+    array = adopt(name, value, writes=True)
     if tuple(array.shape) != shape or array.dtype != dtype or not array.is_c_contiguous():
         raise ShapeError(
             f"{name} is {array.dtype} of shape {tuple(array.shape)} on a device; expected a contiguous "
