@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import re
 from types import SimpleNamespace
 
 import pytest
 
+import fastnet as fn
+
 pytest.importorskip("numba.cuda")
 
-from fastnet.backends.cuda import engine
+from fastnet.backends.cuda import device, engine, simulator
+from fastnet.backends.cuda.failures import failed
 
 NO_LIBRARY = "CUDA driver library cannot be found.\nEnsure that a driver\nis installed."
 NO_DEVICE = "CUDA_ERROR_NO_DEVICE (100)"
@@ -32,4 +37,45 @@ def test_what_is_missing_is_told_in_one_line_with_the_remedy(monkeypatch, error,
     reason = engine.reason("pip install this")
     assert reason.startswith(wanted) and "\n" not in reason
     cuda.is_available = lambda: True
+    cuda.driver = cuda.runtime = SimpleNamespace(get_version=lambda: (13, 0))
     assert engine.reason("pip install this") is None
+    cuda.driver = SimpleNamespace(get_version=lambda: (12, 9))
+    wanted = "the driver is of CUDA 12, numba-cuda's compiler of 13: pip install this"
+    assert engine.reason("pip install this") == wanted
+
+    def absent():
+        raise RuntimeError("libnvrtc.so")
+
+    cuda.runtime = SimpleNamespace(get_version=absent)
+    wanted = "numba-cuda finds no compiler for the device: pip install this"
+    assert engine.reason("pip install this") == wanted
+
+
+def test_failures_are_told_with_their_remedy():
+    error = failed("a stream", RuntimeError("CUDA initialized before forking"))
+    assert type(error) is fn.DeviceError
+    assert re.match(r"a stream failed: this process was forked .*\.get_context", str(error))
+    error = failed("a product", MemoryError("cuBLAS: cublasCreate finds no memory"))
+    assert isinstance(error, MemoryError)
+
+
+def test_a_stream_is_had_again_when_its_owner_has_died(monkeypatch):
+    monkeypatch.setattr(device, "_idle", [])
+    monkeypatch.setattr(device, "cuda", SimpleNamespace(stream=object))
+
+    class Owner:
+        pass
+
+    owner, other = Owner(), Owner()
+    stream = device.stream_for(owner)
+    assert device.stream_for(other) is not stream
+    del owner
+    gc.collect()
+    assert device.stream_for(Owner()) is stream
+
+
+def test_what_a_device_would_not_launch():
+    for blocks, threads in ((0, 4), ((1, 0), 4), ((1, 65536), 4), (1, (64, 32)), (1, 0)):
+        with pytest.raises(AssertionError):
+            simulator.check(blocks, threads)
+    simulator.check((1 << 20, 65535), (32, 32))

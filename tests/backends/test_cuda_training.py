@@ -189,6 +189,22 @@ def test_ctrl_c_waits_for_the_end_of_the_chunk(monkeypatch):
     same(model, twin, rtol=0)
 
 
+def test_a_grid_is_not_higher_than_a_device_allows(monkeypatch):
+    from numba import cuda
+
+    from fastnet.backends.cuda import device
+    from fastnet.backends.cuda.kernels import sums
+
+    launch, grids = sums.launch, []
+    monkeypatch.setattr(sums, "HIGHEST", 2)
+    monkeypatch.setattr(sums, "launch", lambda *a: (grids.append(a[1]), launch(*a)))
+    a = RNG.normal(size=(5 * sums._HEIGHT, 3))
+    into = cuda.to_device(np.zeros(3))
+    sums.column_sums(device.stream_for(sums.column_sums), into, cuda.to_device(a), 0)
+    np.testing.assert_allclose(into.copy_to_host(), a.sum(0), rtol=1e-9)
+    assert grids[0][1] == 2
+
+
 def test_a_kernel_that_fails_is_named(monkeypatch):
     model = net("cuda", fn.ReLU())
     kernels = inspect.getmodule(type(model._runtime.backend)).importlib

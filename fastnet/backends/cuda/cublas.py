@@ -18,7 +18,7 @@ except ImportError:  # it comes with numba-cuda
 
 TF32_VARIABLE = "FASTNET_CUDA_TF32"
 _TF32_MATH = 3  # CUBLAS_TF32_TENSOR_OP_MATH; by default float32 is multiplied as float32
-_WORKSPACE = 32 << 20  # bytes of each stream, as cuBLAS asks for on data-centre devices
+_ALLOC_FAILED = 3  # CUBLAS_STATUS_ALLOC_FAILED
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int
 _PRODUCTS = {
     "float32": ("cublasSgemm_v2", ctypes.c_float),
@@ -38,8 +38,16 @@ def _library() -> Any:
 
 
 def _check(status: int, what: str) -> None:
+    if status == _ALLOC_FAILED:
+        raise MemoryError(f"cuBLAS: {what} finds no memory")
     if status:
         raise BackendUnavailable(f"cuBLAS: {what} failed with status {status}")
+
+
+def _workspace() -> int:
+    """The bytes that cuBLAS asks for."""
+    hopper = cuda.get_current_device().compute_capability >= (9, 0)
+    return (32 if hopper else 4) << 20
 
 
 class _Handle:
@@ -47,12 +55,13 @@ class _Handle:
 
     def __init__(self, library: Any, queue: Any) -> None:
         self._library, self._pointer = library, _POINTER()
-        self._room = cuda.device_array(_WORKSPACE, "uint8")
+        size = _workspace()
+        self._room = cuda.device_array(size, "uint8")
         _check(library.cublasCreate_v2(ctypes.byref(self._pointer)), "cublasCreate")
         stream = _POINTER(int(queue.handle))
         _check(library.cublasSetStream_v2(self._pointer, stream), "cublasSetStream")
-        room, size = _POINTER(_address(self._room)), ctypes.c_size_t(_WORKSPACE)
-        _check(library.cublasSetWorkspace_v2(self._pointer, room, size), "cublasSetWorkspace")
+        room = _POINTER(_address(self._room)), ctypes.c_size_t(size)
+        _check(library.cublasSetWorkspace_v2(self._pointer, *room), "cublasSetWorkspace")
         if os.environ.get(TF32_VARIABLE, "0") not in ("", "0"):
             _check(library.cublasSetMathMode(self._pointer, _TF32_MATH), "cublasSetMathMode")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ SIMULATOR = bool(getattr(config, "ENABLE_CUDASIM", 0))
 # The simulator runs every CUDA thread as a thread of Python.
 THREADS = 4 if SIMULATOR else 256  # in a block; a power of 4
 BLOCKS = 2 if SIMULATOR else 1024  # at most, for loops that go on in strides
+HIGHEST = 65535  # blocks in a grid's second dimension
 
 syncthreads: Any
 if SIMULATOR:
@@ -39,6 +41,7 @@ def device(function: Any) -> Any:
 def launch(jitted: Any, blocks: Any, threads: Any, queue: Any, *arguments: Any) -> None:
     """Enqueue a kernel."""
     if SIMULATOR:
+        simulator.check(blocks, threads)
         jitted[blocks, threads, queue](*arguments)
         return
     key = jitted, blocks, threads, id(queue)
@@ -70,6 +73,19 @@ def flat(a: Any) -> Any:
     except AttributeError:
         a.fastnet_flat = a.reshape(a.size)
         return a.fastnet_flat
+
+
+_idle: list[Any] = []  # streams that nobody has
+
+
+def stream_for(owner: Any) -> Any:
+    """A stream that is the owner's as long as that lives, then another's, with its room and its cuBLAS."""
+    try:
+        stream = _idle.pop()
+    except IndexError:
+        stream = cuda.stream()
+    weakref.finalize(owner, _idle.append, stream)
+    return stream
 
 
 _scratch: dict[tuple[int, str, int], Any] = {}

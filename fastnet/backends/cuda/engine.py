@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from fastnet.backends.cuda.device import SIMULATOR, cuda
+from fastnet.backends.cuda.device import SIMULATOR, cuda, stream_for
 from fastnet.backends.cuda.kernels import LAUNCHERS
 from fastnet.backends.cuda.kernels.registry import absent, tensor_arguments
 from fastnet.backends.reference import PythonRunner
@@ -20,11 +20,18 @@ def reason(install: str) -> str | None:
     """Why no kernel could run here, or None. `install` says how to get a compiler."""
     if SIMULATOR:
         return None
+    no_compiler = f"numba-cuda finds no compiler for the device: {install}"
     if cuda.is_available():
+        try:
+            compiler = cuda.runtime.get_version()[0]
+        except RuntimeError:  # there is no NVRTC
+            return no_compiler
+        if (driver := cuda.driver.get_version()[0]) < compiler:
+            return f"the driver is of CUDA {driver}, numba-cuda's compiler of {compiler}: {install}"
         return None
     error = " ".join(str(cuda.cuda_error() or "").split())
     if not error:
-        return f"numba-cuda finds no compiler for the device: {install}"
+        return no_compiler
     if "NO_DEVICE" in error:
         return f"the driver finds no device ({error}): see nvidia-smi and CUDA_VISIBLE_DEVICES"
     return f"no NVIDIA driver works here ({error}): install one, until nvidia-smi shows a device"
@@ -34,10 +41,13 @@ class Engine:
     """Copies a kernel's operands to the device, launches it, and copies back what it wrote."""
 
     def __init__(self) -> None:
-        self._queue = cuda.stream()
         runner = PythonRunner({name: partial(self._call, KERNELS[name]) for name in LAUNCHERS})
         self.run: Callable[[np.ndarray, np.ndarray], None] = runner.run
         self.train: Callable[[np.ndarray], None] = runner.train
+
+    @cached_property
+    def _queue(self) -> Any:  # made when it is needed: a stream takes a context on the device
+        return stream_for(self)
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
         """The names of each kernel's tensor arguments, as the launcher spells them."""

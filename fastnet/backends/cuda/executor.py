@@ -13,7 +13,7 @@ import numpy as np
 from fastnet.arrays import on_device
 from fastnet.backends.cuda import rows as move
 from fastnet.backends.cuda.arrays import check_out, matrix
-from fastnet.backends.cuda.memory import Snapshot, cut, data_of, empty, fetch, segments_of
+from fastnet.backends.cuda.memory import Snapshot, cut, data_of, empty, fetch, put, segments_of
 from fastnet.backends.cuda.programs import Program
 from fastnet.backends.cuda.training import Chunks, segments_of_update
 from fastnet.backends.executor import takes
@@ -153,7 +153,7 @@ class CudaExecutor:
         """A host array's values, in room of that name."""
         device = cut(self.room(name, host.nbytes), 0, host.shape, host.dtype)
         if host.size:
-            device.copy_to_device(host, stream=self.stream)
+            put(device, host, self.stream)
         return device
 
     def _put_x(self, x: Array) -> None:
@@ -161,7 +161,7 @@ class CudaExecutor:
             move.put(self.stream, self.stage("x", len(x)), 0, matrix(x))
         elif x.size:
             rows = np.ascontiguousarray(x.reshape(len(x), -1), self.plan.dtype)
-            self.stage("x", len(x)).copy_to_device(rows, stream=self.stream)
+            put(self.stage("x", len(x)), rows, self.stream)
 
     def _forward(self, rows: int, seed: int, step: int) -> None:
         self.refresh()
@@ -181,7 +181,7 @@ class CudaExecutor:
                 move.put(self.stream, matrix(target), 0, matrix(dy))
             elif dy.size:
                 given = np.ascontiguousarray(dy, plan.dtype)
-                target.copy_to_device(given, stream=self.stream)
+                put(target, given, self.stream)
             backward = self.programs(len(dy))[1]
             self.note(backward)
             backward.launch(self.stream, *self._counter, accumulate)
@@ -212,7 +212,7 @@ class CudaExecutor:
             values = np.ascontiguousarray(derived.compute(), plan.dtype).reshape(shape)
             if values.size:
                 target = self.place(("derived", offset), shape, plan.dtype)
-                target.copy_to_device(values, stream=self.stream)
+                put(target, values, self.stream)
         self._derived_version = storage.version
 
     # Prediction.

@@ -16,6 +16,11 @@ def failed(what: str, error: Exception) -> FastnetError:
             f"the device has too little free memory for {what}; smaller minibatches, fewer rows at once "
             f'or model.to("c") need less ({text})'
         )
+    if "forking" in text or "NOT_INITIALIZED" in text:
+        return DeviceError(
+            f"{what} failed: this process was forked from one that had used CUDA, which does not survive "
+            f'it; start processes by multiprocessing.get_context("spawn") ({text})'
+        )
     return DeviceError(
         f"{what} failed on the device: {text}. Where this is reported late, CUDA_LAUNCH_BLOCKING=1 "
         "in the environment of a new process shows the kernel that fails"

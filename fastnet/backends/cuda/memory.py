@@ -14,7 +14,7 @@ import numpy as np
 
 from fastnet.arrays import on_device
 from fastnet.backends.cuda.arrays import matrix
-from fastnet.backends.cuda.device import SIMULATOR, cuda
+from fastnet.backends.cuda.device import SIMULATOR, cuda, stream_for
 from fastnet.backends.cuda.failures import doing
 from fastnet.backends.steps import Data
 from fastnet.op import Array
@@ -62,7 +62,7 @@ class Segments:
         self._resident = 0
         self._lock = _SHARED or threading.RLock()
         with doing("a stream"):
-            self.stream = cuda.stream()
+            self.stream = stream_for(self)
 
     @property
     def storage(self) -> Storage:
@@ -113,8 +113,7 @@ class Segments:
             block = self.block(host)
             if block.seen != storage.host_version or storage.editing:
                 if host.size:
-                    with doing("copying a segment to the device"):
-                        block.device.copy_to_device(host, stream=self.stream)
+                    put(block.device, host, self.stream)
                 block.seen, block.newer = storage.host_version, False
 
     def note(self, names: Container[str], own: Mapping[str, Array]) -> None:
@@ -168,6 +167,12 @@ def segments_of(storage: Storage) -> Segments:
         if storage not in _known:
             _known[storage] = Segments(storage)
         return _known[storage]
+
+
+def put(device: Any, host: Array, stream: Any) -> None:
+    """Copy a host array, which may change afterwards, into a device array."""
+    with doing("copying to the device"):
+        device.copy_to_device(host, stream=stream)
 
 
 def fetch(device: Any, host: Array, stream: Any) -> Array:

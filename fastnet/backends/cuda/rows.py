@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnet.backends.cuda.device import THREADS, blocks_for, cuda, kernel, launch
+from fastnet.backends.cuda.failures import failed
 
 
 @kernel
@@ -28,10 +29,17 @@ def _put(out: Any, begin: Any, source: Any) -> None:
 def gather(stream: Any, out: Any, source: Any, index: Any, begin: int) -> None:
     """The rows index[begin], index[begin + 1], … of a matrix, converted to out's dtype."""
     if out.size > 0:
-        launch(_gather, blocks_for(out.size), THREADS, stream, out, source, index, begin)
+        _launch(_gather, out.size, stream, out, source, index, begin)
 
 
 def put(stream: Any, out: Any, begin: int, source: Any) -> None:
     """Write the rows of a matrix, converted, to those of another from `begin` on."""
     if source.size > 0:
-        launch(_put, blocks_for(source.size), THREADS, stream, out, begin, source)
+        _launch(_put, source.size, stream, out, begin, source)
+
+
+def _launch(kernel: Any, size: int, *arguments: Any) -> None:
+    try:
+        launch(kernel, blocks_for(size), THREADS, *arguments)
+    except Exception as error:
+        raise failed("moving rows", error) from error

@@ -30,6 +30,12 @@ def syncthreads() -> None:
     thread.syncthreads()
 
 
+def check(blocks: Any, threads: Any) -> None:
+    """Refuse what a device would not launch."""
+    (x, y), block = (*np.atleast_1d(blocks), 1)[:2], np.prod(threads)
+    assert 1 <= x < 1 << 31 and 1 <= y <= 65535 and 1 <= block <= 1024, (blocks, threads)
+
+
 class _Allocations(dict[Any, Any]):
     """A block's shared arrays: whoever finds none holds the others up until there is one."""
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from fastnet.backends.cuda.device import (
     BLOCKS,
+    HIGHEST,
     SIMULATOR,
     THREADS,
     blocks_for,
@@ -36,8 +37,6 @@ from fastnet.backends.cuda.device import (
 )
 from fastnet.backends.cuda.kernels.registry import Launcher
 from fastnet.backends.cuda.philox import counter, philox
-
-_HIGHEST = 65535  # blocks in a grid's second dimension
 
 _EACH = """
 def {name}({arguments}):
@@ -131,7 +130,7 @@ def tiles(shape: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
     wide = min(1 << (columns - 1).bit_length(), THREADS)
     high = THREADS // wide
     across = blocks_for(columns, wide)
-    down = min(-(-rows // high), max(1, 4 * BLOCKS // across), _HIGHEST)
+    down = min(-(-rows // high), max(1, 4 * BLOCKS // across), HIGHEST)
     return (across, down), (wide, high)
 
 

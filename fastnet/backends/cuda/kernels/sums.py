@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.backends.cuda.device import cuda, flat, kernel, launch, scratch
+from fastnet.backends.cuda.device import HIGHEST, cuda, flat, kernel, launch, scratch
 from fastnet.backends.cuda.kernels.loops import ACROSS, DOWN, each
 from fastnet.backends.cuda.kernels.registry import launcher
 from fastnet.backends.cuda.kernels.teams import team_sum
 
 _ROOM = ACROSS * DOWN
-_HEIGHT = 8 * DOWN  # rows that one block adds up
+_HEIGHT = 8 * DOWN  # rows that one block adds up, or more where there are very many
 
 
 @launcher
@@ -42,9 +42,10 @@ def column_sums(queue: Any, into: Any, a: Any, accumulate: int) -> None:
     """Write or add Σ_rows a: where there are many rows, by blocks of them and then over the blocks."""
     rows, columns = a.shape
     grid, block = -(-columns // ACROSS), (ACROSS, DOWN)
-    parts, elements = -(-rows // _HEIGHT), flat(a)
+    height = max(_HEIGHT, -(-rows // HIGHEST))
+    parts, elements = -(-rows // height), flat(a)
     if parts > 1:
         sums = scratch(queue, parts * columns, np.float64)
-        launch(_columns, (grid, parts), block, queue, sums, elements, rows, columns, _HEIGHT, 0)
+        launch(_columns, (grid, parts), block, queue, sums, elements, rows, columns, height, 0)
         elements, rows = sums, parts
     launch(_columns, grid, block, queue, into, elements, rows, columns, rows, accumulate)
