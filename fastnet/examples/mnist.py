@@ -19,7 +19,9 @@ def main() -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--data", metavar="DIR", default="", help="folder of the four IDX files")
-    parser.add_argument("--backend", default="auto", choices=("auto", "c", "numba", "reference"))
+    parser.add_argument(
+        "--backend", default="auto", choices=("auto", "c", "numba", "reference", "cuda")
+    )
     parser.add_argument("--epochs", type=int, default=5, help="times through the training rows")
     parser.add_argument("--seed", type=int, default=0, help="of initialisation and order")
     options = parser.parse_args()

@@ -12,7 +12,7 @@ import fastnet as fn
 
 pytest.importorskip("numba.cuda")
 
-from fastnet.backends.cuda import device, engine, simulator
+from fastnet.backends.cuda import backend, device, engine, simulator
 from fastnet.backends.cuda.failures import failed
 
 NO_LIBRARY = "CUDA driver library cannot be found.\nEnsure that a driver\nis installed."
@@ -49,6 +49,15 @@ def test_what_is_missing_is_told_in_one_line_with_the_remedy(monkeypatch, error,
     cuda.runtime = SimpleNamespace(get_version=absent)
     wanted = "numba-cuda finds no compiler for the device: pip install this"
     assert engine.reason("pip install this") == wanted
+
+
+def test_versions_that_do_not_fit_together_are_a_reason(monkeypatch):
+    def broken(name):
+        raise AttributeError("module 'numba.cuda.types' has no attribute 'NPDatetime'")
+
+    monkeypatch.setattr(backend, "importlib", SimpleNamespace(import_module=broken))
+    reason = backend.CudaBackend().reason()
+    assert reason.startswith("numba.cuda cannot be imported (AttributeError: module 'numba.cuda.")
 
 
 def test_failures_are_told_with_their_remedy():

@@ -43,13 +43,13 @@ class CudaBackend(Backend):
         try:
             if not _simulated():
                 importlib.import_module("numba_cuda")
-            engine = importlib.import_module("fastnet.backends.cuda.engine")
-        except ModuleNotFoundError as error:
-            if error.name not in ("numba_cuda", "numba", "llvmlite"):
-                raise
-            return f"{error.name.replace('_', '-')} is not installed: {INSTALL}"
-        except ImportError as error:
-            return f"numba.cuda cannot be imported: {error}"
+            importlib.import_module("numba.cuda")
+        except Exception as error:  # such as an AttributeError, where versions do not fit together
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            if missing in ("numba_cuda", "numba", "llvmlite"):
+                return f"{missing.replace('_', '-')} is not installed: {INSTALL}"
+            return f"numba.cuda cannot be imported ({type(error).__name__}: {error}): {INSTALL}"
+        engine = importlib.import_module("fastnet.backends.cuda.engine")
         reason: str | None = engine.reason(INSTALL)
         if reason is None:
             self._engine = engine.Engine()
