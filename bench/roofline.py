@@ -105,24 +105,53 @@ def _philox(what: str, words: float) -> Floor:
     return Floor(what, words / size, _unit("philox", np.empty(size // 4, np.uint64)))
 
 
-def floors(workload: Workload) -> dict[str, Floor]:
-    """The floors of a training step with Adam, by name; bench/README.md has the formulas."""
+@dataclass
+class Work:
+    """What a step must do in one of its parts: so many flops, bytes, roots or random words.
+
+    working_set: the bytes that it keeps coming back to, which some cache may hold.
+    """
+
+    what: str
+    kind: str
+    amount: float
+    working_set: float = 0
+
+
+def work(workload: Workload) -> list[Work]:
+    """All that a training step with Adam must do; bench/README.md has the formulas."""
     batch, hidden, parameters = workload.batch, workload.widths[1:-1], workload.parameters
     found = [
-        multiply_adds("GEMM", workload.flops),
-        _bytes("Adam", ADAM_BYTES * parameters, 16 * parameters),
-        _roots("Adam", parameters),
+        Work("GEMM", "flops", workload.flops),
+        Work("Adam", "bytes", ADAM_BYTES * parameters, 16 * parameters),
+        Work("Adam", "roots", parameters),
     ]
     elements, activations = batch * sum(hidden), 4 * batch * max(hidden)
     if workload.batchnorm:  # x → y, then x, dy → dx
-        found.append(_bytes("batchnorm", 20 * elements, 2 * activations))
+        found.append(Work("batchnorm", "bytes", 20 * elements, 2 * activations))
     if workload.dropout:  # in place, both ways; the mask's random words once
-        found.append(_bytes("dropout", 16 * elements, activations))
-        found.append(_philox("dropout", elements))
+        found.append(Work("dropout", "bytes", 16 * elements, activations))
+        found.append(Work("dropout", "words", elements))
     if workload.classes:  # logits → their gradient
         logits = 4 * batch * workload.widths[-1]
-        found.append(_bytes("softmax", 2 * logits, logits))
-    return {f"floor {number}: {floor.what}": floor for number, floor in enumerate(found)}
+        found.append(Work("softmax", "bytes", 2 * logits, logits))
+    return found
+
+
+def floors(workload: Workload) -> dict[str, Floor]:
+    """The floors of a training step on this core, by name."""
+    make: dict[str, Callable[[Work], Floor]] = {
+        "flops": lambda w: multiply_adds(w.what, w.amount),
+        "bytes": lambda w: _bytes(w.what, w.amount, w.working_set),
+        "roots": lambda w: _roots(w.what, w.amount),
+        "words": lambda w: _philox(w.what, w.amount),
+    }
+    return named([make[w.kind](w) for w in work(workload)])
+
+
+def named(floors: list[Floor]) -> dict[str, Floor]:
+    """Floors by names that tell them from contenders."""
+    return {f"floor {number}: {floor.what}": floor for number, floor in enumerate(floors)}
 
 
 def fold(times: Times, floors: dict[str, Floor]) -> dict[str, float]:
