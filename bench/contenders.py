@@ -52,15 +52,22 @@ class FastnetChunk(_Fastnet):
         super().__init__(workload, backend)
         self.data = self.model.data(self.loss, self.x, self.y, "X", "y")
         self.executor = self.model.training_executor(self.data, self.batch, self.loss)
+        self._rows: tuple[Any, Any, Any] = None, None, None  # of the last call: key, index, offsets
+
+    def rows(self, steps: int) -> tuple[Any, Any]:
+        """The rows of the next steps, and where each step's begin."""
+        key = self.taken * self.batch % len(self.order), steps
+        if self._rows[0] != key:
+            index = np.resize(np.roll(self.order, -key[0]), steps * self.batch)
+            self._rows = key, index, np.arange(0, len(index) + 1, self.batch)
+        return self._rows[1:]
 
     def run(self, steps: int) -> Any:
         """One call of the backend; returns the losses of the steps."""
         state = self.model.optimizer_state(self.optimizer)
         assert state.program is not None and state.segment is not None
         update = Update(state.program, state.segment, self.optimizer.hyper(state.steps, steps))
-        start = self.taken * self.batch % len(self.order)
-        index = np.resize(np.roll(self.order, -start), steps * self.batch)
-        offsets = np.arange(0, len(index) + 1, self.batch)
+        index, offsets = self.rows(steps)
         losses = self.executor.train(self.data, Steps(index, offsets, SEED, self.taken), update)
         self.model.touch(by_backend=True)
         state.steps += steps
@@ -135,8 +142,15 @@ def warm(
     return ready, failed
 
 
-def check_same_work(workload: Workload, names: Iterable[str], steps: int = 10) -> dict[str, float]:
+def check_same_work(
+    workload: Workload,
+    names: Iterable[str],
+    steps: int = 10,
+    others: Mapping[str, Callable[[Workload], Any]] | None = None,
+) -> dict[str, float]:
     """Assert that all make the same losses from the same start; each one's largest difference.
+
+    others: the peers, by default those that are installed.
 
     It is relative to the loss of fastnet's reference, over the first `steps` steps, without dropout
     (whose draws differ by design). Few steps, as rounding errors grow tenfold every few steps of a
@@ -151,14 +165,16 @@ def check_same_work(workload: Workload, names: Iterable[str], steps: int = 10) -
             losses = way(plain, name).run(steps)
             worst = float(np.max(np.abs(losses - truth) / truth))
             found[f"fastnet {name}"] = max(worst, found.get(f"fastnet {name}", 0.0))
-    for name, make in peers.available().items():
+    for name, make in (peers.available() if others is None else others).items():
         if name == "scikit-learn":
             if not workload.batchnorm:
                 mlp = peers.Sklearn(plain, min(steps, plain.batches), shuffle=False)
                 mean = truth[: mlp.quantum].mean()
                 found[name] = float(abs(mlp.mean_loss(plain) - mean) / mean)
         elif name != "PyTorch compiled":  # compiles for long; the code is PyTorch's own
-            losses = np.array([float(loss) for loss in make(plain).run(steps)])
+            peer = make(plain)
+            whole = -(-steps // peer.quantum) * peer.quantum
+            losses = np.array([float(loss) for loss in peer.run(whole)][:steps])
             found[name] = float(np.max(np.abs(losses - truth) / truth))
     limits = {"scikit-learn": 1e-3}
     wrong = {n: f"{worst:.1e}" for n, worst in found.items() if not worst < limits.get(n, 1e-4)}

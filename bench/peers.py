@@ -24,37 +24,52 @@ NORM_EPS, ADAM_EPS, BETAS, MOMENTUM = 1e-5, 1e-8, (0.9, 0.999), 0.1
 class Torch:
     """PyTorch: zero_grad, forward, loss, backward, step.
 
-    fused: Adam as one fused kernel; compiled: the net and its loss through `torch.compile` as well.
+    fused: Adam as one fused kernel; compiled: the net and its loss through `torch.compile` as well;
+    device: where; options: of Adam.
     """
 
     quantum = 1
 
-    def __init__(self, workload: Workload, fused: bool = False, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        fused: bool = False,
+        compiled: bool = False,
+        device: str = "cpu",
+        **options: Any,
+    ) -> None:
         import torch
 
         torch.set_num_threads(1)
-        self.net = torch_net(workload)
+        self.net = torch_net(workload).to(device)
         criterion = torch.nn.CrossEntropyLoss() if workload.classes else torch.nn.MSELoss()
         self.loss = lambda x, y: criterion(self.net(x), y)
         if compiled:
             self.loss = torch.compile(self.loss)
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=LR, fused=fused or None)
+        parameters = self.net.parameters()
+        self.optimizer = torch.optim.Adam(parameters, lr=LR, fused=fused or None, **options)
         self.minibatches = [
-            (torch.from_numpy(x), torch.from_numpy(y)) for x, y in workload.minibatches()
+            (torch.from_numpy(x).to(device), torch.from_numpy(y).to(device))
+            for x, y in workload.minibatches()
         ]
+        self.wait = torch.cuda.synchronize if device == "cuda" else lambda: None
         self.taken = 0
+
+    def step(self, x: Any, y: Any) -> Any:
+        """One step; returns its loss."""
+        self.optimizer.zero_grad()
+        loss = self.loss(x, y)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
 
     def run(self, steps: int) -> list[Any]:
         """The usual loop; returns the losses."""
         losses = []
         for _ in range(steps):
-            x, y = self.minibatches[self.taken % len(self.minibatches)]
-            self.optimizer.zero_grad()
-            loss = self.loss(x, y)
-            loss.backward()
-            self.optimizer.step()
-            losses.append(loss.detach())
+            losses.append(self.step(*self.minibatches[self.taken % len(self.minibatches)]))
             self.taken += 1
+        self.wait()
         return losses
 
 

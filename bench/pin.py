@@ -23,15 +23,17 @@ def pin() -> list[int] | None:
     return cores
 
 
-def run_on(cores: int, command: list[str]) -> str:
-    """What a program prints that measures on more cores than this process has."""
+def widen() -> None:
+    """Let this process use all the cores that it was given."""
+    if _given:
+        os.sched_setaffinity(0, _given)
+
+
+def run_on(cores: int | None, command: list[str]) -> str:
+    """What a program prints that measures on more cores than this process has; None: all."""
     import subprocess
 
-    def widen() -> None:
-        if _given:
-            os.sched_setaffinity(0, _given)
-
-    environment = {**os.environ, _CORES: str(cores)}
+    environment = {**os.environ, _CORES: str(cores or len(_given))}
     done = subprocess.run(
         command, env=environment, preexec_fn=widen, stdout=subprocess.PIPE, text=True, check=True
     )
