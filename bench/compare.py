@@ -33,6 +33,9 @@ def main() -> int:
     for what in ("machine", "versions"):
         if old[what] != new[what]:
             print(f"note: the {what} differ: {old[what]} / {new[what]}")
+    was_on, is_on = (ratios.on_a_gpu(results).get("device") for results in (old, new))
+    if was_on and is_on and was_on != is_on:
+        print(f"note: the GPU differs: {was_on} / {is_on}")
     before, now = ratios.of_all(old), ratios.of_all(new)
     gone = before.keys() - now.keys()
     if gone:

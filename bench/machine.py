@@ -12,7 +12,7 @@ import contenders
 import fastnet
 from fastnet.backends import registry
 
-LIBRARIES = ("numpy", "numba", "torch", "jax", "scikit-learn", "onnxruntime")
+LIBRARIES = ("numpy", "numba", "torch", "jax", "scikit-learn", "onnxruntime", "numba-cuda")
 
 
 def versions() -> dict[str, str]:

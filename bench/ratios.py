@@ -12,6 +12,8 @@ from measure import Times, median, ratio
 
 STEPS_OURS = ("fastnet c", "fastnet numba")
 PREDICT_OURS = ("fastnet", "fastnet out=")
+CUDA = "fastnet cuda"
+CUDA_FAMILIES = ("PyTorch eager", "PyTorch graph", "PyTorch")
 
 
 def fastest(times: Times, family: str) -> str | None:
@@ -20,16 +22,23 @@ def fastest(times: Times, family: str) -> str | None:
     return min(names, key=lambda name: median(times[name]), default=None)
 
 
-def against(times: Times, ours: str) -> dict[str, float]:
-    """Ratios of all others to one of fastnet's, and of the fastest PyTorch."""
+def against(times: Times, ours: str, families: tuple[str, ...] = ("PyTorch",)) -> dict[str, float]:
+    """Ratios of all others to one of fastnet's, and of the fastest of each family."""
     if ours not in times:
         return {}
     others = [n for n in times if not n.startswith("fastnet") and n not in ("roofline", "peak")]
     found = {name: ratio(times, name, ours) for name in others}
-    quickest = fastest(times, "PyTorch")
-    if quickest:
-        found["the fastest PyTorch"] = ratio(times, quickest, ours)
+    for family in families:
+        quickest = fastest(times, family)
+        if quickest:
+            found[f"the fastest {family}"] = ratio(times, quickest, ours)
     return found
+
+
+def on_a_gpu(results: dict[str, Any]) -> dict[str, Any]:
+    """What was measured on a GPU; nothing of the simulator's."""
+    found = results.get("cuda", {})
+    return {} if found.get("simulator") or "left_out" in found else found
 
 
 def of_all(results: dict[str, Any]) -> dict[str, float]:
@@ -64,6 +73,16 @@ def of_all(results: dict[str, Any]) -> dict[str, float]:
         ours = next((n for n in ("fastnet", "fastnet c") if n in values), None)
         for peer in [n for n in values if ours and not n.startswith(("fastnet", "NumPy"))]:
             found[f"{what}: {peer} over fastnet"] = values[peer] / values[ours]
+    gpu = on_a_gpu(results)
+    for name, case in gpu.get("cases", {}).items():
+        for peer, value in against(case["times"], CUDA, CUDA_FAMILIES).items():
+            found[f"cuda {name}: times as fast as {peer}"] = value
+        if CUDA in case["times"]:
+            found[f"cuda {name}: share of the roofline"] = ratio(case["times"], "roofline", CUDA)
+    if "update" in gpu:
+        found["cuda update: share of the copy bandwidth"] = ratio(
+            gpu["update"]["times"], "copy", CUDA
+        )
     return found
 
 
@@ -77,4 +96,7 @@ def limits(results: dict[str, Any]) -> dict[str, float]:
     for name, case in results.get("gemm", {}).items():
         for peer, value in against(case["times"], "peak").items():
             found[f"product {name}: times as fast as {peer}"] = value
+    for name, case in on_a_gpu(results).get("cases", {}).items():
+        for peer, value in against(case["times"], "roofline", CUDA_FAMILIES).items():
+            found[f"cuda {name}: times as fast as {peer}"] = value
     return found

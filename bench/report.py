@@ -8,49 +8,19 @@ from __future__ import annotations
 import pin  # noqa: F401  # isort: skip  (before NumPy loads)
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ratios
+import report_gpu
 import run
 import targets
 from measure import median, microseconds, ratio
+from tables import columns, faster_table, markdown, not_measured, notes, roofline_table, times_table
 
 Results = dict[str, Any]
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
-    """A table; all columns but the first are aligned to the right."""
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines] + [""]
-
-
-def columns(cases: Results) -> list[str]:
-    """All who took part in some case, in order."""
-    return list(dict.fromkeys(name for case in cases.values() for name in case["times"]))
-
-
-def times_table(cases: Results, first: str) -> list[str]:
-    """Medians in µs."""
-    names = columns(cases)
-    rows = [
-        [case.get("title", name)]
-        + [microseconds(median(case["times"][n])) if n in case["times"] else "–" for n in names]
-        for name, case in cases.items()
-    ]
-    return markdown([first, *names], rows)
-
-
-def faster_table(cases: Results, ours: str) -> list[str]:
-    """How many times as fast one of fastnet's is as the others."""
-    each = {name: ratios.against(case["times"], ours) for name, case in cases.items()}
-    peers = list(dict.fromkeys(peer for found in each.values() for peer in found))
-    rows = [
-        [name, *(f"{found[peer]:.3g}" if peer in found else "–" for peer in peers)]
-        for name, found in each.items()
-    ]
-    return markdown(["workload", *peers], rows)
 
 
 def steps(cases: Results) -> list[str]:
@@ -59,27 +29,7 @@ def steps(cases: Results) -> list[str]:
     for ours in ratios.STEPS_OURS:
         if any(ours in case["times"] for case in cases.values()):
             lines += [f"How many times as fast {ours} is as", "", *faster_table(cases, ours)]
-    parts = list(dict.fromkeys(part for case in cases.values() for part in case["parts"]))
-    rows = []
-    for name, case in cases.items():
-        times = case["times"]
-        if "roofline" in times:
-            cells = [microseconds(case["parts"][p]) if p in case["parts"] else "–" for p in parts]
-            shares = [
-                f"{ratio(times, 'roofline', ours):.0%}" if ours in times else "–"
-                for ours in ratios.STEPS_OURS
-            ]
-            rows.append([name, *cells, microseconds(median(times["roofline"])), *shares])
-    if rows:
-        head = ["workload", *parts, "sum", *(f"{ours} reaches" for ours in ratios.STEPS_OURS)]
-        lines += ["The roofline, the least time of a step, µs:", "", *markdown(head, rows)]
-    worst = max(worst for case in cases.values() for worst in case["same_work"].values())
-    lines += [f"From the same start all make the same losses, to {worst:.0e} of their size."]
-    lines += [
-        f"{name}: without {who} ({reason})."
-        for name, case in cases.items()
-        for who, reason in case["left_out"].items()
-    ]
+    lines += [*roofline_table(cases, ratios.STEPS_OURS), *notes(cases)]
     if "scikit-learn" in columns({n: c for n, c in cases.items() if n == "deep"}):
         lines += ["scikit-learn trains the deep net without batchnorm and dropout, which it lacks."]
     return [*lines, ""]
@@ -164,7 +114,7 @@ def cost(cases: Results) -> list[str]:
 def threads(cases: Results) -> list[str]:
     """Two threads."""
     if "left_out" in cases:
-        return ["## Two threads", "", f"Not measured: {cases['left_out']}.", ""]
+        return not_measured("Two threads", cases)
     rows = [
         [
             case["title"],
@@ -201,6 +151,8 @@ WRITERS: dict[str, Callable[[Results], list[str]]] = {
     "cost": cost,
     "threads": threads,
     "cold": cold,
+    "cuda": report_gpu.cuda,
+    "sanitizer": report_gpu.sanitizer,
 }
 
 
@@ -227,6 +179,23 @@ def text(results: Results, plots: list[str]) -> str:
     return "\n".join(lines)
 
 
+def gpu_alone(results: Results) -> bool:
+    """Whether a run measured nothing but what is measured on a GPU."""
+    return not any(section in results for section in run.SECTIONS if section not in report_gpu.ALL)
+
+
+def joined(results: Results, old: Results) -> Results:
+    """A run's results, and those of an earlier report that it leaves as they are.
+
+    A GPU is usually another machine's: its figures stay where a run has none, and a run of it alone
+    leaves all else.
+    """
+    kept = old if gpu_alone(results) else {s: old[s] for s in report_gpu.ALL if s in old}
+    nothing = [s for s in report_gpu.ALL if s in kept and not report_gpu.measured(results, s)]
+    new = report_gpu.ALL if gpu_alone(results) and old else results
+    return kept | {key: results[key] for key in new if key in results and key not in nothing}
+
+
 def main() -> None:
     """Measure or read, then write."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
@@ -234,14 +203,19 @@ def main() -> None:
     results, options = run.results_of(parser)
     folder = Path(options.to)
     folder.mkdir(parents=True, exist_ok=True)
-    run.save(results, folder / "results.json")
-    try:
-        import plots
-    except ImportError as error:
-        print(f"no plots: {error}")
-        drawn = []
-    else:
-        drawn = plots.draw(results, folder / "plots")
+    path = folder / "results.json"
+    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    drawn = [plot.stem for plot in sorted((folder / "plots").glob("*.png"))]
+    alone, results = gpu_alone(results), joined(results, old)
+    run.save(results, path)
+    if not alone:
+        try:
+            import plots
+        except ImportError as error:
+            print(f"no plots: {error}")
+            drawn = []
+        else:
+            drawn = plots.draw(results, folder / "plots")
     written = text(results, drawn)
     (folder / "RESULTS.md").write_text(written, encoding="utf-8")
     print(written)

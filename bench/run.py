@@ -30,12 +30,18 @@ import peers
 import predictors
 import products
 import roofline
+import sanitizer
 from measure import interleave
 from workloads import SLOW, WORKLOADS
 
 Results = dict[str, Any]
 PLACEMENTS = 3  # of a method's tensors in memory: where they lie makes some percent at 10⁶ elements
 FASTNETS = ("c", "numba")  # the backends that are compared
+
+
+def own_command() -> str:
+    """What was typed."""
+    return shlex.join(["python", *sys.argv])
 
 
 def say(text: str) -> None:
@@ -120,6 +126,14 @@ def two_threads(options: argparse.Namespace) -> Results:
     return json.loads(pin.run_on(2, command))
 
 
+def on_a_gpu(options: argparse.Namespace) -> Results:
+    """Training steps and an optimizer's update on a GPU, in a process of its own on all cores."""
+    script = str(Path(__file__).with_name("gpu.py"))
+    command = [sys.executable, script, str(options.seconds), *options.workloads]
+    found = json.loads(pin.run_on(None, command).splitlines()[-1])
+    return found if "left_out" in found else found | {"command": own_command()}
+
+
 SECTIONS: dict[str, Callable[[argparse.Namespace], Results]] = {
     "steps": steps,
     "predict": predict,
@@ -128,6 +142,8 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], Results]] = {
     "cost": lambda options: cost.measure(options.seconds / 5),
     "threads": two_threads,
     "cold": lambda options: cold.measure(say, quick=options.seconds < 1),
+    "cuda": on_a_gpu,
+    "sanitizer": lambda _: sanitizer.measure(),
 }
 
 
@@ -155,13 +171,15 @@ def measure(options: argparse.Namespace) -> Results:
     """All chosen sections."""
     results: Results = {
         "date": str(datetime.date.today()),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": own_command(),
         "machine": machine.describe(),
         "pinned": pin.CORES is not None,
         "versions": machine.versions(),
     }
     for section in options.only:
         results[section] = SECTIONS[section](options)
+        if why := results[section].get("left_out"):
+            print(f"{section}: not measured: {why}", file=sys.stderr, flush=True)
     return results
 
 

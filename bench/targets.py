@@ -22,6 +22,7 @@ import methods
 import products
 import ratios
 import run
+import workloads
 
 STEPS = {  # times as fast as the fastest PyTorch, JAX, scikit-learn; share of the roofline
     "xor": (400, 100, 6, None),
@@ -39,6 +40,9 @@ PREDICT = {
 }
 THREADS = {"deep": 1.75, "wide": 1.75, "xor": 1, "housing": 1}
 AHEAD = ((8, 16, 16), (64, 64, 64), (32, 128, 784))  # products to be 1.2 times as fast as PyTorch's
+NETS = {"the fastest PyTorch eager": 3, "the fastest PyTorch graph": 1}
+ON_A_GPU = {"mnist": NETS, "deep": NETS, "wide": {"the fastest PyTorch": 0.95}}
+COPY_SHARE = 0.85  # of an optimizer's update on a GPU
 NOISE = 0.03  # of what is to be "no slower"
 MEMORY, IMPORT_SECONDS, WHEEL_BYTES, COST = 3, 0.040, 1.5e6, 0.15
 
@@ -96,6 +100,10 @@ class Checker:
             self.rows.append(Row(what, target, "", None, "not measured"))
         else:
             self.rows.append(Row(what, target, f"{got * scale:.3g} {unit}", got <= most))
+
+    def unknown(self, what: str, reason: str) -> None:
+        """A section that could not be measured."""
+        self.rows.append(Row(what, "", "", None, f"not measured: {reason}"))
 
     def steps(self) -> None:
         """Training steps."""
@@ -158,7 +166,7 @@ class Checker:
         """Two threads against one."""
         reason = self.results["threads"].get("left_out")
         if reason:
-            self.rows.append(Row("two threads over one", "", "", None, f"not measured: {reason}"))
+            self.unknown("two threads over one", reason)
         for name, least in THREADS.items():
             if name in self.results["threads"]:
                 self.ratio(f"{name}: two threads over one", least)
@@ -171,6 +179,33 @@ class Checker:
         )
         self.most("wheel", found.get("wheel", {}).get("bytes"), WHEEL_BYTES, 1e-6, "MB")
         self.ratio("memory: PyTorch over fastnet", MEMORY)
+
+    def cuda(self) -> None:
+        """Training steps and an update on a GPU."""
+        found = self.results["cuda"]
+        if not ratios.on_a_gpu(self.results):
+            self.unknown("cuda", found.get("left_out", "Numba's simulator has no times"))
+            return
+        for name, workload in workloads.ON_A_GPU.items():
+            case = found["cases"].get(name)
+            if case and not case["times"]:
+                why = "; ".join(case["left_out"].values())
+                self.rows.append(Row(f"cuda {name}", "runs", "", False, why))
+            elif case:
+                for peer, least in ON_A_GPU[workload.name].items():
+                    self.ratio(f"cuda {name}: times as fast as {peer}", least)
+        self.ratio("cuda update: share of the copy bandwidth", COPY_SHARE, unit="")
+
+    def sanitizer(self) -> None:
+        """Kernels without errors of memory and races."""
+        found = self.results["sanitizer"]
+        if "left_out" in found:
+            self.unknown("sanitizer", found["left_out"])
+            return
+        for tool, said in found.items():
+            got = "it cannot tell" if said["errors"] is None else f"{said['errors']} errors"
+            note = f"{said['tests']} tests passed"
+            self.rows.append(Row(f"sanitizer {tool}", "no errors", got, said["clean"], note))
 
 
 def check(results: dict[str, Any]) -> list[Row]:

@@ -107,4 +107,10 @@ _ALL = (
     Workload("wide", (1024, 4096, 4096, 1000), 256, batches=2),
 )
 WORKLOADS = {workload.name: workload for workload in _ALL}
+GPU_BATCHES = {"mnist": (32, 128, 1024), "deep": (32, 128, 1024), "wide": (4096,)}
+ON_A_GPU = {
+    f"{name}, batch {batch}": replace(WORKLOADS[name], batch=batch)
+    for name, batches in GPU_BATCHES.items()
+    for batch in batches
+}
 SLOW = ("wide",)  # left out unless asked for: seconds a step for some
