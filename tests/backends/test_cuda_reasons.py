@@ -70,6 +70,7 @@ def test_failures_are_told_with_their_remedy():
 
 def test_a_stream_is_had_again_when_its_owner_has_died(monkeypatch):
     monkeypatch.setattr(device, "_idle", [])
+    monkeypatch.setattr(device, "_streams", [])
     monkeypatch.setattr(device, "cuda", SimpleNamespace(stream=object))
 
     class Owner:

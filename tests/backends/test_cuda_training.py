@@ -224,12 +224,20 @@ def test_a_kernel_that_fails_is_named(monkeypatch):
 def test_too_little_memory_is_said_with_the_remedy(monkeypatch):
     model = net("cuda")
     model.predict(X)
-    memory = inspect.getmodule(type(model._runtime.predictor((3,), 1).memory))
+    from fastnet.backends.cuda import device
+
+    plain, tried = device.cuda.device_array, []
 
     def full(*_, **__):
         raise RuntimeError("Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
 
-    monkeypatch.setattr(memory.cuda, "device_array", full)
+    def full_once(*given):
+        tried.append(1)
+        return (plain if len(tried) > 1 else full)(*given)
+
+    monkeypatch.setattr(device.cuda, "device_array", full_once)
+    assert device.new_array(3, "uint8").size == 3 and len(tried) == 2
+    monkeypatch.setattr(device.cuda, "device_array", full)
     with pytest.raises(
         MemoryError, match=r"too little free memory for .* bytes; smaller minibatches"
     ):

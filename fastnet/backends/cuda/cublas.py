@@ -8,7 +8,7 @@ import os
 from functools import cache
 from typing import Any
 
-from fastnet.backends.cuda.device import SIMULATOR, cuda
+from fastnet.backends.cuda.device import SIMULATOR, cuda, new_array
 from fastnet.errors import BackendUnavailable
 
 try:
@@ -56,7 +56,7 @@ class _Handle:
     def __init__(self, library: Any, queue: Any) -> None:
         self._library, self._pointer = library, _POINTER()
         size = _workspace()
-        self._room = cuda.device_array(size, "uint8")
+        self._room = new_array(size, "uint8")
         _check(library.cublasCreate_v2(ctypes.byref(self._pointer)), "cublasCreate")
         stream = _POINTER(int(queue.handle))
         _check(library.cublasSetStream_v2(self._pointer, stream), "cublasSetStream")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 import weakref
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 from numba import config
 from numba import cuda as numba_cuda
+
+from fastnet.backends.cuda.failures import no_memory
 
 cuda: Any = numba_cuda
 SIMULATOR = bool(getattr(config, "ENABLE_CUDASIM", 0))
@@ -75,17 +78,33 @@ def flat(a: Any) -> Any:
         return a.fastnet_flat
 
 
-_idle: list[Any] = []  # streams that nobody has
+_MANY = 8
+_streams: list[Any] = []  # all
+_idle: list[Any] = []  # those that nobody has
 
 
 def stream_for(owner: Any) -> Any:
     """A stream that is the owner's as long as that lives, then another's, with its room and its cuBLAS."""
+    if not _idle and len(_streams) >= _MANY:
+        gc.collect()  # models die with the cycles that they are in
     try:
         stream = _idle.pop()
     except IndexError:
         stream = cuda.stream()
+        _streams.append(stream)
     weakref.finalize(owner, _idle.append, stream)
     return stream
+
+
+def new_array(shape: Any, dtype: Any) -> Any:
+    """A device array whose values are anything; dead models give theirs back where memory is short."""
+    try:
+        return cuda.device_array(shape, dtype)
+    except Exception as error:
+        if not no_memory(error):
+            raise
+        gc.collect()
+        return cuda.device_array(shape, dtype)
 
 
 _scratch: dict[tuple[int, str, int], Any] = {}
@@ -99,5 +118,5 @@ def scratch(queue: Any, count: int, dtype: Any) -> Any:
     size = 1 << max(count - 1, 0).bit_length()
     key = id(queue) if SIMULATOR else int(queue.handle), np.dtype(dtype).name, size
     if key not in _scratch:
-        _scratch[key] = cuda.device_array(size, dtype)
+        _scratch[key] = new_array(size, dtype)
     return _scratch[key]

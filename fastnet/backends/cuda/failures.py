@@ -8,10 +8,18 @@ from contextlib import contextmanager
 from fastnet.errors import DeviceError, DeviceMemoryError, FastnetError
 
 
+def no_memory(error: Exception) -> bool:
+    """Whether it says that the device's memory is short."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError) or "OUT_OF_MEMORY" in text or "out of memory" in text.lower()
+    )
+
+
 def failed(what: str, error: Exception) -> FastnetError:
     """The error to raise where the driver, or a kernel, has failed in doing `what`."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, MemoryError) or "OUT_OF_MEMORY" in text or "out of memory" in text.lower():
+    if no_memory(error):
         return DeviceMemoryError(
             f"the device has too little free memory for {what}; smaller minibatches, fewer rows at once "
             f'or model.to("c") need less ({text})'

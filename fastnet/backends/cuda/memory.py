@@ -14,7 +14,7 @@ import numpy as np
 
 from fastnet.arrays import on_device
 from fastnet.backends.cuda.arrays import matrix
-from fastnet.backends.cuda.device import SIMULATOR, cuda, stream_for
+from fastnet.backends.cuda.device import SIMULATOR, new_array, stream_for
 from fastnet.backends.cuda.failures import doing
 from fastnet.backends.steps import Data
 from fastnet.op import Array
@@ -28,7 +28,7 @@ def empty(shape: tuple[int, ...], dtype: Any, what: str = "a workspace") -> Any:
     """A new device array, whose values are anything."""
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
     with doing(f"{what} of {nbytes} bytes"):
-        return cuda.device_array(shape, dtype)
+        return new_array(shape, dtype)
 
 
 def cut(block: Any, offset: int, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -214,9 +214,10 @@ class DeviceData:
         def moved(array: Array) -> Any:
             if on_device(array):
                 return matrix(array)
-            with doing(f"a data set's array of {array.nbytes} bytes"):
-                rows = np.ascontiguousarray(array).reshape(len(array), -1)
-                return cuda.to_device(rows, stream=stream)
+            rows = np.ascontiguousarray(array).reshape(len(array), -1)
+            device = empty(rows.shape, rows.dtype, "a data set's array")
+            put(device, rows, stream)
+            return device
 
         y = np.array(data.y)  # which another thread may be writing to
         self.x, self.y = moved(data.x), moved(y)
