@@ -102,6 +102,10 @@ def test_it_compiles(compiled, name, dtype):
     assert compiled
     for code in compiled.values():
         assert re.search(r"\.visible \.entry \w*fastnet", code)  # the sanitizer goes by names
+        shared = re.findall(r"\.shared .*\[(\d+)\]", code)
+        assert bool(shared) == ("bar.sync" in code)
+        # As much as a block may have. Registers suffice: 256 threads of the most that one may use.
+        assert sum(map(int, shared)) <= 48 << 10
 
 
 @pytest.mark.parametrize("source", ["float32", "float64", "uint8", "int64"])
