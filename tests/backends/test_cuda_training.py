@@ -183,7 +183,7 @@ def test_ctrl_c_waits_for_the_end_of_the_chunk(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         executor.train(*args)
     monkeypatch.undo()
-    assert executor.steps_done == 4 and len(calls) > 8
+    assert executor.steps_done == 4
     executor, args = chunk(twin, LOSS, Y, fn.SGD(0.1))
     executor.train(*args)
     same(model, twin, rtol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import re
@@ -23,8 +24,9 @@ from numba import cuda, from_dtype, types
 from numba.cuda import dispatcher
 from numba.cuda.cudadrv import nvvm
 
-from fastnet.backends.cuda import arrays, cublas, kernels, rows
+from fastnet.backends.cuda import arrays, cublas, graphs, kernels, rows
 from fastnet.backends.cuda import device as cuda_device
+from fastnet.backends.cuda.kernels.registry import changing
 
 if not nvvm.is_available() and not os.environ.get("FASTNET_REQUIRE_NVVM"):
     pytest.skip("no NVVM, NVIDIA's compiler", allow_module_level=True)
@@ -84,6 +86,9 @@ def arguments(kernel, dtype, absent, accumulate):
     op, numbers = kernel.op, {**NUMBERS, **COUNTER, "accumulate": int(accumulate)}
     sizes = dict(zip(op.dims, SIZES, strict=False))
     for name in kernel.arguments:
+        if name in changing(kernel):
+            yield Tensor((1,), changing(kernel)[name])
+            continue
         if name not in kernel.tensors:
             yield numbers[name]
             continue
@@ -112,8 +117,18 @@ def test_it_compiles(compiled, name, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
 def test_what_moves_rows_compiles(compiled, dtype, source):
     out = Tensor((4, 3), dtype)
-    rows.gather(QUEUE, out, Tensor((9, 3), source), Tensor((4,), "int64"), 1)
+    begin = Tensor((1,), "int64")
+    rows.gather(QUEUE, out, Tensor((9, 3), source), Tensor((4,), "int64"), begin)
     rows.put(QUEUE, out, 2, Tensor((2, 3), source))
+    rows.put_at(QUEUE, Tensor((12,), dtype), begin, Tensor((2, 3), source))
+    assert len(compiled) == 3
+
+
+def test_what_turns_to_the_next_step_compiles(compiled):
+    at, counter, starts = Tensor((2,), "int64"), Tensor((3,), "uint64"), Tensor((9,), "int64")
+    hyper, scores = Tensor((6,), "float64"), Tensor((16,), "float64")
+    rows.turn(QUEUE, at, counter, starts, hyper, Tensor((48,), "float64"), scores)
+    rows.keep(QUEUE, scores, at, 1, Tensor((1,), "float64"))
     assert len(compiled) == 2
 
 
@@ -122,3 +137,25 @@ def test_the_check_of_arrays_on_the_device_compiles(compiled, dtype):
     flag = Tensor((1,), "int32")
     cuda_device.launch(arrays._bad, 1, 32, QUEUE, Tensor((5,), dtype), 3.4e38, flag)
     assert len(compiled) == 1
+
+
+def test_the_driver_has_what_graphs_need(monkeypatch):
+    code = inspect.getsource(graphs)
+    names = set(re.findall(r"river(?:\(\))?\.(cu\w+)", code))
+    assert len(names) == 8
+    for name in names:
+        assert callable(getattr(graphs._binding(), name))
+    for group, name in re.findall(r"_binding\(\)\.(\w+)\.(\w+)", code):
+        assert getattr(getattr(graphs._binding(), group), name).value == 1
+    assert hasattr(type(graphs._driver()), "_check_cuda_python_error")  # so that they raise
+
+
+def test_without_a_driver_steps_are_made_call_by_call(monkeypatch):
+    monkeypatch.setattr(graphs, "_failure", None)
+    made, known = [], SimpleNamespace(initialization_error="none here", is_initialized=True)
+    driver = graphs._driver()
+    for name, value in vars(known).items():
+        monkeypatch.setattr(driver, name, value)
+    graphs.Step([(lambda *given: made.append(given), (1, 2))]).enqueue(QUEUE)
+    assert made == [(QUEUE, 1, 2)]
+    assert "none here" in graphs._failure

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -55,15 +57,18 @@ class _Handle:
 
     def __init__(self, library: Any, queue: Any) -> None:
         self._library, self._pointer = library, _POINTER()
-        size = _workspace()
-        self._room = new_array(size, "uint8")
+        self._room = new_array(_workspace(), "uint8")
         _check(library.cublasCreate_v2(ctypes.byref(self._pointer)), "cublasCreate")
-        stream = _POINTER(int(queue.handle))
-        _check(library.cublasSetStream_v2(self._pointer, stream), "cublasSetStream")
-        room = _POINTER(_address(self._room)), ctypes.c_size_t(size)
-        _check(library.cublasSetWorkspace_v2(self._pointer, *room), "cublasSetWorkspace")
+        self.move(queue)
         if os.environ.get(TF32_VARIABLE, "0") not in ("", "0"):
             _check(library.cublasSetMathMode(self._pointer, _TF32_MATH), "cublasSetMathMode")
+
+    def move(self, queue: Any) -> None:
+        """Enqueue on this stream from now on, with the same room, which a change of streams drops."""
+        library, stream = self._library, _POINTER(int(queue.handle))
+        _check(library.cublasSetStream_v2(self._pointer, stream), "cublasSetStream")
+        room = _POINTER(_address(self._room)), ctypes.c_size_t(self._room.size)
+        _check(library.cublasSetWorkspace_v2(self._pointer, *room), "cublasSetWorkspace")
 
     def product(
         self, c: Any, a: Any, b: Any, inner: int, flip_a: bool, flip_b: bool, add: bool
@@ -96,3 +101,29 @@ def handle(queue: Any) -> _Handle | None:
     if key not in _handles:
         _handles[key] = _Handle(library, queue)
     return _handles[key]
+
+
+def product(queue: Any, *arguments: Any) -> None:
+    """_Handle.product on a stream."""
+    found = handle(queue)
+    assert found is not None
+    found.product(*arguments)
+
+
+@contextmanager
+def moved(queue: Any, other: Any) -> Iterator[None]:
+    """While this is open, products on another stream are made with this one's handle and room."""
+    found = handle(queue)
+    if found is None:
+        yield
+        return
+    own, its = int(queue.handle), int(other.handle)
+    del _handles[own]  # should it stay elsewhere after an error, a new one is made
+    try:
+        found.move(other)
+        _handles[its] = found
+        yield
+    finally:
+        _handles.pop(its, None)
+        found.move(queue)
+        _handles[own] = found

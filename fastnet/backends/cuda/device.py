@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import warnings
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -41,8 +43,34 @@ def device(function: Any) -> Any:
     return function if SIMULATOR else cuda.jit(device=True)(function)
 
 
+Call = tuple[Callable[..., None], tuple[Any, ...]]
+_tapes: dict[int, list[Call]] = {}  # by the stream
+
+
+def enqueue(queue: Any, call: Callable[..., None], *arguments: Any) -> None:
+    """Do `call(queue, *arguments)`, which enqueues work; all of it goes through here."""
+    call(queue, *arguments)
+    if id(queue) in _tapes:
+        _tapes[id(queue)].append((call, arguments))
+
+
+@contextmanager
+def taped(queue: Any) -> Iterator[list[Call]]:
+    """What is enqueued on a stream while this is open, to be enqueued again."""
+    tape = _tapes[id(queue)] = []
+    try:
+        yield tape
+    finally:
+        del _tapes[id(queue)]
+
+
 def launch(jitted: Any, blocks: Any, threads: Any, queue: Any, *arguments: Any) -> None:
     """Enqueue a kernel."""
+    enqueue(queue, launch_now, jitted, blocks, threads, *arguments)
+
+
+def launch_now(queue: Any, jitted: Any, blocks: Any, threads: Any, *arguments: Any) -> None:
+    """The same, and no more."""
     if SIMULATOR:
         simulator.check(blocks, threads)
         jitted[blocks, threads, queue](*arguments)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnet.backends.cuda.device import SIMULATOR, cuda, stream_for
 from fastnet.backends.cuda.kernels import LAUNCHERS
-from fastnet.backends.cuda.kernels.registry import absent, tensor_arguments
+from fastnet.backends.cuda.kernels.registry import absent, changing, tensor_arguments
 from fastnet.backends.reference import PythonRunner
 from fastnet.errors import BackendUnavailable
 from fastnet.op import KERNELS, Kernel
@@ -73,6 +73,8 @@ class Engine:
             if place not in copies:
                 copies[place] = cuda.to_device(host, stream=self._queue)
             given[name] = copies[place]
+        for name, kind in changing(kernel).items():
+            given[name] = cuda.to_device(np.array([given[name]], kind), stream=self._queue)
         LAUNCHERS[kernel.name](self._queue, *given.values())
         for name in written(kernel):
             if tensors[name].size:

@@ -14,15 +14,16 @@ from fastnet.arrays import on_device
 from fastnet.backends.cuda import rows as move
 from fastnet.backends.cuda.arrays import check_out, matrix
 from fastnet.backends.cuda.memory import Snapshot, cut, data_of, empty, fetch, put, segments_of
-from fastnet.backends.cuda.programs import Program
+from fastnet.backends.cuda.programs import KEPT, Program
 from fastnet.backends.cuda.training import Chunks, segments_of_update
 from fastnet.backends.executor import takes
 from fastnet.backends.steps import Data, Steps, Update
 from fastnet.op import Array, Op
 from fastnet.plan.compiler import Place, Plan
+from fastnet.plan.records import ALIGNMENT
 from fastnet.plan.segments import Storage
 
-KEPT = 16  # numbers of rows, or update programs, whose launches are kept
+NUMBERS = {"counter": 24, "at": 16}  # bytes: of the random draws, of the steps of a chunk
 
 
 class CudaExecutor:
@@ -47,9 +48,11 @@ class CudaExecutor:
             name: plan.max_rows * n * kind.itemsize for name, (n, kind) in self._stages.items()
         }
         sizes |= {"workspace": plan.workspace_bytes, "derived": plan.derived_bytes}
+        sizes |= NUMBERS
         self._own = {name: empty((size,), np.uint8) for name, size in sizes.items()}
         self._on_device = False  # whether the last dL/d-output was
         self._counter = 0, 0  # of the random draws of the last forward
+        self.counted: Any = None  # the counter on the device
         self._views: dict[Any, Any] = {}
         self._derived_version = -1
         self._programs: dict[int, tuple[Program, Program]] = {}  # by rows: forward, backward
@@ -80,7 +83,8 @@ class CudaExecutor:
     def room(self, name: str, nbytes: int) -> Any:
         """At least so many bytes, the same ones for the same name until they are too few."""
         if name not in self._room or self._room[name].size < nbytes:
-            self._room[name] = empty((nbytes,), np.uint8)
+            size = 1 << (max(nbytes, ALIGNMENT) - 1).bit_length()  # so that it seldom grows
+            self._room[name] = empty((size,), np.uint8)
         return self._room[name]
 
     def at(self, place: Place, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -101,16 +105,19 @@ class CudaExecutor:
             self._programs[rows] = made[0], made[1]
         return self._programs[rows]
 
-    def update_program(self, program: np.ndarray, segments: Mapping[str, Array]) -> Program:
-        """An update program on these segments, beside the model's."""
-        key = (program.tobytes(), *((name, id(host)) for name, host in segments.items()))
+    def update_program(
+        self, program: np.ndarray, segments: Mapping[str, Array], shape: tuple[int, ...]
+    ) -> Program:
+        """An update program on these segments, beside the model's, and as many numbers: (passes, each)."""
+        key = (program.tobytes(), shape, *((name, id(host)) for name, host in segments.items()))
         blocks = {**self.storage.segments, **segments}
         devices = {name: self.memory.block(host).device for name, host in blocks.items()}
+        devices["hyper"] = self.room("hyper", 8 * math.prod(shape))
         kept = self._updates.get(key)
         if kept is None or any(kept.blocks[name] is not device for name, device in devices.items()):
             if len(self._updates) >= KEPT:
                 self._updates.clear()
-            kept = self._updates[key] = Program(program, devices, 1)
+            kept = self._updates[key] = Program(program, devices, 1, shape[1])
         return kept
 
     # One minibatch.
@@ -144,8 +151,8 @@ class CudaExecutor:
         """Run the forward program on these rows of a data set; returns the output."""
         with self.memory.call():
             source = data_of(data, self.stream).x
-            index = self.upload("index", np.ascontiguousarray(rows, np.int64))
-            move.gather(self.stream, self.stage("x", len(rows)), source, index, 0)
+            begin = self.upload("rows", np.array([0, *rows], np.int64))  # before the rows
+            move.gather(self.stream, self.stage("x", len(rows)), source, begin[1:], begin)
             self._forward(len(rows), seed, step)
             return self._host(self._output(len(rows)))
 
@@ -168,7 +175,15 @@ class CudaExecutor:
         self._counter = seed, step
         forward = self.programs(rows)[0]
         self.note(forward)
-        forward.launch(self.stream, seed, step)
+        self._count(forward)
+        forward.launch(self.stream)
+
+    def _count(self, program: Program) -> None:
+        """Give the device the counter of the random draws, where a program asks for it."""
+        if program.draws and self.counted != self._counter:
+            target = self.place(("counter", 0), (2,), np.uint64)
+            put(target, np.array(self._counter, np.uint64), self.stream)
+            self.counted = self._counter
 
     def backward(self, dy: Array, *, accumulate: bool = True) -> None:
         """Run the backward program for dL/d-output of the last forward."""
@@ -184,7 +199,8 @@ class CudaExecutor:
                 put(target, given, self.stream)
             backward = self.programs(len(dy))[1]
             self.note(backward)
-            backward.launch(self.stream, *self._counter, accumulate)
+            self._count(backward)
+            backward.launch(self.stream, accumulate)
 
     def input_gradient(self, rows: int) -> Array:
         """dL/dx of the last backward, on the device where dL/d-output was."""
@@ -290,9 +306,10 @@ class CudaExecutor:
         if not len(program):
             return
         with self.memory.call(*segments.values()):
-            ready = self.update_program(program, segments)
+            ready = self.update_program(program, segments, hyper.shape)
+            self.upload("hyper", hyper)
             self.note(ready, segments)
-            ready.launch(self.stream, hyper=hyper.tolist())
+            ready.launch(self.stream)
 
     def train(self, data: Data, steps: Steps, update: Update | None) -> Array:
         """Run a chunk of training steps; as Executor.train."""
@@ -320,11 +337,15 @@ class CudaPasses:
         self._memory = segments_of(storage)
         blocks = {**storage.segments, **own}
         devices = {name: self._memory.block(host).device for name, host in blocks.items()}
-        self._ready = Program(program, devices, 1)
+        devices["hyper"] = empty((self._hyper.nbytes,), np.uint8)
+        self._numbers = cut(devices["hyper"], 0, self._hyper.shape, np.float64)
+        self._ready = Program(program, devices, 1, self._hyper.shape[1])
 
     def __call__(self, numbers: Any) -> None:
         """Run once with these numbers, (ops, numbers), or one for all."""
         self._hyper[...] = numbers
         with self._memory.call(*self._own.values()):
             self._memory.note(self._ready.changes, self._own)
-            self._ready.launch(self._memory.stream, hyper=self._hyper.tolist())
+            if self._hyper.size:
+                put(self._numbers, self._hyper, self._memory.stream)
+            self._ready.launch(self._memory.stream)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnet.backends.cuda import cublas
-from fastnet.backends.cuda.device import SIMULATOR, cuda, kernel, launch, syncthreads
+from fastnet.backends.cuda.device import SIMULATOR, cuda, enqueue, kernel, launch, syncthreads
 
 _TILE = 2 if SIMULATOR else 16
 
@@ -60,9 +60,8 @@ def gemm(
     if not c.size:
         return
     inner = a.shape[0] if flip_a else a.shape[1]
-    library = cublas.handle(queue)
-    if library and inner:
-        library.product(c, a, b, inner, flip_a, flip_b, add)
+    if inner and cublas.handle(queue):
+        enqueue(queue, cublas.product, c, a, b, inner, flip_a, flip_b, add)
         return
     blocks = -(-c.shape[0] // _TILE) * -(-c.shape[1] // _TILE)
     given = inner, int(flip_a), int(flip_b), int(add)

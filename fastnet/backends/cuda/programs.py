@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,21 @@ import numpy as np
 from fastnet.backends.cuda.device import cuda
 from fastnet.backends.cuda.engine import written
 from fastnet.backends.cuda.failures import failed
-from fastnet.backends.cuda.kernels.registry import LAUNCHERS, absent
+from fastnet.backends.cuda.kernels.registry import COUNTER, LAUNCHERS, absent, changing
 from fastnet.backends.cuda.memory import cut
 from fastnet.op import KERNELS, ROWS, Kernel
 from fastnet.plan.records import ABSENT, KINDS, SEGMENTS
+
+KEPT = 16  # kinds of programs, or of steps, whose launches are kept
 
 
 class Program:
     """The launches of a program for one number of rows.
 
-    blocks: device arrays of bytes by segment; `changes` are the names of those that it writes to. Scalars
-    are settled here; the numbers of a run (the counter of random draws, whether gradients add up, an
-    optimizer's numbers) are put in at each launch.
+    blocks: device arrays of bytes by segment; `changes` are the names of those that it writes to. Where
+    kernels ask for them, there are two more: "counter" holds the seed and the step of the random draws, and
+    "hyper" an optimizer's numbers, `width` for each group. Kernels read both when they run. Whether
+    gradients add up is said at each launch.
     """
 
     def __init__(
@@ -29,50 +32,36 @@ class Program:
         program: np.ndarray,
         blocks: Mapping[str, Any],
         rows: int,
+        width: int = 0,
     ) -> None:
         kernels = list(KERNELS.values())
         self.blocks = blocks
         self.changes = _segments_written(program)
+        self.draws = False  # whether it asks for the counter
         self._calls = []
         for instruction in program:
             kernel = kernels[instruction["kernel"]]
-            values, filled = _arguments(kernel, instruction, blocks, rows)
-            launch = LAUNCHERS[kernel.name]
-            self._calls.append((kernel.name, launch, values, filled, int(instruction["group"])))
+            self.draws |= not changing(kernel).keys().isdisjoint(COUNTER)
+            values, adds = _arguments(kernel, instruction, blocks, rows, width)
+            self._calls.append((kernel.name, LAUNCHERS[kernel.name], values, adds))
 
-    def launch(
-        self,
-        stream: Any,
-        seed: int = 0,
-        step: int = 0,
-        accumulate: bool = False,
-        hyper: Sequence[Sequence[float]] = (),
-    ) -> None:
-        """Enqueue all kernels; `hyper` has a row of numbers for each group."""
-        run = {"seed": seed, "step": step}
+    def launch(self, stream: Any, accumulate: bool = False) -> None:
+        """Enqueue all kernels."""
         kernel = ""
         try:
             for call in self._calls:
-                kernel, launch, values, filled, group = call
-                for place, source in filled:
-                    if isinstance(source, int):
-                        values[place] = hyper[group][source]
-                    elif source != "accumulate":
-                        values[place] = run[source]
-                    else:
-                        values[place] = int(accumulate)
+                kernel, launch, values, adds = call
+                if adds is not None:
+                    values[adds] = int(accumulate)
                 launch(stream, *values)
         except Exception as error:
             raise failed(f"the kernel {kernel}", error) from error
 
 
 def _arguments(
-    kernel: Kernel, instruction: Any, blocks: Mapping[str, Any], rows: int
-) -> tuple[list[Any], list[tuple[int, str | int]]]:
-    """The arguments of a kernel, and which of them are numbers of a run: their place and source.
-
-    A source is the name of a number of the run, or the place of one in a row of hyper.
-    """
+    kernel: Kernel, instruction: Any, blocks: Mapping[str, Any], rows: int, width: int
+) -> tuple[list[Any], int | None]:
+    """The arguments of a kernel, and the place among them of what a launch says of gradients, or None."""
     op, dtype = kernel.op, np.dtype(KINDS[instruction["dtype"]])
     sizes = {d: int(s) for d, s in zip(op.dims, instruction["size"], strict=False)}
     fixed: dict[str, Any] = dict(zip(op.scalars, instruction["scalar"].tolist(), strict=False))
@@ -88,12 +77,15 @@ def _arguments(
         else:
             kind, begin = spec.dtype or dtype, int(instruction["offset"][i])
             fixed[name] = cut(blocks[SEGMENTS[number]], begin, shape, kind)
-    values, filled = [], []
-    for place, name in enumerate(kernel.arguments):
-        values.append(fixed.get(name, 0))
-        if name not in fixed:
-            filled.append((place, op.hyper.index(name) if name in op.hyper else name))
-    return values, filled
+    for name, kind in changing(kernel).items():
+        if name in op.hyper:
+            segment, place = "hyper", int(instruction["group"]) * width + op.hyper.index(name)
+        else:
+            segment, place = "counter", COUNTER.index(name)
+        fixed[name] = cut(blocks[segment], 8 * place, (1,), kind)
+    values = [fixed.get(name, 0) for name in kernel.arguments]
+    (adds,) = [i for i, name in enumerate(kernel.arguments) if name not in fixed] or (None,)
+    return values, adds
 
 
 def _segments_written(program: np.ndarray) -> set[str]:

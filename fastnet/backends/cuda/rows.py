@@ -1,20 +1,38 @@
-"""Kernels that move rows: minibatches out of a data set, losses and outputs to where they are kept."""
+"""Kernels that move rows and numbers: minibatches out of a data set, a step's numbers, what it found.
+
+What differs from step to step is read on the device, so that the launches of all steps are alike.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastnet.backends.cuda.device import THREADS, blocks_for, cuda, kernel, launch
+import numpy as np
+
+from fastnet.backends.cuda.device import THREADS, blocks_for, cuda, kernel, launch, syncthreads
 from fastnet.backends.cuda.failures import failed
 
 
 @kernel
+def _turn(at: Any, counter: Any, starts: Any, hyper: Any, hypers: Any, scores: Any) -> None:
+    lane = cuda.threadIdx.x
+    step = at[0] + 1
+    syncthreads()
+    for i in range(lane, hyper.size, THREADS):
+        hyper[i] = hypers[step * hyper.size + i]
+    if lane == 0:
+        at[0], at[1] = step, starts[step]
+        counter[1] = counter[2] + np.uint64(step)
+        scores[2 * step + 1] = 0.0
+
+
+@kernel
 def _gather(out: Any, source: Any, index: Any, begin: Any) -> None:
-    width = out.shape[1]
+    width, first = out.shape[1], begin[0]
     for i in range(cuda.grid(1), out.shape[0] * width, cuda.gridsize(1)):
         row = i // width
         column = i - row * width
-        out[row, column] = source[index[begin + row], column]
+        out[row, column] = source[index[first + row], column]
 
 
 @kernel
@@ -26,8 +44,39 @@ def _put(out: Any, begin: Any, source: Any) -> None:
         out[begin + row, column] = source[row, column]
 
 
-def gather(stream: Any, out: Any, source: Any, index: Any, begin: int) -> None:
-    """The rows index[begin], index[begin + 1], … of a matrix, converted to out's dtype."""
+@kernel
+def _put_at(out: Any, begin: Any, source: Any) -> None:
+    width = source.shape[1]
+    first = begin[0] * width
+    for i in range(cuda.grid(1), source.shape[0] * width, cuda.gridsize(1)):
+        row = i // width
+        out[first + i] = source[row, i - row * width]
+
+
+@kernel
+def _keep(scores: Any, at: Any, column: int, value: Any) -> None:
+    if cuda.threadIdx.x == 0:
+        scores[2 * at[0] + column] = value[0]
+
+
+def turn(
+    stream: Any, at: Any, counter: Any, starts: Any, hyper: Any, hypers: Any, scores: Any
+) -> None:
+    """Go to the next step: its number and first row (`at`), its draws and its optimizer's numbers.
+
+    at: int64, the step, from −1, and starts[step]. counter: uint64, seed, step and that of the first one.
+    hyper: float64, a row of hypers. scores: of each step, a loss and a norm, which becomes 0.
+    """
+    _launch(_turn, 1, stream, at, counter, starts, hyper, hypers, scores)
+
+
+def keep(stream: Any, scores: Any, at: Any, column: int, value: Any) -> None:
+    """Write a number to a column of this step's scores."""
+    _launch(_keep, 1, stream, scores, at, column, value)
+
+
+def gather(stream: Any, out: Any, source: Any, index: Any, begin: Any) -> None:
+    """The rows index[begin[0]], index[begin[0] + 1], … of a matrix, converted to out's dtype."""
     if out.size > 0:
         _launch(_gather, out.size, stream, out, source, index, begin)
 
@@ -36,6 +85,12 @@ def put(stream: Any, out: Any, begin: int, source: Any) -> None:
     """Write the rows of a matrix, converted, to those of another from `begin` on."""
     if source.size > 0:
         _launch(_put, source.size, stream, out, begin, source)
+
+
+def put_at(stream: Any, out: Any, begin: Any, source: Any) -> None:
+    """The same from row begin[0] on, out being flat."""
+    if source.size > 0:
+        _launch(_put_at, source.size, stream, out, begin, source)
 
 
 def _launch(kernel: Any, size: int, *arguments: Any) -> None:

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from fastnet.backends.cuda import rows as move
-from fastnet.backends.cuda.memory import DeviceData, Snapshot, cut, data_of, fetch
-from fastnet.backends.cuda.programs import Program
+from fastnet.backends.cuda.device import taped
+from fastnet.backends.cuda.graphs import Step, tell
+from fastnet.backends.cuda.memory import DeviceData, Snapshot, cut, data_of, fetch, put
+from fastnet.backends.cuda.programs import KEPT, Program
 from fastnet.backends.steps import Data, Steps, Update, bad_label, diverged, norm_diverged
 from fastnet.op import Array
 
@@ -33,28 +36,36 @@ class Chunks:
     def __init__(self, executor: Any) -> None:
         self._executor = executor
         self._before, self._buffers = Snapshot(), Snapshot()
+        # By what they depend on; forgotten with the data set.
+        self._kept: WeakKeyDictionary[DeviceData, dict[Any, Step]] = WeakKeyDictionary()
 
     def train(self, data: Data, steps: Steps, update: Update | None) -> None:
         """Run a chunk; sets the executor's losses and steps_done, and raises as Executor.train does."""
         source = data_of(data, self._executor.stream)
         count, bad = _good_steps(source, steps)
         chunk = _Chunk(self._executor, source, steps, update)
-        if count == 1 or not self._at_once(chunk, count):
+        kept = self._kept.setdefault(source, {})
+        if count == 1 or not self._at_once(chunk, count, kept):
             self._one_by_one(chunk, count)
         if bad is not None:
             raise bad_label(data.classes, bad)
+        tell()
 
-    def _at_once(self, chunk: _Chunk, count: int) -> bool:
+    def _at_once(self, chunk: _Chunk, count: int, kept: dict[Any, Step]) -> bool:
         """Run the steps without a look at them; False, and nothing changed, where one goes wrong."""
         executor, stream = self._executor, self._executor.stream
         self._before.take(executor.memory.changing(), stream)
+        chunk.rewind()
         for s in range(count):
-            chunk.forward(s)
-            chunk.backward(s)
-            chunk.collect(s)
-            if chunk.updates(s):
-                chunk.guard(s)
-                chunk.apply(s)
+            key = chunk.key(s)
+            if key in kept:
+                kept[key].enqueue(stream)
+                continue
+            with taped(stream) as calls:
+                chunk.step(s)
+            if len(kept) >= KEPT:
+                kept.clear()
+            kept[key] = Step(calls, chunk.used(s))
         losses, norms = chunk.scores(count)
         if not (np.isfinite(losses).all() and np.isfinite(norms).all()):
             self._before.restore(stream)
@@ -67,6 +78,7 @@ class Chunks:
     def _one_by_one(self, chunk: _Chunk, count: int) -> None:
         executor, stream = self._executor, self._executor.stream
         first, buffers = chunk.steps.first_step, executor.memory.named("buffers").device
+        chunk.rewind()
         for s in range(count):
             self._buffers.take([buffers], stream)
             chunk.forward(s)
@@ -75,14 +87,14 @@ class Chunks:
                 self._buffers.restore(stream)
                 raise diverged(first + s, loss)
             chunk.backward(s)
-            chunk.collect(s)
+            chunk.collect()
             if chunk.updates(s):
-                chunk.guard(s)
+                chunk.guard()
                 norm = chunk.scores(s + 1)[1][s]
                 if not math.isfinite(norm):
                     self._buffers.restore(stream)
                     raise norm_diverged(first + s, norm)
-                chunk.apply(s)
+                chunk.apply()
             executor.steps_done = s + 1
         chunk.fetch_outputs(count)
 
@@ -98,7 +110,11 @@ def _good_steps(source: DeviceData, steps: Steps) -> tuple[int, int | None]:
 
 
 class _Chunk:
-    """The launches of the steps of a chunk."""
+    """The launches of the steps of a chunk.
+
+    Two steps of the same key have the same launches with the same arguments: what differs lies in tables on
+    the device, out of which each step takes its row.
+    """
 
     def __init__(
         self, executor: Any, source: DeviceData, steps: Steps, update: Update | None
@@ -107,86 +123,128 @@ class _Chunk:
         plan, count = executor.plan, len(steps.offsets) - 1
         assert plan.loss is not None
         self._offsets = steps.offsets.tolist()
-        self._index = executor.upload("index", np.ascontiguousarray(steps.index, np.int64))
-        # A column of losses and one of norms, which stay 0 where nothing asks for them.
-        self._scores = executor.upload("scores", np.zeros((2 * count, 1)))
-        self._loss = executor.place(plan.loss, (1, 1), np.float64)
-        self._outputs = None
-        if steps.outputs is not None:
-            shape = len(steps.index), math.prod(plan.output_shape)
-            nbytes = math.prod(shape) * plan.dtype.itemsize
-            self._outputs = cut(executor.room("outputs", nbytes), 0, shape, plan.dtype)
-        self._hyper: list[Any] = []
+        hyper = np.zeros((count, 1, 1))
+        if update is not None and update.hyper.size:
+            hyper = update.hyper
+        shape = hyper.shape[1:]
+        self._blocks: list[Any] = []
+        self._index = self._table("index", steps.index, np.int64)
+        self._starts = self._table("starts", steps.offsets, np.int64)
+        self._hypers = self._table("hypers", hyper, np.float64)
+        self._hyper = self._room("hyper", math.prod(shape), np.float64)[: math.prod(shape)]
+        self._scores = self._room("scores", 2 * count, np.float64)
+        self._at = executor.place(("at", 0), (2,), np.int64)
+        self._counter = executor.place(("counter", 0), (3,), np.uint64)
+        self._loss = executor.place(plan.loss, (1,), np.float64)
+        self._outputs, self._width = None, math.prod(plan.output_shape)
+        if steps.outputs is not None and steps.outputs.size:
+            self._outputs = self._room("outputs", len(steps.index) * self._width, plan.dtype)
         self._parts: list[Program] = []
         self._segments: dict[str, Array] = {}
         if update is not None:
-            self._segments, self._hyper = segments_of_update(update), update.hyper.tolist()
+            self._segments = segments_of_update(update)
             first, guarded = update.collect_count, update.collect_count + update.guard_count
             parts = update.program[:first], update.program[first:guarded], update.program[guarded:]
-            self._parts = [executor.update_program(part, self._segments) for part in parts]
+            self._parts = [executor.update_program(part, self._segments, shape) for part in parts]
             if update.norm is not None:
-                self._norm = executor.norm_place(update).reshape(1, 1)
+                self._norm = executor.norm_place(update)
         rows = {self._rows(s) for s in range(count)}
         for program in [p for n in rows for p in executor.programs(n)] + self._parts:
             executor.note(program, self._segments)
+        self._same = shape, steps.accumulate, self._outputs is None
+
+    def _room(self, name: str, count: int, dtype: Any) -> Any:
+        """At least so many numbers of room, and all there is: kernels are told the lengths of arrays."""
+        size = np.dtype(dtype).itemsize
+        block = self._executor.room(name, count * size)
+        self._blocks.append(block)
+        return cut(block, 0, (block.size // size,), dtype)
+
+    def _table(self, name: str, host: Array, dtype: Any) -> Any:
+        self._executor.upload(name, np.ascontiguousarray(host, dtype))
+        return self._room(name, host.size, dtype)
+
+    def rewind(self) -> None:
+        """Let the first step be the next one."""
+        steps, stream = self.steps, self._executor.stream
+        counter = np.array([steps.seed, 0, steps.first_step], np.uint64)
+        put(self._at, np.array([-1, 0], np.int64), stream)
+        put(self._counter, counter, stream)
+        self._executor.counted = None
+
+    def used(self, s: int) -> list[Any]:
+        """What a step's launches depend on, beside the data set."""
+        return [*self._executor.programs(self._rows(s)), *self._parts, *self._blocks]
+
+    def key(self, s: int) -> Any:
+        """The same for steps whose launches are the same."""
+        return self._rows(s), self.updates(s), *self._same, *map(id, self.used(s))
 
     def _rows(self, s: int) -> int:
         return int(self._offsets[s + 1] - self._offsets[s])
 
+    def step(self, s: int) -> None:
+        """All of a step."""
+        self.forward(s)
+        self.backward(s)
+        self.collect()
+        if self.updates(s):
+            self.guard()
+            self.apply()
+
     def forward(self, s: int) -> None:
-        """Gather the minibatch, run the forward program, keep its loss and its output."""
-        executor, rows, begin = self._executor, self._rows(s), self._offsets[s]
-        stream, plan = executor.stream, executor.plan
+        """Gather the next minibatch, run the forward program, keep its loss and its output."""
+        executor, rows, at = self._executor, self._rows(s), self._at
+        stream, plan, begin = executor.stream, executor.plan, at[1:]
+        tables = self._starts, self._hyper, self._hypers, self._scores
+        move.turn(stream, at, self._counter, *tables)
         for name in ("x", "y", "w"):
             source = getattr(self._source, name)
             if source is not None:
                 move.gather(stream, executor.stage(name, rows), source, self._index, begin)
-        steps = self.steps
-        executor.programs(rows)[0].launch(stream, steps.seed, steps.first_step + s)
-        move.put(stream, self._scores, s, self._loss)
+        executor.programs(rows)[0].launch(stream)
+        move.keep(stream, self._scores, at, 0, self._loss)
         if self._outputs is not None:
-            shape = rows, self._outputs.shape[1]
-            move.put(stream, self._outputs, begin, executor.place(plan.output, shape, plan.dtype))
+            output = executor.place(plan.output, (rows, self._width), plan.dtype)
+            move.put_at(stream, self._outputs, begin, output)
 
     def backward(self, s: int) -> None:
         """Run the backward program."""
-        executor, steps = self._executor, self.steps
-        backward = executor.programs(self._rows(s))[1]
-        backward.launch(executor.stream, steps.seed, steps.first_step + s, steps.accumulate)
+        executor = self._executor
+        executor.programs(self._rows(s))[1].launch(executor.stream, self.steps.accumulate)
 
     def updates(self, s: int) -> bool:
         """Whether a step ends with an update."""
         update = self._update
         return update is not None and (update.updates is None or bool(update.updates[s]))
 
-    def collect(self, s: int) -> None:
+    def collect(self) -> None:
         """The instructions of the update that run in every step."""
         if self._update is not None:
-            self._run(0, s)
+            self._parts[0].launch(self._executor.stream)
 
-    def guard(self, s: int) -> None:
+    def guard(self) -> None:
         """Those after which the norm must be finite; keep that."""
-        self._run(1, s)
+        self._parts[1].launch(self._executor.stream)
         if self._update is not None and self._update.norm is not None:
-            count = len(self._offsets) - 1
-            move.put(self._executor.stream, self._scores, count + s, self._norm)
+            move.keep(self._executor.stream, self._scores, self._at, 1, self._norm)
 
-    def apply(self, s: int) -> None:
+    def apply(self) -> None:
         """All others."""
-        self._run(2, s)
-
-    def _run(self, part: int, s: int) -> None:
-        self._parts[part].launch(self._executor.stream, hyper=self._hyper[s])
+        self._parts[2].launch(self._executor.stream)
 
     def scores(self, count: int) -> tuple[Array, Array]:
         """The losses of the first steps, and the norms of their gradients, or 0."""
-        both = fetch(self._scores, np.empty(self._scores.shape), self._executor.stream)[:, 0]
-        return both[:count], both[len(both) // 2 :][:count]
+        both = np.empty((count, 2))
+        if count:
+            fetch(self._scores[: 2 * count].reshape(count, 2), both, self._executor.stream)
+        return both[:, 0], both[:, 1]
 
     def fetch_outputs(self, count: int) -> None:
         """The outputs of the first steps, to where they are wanted."""
-        outputs, rows = self.steps.outputs, self._offsets[count]
-        if outputs is not None and self._outputs is not None and rows and outputs.size:
-            whole = np.empty(self._outputs.shape, outputs.dtype)
-            fetch(self._outputs, whole, self._executor.stream)
-            outputs[:rows] = whole[:rows].reshape(outputs[:rows].shape)
+        rows = self._offsets[count]
+        if self._outputs is not None and self.steps.outputs is not None and rows:
+            target = self.steps.outputs[:rows]
+            found = np.empty(target.size, target.dtype)
+            fetch(self._outputs[: target.size], found, self._executor.stream)
+            target[...] = found.reshape(target.shape)

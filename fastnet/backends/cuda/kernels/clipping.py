@@ -48,8 +48,8 @@ def grad_norm_update(queue: Any, norm: Any, sums: Any, g: Any) -> None:
 
 
 @kernel
-def _scale(g: Any, norm: Any, max_norm: float) -> None:
-    factor = max_norm / (norm[0] + 1e-6)
+def _scale(g: Any, norm: Any, max_norm: Any) -> None:
+    factor = max_norm[0] / (norm[0] + 1e-6)
     if not factor >= 1.0:
         scale = g.dtype.type(factor)
         for i in range(cuda.grid(1), g.size, cuda.gridsize(1)):
@@ -57,7 +57,7 @@ def _scale(g: Any, norm: Any, max_norm: float) -> None:
 
 
 @launcher
-def scale_to_norm_update(queue: Any, g: Any, norm: Any, max_norm: float) -> None:
+def scale_to_norm_update(queue: Any, g: Any, norm: Any, max_norm: Any) -> None:
     """g ← g·min(1, max_norm/(norm + 10⁻⁶))."""
     launch(_scale, blocks_for(g.size), THREADS, queue, g, norm, max_norm)
 

@@ -14,6 +14,8 @@ done is a device function, whose first arguments say where:
 - `rows("y")`: (team, row, end, …) for every row of y, end being its length, and −1 for the threads of
   a block that have no row left; they must pass the team's sums all the same;
 - `columns("y")`: (team, column, end, …) for every column of y, likewise.
+
+What is done gets the numbers that change from step to step as numbers; the loop reads them, once.
 """
 
 from __future__ import annotations
@@ -35,13 +37,15 @@ from fastnet.backends.cuda.device import (
     kernel,
     launch,
 )
-from fastnet.backends.cuda.kernels.registry import Launcher
+from fastnet.backends.cuda.kernels.registry import Launcher, changing
 from fastnet.backends.cuda.philox import counter, philox
+from fastnet.op import KERNELS
 
 _EACH = """
 def {name}({arguments}):
+    {read}
     for i in range(cuda.grid(1), {count}.size, cuda.gridsize(1)):
-        body(i, {arguments})
+        body(i, {values})
 
 def launcher(queue, {arguments}):
     if {count}.size > 0:
@@ -50,12 +54,13 @@ def launcher(queue, {arguments}):
 
 _CELLS = """
 def {name}({arguments}):
+    {read}
     rows, columns = {count}.shape
     above, left = cuda.blockIdx.y * cuda.blockDim.y, cuda.blockIdx.x * cuda.blockDim.x
     down, over = cuda.gridDim.y * cuda.blockDim.y, cuda.gridDim.x * cuda.blockDim.x
     for row in range(above + cuda.threadIdx.y, rows, down):
         for column in range(left + cuda.threadIdx.x, columns, over):
-            body(row, column, {arguments})
+            body(row, column, {values})
 
 def launcher(queue, {arguments}):
     if {count}.size > 0:
@@ -65,7 +70,8 @@ def launcher(queue, {arguments}):
 
 _DRAWS = """
 def {name}({arguments}):
-    key = counter(seed, stream, step)
+    {read}
+    key = counter(seed_now, stream, step_now)
     size = {count}.size
     for block in range(cuda.grid(1), (size + 63) // 64 * 16, cuda.gridsize(1)):
         w0, w1, w2, w3 = philox(block, key)
@@ -74,23 +80,24 @@ def {name}({arguments}):
             i = first + 16 * k
             if i < size:
                 word = w0 if k == 0 else w1 if k == 1 else w2 if k == 2 else w3
-                body(i, word, {arguments})
+                body(i, word, {values})
 
 def launcher(queue, {arguments}):
     if {count}.size > 0:
-        seed, step, stream = np.uint64(seed), np.uint64(step), np.uint64(stream)
+        stream = np.uint64(stream)
         launch(kernel, blocks_for(-(-{count}.size // 4)), THREADS, queue, {flat})
 """
 
 _ROWS = """
 def {name}({arguments}):
+    {read}
     room = cuda.shared.array(THREADS, np.float64)
     rows, columns = {count}.shape
     lane, lanes, members = cuda.threadIdx.x, cuda.blockDim.x, cuda.blockDim.y
     team = (room, cuda.threadIdx.y * lanes + lane, lane, lanes)
     for first in range(cuda.blockIdx.x * members, rows, cuda.gridDim.x * members):
         row = first + cuda.threadIdx.y
-        body(team, row, columns if row < rows else -1, {arguments})
+        body(team, row, columns if row < rows else -1, {values})
 
 def launcher(queue, {arguments}):
     if {count}.size > 0:
@@ -101,13 +108,14 @@ def launcher(queue, {arguments}):
 
 _COLUMNS = """
 def {name}({arguments}):
+    {read}
     room = cuda.shared.array(THREADS, np.float64)
     rows, columns = {count}.shape
     lane, lanes, members = cuda.threadIdx.y, cuda.blockDim.y, cuda.blockDim.x
     team = (room, cuda.threadIdx.x * lanes + lane, lane, lanes)
     for first in range(cuda.blockIdx.x * members, columns, cuda.gridDim.x * members):
         column = first + cuda.threadIdx.x
-        body(team, column, rows if column < columns else -1, {arguments})
+        body(team, column, rows if column < columns else -1, {values})
 
 def launcher(queue, {arguments}):
     blocks = blocks_for({count}.shape[1], ACROSS)
@@ -138,14 +146,22 @@ def _around(text: str, first: int, count: str) -> Callable[[Any], Launcher]:
     """Make launchers of device functions whose arguments from `first` on are a kernel's."""
 
     def decorate(body: Any) -> Launcher:
-        code = body.__code__
-        arguments = ", ".join(code.co_varnames[first : code.co_argcount])
-        given = ", ".join(f"flat({a})" for a in code.co_varnames[first : code.co_argcount])
+        name, code = body.__name__, body.__code__
+        given = code.co_varnames[first : code.co_argcount]
+        moving = changing(KERNELS[name]) if name in KERNELS else {}
+        source = text.format(
+            name=name,
+            count=count,
+            arguments=", ".join(given),
+            flat=", ".join(f"flat({a})" for a in given),
+            read="; ".join(f"{a}_now = {a}[0]" for a in moving),
+            values=", ".join(f"{a}_now" if a in moving else a for a in given),
+        )
         names: dict[str, Any] = {**_NAMES, "body": device(body), "__name__": __name__}
-        exec(text.format(name=body.__name__, arguments=arguments, count=count, flat=given), names)
-        names["kernel"] = kernel(names[body.__name__])
+        exec(source, names)
+        names["kernel"] = kernel(names[name])
         made: Launcher = names["launcher"]
-        made.__name__, made.__doc__ = body.__name__, body.__doc__
+        made.__name__, made.__doc__ = name, body.__doc__
         return made
 
     return decorate

@@ -2,12 +2,14 @@
 
 A launcher is `launch(queue, *arguments)`: it enqueues on a CUDA stream what a reference kernel does with
 the same arguments, and returns at once. Tensors are contiguous device arrays of their logical shapes,
-absent ones of as many dimensions and of size 0 (see `absent`); numbers are Python's.
+absent ones of as many dimensions and of size 0 (see `absent`). Numbers that change from step to step
+(see `changing`) are device arrays of one element, so that a step's launches are like another's; all other
+numbers are Python's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from fastnet.op import KERNELS, Array, Kernel
 
 Launcher = Callable[..., None]
 LAUNCHERS: dict[str, Launcher] = {}  # by the kernel's name
+COUNTER = ("seed", "step")  # of random draws
 
 
 def launcher(function: Launcher) -> Launcher:
@@ -29,6 +32,12 @@ def tensor_arguments(name: str) -> tuple[str, ...]:
     code = LAUNCHERS[name].__code__
     given = code.co_varnames[1 : code.co_argcount]
     return tuple(a for a in given if KERNELS[name].op.spec(a) is not None)
+
+
+def changing(kernel: Kernel) -> Mapping[str, Any]:
+    """The numbers among a kernel's arguments that change from step to step, and their dtypes."""
+    kinds = dict.fromkeys(COUNTER, np.uint64) | dict.fromkeys(kernel.op.hyper, np.float64)
+    return {name: kinds[name] for name in kernel.arguments if name in kinds}
 
 
 def absent(kernel: Kernel, name: str, dtype: Any) -> Array:

@@ -1,0 +1,122 @@
+"""Steps that have been enqueued once, to be enqueued again: as one CUDA graph, or call by call.
+
+The calls of a step are noted when it is enqueued first, by which kernels are compiled and loaded and room
+is found. From the second time on a CUDA graph of them is launched. To capture it they are made once more,
+on a stream of its own: work on the default stream, another thread's or another library's, waits for all
+others but such a one, and would be refused while they capture. Where anything goes wrong in this, the calls
+are made one by one as before, and that is said once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+from fastnet.backends.cuda import cublas
+from fastnet.backends.cuda.device import SIMULATOR, Call, cuda
+from fastnet.backends.cuda.failures import doing
+
+VARIABLE = "FASTNET_CUDA_GRAPHS"  # 0: none
+_capturing = threading.Lock()
+_failure: str | None = None  # why there are none any more
+_told = False
+
+
+class Step:
+    """The calls that enqueue a step. `used` is what must live as long as they may be made."""
+
+    def __init__(self, calls: Sequence[Call], used: Any = None) -> None:
+        self.calls, self._used = calls, used
+        self._graph: _Graph | None = None
+        self._wanted = not SIMULATOR and os.environ.get(VARIABLE, "1") not in ("", "0")
+
+    def enqueue(self, queue: Any) -> None:
+        """Enqueue the step on the stream on which it was enqueued before."""
+        if self._wanted and _failure is None:
+            try:
+                if self._graph is None:
+                    self._graph = _Graph(queue, self.calls)
+                self._graph.launch(queue)
+                return
+            except Exception as error:
+                _give_up(error)
+        with doing("the kernels of a training step"):
+            for call, arguments in self.calls:
+                call(queue, *arguments)
+
+
+def _give_up(error: Exception) -> None:
+    global _failure
+    _failure = " ".join(str(error).split()) or type(error).__name__
+
+
+def tell() -> None:
+    """Warn once where graphs could not be used."""
+    global _told
+    if _failure is not None and not _told:
+        _told = True
+        warnings.warn(
+            f"CUDA graphs cannot be used here: {_failure}. Kernels are launched one by one, which takes "
+            f"longer where they are small; {VARIABLE}=0 in the environment does not try",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+class _Graph:
+    """An executable graph of calls."""
+
+    def __init__(self, queue: Any, calls: Sequence[Call]) -> None:
+        self._driver = driver = _driver()
+        side = _side()
+        with _capturing, cuda.defer_cleanup(), cublas.moved(queue, side):
+            graph = _capture(side, calls)
+        try:
+            _, count = driver.cuGraphGetNodes(graph)
+            if count < len(calls):
+                raise RuntimeError(f"of {len(calls)} calls only {count} were captured")
+            self._handle = driver.cuGraphInstantiate(graph, 0)
+        finally:
+            driver.cuGraphDestroy(graph)
+        later = cuda.current_context().deallocations  # when nothing is captured
+        end = weakref.finalize(self, later.add_item, driver.cuGraphExecDestroy, self._handle)
+        end.atexit = False
+
+    def launch(self, queue: Any) -> None:
+        self._driver.cuGraphLaunch(self._handle, queue.handle)
+
+
+def _capture(side: Any, calls: Sequence[Call]) -> Any:
+    driver = _driver()
+    mode = _binding().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+    driver.cuStreamBeginCapture(side.handle, mode)
+    try:
+        for call, arguments in calls:
+            call(side, *arguments)
+    except BaseException:
+        with suppress(Exception):  # the first error is the one to tell
+            driver.cuGraphDestroy(driver.cuStreamEndCapture(side.handle))
+        raise
+    return driver.cuStreamEndCapture(side.handle)
+
+
+@cache
+def _side() -> Any:
+    """The stream on which calls are captured, one step's at a time; nothing ever runs on it."""
+    flag = _binding().CUstream_flags.CU_STREAM_NON_BLOCKING.value
+    return cuda.external_stream(int(_driver().cuStreamCreate(flag)))
+
+
+def _driver() -> Any:
+    """Numba's driver: its functions raise errors."""
+    return cuda.driver.driver
+
+
+def _binding() -> Any:
+    return cuda.driver.binding
