@@ -6,6 +6,7 @@ it stopped.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
@@ -108,9 +109,15 @@ class FastnetFit(_Fastnet):
         self.trainer.history.records.clear()
 
 
+def simulated() -> bool:
+    """Whether Numba's simulator takes a GPU's place, whose times say nothing."""
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
 def backends() -> list[str]:
-    """The backends of fastnet that run here."""
-    return [name for name, info in fn.backends().items() if info.available]
+    """The backends of fastnet that run here, and not in the simulator."""
+    found = [name for name, info in fn.backends().items() if info.available]
+    return [name for name in found if name != "cuda" or not simulated()]
 
 
 def fastnets(names: Iterable[str]) -> dict[str, Callable[[Workload], Contender]]:

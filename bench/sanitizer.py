@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import contenders
+
 import fastnet as fn
 
 Results = dict[str, Any]
@@ -39,7 +41,7 @@ def reason() -> str | None:
     info = fn.backends()["cuda"]
     if not info.available:
         return info.reason
-    if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
+    if contenders.simulated():
         return "Numba's simulator is on, and has no device"
     if not shutil.which(PROGRAM):
         return f"there is no {PROGRAM} on the PATH; it comes with the CUDA toolkit"

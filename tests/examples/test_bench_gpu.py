@@ -91,6 +91,8 @@ def test_all_that_is_measured_on_a_gpu_runs_in_the_simulator(tmp_path: Path):
 
 def test_the_simulator_gives_no_figures():
     pytest.importorskip("numba")
+    code = "import contenders; print('cuda' in contenders.backends())"
+    assert script(code, env={"NUMBA_ENABLE_CUDASIM": "1"}) == "False\n"
     done = run("bench/gpu.py", "5", "mnist", env={"NUMBA_ENABLE_CUDASIM": "1"})
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout).keys() == {"left_out"}
