@@ -200,7 +200,7 @@ class Driver:
     def __init__(self, real, failing):
         self._real, self.failing = real, failing
         self.log, self.graph, self.count = [], None, 0
-        self.queue = None  # on which a graph's kernels run here
+        self.queue = None  # the last one used, the model's
         self.functions = SimpleNamespace(
             cuStreamBeginCapture=self.begin,
             cuStreamEndCapture=self.end,
@@ -223,6 +223,7 @@ class Driver:
             self.graph.append(arguments)
         else:
             assert self.graph is None
+            self.queue = queue
             self._real(queue, *arguments)
 
     def begin(self, handle, mode):
@@ -249,7 +250,7 @@ class Driver:
         self._called("destroy")
 
     def launch(self, graph, handle):
-        assert handle == 3
+        assert handle == self.queue.handle
         self._called("launch")
         for arguments in graph:
             self._real(self.queue, *arguments)
@@ -263,12 +264,13 @@ SIDE = SimpleNamespace(handle=7)
 
 @pytest.fixture
 def driver(request, monkeypatch, graphs):
-    """A driver for graphs, one of whose functions may fail."""
+    """A driver for graphs, one of whose functions may fail; its graphs are for the simulator's launches."""
     device = importlib.import_module("fastnet.backends.cuda.device")
+    if not device.SIMULATOR:
+        pytest.skip("needs the simulator")
     made = Driver(device.launch_now, getattr(request, "param", None))
-    made.queue = device.cuda.stream()
     monkeypatch.setattr(device, "launch_now", made.launch_now)
-    monkeypatch.setattr(type(made.queue), "handle", 3, raising=False)
+    monkeypatch.setattr(type(device.cuda.stream()), "handle", 3, raising=False)
     modes = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL="mine")
     later = SimpleNamespace(add_item=lambda end, handle: end(handle))
     context = SimpleNamespace(deallocations=later)
@@ -281,6 +283,18 @@ def driver(request, monkeypatch, graphs):
     for name, value in names.items():
         monkeypatch.setattr(graphs, name, value)
     return made
+
+
+@cases
+def test_on_a_device_steps_are_graphs(monkeypatch, graphs, case):
+    if graphs.SIMULATOR:
+        pytest.skip("needs a device")
+    made, launch = set(), graphs._Graph.launch
+    monkeypatch.setattr(graphs._Graph, "launch", lambda *a: (made.add(a[0]), launch(*a)))
+    found = fit(case)
+    assert len(made) >= 2 and graphs._failure is None
+    monkeypatch.setenv(graphs.VARIABLE, "0")
+    same(fit(case), found)
 
 
 @cases

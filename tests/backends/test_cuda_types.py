@@ -139,7 +139,7 @@ def test_the_check_of_arrays_on_the_device_compiles(compiled, dtype):
     assert len(compiled) == 1
 
 
-def test_the_driver_has_what_graphs_need(monkeypatch):
+def test_the_driver_has_what_graphs_need():
     code = inspect.getsource(graphs)
     names = set(re.findall(r"river(?:\(\))?\.(cu\w+)", code))
     assert len(names) == 8

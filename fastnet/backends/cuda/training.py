@@ -151,6 +151,7 @@ class _Chunk:
         rows = {self._rows(s) for s in range(count)}
         for program in [p for n in rows for p in executor.programs(n)] + self._parts:
             executor.note(program, self._segments)
+        self._keys: dict[Any, Any] = {}
         self._same = shape, steps.accumulate, self._outputs is None
 
     def _room(self, name: str, count: int, dtype: Any) -> Any:
@@ -178,7 +179,10 @@ class _Chunk:
 
     def key(self, s: int) -> Any:
         """The same for steps whose launches are the same."""
-        return self._rows(s), self.updates(s), *self._same, *map(id, self.used(s))
+        kind = self._rows(s), self.updates(s)
+        if kind not in self._keys:
+            self._keys[kind] = *kind, *self._same, *map(id, self.used(s))
+        return self._keys[kind]
 
     def _rows(self, s: int) -> int:
         return int(self._offsets[s + 1] - self._offsets[s])
