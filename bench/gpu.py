@@ -12,12 +12,14 @@ import os
 
 os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # before any of NVIDIA's libraries loads
 os.environ.pop("FASTNET_CUDA_TF32", None)
+os.environ.pop("FASTNET_CUDA_GRAPHS", None)  # which are taken as they come
 
 import pin  # noqa: F401  # isort: skip  (before NumPy loads)
 
 import datetime
 import json
 import sys
+import warnings
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -49,6 +51,15 @@ class Staying(contenders.FastnetChunk):
 def tiny(workload: Workload) -> Workload:
     """A net for the simulator: of as many layers."""
     return replace(workload, widths=(6, *[5] * (len(workload.widths) - 2), 3), batch=4, batches=2)
+
+
+def warned() -> list[str]:
+    """What is warned of when a net is trained here: that CUDA graphs cannot be used, say."""
+    contender = Staying(tiny(ON_A_GPU["mnist, batch 32"]))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        contender.run(2 * contender.quantum)
+    return [str(one.message) for one in told]
 
 
 def rounds(seconds: float) -> int:
@@ -133,6 +144,7 @@ def measure(seconds: float, names: list[str]) -> Results:
     }
     if reason := gpu_peers.reason(device):
         results["without"] = f"PyTorch ({reason})"
+    results["warned"] = warned()
     refuse_tf32(device)
     rates = gpu_rates.Rates(device)
     results["update"] = update(rates, device, seconds)

@@ -19,6 +19,7 @@ import fastnet as fn
 from fastnet.backends.cuda.device import SIMULATOR, cuda
 from fastnet.backends.cuda.gemm import gemm
 from fastnet.backends.cuda.memory import segments_of
+from fastnet.backends.cuda.programs import Program
 
 PRODUCT = 8 if SIMULATOR else 8192  # rows and columns of what is multiplied
 COPY = 1 << 10 if SIMULATOR else 1 << 29  # bytes of what is copied from memory to memory
@@ -66,7 +67,7 @@ class Product:
 
 
 class Update:
-    """fastnet's Adam on one flat vector that stays on the device."""
+    """fastnet's Adam on one flat vector on the device, its numbers there too, as within a chunk."""
 
     quantum = 1
 
@@ -76,15 +77,19 @@ class Update:
         grads = storage.flat("grads")
         grads[...] = np.random.default_rng(SEED).standard_normal(grads.shape, np.float32)
         state = self.model.optimizer_state(fn.Adam(lr=LR))
-        self.apply, self.hyper = state.run, state.hyper(1)[0]
-        self.memory = segments_of(storage)
-        self.staying = self.memory.resident()
-        self.staying.__enter__()
+        assert state.program is not None and state.segment is not None
+        hyper, self.memory = state.hyper(1)[0].astype(np.float64), segments_of(storage)
+        with self.memory.call(state.segment):  # copies what the host has
+            blocks = {**storage.segments, "state": state.segment}
+            devices = {name: self.memory.block(host).device for name, host in blocks.items()}
+        devices["hyper"] = cuda.to_device(hyper.reshape(-1).view(np.uint8))
+        self.program = Program(state.program, devices, 1, hyper.shape[1])
+        self.kept = state
 
     def run(self, steps: int) -> None:
         """So many steps."""
         for _ in range(steps):
-            self.apply(self.hyper)
+            self.program.launch(self.memory.stream)
         self.memory.synchronize()
 
 

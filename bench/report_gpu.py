@@ -43,6 +43,7 @@ def cuda(found: Results) -> list[str]:
         *roofline_table(cases, (CUDA,)),
         *notes(cases),
         *([f"Without {found['without']}."] if "without" in found else []),
+        *(f"fastnet warned: {text}." for text in found["warned"]),
         "",
     ]
     return lines + update(found["update"])

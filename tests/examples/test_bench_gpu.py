@@ -79,7 +79,8 @@ def test_all_that_is_measured_on_a_gpu_runs_in_the_simulator(tmp_path: Path):
     done = run("bench/run.py", *chosen, "-o", str(path), env=env)
     assert done.returncode == 0, done.stderr
     found = json.loads(path.read_text(encoding="utf-8"))["cuda"]
-    assert found["simulator"] and {"fastnet cuda", "copy"} <= found["update"]["times"].keys()
+    assert found["simulator"] and found["warned"] == []
+    assert {"fastnet cuda", "copy"} <= found["update"]["times"].keys()
     for case in found["cases"].values():
         assert case["left_out"] == {} and case["parts"].keys() >= {"GEMM", "Adam", "softmax"}
         assert {"fastnet cuda", "PyTorch graph", "roofline"} <= case["times"].keys()
@@ -113,7 +114,8 @@ def on_a_gpu(ours: float = 1.0, share: float = 0.9, errors: int = 0) -> dict[str
     update = {"fastnet cuda": [1.0] * 3, "copy": [share] * 3}
     cuda = {
         "device": "a GPU", "simulator": False, "date": "now", "command": "c", "machine": "its host",
-        "versions": {}, "cases": {"mnist, batch 32": case, "wide, batch 4096": case},
+        "versions": {}, "warned": ["of graphs"],
+        "cases": {"mnist, batch 32": case, "wide, batch 4096": case},
         "update": {"elements": 1000, "times": update},
     }  # fmt: skip
     check = {"errors": errors, "tests": 9, "clean": not errors, "status": 0, "report": []}
@@ -190,6 +192,7 @@ def test_a_report_keeps_what_another_machine_measured(tmp_path: Path):
     assert report(tmp_path, {k: v for k, v in none.items() if k != "cost"}) == written
     newer = on_a_gpu()
     newer["cuda"]["device"] = "another GPU"
+    assert "fastnet warned: of graphs." in written
     assert "another GPU" not in written and "another GPU" in report(tmp_path, newer)
 
 
