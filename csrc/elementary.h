@@ -166,10 +166,11 @@ ELEMENT real_log1p(real x) {
     return real_log(u) + ((u > 0) & (u < REAL_FN(inf)()) ? correction : 0);
 }
 
-/* In float32 erf(x)/x is a ratio of polynomials of x² up to where erf rounds to 1. In float64 it is one
- * polynomial for |x| < 1; beyond, erf is 1 − e^−x²·q/(1 + 2|x|) with q in powers of (|x| − 2)/(|x| + 2).
- * Coefficients: the ratio's have the least relative error, then, rounded, the least greatest error in ulp
- * that a search among their neighbours found; the others interpolate at Chebyshev's points. */
+/* In float32 1 − erf is the eighth power of 1 − p/8, with p a polynomial of |x| without constant, whose first
+ * coefficient has two parts: little cancels, and near 0 as near 1 few roundings count. In float64 erf(x)/x is a
+ * polynomial of x² for |x| < 1; beyond, erf is 1 − e^−x²·q/(1 + 2|x|) with q in powers of (|x| − 2)/(|x| + 2).
+ * Coefficients: p's have the least greatest error of erf in ulp, first in real numbers, then, rounded, that a
+ * search among their neighbours found; the others interpolate at Chebyshev's points. */
 ELEMENT real_erf(real x) {
     const real one = REAL(3.93f, 6.0); /* erf is 1 from here on */
     real a = REAL_FN(fabs)(x);
@@ -193,12 +194,11 @@ ELEMENT real_erf(real x) {
     const real large = 1 - exp_below_0(-a * a) * q / (1 + 2 * a);
     const real result = a < 1 ? small : large;
 #else
-    static const real above[] = {1.12837911f,    0.190761581f,    0.0527856015f,
-                                 0.00377811142f, 0.000284686917f, 2.04106163e-6f};
-    static const real below[] = {1.0f,         0.502390742f,   0.114246748f,
-                                 0.014994585f, 0.00116468023f, 3.79880294e-5f};
-    const real ratio = a * polynomial(above, 6, a * a) / polynomial(below, 6, a * a);
-    const real result = ratio > 1 ? 1 : ratio;
+    static const real rest[] = {5.94212963e-08f, 0.557042956f, 0.0167108737f, -0.0527085811f,
+                                -0.00149804156f, 0.00410592416f, -0.000712063513f, 3.85647181e-05f};
+    const real p = madd(a, 1.12837911f, a * polynomial(rest, sizeof rest / sizeof *rest, a));
+    const real q = madd(p * -0.0625f, p, p), r = madd(q * -0.125f, q, q);
+    const real result = madd(r * -0.25f, r, r);
 #endif
     return REAL_FN(copysign)(result, x);
 }

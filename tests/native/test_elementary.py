@@ -22,7 +22,7 @@ WORST = {
     "log1p_exp": 4,
     "tanh": 4,
     "sigmoid": 4,
-    "erf": 5.5,
+    "erf": 4,
 }
 SPECIAL = np.array([-np.inf, -1e30, -1.0, -1e-40, -0.0, 0.0, 1e-40, 1.0, 1e30, np.inf, np.nan])
 
