@@ -158,9 +158,10 @@ class CudaExecutor:
 
     def upload(self, name: str, host: Array) -> Any:
         """A host array's values, in room of that name."""
+        if not host.size:
+            return empty(host.shape, host.dtype)
         device = cut(self.room(name, host.nbytes), 0, host.shape, host.dtype)
-        if host.size:
-            put(device, host, self.stream)
+        put(device, host, self.stream)
         return device
 
     def _put_x(self, x: Array) -> None:
@@ -337,8 +338,9 @@ class CudaPasses:
         self._memory = segments_of(storage)
         blocks = {**storage.segments, **own}
         devices = {name: self._memory.block(host).device for name, host in blocks.items()}
-        devices["hyper"] = empty((self._hyper.nbytes,), np.uint8)
-        self._numbers = cut(devices["hyper"], 0, self._hyper.shape, np.float64)
+        if self._hyper.size:
+            devices["hyper"] = empty((self._hyper.nbytes,), np.uint8)
+            self._numbers = cut(devices["hyper"], 0, self._hyper.shape, np.float64)
         self._ready = Program(program, devices, 1, self._hyper.shape[1])
 
     def __call__(self, numbers: Any) -> None:
