@@ -12,7 +12,7 @@ import fastnet as fn
 
 pytest.importorskip("numba.cuda")
 
-from fastnet.backends.cuda import backend, device, engine, simulator
+from fastnet.backends.cuda import backend, cublas, device, engine, simulator
 from fastnet.backends.cuda.failures import failed
 
 NO_LIBRARY = "CUDA driver library cannot be found.\nEnsure that a driver\nis installed."
@@ -66,6 +66,17 @@ def test_failures_are_told_with_their_remedy():
     assert re.match(r"a stream failed: this process was forked .*\.get_context", str(error))
     error = failed("a product", MemoryError("cuBLAS: cublasCreate finds no memory"))
     assert isinstance(error, MemoryError)
+
+
+def test_a_cublas_that_refuses_is_done_without(monkeypatch):
+    monkeypatch.setattr(cublas, "_refused", False)
+    monkeypatch.setattr(cublas, "_library", lambda: SimpleNamespace(cublasCreate_v2=lambda _: 1))
+    monkeypatch.setattr(cublas, "_workspace", lambda: 4)
+    monkeypatch.setattr(cublas, "new_array", lambda size, dtype: None)
+    stream = SimpleNamespace(handle=-1)
+    with pytest.warns(RuntimeWarning, match="cublasCreate failed with status 1: matrix products"):
+        assert cublas.handle(stream) is None
+    assert cublas.handle(stream) is None  # and no warning
 
 
 def test_a_stream_is_had_again_when_its_owner_has_died(monkeypatch):

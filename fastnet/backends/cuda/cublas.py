@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -90,16 +91,28 @@ def _address(array: Any) -> Any:
 
 
 _handles: dict[int, _Handle] = {}  # by the stream
+_refused = False  # whether the library cannot be used
 
 
 def handle(queue: Any) -> _Handle | None:
     """cuBLAS for a stream, or None where there is none."""
+    global _refused
     library = _library()
-    if library is None:
+    if library is None or _refused:
         return None
     key = int(queue.handle)
     if key not in _handles:
-        _handles[key] = _Handle(library, queue)
+        try:
+            _handles[key] = _Handle(library, queue)
+        except BackendUnavailable as error:
+            _refused = True
+            warnings.warn(
+                f"{error}: matrix products are made by a kernel of fastnet's own, which is slower; install "
+                "the version of nvidia-cublas that fits the driver",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return None
     return _handles[key]
 
 
