@@ -53,15 +53,17 @@ class FastnetChunk(_Fastnet):
         super().__init__(workload, backend)
         self.data = self.model.data(self.loss, self.x, self.y, "X", "y")
         self.executor = self.model.training_executor(self.data, self.batch, self.loss)
-        self._rows: tuple[Any, Any, Any] = None, None, None  # of the last call: key, index, offsets
+        self._index, self._offsets = self.order, np.zeros(1, np.int64)  # as long as they were needed
 
     def rows(self, steps: int) -> tuple[Any, Any]:
         """The rows of the next steps, and where each step's begin."""
-        key = self.taken * self.batch % len(self.order), steps
-        if self._rows[0] != key:
-            index = np.resize(np.roll(self.order, -key[0]), steps * self.batch)
-            self._rows = key, index, np.arange(0, len(index) + 1, self.batch)
-        return self._rows[1:]
+        first = self.taken * self.batch % len(self.order)
+        end = first + steps * self.batch
+        if len(self._index) < end:
+            self._index = np.resize(self.order, end + len(self.order))
+        if len(self._offsets) != steps + 1:
+            self._offsets = np.arange(0, steps * self.batch + 1, self.batch)
+        return self._index[first:end], self._offsets
 
     def run(self, steps: int) -> Any:
         """One call of the backend; returns the losses of the steps."""

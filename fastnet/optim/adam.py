@@ -208,9 +208,16 @@ def corrections(at: Any, t: Array) -> dict[str, Any]:
     beta1, beta2 = at.betas
     first, count = int(t[0]) + 1, len(t)
     return {
-        "step_size": at.lr / (1.0 - powers(beta1, first, count)),
-        "root_scale": 1.0 / np.sqrt(1.0 - powers(beta2, first, count)),
+        "step_size": at.lr / correction(beta1, first, count),
+        "root_scale": 1.0 / np.sqrt(correction(beta2, first, count)),
         "beta1": beta1,
         "beta2": beta2,
         "eps": at.eps,
     }
+
+
+def correction(beta: Any, first: int, count: int) -> Any:
+    """1 − βᵗ at steps first ≥ 1, first + 1, …; the number 1 where it rounds to that at all of them."""
+    if np.ndim(beta) == 0 and powers(beta, first, 1)[0] < 2.0**-54:
+        return 1.0
+    return 1.0 - powers(beta, first, count)
