@@ -53,7 +53,7 @@ class FastnetChunk(_Fastnet):
         super().__init__(workload, backend)
         self.data = self.model.data(self.loss, self.x, self.y, "X", "y")
         self.executor = self.model.training_executor(self.data, self.batch, self.loss)
-        self._index, self._offsets = self.order, np.zeros(1, np.int64)  # as long as they were needed
+        self._index, self._offsets = self.order, np.zeros(1, np.int64)  # as long as needed so far
 
     def rows(self, steps: int) -> tuple[Any, Any]:
         """The rows of the next steps, and where each step's begin."""
