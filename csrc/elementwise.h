@@ -26,14 +26,12 @@
         const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__), int64_t begin, int64_t end) {     \
         kernel##_elements(call EACH(KERNEL_NAME, __VA_ARGS__), begin, end);                        \
     }                                                                                              \
-    ELEMENTWISE_BY((exceeds_cache(call) ? kernel##_halves : kernel##_range), kernel, __VA_ARGS__)
+    ELEMENTWISE_BY(                                                                                \
+        (exceeds_cache(call->rows * call->size[0]) ? kernel##_halves : kernel##_range), kernel,    \
+        __VA_ARGS__)
 #else
 #define CHEAP_ELEMENTWISE ELEMENTWISE
 #endif
-
-static inline int exceeds_cache(const fn_call *call) {
-    return call->rows * call->size[0] * (int64_t)sizeof(real) >= 1 << 19;
-}
 
 #define ELEMENTS_OF(kernel, ...)                                                                   \
     static inline __attribute__((always_inline)) void kernel##_elements(                           \

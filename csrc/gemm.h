@@ -32,7 +32,7 @@ enum {
     TILES_OF_A = (FN_SCRATCH / (int)sizeof(real) - PANEL_OF_B) / TILE_OF_A,
 
     /* Rows about a page apart crowd into a few sets of the caches, and each needs its own entry in
-     * the table of pages. Then C is prefetched, A repays its copy from so many columns on, read by
+     * the table of pages. Then C is prefetched (as it is where it exceeds the cache), A repays its copy from so many columns on, read by
      * rows or by columns, and B from so many rows. Measured. */
     FAR = 3584 / sizeof(real),
     COLUMNS_FOR_ROWS_OF_A = 2 * TILE_COLUMNS,
@@ -97,11 +97,21 @@ static inline void finish_piece(const product *p, const real *c, int64_t rows, i
                p->by_columns ? rows : n);
 }
 
+/* Fetch a share of a panel of B, to be read in place, while tiles compute with the one before it. */
+static inline void prefetch_panel(const real *b, int64_t row, int64_t K, int64_t share,
+                                  int64_t shares) {
+    for (int64_t k = K * share / shares; k < K * (share + 1) / shares; k++)
+        for (int v = 0; v < TILE_COLUMNS; v += 64 / (int)sizeof(real))
+            __builtin_prefetch(b + k * row + v, 0, 2);
+}
+
 /* By tiles; scratch is this thread's own. */
 static inline __attribute__((always_inline)) void tiled(const product p, real *scratch) {
     real *const panel = scratch, *const packed = scratch + PANEL_OF_B;
     real turned[PACKED_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
     const int pack_a = pays_to_pack_a(&p), pack_b = pays_to_pack_b(&p);
+    const int far_b = !pack_b && exceeds_cache(p.K * p.N);
+    const int far_c = p.c_row >= FAR || exceeds_cache(p.M * p.N);
     const int64_t height = even(p.M, TILE_ROWS, 1);
     const int64_t i_step = pack_a ? even(p.M, TILES_OF_A * height, height) : p.M;
     const int64_t k_step = even(p.K, p.by_columns && !pack_a ? BLOCK_K_BY_COLUMNS : BLOCK_K, 1);
@@ -120,6 +130,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, real *s
             }
             for (int64_t j0 = 0; j0 < p.N; j0 += TILE_COLUMNS) {
                 const int64_t n = smaller(TILE_COLUMNS, p.N - j0);
+                const int is_last = j0 + TILE_COLUMNS >= p.N;
                 const int vectors = n > WIDTH ? 2 : 1;
                 const real *bias = p.bias && k0 + K >= p.K ? p.bias + j0 : NULL, *at = a.at;
                 matrix b = part(p.b, k0, j0);
@@ -129,6 +140,9 @@ static inline __attribute__((always_inline)) void tiled(const product p, real *s
                 }
                 for (int64_t i = 0; i < M; i += height, at += a_tile) {
                     const int64_t rows = smaller(height, M - i);
+                    if (far_b && !is_last)
+                        prefetch_panel(b.at + TILE_COLUMNS, b.row, K, i / height,
+                                       quotient_up(M, height));
                     const int reload = p.accumulate || k0 > 0;
                     real *c = element(&p, i0 + i, j0);
                     if (p.by_columns) {
@@ -141,7 +155,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, real *s
                             finish_piece(&p, c, rows, n);
                         continue;
                     }
-                    for (int64_t r = 0; p.c_row >= FAR && r < rows; r++)
+                    for (int64_t r = 0; far_c && r < rows; r++)
                         for (int v = 0; v < vectors; v++)
                             __builtin_prefetch(c + r * p.c_row + v * WIDTH, 1);
                     tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, c, p.c_row,

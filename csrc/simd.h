@@ -32,6 +32,9 @@ typedef real vec_anywhere __attribute__((vector_size(VECTOR_BYTES), aligned(size
 
 enum { WIDTH = VECTOR_BYTES / sizeof(real) };
 
+/* Whether so many elements are too many to stay in a core's own cache, beside others of their kind. */
+static inline int exceeds_cache(int64_t n) { return n * (int64_t)sizeof(real) >= 1 << 19; }
+
 static inline vec load(const real *p) { return *(const vec_anywhere *)p; }
 
 static inline void store(real *p, vec v) { *(vec_anywhere *)p = v; }
