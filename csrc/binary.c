@@ -108,7 +108,7 @@ KERNEL(bce_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
 }
 
 ELEMENT kl_div_forward_of(real y, real t) {
-    return where(t > R(0.0), t * (real_log(where(t > R(0.0), t, R(1.0))) - y), R(0.0) * y);
+    return t * (real_maximum(real_log(t), R(-1000.0)) - y);
 }
 
 KERNEL(kl_div_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnet import formula
 from fastnet.errors import check_flag
-from fastnet.formula import Real, each, exp, log, log1p, log1p_exp, maximum, where
+from fastnet.formula import Real, each, exp, log, log1p, log1p_exp, maximum
 from fastnet.layers.base import Shape
 from fastnet.losses.base import probabilities
 from fastnet.losses.labels import check_columns
@@ -70,8 +70,8 @@ class kl_div(Pointwise):
 
     @each
     def value(y: Real, t: Real) -> Real:
-        """Of log-probabilities y and probabilities t."""
-        return where(t > 0, t * (log(where(t > 0, t, 1)) - y), 0 * y)
+        """Of log-probabilities y and probabilities t; 0·ln 0 is 0."""
+        return t * (maximum(log(t), -1000) - y)
 
     @each
     def slope(y: Real, t: Real) -> Real:
