@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 import fastnet as fn
+from fastnet.backends.registry import NAMES
 
 
 def main() -> None:
@@ -18,9 +19,7 @@ def main() -> None:
         description="Train on the embedded 8×8 digits.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument(
-        "--backend", default="auto", choices=("auto", "c", "numba", "reference", "cuda")
-    )
+    parser.add_argument("--backend", default="auto", choices=("auto", *NAMES))
     parser.add_argument("--epochs", type=int, default=20, help="times through the training rows")
     parser.add_argument("--seed", type=int, default=0, help="of initialisation, order and dropout")
     options = parser.parse_args()

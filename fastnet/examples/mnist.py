@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 import fastnet as fn
+from fastnet.backends.registry import NAMES
 
 
 def main() -> None:
@@ -19,9 +20,7 @@ def main() -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--data", metavar="DIR", default="", help="folder of the four IDX files")
-    parser.add_argument(
-        "--backend", default="auto", choices=("auto", "c", "numba", "reference", "cuda")
-    )
+    parser.add_argument("--backend", default="auto", choices=("auto", *NAMES))
     parser.add_argument("--epochs", type=int, default=5, help="times through the training rows")
     parser.add_argument("--seed", type=int, default=0, help="of initialisation and order")
     options = parser.parse_args()

@@ -10,18 +10,14 @@ from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
+import on_cuda
 import pytest
 
 import fastnet as fn
 from fastnet.schedules import ExponentialLR
 from fastnet.train import run
 
-pytestmark = [
-    pytest.mark.contract,
-    pytest.mark.skipif(
-        not fn.backends()["cuda"].available, reason="needs a device or the simulator"
-    ),
-]
+pytestmark = on_cuda.MARKS
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(11, 3))

@@ -6,6 +6,7 @@ import _thread
 import inspect
 
 import numpy as np
+import on_cuda
 import pytest
 
 import fastnet as fn
@@ -13,12 +14,7 @@ from fastnet.backends.executor import Executor
 from fastnet.backends.steps import Data, Steps, Update
 from fastnet.op import KERNELS
 
-pytestmark = [
-    pytest.mark.contract,
-    pytest.mark.skipif(
-        not fn.backends()["cuda"].available, reason="needs a device or the simulator"
-    ),
-]
+pytestmark = on_cuda.MARKS
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(12, 3))
