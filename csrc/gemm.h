@@ -32,8 +32,8 @@ enum {
     TILES_OF_A = (FN_SCRATCH / (int)sizeof(real) - PANEL_OF_B) / TILE_OF_A,
 
     /* Rows about a page apart crowd into a few sets of the caches, and each needs its own entry in
-     * the table of pages. Then C is prefetched (as it is where it exceeds the cache), A repays its copy from so many columns on, read by
-     * rows or by columns, and B from so many rows. Measured. */
+     * the table of pages. Then C is prefetched, as it is where it exceeds the cache; A repays its copy
+     * from so many columns on, read by rows or by columns, and B from so many rows. Measured. */
     FAR = 3584 / sizeof(real),
     COLUMNS_FOR_ROWS_OF_A = 2 * TILE_COLUMNS,
     COLUMNS_FOR_COLUMNS_OF_A = 16 * TILE_COLUMNS,
@@ -130,7 +130,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, real *s
             }
             for (int64_t j0 = 0; j0 < p.N; j0 += TILE_COLUMNS) {
                 const int64_t n = smaller(TILE_COLUMNS, p.N - j0);
-                const int is_last = j0 + TILE_COLUMNS >= p.N;
+                const int fetch = far_b && j0 + TILE_COLUMNS < p.N; /* there is another panel */
                 const int vectors = n > WIDTH ? 2 : 1;
                 const real *bias = p.bias && k0 + K >= p.K ? p.bias + j0 : NULL, *at = a.at;
                 matrix b = part(p.b, k0, j0);
@@ -140,7 +140,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, real *s
                 }
                 for (int64_t i = 0; i < M; i += height, at += a_tile) {
                     const int64_t rows = smaller(height, M - i);
-                    if (far_b && !is_last)
+                    if (fetch)
                         prefetch_panel(b.at + TILE_COLUMNS, b.row, K, i / height,
                                        quotient_up(M, height));
                     const int reload = p.accumulate || k0 > 0;
