@@ -21,7 +21,7 @@
 
 enum {
     FEW_COLUMNS = WIDTH / 4,
-    PART = 1 << 19, /* multiply-adds that are worth handing to another thread */
+    PART = 1 << 16, /* multiply-adds that are worth handing to another thread of the team */
 
     /* Scratch memory holds one packed panel of B and tiles of A. */
     BLOCK_K = 512,
@@ -279,8 +279,10 @@ static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, const p
             one_row(columns_of(p, r));
     } else {
         const int along_rows = p.M > p.N;
+        const int64_t rows = (pays_to_pack_b(&p) ? 8 : 1) * TILE_ROWS; /* each part packs by itself */
+        const int64_t columns = (pays_to_pack_a(&p) ? 4 : 1) * TILE_COLUMNS;
         SHARED(r, call, along_rows ? p.M : p.N,
-               along_rows ? grain(8 * TILE_ROWS, p.N * p.K) : grain(2 * TILE_COLUMNS, p.M * p.K))
+               along_rows ? grain(rows, p.N * p.K) : grain(columns, p.M * p.K))
             tiled(along_rows ? rows_of(p, r) : columns_of(p, r), call->scratch);
     }
 }

@@ -184,16 +184,20 @@ void fn_barrier(fn_member *member) {
     member->loops = 0;
 }
 
-/* What is left is handed out in parts of about a quarter of a member's share, so that one who is held
- * up takes fewer. */
+/* Half of a member's share of what is left, so that the parts shrink towards the end and all end together,
+ * even where one begins late or is held up. */
 static fn_range take(const fn_member *member, int64_t n, int64_t grain) {
-    const int64_t shares = 4 * member->team->members, part = (n + shares - 1) / shares;
-    const int64_t step = (part + grain - 1) / grain * grain;
-    const int64_t begin = atomic_fetch_add_explicit(
-        &member->team->loop[member->loops - 1].taken, step, memory_order_relaxed);
-    if (begin >= n)
-        return (fn_range){n, n};
-    return (fn_range){begin, n - begin < step ? n : begin + step};
+    _Atomic int64_t *const taken = &member->team->loop[member->loops - 1].taken;
+    const int64_t shares = 2 * member->team->members;
+    int64_t begin = atomic_load_explicit(taken, memory_order_relaxed), end;
+    do {
+        if (begin >= n)
+            return (fn_range){n, n};
+        const int64_t part = (n - begin + shares - 1) / shares;
+        end = begin + (part + grain - 1) / grain * grain;
+    } while (!atomic_compare_exchange_weak_explicit(taken, &begin, end, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return (fn_range){begin, end < n ? end : n};
 }
 
 fn_range fn_first_range(fn_member *member, int64_t n, int64_t grain) {
