@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import PurePosixPath
 from typing import Any
 
 from fastnet.errors import HyperparameterError, check_int
@@ -91,7 +90,9 @@ def _quota(root: str = "/") -> float:
         if controllers and "cpu" not in controllers.split(","):
             continue
         base = f"{root}/sys/fs/cgroup/{'cpu' if controllers else ''}"
-        for folder in (PurePosixPath(path), *PurePosixPath(path).parents):
+        names = path.strip("/").split("/")
+        for depth in range(len(names), -1, -1):
+            folder = "/".join(("", *names[:depth]))
             if controllers:
                 words = [_read(f"{base}{folder}/cpu.cfs_{name}_us") for name in ("quota", "period")]
             else:
