@@ -3,7 +3,7 @@
 #ifndef FASTNET_REDUCE_H
 #define FASTNET_REDUCE_H
 
-#include "kernel.h"
+#include "simd.h"
 
 /* Fold the upper half of the lanes onto the lower, down to one; each loop has constant bounds. */
 #define FOLD(statement)                                                                            \
@@ -42,23 +42,32 @@ static inline double mean_of(const double *values, int64_t n) {
     return sum / (double)n;
 }
 
-/* The greatest of n values that are numbers. */
+/* The greatest of n values that are numbers: the same in any order and whether or not one is met twice. So four
+ * vectors, which do not wait for one another, take what there is, and the last one ends where the values end. */
 static inline real max_of(const real *values, int64_t n) {
-    real max = -REAL_FN(inf)();
-    int64_t i = 0;
-    if (n >= LANES) {
-        real lane[LANES];
-        for (int l = 0; l < LANES; l++)
-            lane[l] = max;
-        for (; i + LANES <= n; i += LANES)
-            for (int l = 0; l < LANES; l++)
-                lane[l] = values[i + l] > lane[l] ? values[i + l] : lane[l];
-        FOLD(lane[l] = lane[l + half] > lane[l] ? lane[l + half] : lane[l]);
-        max = lane[0];
+    if (n < WIDTH) {
+        real max = -REAL_FN(inf)();
+        for (int64_t i = 0; i < n; i++)
+            max = values[i] > max ? values[i] : max;
+        return max;
     }
-    for (; i < n; i++)
-        max = values[i] > max ? values[i] : max;
-    return max;
+    vec a = load(values), b = a, c = a, d = a;
+    int64_t i = WIDTH;
+    for (; i + 4 * WIDTH <= n; i += 4 * WIDTH) {
+        a = vec_max(load(values + i), a);
+        b = vec_max(load(values + i + WIDTH), b);
+        c = vec_max(load(values + i + 2 * WIDTH), c);
+        d = vec_max(load(values + i + 3 * WIDTH), d);
+    }
+    for (; i < n; i += WIDTH)
+        a = vec_max(load(values + smaller(i, n - WIDTH)), a);
+    real lane[WIDTH];
+    store(lane, vec_max(vec_max(a, b), vec_max(c, d)));
+#pragma GCC unroll 4
+    for (int half = WIDTH / 2; half; half /= 2)
+        for (int l = 0; l < half; l++)
+            lane[l] = lane[l + half] > lane[l] ? lane[l + half] : lane[l];
+    return lane[0];
 }
 
 #endif

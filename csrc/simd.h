@@ -23,6 +23,9 @@
 #define VECTOR_BYTES (REAL_IS_DOUBLE ? 8 : 4) /* scalars, for tests */
 #define TILE_ROWS 6
 #else
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 #define VECTOR_BYTES 16
 #define TILE_ROWS 6 /* 12 of 16 */
 #endif
@@ -59,6 +62,31 @@ static inline vec vec_madd(vec a, vec b, vec c) {
     return (vec){madd(a[0], b[0], c[0])};
 #else
     return a * b + c;
+#endif
+}
+
+/* a > b ? a : b in every lane. */
+static inline vec vec_max(vec a, vec b) {
+#if defined(__AVX512F__) && REAL_IS_DOUBLE
+    return _mm512_max_pd(a, b);
+#elif defined(__AVX512F__)
+    return _mm512_max_ps(a, b);
+#elif defined(__AVX2__) && REAL_IS_DOUBLE
+    return _mm256_max_pd(a, b);
+#elif defined(__AVX2__)
+    return _mm256_max_ps(a, b);
+#elif defined(__aarch64__) && REAL_IS_DOUBLE
+    return vbslq_f64(vcgtq_f64(a, b), a, b);
+#elif defined(__aarch64__)
+    return vbslq_f32(vcgtq_f32(a, b), a, b);
+#elif !defined(__FMA__) && defined(__SSE2__) && REAL_IS_DOUBLE
+    return _mm_max_pd(a, b);
+#elif !defined(__FMA__) && defined(__SSE2__)
+    return _mm_max_ps(a, b);
+#else
+    for (int l = 0; l < WIDTH; l++)
+        a[l] = a[l] > b[l] ? a[l] : b[l];
+    return a;
 #endif
 }
 
