@@ -1,5 +1,5 @@
-/* Sums and maxima in one order on every machine: of whole rows of sixteen, element i goes to lane
- * i % 16 and the lanes are added as a tree; the rest follows in order. */
+/* Sums in one order on every machine: of whole rows of sixteen, element i goes to lane i % 16 and the lanes are
+ * added as a tree; the rest follows in order. Maxima need none. */
 #ifndef FASTNET_REDUCE_H
 #define FASTNET_REDUCE_H
 

@@ -69,6 +69,7 @@ LABELLED = ("cross_entropy", "soft_cross_entropy", "nll", "multi_margin", "one_v
 POSITIVE = {
     ("batchnorm", "running_var"),
     ("batchnorm_inference", "running_var"),
+    ("weighted_loss", "row_loss"),  # otherwise some of their sums cancel
     ("weighted_loss", "w"),
     ("weighted_loss", "c"),
     *((op, "v") for op in LABELLED),
