@@ -27,13 +27,15 @@ static inline matrix transposed(matrix m) { return (matrix){m.at, m.column, m.ro
 #define EACH_VECTOR _Pragma("GCC unroll 8") for (int v = 0; v < vectors; v++)
 #define EACH_SUM EACH_ROW EACH_VECTOR
 
-/* The next row, whose address the compiler must not see: it would keep those of all rows on the stack, and what that
- * takes between two tiles leaves the processor no room to begin the second while it ends the first. */
+/* Each row of C, the next one's address unseen by the compiler: it would keep those of all rows on the stack, and what
+ * that takes between two tiles leaves the processor no room to begin the second while it ends the first. */
 static inline real *next_row(real *row, int64_t distance) {
     row += distance;
     __asm__("" : "+r"(row));
     return row;
 }
+#define EACH_ROW_OF_C                                                                              \
+    _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++, row = next_row(row, c_row))
 
 /* One tile: `rows`, `vectors` and `whole` are constants where it is inlined. n columns of C exist,
  * and of b unless it has whole vectors; bias is NULL until the last block. No function here takes a
@@ -44,19 +46,13 @@ tile(const int rows, const int vectors, const int whole, int64_t K, const real *
      const real *bias, int reload) {
     const int full = n >= vectors * WIDTH;
     vec sum[TILE_ROWS][ROW_VECTORS], x[ROW_VECTORS];
-    real *to = c;
+    real *row = c;
     if (!reload)
         EACH_SUM sum[i][v] = (vec){0};
     else if (full)
-        EACH_ROW {
-            EACH_VECTOR sum[i][v] = load(to + v * WIDTH);
-            to = next_row(to, c_row);
-        }
+        EACH_ROW_OF_C EACH_VECTOR sum[i][v] = load(row + v * WIDTH);
     else
-        EACH_ROW {
-            EACH_VECTOR sum[i][v] = load_first(to + v * WIDTH, n - v * WIDTH);
-            to = next_row(to, c_row);
-        }
+        EACH_ROW_OF_C EACH_VECTOR sum[i][v] = load_first(row + v * WIDTH, n - v * WIDTH);
     /* A pointer to every fourth row of a, whose origin the compiler must not see: it would keep an
      * offset for each row, more than there are registers. */
     const real *from[(TILE_ROWS + 3) / 4];
@@ -82,17 +78,11 @@ tile(const int rows, const int vectors, const int whole, int64_t K, const real *
         EACH_VECTOR x[v] = load_first(bias + v * WIDTH, n - v * WIDTH);
         EACH_SUM sum[i][v] += x[v];
     }
-    to = c;
+    row = c;
     if (full)
-        EACH_ROW {
-            EACH_VECTOR store(to + v * WIDTH, sum[i][v]);
-            to = next_row(to, c_row);
-        }
+        EACH_ROW_OF_C EACH_VECTOR store(row + v * WIDTH, sum[i][v]);
     else
-        EACH_ROW {
-            EACH_VECTOR store_first(to + v * WIDTH, sum[i][v], n - v * WIDTH);
-            to = next_row(to, c_row);
-        }
+        EACH_ROW_OF_C EACH_VECTOR store_first(row + v * WIDTH, sum[i][v], n - v * WIDTH);
 }
 
 /* Each size of tile is compiled by itself. */
