@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+enum { FN_LINE = 64 }; /* bytes of a line of cache */
+
 /* cdef: begin */
 
 enum { FN_SEGMENTS = 10, FN_TENSORS = 12, FN_SIZES = 4, FN_SCALARS = 4 };

@@ -11,11 +11,11 @@ typedef float other_real;
 typedef double other_real;
 #endif
 
-enum { LINE = 64, OWN = REAL_IS_DOUBLE ? FN_FLOAT64 : FN_FLOAT32 };
+enum { OWN = REAL_IS_DOUBLE ? FN_FLOAT64 : FN_FLOAT32 };
 
 /* Rows lie anywhere in a large array: ask for the next one while this one is at work. */
 static inline void fetch(const void *row, int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += LINE)
+    for (int64_t i = 0; i < bytes; i += FN_LINE)
         __builtin_prefetch((const char *)row + i);
 }
 

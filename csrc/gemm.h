@@ -51,6 +51,7 @@ typedef struct {
     const fn_call *finishing; /* who calls `finish` on each piece of C, or NULL */
     const real *origin;       /* element 0 of C, for that */
     int by_columns;           /* C's columns lie c_row apart, not its rows */
+    int large_b, large_c;     /* more than the caches of a core hold */
 } product;
 
 static inline int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -97,74 +98,98 @@ static inline void finish_piece(const product *p, const real *c, int64_t rows, i
                p->by_columns ? rows : n);
 }
 
-/* Fetch a share of a panel of B, to be read in place, while tiles compute with the one before it. */
-static inline void prefetch_panel(const real *b, int64_t row, int64_t K, int64_t share,
-                                  int64_t shares) {
-    for (int64_t k = K * share / shares; k < K * (share + 1) / shares; k++)
-        for (int v = 0; v < TILE_COLUMNS; v += 64 / (int)sizeof(real))
-            __builtin_prefetch(b + k * row + v, 0, 2);
+/* Of K rows of a panel of B, those that are fetched beside the i-th of so many tiles. */
+static inline fn_range share(int64_t K, int64_t unit, int64_t i, int64_t tiles) {
+    const int64_t units = quotient_up(K, unit);
+    return (fn_range){units * i / tiles * unit, smaller(K, units * (i + 1) / tiles * unit)};
+}
+
+static inline int64_t lines(int64_t n) { return quotient_up(n * (int64_t)sizeof(real), FN_LINE); }
+
+/* K rows of n columns of B, by the pieces in which they lie together. */
+static inline ahead fetched(matrix b, int64_t K, int64_t n) {
+    const char *at = (const char *)b.at;
+    return b.column == 1 ? (ahead){at, b.row * (int64_t)sizeof(real), K, lines(n)}
+                         : (ahead){at, b.column * (int64_t)sizeof(real), n, lines(K)};
 }
 
 /* By tiles; scratch is this thread's own. */
 static inline __attribute__((always_inline)) void tiled(const product p, real *scratch) {
-    real *const panel = scratch, *const packed = scratch + PANEL_OF_B;
+    real *const panels[2] = {scratch, scratch + PANEL_OF_B / 2}, *const packed = scratch + PANEL_OF_B;
     real turned[PACKED_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
     const int pack_a = pays_to_pack_a(&p), pack_b = pays_to_pack_b(&p);
-    const int far_b = !pack_b && exceeds_cache(p.K * p.N);
-    const int far_c = p.c_row >= FAR || exceeds_cache(p.M * p.N);
+    /* While tiles compute with one panel of B, the next is fetched, and packed in another place. */
+    const int by_shares = p.large_b && !p.by_columns;
+    const int64_t unit = p.b.column == 1 ? 1 : WIDTH;
     const int64_t height = even(p.M, TILE_ROWS, 1);
     const int64_t i_step = pack_a ? even(p.M, TILES_OF_A * height, height) : p.M;
     const int64_t k_step = even(p.K, p.by_columns && !pack_a ? BLOCK_K_BY_COLUMNS : BLOCK_K, 1);
+    /* Nobody reads C soon. */
+    const int past_caches = p.large_c && !p.finishing && !p.by_columns && !p.accumulate && p.K <= k_step &&
+                            ((uintptr_t)p.c | (uintptr_t)p.c_row * sizeof(real)) % VECTOR_BYTES == 0;
+    const int fetch_c = !past_caches && (p.large_c || p.c_row >= FAR);
 
     for (int64_t k0 = 0; k0 == 0 || k0 < p.K; k0 += k_step)
         for (int64_t i0 = 0; i0 < p.M; i0 += i_step) {
             const int64_t K = smaller(k_step, p.K - k0), M = smaller(i_step, p.M - i0);
+            const int64_t tiles_of_panel = quotient_up(M, height);
             matrix a = part(p.a, i0, k0);
             int64_t a_tile = height * a.row;
             if (pack_a) {
-                for (int64_t i = 0; i < M; i += height)
-                    pack(packed + i / height * TILE_OF_A, a.at + i * a.row, a.column, a.row, K,
-                         smaller(height, M - i), PACKED_ROWS);
+                for (int64_t i = 0; i < tiles_of_panel; i++)
+                    pack(packed + i * TILE_OF_A, a.at + i * a_tile, a.column, a.row, K,
+                         smaller(height, M - i * height), PACKED_ROWS);
                 a = (matrix){packed, 1, PACKED_ROWS};
                 a_tile = TILE_OF_A;
             }
-            for (int64_t j0 = 0; j0 < p.N; j0 += TILE_COLUMNS) {
+            for (int64_t j0 = 0, turn = 0; j0 < p.N; j0 += TILE_COLUMNS, turn ^= by_shares) {
                 const int64_t n = smaller(TILE_COLUMNS, p.N - j0);
-                const int fetch = far_b && j0 + TILE_COLUMNS < p.N; /* there is another panel */
+                const int64_t n_next = by_shares ? smaller(TILE_COLUMNS, p.N - j0 - TILE_COLUMNS) : 0;
                 const int vectors = n > WIDTH ? 2 : 1;
                 const real *bias = p.bias && k0 + K >= p.K ? p.bias + j0 : NULL, *at = a.at;
                 matrix b = part(p.b, k0, j0);
+                const matrix next = part(b, 0, TILE_COLUMNS);
                 if (pack_b || n < vectors * WIDTH) {
-                    pack(panel, b.at, b.row, b.column, K, n, vectors * WIDTH);
-                    b = (matrix){panel, vectors * WIDTH, 1};
+                    if (!pack_b || !by_shares || !j0)
+                        pack(panels[turn], b.at, b.row, b.column, K, n, vectors * WIDTH);
+                    b = (matrix){panels[turn], vectors * WIDTH, 1};
                 }
-                for (int64_t i = 0; i < M; i += height, at += a_tile) {
-                    const int64_t rows = smaller(height, M - i);
-                    if (fetch)
-                        prefetch_panel(b.at + TILE_COLUMNS, b.row, K, i / height,
-                                       quotient_up(M, height));
+                for (int64_t i = 0; i < tiles_of_panel; i++, at += a_tile) {
+                    const int64_t rows = smaller(height, M - i * height);
                     const int reload = p.accumulate || k0 > 0;
-                    real *c = element(&p, i0 + i, j0);
+                    real *c = element(&p, i0 + i * height, j0);
                     if (p.by_columns) {
                         if (reload)
                             pack(turned, c, 1, p.c_row, rows, n, TILE_COLUMNS);
                         tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, turned,
-                                                     TILE_COLUMNS, vectors * WIDTH, NULL, reload);
+                                                     TILE_COLUMNS, vectors * WIDTH, NULL, reload, 0,
+                                                     NULL);
                         unpack(c, p.c_row, turned, rows, n);
                         if (k0 + K >= p.K)
                             finish_piece(&p, c, rows, n);
                         continue;
                     }
-                    for (int64_t r = 0; far_c && r < rows; r++)
+                    const fn_range k = n_next > 0 ? share(K, unit, i, tiles_of_panel) : (fn_range){0, 0};
+                    const matrix b_share = part(next, k.begin, 0);
+                    const ahead soon = fetched(b_share, k.end - k.begin, n_next);
+                    const int any = k.begin < k.end;
+                    for (int64_t r = 0; fetch_c && r < rows; r++)
                         for (int v = 0; v < vectors; v++)
                             __builtin_prefetch(c + r * p.c_row + v * WIDTH, 1);
-                    tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, c, p.c_row,
-                                                 n, bias, reload);
+                    tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, c, p.c_row, n,
+                                                 bias, reload, past_caches, any ? &soon : NULL);
+                    if (pack_b && any) {
+                        const int64_t width = n_next > WIDTH ? 2 * WIDTH : WIDTH;
+                        pack(panels[turn ^ 1] + k.begin * width, b_share.at, b_share.row, b_share.column,
+                             k.end - k.begin, n_next, width);
+                    }
                     if (k0 + K >= p.K)
                         finish_piece(&p, c, rows, n);
                 }
             }
         }
+    if (past_caches)
+        settle();
 }
 
 /* A single row by a contiguous B, whose rows are read through once. */
@@ -172,7 +197,7 @@ static void one_row(const product p) {
     for (int64_t j = 0; j < p.N; j += ROW_VECTORS * WIDTH) {
         const int64_t n = smaller(ROW_VECTORS * WIDTH, p.N - j);
         row_tiles[(n - 1) / WIDTH](p.K, p.a.at, p.a.row, p.a.column, p.b.at + j, p.b.row, p.c + j,
-                                   p.c_row, n, p.bias ? p.bias + j : NULL, p.accumulate);
+                                   p.c_row, n, p.bias ? p.bias + j : NULL, p.accumulate, 0, NULL);
         finish_piece(&p, p.c + j, 1, n);
     }
 }
@@ -263,6 +288,8 @@ static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, const p
                       .finishing = p.finishing,
                       .origin = p.origin,
                       .by_columns = !is_vector(&p)};
+    p.large_b = exceeds_cache(p.K * p.N);
+    p.large_c = exceeds_cache(p.M * p.N);
     if (p.N <= FEW_COLUMNS && !p.by_columns) {
         SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
             if (p.N == 1)
@@ -295,7 +322,7 @@ static inline __attribute__((always_inline)) void gemm(const fn_call *call, prod
         gemm_by_parts(call, &p);
     } else if (is_first(call)) {
         small_tiles[p.M - 1](p.K, p.a.at, p.a.row, p.a.column, p.b.at, p.b.row, p.c, p.c_row, p.N,
-                             p.bias, p.accumulate);
+                             p.bias, p.accumulate, 0, NULL);
         finish_piece(&p, p.c, p.M, p.N);
     }
 }

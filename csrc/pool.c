@@ -14,13 +14,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SPIN_NANOSECONDS = 10000, LOOPS = 8, LINE = 64, STACK = 1 << 20 };
+enum { SPIN_NANOSECONDS = 10000, LOOPS = 8, STACK = 1 << 20 };
 
 typedef _Atomic uint32_t word;
 
 /* A word that threads wait on, and how many of them sleep. */
 typedef struct {
-    _Alignas(LINE) word value;
+    _Alignas(FN_LINE) word value;
     word sleepers;
 } gate;
 
@@ -28,13 +28,13 @@ struct fn_team {
     gate call[FN_MAX_THREADS]; /* of worker i: counts its calls to work; it waits for the next one */
     gate left;                 /* workers that have not returned: the caller waits for none */
     gate phase;                /* of the barrier */
-    _Alignas(LINE) word arrived;
+    _Alignas(FN_LINE) word arrived;
     _Atomic int16_t core[FN_MAX_THREADS]; /* + 1, where each member was last seen; 0: nowhere */
     fn_work *work;
     void *argument;
     _Atomic int64_t members;
     struct {
-        _Alignas(LINE) _Atomic int64_t taken; /* of the loop's range */
+        _Alignas(FN_LINE) _Atomic int64_t taken; /* of the loop's range */
     } loop[LOOPS];
 };
 

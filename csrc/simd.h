@@ -42,6 +42,28 @@ static inline vec load(const real *p) { return *(const vec_anywhere *)p; }
 
 static inline void store(real *p, vec v) { *(vec_anywhere *)p = v; }
 
+/* Store at a multiple of VECTOR_BYTES without reading the line first, which does not stay in the caches either.
+ * `settle` before another thread may read it. */
+static inline void stream(real *p, vec v) {
+#if defined(__AVX512F__) && REAL_IS_DOUBLE
+    _mm512_stream_pd(p, v);
+#elif defined(__AVX512F__)
+    _mm512_stream_ps(p, v);
+#elif VECTOR_BYTES == 32 && REAL_IS_DOUBLE
+    _mm256_stream_pd(p, v);
+#elif VECTOR_BYTES == 32
+    _mm256_stream_ps(p, v);
+#else
+    store(p, v);
+#endif
+}
+
+static inline void settle(void) {
+#if VECTOR_BYTES >= 32
+    _mm_sfence();
+#endif
+}
+
 static inline vec broadcast(real a) { return a - (vec){0}; }
 
 /* a·b + c in every lane; see madd. */

@@ -37,13 +37,21 @@ static inline real *next_row(real *row, int64_t distance) {
 #define EACH_ROW_OF_C                                                                              \
     _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++, row = next_row(row, c_row))
 
+/* What is read soon: `pieces` of some lines of cache each, `step` bytes apart. One piece after the other is fetched
+ * while a tile computes; all at once they would keep its own loads waiting. */
+typedef struct {
+    const char *at;
+    int64_t step, pieces, lines;
+} ahead;
+
 /* One tile: `rows`, `vectors` and `whole` are constants where it is inlined. n columns of C exist,
- * and of b unless it has whole vectors; bias is NULL until the last block. No function here takes a
- * struct by value: to read in parts what was just written whole waits for all stores before it. */
+ * and of b unless it has whole vectors; bias is NULL until the last block, and soon where nothing is to
+ * be fetched. No function here takes a struct by value: to read in parts what was just written whole
+ * waits for all stores before it. */
 static inline __attribute__((always_inline)) void
 tile(const int rows, const int vectors, const int whole, int64_t K, const real *a, int64_t a_row,
      int64_t a_column, const real *b, int64_t b_row, real *c, int64_t c_row, int64_t n,
-     const real *bias, int reload) {
+     const real *bias, int reload, int past_caches, const ahead *soon) {
     const int full = n >= vectors * WIDTH;
     vec sum[TILE_ROWS][ROW_VECTORS], x[ROW_VECTORS];
     real *row = c;
@@ -61,25 +69,37 @@ tile(const int rows, const int vectors, const int whole, int64_t K, const real *
         from[i / 4] = a + i * a_row;
         __asm__("" : "+r"(from[i / 4]));
     }
-    for (int64_t k = 0; k < K; k++) {
-        EACH_VECTOR {
-            const real *at = b + k * b_row + v * WIDTH;
-            x[v] = whole || v < vectors - 1 ? load(at) : load_first(at, n - v * WIDTH);
+    const int64_t stretch = soon ? (K - 1) / soon->pieces + 1 : K;
+    const char *piece = soon ? soon->at : NULL;
+    for (int64_t k = 0; k < K;) {
+        const int64_t end = K - k < stretch ? K : k + stretch;
+        if (soon) {
+            for (int64_t line = 0; line < soon->lines; line++)
+                __builtin_prefetch(piece + line * FN_LINE);
+            piece += soon->step;
         }
-        EACH_ROW {
-            const vec factor = broadcast(from[i / 4][i % 4 * a_row]);
-            EACH_VECTOR sum[i][v] = vec_madd(factor, x[v], sum[i][v]);
-        }
+        for (; k < end; k++) {
+            EACH_VECTOR {
+                const real *at = b + k * b_row + v * WIDTH;
+                x[v] = whole || v < vectors - 1 ? load(at) : load_first(at, n - v * WIDTH);
+            }
+            EACH_ROW {
+                const vec factor = broadcast(from[i / 4][i % 4 * a_row]);
+                EACH_VECTOR sum[i][v] = vec_madd(factor, x[v], sum[i][v]);
+            }
 #pragma GCC unroll 4
-        for (int i = 0; i < rows; i += 4)
-            from[i / 4] += a_column;
+            for (int i = 0; i < rows; i += 4)
+                from[i / 4] += a_column;
+        }
     }
     if (bias) {
         EACH_VECTOR x[v] = load_first(bias + v * WIDTH, n - v * WIDTH);
         EACH_SUM sum[i][v] += x[v];
     }
     row = c;
-    if (full)
+    if (full && past_caches)
+        EACH_ROW_OF_C EACH_VECTOR stream(row + v * WIDTH, sum[i][v]);
+    else if (full)
         EACH_ROW_OF_C EACH_VECTOR store(row + v * WIDTH, sum[i][v]);
     else
         EACH_ROW_OF_C EACH_VECTOR store_first(row + v * WIDTH, sum[i][v], n - v * WIDTH);
@@ -88,12 +108,13 @@ tile(const int rows, const int vectors, const int whole, int64_t K, const real *
 /* Each size of tile is compiled by itself. */
 typedef void tile_of_size(int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b,
                           int64_t b_row, real *c, int64_t c_row, int64_t n, const real *bias,
-                          int reload);
+                          int reload, int past_caches, const ahead *soon);
 #define TILE(rows, vectors, whole)                                                                 \
     static __attribute__((noinline)) void tile_##rows##_##vectors##_##whole(                       \
         int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b, int64_t b_row,   \
-        real *c, int64_t c_row, int64_t n, const real *bias, int reload) {                         \
-        tile(rows, vectors, whole, K, a, a_row, a_column, b, b_row, c, c_row, n, bias, reload);    \
+        real *c, int64_t c_row, int64_t n, const real *bias, int reload, int past_caches, const ahead *soon) {                         \
+        tile(rows, vectors, whole, K, a, a_row, a_column, b, b_row, c, c_row, n, bias, reload,     \
+             past_caches, soon);                                                                   \
     }
 #if TILE_ROWS == 14
 #define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14)
