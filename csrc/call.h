@@ -12,6 +12,15 @@ typedef struct fn_call fn_call;
 /* An elementwise kernel on a piece of its tensors: rows of n elements, `stride` apart, from `first` on. */
 typedef void fn_piece(const fn_call *call, int64_t first, int64_t stride, int64_t rows, int64_t n);
 
+/* Rows of a data set that the next step reads: a product asks for them while its tiles compute. */
+typedef struct {
+    const char *data;
+    const int64_t *index;
+    int64_t bytes;      /* of a row */
+    int64_t begin, end; /* what is left: rows index[begin], …, index[end − 1] */
+    int64_t at;         /* without so many bytes of the first */
+} fn_rows;
+
 struct fn_call {
     const fn_instruction *at;
     const int64_t *segment; /* base addresses */
@@ -26,6 +35,7 @@ struct fn_call {
     fn_member *member; /* this thread's part in a team, or NULL: it is alone */
     const fn_call *next; /* what `finish` calls `piece` with, or NULL */
     fn_piece *piece;
+    fn_rows *next_rows; /* to be fetched, or NULL */
 };
 
 /* The i-th tensor in the order of the reference's arguments; NULL: absent. */

@@ -51,6 +51,7 @@ typedef struct {
     const fn_call *finishing; /* who calls `finish` on each piece of C, or NULL */
     const real *origin;       /* element 0 of C, for that */
     int by_columns;           /* C's columns lie c_row apart, not its rows */
+    fn_rows *next_rows;       /* to be fetched beside, or NULL */
     int large_b, large_c;     /* more than the caches of a core hold */
 } product;
 
@@ -113,6 +114,21 @@ static inline ahead fetched(matrix b, int64_t K, int64_t n) {
                          : (ahead){at, b.column * (int64_t)sizeof(real), n, lines(K)};
 }
 
+/* Some lines of the rows that the next step reads, which are then no longer left; no piece if none are. */
+static inline ahead some_of(fn_rows *rows) {
+    enum { SOME = 7 }; /* at a tile of mnist's step: all rows. More at a time take longer than they hide */
+    if (!rows || rows->begin >= rows->end)
+        return (ahead){0};
+    const char *row = rows->data + rows->index[rows->begin] * rows->bytes;
+    const ahead some = {row + rows->at, FN_LINE, smaller(SOME, quotient_up(rows->bytes - rows->at, FN_LINE)), 1};
+    rows->at += some.pieces * FN_LINE;
+    if (rows->at >= rows->bytes) {
+        rows->begin++;
+        rows->at = 0;
+    }
+    return some;
+}
+
 /* By tiles; scratch is this thread's own. */
 static inline __attribute__((always_inline)) void tiled(const product p, real *scratch) {
     real *const panels[2] = {scratch, scratch + PANEL_OF_B / 2}, *const packed = scratch + PANEL_OF_B;
@@ -171,13 +187,13 @@ static inline __attribute__((always_inline)) void tiled(const product p, real *s
                     }
                     const fn_range k = n_next > 0 ? share(K, unit, i, tiles_of_panel) : (fn_range){0, 0};
                     const matrix b_share = part(next, k.begin, 0);
-                    const ahead soon = fetched(b_share, k.end - k.begin, n_next);
                     const int any = k.begin < k.end;
+                    const ahead soon = any ? fetched(b_share, k.end - k.begin, n_next) : some_of(p.next_rows);
                     for (int64_t r = 0; fetch_c && r < rows; r++)
                         for (int v = 0; v < vectors; v++)
                             __builtin_prefetch(c + r * p.c_row + v * WIDTH, 1);
                     tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, c, p.c_row, n,
-                                                 bias, reload, past_caches, any ? &soon : NULL);
+                                                 bias, reload, past_caches, soon.pieces ? &soon : NULL);
                     if (pack_b && any) {
                         const int64_t width = n_next > WIDTH ? 2 * WIDTH : WIDTH;
                         pack(panels[turn ^ 1] + k.begin * width, b_share.at, b_share.row, b_share.column,
@@ -287,6 +303,7 @@ static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, const p
                       .accumulate = p.accumulate,
                       .finishing = p.finishing,
                       .origin = p.origin,
+                      .next_rows = p.next_rows,
                       .by_columns = !is_vector(&p)};
     p.large_b = exceeds_cache(p.K * p.N);
     p.large_c = exceeds_cache(p.M * p.N);

@@ -37,7 +37,8 @@ FINISHING_KERNEL(linear_vjp, OUT(dx), OUT(dw), OUT(db), IN(dy), IN(x), IN(w)) {
     if (dx) /* dy·wᵀ */
         gemm(call, (product){B, I, O, {dy, O, 1}, {w, 1, O}, dx, I, NULL, 0, call, dx, 0});
     if (dw) /* xᵀ·dy */
-        gemm(call, (product){I, O, B, {x, 1, I}, {dy, O, 1}, dw, O, NULL, accumulate, NULL, NULL, 0});
+        gemm(call, (product){I, O, B, {x, 1, I}, {dy, O, 1}, dw, O, NULL, accumulate,
+                             .next_rows = call->next_rows});
     if (db)
         SHARED(r, call, O, grain(4 * WIDTH, B))
             sum_rows(db, dy, B, O, r, accumulate);

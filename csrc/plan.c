@@ -52,9 +52,10 @@ static inline void point_to(fn_call *call, const fn_instruction *at, const fn_co
         call->hyper = (const double *)pointer(context->hyper) + at->group * context->hyper_size;
 }
 
-/* This thread's part of a program. An instruction with a piece takes the one behind it along. */
+/* This thread's part of a program. An instruction with a piece takes the one behind it along; the last one is told
+ * of the rows that the next step reads. */
 static void run_program(const fn_instruction *program, int64_t count, const fn_context *context,
-                        fn_member *member) {
+                        fn_member *member, fn_rows *next_rows) {
     fn_call call = {
         .segment = context->segment,
         .rows = context->rows,
@@ -66,6 +67,7 @@ static void run_program(const fn_instruction *program, int64_t count, const fn_c
     for (const fn_instruction *at = program; at < program + count; at++) {
         fn_call next;
         point_to(&call, at, context);
+        call.next_rows = at + 1 == program + count ? next_rows : NULL;
         if (at->piece && context->rows * at[1].size[0] >= context->elements_to_fuse) {
             next = call;
             point_to(&next, ++at, context);
@@ -86,7 +88,7 @@ typedef struct {
 
 static void run_as(fn_member *member, void *argument) {
     const run *r = argument;
-    run_program(r->program, r->count, r->context, member);
+    run_program(r->program, r->count, r->context, member, NULL);
 }
 
 void fn_run(const fn_instruction *program, int64_t count, const fn_context *context) {
@@ -162,6 +164,20 @@ static void gather_minibatch(const fn_call *call, const training *t, const int64
     context->segment[FN_Y] = y ? (int64_t)(intptr_t)y : args->y_stage;
 }
 
+/* This thread's share of the rows between two of the offsets; none where `any` is 0. */
+static fn_rows rows_ahead(const training *t, const int64_t *offsets, int any, const fn_member *member,
+                         int64_t threads) {
+    const int64_t rows = any ? offsets[1] - offsets[0] : 0, number = member ? member->number : 0;
+    const int64_t team = member ? threads : 1;
+    return (fn_rows){
+        .data = t->x.data,
+        .index = (const int64_t *)pointer(t->args->index) + offsets[0],
+        .bytes = t->x.width * fn_bytes_of(t->x.kind),
+        .begin = rows * number / team,
+        .end = rows * (number + 1) / team,
+    };
+}
+
 /* A step that is not to be: the running statistics are again what they were before it. */
 static void refuse(fn_train_args *args, int64_t status) {
     if (args->buffers_bytes)
@@ -189,13 +205,13 @@ static int update(fn_train_args *args, int64_t step, const fn_context *context, 
     const fn_instruction *program = pointer(args->update);
     const int64_t *updates = pointer(args->updates), first = args->collect_count;
     const int64_t guarded = first + args->guard_count;
-    run_program(program, first, context, member);
+    run_program(program, first, context, member, NULL);
     if (updates && !updates[step])
         return 1;
-    run_program(program + first, args->guard_count, context, member);
+    run_program(program + first, args->guard_count, context, member, NULL);
     if (args->norm && !isfinite(*(const double *)pointer(args->norm)))
         return 0;
-    run_program(program + guarded, args->update_count - guarded, context, member);
+    run_program(program + guarded, args->update_count - guarded, context, member, NULL);
     return 1;
 }
 
@@ -216,13 +232,14 @@ static void train_as(fn_member *member, void *argument) {
         together(&call);
         if (args->status != FN_OK)
             return;
-        run_program(pointer(args->forward), args->forward_count, &context, member);
+        run_program(pointer(args->forward), args->forward_count, &context, member, NULL);
         if (is_first(&call))
             record(args, s, offsets[s], context.rows);
         together(&call);
         if (args->status != FN_OK)
             return;
-        run_program(pointer(args->backward), args->backward_count, &context, member);
+        fn_rows soon = rows_ahead(t, offsets + s + 1, s + 1 < args->steps, member, context.threads);
+        run_program(pointer(args->backward), args->backward_count, &context, member, &soon);
         context.hyper = args->hyper + s * args->groups * context.hyper_size * (int64_t)sizeof(double);
         const int well = update(args, s, &context, member);
         context.hyper = 0;
