@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
+import re
 from itertools import combinations
 
 import numpy as np
@@ -14,6 +17,7 @@ from fastnet.parameter import Parameter
 from fastnet.plan.records import (
     ALIGNMENT,
     CONTEXT,
+    HUGE_PAGE,
     INSTRUCTION,
     KINDS,
     MAX_SCALARS,
@@ -90,13 +94,50 @@ def test_parameters_and_gradients_share_one_aligned_layout():
     assert storage.flat("params").sum() == 15 * 1 + 5 * 2 + 1 * 3 + 16 * 4  # padding is zero
 
 
-@pytest.mark.parametrize("nbytes", [1, 64, 1000])
+@pytest.mark.parametrize("nbytes", [1, 64, 1000, HUGE_PAGE // 2, HUGE_PAGE, HUGE_PAGE + 1])
 def test_zeros_are_aligned(nbytes):
     for _ in range(5):
         block = zeros_aligned(nbytes)
         assert block.ctypes.data % ALIGNMENT == 0
         assert block.nbytes == nbytes
         assert not block.any()
+        block[:] = 1  # all of it is there
+
+
+def asked_for_huge_pages(block):
+    """Whether all of its memory is marked so in the system's list: "hg" among the flags."""
+    begin = block.ctypes.data
+    with open("/proc/self/smaps") as listing:
+        mapping = None
+        for line in listing:
+            if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+                mapping = [int(text, 16) for text in found.groups()]
+            elif line.startswith("VmFlags:") and mapping and mapping[0] <= begin < mapping[1]:
+                return begin + block.nbytes <= mapping[1] and "hg" in line.split()
+    return False
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="the system has no huge pages")
+def test_large_blocks_ask_for_huge_pages_and_small_ones_do_not():
+    assert asked_for_huge_pages(zeros_aligned(HUGE_PAGE // 2))
+    assert asked_for_huge_pages(zeros_aligned(3 * HUGE_PAGE + 1))
+    assert not asked_for_huge_pages(zeros_aligned(HUGE_PAGE // 2 - 1))
+
+
+@pytest.mark.parametrize("refuses", ["mmap", "madvise"])
+def test_without_huge_pages_there_is_memory_all_the_same(monkeypatch, refuses):
+    class Refusing(mmap.mmap):
+        def __new__(cls, *arguments, **named):
+            if refuses == "mmap":
+                raise OSError(errno.ENOMEM, "Cannot allocate memory")
+            return super().__new__(cls, *arguments, **named)
+
+        def madvise(self, *_):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(mmap, "mmap", Refusing)
+    block = zeros_aligned(HUGE_PAGE)
+    assert block.nbytes == HUGE_PAGE and block.ctypes.data % ALIGNMENT == 0 and not block.any()
 
 
 @pytest.mark.parametrize("record", [INSTRUCTION, CONTEXT, TRAIN])
