@@ -114,6 +114,13 @@ static inline ahead fetched(matrix b, int64_t K, int64_t n) {
                          : (ahead){at, b.column * (int64_t)sizeof(real), n, lines(K)};
 }
 
+/* The tile of C behind the one that is computed: its elements may be read before its first product. */
+static inline void fetch_tile(const product *p, int64_t i, int64_t j, int64_t rows) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t line = 0; line < lines(TILE_COLUMNS); line++)
+            __builtin_prefetch((const char *)element(p, i + r, j) + line * FN_LINE, 1);
+}
+
 /* Some lines of the rows that the next step reads, which are then no longer left; no piece if none are. */
 static inline ahead some_of(fn_rows *rows) {
     enum { SOME = 7 }; /* at a tile of mnist's step: all rows. More at a time take longer than they hide */
@@ -143,7 +150,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, real *s
     /* Nobody reads C soon. */
     const int past_caches = p.large_c && !p.finishing && !p.by_columns && !p.accumulate && p.K <= k_step &&
                             ((uintptr_t)p.c | (uintptr_t)p.c_row * sizeof(real)) % VECTOR_BYTES == 0;
-    const int fetch_c = !past_caches && (p.large_c || p.c_row >= FAR);
+    const int fetch_c = !past_caches && (p.large_b || p.large_c || p.c_row >= FAR);
 
     for (int64_t k0 = 0; k0 == 0 || k0 < p.K; k0 += k_step)
         for (int64_t i0 = 0; i0 < p.M; i0 += i_step) {
@@ -189,9 +196,10 @@ static inline __attribute__((always_inline)) void tiled(const product p, real *s
                     const matrix b_share = part(next, k.begin, 0);
                     const int any = k.begin < k.end;
                     const ahead soon = any ? fetched(b_share, k.end - k.begin, n_next) : some_of(p.next_rows);
-                    for (int64_t r = 0; fetch_c && r < rows; r++)
-                        for (int v = 0; v < vectors; v++)
-                            __builtin_prefetch(c + r * p.c_row + v * WIDTH, 1);
+                    if (fetch_c && i + 1 < tiles_of_panel)
+                        fetch_tile(&p, i0 + (i + 1) * height, j0, height);
+                    else if (fetch_c && j0 + TILE_COLUMNS < p.N)
+                        fetch_tile(&p, i0, j0 + TILE_COLUMNS, height);
                     tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, c, p.c_row, n,
                                                  bias, reload, past_caches, soon.pieces ? &soon : NULL);
                     if (pack_b && any) {

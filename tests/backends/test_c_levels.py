@@ -63,6 +63,8 @@ def test_set_level_stays_within_the_machine():
         (32, 600, 1100),
         (530, 35, 6),
         (530, 35, 10),
+        (260, 700, 900),
+        (37, 400, 528),
     ],
 )
 def test_levels_with_fma_multiply_matrices_to_the_same_bits(c, dtype, rows, inputs, outputs):
