@@ -9,9 +9,10 @@
  * Strides make the transposed products: A and B may be read by columns as well as by rows. They are
  * read in place where that is as fast, and otherwise first copied to scratch memory in the order in
  * which tiles read them: B by panels of two vectors of columns, and A as many tiles of rows at a
- * time as the scratch memory holds. Where the transposed product is cheaper, C is written by columns,
- * through a tile on the stack. A single row of C, and a few rows of less than a vector, are tiles of
- * their own; where C has very few columns, vectors run across its rows.
+ * time as the scratch memory holds. What is too large for the caches is fetched while the tile before
+ * it computes, or stored past them (docs/design.md has the measurements). Where the transposed product
+ * is cheaper, C is written by columns, through a tile on the stack. A single row of C, and a few rows of
+ * less than a vector, are tiles of their own; where C has very few columns, vectors run across its rows.
  */
 #ifndef FASTNET_GEMM_H
 #define FASTNET_GEMM_H
@@ -23,13 +24,13 @@ enum {
     FEW_COLUMNS = WIDTH / 4,
     PART = 1 << 16, /* multiply-adds that are worth handing to another thread of the team */
 
-    /* Scratch memory holds one packed panel of B and tiles of A. */
+    /* Scratch memory holds two packed panels of B, or one of twice the length, and tiles of A. */
     BLOCK_K = 512,
     PACKED_ROWS = (TILE_ROWS + WIDTH - 1) / WIDTH * WIDTH,
     BLOCK_K_BY_COLUMNS = 2 * BLOCK_K, /* each turn of C costs more than a longer panel */
-    PANEL_OF_B = BLOCK_K_BY_COLUMNS * TILE_COLUMNS,
+    PANELS_OF_B = 2 * BLOCK_K * TILE_COLUMNS,
     TILE_OF_A = BLOCK_K * PACKED_ROWS,
-    TILES_OF_A = (FN_SCRATCH / (int)sizeof(real) - PANEL_OF_B) / TILE_OF_A,
+    TILES_OF_A = (FN_SCRATCH / (int)sizeof(real) - PANELS_OF_B) / TILE_OF_A,
 
     /* Rows about a page apart crowd into a few sets of the caches, and each needs its own entry in
      * the table of pages. Then C is prefetched, as it is where it exceeds the cache; A repays its copy
@@ -138,7 +139,7 @@ static inline ahead some_of(fn_rows *rows) {
 
 /* By tiles; scratch is this thread's own. */
 static inline __attribute__((always_inline)) void tiled(const product p, real *scratch) {
-    real *const panels[2] = {scratch, scratch + PANEL_OF_B / 2}, *const packed = scratch + PANEL_OF_B;
+    real *const panels[2] = {scratch, scratch + PANELS_OF_B / 2}, *const packed = scratch + PANELS_OF_B;
     real turned[PACKED_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
     const int pack_a = pays_to_pack_a(&p), pack_b = pays_to_pack_b(&p);
     /* While tiles compute with one panel of B, the next is fetched, and packed in another place. */

@@ -112,7 +112,8 @@ typedef void tile_of_size(int64_t K, const real *a, int64_t a_row, int64_t a_col
 #define TILE(rows, vectors, whole)                                                                 \
     static __attribute__((noinline)) void tile_##rows##_##vectors##_##whole(                       \
         int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b, int64_t b_row,   \
-        real *c, int64_t c_row, int64_t n, const real *bias, int reload, int past_caches, const ahead *soon) {                         \
+        real *c, int64_t c_row, int64_t n, const real *bias, int reload, int past_caches,          \
+        const ahead *soon) {                                                                       \
         tile(rows, vectors, whole, K, a, a_row, a_column, b, b_row, c, c_row, n, bias, reload,     \
              past_caches, soon);                                                                   \
     }
