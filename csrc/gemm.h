@@ -33,7 +33,7 @@ enum {
     TILES_OF_A = (FN_SCRATCH / (int)sizeof(real) - PANELS_OF_B) / TILE_OF_A,
 
     /* Rows about a page apart crowd into a few sets of the caches, and each needs its own entry in
-     * the table of pages. Then C is prefetched, as it is where it exceeds the cache; A repays its copy
+     * the table of pages. Then C is fetched, as it is where C or B exceed the cache; A repays its copy
      * from so many columns on, read by rows or by columns, and B from so many rows. Measured. */
     FAR = 3584 / sizeof(real),
     COLUMNS_FOR_ROWS_OF_A = 2 * TILE_COLUMNS,
@@ -116,15 +116,17 @@ static inline ahead fetched(matrix b, int64_t K, int64_t n) {
 }
 
 /* The tile of C behind the one that is computed: its elements may be read before its first product. */
-static inline void fetch_tile(const product *p, int64_t i, int64_t j, int64_t rows) {
+static inline void fetch_tile(const product *p, int64_t i, int64_t j, int64_t rows, int64_t n) {
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t line = 0; line < lines(TILE_COLUMNS); line++)
+        for (int64_t line = 0; line < lines(n); line++)
             __builtin_prefetch((const char *)element(p, i + r, j) + line * FN_LINE, 1);
 }
 
 /* Some lines of the rows that the next step reads, which are then no longer left; no piece if none are. */
 static inline ahead some_of(fn_rows *rows) {
-    enum { SOME = 7 }; /* at a tile of mnist's step: all rows. More at a time take longer than they hide */
+    /* 7 at each of the 224 tiles of a minibatch of 32 rows of 784 float32 are all of them; more at a time take longer
+     * than they hide. */
+    enum { SOME = 7 };
     if (!rows || rows->begin >= rows->end)
         return (ahead){0};
     const char *row = rows->data + rows->index[rows->begin] * rows->bytes;
@@ -143,14 +145,14 @@ static inline __attribute__((always_inline)) void tiled(const product p, real *s
     real turned[PACKED_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
     const int pack_a = pays_to_pack_a(&p), pack_b = pays_to_pack_b(&p);
     /* While tiles compute with one panel of B, the next is fetched, and packed in another place. */
-    const int by_shares = p.large_b && !p.by_columns;
+    const int by_shares = p.large_b && !(p.by_columns && pack_b), two_panels = by_shares && pack_b;
     const int64_t unit = p.b.column == 1 ? 1 : WIDTH;
     const int64_t height = even(p.M, TILE_ROWS, 1);
     const int64_t i_step = pack_a ? even(p.M, TILES_OF_A * height, height) : p.M;
     const int64_t k_step = even(p.K, p.by_columns && !pack_a ? BLOCK_K_BY_COLUMNS : BLOCK_K, 1);
-    /* Nobody reads C soon. */
-    const int past_caches = p.large_c && !p.finishing && !p.by_columns && !p.accumulate && p.K <= k_step &&
-                            ((uintptr_t)p.c | (uintptr_t)p.c_row * sizeof(real)) % VECTOR_BYTES == 0;
+    /* Nobody reads C soon, nor is it read here. */
+    const int past_caches = STREAMS && p.large_c && !p.finishing && !p.by_columns && !p.accumulate && p.K <= k_step &&
+                            ((uintptr_t)p.c | (uintptr_t)p.c_row * sizeof(real)) % FN_LINE == 0;
     const int fetch_c = !past_caches && (p.large_b || p.large_c || p.c_row >= FAR);
 
     for (int64_t k0 = 0; k0 == 0 || k0 < p.K; k0 += k_step)
@@ -166,15 +168,16 @@ static inline __attribute__((always_inline)) void tiled(const product p, real *s
                 a = (matrix){packed, 1, PACKED_ROWS};
                 a_tile = TILE_OF_A;
             }
-            for (int64_t j0 = 0, turn = 0; j0 < p.N; j0 += TILE_COLUMNS, turn ^= by_shares) {
+            for (int64_t j0 = 0, turn = 0; j0 < p.N; j0 += TILE_COLUMNS, turn ^= two_panels) {
                 const int64_t n = smaller(TILE_COLUMNS, p.N - j0);
-                const int64_t n_next = by_shares ? smaller(TILE_COLUMNS, p.N - j0 - TILE_COLUMNS) : 0;
+                const int64_t n_behind = smaller(TILE_COLUMNS, p.N - j0 - TILE_COLUMNS);
+                const int64_t n_next = by_shares ? n_behind : 0;
                 const int vectors = n > WIDTH ? 2 : 1;
                 const real *bias = p.bias && k0 + K >= p.K ? p.bias + j0 : NULL, *at = a.at;
                 matrix b = part(p.b, k0, j0);
                 const matrix next = part(b, 0, TILE_COLUMNS);
                 if (pack_b || n < vectors * WIDTH) {
-                    if (!pack_b || !by_shares || !j0)
+                    if (!two_panels || !j0)
                         pack(panels[turn], b.at, b.row, b.column, K, n, vectors * WIDTH);
                     b = (matrix){panels[turn], vectors * WIDTH, 1};
                 }
@@ -182,28 +185,28 @@ static inline __attribute__((always_inline)) void tiled(const product p, real *s
                     const int64_t rows = smaller(height, M - i * height);
                     const int reload = p.accumulate || k0 > 0;
                     real *c = element(&p, i0 + i * height, j0);
+                    const fn_range k = n_next > 0 ? share(K, unit, i, tiles_of_panel) : (fn_range){0, 0};
+                    const matrix b_share = part(next, k.begin, 0);
+                    const int any = k.begin < k.end;
+                    const ahead soon = any ? fetched(b_share, k.end - k.begin, n_next) : some_of(p.next_rows);
                     if (p.by_columns) {
                         if (reload)
                             pack(turned, c, 1, p.c_row, rows, n, TILE_COLUMNS);
                         tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, turned,
                                                      TILE_COLUMNS, vectors * WIDTH, NULL, reload, 0,
-                                                     NULL);
+                                                     soon.pieces ? &soon : NULL);
                         unpack(c, p.c_row, turned, rows, n);
                         if (k0 + K >= p.K)
                             finish_piece(&p, c, rows, n);
                         continue;
                     }
-                    const fn_range k = n_next > 0 ? share(K, unit, i, tiles_of_panel) : (fn_range){0, 0};
-                    const matrix b_share = part(next, k.begin, 0);
-                    const int any = k.begin < k.end;
-                    const ahead soon = any ? fetched(b_share, k.end - k.begin, n_next) : some_of(p.next_rows);
                     if (fetch_c && i + 1 < tiles_of_panel)
-                        fetch_tile(&p, i0 + (i + 1) * height, j0, height);
-                    else if (fetch_c && j0 + TILE_COLUMNS < p.N)
-                        fetch_tile(&p, i0, j0 + TILE_COLUMNS, height);
+                        fetch_tile(&p, i0 + (i + 1) * height, j0, smaller(height, M - (i + 1) * height), n);
+                    else if (fetch_c && n_behind > 0)
+                        fetch_tile(&p, i0, j0 + TILE_COLUMNS, smaller(height, M), n_behind);
                     tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, c, p.c_row, n,
                                                  bias, reload, past_caches, soon.pieces ? &soon : NULL);
-                    if (pack_b && any) {
+                    if (two_panels && any) {
                         const int64_t width = n_next > WIDTH ? 2 * WIDTH : WIDTH;
                         pack(panels[turn ^ 1] + k.begin * width, b_share.at, b_share.row, b_share.column,
                              k.end - k.begin, n_next, width);

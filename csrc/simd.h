@@ -44,6 +44,7 @@ static inline void store(real *p, vec v) { *(vec_anywhere *)p = v; }
 
 /* Store at a multiple of VECTOR_BYTES without reading the line first, which does not stay in the caches either.
  * `settle` before another thread may read it. */
+enum { STREAMS = VECTOR_BYTES >= 32 }; /* whether `stream` does that, or stores */
 static inline void stream(real *p, vec v) {
 #if defined(__AVX512F__) && REAL_IS_DOUBLE
     _mm512_stream_pd(p, v);

@@ -69,14 +69,16 @@ tile(const int rows, const int vectors, const int whole, int64_t K, const real *
         from[i / 4] = a + i * a_row;
         __asm__("" : "+r"(from[i / 4]));
     }
-    const int64_t stretch = soon ? (K - 1) / soon->pieces + 1 : K;
+    int64_t pieces = soon ? smaller(soon->pieces, K) : 0;
+    const int64_t stretch = pieces ? K / pieces : K;
     const char *piece = soon ? soon->at : NULL;
     for (int64_t k = 0; k < K;) {
-        const int64_t end = K - k < stretch ? K : k + stretch;
-        if (soon) {
+        int64_t end = K;
+        if (pieces) {
             for (int64_t line = 0; line < soon->lines; line++)
                 __builtin_prefetch(piece + line * FN_LINE);
             piece += soon->step;
+            end = --pieces ? k + stretch : K;
         }
         for (; k < end; k++) {
             EACH_VECTOR {

@@ -41,6 +41,7 @@ ROW = {part: number for number, row in enumerate(ROWS) for part in row}
 
 # Imports within functions, so that what is heavy is loaded when it is first used.
 LATE = {
+    ("fastnet.plan.records", "mmap"),
     ("fastnet.train.progress", "tqdm"),
     ("fastnet.train.full_batch", "scipy.optimize"),
     ("fastnet.train.range_test", "matplotlib"),

@@ -7,6 +7,8 @@ integers (0: absent). A tensor is addressed by a segment and an offset in bytes.
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
 # Who owns a segment: params, grads and buffers are the model's; state is the pair's of optimizer and
@@ -137,13 +139,14 @@ PREDICT = np.dtype(
 
 
 def zeros_aligned(nbytes: int) -> np.ndarray:
-    """`nbytes` zero bytes whose address is a multiple of ALIGNMENT; many lie in huge pages.
+    """`nbytes` zero bytes at a multiple of ALIGNMENT; more than SCRATCH lie in huge pages if possible.
 
     A step goes through all parameters several times, and the processor looks up each page's place anew
     where there are more pages than its table holds. Linux gives huge pages to who asks for them (the
-    setting "madvise"), as NumPy does from 4 MiB on.
+    setting "madvise"), as NumPy does from 4 MiB on. One thread's scratch memory does not: small models
+    have it too.
     """
-    raw, multiple = _huge_pages(nbytes) if nbytes >= HUGE_PAGE // 2 else None, HUGE_PAGE
+    raw, multiple = _huge_pages(nbytes) if nbytes > SCRATCH else None, HUGE_PAGE
     if raw is None:
         raw, multiple = np.zeros(nbytes + ALIGNMENT, np.uint8), ALIGNMENT
     start = -raw.ctypes.data % multiple
@@ -151,11 +154,11 @@ def zeros_aligned(nbytes: int) -> np.ndarray:
 
 
 def _huge_pages(nbytes: int) -> np.ndarray | None:
-    """So many zero bytes, and room to begin at a huge page; None where the system has none to give."""
-    import mmap  # not needed for small models
-
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
+    """So many zero bytes, and room to begin at a huge page; None where the system cannot be asked."""
+    if sys.platform != "linux":
         return None
+    import mmap  # not for small models
+
     size = (-(-nbytes // HUGE_PAGE) + 1) * HUGE_PAGE
     try:
         pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -8,7 +8,7 @@ from itertools import product
 import gradcheck
 import numpy as np
 import pytest
-from onecall import GROUP, Call, calls, compare, tensors_for, tolerance
+from onecall import GROUP, TEAM, Call, calls, compare, tensors_for, tolerance
 
 import fastnet as fn
 from fastnet.op import KERNELS, Kernel
@@ -74,8 +74,9 @@ BLOCKED = [
 def test_blocks_of_matrix_products(engine, name, rows, inputs, outputs, dtype):
     kernel, sizes = KERNELS[name], {"I": inputs, "O": outputs}
     operands = tensors_for(kernel, dtype, rows, sizes)
-    for accumulate in {False, kernel.phase == "vjp"}:
-        call = Call(kernel, dtype, rows, sizes, operands, accumulate=accumulate)
+    for accumulate, threads in ((False, 1), (False, TEAM), (kernel.phase == "vjp", 1)):
+        shared = {"accumulate": accumulate, "threads": threads}
+        call = Call(kernel, dtype, rows, sizes, operands, **shared)
         compare(call, engine, tolerance(kernel, dtype, rows, sizes))
 
 

@@ -66,9 +66,9 @@ def test_training_gives_the_pinned_bits(dtype, level, threads):
 @dtypes
 def test_products_that_are_worth_a_team(dtype):
     """Layers so wide that their products, too, are cut into parts."""
-    x, labels, found = numbers(3, 270, 301), numbers(4, 270, below=10), set()
+    x, labels, found = numbers(3, 270, 330), numbers(4, 270, below=10), set()
     for threads in THREADS:
-        layers = fn.Linear(301, 402), fn.BatchNorm1d(402), fn.ReLU(), fn.Linear(402, 203), fn.Tanh()
+        layers = fn.Linear(330, 416), fn.BatchNorm1d(416), fn.ReLU(), fn.Linear(416, 203), fn.Tanh()
         model = fn.Sequential(*layers, fn.Linear(203, 10), dtype=dtype, backend="c", seed=SEED)
         with fn.threads(threads):
             trainer = fn.Trainer(model, fn.CrossEntropyLoss(), seed=SEED)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import mmap
 import re
+import sys
 from itertools import combinations
 
 import numpy as np
 import pytest
 
+import fastnet as fn
 from fastnet.init import Zeros
 from fastnet.op import CONTEXT as CONTEXT_ARGUMENTS
 from fastnet.op import KERNELS
@@ -23,6 +25,7 @@ from fastnet.plan.records import (
     MAX_SCALARS,
     MAX_SIZES,
     MAX_TENSORS,
+    SCRATCH,
     SEGMENTS,
     TRAIN,
     aligned,
@@ -94,7 +97,7 @@ def test_parameters_and_gradients_share_one_aligned_layout():
     assert storage.flat("params").sum() == 15 * 1 + 5 * 2 + 1 * 3 + 16 * 4  # padding is zero
 
 
-@pytest.mark.parametrize("nbytes", [1, 64, 1000, HUGE_PAGE // 2, HUGE_PAGE, HUGE_PAGE + 1])
+@pytest.mark.parametrize("nbytes", [1, 64, 1000, SCRATCH, SCRATCH + 1, HUGE_PAGE, HUGE_PAGE + 1])
 def test_zeros_are_aligned(nbytes):
     for _ in range(5):
         block = zeros_aligned(nbytes)
@@ -117,13 +120,24 @@ def asked_for_huge_pages(block):
     return False
 
 
-@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="the system has no huge pages")
-def test_large_blocks_ask_for_huge_pages_and_small_ones_do_not():
-    assert asked_for_huge_pages(zeros_aligned(HUGE_PAGE // 2))
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux is asked for huge pages")
+
+
+@linux
+def test_large_blocks_ask_for_huge_pages():
+    assert asked_for_huge_pages(zeros_aligned(SCRATCH + 1))
     assert asked_for_huge_pages(zeros_aligned(3 * HUGE_PAGE + 1))
-    assert not asked_for_huge_pages(zeros_aligned(HUGE_PAGE // 2 - 1))
 
 
+@linux
+def test_small_models_do_without_huge_pages(monkeypatch):
+    monkeypatch.setattr(mmap, "mmap", None)
+    fn.Sequential(fn.Linear(7, 3), backend="reference").predict(np.zeros((2, 7), np.float32))
+    with pytest.raises(TypeError):
+        zeros_aligned(SCRATCH + 1)
+
+
+@linux
 @pytest.mark.parametrize("refuses", ["mmap", "madvise"])
 def test_without_huge_pages_there_is_memory_all_the_same(monkeypatch, refuses):
     class Refusing(mmap.mmap):
