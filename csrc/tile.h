@@ -46,8 +46,8 @@ typedef struct {
 
 /* One tile: `rows`, `vectors` and `whole` are constants where it is inlined. n columns of C exist,
  * and of b unless it has whole vectors; bias is NULL until the last block, and soon where nothing is to
- * be fetched. No function here takes a struct by value: to read in parts what was just written whole
- * waits for all stores before it. */
+ * be fetched. Without whole vectors in b, nothing is, nor is C stored past the caches. No function here
+ * takes a struct by value: to read in parts what was just written whole waits for all stores before it. */
 static inline __attribute__((always_inline)) void
 tile(const int rows, const int vectors, const int whole, int64_t K, const real *a, int64_t a_row,
      int64_t a_column, const real *b, int64_t b_row, real *c, int64_t c_row, int64_t n,
@@ -117,7 +117,7 @@ typedef void tile_of_size(int64_t K, const real *a, int64_t a_row, int64_t a_col
         real *c, int64_t c_row, int64_t n, const real *bias, int reload, int past_caches,          \
         const ahead *soon) {                                                                       \
         tile(rows, vectors, whole, K, a, a_row, a_column, b, b_row, c, c_row, n, bias, reload,     \
-             past_caches, soon);                                                                   \
+             whole && past_caches, whole ? soon : NULL);                                           \
     }
 #if TILE_ROWS == 14
 #define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14)
