@@ -48,12 +48,10 @@ typedef struct {
     real *c;
     int64_t c_row;
     const real *bias;
-    int accumulate;
-    const fn_call *finishing; /* who calls `finish` on each piece of C, or NULL */
+    int accumulate, finishes; /* whether `finish` is called on each piece of C */
+    const fn_call *call;
     const real *origin;       /* element 0 of C, for that */
     int by_columns;           /* C's columns lie c_row apart, not its rows */
-    fn_rows *next_rows;       /* to be fetched beside, or NULL */
-    int large_b, large_c;     /* more than the caches of a core hold */
 } product;
 
 static inline int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -95,8 +93,8 @@ static inline int64_t even(int64_t n, int64_t most, int64_t unit) {
 }
 
 static inline void finish_piece(const product *p, const real *c, int64_t rows, int64_t n) {
-    if (p->finishing)
-        finish(p->finishing, c - p->origin, p->c_row, p->by_columns ? n : rows,
+    if (p->finishes)
+        finish(p->call, c - p->origin, p->c_row, p->by_columns ? n : rows,
                p->by_columns ? rows : n);
 }
 
@@ -140,20 +138,21 @@ static inline ahead some_of(fn_rows *rows) {
 }
 
 /* By tiles; scratch is this thread's own. */
-static inline __attribute__((always_inline)) void tiled(const product p, real *scratch) {
+static inline __attribute__((always_inline)) void tiled(const product p, const int large_b,
+                                                           const int large_c, real *scratch) {
     real *const panels[2] = {scratch, scratch + PANELS_OF_B / 2}, *const packed = scratch + PANELS_OF_B;
     real turned[PACKED_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
     const int pack_a = pays_to_pack_a(&p), pack_b = pays_to_pack_b(&p);
     /* While tiles compute with one panel of B, the next is fetched, and packed in another place. */
-    const int by_shares = p.large_b && !(p.by_columns && pack_b), two_panels = by_shares && pack_b;
+    const int by_shares = large_b && !(p.by_columns && pack_b), two_panels = by_shares && pack_b;
     const int64_t unit = p.b.column == 1 ? 1 : WIDTH;
     const int64_t height = even(p.M, TILE_ROWS, 1);
     const int64_t i_step = pack_a ? even(p.M, TILES_OF_A * height, height) : p.M;
     const int64_t k_step = even(p.K, p.by_columns && !pack_a ? BLOCK_K_BY_COLUMNS : BLOCK_K, 1);
     /* Nobody reads C soon, nor is it read here. */
-    const int past_caches = STREAMS && p.large_c && !p.finishing && !p.by_columns && !p.accumulate && p.K <= k_step &&
+    const int past_caches = STREAMS && large_c && !p.finishes && !p.by_columns && !p.accumulate && p.K <= k_step &&
                             ((uintptr_t)p.c | (uintptr_t)p.c_row * sizeof(real)) % FN_LINE == 0;
-    const int fetch_c = !past_caches && (p.large_b || p.large_c || p.c_row >= FAR);
+    const int fetch_c = !past_caches && (large_b || large_c || p.c_row >= FAR);
 
     for (int64_t k0 = 0; k0 == 0 || k0 < p.K; k0 += k_step)
         for (int64_t i0 = 0; i0 < p.M; i0 += i_step) {
@@ -188,7 +187,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, real *s
                     const fn_range k = n_next > 0 ? share(K, unit, i, tiles_of_panel) : (fn_range){0, 0};
                     const matrix b_share = part(next, k.begin, 0);
                     const int any = k.begin < k.end;
-                    const ahead soon = any ? fetched(b_share, k.end - k.begin, n_next) : some_of(p.next_rows);
+                    const ahead soon = any ? fetched(b_share, k.end - k.begin, n_next) : some_of(p.call->next_rows);
                     if (p.by_columns) {
                         if (reload)
                             pack(turned, c, 1, p.c_row, rows, n, TILE_COLUMNS);
@@ -313,12 +312,11 @@ static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, const p
                       .c = p.c,
                       .c_row = is_vector(&p) ? 1 : p.c_row,
                       .accumulate = p.accumulate,
-                      .finishing = p.finishing,
+                      .finishes = p.finishes,
+                      .call = p.call,
                       .origin = p.origin,
-                      .next_rows = p.next_rows,
                       .by_columns = !is_vector(&p)};
-    p.large_b = exceeds_cache(p.K * p.N);
-    p.large_c = exceeds_cache(p.M * p.N);
+    const int large_b = exceeds_cache(p.K * p.N), large_c = exceeds_cache(p.M * p.N);
     if (p.N <= FEW_COLUMNS && !p.by_columns) {
         SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
             if (p.N == 1)
@@ -339,7 +337,7 @@ static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, const p
         const int64_t columns = (pays_to_pack_a(&p) ? 4 : 1) * TILE_COLUMNS;
         SHARED(r, call, along_rows ? p.M : p.N,
                along_rows ? grain(rows, p.N * p.K) : grain(columns, p.M * p.K))
-            tiled(along_rows ? rows_of(p, r) : columns_of(p, r), call->scratch);
+            tiled(along_rows ? rows_of(p, r) : columns_of(p, r), large_b, large_c, call->scratch);
     }
 }
 

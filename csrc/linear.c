@@ -5,7 +5,7 @@
 
 FINISHING_KERNEL(linear_forward, OUT(y), IN(x), IN(w), IN(b)) {
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
-    gemm(call, (product){B, O, I, {x, I, 1}, {w, O, 1}, y, O, b, 0, call, y, 0});
+    gemm(call, (product){B, O, I, {x, I, 1}, {w, O, 1}, y, O, b, 0, 1, call, y, 0});
 }
 
 /* The sums of n columns, at most so many vectors of them; each adds its rows in order. */
@@ -35,10 +35,10 @@ FINISHING_KERNEL(linear_vjp, OUT(dx), OUT(dw), OUT(db), IN(dy), IN(x), IN(w)) {
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
     const int accumulate = call->accumulate != 0;
     if (dx) /* dy·wᵀ */
-        gemm(call, (product){B, I, O, {dy, O, 1}, {w, 1, O}, dx, I, NULL, 0, call, dx, 0});
+        gemm(call, (product){B, I, O, {dy, O, 1}, {w, 1, O}, dx, I, NULL, 0, 1, call, dx, 0});
     if (dw) /* xᵀ·dy */
-        gemm(call, (product){I, O, B, {x, 1, I}, {dy, O, 1}, dw, O, NULL, accumulate,
-                             .next_rows = call->next_rows});
+        gemm(call, (product){I, O, B, {x, 1, I}, {dy, O, 1}, dw, O, NULL, accumulate, 0, call,
+                             NULL, 0});
     if (db)
         SHARED(r, call, O, grain(4 * WIDTH, B))
             sum_rows(db, dy, B, O, r, accumulate);
