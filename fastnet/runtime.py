@@ -18,7 +18,7 @@ from fastnet.losses.base import Loss
 from fastnet.op import ROWS, Array, Op
 from fastnet.plan.compiler import Plan, compile_plan
 from fastnet.plan.extras import Extras
-from fastnet.plan.fusion import fold_batchnorm
+from fastnet.plan.fusion import fold_batchnorm, join_dropout
 from fastnet.plan.graph import Graph, Tensor
 from fastnet.plan.segments import Storage
 
@@ -149,6 +149,7 @@ class Runtime:
                 target = Tensor((ROWS, *ending.loss.target_shape(shape)), segment="y")
             weight = Tensor((ROWS,), segment="w") if ending.weighted else None
             value = ending.loss.emit(graph, output, target, weight)
+        graph = join_dropout(graph, output)
         if fold:
             graph = fold_batchnorm(graph, output)
         return compile_plan(

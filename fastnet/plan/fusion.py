@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastnet.layers.batchnorm import batchnorm_inference
+from fastnet.layers.dropout import dropout
 from fastnet.layers.linear import linear
-from fastnet.op import Array
+from fastnet.layers.rectifiers import relu
+from fastnet.layers.relu_dropout import relu_dropout
+from fastnet.op import Array, Op
 from fastnet.parameter import Derived
 from fastnet.plan.graph import Graph, Node, Tensor
 
@@ -18,21 +23,37 @@ def fold_batchnorm(graph: Graph, output: Tensor) -> Graph:
 
     With s = gamma/√(running_var + eps): w′ = w·s (by columns), b′ = (b − running_mean)·s + beta.
     """
+    return _joined(graph, output, linear, batchnorm_inference, _folded)
+
+
+def join_dropout(graph: Graph, output: Tensor) -> Graph:
+    """A rectifier followed by dropout becomes one op, with the same bits."""
+    return _joined(graph, output, relu, dropout, _rectified)
+
+
+def _joined(
+    graph: Graph,
+    output: Tensor,
+    first: type[Op],
+    second: type[Op],
+    join: Callable[[Node, Node], Node],
+) -> Graph:
+    """The graph with a node of `second` and the one of `first` that it alone reads as one node."""
     producer: dict[Any, Node] = {node.output: node for node in graph.nodes}
-    uses: dict[Tensor, int] = {output: 1}
+    uses = Counter([output, *(tensor for node in graph.nodes for _, tensor in node.inputs())])
+    source: dict[Node, Node] = {}
     for node in graph.nodes:
-        for _, tensor in node.inputs():
-            uses[tensor] = uses.get(tensor, 0) + 1
-    folded: dict[Node, Node] = {}
-    for node in graph.nodes:
-        source = producer.get(node.arguments.get("x"))
-        if node.op is not batchnorm_inference or source is None or source.op is not linear:
-            continue
-        if uses[source.output] == 1:
-            folded[node] = source
-    dropped = set(folded.values())
-    nodes = [_folded(folded[n], n) if n in folded else n for n in graph.nodes if n not in dropped]
+        before = producer.get(node.arguments.get("x"))
+        if node.op is second and before and before.op is first and uses[before.output] == 1:
+            source[node] = before
+    dropped = set(source.values())
+    nodes = [join(source[n], n) if n in source else n for n in graph.nodes if n not in dropped]
     return Graph(training=graph.training, nodes=nodes)
+
+
+def _rectified(first: Node, drop: Node) -> Node:
+    arguments = {**drop.arguments, "x": first.arguments["x"]}
+    return Node(relu_dropout, arguments, drop.sizes, drop.stream)
 
 
 def _folded(first: Node, norm: Node) -> Node:

@@ -90,10 +90,15 @@ def test_what_is_fused_and_what_is_not():
     model = net(fn.ReLU, (8, 16, 16, 4), True, "float32", dropout=0.1)
     run = model.training_executor(DATA, 5, fn.MSELoss())
     assert fused_pairs(run.plan.forward) == {
+        "linear_forward relu_forward"
+    }  # the last; dropout draws
+    assert fused_pairs(run.plan.backward) == {"linear_vjp relu_dropout_vjp"}
+    normed = net(fn.ReLU, (8, 16, 16, 4), True, "float32")
+    run = normed.training_executor(DATA, 5, fn.MSELoss())
+    assert fused_pairs(run.plan.forward) == {
         "batchnorm_forward relu_forward",
         "linear_forward relu_forward",
     }
-    assert fused_pairs(run.plan.backward) == set()  # dropout stands between
     plain = net(fn.Tanh, (8, 16, 16, 4), False, "float32")
     run = plain.training_executor(DATA, 5, fn.MSELoss())
     assert fused_pairs(run.plan.forward) == {"linear_forward tanh_forward"}

@@ -1,4 +1,4 @@
-"""Batchnorm folded into the linear layer before it, for prediction."""
+"""Batchnorm folded into the linear layer before it, for prediction; a rectifier and dropout as one op."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import fastnet as fn
+from fastnet import runtime
 from fastnet.op import KERNELS, ROWS
-from fastnet.plan.fusion import fold_batchnorm
+from fastnet.plan.fusion import fold_batchnorm, join_dropout
 from fastnet.plan.graph import Graph, Tensor
 
 
@@ -108,3 +109,51 @@ def test_folding_leaves_the_graph_as_it_was(pair):
     assert graph.nodes == before
     assert [node.op.name for node in folded.nodes] == ["linear"]
     assert folded.nodes[0].output is y
+
+
+def bits(p, dtype, backend, x):
+    """Bits of a net's outputs, of its gradients, and of what it has learnt after three steps."""
+    layers = fn.ReLU(), fn.Dropout(p), fn.Linear(33, 9), fn.ReLU(), fn.Dropout(0.5), fn.Linear(9, 2)
+    model = fill(fn.Sequential(*layers, dtype=dtype, backend=backend, seed=3))
+    y = model.forward(x)
+    found = [y, model.backward(np.cos(y)), *model.grads.values()]
+    target = np.ones((len(x), 2))
+    trainer = fn.Trainer(model, fn.MSELoss(), seed=1)
+    trainer.fit(x, target, epochs=3, batch_size=len(x), verbose=0)
+    return [np.array(a).tobytes() for a in [*found, *model.parameters()]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("p", [1e-9, 0.3, 0.999, 1.0])
+def test_a_rectifier_joined_with_dropout_gives_the_same_bits(backend, monkeypatch, p, dtype):
+    x = normal(4, (17, 33)).astype(dtype)
+    x[:, :3] = 0.0, -0.0, np.finfo(dtype).smallest_subnormal
+    joined = bits(p, dtype, backend, x)
+    monkeypatch.setattr(runtime, "join_dropout", lambda graph, output: graph)
+    assert joined == bits(p, dtype, backend, x)
+
+
+def test_what_is_joined_with_dropout():
+    def ops(*layers):
+        graph, x = Graph(), Tensor((ROWS, 5), segment="x")
+        model = fn.Sequential(*layers, backend="reference")
+        model.bind()
+        tensors = [x]
+        for layer in model:
+            tensors.append(layer.emit(graph, tensors[-1]))
+        return [node.op.name for node in join_dropout(graph, tensors[-1]).nodes]
+
+    assert ops(fn.ReLU(), fn.Dropout()) == ["relu_dropout"]
+    assert ops(fn.Dropout(), fn.ReLU(), fn.Dropout()) == ["dropout", "relu_dropout"]
+    assert ops(fn.ReLU(), fn.Dropout(), fn.Dropout()) == ["relu_dropout", "dropout"]
+    assert ops(fn.Tanh(), fn.Dropout()) == ["tanh", "dropout"]
+    assert ops(fn.Dropout(), fn.ReLU()) == ["dropout", "relu"]
+
+
+def test_a_rectifier_whose_output_is_used_again_is_not_joined(product):
+    graph, x = Graph(), Tensor((ROWS, 5), segment="x")
+    h = fn.ReLU().emit(graph, x)
+    y = fn.Sequential(fn.Dropout())[0].emit(graph, h)
+    assert join_dropout(graph, h).nodes == graph.nodes
+    output = graph.apply(product, a=h, b=y)
+    assert join_dropout(graph, output).nodes == graph.nodes

@@ -49,3 +49,21 @@ def dropout_vjp(
 ) -> None:
     """The same map as forward, with the same mask."""
     dx[i] = kept(word, dy[i], threshold, scale)
+
+
+@launcher
+@draws("y")
+def relu_dropout_forward(
+    i: int,
+    word: Any,
+    y: Any,
+    x: Any,
+    threshold: float,
+    scale: float,
+    seed: int,
+    step: int,
+    stream: int,
+) -> None:
+    """y = scale·max(x, 0) where the element's word is at least the threshold, else 0."""
+    value = x[i]
+    y[i] = kept(word, type(value)(0) if value <= 0 else value, threshold, scale)

@@ -53,3 +53,14 @@ def dropout_vjp(
     """The same map as forward, with the same mask."""
     copy(dx, dy)
     _mask(flat(dx), threshold, scale, seed, step, stream)
+
+
+@kernel
+def relu_dropout_forward(
+    y: Array, x: Array, threshold: float, scale: float, seed: int, step: int, stream: int
+) -> None:
+    """y = scale·max(x, 0) where the element's word is at least the threshold, else 0."""
+    to, source, zero = flat(y), flat(x), x.dtype.type(0)
+    for e in range(to.size):
+        to[e] = zero if source[e] <= zero else source[e]
+    _mask(to, threshold, scale, seed, step, stream)
