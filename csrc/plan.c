@@ -133,6 +133,8 @@ static int64_t gather_labels(const fn_source *s, const int64_t *index, int64_t r
     return -1;
 }
 
+enum { MOST_AHEAD = 1 << 18 }; /* bytes of a minibatch that are fetched a step ahead. Measured */
+
 /* What the threads of a chunk of steps share. */
 typedef struct {
     fn_train_args *args;
@@ -164,15 +166,17 @@ static void gather_minibatch(const fn_call *call, const training *t, const int64
     context->segment[FN_Y] = y ? (int64_t)(intptr_t)y : args->y_stage;
 }
 
-/* This thread's share of the rows between two of the offsets; none where `any` is 0. */
+/* This thread's share of the rows between two of the offsets; none where `any` is 0, or where they are so many that the
+ * update would drive them from the caches again. */
 static fn_rows rows_ahead(const training *t, const int64_t *offsets, int any, const fn_member *member,
                          int64_t threads) {
-    const int64_t rows = any ? offsets[1] - offsets[0] : 0, number = member ? member->number : 0;
-    const int64_t team = member ? threads : 1;
+    const int64_t bytes = t->x.width * fn_bytes_of(t->x.kind);
+    const int64_t given = any ? offsets[1] - offsets[0] : 0, rows = given * bytes > MOST_AHEAD ? 0 : given;
+    const int64_t number = member ? member->number : 0, team = member ? threads : 1;
     return (fn_rows){
         .data = t->x.data,
         .index = (const int64_t *)pointer(t->args->index) + offsets[0],
-        .bytes = t->x.width * fn_bytes_of(t->x.kind),
+        .bytes = bytes,
         .begin = rows * number / team,
         .end = rows * (number + 1) / team,
     };
