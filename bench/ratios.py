@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from measure import Times, median, ratio
+from measure import Times, median, ratio, undisturbed
 
 STEPS_OURS = ("fastnet c", "fastnet numba")
 PREDICT_OURS = ("fastnet", "fastnet out=")
@@ -83,6 +83,22 @@ def of_all(results: dict[str, Any]) -> dict[str, float]:
         found["cuda update: share of the copy bandwidth"] = ratio(
             gpu["update"]["times"], "copy", CUDA
         )
+    return found
+
+
+def undisturbed_limits(results: dict[str, Any]) -> dict[str, float]:
+    """What the roofline would reach, both sides undisturbed, where `of_all` has a step's ratio to a peer.
+
+    A step of a large library suffers more from others on the machine than the roofline's arithmetic.
+    """
+    found = {}
+    for name, case in results.get("steps", {}).items():
+        times = case["times"]
+        for label in against(times, "roofline"):
+            peer = label if label in times else fastest(times, "PyTorch")
+            value = undisturbed(times[peer]) / undisturbed(times["roofline"])
+            for ours in STEPS_OURS:
+                found[f"{name}, {ours}: times as fast as {label}"] = value
     return found
 
 

@@ -109,3 +109,16 @@ def test_a_target_is_met_or_missed(tmp_path, seconds, met):
 def test_targets_say_how_to_run_them():
     done = run("bench/targets.py", "--help")
     assert done.returncode == 0 and "--seconds" in done.stdout
+
+
+def test_a_missed_step_says_what_the_roofline_would_reach(tmp_path):
+    """In all rounds, and in the quickest tenth, where PyTorch takes less than half as long."""
+    run_of_it = results(0.01)
+    times = run_of_it["steps"]["xor"]["times"]
+    times |= {"fastnet c": [0.01] * 20, "PyTorch": [1.0] * 17 + [0.4] * 3, "roofline": [0.002] * 20}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(run_of_it), encoding="utf-8")
+    done = run("bench/targets.py", "--from", str(path))
+    wanted = "| MISSED | the limit of this machine, its roofline, is 500×, 200× undisturbed |"
+    (line,) = [x for x in done.stdout.splitlines() if "PyTorch" in x and "fastnet c" in x]
+    assert line.endswith(wanted), done.stdout + done.stderr
