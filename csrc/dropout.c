@@ -3,8 +3,8 @@
 #include "rng.h"
 #include "share.h"
 
-/* to = scale·from where the element's word ≥ threshold, else 0; both may be the same array. What of `from` is not
- * above `bound` counts as 0, which is nothing where the bound is NaN. */
+/* to = scale·from where the element's word ≥ threshold, else 0; both may be the same array. What of `from` is ≤ bound
+ * counts as 0: nothing, where the bound is NaN. */
 static __attribute__((noinline)) void mask(const fn_call *call, real *to, const real *from, real bound) {
     const uint64_t threshold = (uint64_t)call->scalar[0];
     const uint32_t least = (uint32_t)threshold;
