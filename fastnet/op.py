@@ -29,13 +29,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastnet import random
 from fastnet.errors import ShapeError
 from fastnet.formula import COUNTER, Formula
 
-Array = NDArray[Any]
+Array = np.ndarray
 ROWS = "B"
 CONTEXT = ("accumulate", "seed", "step", "stream")
 PHASES = ("forward", "vjp", "update")

@@ -9,16 +9,18 @@ used, so that the numbers are the same on every machine.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastnet import formula, portable
 from fastnet.formula import Real
 from fastnet.portable import horner
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Array = np.ndarray
 
 # What a stream is for; kinds never share a counter, so equal seeds give independent draws.
 DROPOUT, INIT, SHUFFLE, NOISE = range(4)

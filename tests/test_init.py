@@ -258,3 +258,12 @@ def test_initialisers_are_values():
     assert repr(init.KaimingUniform(a=0.5)) == "init.KaimingUniform(a=0.5)"
     assert repr(init.Sparse(0.5)) == "init.Sparse(sparsity=0.5)"
     assert repr(init.LecunNormal()) == "init.LecunNormal()"
+
+
+def test_an_initialiser_of_ones_own_equals_itself_alone():
+    class Own(init.Initializer):
+        def __init__(self) -> None:
+            self.kept = np.zeros(3)  # neither to be hashed nor compared
+
+    own, other = Own(), Own()
+    assert [own, other].index(other) == 1 and len({own, other, own}) == 2

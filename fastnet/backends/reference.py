@@ -153,7 +153,8 @@ def _rows(a: Any, which: str, rows: Array) -> Array:
     if not len(rows):
         return np.empty((0, width), kind)
     source = view(a[which], (int(rows.max()) + 1, width), kind)
-    return source[rows]
+    taken: Array = source[rows]
+    return taken
 
 
 def _gather_x(a: Any, rows: Array, context: np.ndarray) -> None:

@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
-from numpy.typing import NDArray
+import numpy as np
 
 from fastnet import random
 from fastnet.errors import HyperparameterError
 
 Shape = tuple[int, ...]
-Array = NDArray[Any]
+Array = np.ndarray
 
 
 @dataclass(eq=False, repr=False)
@@ -40,13 +40,26 @@ class Draw:
 
 
 class Initializer:
-    """Base of the initialisers."""
+    """Base of the initialisers; those that are dataclasses are equal where class and numbers are."""
 
     of_matrices: ClassVar[bool] = False  # cannot draw a vector, such as a bias
 
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
         """The first value of a parameter of this shape, float64; a matrix is (fan_in, fan_out)."""
         raise NotImplementedError
+
+    def _numbers(self) -> tuple[Any, ...]:
+        """Those of a dataclass; what is none equals itself alone."""
+        if not is_dataclass(self):
+            return (id(self),)
+        return tuple(getattr(self, f.name) for f in fields(self))
+
+    # Once, since dataclass would write both anew for each, which every import would wait for.
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._numbers() == other._numbers()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._numbers()))
 
     def __repr__(self) -> str:
         # As code beside `from fastnet import init`, with what differs from its default.

@@ -11,7 +11,7 @@ from fastnet.init.base import Array, Draw, Initializer, Shape
 from fastnet.init.gains import calculate_gain, check_nonlinearity
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Orthogonal(Initializer):
     """W = gain·Q with orthonormal rows or columns, whichever are fewer; Q is uniformly distributed.
 
@@ -46,7 +46,7 @@ class Orthogonal(Initializer):
         return np.ascontiguousarray(q if shape == q.shape else q.T)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sparse(Initializer):
     """N(0, std²) on some of each unit's incoming weights, chosen at random; the others are 0.
 

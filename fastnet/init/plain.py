@@ -10,7 +10,7 @@ from fastnet.errors import check_real
 from fastnet.init.base import Array, Draw, Initializer, Shape
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Constant(Initializer):
     """w = value in every element, as a bias of 0.01 that lets every ReLU pass something at the start.
 
@@ -27,7 +27,7 @@ class Constant(Initializer):
         return np.full(shape, float(self.value))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Zeros(Initializer):
     """w = 0 in every element.
 
@@ -39,7 +39,7 @@ class Zeros(Initializer):
         return np.zeros(shape)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ones(Initializer):
     """w = 1 in every element.
 
@@ -51,7 +51,7 @@ class Ones(Initializer):
         return np.ones(shape)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Uniform(Initializer):
     """U(a, b), whatever the size of the layer; a < b, U(0, 1) by default.
 
@@ -71,7 +71,7 @@ class Uniform(Initializer):
         return (0.5 * float(self.a) + 0.5 * float(self.b)) + draw.uniform(shape, half)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Normal(Initializer):
     """N(mean, std²), whatever the size of the layer; std ≥ 0, N(0, 1) by default.
 

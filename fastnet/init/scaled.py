@@ -30,7 +30,7 @@ class _ScaledNormal(_Scaled):
         return draw.normal(shape, self.std(fan_in, fan_out))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Kaiming(_Scaled):
     a: float = 0.0
     mode: str = "fan_in"
@@ -73,7 +73,7 @@ class KaimingNormal(_ScaledNormal, _Kaiming):
     """
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Glorot(_Scaled):
     gain: float = 1.0
     nonlinearity: str = "linear"
@@ -116,7 +116,7 @@ class _Lecun(_Scaled):
         return math.sqrt(1.0 / fan_in)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LecunUniform(_ScaledUniform, _Lecun):
     """U(−√3·σ, √3·σ) with σ = 1/√fan_in: keeps the variance in front of the identity, and of SELU.
 
@@ -125,7 +125,7 @@ class LecunUniform(_ScaledUniform, _Lecun):
     """
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LecunNormal(_ScaledNormal, _Lecun):
     """N(0, 1/fan_in). Keras's is truncated at 2σ; this is not.
 
@@ -134,7 +134,7 @@ class LecunNormal(_ScaledNormal, _Lecun):
     """
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FanInUniform(Initializer):
     """U(−1/√fan_in, 1/√fan_in): what PyTorch draws the bias of Linear from, and its weights too.
 

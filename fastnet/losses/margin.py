@@ -50,7 +50,7 @@ class multi_margin(Hinge):
     def short(y: Array, t: Array, margin: float) -> Array:
         """How much each output is short of the margin; the label's own is not."""
         rows = np.arange(t.size)
-        short = margin - y[rows, t][:, None] + y
+        short: Array = margin - y[rows, t][:, None] + y
         short[rows, t] = 0
         return short
 

@@ -7,11 +7,10 @@ import math
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastnet.errors import HyperparameterError, check_int, check_real
 
-Array = NDArray[Any]
+Array = np.ndarray
 BLOCK = 4096  # steps at a time, so that what is between stays in the cache
 LAST_STEP = 2**53  # the integers up to here are float64 numbers
 NOT_NEGATIVE: dict[str, Any] = {"low": 0.0}
