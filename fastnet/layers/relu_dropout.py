@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
 from fastnet.formula import Real, each, where
 from fastnet.layers.dropout import dropout
-from fastnet.op import Array, Op
+from fastnet.op import Array
 
 
-class relu_dropout(Op):
+class relu_dropout(dropout):
     """y = scale·max(x, 0) where the element's random word ≥ threshold, else 0; dx = scale·dy where y > 0.
 
     The bits are those of `relu` and `dropout` one after the other: scale ≥ 1 lets no positive number
     vanish. The vector-Jacobian product draws no words again, and max(x, 0) is not kept for it.
     """
-
-    outputs: ClassVar = {"y": "B N"}
-    inputs: ClassVar = {"x": "B N"}
-    dims = ("N",)
-    scalars = ("threshold", "scale")
-    inplace = True
 
     @staticmethod
     def forward(
