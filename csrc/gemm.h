@@ -104,31 +104,28 @@ static inline fn_range share(int64_t K, int64_t unit, int64_t i, int64_t tiles) 
     return (fn_range){units * i / tiles * unit, smaller(K, units * (i + 1) / tiles * unit)};
 }
 
-static inline int64_t lines(int64_t n) { return quotient_up(n * (int64_t)sizeof(real), FN_LINE); }
+static inline int64_t bytes(int64_t n) { return n * (int64_t)sizeof(real); }
 
 /* K rows of n columns of B, by the pieces in which they lie together. */
-static inline ahead fetched(matrix b, int64_t K, int64_t n) {
-    const char *at = (const char *)b.at;
-    return b.column == 1 ? (ahead){at, b.row * (int64_t)sizeof(real), K, lines(n)}
-                         : (ahead){at, b.column * (int64_t)sizeof(real), n, lines(K)};
+static inline strip rows_of_b(matrix b, int64_t K, int64_t n) {
+    return b.column == 1 ? strip_of(b.at, bytes(b.row), K, bytes(n)) : strip_of(b.at, bytes(b.column), n, bytes(K));
 }
 
-/* The tile of C behind the one that is computed: its elements may be read before its first product. */
-static inline void fetch_tile(const product *p, int64_t i, int64_t j, int64_t rows, int64_t n) {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t line = 0; line < lines(n); line++)
-            __builtin_prefetch((const char *)element(p, i + r, j) + line * FN_LINE, 1);
+/* A tile of C likewise. */
+static inline strip tile_of_c(const product *p, int64_t i, int64_t j, int64_t rows, int64_t n) {
+    return p->by_columns ? strip_of(element(p, i, j), bytes(p->c_row), n, bytes(rows))
+                         : strip_of(element(p, i, j), bytes(p->c_row), rows, bytes(n));
 }
 
 /* Some lines of the rows that the next step reads, which are then no longer left; no piece if none are. */
-static inline ahead some_of(fn_rows *rows) {
+static inline strip some_of(fn_rows *rows) {
     /* 7 at each of the 224 tiles of a minibatch of 32 rows of 784 float32 are all of them; more at a time take longer
      * than they hide. */
     enum { SOME = 7 };
     if (!rows || rows->begin >= rows->end)
-        return (ahead){0};
+        return (strip){0};
     const char *row = rows->data + rows->index[rows->begin] * rows->bytes;
-    const ahead some = {row + rows->at, FN_LINE, smaller(SOME, quotient_up(rows->bytes - rows->at, FN_LINE)), 1};
+    const strip some = {row + rows->at, FN_LINE, smaller(SOME, quotient_up(rows->bytes - rows->at, FN_LINE)), 1};
     rows->at += some.pieces * FN_LINE;
     if (rows->at >= rows->bytes) {
         rows->begin++;
@@ -187,24 +184,25 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
                     const fn_range k = n_next > 0 ? share(K, unit, i, tiles_of_panel) : (fn_range){0, 0};
                     const matrix b_share = part(next, k.begin, 0);
                     const int any = k.begin < k.end;
-                    const ahead soon = any ? fetched(b_share, k.end - k.begin, n_next) : some_of(p.call->next_rows);
+                    ahead soon = {.read = any ? rows_of_b(b_share, k.end - k.begin, n_next) : some_of(p.call->next_rows)};
+                    if (fetch_c && i + 1 < tiles_of_panel)
+                        soon.written = tile_of_c(&p, i0 + (i + 1) * height, j0, smaller(height, M - (i + 1) * height), n);
+                    else if (fetch_c && n_behind > 0)
+                        soon.written = tile_of_c(&p, i0, j0 + TILE_COLUMNS, smaller(height, M), n_behind);
+                    const ahead *any_soon = soon.read.pieces || soon.written.pieces ? &soon : NULL;
                     if (p.by_columns) {
                         if (reload)
                             pack(turned, c, 1, p.c_row, rows, n, TILE_COLUMNS);
                         tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, turned,
                                                      TILE_COLUMNS, vectors * WIDTH, NULL, reload, 0,
-                                                     soon.pieces ? &soon : NULL);
+                                                     any_soon);
                         unpack(c, p.c_row, turned, rows, n);
                         if (k0 + K >= p.K)
                             finish_piece(&p, c, rows, n);
                         continue;
                     }
-                    if (fetch_c && i + 1 < tiles_of_panel)
-                        fetch_tile(&p, i0 + (i + 1) * height, j0, smaller(height, M - (i + 1) * height), n);
-                    else if (fetch_c && n_behind > 0)
-                        fetch_tile(&p, i0, j0 + TILE_COLUMNS, smaller(height, M), n_behind);
                     tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, c, p.c_row, n,
-                                                 bias, reload, past_caches, soon.pieces ? &soon : NULL);
+                                                 bias, reload, past_caches, any_soon);
                     if (two_panels && any) {
                         const int64_t width = n_next > WIDTH ? 2 * WIDTH : WIDTH;
                         pack(panels[turn ^ 1] + k.begin * width, b_share.at, b_share.row, b_share.column,

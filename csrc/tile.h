@@ -37,12 +37,27 @@ static inline real *next_row(real *row, int64_t distance) {
 #define EACH_ROW_OF_C                                                                              \
     _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++, row = next_row(row, c_row))
 
-/* What is read soon: `pieces` of some lines of cache each, `step` bytes apart. One piece after the other is fetched
- * while a tile computes; all at once they would keep its own loads waiting. */
+/* Pieces of memory, `step` bytes apart, and the lines of cache in which each ends; `at` lies in the first of them. */
 typedef struct {
     const char *at;
     int64_t step, pieces, lines;
+} strip;
+
+/* What is read and what is written soon. One piece of each after the other is fetched while a tile computes; all at
+ * once they would keep its own loads waiting. */
+typedef struct {
+    strip read, written;
 } ahead;
+
+static inline strip strip_of(const void *at, int64_t step, int64_t pieces, int64_t bytes) {
+    /* Where a piece begins within a line, its neighbour before it has fetched that. */
+    return (strip){(const char *)at + (bytes - 1) % FN_LINE, step, pieces, (bytes + FN_LINE - 1) / FN_LINE};
+}
+
+static inline void next_piece(strip *s) {
+    s->at += s->step;
+    s->lines = --s->pieces > 0 ? s->lines : 0;
+}
 
 /* One tile: `rows`, `vectors` and `whole` are constants where it is inlined. n columns of C exist,
  * and of b unless it has whole vectors; bias is NULL until the last block, and soon where nothing is to
@@ -69,16 +84,23 @@ tile(const int rows, const int vectors, const int whole, int64_t K, const real *
         from[i / 4] = a + i * a_row;
         __asm__("" : "+r"(from[i / 4]));
     }
-    int64_t pieces = soon ? smaller(soon->pieces, K) : 0;
-    const int64_t stretch = pieces ? K / pieces : K;
-    const char *piece = soon ? soon->at : NULL;
+    strip read = {0}, written = {0};
+    if (soon) {
+        read = soon->read;
+        written = soon->written;
+    }
+    int64_t turns = smaller(read.pieces > written.pieces ? read.pieces : written.pieces, K);
+    const int64_t stretch = turns ? K / turns : K;
     for (int64_t k = 0; k < K;) {
         int64_t end = K;
-        if (pieces) {
-            for (int64_t line = 0; line < soon->lines; line++)
-                __builtin_prefetch(piece + line * FN_LINE);
-            piece += soon->step;
-            end = --pieces ? k + stretch : K;
+        if (turns) {
+            for (int64_t line = 0; line < read.lines; line++)
+                __builtin_prefetch(read.at + line * FN_LINE);
+            for (int64_t line = 0; line < written.lines; line++)
+                __builtin_prefetch(written.at + line * FN_LINE, 1);
+            next_piece(&read);
+            next_piece(&written);
+            end = --turns ? k + stretch : K;
         }
         for (; k < end; k++) {
             EACH_VECTOR {
