@@ -71,7 +71,8 @@ static inline int pays_to_swap(const product *p) {
     if (p->b.column == 1) /* fewer lanes are idle */
         return p->a.row == 1 && p->N > FEW_COLUMNS && p->M >= WIDTH &&
                p->K * (WIDTH - p->N) > 8 * p->N;
-    if (p->a.column != 1 || p->M % WIDTH)
+    const int packs = p->b.column >= FAR && p->M >= COLUMNS_FOR_ROWS_OF_A; /* what is A then: dearer than squares of B */
+    if (p->a.column != 1 || p->M % WIDTH || packs)
         return 0;
     const int64_t turns_of_c = 2 * quotient_up(p->K, BLOCK_K_BY_COLUMNS) - 1; /* fewer elements are turned */
     return 2 * p->M * (p->K + turns_of_c * p->N) < p->K * p->N;
@@ -145,7 +146,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
     const int64_t unit = p.b.column == 1 ? 1 : WIDTH;
     const int64_t height = even(p.M, TILE_ROWS, 1);
     const int64_t i_step = pack_a ? even(p.M, TILES_OF_A * height, height) : p.M;
-    const int64_t k_step = even(p.K, p.by_columns && !pack_a ? BLOCK_K_BY_COLUMNS : BLOCK_K, 1);
+    const int64_t k_step = even(p.K, p.by_columns ? BLOCK_K_BY_COLUMNS : BLOCK_K, 1);
     /* Nobody reads C soon, nor is it read here. */
     const int past_caches = STREAMS && large_c && !p.finishes && !p.by_columns && !p.accumulate && p.K <= k_step &&
                             ((uintptr_t)p.c | (uintptr_t)p.c_row * sizeof(real)) % FN_LINE == 0;
