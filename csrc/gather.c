@@ -1,4 +1,4 @@
-/* Gathering minibatches: see gather.h. */
+/* Gathering minibatches and checking inputs: see gather.h. */
 #include "gather.h"
 
 #include <string.h>
@@ -44,5 +44,32 @@ static void gather(const fn_source *source, const int64_t *index, int64_t begin,
         CONVERT_FROM(other_real)
 }
 
-static const fn_gatherer info = {OWN, LEVEL, gather};
-static const fn_gatherer *const listed __attribute__((section("fn_gatherers"), used)) = &info;
+#if REAL_IS_DOUBLE
+typedef int64_t bits;
+#else
+typedef int32_t bits;
+#endif
+
+/* Infinities and NaN have all bits of the exponent set, finite numbers have not. */
+static int finite(const void *numbers, int64_t n) {
+    enum { PIECE = 4 * LANES, AHEAD = 1024 }; /* bytes: memory binds */
+    const bits exponent = REAL(0x7F800000, 0x7FF0000000000000), *word = numbers;
+    bits greatest[PIECE] = {0};
+    int64_t at = 0;
+    for (; at + PIECE <= n; at += PIECE) {
+        fetch((const char *)(word + at) + AHEAD, PIECE * sizeof(real));
+        for (int l = 0; l < PIECE; l++) {
+            const bits own = word[at + l] & exponent;
+            greatest[l] = own > greatest[l] ? own : greatest[l];
+        }
+    }
+    bits all = 0;
+    for (int l = 0; l < PIECE; l++)
+        all = greatest[l] > all ? greatest[l] : all;
+    for (; at < n; at++)
+        all = (word[at] & exponent) > all ? word[at] & exponent : all;
+    return all < exponent;
+}
+
+static const fn_data_functions info = {OWN, LEVEL, gather, finite};
+static const fn_data_functions *const listed __attribute__((section("fn_data_functions"), used)) = &info;

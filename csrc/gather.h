@@ -1,4 +1,5 @@
-/* Rows of a data set become rows of an array of the plan's dtype. */
+/* What is done to a caller's data: rows of a data set become rows of an array of the plan's dtype; inputs are
+ * searched for what is not finite. */
 #ifndef FASTNET_GATHER_H
 #define FASTNET_GATHER_H
 
@@ -13,11 +14,18 @@ typedef struct {
 /* Rows [begin, end) of the stage become rows index[begin], … of the data. */
 typedef void fn_gather(const fn_source *source, const int64_t *index, int64_t begin, int64_t end);
 
-/* Listed in a linker section as the kernels are. All levels give the same bits. */
+/* Whether none of n numbers of a dtype is infinite or NaN. */
+typedef int fn_finite(const void *numbers, int64_t n);
+
+/* Listed in a linker section as the kernels are. All levels give the same results. */
 typedef struct {
     int64_t dtype, level;
     fn_gather *gather;
-} fn_gatherer;
+    fn_finite *finite;
+} fn_data_functions;
+
+/* Those of the highest level of this machine. */
+const fn_data_functions *fn_data_functions_of(int64_t dtype);
 
 static inline int64_t fn_bytes_of(int64_t kind) {
     return kind == FN_FLOAT32 ? 4 : kind == FN_UINT8 ? 1 : 8;

@@ -96,16 +96,19 @@ void fn_run(const fn_instruction *program, int64_t count, const fn_context *cont
     fn_run_team(context->threads, run_as, &r);
 }
 
-extern const fn_gatherer *const __start_fn_gatherers[], *const __stop_fn_gatherers[];
+extern const fn_data_functions *const __start_fn_data_functions[], *const __stop_fn_data_functions[];
 
-/* That of the highest level of this machine. */
-static fn_gather *gather_to(int64_t dtype) {
+const fn_data_functions *fn_data_functions_of(int64_t dtype) {
+    static const fn_data_functions *found[2]; /* any thread finds the same */
+    const fn_data_functions *best = __atomic_load_n(&found[dtype == FN_FLOAT64], __ATOMIC_RELAXED);
+    if (best)
+        return best;
     const int64_t top = fn_machine_level();
-    const fn_gatherer *best = NULL;
-    for (const fn_gatherer *const *at = __start_fn_gatherers; at < __stop_fn_gatherers; at++)
+    for (const fn_data_functions *const *at = __start_fn_data_functions; at < __stop_fn_data_functions; at++)
         if ((*at)->dtype == dtype && (*at)->level <= top && (!best || (*at)->level > best->level))
             best = *at;
-    return best->gather;
+    __atomic_store_n(&found[dtype == FN_FLOAT64], best, __ATOMIC_RELAXED);
+    return best;
 }
 
 /* The rows in place, where they are one run of the data set and have the plan's dtype; else NULL. */
@@ -261,7 +264,7 @@ void fn_train(fn_train_args *args) {
     args->done = 0;
     training t = {
         .args = args,
-        .gather = gather_to(args->dtype),
+        .gather = fn_data_functions_of(args->dtype)->gather,
         .x = {pointer(args->x), args->x_kind, args->x_width, pointer(args->x_stage)},
         .y = {pointer(args->y), args->y_kind, args->y_width, pointer(args->y_stage)},
         .w = {pointer(args->w), args->dtype, 1, pointer(args->w_stage)},
