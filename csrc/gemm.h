@@ -27,7 +27,7 @@ enum {
     /* Scratch memory holds two packed panels of B, or one of twice the length, and tiles of A. */
     BLOCK_K = 512,
     PACKED_ROWS = (TILE_ROWS + WIDTH - 1) / WIDTH * WIDTH,
-    BLOCK_K_BY_COLUMNS = 2 * BLOCK_K, /* each turn of C costs more than a longer panel */
+    LONG_BLOCK_K = 2 * BLOCK_K, /* where each turn of C costs more than a longer panel, or B stays in the cache as it is */
     PANELS_OF_B = 2 * BLOCK_K * TILE_COLUMNS,
     TILE_OF_A = BLOCK_K * PACKED_ROWS,
     TILES_OF_A = (FN_SCRATCH / (int)sizeof(real) - PANELS_OF_B) / TILE_OF_A,
@@ -74,7 +74,7 @@ static inline int pays_to_swap(const product *p) {
     const int packs = p->b.column >= FAR && p->M >= COLUMNS_FOR_ROWS_OF_A; /* what is A then: dearer than squares of B */
     if (p->a.column != 1 || p->M % WIDTH || packs)
         return 0;
-    const int64_t turns_of_c = 2 * quotient_up(p->K, BLOCK_K_BY_COLUMNS) - 1; /* fewer elements are turned */
+    const int64_t turns_of_c = 2 * quotient_up(p->K, LONG_BLOCK_K) - 1; /* fewer elements are turned */
     return 2 * p->M * (p->K + turns_of_c * p->N) < p->K * p->N;
 }
 
@@ -146,7 +146,8 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
     const int64_t unit = p.b.column == 1 ? 1 : WIDTH;
     const int64_t height = even(p.M, TILE_ROWS, 1);
     const int64_t i_step = pack_a ? even(p.M, TILES_OF_A * height, height) : p.M;
-    const int64_t k_step = even(p.K, p.by_columns ? BLOCK_K_BY_COLUMNS : BLOCK_K, 1);
+    const int long_block = p.by_columns || (!large_b && !pack_a && !pack_b);
+    const int64_t k_step = even(p.K, long_block ? LONG_BLOCK_K : BLOCK_K, 1);
     /* Nobody reads C soon, nor is it read here. */
     const int past_caches = STREAMS && large_c && !p.finishes && !p.by_columns && !p.accumulate && p.K <= k_step &&
                             ((uintptr_t)p.c | (uintptr_t)p.c_row * sizeof(real)) % FN_LINE == 0;
