@@ -197,7 +197,8 @@ CHEAP_ELEMENTWISE(log_sigmoid_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(s)) {
 }
 
 ELEMENT gelu_forward_of(real x) {
-    return x * (R(0.5) * (R(1.0) + real_erf(x * R(0.7071067811865476))));
+    const real half = R(0.5) * x;
+    return madd(half, real_erf(x * R(0.7071067811865476)), half);
 }
 
 ELEMENTWISE(gelu_forward, OUT_OVER(y), IN_UNDER(x)) {
@@ -211,9 +212,9 @@ ELEMENTWISE(gelu_forward, OUT_OVER(y), IN_UNDER(x)) {
 }
 
 ELEMENT gelu_vjp_of(real dy, real x) {
-    const real distribution = R(0.5) * (R(1.0) + real_erf(x * R(0.7071067811865476)));
-    const real density = R(0.3989422804014327) * real_exp(R(-0.5) * (x * x));
-    return dy * (distribution + x * density);
+    const real distribution = madd(R(0.5), real_erf(x * R(0.7071067811865476)), R(0.5));
+    const real density = R(0.3989422804014327) * exp_below_0(R(-0.5) * (x * x));
+    return dy * madd(x, density, distribution);
 }
 
 ELEMENTWISE(gelu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {

@@ -172,9 +172,7 @@ ELEMENT real_log1p(real x) {
  * Coefficients: p's have the least greatest error of erf in ulp, first in real numbers, then, rounded, that a
  * search among their neighbours found; the others interpolate at Chebyshev's points. */
 ELEMENT real_erf(real x) {
-    const real one = REAL(3.93f, 6.0); /* erf is 1 from here on */
-    real a = REAL_FN(fabs)(x);
-    a = a > one ? one : a;
+    const real one = REAL(3.93f, 6.0), a = REAL_FN(fabs)(x); /* erf is 1 from there on */
 #if REAL_IS_DOUBLE
     static const real near[] = {
         1.1283791670955125738,      -0.37612638903183748056,    0.11283791670954878666,
@@ -200,7 +198,7 @@ ELEMENT real_erf(real x) {
     const real q = madd(p * -0.0625f, p, p), r = madd(q * -0.125f, q, q);
     const real result = madd(r * -0.25f, r, r);
 #endif
-    return REAL_FN(copysign)(result, x);
+    return REAL_FN(copysign)(a >= one ? 1 : result, x);
 }
 
 /* to = f(from) for n elements; both may be the same array. The last ones, too few for a row of lanes,

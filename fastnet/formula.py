@@ -52,6 +52,11 @@ def sigmoid(x: Real) -> Real:
     return np.where(x >= 0, 1, e) / (1 + e)
 
 
+def exp_below_0(x: Real) -> Real:
+    """eˣ for x ≤ 0, where less can overflow."""
+    return np.exp(x)
+
+
 def log1p_exp(x: Real) -> Real:
     """ln(1 + eˣ) for x ≤ 0."""
     return np.log1p(np.exp(x))
@@ -68,7 +73,7 @@ def is_tiny(x: Real) -> Real:
 
 
 PRIMITIVES: Final = {
-    **{f.__name__: f for f in (erf, sigmoid, log1p_exp, madd, is_tiny)},
+    **{f.__name__: f for f in (erf, sigmoid, exp_below_0, log1p_exp, madd, is_tiny)},
     **{f.__name__: f for f in (exp, expm1, log, log1p, sqrt, tanh, sign, where, maximum, minimum)},
     "abs": abs,
 }

@@ -7,7 +7,18 @@ from typing import Any, ClassVar
 
 from fastnet import formula
 from fastnet.errors import check_choice, check_real
-from fastnet.formula import Real, each, erf, exp, log1p_exp, maximum, minimum, where
+from fastnet.formula import (
+    Real,
+    each,
+    erf,
+    exp,
+    exp_below_0,
+    log1p_exp,
+    madd,
+    maximum,
+    minimum,
+    where,
+)
 from fastnet.layers.base import Builder, Layer
 from fastnet.layers.elementwise import Activation, Elementwise
 
@@ -133,14 +144,15 @@ class gelu(Elementwise):
     @each
     def forward(x: Real) -> Real:
         """x times the normal distribution function."""
-        return x * (0.5 * (1 + erf(x * ROOT_HALF)))
+        half = 0.5 * x
+        return madd(half, erf(x * ROOT_HALF), half)
 
     @each
     def vjp(dy: Real, x: Real) -> Real:
         """The product rule."""
-        distribution = 0.5 * (1 + erf(x * ROOT_HALF))
-        density = GAUSSIAN * exp(-0.5 * (x * x))
-        return dy * (distribution + x * density)
+        distribution = madd(0.5, erf(x * ROOT_HALF), 0.5)
+        density = GAUSSIAN * exp_below_0(-0.5 * (x * x))
+        return dy * madd(x, density, distribution)
 
 
 class gelu_tanh(Elementwise):

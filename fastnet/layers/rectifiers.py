@@ -6,7 +6,7 @@ relu′(0) = 0, leaky_relu′(0) = negative_slope, elu′(0) = alpha; at a bound
 from __future__ import annotations
 
 from fastnet.errors import HyperparameterError, check_real
-from fastnet.formula import Real, each, exp, expm1, maximum, minimum, where
+from fastnet.formula import Real, each, exp_below_0, expm1, maximum, minimum, where
 from fastnet.layers.elementwise import Activation, Elementwise
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
@@ -56,7 +56,7 @@ class elu(Elementwise):
     @each
     def vjp(dy: Real, x: Real, alpha: float) -> Real:
         """From x: y + alpha would cancel where y nears −alpha."""
-        return where(x > 0, dy, dy * (alpha * exp(minimum(x, 0))))
+        return where(x > 0, dy, dy * (alpha * exp_below_0(minimum(x, 0))))
 
 
 class selu(Elementwise):
@@ -70,7 +70,7 @@ class selu(Elementwise):
     @each
     def vjp(dy: Real, x: Real) -> Real:
         """A scaled gradient of `elu`."""
-        return dy * where(x > 0, SELU_SCALE, SELU_SCALE * SELU_ALPHA * exp(minimum(x, 0)))
+        return dy * where(x > 0, SELU_SCALE, SELU_SCALE * SELU_ALPHA * exp_below_0(minimum(x, 0)))
 
 
 class hardtanh(Elementwise):

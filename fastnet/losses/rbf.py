@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fastnet.formula import Real, each, exp, maximum, minimum
+from fastnet.formula import Real, each, exp_below_0, maximum, minimum
 from fastnet.losses.labels import check_columns
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
 
@@ -21,13 +21,13 @@ class rbf(Pointwise):
     def value(y: Real, t: Real, u: Real, beta: Real) -> Real:
         """A Gaussian of the error."""
         e = y - t
-        return u * exp(-beta * e * e)
+        return u * exp_below_0(-beta * e * e)
 
     @each
     def slope(y: Real, t: Real, u: Real, beta: Real) -> Real:
         """It vanishes far away, where e may be infinite, and 0·∞ is not 0."""
         e = minimum(maximum(y - t, -FARTHEST), FARTHEST)
-        return -2 * beta * (e * (u * exp(-beta * e * e)))
+        return -2 * beta * (e * (u * exp_below_0(-beta * e * e)))
 
 
 class RBFLoss(PointwiseLoss):

@@ -75,5 +75,5 @@ def minimum(a: Any, bound: Any) -> Any:
 NAMES: dict[str, Any] = {
     "where": where, "madd": madd, "sign": sign, "maximum": maximum, "minimum": minimum,
     "is_tiny": is_tiny, "abs": abs, "sigmoid": sigmoid, "log1p_exp": log1p_exp, "erf": math.erf,
-    "exp": exp, "expm1": expm1, "log": log, "log1p": log1p, "sqrt": sqrt, "tanh": tanh,
+    "exp": exp, "exp_below_0": exp, "expm1": expm1, "log": log, "log1p": log1p, "sqrt": sqrt, "tanh": tanh,
 }  # fmt: skip

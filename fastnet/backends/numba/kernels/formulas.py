@@ -59,6 +59,7 @@ _NAMES = {
     "is_tiny": elementary.is_tiny,
     "abs": abs,
     "exp": elementary.exp,
+    "exp_below_0": elementary.exp,
     "sigmoid": elementary.sigmoid,
     "tanh": elementary.tanh,
     "expm1": math.expm1,
