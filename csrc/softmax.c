@@ -13,10 +13,39 @@ KERNEL(softmax_forward, OUT_OVER(y), IN_UNDER(x)) {
         }
 }
 
+/* A row of dx, of LANES columns or more, from the sum of its dy·y; returns that of another row. By itself each
+ * addition would wait for the one before. */
+static inline real softmax_vjp_row(real *dx, const real *dy, const real *y, real sum,
+                                   const real *other_dy, const real *other_y, int64_t C) {
+    real lane[LANES] = {0};
+    int64_t c = 0;
+    for (; c + LANES <= C; c += LANES) {
+        INDEPENDENT
+        for (int64_t i = c; i < c + LANES; i++) {
+            lane[i - c] += other_dy[i] * other_y[i];
+            dx[i] = y[i] * (dy[i] - sum);
+        }
+    }
+    FOLD(lane[l] += lane[l + half]);
+    real other = lane[0], d[LANES], p[LANES], term[LANES], factor[LANES];
+    load_lanes(d, dy + c, C - c);
+    load_lanes(p, y + c, C - c);
+    load_lanes(term, other_dy + c, C - c);
+    load_lanes(factor, other_y + c, C - c);
+    for (int l = 0; l < LANES; l++) {
+        d[l] = p[l] * (d[l] - sum);
+        term[l] *= factor[l];
+    }
+    store_lanes(dx + c, d, C - c);
+    for (int64_t l = 0; l < C - c; l++)
+        other += term[l];
+    return other;
+}
+
 KERNEL(softmax_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
-    const int64_t C = call->size[0];
-    SHARED(r, call, call->rows, LANES)
-        for (int64_t b = r.begin; b < r.end; b++) {
+    const int64_t C = call->size[0], short_rows = C < LANES;
+    SHARED(r, call, call->rows, LANES) {
+        for (int64_t b = r.begin; short_rows && b < r.end; b++) {
             const real *d = dy + b * C, *p = y + b * C;
             real *to = dx + b * C;
             SUM(real, sum, C, d[i] * p[i])
@@ -24,6 +53,14 @@ KERNEL(softmax_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
             for (int64_t c = 0; c < C; c++)
                 to[c] = p[c] * (d[c] - sum);
         }
+        if (short_rows)
+            continue;
+        SUM(real, sum, C, dy[r.begin * C + i] * y[r.begin * C + i])
+        for (int64_t b = r.begin; b < r.end; b++) {
+            const int64_t at = b * C, next = b + 1 < r.end ? at + C : at;
+            sum = softmax_vjp_row(dx + at, dy + at, y + at, sum, dy + next, y + next, C);
+        }
+    }
 }
 
 /* Exponentials that are needed for a moment: of several short rows, or of a part of a long one. */
