@@ -27,7 +27,7 @@ enum {
     /* Scratch memory holds two packed panels of B, or one of twice the length, and tiles of A. */
     BLOCK_K = 512,
     PACKED_ROWS = (TILE_ROWS + WIDTH - 1) / WIDTH * WIDTH,
-    LONG_BLOCK_K = 2 * BLOCK_K, /* where each turn of C costs more than a longer panel, or B stays in the cache as it is */
+    LONG_BLOCK_K = 2 * BLOCK_K, /* where C is turned, and where B stays in the cache unpacked */
     PANELS_OF_B = 2 * BLOCK_K * TILE_COLUMNS,
     TILE_OF_A = BLOCK_K * PACKED_ROWS,
     TILES_OF_A = (FN_SCRATCH / (int)sizeof(real) - PANELS_OF_B) / TILE_OF_A,
@@ -71,8 +71,8 @@ static inline int pays_to_swap(const product *p) {
     if (p->b.column == 1) /* fewer lanes are idle */
         return p->a.row == 1 && p->N > FEW_COLUMNS && p->M >= WIDTH &&
                p->K * (WIDTH - p->N) > 8 * p->N;
-    const int packs = p->b.column >= FAR && p->M >= COLUMNS_FOR_ROWS_OF_A; /* what is A then: dearer than squares of B */
-    if (p->a.column != 1 || p->M % WIDTH || packs)
+    const int packs_a = p->b.column >= FAR && p->M >= COLUMNS_FOR_ROWS_OF_A; /* which costs more than squares of B */
+    if (p->a.column != 1 || p->M % WIDTH || packs_a)
         return 0;
     const int64_t turns_of_c = 2 * quotient_up(p->K, LONG_BLOCK_K) - 1; /* fewer elements are turned */
     return 2 * p->M * (p->K + turns_of_c * p->N) < p->K * p->N;
@@ -185,27 +185,25 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
                     real *c = element(&p, i0 + i * height, j0);
                     const fn_range k = n_next > 0 ? share(K, unit, i, tiles_of_panel) : (fn_range){0, 0};
                     const matrix b_share = part(next, k.begin, 0);
-                    const int any = k.begin < k.end;
-                    ahead soon = {.read = any ? rows_of_b(b_share, k.end - k.begin, n_next) : some_of(p.call->next_rows)};
-                    if (fetch_c && i + 1 < tiles_of_panel)
-                        soon.written = tile_of_c(&p, i0 + (i + 1) * height, j0, smaller(height, M - (i + 1) * height), n);
-                    else if (fetch_c && n_behind > 0)
-                        soon.written = tile_of_c(&p, i0, j0 + TILE_COLUMNS, smaller(height, M), n_behind);
-                    const ahead *any_soon = soon.read.pieces || soon.written.pieces ? &soon : NULL;
-                    if (p.by_columns) {
-                        if (reload)
-                            pack(turned, c, 1, p.c_row, rows, n, TILE_COLUMNS);
-                        tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, turned,
-                                                     TILE_COLUMNS, vectors * WIDTH, NULL, reload, 0,
-                                                     any_soon);
+                    const int64_t rows_next = smaller(height, M - (i + 1) * height);
+                    const ahead soon = {
+                        k.begin < k.end ? rows_of_b(b_share, k.end - k.begin, n_next) : some_of(p.call->next_rows),
+                        !fetch_c        ? (strip){0}
+                        : rows_next > 0 ? tile_of_c(&p, i0 + (i + 1) * height, j0, rows_next, n)
+                        : n_behind > 0  ? tile_of_c(&p, i0, j0 + TILE_COLUMNS, smaller(height, M), n_behind)
+                                        : (strip){0},
+                    };
+                    const int fetches = soon.read.pieces || soon.written.pieces;
+
+                    if (p.by_columns && reload)
+                        pack(turned, c, 1, p.c_row, rows, n, TILE_COLUMNS);
+                    tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row,
+                                                 p.by_columns ? turned : c, p.by_columns ? TILE_COLUMNS : p.c_row,
+                                                 p.by_columns ? vectors * WIDTH : n, bias, reload, past_caches,
+                                                 fetches ? &soon : NULL);
+                    if (p.by_columns)
                         unpack(c, p.c_row, turned, rows, n);
-                        if (k0 + K >= p.K)
-                            finish_piece(&p, c, rows, n);
-                        continue;
-                    }
-                    tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row, c, p.c_row, n,
-                                                 bias, reload, past_caches, any_soon);
-                    if (two_panels && any) {
+                    if (two_panels && k.begin < k.end) {
                         const int64_t width = n_next > WIDTH ? 2 * WIDTH : WIDTH;
                         pack(panels[turn ^ 1] + k.begin * width, b_share.at, b_share.row, b_share.column,
                              k.end - k.begin, n_next, width);

@@ -177,7 +177,6 @@ static __attribute__((noinline)) void pack(real *panel, const real *at, int64_t 
     if (column == 1) {
         for (int64_t k = 0; k < K; k++) {
             const real *from = at + k * row;
-
             for (int64_t j = 0; j < width; j += WIDTH)
                 store(panel + k * width + j, load_first(from + j, n - j));
         }
