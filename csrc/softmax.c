@@ -19,11 +19,19 @@ static inline real softmax_vjp_row(real *dx, const real *dy, const real *y, real
                                    const real *other_dy, const real *other_y, int64_t C) {
     real lane[LANES] = {0};
     int64_t c = 0;
-    for (; c + LANES <= C; c += LANES) {
-        INDEPENDENT
-        for (int64_t i = c; i < c + LANES; i++) {
-            lane[i - c] += other_dy[i] * other_y[i];
-            dx[i] = y[i] * (dy[i] - sum);
+    while (c + LANES <= C) {
+        enum { AHEAD = 1024 / sizeof(real) };
+        const int64_t last = smaller(c + 7 * LANES, C - LANES);
+        for (int64_t i = c; i <= last; i += LANES) {
+            __builtin_prefetch(other_dy + i + AHEAD);
+            __builtin_prefetch(other_y + i + AHEAD);
+        }
+        for (; c <= last; c += LANES) {
+            INDEPENDENT
+            for (int64_t i = c; i < c + LANES; i++) {
+                lane[i - c] += other_dy[i] * other_y[i];
+                dx[i] = y[i] * (dy[i] - sum);
+            }
         }
     }
     FOLD(lane[l] += lane[l + half]);
