@@ -65,6 +65,8 @@ def test_set_level_stays_within_the_machine():
         (530, 35, 10),
         (260, 700, 900),
         (37, 400, 528),
+        (33, 1000, 60),
+        (64, 200, 1100),
     ],
 )
 def test_levels_with_fma_multiply_matrices_to_the_same_bits(c, dtype, rows, inputs, outputs):

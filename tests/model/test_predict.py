@@ -97,6 +97,20 @@ def test_what_is_not_finite_is_refused_and_the_output_left_alone(model, x, bad, 
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 200])
+def test_what_is_not_finite_is_found_wherever_it_is(backend, dtype, size):
+    model = fn.Sequential(fn.Tanh(), backend=backend, dtype=dtype)
+    x = np.linspace(-1, 1, size, dtype=dtype)[None]
+    warm(model, x)
+    for i in range(size):
+        for bad in (np.nan, -np.inf):
+            x[0, i], kept = bad, x[0, i]
+            with pytest.raises(fn.errors.DataError, match=rf"index \(0, {i}\)"):
+                model.predict(x)
+            x[0, i] = kept
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_extreme_values_that_are_finite_pass(backend, dtype):
     model = fn.Sequential(fn.Tanh(), backend=backend, dtype=dtype)
     info = np.finfo(dtype)
