@@ -51,8 +51,8 @@ typedef int32_t bits;
 #endif
 
 /* Infinities and NaN have all bits of the exponent set, finite numbers have not. */
-static int finite(const void *numbers, int64_t n) {
-    enum { PIECE = 4 * LANES, AHEAD = 1024 }; /* bytes: memory binds */
+static int all_finite(const void *numbers, int64_t n) {
+    enum { PIECE = 4 * LANES, AHEAD = 1024 }; /* elements; bytes that are fetched ahead, as memory binds */
     const bits exponent = REAL(0x7F800000, 0x7FF0000000000000), *word = numbers;
     bits greatest[PIECE] = {0};
     int64_t at = 0;
@@ -71,5 +71,5 @@ static int finite(const void *numbers, int64_t n) {
     return all < exponent;
 }
 
-static const fn_data_functions info = {OWN, LEVEL, gather, finite};
+static const fn_data_functions info = {OWN, LEVEL, gather, all_finite};
 static const fn_data_functions *const listed __attribute__((section("fn_data_functions"), used)) = &info;

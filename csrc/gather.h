@@ -15,13 +15,13 @@ typedef struct {
 typedef void fn_gather(const fn_source *source, const int64_t *index, int64_t begin, int64_t end);
 
 /* Whether none of n numbers of a dtype is infinite or NaN. */
-typedef int fn_finite(const void *numbers, int64_t n);
+typedef int fn_all_finite(const void *numbers, int64_t n);
 
 /* Listed in a linker section as the kernels are. All levels give the same results. */
 typedef struct {
     int64_t dtype, level;
     fn_gather *gather;
-    fn_finite *finite;
+    fn_all_finite *all_finite;
 } fn_data_functions;
 
 /* Those of the highest level of this machine. */

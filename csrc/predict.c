@@ -10,7 +10,7 @@ int64_t fn_predict(const fn_predict_args *args, const void *x, int64_t rows, voi
     const int64_t x_bytes = rows * args->x_bytes, out_bytes = rows * args->output_bytes;
     if (from < to + out_bytes && to < from + x_bytes)
         return FN_OVERLAP;
-    if (!fn_data_functions_of(args->dtype)->finite(x, x_bytes / fn_bytes_of(args->dtype)))
+    if (!fn_data_functions_of(args->dtype)->all_finite(x, x_bytes / fn_bytes_of(args->dtype)))
         return FN_NOT_FINITE;
     fn_context context = args->context;
     for (int64_t done = 0; done < rows; done += args->max_rows) {
