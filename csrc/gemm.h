@@ -1,7 +1,7 @@
 /* C = A·B (+ C) (+ bias): the one family of matrix products.
  *
  * A tile of TILE_ROWS × 2 vectors of C lives in registers while k runs over a block of at most
- * BLOCK_K. Every element of C adds its products one by one in the order of k, by fused
+ * LONG_BLOCK_K. Every element of C adds its products one by one in the order of k, by fused
  * multiply-adds from zero or from what is there; between blocks C itself is the accumulator, and
  * the bias comes last. So its bits depend neither on the sizes of tiles and blocks nor on the
  * element's place, nor on which thread computes it.
@@ -146,7 +146,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
     const int64_t unit = p.b.column == 1 ? 1 : WIDTH;
     const int64_t height = even(p.M, TILE_ROWS, 1);
     const int64_t i_step = pack_a ? even(p.M, TILES_OF_A * height, height) : p.M;
-    const int long_block = p.by_columns || (!large_b && !pack_a && !pack_b);
+    const int long_block = !pack_a && (p.by_columns || (!large_b && !pack_b));
     const int64_t k_step = even(p.K, long_block ? LONG_BLOCK_K : BLOCK_K, 1);
     /* Nobody reads C soon, nor is it read here. */
     const int past_caches = STREAMS && large_c && !p.finishes && !p.by_columns && !p.accumulate && p.K <= k_step &&

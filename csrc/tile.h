@@ -37,7 +37,8 @@ static inline real *next_row(real *row, int64_t distance) {
 #define EACH_ROW_OF_C                                                                              \
     _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++, row = next_row(row, c_row))
 
-/* Pieces of memory, `step` bytes apart, and the lines of cache in which each ends; `at` lies in the first of them. */
+/* Pieces of memory, `step` bytes apart, of so many lines of cache each; `at` lies in a piece's first line, so that its
+ * last byte lies in the last. */
 typedef struct {
     const char *at;
     int64_t step, pieces, lines;
