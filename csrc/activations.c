@@ -213,7 +213,7 @@ ELEMENTWISE(gelu_forward, OUT_OVER(y), IN_UNDER(x)) {
 
 ELEMENT gelu_vjp_of(real dy, real x) {
     const real distribution = madd(R(0.5), real_erf(x * R(0.7071067811865476)), R(0.5));
-    const real density = R(0.3989422804014327) * exp_below_0(R(-0.5) * (x * x));
+    const real density = R(0.3989422804014327) * real_exp_below_0(R(-0.5) * (x * x));
     return dy * madd(x, density, distribution);
 }
 

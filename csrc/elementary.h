@@ -74,7 +74,7 @@ ELEMENT exp_minus_1_near_0(real r) {
 }
 
 /* e^x for x ≤ 0. */
-ELEMENT exp_below_0(real x) {
+ELEMENT real_exp_below_0(real x) {
     enum { DEEP = MANTISSA + 1 };
     /* Below this the result is 0, which scaling yields by itself; NaN passes through. */
     const real low = REAL(-104.0f, -745.2);
@@ -118,7 +118,7 @@ ELEMENT real_tanh(real x) {
 
 /* 1/(1 + e^−x), from e^−|x| so that nothing overflows. */
 ELEMENT real_sigmoid(real x) {
-    real e = exp_below_0(-REAL_FN(fabs)(x));
+    real e = real_exp_below_0(-REAL_FN(fabs)(x));
     return (x >= 0 ? 1 : e) / (1 + e);
 }
 
@@ -156,7 +156,7 @@ ELEMENT real_log(real x) {
 
 /* ln(1 + e^x) for x ≤ 0: 2 artanh s of s = e/(2 + e) ≤ 1/3. */
 ELEMENT real_log1p_exp(real x) {
-    const real e = exp_below_0(x), s = e / (2 + e), z = s * s;
+    const real e = real_exp_below_0(x), s = e / (2 + e), z = s * s;
     return madd(s * z, polynomial(ARTANH, REAL(6, 15), z), 2 * s);
 }
 
@@ -189,7 +189,7 @@ ELEMENT real_erf(real x) {
         4.6395474024346053805e-6,   6.211065075417665369e-6,    -1.2194400343890490579e-6};
     const real small = a * polynomial(near, sizeof near / sizeof *near, a * a);
     const real q = polynomial(far, sizeof far / sizeof *far, (a - 2) / (a + 2));
-    const real large = 1 - exp_below_0(-a * a) * q / (1 + 2 * a);
+    const real large = 1 - real_exp_below_0(-a * a) * q / (1 + 2 * a);
     const real result = a < 1 ? small : large;
 #else
     static const real rest[] = {5.94212963e-08f, 0.557042956f, 0.0167108737f, -0.0527085811f,

@@ -24,9 +24,7 @@ from fastnet.translate import Text, Translator  # noqa: E402
 # Compilers do not vectorise the last few elements; where one takes long, they are filled up to a vector.
 SLOW = ("exp", "exp_below_0", "expm1", "log", "log1p", "log1p_exp", "tanh", "sigmoid", "erf")
 TYPES = {"element": "real", "number": "double", "truth": "int"}
-NAMES = {
-    p: p if p in ("exp_below_0", "madd", "where", "is_tiny") else f"real_{p}" for p in PRIMITIVES
-}
+NAMES = {p: p if p in ("madd", "where", "is_tiny") else f"real_{p}" for p in PRIMITIVES}
 CAST = "R"
 LANE = "EACH_LANE(l)"
 

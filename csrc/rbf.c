@@ -3,7 +3,7 @@
 
 ELEMENT rbf_forward_of(real y, real t, real u, real beta) {
     const real e = y - t;
-    return u * exp_below_0(-beta * e * e);
+    return u * real_exp_below_0(-beta * e * e);
 }
 
 KERNEL(rbf_forward, OUT_AS(double, row_loss), IN(y), IN(t), IN(u), IN(beta)) {
@@ -25,7 +25,7 @@ KERNEL(rbf_forward, OUT_AS(double, row_loss), IN(y), IN(t), IN(u), IN(beta)) {
 
 ELEMENT rbf_vjp_of(real y, real t, real u, real beta) {
     const real e = real_minimum(real_maximum(y - t, R(-3e+38)), R(3e+38));
-    return R(-2.0) * beta * (e * (u * exp_below_0(-beta * e * e)));
+    return R(-2.0) * beta * (e * (u * real_exp_below_0(-beta * e * e)));
 }
 
 KERNEL(rbf_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t), IN(u), IN(beta)) {

@@ -55,7 +55,7 @@ ELEMENTWISE(elu_forward, OUT_OVER(y), IN_UNDER(x)) {
 }
 
 ELEMENT elu_vjp_of(real dy, real x, double alpha) {
-    return where(x > R(0.0), dy, dy * (R(alpha) * exp_below_0(real_minimum(x, R(0.0)))));
+    return where(x > R(0.0), dy, dy * (R(alpha) * real_exp_below_0(real_minimum(x, R(0.0)))));
 }
 
 ELEMENTWISE(elu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {
@@ -85,7 +85,7 @@ ELEMENTWISE(selu_forward, OUT_OVER(y), IN_UNDER(x)) {
 }
 
 ELEMENT selu_vjp_of(real dy, real x) {
-    return dy * where(x > R(0.0), R(1.0507009873554805), R(1.0507009873554805 * 1.6732632423543772) * exp_below_0(real_minimum(x, R(0.0))));
+    return dy * where(x > R(0.0), R(1.0507009873554805), R(1.0507009873554805 * 1.6732632423543772) * real_exp_below_0(real_minimum(x, R(0.0))));
 }
 
 ELEMENTWISE(selu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x)) {

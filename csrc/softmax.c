@@ -22,7 +22,7 @@ static inline real softmax_vjp_row(real *dx, const real *dy, const real *y, real
     while (c + LANES <= C) {
         enum { AHEAD = 1024 / sizeof(real) };
         const int64_t last = smaller(c + 7 * LANES, C - LANES);
-        for (int64_t i = c; i <= last; i += LANES) {
+        for (int64_t i = c; i < last + LANES; i += FN_LINE / (int)sizeof(real)) {
             __builtin_prefetch(other_dy + i + AHEAD);
             __builtin_prefetch(other_y + i + AHEAD);
         }
@@ -88,7 +88,7 @@ KERNEL(log_softmax_forward, OUT_OVER(y), IN_UNDER(x)) {
             below_top(to, x + b * C, rows, C);
             for (int64_t first = 0; first < C; first += MOMENT) { /* more than once: of one row */
                 const int64_t n = smaller(MOMENT, C - first);
-                map(e, to + first, rows * n, exp_below_0);
+                map(e, to + first, rows * n, real_exp_below_0);
                 for (int64_t row = 0; row < rows; row++) {
                     SUM(real, sum, n, e[row * n + i])
                     total[row] += sum;
@@ -114,7 +114,7 @@ KERNEL(log_softmax_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
             }
             for (int64_t first = 0; first < C; first += MOMENT) { /* more than once: of one row */
                 const int64_t n = smaller(MOMENT, C - first);
-                map(e, y + at + first, rows * n, exp_below_0);
+                map(e, y + at + first, rows * n, real_exp_below_0);
                 for (int64_t row = 0; row < rows; row++) {
                     const real *d = dy + at + row * C + first;
                     real *to = dx + at + row * C + first;

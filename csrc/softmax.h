@@ -17,7 +17,7 @@ static inline void below_top(real *y, const real *x, int64_t rows, int64_t C) {
 /* p = softmax(p), for each row, of what `below_top` left; total: the sums of the exponentials. Each pass
  * runs over all rows, so that few classes fill the vectors as well. */
 static inline void softmax_below_top(real *p, real *total, int64_t rows, int64_t C) {
-    map(p, p, rows * C, exp_below_0);
+    map(p, p, rows * C, real_exp_below_0);
     for (int64_t b = 0; b < rows; b++) {
         SUM(real, sum, C, p[b * C + i])
         const real share = 1 / sum;

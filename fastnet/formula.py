@@ -53,7 +53,7 @@ def sigmoid(x: Real) -> Real:
 
 
 def exp_below_0(x: Real) -> Real:
-    """eˣ for x ≤ 0, where less can overflow."""
+    """eˣ for x ≤ 0, which needs no care that nothing overflows."""
     return np.exp(x)
 
 

@@ -9,6 +9,7 @@
             y[i] = real_##name(x[i]);                                                              \
     }
 FUNCTION(exp)
+FUNCTION(exp_below_0)
 FUNCTION(expm1)
 FUNCTION(log)
 FUNCTION(log1p)
