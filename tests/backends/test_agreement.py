@@ -61,6 +61,7 @@ BLOCKED = [
     (70, 513, 3),
     (70, 3, 513),
     (32, 600, 1100),
+    (8, 600, 1100),
     (530, 35, 6),
     (530, 35, 10),
     (260, 700, 900),  # panels packed, each by shares beside the tiles of the one before
