@@ -62,6 +62,10 @@ static inline real *element(const product *p, int64_t i, int64_t j) {
 
 static inline int is_vector(const product *p) { return p->M == 1 || (p->N == 1 && p->c_row == 1); }
 
+static inline int pays_to_pack_a(matrix a, int64_t N) {
+    return (a.row >= FAR && N >= COLUMNS_FOR_ROWS_OF_A) || (a.column >= FAR && N >= COLUMNS_FOR_COLUMNS_OF_A);
+}
+
 /* Whether Cᵀ = Bᵀ·Aᵀ, with lanes across the rows of C, is cheaper. */
 static inline int pays_to_swap(const product *p) {
     if (p->bias)
@@ -71,16 +75,12 @@ static inline int pays_to_swap(const product *p) {
     if (p->b.column == 1) /* fewer lanes are idle */
         return p->a.row == 1 && p->N > FEW_COLUMNS && p->M >= WIDTH &&
                p->K * (WIDTH - p->N) > 8 * p->N;
-    const int packs_a = p->b.column >= FAR && p->M >= COLUMNS_FOR_ROWS_OF_A; /* which costs more than squares of B */
-    if (p->a.column != 1 || p->M % WIDTH || packs_a)
+    if (p->a.column != 1 || p->M % WIDTH)
+        return 0;
+    if (pays_to_pack_a(transposed(p->b), p->M)) /* which costs more than squares of B */
         return 0;
     const int64_t turns_of_c = 2 * quotient_up(p->K, LONG_BLOCK_K) - 1; /* fewer elements are turned */
     return 2 * p->M * (p->K + turns_of_c * p->N) < p->K * p->N;
-}
-
-static inline int pays_to_pack_a(const product *p) {
-    return (p->a.row >= FAR && p->N >= COLUMNS_FOR_ROWS_OF_A) ||
-           (p->a.column >= FAR && p->N >= COLUMNS_FOR_COLUMNS_OF_A);
 }
 
 static inline int pays_to_pack_b(const product *p) {
@@ -140,7 +140,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
                                                            const int large_c, real *scratch) {
     real *const panels[2] = {scratch, scratch + PANELS_OF_B / 2}, *const packed = scratch + PANELS_OF_B;
     real turned[PACKED_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
-    const int pack_a = pays_to_pack_a(&p), pack_b = pays_to_pack_b(&p);
+    const int pack_a = pays_to_pack_a(p.a, p.N), pack_b = pays_to_pack_b(&p);
     /* While tiles compute with one panel of B, the next is fetched, and packed in another place. */
     const int by_shares = large_b && !(p.by_columns && pack_b), two_panels = by_shares && pack_b;
     const int64_t unit = p.b.column == 1 ? 1 : WIDTH;
@@ -332,7 +332,7 @@ static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, const p
     } else {
         const int along_rows = p.M > p.N;
         const int64_t rows = (pays_to_pack_b(&p) ? 8 : 1) * TILE_ROWS; /* each part packs by itself */
-        const int64_t columns = (pays_to_pack_a(&p) ? 4 : 1) * TILE_COLUMNS;
+        const int64_t columns = (pays_to_pack_a(p.a, p.N) ? 4 : 1) * TILE_COLUMNS;
         SHARED(r, call, along_rows ? p.M : p.N,
                along_rows ? grain(rows, p.N * p.K) : grain(columns, p.M * p.K))
             tiled(along_rows ? rows_of(p, r) : columns_of(p, r), large_b, large_c, call->scratch);
