@@ -99,17 +99,27 @@ static inline void finish_piece(const product *p, const real *c, int64_t rows, i
                p->by_columns ? rows : n);
 }
 
-/* Of K rows of a panel of B, those that are fetched beside the i-th of so many tiles. */
-static inline fn_range share(int64_t K, int64_t unit, int64_t i, int64_t tiles) {
-    const int64_t units = quotient_up(K, unit);
-    return (fn_range){units * i / tiles * unit, smaller(K, units * (i + 1) / tiles * unit)};
+/* Rows of a panel of B from the k-th on, n columns wide. */
+typedef struct {
+    matrix b;
+    int64_t k, rows, n;
+} share_of_b;
+
+/* The i-th of so many shares of the K rows of B's first panel, squares uncut; none if no column is left. */
+static inline share_of_b share(matrix b, int64_t left, int64_t K, int64_t i, int64_t shares) {
+    if (left <= 0)
+        return (share_of_b){0};
+    const int64_t unit = b.column == 1 ? 1 : WIDTH, units = quotient_up(K, unit);
+    const int64_t k = units * i / shares * unit, end = units * (i + 1) / shares * unit;
+    return (share_of_b){part(b, k, 0), k, smaller(K, end) - k, smaller(TILE_COLUMNS, left)};
 }
 
 static inline int64_t bytes(int64_t n) { return n * (int64_t)sizeof(real); }
 
-/* K rows of n columns of B, by the pieces in which they lie together. */
-static inline strip rows_of_b(matrix b, int64_t K, int64_t n) {
-    return b.column == 1 ? strip_of(b.at, bytes(b.row), K, bytes(n)) : strip_of(b.at, bytes(b.column), n, bytes(K));
+/* A share of B by the pieces in which it lies together. */
+static inline strip strip_of_b(const share_of_b *s) {
+    return s->b.column == 1 ? strip_of(s->b.at, bytes(s->b.row), s->rows, bytes(s->n))
+                            : strip_of(s->b.at, bytes(s->b.column), s->n, bytes(s->rows));
 }
 
 /* A tile of C likewise. */
@@ -138,12 +148,11 @@ static inline strip some_of(fn_rows *rows) {
 /* By tiles; scratch is this thread's own. */
 static inline __attribute__((always_inline)) void tiled(const product p, const int large_b,
                                                            const int large_c, real *scratch) {
-    real *const panels[2] = {scratch, scratch + PANELS_OF_B / 2}, *const packed = scratch + PANELS_OF_B;
+    real *const panels[2] = {scratch, scratch + PANELS_OF_B / 2}, *const tiles_of_a = scratch + PANELS_OF_B;
     real turned[PACKED_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
     const int pack_a = pays_to_pack_a(p.a, p.N), pack_b = pays_to_pack_b(&p);
-    /* While tiles compute with one panel of B, the next is fetched, and packed in another place. */
+    /* While tiles compute with one panel of B, the next is packed in another place, or only fetched. */
     const int by_shares = large_b && !(p.by_columns && pack_b), two_panels = by_shares && pack_b;
-    const int64_t unit = p.b.column == 1 ? 1 : WIDTH;
     const int64_t height = even(p.M, TILE_ROWS, 1);
     const int64_t i_step = pack_a ? even(p.M, TILES_OF_A * height, height) : p.M;
     const int long_block = !pack_a && (p.by_columns || (!large_b && !pack_b));
@@ -152,6 +161,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
     const int past_caches = STREAMS && large_c && !p.finishes && !p.by_columns && !p.accumulate && p.K <= k_step &&
                             ((uintptr_t)p.c | (uintptr_t)p.c_row * sizeof(real)) % FN_LINE == 0;
     const int fetch_c = !past_caches && (large_b || large_c || p.c_row >= FAR);
+    const int looks_ahead = by_shares || fetch_c || p.call->next_rows;
 
     for (int64_t k0 = 0; k0 == 0 || k0 < p.K; k0 += k_step)
         for (int64_t i0 = 0; i0 < p.M; i0 += i_step) {
@@ -161,19 +171,21 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
             int64_t a_tile = height * a.row;
             if (pack_a) {
                 for (int64_t i = 0; i < tiles_of_panel; i++)
-                    pack(packed + i * TILE_OF_A, a.at + i * a_tile, a.column, a.row, K,
+                    pack(tiles_of_a + i * TILE_OF_A, a.at + i * a_tile, a.column, a.row, K,
                          smaller(height, M - i * height), PACKED_ROWS);
-                a = (matrix){packed, 1, PACKED_ROWS};
+                a = (matrix){tiles_of_a, 1, PACKED_ROWS};
                 a_tile = TILE_OF_A;
             }
             for (int64_t j0 = 0, turn = 0; j0 < p.N; j0 += TILE_COLUMNS, turn ^= two_panels) {
-                const int64_t n = smaller(TILE_COLUMNS, p.N - j0);
-                const int64_t n_behind = smaller(TILE_COLUMNS, p.N - j0 - TILE_COLUMNS);
-                const int64_t n_next = by_shares ? n_behind : 0;
+                const int64_t left = p.N - j0, n = smaller(TILE_COLUMNS, left);
+                const int64_t n_next = smaller(TILE_COLUMNS, left - TILE_COLUMNS);
                 const int vectors = n > WIDTH ? 2 : 1;
                 const real *bias = p.bias && k0 + K >= p.K ? p.bias + j0 : NULL, *at = a.at;
                 matrix b = part(p.b, k0, j0);
-                const matrix next = part(b, 0, TILE_COLUMNS);
+                const matrix next = part(b, 0, TILE_COLUMNS), after = part(b, 0, 2 * TILE_COLUMNS);
+                const int64_t width_next = n_next > WIDTH ? 2 * WIDTH : WIDTH;
+                /* Tiles copy rows of whole vectors that the one before has fetched; for squares they lack registers. */
+                const int tiles_pack = two_panels && p.b.column == 1 && n_next > 0 && n_next % WIDTH == 0;
                 if (pack_b || n < vectors * WIDTH) {
                     if (!two_panels || !j0)
                         pack(panels[turn], b.at, b.row, b.column, K, n, vectors * WIDTH);
@@ -183,31 +195,36 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
                     const int64_t rows = smaller(height, M - i * height);
                     const int reload = p.accumulate || k0 > 0;
                     real *c = element(&p, i0 + i * height, j0);
-                    const fn_range k = n_next > 0 ? share(K, unit, i, tiles_of_panel) : (fn_range){0, 0};
-                    const matrix b_share = part(next, k.begin, 0);
-                    const int64_t rows_next = smaller(height, M - (i + 1) * height);
-                    const ahead soon = {
-                        k.begin < k.end ? rows_of_b(b_share, k.end - k.begin, n_next) : some_of(p.call->next_rows),
-                        !fetch_c        ? (strip){0}
-                        : rows_next > 0 ? tile_of_c(&p, i0 + (i + 1) * height, j0, rows_next, n)
-                        : n_behind > 0  ? tile_of_c(&p, i0, j0 + TILE_COLUMNS, smaller(height, M), n_behind)
-                                        : (strip){0},
-                    };
-                    const int fetches = soon.read.pieces || soon.written.pieces;
+                    share_of_b mine = {0}; /* of the next panel */
+                    real *place = NULL;
+                    ahead soon;
+                    if (looks_ahead) {
+                        const int64_t rows_next = smaller(height, M - (i + 1) * height);
+                        share_of_b fetched = mine = share(next, by_shares ? n_next : 0, K, i, tiles_of_panel);
+                        if (tiles_pack)
+                            fetched = rows_next > 0 ? share(next, n_next, K, i + 1, tiles_of_panel)
+                                                    : share(after, left - 2 * TILE_COLUMNS, K, 0, tiles_of_panel);
+                        soon = (ahead){.read = fetched.rows > 0 ? strip_of_b(&fetched) : some_of(p.call->next_rows)};
+                        if (fetch_c && rows_next > 0)
+                            soon.written = tile_of_c(&p, i0 + (i + 1) * height, j0, rows_next, n);
+                        else if (fetch_c && n_next > 0)
+                            soon.written = tile_of_c(&p, i0, j0 + TILE_COLUMNS, smaller(height, M), n_next);
+                        place = panels[turn ^ 1] + mine.k * width_next;
+                        if (tiles_pack)
+                            soon.packed = (copying){mine.b.at, place, mine.b.row, mine.rows, width_next};
+                        soon.turns = smaller(turns_of(&soon), K);
+                    }
 
                     if (p.by_columns && reload)
                         pack(turned, c, 1, p.c_row, rows, n, TILE_COLUMNS);
                     tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row,
                                                  p.by_columns ? turned : c, p.by_columns ? TILE_COLUMNS : p.c_row,
                                                  p.by_columns ? vectors * WIDTH : n, bias, reload, past_caches,
-                                                 fetches ? &soon : NULL);
+                                                 looks_ahead ? &soon : NULL);
                     if (p.by_columns)
                         unpack(c, p.c_row, turned, rows, n);
-                    if (two_panels && k.begin < k.end) {
-                        const int64_t width = n_next > WIDTH ? 2 * WIDTH : WIDTH;
-                        pack(panels[turn ^ 1] + k.begin * width, b_share.at, b_share.row, b_share.column,
-                             k.end - k.begin, n_next, width);
-                    }
+                    if (two_panels && !tiles_pack && mine.rows > 0)
+                        pack(place, mine.b.at, mine.b.row, mine.b.column, mine.rows, n_next, width_next);
                     if (k0 + K >= p.K)
                         finish_piece(&p, c, rows, n);
                 }

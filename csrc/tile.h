@@ -44,10 +44,19 @@ typedef struct {
     int64_t step, pieces, lines;
 } strip;
 
-/* What is read and what is written soon. One piece of each after the other is fetched while a tile computes; all at
- * once they would keep its own loads waiting. */
+/* Rows of whole vectors, `width` elements each, that are copied to where they lie together. */
+typedef struct {
+    const real *from;
+    real *to;
+    int64_t row, rows, width;
+} copying;
+
+/* What is read and what is written soon, and what is packed: while a tile computes, one piece of each after the other
+ * is fetched, or copied, in so many turns; all at once they would keep its own loads waiting. */
 typedef struct {
     strip read, written;
+    copying packed;
+    int64_t turns;
 } ahead;
 
 static inline strip strip_of(const void *at, int64_t step, int64_t pieces, int64_t bytes) {
@@ -55,9 +64,37 @@ static inline strip strip_of(const void *at, int64_t step, int64_t pieces, int64
     return (strip){(const char *)at + (bytes - 1) % FN_LINE, step, pieces, (bytes + FN_LINE - 1) / FN_LINE};
 }
 
+/* GCC does not see that a tile without turns reads nothing of these. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
 static inline void next_piece(strip *s) {
     s->at += s->step;
     s->lines = --s->pieces > 0 ? s->lines : 0;
+}
+
+static inline void copy_row(copying *c) {
+    for (int64_t j = 0; j < c->width; j += WIDTH)
+        store(c->to + j, load(c->from + j));
+    c->from += c->row;
+    c->to += c->width;
+    c->rows--;
+}
+
+static inline int64_t turns_of(const ahead *soon) {
+    const int64_t turns = soon->read.pieces > soon->written.pieces ? soon->read.pieces : soon->written.pieces;
+    return turns > soon->packed.rows ? turns : soon->packed.rows;
+}
+
+static inline void take_turn(strip *read, strip *written, copying *packed) {
+    for (int64_t line = 0; line < read->lines; line++)
+        __builtin_prefetch(read->at + line * FN_LINE);
+    for (int64_t line = 0; line < written->lines; line++)
+        __builtin_prefetch(written->at + line * FN_LINE, 1);
+    next_piece(read);
+    next_piece(written);
+    if (packed->rows > 0)
+        copy_row(packed);
 }
 
 /* One tile: `rows`, `vectors` and `whole` are constants where it is inlined. n columns of C exist,
@@ -85,22 +122,21 @@ tile(const int rows, const int vectors, const int whole, int64_t K, const real *
         from[i / 4] = a + i * a_row;
         __asm__("" : "+r"(from[i / 4]));
     }
-    strip read = {0}, written = {0};
+    /* Copies: turns in memory would cost a large product 1 %, and copies set to zero as much of a small one. */
+    strip read, written;
+    copying packed;
+    int64_t turns = 0;
     if (soon) {
         read = soon->read;
         written = soon->written;
+        packed = soon->packed;
+        turns = soon->turns;
     }
-    int64_t turns = smaller(read.pieces > written.pieces ? read.pieces : written.pieces, K);
     const int64_t stretch = turns ? K / turns : K;
     for (int64_t k = 0; k < K;) {
         int64_t end = K;
         if (turns) {
-            for (int64_t line = 0; line < read.lines; line++)
-                __builtin_prefetch(read.at + line * FN_LINE);
-            for (int64_t line = 0; line < written.lines; line++)
-                __builtin_prefetch(written.at + line * FN_LINE, 1);
-            next_piece(&read);
-            next_piece(&written);
+            take_turn(&read, &written, &packed);
             end = --turns ? k + stretch : K;
         }
         for (; k < end; k++) {
@@ -129,6 +165,7 @@ tile(const int rows, const int vectors, const int whole, int64_t K, const real *
     else
         EACH_ROW_OF_C EACH_VECTOR store_first(row + v * WIDTH, sum[i][v], n - v * WIDTH);
 }
+#pragma GCC diagnostic pop
 
 /* Each size of tile is compiled by itself. */
 typedef void tile_of_size(int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b,

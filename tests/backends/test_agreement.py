@@ -65,6 +65,7 @@ BLOCKED = [
     (530, 35, 6),
     (530, 35, 10),
     (260, 700, 900),  # panels packed, each by shares beside the tiles of the one before
+    (260, 700, 912),  # down to a last one of one vector
     (37, 400, 528),  # gradients stored past the caches
     (33, 1000, 60),  # weights in place, in a long block
     (64, 200, 1100),  # rows of weights far apart, which are turned by squares
