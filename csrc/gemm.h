@@ -271,6 +271,8 @@ static inline __attribute__((always_inline)) void few_columns(const int columns,
 #pragma GCC unroll 16
                     for (int k = 0; k < WIDTH; k++)
                         square[k] = k < K ? load_first(a.at + k * a.column, rows) : (vec){0};
+                } else if (rows >= WIDTH && K == WIDTH) {
+                    load_turned(square, a.at, a.row);
                 } else {
 #pragma GCC unroll 16
                     for (int i = 0; i < WIDTH; i++)

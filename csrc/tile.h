@@ -239,10 +239,7 @@ static void unpack(real *c, int64_t c_row, const real *panel, int64_t rows, int6
     for (int64_t i = 0; i < rows; i += WIDTH)
         for (int64_t j = 0; j < n; j += WIDTH) {
             vec square[WIDTH];
-#pragma GCC unroll 16
-            for (int k = 0; k < WIDTH; k++)
-                square[k] = load(panel + (i + k) * TILE_COLUMNS + j);
-            turn(square);
+            load_turned(square, panel + i * TILE_COLUMNS + j, TILE_COLUMNS);
 #pragma GCC unroll 16
             for (int k = 0; k < WIDTH; k++)
                 if (j + k < n)
