@@ -21,6 +21,23 @@ typedef struct {
     int64_t at;         /* without so many bytes of the first */
 } fn_rows;
 
+/* The update program that follows a backward, and the parts of its vectors that kernels of this have done already. */
+typedef struct {
+    const fn_instruction *at;
+    int64_t begin, end;
+} fn_taken;
+
+enum { FN_TAKEN = 64 };
+
+typedef struct {
+    const fn_instruction *program, *end, *backward_end;
+    const double *hyper;
+    int64_t hyper_size;
+    void *pending; /* what tiles of the product at work do of it (beside.h), or NULL */
+    int64_t count;
+    fn_taken taken[FN_TAKEN];
+} fn_update;
+
 struct fn_call {
     const fn_instruction *at;
     const int64_t *segment; /* base addresses */
@@ -36,6 +53,7 @@ struct fn_call {
     const fn_call *next; /* what `finish` calls `piece` with, or NULL */
     fn_piece *piece;
     fn_rows *next_rows; /* to be fetched, or NULL */
+    fn_update *update;  /* which kernels may do in part, or NULL */
 };
 
 /* The i-th tensor in the order of the reference's arguments; NULL: absent. */
@@ -46,6 +64,9 @@ static inline void *fn_tensor(const fn_call *call, int i) {
 
 typedef void fn_entry(const fn_call *call);
 
+/* The entry of the kernel of a name, dtype and level, or NULL. */
+fn_entry *fn_entry_of(const char *name, int64_t dtype, int64_t level);
+
 typedef struct {
     const char *name, *tensors;
     int64_t dtype, level;
@@ -53,6 +74,14 @@ typedef struct {
     fn_piece *piece; /* of an elementwise kernel */
     int finishes;    /* whether it calls `finish` for all of its first tensor */
 } fn_kernel;
+
+/* Whether a kernel may take its part of an update: nobody adds to its gradient, or reads its parameters, later. */
+static inline int fn_may_take(const fn_update *u, const fn_instruction *by) {
+    for (const fn_instruction *at = by + 1; at < u->backward_end; at++)
+        if (at->accumulate)
+            return 0;
+    return u->count < FN_TAKEN;
+}
 
 /* Let the elementwise kernel that follows, if it has been fused with this one, work in place on a piece of
  * this one's first tensor, which has its last values now. */

@@ -39,6 +39,7 @@ enum {
     COLUMNS_FOR_ROWS_OF_A = 2 * TILE_COLUMNS,
     COLUMNS_FOR_COLUMNS_OF_A = 16 * TILE_COLUMNS,
     ROWS_FOR_B = 256,
+    TILES_BESIDE = 16, /* of rows that wait to be updated beside the next, where A is packed; else 1 */
 };
 
 /* C (M, N) = A (M, K) · B (K, N), plus C itself if accumulate, plus bias (N) unless NULL. */
@@ -153,15 +154,22 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
     const int pack_a = pays_to_pack_a(p.a, p.N), pack_b = pays_to_pack_b(&p);
     /* While tiles compute with one panel of B, the next is packed in another place, or only fetched. */
     const int by_shares = large_b && !(p.by_columns && pack_b), two_panels = by_shares && pack_b;
-    const int64_t height = even(p.M, TILE_ROWS, 1);
-    const int64_t i_step = pack_a ? even(p.M, TILES_OF_A * height, height) : p.M;
+    pending *const todo = UPDATES_BESIDE && p.call->update ? p.call->update->pending : NULL;
+    const int64_t height = todo ? ROWS_BESIDE : even(p.M, TILE_ROWS, 1);
+    const int64_t most = smaller(TILES_OF_A, !todo ? TILES_OF_A : pack_a ? TILES_BESIDE : 1) * height;
+    const int64_t i_step = pack_a || todo ? even(p.M, most, height) : p.M;
     const int long_block = !pack_a && (p.by_columns || (!large_b && !pack_b));
     const int64_t k_step = even(p.K, long_block ? LONG_BLOCK_K : BLOCK_K, 1);
     /* Nobody reads C soon, nor is it read here. */
-    const int past_caches = STREAMS && large_c && !p.finishes && !p.by_columns && !p.accumulate && p.K <= k_step &&
-                            ((uintptr_t)p.c | (uintptr_t)p.c_row * sizeof(real)) % FN_LINE == 0;
+    const int past_caches = STREAMS && large_c && !todo && !p.finishes && !p.by_columns && !p.accumulate &&
+                            p.K <= k_step && ((uintptr_t)p.c | (uintptr_t)p.c_row * sizeof(real)) % FN_LINE == 0;
     const int fetch_c = !past_caches && (large_b || large_c || p.c_row >= FAR);
     const int looks_ahead = by_shares || fetch_c || p.call->next_rows;
+    pending waiting; /* rows of C whose parameters are to be updated beside the rows after them */
+    if (todo) {
+        waiting = *todo;
+        waiting.at = waiting.end = p.c - todo->g;
+    }
 
     for (int64_t k0 = 0; k0 == 0 || k0 < p.K; k0 += k_step)
         for (int64_t i0 = 0; i0 < p.M; i0 += i_step) {
@@ -217,7 +225,11 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
 
                     if (p.by_columns && reload)
                         pack(turned, c, 1, p.c_row, rows, n, TILE_COLUMNS);
-                    tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row,
+                    if (todo && rows == ROWS_BESIDE && vectors == 2)
+                        tile_beside(K, at, a.row, a.column, b.at, b.row, c, p.c_row, n, looks_ahead ? &soon : NULL,
+                                    &waiting);
+                    else
+                        tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row,
                                                  p.by_columns ? turned : c, p.by_columns ? TILE_COLUMNS : p.c_row,
                                                  p.by_columns ? vectors * WIDTH : n, bias, reload, past_caches,
                                                  looks_ahead ? &soon : NULL);
@@ -229,7 +241,13 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
                         finish_piece(&p, c, rows, n);
                 }
             }
+            if (todo) {
+                update_rest(&waiting);
+                waiting.end += M * p.N;
+            }
         }
+    if (todo)
+        update_rest(&waiting);
     if (past_caches)
         settle();
 }

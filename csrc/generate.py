@@ -7,6 +7,7 @@ The formulas are those of the ops in the package; a test checks that the files a
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ TYPES = {"element": "real", "number": "double", "truth": "int"}
 NAMES = {p: p if p in ("madd", "where", "is_tiny") else f"real_{p}" for p in PRIMITIVES}
 CAST = "R"
 LANE = "EACH_LANE(l)"
+BESIDE = "adam_update"  # the update that tiles of a product do beside it
 
 
 def indented(lines: list[str], by: int = 1) -> list[str]:
@@ -173,14 +175,37 @@ class Source:
         loop = ["EACH_PARAMETER(i) {", *indented(body), "}"]
         return "\n".join([head, *indented([*self.declarations(), *loop]), "}"])
 
+    def beside(self) -> str:
+        """An update's formula for one element, its numbers made ready before."""
+        name = self.kernel.name
+        parameters = [
+            f"real *{n}" if n in self.written else f"const real *{n}" for n in self.tensors
+        ]
+        lines = [f"const real {n}_ = *{n};" for n in self.tensors] + statements(self.text)
+        lines += [f"*{n} = {v};" for n, v in zip(self.written, self.text.results, strict=True)]
+        body = "\n".join(indented(lines))
+        ready = list(dict.fromkeys(re.findall(rf"{CAST}\(([^()]*_[^()]*)\)", body)))
+        for i, number in enumerate(ready):
+            body = body.replace(f"{CAST}({number})", f"number[{i}]")
+        to = [f"number[{i}] = {CAST}({number});" for i, number in enumerate(ready)]
+        numbers = "\n".join(
+            indented([n.replace("call->", "") for n in self.declarations()] + indented(to, 0))
+        )
+        return (
+            f"enum {{ {name.upper()}_NUMBERS = {len(ready)} }};\n\n"
+            f"static inline void {name}_numbers(real number[], const double *hyper) {{\n{numbers}\n}}\n\n"
+            f"static inline __attribute__((always_inline)) void\n"
+            f"{name}_element({', '.join(parameters)}, const real *number) {{\n{body}\n}}"
+        )
+
     def __str__(self) -> str:
         if issubclass(self.kernel.op, Pointwise):
             return self.loss()
         return self.update() if self.kernel.phase == "update" else self.map()
 
 
-def file(module: str, sources: list[Source]) -> str:
-    """The text of a family's file."""
+def parts(module: str, sources: list[Source]) -> tuple[str, list[str]]:
+    """The first line of a file of formulas, and the functions that these call."""
     called: dict[str, Callable[..., Any]] = {}
     for source in sources:
         called |= source.called
@@ -189,11 +214,27 @@ def file(module: str, sources: list[Source]) -> str:
         parameters = [f"real {p}" for p in f.__code__.co_varnames[: f.__code__.co_argcount]]
         helpers.append(function(name, parameters, translator.text(f, CAST)))
     origin = module.replace(".", "/")
-    head = f"/* Written by csrc/generate.py from the formulas in {origin}.py: change those. */\n"
+    return (
+        f"/* Written by csrc/generate.py from the formulas in {origin}.py: change those. */",
+        helpers,
+    )
+
+
+def file(module: str, sources: list[Source]) -> str:
+    """The text of a family's file."""
+    head, helpers = parts(module, sources)
     header = "drawn.h" if any(source.draws for source in sources) else "formula.h"
     if any(issubclass(source.kernel.op, Pointwise) for source in sources):
         header = "pointwise.h"
-    return "\n\n".join([f'{head}#include "{header}"', *helpers, *map(str, sources)]) + "\n"
+    return "\n\n".join([f'{head}\n#include "{header}"', *helpers, *map(str, sources)]) + "\n"
+
+
+def header(module: str, source: Source) -> str:
+    """The text of the file of an update's formula for tiles."""
+    head, helpers = parts(module, [source])
+    guard = f"FASTNET_{source.kernel.name.upper()}_H"
+    opening = f'{head}\n#ifndef {guard}\n#define {guard}\n\n#include "formula.h"'
+    return "\n\n".join([opening, *helpers, source.beside(), "#endif"]) + "\n"
 
 
 def files() -> dict[Path, str]:
@@ -203,7 +244,10 @@ def files() -> dict[Path, str]:
         if kernel.formula is not None:
             families.setdefault(kernel.op.__module__, []).append(Source(kernel))
     names = {module: HERE / f"{module.rpartition('.')[2]}.c" for module in families}
-    return {names[module]: file(module, sources) for module, sources in families.items()}
+    texts = {names[module]: file(module, sources) for module, sources in families.items()}
+    rule = Source(KERNELS[BESIDE])
+    texts[HERE / f"{BESIDE}.h"] = header(rule.kernel.op.__module__, rule)
+    return texts
 
 
 if __name__ == "__main__":

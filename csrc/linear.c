@@ -31,13 +31,27 @@ static inline void sum_rows(real *into, const real *from, int64_t rows, int64_t 
         sum_columns(1, into + j, from + j, rows, columns, part.end - j, accumulate);
 }
 
-FINISHING_KERNEL(linear_vjp, OUT(dx), OUT(dw), OUT(db), IN(dy), IN(x), IN(w)) {
+/* dw = xᵀ·dy, with the update of w beside it; 0: not to be, and nothing has been done. */
+static __attribute__((noinline)) int update_beside(const fn_call *call, real *dw, const real *dy, const real *x) {
+    const int64_t B = call->rows, I = call->size[0], O = call->size[1];
+    pending todo;
+    if (B < LEAST_K_BESIDE || B > BLOCK_K || O < TILE_COLUMNS || (call->member && I <= O) || /* rows are whole */
+        !takes_update(call, dw, I * O, &todo))
+        return 0;
+    call->update->pending = &todo;
+    together(call); /* nobody reads w any more */
+    gemm(call, (product){I, O, B, {x, 1, I}, {dy, O, 1}, dw, O, NULL, 0, 0, call, NULL, 0});
+    call->update->pending = NULL;
+    return 1;
+}
+
+FINISHING_KERNEL(linear_vjp, OUT(dx), OUT(dw), OUT(db), IN(dy), IN(x), IN_UNDER(w)) {
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
     const int accumulate = call->accumulate != 0;
     if (dx) /* dy·wᵀ */
         gemm(call, (product){B, I, O, {dy, O, 1}, {w, 1, O}, dx, I, NULL, 0, 1, call, dx, 0});
-    if (dw) /* xᵀ·dy */
-        gemm(call, (product){I, O, B, {x, 1, I}, {dy, O, 1}, dw, O, NULL, accumulate, 0, call,
+    if (dw && !(UPDATES_BESIDE && exceeds_cache(I * O) && !accumulate && update_beside(call, dw, dy, x)))
+        gemm(call, (product){I, O, B, {x, 1, I}, {dy, O, 1}, dw, O, NULL, accumulate, 0, call, /* xᵀ·dy */
                              NULL, 0});
     if (db)
         SHARED(r, call, O, grain(4 * WIDTH, B))

@@ -17,6 +17,15 @@ void fn_kernel_at(int64_t i, fn_kernel_info *info) {
                              kernel->finishes};
 }
 
+fn_entry *fn_entry_of(const char *name, int64_t dtype, int64_t level) {
+    for (int64_t i = 0; i < fn_kernel_count(); i++) {
+        const fn_kernel *kernel = __start_fn_kernels[i];
+        if (kernel->dtype == dtype && kernel->level == level && !strcmp(kernel->name, name))
+            return kernel->entry;
+    }
+    return NULL;
+}
+
 #if defined(__x86_64__)
 static const char *const level_names[] = {"x86-64", "x86-64-fma", "x86-64-v3", "x86-64-v4"};
 
@@ -53,9 +62,9 @@ static inline void point_to(fn_call *call, const fn_instruction *at, const fn_co
 }
 
 /* This thread's part of a program. An instruction with a piece takes the one behind it along; the last one is told
- * of the rows that the next step reads. */
+ * of the rows that the next step reads, and all of the update that they may do in part. */
 static void run_program(const fn_instruction *program, int64_t count, const fn_context *context,
-                        fn_member *member, fn_rows *next_rows) {
+                        fn_member *member, fn_rows *next_rows, fn_update *update) {
     fn_call call = {
         .segment = context->segment,
         .rows = context->rows,
@@ -63,6 +72,7 @@ static void run_program(const fn_instruction *program, int64_t count, const fn_c
         .step = context->step,
         .scratch = pointer(context->scratch + (member ? member->number * FN_SCRATCH : 0)),
         .member = member,
+        .update = update,
     };
     for (const fn_instruction *at = program; at < program + count; at++) {
         fn_call next;
@@ -88,7 +98,7 @@ typedef struct {
 
 static void run_as(fn_member *member, void *argument) {
     const run *r = argument;
-    run_program(r->program, r->count, r->context, member, NULL);
+    run_program(r->program, r->count, r->context, member, NULL, NULL);
 }
 
 void fn_run(const fn_instruction *program, int64_t count, const fn_context *context) {
@@ -207,18 +217,66 @@ static void record(fn_train_args *args, int64_t step, int64_t first, int64_t row
         refuse(args, FN_NOT_FINITE);
 }
 
+/* What kernels of each step's backward may do of the update: nothing where something comes before it. */
+static void begin_update(fn_update *u, const fn_train_args *args) {
+    const int free = !args->collect_count && !args->guard_count && !args->updates && !args->norm;
+    u->program = pointer(args->update);
+    u->end = u->program + (free ? args->update_count : 0);
+    u->backward_end = (const fn_instruction *)pointer(args->backward) + args->backward_count;
+    u->hyper_size = args->context.hyper_size;
+    u->pending = NULL;
+}
+
+/* An update instruction's elements from `from` on that nobody has taken, up to the next that somebody has; n is 0 where
+ * none are left. */
+static fn_range left_over(const fn_update *u, const fn_instruction *at, int64_t from) {
+    for (;;) {
+        fn_range r = {from, at->size[0]};
+        int64_t next = from;
+        for (int64_t i = 0; i < u->count; i++) {
+            const fn_taken *t = &u->taken[i];
+            if (t->at == at && t->begin <= from && t->end > next)
+                next = t->end;
+            else if (t->at == at && t->begin > from && t->begin < r.end)
+                r.end = t->begin;
+        }
+        if (next == from)
+            return r;
+        from = next;
+    }
+}
+
+/* This thread's part of a program of updates, but for what has been taken. */
+static void run_left_over(const fn_instruction *program, const fn_instruction *end, const fn_context *context,
+                          fn_member *member, const fn_update *u) {
+    if (!u->count) {
+        run_program(program, end - program, context, member, NULL, NULL);
+        return;
+    }
+    for (const fn_instruction *at = program; at < end; at++) {
+        fn_instruction part = *at;
+        for (fn_range r = left_over(u, at, 0); r.begin < r.end; r = left_over(u, at, r.end)) {
+            part.size[0] = r.end - r.begin;
+            for (int i = 0; i < FN_TENSORS; i++)
+                part.offset[i] = at->offset[i] + r.begin * fn_bytes_of(at->dtype);
+            run_program(&part, 1, context, member, NULL, NULL);
+        }
+    }
+}
+
 /* This thread's part of what follows the backward of a step; whether all is well. */
-static int update(fn_train_args *args, int64_t step, const fn_context *context, fn_member *member) {
+static int update(fn_train_args *args, int64_t step, const fn_context *context, fn_member *member,
+                  const fn_update *ahead) {
     const fn_instruction *program = pointer(args->update);
     const int64_t *updates = pointer(args->updates), first = args->collect_count;
     const int64_t guarded = first + args->guard_count;
-    run_program(program, first, context, member, NULL);
+    run_program(program, first, context, member, NULL, NULL);
     if (updates && !updates[step])
         return 1;
-    run_program(program + first, args->guard_count, context, member, NULL);
+    run_program(program + first, args->guard_count, context, member, NULL, NULL);
     if (args->norm && !isfinite(*(const double *)pointer(args->norm)))
         return 0;
-    run_program(program + guarded, args->update_count - guarded, context, member, NULL);
+    run_left_over(program + guarded, program + args->update_count, context, member, ahead);
     return 1;
 }
 
@@ -229,6 +287,8 @@ static void train_as(fn_member *member, void *argument) {
     const fn_call call = {.member = member};
     const int64_t *offsets = pointer(args->batch_offsets), *index = pointer(args->index);
     fn_context context = args->context;
+    fn_update ahead;
+    begin_update(&ahead, args);
     for (int64_t s = 0; s < args->steps; s++) {
         context.rows = offsets[s + 1] - offsets[s];
         context.step = args->context.step + (uint64_t)s;
@@ -239,16 +299,19 @@ static void train_as(fn_member *member, void *argument) {
         together(&call);
         if (args->status != FN_OK)
             return;
-        run_program(pointer(args->forward), args->forward_count, &context, member, NULL);
+        run_program(pointer(args->forward), args->forward_count, &context, member, NULL, NULL);
         if (is_first(&call))
             record(args, s, offsets[s], context.rows);
         together(&call);
         if (args->status != FN_OK)
             return;
         fn_rows soon = rows_ahead(t, offsets + s + 1, s + 1 < args->steps, member, context.threads);
-        run_program(pointer(args->backward), args->backward_count, &context, member, &soon);
-        context.hyper = args->hyper + s * args->groups * context.hyper_size * (int64_t)sizeof(double);
-        const int well = update(args, s, &context, member);
+        const int64_t hyper = args->hyper + s * args->groups * context.hyper_size * (int64_t)sizeof(double);
+        ahead.hyper = pointer(hyper);
+        ahead.count = 0;
+        run_program(pointer(args->backward), args->backward_count, &context, member, &soon, &ahead);
+        context.hyper = hyper;
+        const int well = update(args, s, &context, member, &ahead);
         context.hyper = 0;
         if (is_first(&call) && well)
             args->done = s + 1;

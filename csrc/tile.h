@@ -3,6 +3,7 @@
 #ifndef FASTNET_TILE_H
 #define FASTNET_TILE_H
 
+#include "beside.h"
 #include "simd.h"
 
 enum {
@@ -97,14 +98,14 @@ static inline void take_turn(strip *read, strip *written, copying *packed) {
         copy_row(packed);
 }
 
-/* One tile: `rows`, `vectors` and `whole` are constants where it is inlined. n columns of C exist,
- * and of b unless it has whole vectors; bias is NULL until the last block, and soon where nothing is to
- * be fetched. Without whole vectors in b, nothing is, nor is C stored past the caches. No function here
- * takes a struct by value: to read in parts what was just written whole waits for all stores before it. */
+/* One tile: `rows`, `vectors`, `whole` and `updates` are constants where it is inlined. n columns of C exist, and of b
+ * unless it has whole vectors; bias is NULL until the last block, soon where nothing is to be fetched; todo is what
+ * waits where a tile updates. Without whole vectors in b, nothing is fetched, nor is C stored past the caches. No
+ * function here takes a struct by value: to read in parts what was just written whole waits for all stores before it. */
 static inline __attribute__((always_inline)) void
 tile(const int rows, const int vectors, const int whole, int64_t K, const real *a, int64_t a_row,
      int64_t a_column, const real *b, int64_t b_row, real *c, int64_t c_row, int64_t n,
-     const real *bias, int reload, int past_caches, const ahead *soon) {
+     const real *bias, int reload, int past_caches, const ahead *soon, const int updates, pending *todo) {
     const int full = n >= vectors * WIDTH;
     vec sum[TILE_ROWS][ROW_VECTORS], x[ROW_VECTORS];
     real *row = c;
@@ -132,11 +133,18 @@ tile(const int rows, const int vectors, const int whole, int64_t K, const real *
         packed = soon->packed;
         turns = soon->turns;
     }
+    int64_t updating = 0; /* vectors, a turn each */
+    if (updates) {
+        updating = smaller(smaller(todo->end - todo->at, vectors * rows * WIDTH) / WIDTH, K);
+        turns = updating > turns ? updating : turns;
+    }
     const int64_t stretch = turns ? K / turns : K;
     for (int64_t k = 0; k < K;) {
         int64_t end = K;
         if (turns) {
             take_turn(&read, &written, &packed);
+            if (updates && updating-- > 0)
+                update_vector(todo);
             end = --turns ? k + stretch : K;
         }
         for (; k < end; k++) {
@@ -177,8 +185,17 @@ typedef void tile_of_size(int64_t K, const real *a, int64_t a_row, int64_t a_col
         real *c, int64_t c_row, int64_t n, const real *bias, int reload, int past_caches,          \
         const ahead *soon) {                                                                       \
         tile(rows, vectors, whole, K, a, a_row, a_column, b, b_row, c, c_row, n, bias, reload,     \
-             whole && past_caches, whole ? soon : NULL);                                           \
+             whole && past_caches, whole ? soon : NULL, 0, NULL);                                  \
     }
+
+/* One that updates beside, which takes the registers of a row. */
+enum { ROWS_BESIDE = TILE_ROWS - 1 };
+static __attribute__((noinline, unused)) void
+tile_beside(int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b, int64_t b_row, real *c,
+            int64_t c_row, int64_t n, const ahead *soon, pending *todo) {
+    tile(ROWS_BESIDE, 2, 1, K, a, a_row, a_column, b, b_row, c, c_row, n, NULL, 0, 0, soon, 1, todo);
+}
+
 #if TILE_ROWS == 14
 #define ROWS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14)
 #elif TILE_ROWS == 12
