@@ -30,12 +30,27 @@ static inline void fetch(const void *row, int64_t bytes) {
             to[j] = (real)from[j];                                                                 \
     }
 
+/* So many bytes, the same number in call after call: few are not worth a call of memcpy. */
+static inline __attribute__((always_inline)) void copy(char *restrict to, const char *restrict from, int64_t bytes) {
+    if (bytes == 4) {
+        memcpy(to, from, 4);
+    } else if (bytes >= 8 && bytes <= 16) {
+        memcpy(to, from, 8);
+        memcpy(to + bytes - 8, from + bytes - 8, 8);
+    } else if (bytes > 16 && bytes <= 32) {
+        memcpy(to, from, 16);
+        memcpy(to + bytes - 16, from + bytes - 16, 16);
+    } else {
+        memcpy(to, from, (size_t)bytes);
+    }
+}
+
 static void gather(const fn_source *source, const int64_t *index, int64_t begin, int64_t end) {
     const int64_t n = source->width;
     if (source->kind == OWN)
         for (int64_t r = begin; r < end; r++)
-            memcpy((real *)source->stage + r * n, (const real *)source->data + index[r] * n,
-                   (size_t)n * sizeof(real));
+            copy((char *)((real *)source->stage + r * n), (const char *)((const real *)source->data + index[r] * n),
+                 n * (int64_t)sizeof(real));
     else if (source->kind == FN_UINT8)
         CONVERT_FROM(uint8_t)
     else if (source->kind == FN_INT64)

@@ -146,7 +146,8 @@ static int64_t gather_labels(const fn_source *s, const int64_t *index, int64_t r
     return -1;
 }
 
-enum { MOST_AHEAD = 1 << 18 }; /* bytes of a minibatch that are fetched a step ahead. Measured */
+/* Bytes of a minibatch that are fetched a step ahead, and of a row: a tile fetches no more than one. Measured. */
+enum { MOST_AHEAD = 1 << 18, LEAST_ROW_AHEAD = 4 * FN_LINE };
 
 /* What the threads of a chunk of steps share. */
 typedef struct {
@@ -179,12 +180,13 @@ static void gather_minibatch(const fn_call *call, const training *t, const int64
     context->segment[FN_Y] = y ? (int64_t)(intptr_t)y : args->y_stage;
 }
 
-/* This thread's share of the rows between two of the offsets; none where `any` is 0, or where they are so many that the
- * update would drive them from the caches again. */
+/* This thread's share of the rows between two of the offsets; none where `any` is 0, where rows are short, or where they
+ * are so many that the update would drive them from the caches again. */
 static fn_rows rows_ahead(const training *t, const int64_t *offsets, int any, const fn_member *member,
                          int64_t threads) {
     const int64_t bytes = t->x.width * fn_bytes_of(t->x.kind);
-    const int64_t given = any ? offsets[1] - offsets[0] : 0, rows = given * bytes > MOST_AHEAD ? 0 : given;
+    const int64_t given = any && bytes >= LEAST_ROW_AHEAD ? offsets[1] - offsets[0] : 0;
+    const int64_t rows = given * bytes > MOST_AHEAD ? 0 : given;
     const int64_t number = member ? member->number : 0, team = member ? threads : 1;
     return (fn_rows){
         .data = t->x.data,
@@ -309,7 +311,8 @@ static void train_as(fn_member *member, void *argument) {
         const int64_t hyper = args->hyper + s * args->groups * context.hyper_size * (int64_t)sizeof(double);
         ahead.hyper = pointer(hyper);
         ahead.count = 0;
-        run_program(pointer(args->backward), args->backward_count, &context, member, &soon, &ahead);
+        run_program(pointer(args->backward), args->backward_count, &context, member,
+                    soon.begin < soon.end ? &soon : NULL, &ahead);
         context.hyper = hyper;
         const int well = update(args, s, &context, member, &ahead);
         context.hyper = 0;

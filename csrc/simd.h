@@ -234,6 +234,12 @@ static inline __attribute__((always_inline)) void load_turned(vec square[WIDTH],
     /* A row's half is loaded above that of the eighth row before it, which spares a fourth of the exchanges. */
     const __m512i lower = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
     const __m512i upper = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+    const real *fourth[4]; /* pointers that the compiler must not derive from one another: see tile */
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++) {
+        fourth[q] = from + 4 * q * row;
+        __asm__("" : "+r"(fourth[q]));
+    }
 #pragma GCC unroll 4
     for (int j = 0; j < WIDTH; j += 4) {
         vec x[4]; /* elements j, …, j + 3 of rows i, i + 4, i + 8 and i + 12 */
@@ -242,9 +248,10 @@ static inline __attribute__((always_inline)) void load_turned(vec square[WIDTH],
             __m512d rows[2];
 #pragma GCC unroll 2
             for (int r = 0; r < 2; r++) {
-                const real *half = from + (i + 4 * r) * row + j / 8 * 8;
-                rows[r] = _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_loadu_pd((const double *)half)),
-                                             _mm256_loadu_pd((const double *)(half + 8 * row)), 1);
+                const int64_t at = i * row + j / 8 * 8;
+                const __m256d half = _mm256_loadu_pd((const double *)(fourth[r] + at));
+                rows[r] = _mm512_insertf64x4(_mm512_castpd256_pd512(half),
+                                             _mm256_loadu_pd((const double *)(fourth[r + 2] + at)), 1);
             }
             x[i] = (vec)_mm512_permutex2var_pd(rows[0], j % 8 ? upper : lower, rows[1]);
         }

@@ -9,6 +9,7 @@
 enum {
     TILE_COLUMNS = 2 * WIDTH,
     ROW_VECTORS = 8, /* of a tile of one row: sums enough to keep the pipelines busy */
+    NEAR = 1024 / sizeof(real), /* columns no further apart do not crowd in the first cache. Measured */
     SMALL_ROWS = 6,  /* of a tile of less than a vector of columns of b in place */
 };
 
@@ -225,6 +226,19 @@ static tile_of_size *const row_tiles[ROW_VECTORS] = {VECTORS(NAME)};
 static tile_of_size *const small_tiles[SMALL_ROWS] = {tile_1_1_0, tile_2_1_0, tile_3_1_0,
                                                       tile_4_1_0, tile_5_1_0, tile_6_1_0};
 
+/* Columns of whole squares. */
+static inline __attribute__((always_inline)) void pack_squares(real *panel, const real *at, int64_t column,
+                                                               int64_t K, const int64_t width) {
+    for (int64_t j = 0; j < width; j += WIDTH)
+        for (int64_t k = 0; k < K; k += WIDTH) {
+            vec square[WIDTH];
+            load_turned(square, at + k + j * column, column);
+#pragma GCC unroll 16
+            for (int i = 0; i < WIDTH; i++)
+                store(panel + (k + i) * width + j, square[i]);
+        }
+}
+
 /* Copy K rows of n columns of a matrix to a panel of rows of `width`, whole vectors, with zeros behind
  * the n-th. The panel has room for a multiple of WIDTH rows. */
 static __attribute__((noinline)) void pack(real *panel, const real *at, int64_t row,
@@ -235,6 +249,13 @@ static __attribute__((noinline)) void pack(real *panel, const real *at, int64_t 
             for (int64_t j = 0; j < width; j += WIDTH)
                 store(panel + k * width + j, load_first(from + j, n - j));
         }
+        return;
+    }
+    if (column <= NEAR && n == width && K % WIDTH == 0) {
+        if (width == WIDTH)
+            pack_squares(panel, at, column, K, WIDTH);
+        else
+            pack_squares(panel, at, column, K, 2 * WIDTH);
         return;
     }
     for (int64_t j = 0; j < width; j += WIDTH)
