@@ -8,8 +8,8 @@
 #include "simd.h"
 
 /* Where this pays: with registers enough for both, for vectors that exceed the cache, and for so many k at least, as
- * every turn of a tile takes time of its own. Measured. */
-enum { UPDATES_BESIDE = VECTOR_BYTES == 64, LEAST_K_BESIDE = 96 };
+ * every turn of a tile takes time of its own. Measured. Its code is large, and float64 is trained in seldom. */
+enum { UPDATES_BESIDE = VECTOR_BYTES == 64 && !REAL_IS_DOUBLE, LEAST_K_BESIDE = 96 };
 
 /* Vectors of so many elements, of which [at, end) have their gradient and wait to be updated. */
 typedef struct {

@@ -211,6 +211,16 @@ static void one_row(const product p) {
     }
 }
 
+/* A square of which only some rows, or less than all of each, are there, transposed; zeros elsewhere. One copy for
+ * all that few_columns unrolls. */
+static __attribute__((noinline)) void load_corner(vec square[WIDTH], const real *from, int64_t row, int64_t rows,
+                                                  int64_t n) {
+#pragma GCC unroll 16
+    for (int i = 0; i < WIDTH; i++)
+        square[i] = i < rows ? load_first(from + i * row, n) : (vec){0};
+    turn(square);
+}
+
 /* At most FEW_COLUMNS columns: vectors run across the rows, GROUPS of them side by side. */
 static inline __attribute__((always_inline)) void few_columns(const int columns, const product p) {
     enum { GROUPS = 4 };
@@ -241,10 +251,11 @@ static inline __attribute__((always_inline)) void few_columns(const int columns,
                 } else if (rows >= WIDTH && K == WIDTH) {
                     load_turned(square, a.at, a.row);
                 } else {
+                    vec corner[WIDTH];
+                    load_corner(corner, a.at, a.row, rows, K);
 #pragma GCC unroll 16
                     for (int i = 0; i < WIDTH; i++)
-                        square[i] = i < rows ? load_first(a.at + i * a.row, K) : (vec){0};
-                    turn(square);
+                        square[i] = corner[i];
                 }
 #pragma GCC unroll 16
                 for (int k = 0; k < WIDTH; k++)

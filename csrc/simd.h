@@ -228,7 +228,8 @@ static inline __attribute__((always_inline)) void turn(vec square[WIDTH]) {
     }
 }
 
-/* A square from memory, its rows `row` elements apart, transposed. */
+/* A square from memory, its rows `row` elements apart, transposed; TURNS_FAST: in fewer exchanges than `turn`. */
+enum { TURNS_FAST = VECTOR_BYTES == 64 && !REAL_IS_DOUBLE };
 static inline __attribute__((always_inline)) void load_turned(vec square[WIDTH], const real *from, int64_t row) {
 #if defined(__AVX512F__) && !REAL_IS_DOUBLE
     /* A row's half is loaded above that of the eighth row before it, which spares a fourth of the exchanges. */

@@ -9,7 +9,7 @@
 enum {
     TILE_COLUMNS = 2 * WIDTH,
     ROW_VECTORS = 8, /* of a tile of one row: sums enough to keep the pipelines busy */
-    NEAR = 1024 / sizeof(real), /* columns no further apart do not crowd in the first cache. Measured */
+    NEAR = TURNS_FAST ? 1024 / sizeof(real) : 0, /* columns no further apart do not crowd in the cache. Measured */
     SMALL_ROWS = 6,  /* of a tile of less than a vector of columns of b in place */
 };
 
@@ -240,8 +240,8 @@ static inline __attribute__((always_inline)) void pack_squares(real *panel, cons
 }
 
 /* Copy K rows of n columns of a matrix to a panel of rows of `width`, whole vectors, with zeros behind
- * the n-th. The panel has room for a multiple of WIDTH rows. */
-static __attribute__((noinline)) void pack(real *panel, const real *at, int64_t row,
+ * the n-th. The panel has room for a multiple of WIDTH rows. One copy: those for some arguments are no faster. */
+static __attribute__((noinline, noclone)) void pack(real *panel, const real *at, int64_t row,
                                            int64_t column, int64_t K, int64_t n, int64_t width) {
     if (column == 1) {
         for (int64_t k = 0; k < K; k++) {
