@@ -12,6 +12,9 @@ typedef struct fn_call fn_call;
 /* An elementwise kernel on a piece of its tensors: rows of n elements, `stride` apart, from `first` on. */
 typedef void fn_piece(const fn_call *call, int64_t first, int64_t stride, int64_t rows, int64_t n);
 
+/* By what tiles of a product rectify it: by itself, or by what the rectifier made of its input. */
+typedef enum { FN_GATE_NONE, FN_GATE_ITSELF, FN_GATE_OTHER } fn_gate;
+
 /* Rows of a data set that the next step reads: a product asks for them while its tiles compute. */
 typedef struct {
     const char *data;
@@ -52,6 +55,7 @@ struct fn_call {
     fn_member *member; /* this thread's part in a team, or NULL: it is alone */
     const fn_call *next; /* what `finish` calls `piece` with, or NULL */
     fn_piece *piece;
+    int64_t gates;       /* an fn_gate, where tiles can do that instead */
     fn_rows *next_rows; /* to be fetched, or NULL */
     fn_update *update;  /* which kernels may do in part, or NULL */
 };

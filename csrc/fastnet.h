@@ -24,6 +24,7 @@ typedef struct {
     int64_t accumulate;
     int64_t entry;
     int64_t piece;
+    int64_t gates;
     int32_t segment[FN_TENSORS];
     int64_t offset[FN_TENSORS];
     int64_t size[FN_SIZES];
@@ -76,7 +77,8 @@ typedef struct {
 
 /* The kernels of this build: name and argument list as the reference spells them; dtype; level of the
  * instruction set (0: any machine of this architecture); the form of an elementwise kernel that works on a
- * piece (0: none), and whether the kernel hands on such pieces. */
+ * piece (0: none), and whether the kernel hands on such pieces; whether a product's tiles do what it does in
+ * registers (fn_gate, 0: they do not). */
 typedef struct {
     const char *name;
     const char *tensors;
@@ -84,6 +86,7 @@ typedef struct {
     int64_t level;
     int64_t entry;
     int64_t piece, finishes;
+    int64_t gates;
 } fn_kernel_info;
 
 int64_t fn_kernel_count(void);

@@ -158,7 +158,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
                         tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row,
                                                  p.by_columns ? turned : c, p.by_columns ? TILE_COLUMNS : p.c_row,
                                                  p.by_columns ? vectors * WIDTH : n, bias, reload, past_caches,
-                                                 looks_ahead ? &soon : NULL);
+                                                 looks_ahead ? &soon : NULL, NULL);
                     if (p.by_columns)
                         unpack(c, p.c_row, turned, rows, n);
                     if (two_panels && !tiles_pack && mine.rows > 0)
@@ -178,10 +178,18 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
         settle();
 }
 
+/* What tiles rectify C by, from element 0 of C on; NULL: they do not. */
+static inline const real *gate_of(const product *p) {
+    if (!GATES || !p->finishes || !p->call->next || !p->call->gates)
+        return NULL;
+    return p->call->gates == FN_GATE_ITSELF ? p->c : fn_tensor(p->call->next, 2); /* dx, dy and y of the rectifier */
+}
+
 /* The same of a product that is plain: nothing is fetched ahead. */
 static inline __attribute__((always_inline)) void plain(const product p, real *panel) {
     const int64_t height = even(p.M, TILE_ROWS, 1);
     const int pack_b = pays_to_pack_b(&p);
+    const real *gate = gate_of(&p);
     for (int64_t j0 = 0; j0 < p.N; j0 += TILE_COLUMNS) {
         const int64_t n = smaller(TILE_COLUMNS, p.N - j0);
         const int vectors = n > WIDTH ? 2 : 1;
@@ -195,8 +203,9 @@ static inline __attribute__((always_inline)) void plain(const product p, real *p
         for (int64_t left = p.M; left > 0; left -= height, a += height * p.a.row, c += height * p.c_row) {
             const int64_t rows = smaller(height, left);
             tiles[rows - 1][vectors - 1](p.K, a, p.a.row, p.a.column, b.at, b.row, c, p.c_row, n, bias, p.accumulate,
-                                         0, NULL);
-            finish_piece(&p, c, rows, n);
+                                         0, NULL, gate ? gate + (c - p.c) : NULL);
+            if (!gate)
+                finish_piece(&p, c, rows, n);
         }
     }
 }
@@ -206,7 +215,7 @@ static void one_row(const product p) {
     for (int64_t j = 0; j < p.N; j += ROW_VECTORS * WIDTH) {
         const int64_t n = smaller(ROW_VECTORS * WIDTH, p.N - j);
         row_tiles[(n - 1) / WIDTH](p.K, p.a.at, p.a.row, p.a.column, p.b.at + j, p.b.row, p.c + j,
-                                   p.c_row, n, p.bias ? p.bias + j : NULL, p.accumulate, 0, NULL);
+                                   p.c_row, n, p.bias ? p.bias + j : NULL, p.accumulate, 0, NULL, NULL);
         finish_piece(&p, p.c + j, 1, n);
     }
 }
@@ -333,7 +342,7 @@ static inline __attribute__((always_inline)) void gemm(const fn_call *call, prod
         gemm_by_parts(call, &p);
     } else if (is_first(call)) {
         small_tiles[p.M - 1](p.K, p.a.at, p.a.row, p.a.column, p.b.at, p.b.row, p.c, p.c_row, p.N,
-                             p.bias, p.accumulate, 0, NULL);
+                             p.bias, p.accumulate, 0, NULL, NULL);
         finish_piece(&p, p.c, p.M, p.N);
     }
 }

@@ -10,11 +10,23 @@ extern const fn_kernel *const __start_fn_kernels[], *const __stop_fn_kernels[];
 
 int64_t fn_kernel_count(void) { return __stop_fn_kernels - __start_fn_kernels; }
 
+/* Only tiles of AVX-512 have registers and code for it; see GATES. */
+enum { GATING_LEVEL = 3 };
+
+/* Whether tiles of a product do what a kernel does. */
+static fn_gate gates(const fn_kernel *kernel) {
+    if (kernel->level != GATING_LEVEL)
+        return FN_GATE_NONE;
+    return !strcmp(kernel->name, "relu_forward") ? FN_GATE_ITSELF
+           : !strcmp(kernel->name, "relu_vjp")   ? FN_GATE_OTHER
+                                                 : FN_GATE_NONE;
+}
+
 void fn_kernel_at(int64_t i, fn_kernel_info *info) {
     const fn_kernel *kernel = __start_fn_kernels[i];
     *info = (fn_kernel_info){kernel->name, kernel->tensors, kernel->dtype, kernel->level,
                              (int64_t)(intptr_t)kernel->entry, (int64_t)(intptr_t)kernel->piece,
-                             kernel->finishes};
+                             kernel->finishes, gates(kernel)};
 }
 
 fn_entry *fn_entry_of(const char *name, int64_t dtype, int64_t level) {
@@ -78,7 +90,8 @@ static void run_program(const fn_instruction *program, int64_t count, const fn_c
         fn_call next;
         point_to(&call, at, context);
         call.next_rows = at + 1 == program + count ? next_rows : NULL;
-        if (at->piece && context->rows * at[1].size[0] >= context->elements_to_fuse) {
+        if (at->piece && (context->rows * at[1].size[0] >= context->elements_to_fuse || (at->gates && !member))) {
+            call.gates = at->gates;
             next = call;
             point_to(&next, ++at, context);
             call.next = &next;
@@ -180,8 +193,8 @@ static void gather_minibatch(const fn_call *call, const training *t, const int64
     context->segment[FN_Y] = y ? (int64_t)(intptr_t)y : args->y_stage;
 }
 
-/* This thread's share of the rows between two of the offsets; none where `any` is 0, where rows are short, or where they
- * are so many that the update would drive them from the caches again. */
+/* This thread's share of the rows between two of the offsets; none where `any` is 0, where rows are short, or where
+ * they are so many that the update would drive them from the caches again. */
 static fn_rows rows_ahead(const training *t, const int64_t *offsets, int any, const fn_member *member,
                          int64_t threads) {
     const int64_t bytes = t->x.width * fn_bytes_of(t->x.kind);
@@ -229,8 +242,8 @@ static void begin_update(fn_update *u, const fn_train_args *args) {
     u->pending = NULL;
 }
 
-/* An update instruction's elements from `from` on that nobody has taken, up to the next that somebody has; n is 0 where
- * none are left. */
+/* An update instruction's elements from `from` on that nobody has taken, up to the next that somebody has; none where
+ * no such are left. */
 static fn_range left_over(const fn_update *u, const fn_instruction *at, int64_t from) {
     for (;;) {
         fn_range r = {from, at->size[0]};

@@ -88,6 +88,19 @@ static inline vec vec_madd(vec a, vec b, vec c) {
 #endif
 }
 
+/* gate <= 0 ? 0 : a in every lane: a rectifier, and its derivative. */
+enum { GATES = VECTOR_BYTES == 64 };
+static inline vec vec_gated(vec gate, vec a) {
+#if defined(__AVX512F__) && REAL_IS_DOUBLE
+    return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(gate, (vec){0}, _CMP_NLE_UQ), a);
+#elif defined(__AVX512F__)
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(gate, (vec){0}, _CMP_NLE_UQ), a);
+#else
+    (void)gate;
+    return a;
+#endif
+}
+
 /* a > b ? a : b in every lane. */
 static inline vec vec_max(vec a, vec b) {
 #if defined(__AVX512F__) && REAL_IS_DOUBLE

@@ -39,6 +39,9 @@ static inline real *next_row(real *row, int64_t distance) {
 #define EACH_ROW_OF_C                                                                              \
     _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++, row = next_row(row, c_row))
 
+#define EACH_ROW_OF_GATE                                                                           \
+    _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++, gate = next_row((real *)gate, c_row))
+
 /* Pieces of memory, `step` bytes apart, of so many lines of cache each; `at` lies in a piece's first line, so that its
  * last byte lies in the last. */
 typedef struct {
@@ -99,14 +102,16 @@ static inline void take_turn(strip *read, strip *written, copying *packed) {
         copy_row(packed);
 }
 
-/* One tile: `rows`, `vectors`, `whole` and `updates` are constants where it is inlined. n columns of C exist, and of b
- * unless it has whole vectors; bias is NULL until the last block, soon where nothing is to be fetched; todo is what
- * waits where a tile updates. Without whole vectors in b, nothing is fetched, nor is C stored past the caches. No
- * function here takes a struct by value: to read in parts what was just written whole waits for all stores before it. */
+/* One tile: `rows`, `vectors`, `whole` and `updates` are constants where it is inlined. n columns of C exist, and of
+ * b unless it has whole vectors; bias is NULL until the last block, soon where nothing is to be fetched, and gate where
+ * C is not rectified: else it is C itself, or what lies as C does. todo is what waits where a tile updates. Without
+ * whole vectors in b, nothing is fetched, nor is C stored past the caches. No function here takes a struct by value:
+ * to read in parts what was just written whole waits for all stores before it. */
 static inline __attribute__((always_inline)) void
 tile(const int rows, const int vectors, const int whole, int64_t K, const real *a, int64_t a_row,
      int64_t a_column, const real *b, int64_t b_row, real *c, int64_t c_row, int64_t n,
-     const real *bias, int reload, int past_caches, const ahead *soon, const int updates, pending *todo) {
+     const real *bias, int reload, int past_caches, const ahead *soon, const real *gate, const int updates,
+     pending *todo) {
     const int full = n >= vectors * WIDTH;
     vec sum[TILE_ROWS][ROW_VECTORS], x[ROW_VECTORS];
     real *row = c;
@@ -166,6 +171,11 @@ tile(const int rows, const int vectors, const int whole, int64_t K, const real *
         EACH_VECTOR x[v] = load_first(bias + v * WIDTH, n - v * WIDTH);
         EACH_SUM sum[i][v] += x[v];
     }
+    if (GATES && gate == c)
+        EACH_SUM sum[i][v] = vec_gated(sum[i][v], sum[i][v]);
+    else if (GATES && gate)
+        EACH_ROW_OF_GATE EACH_VECTOR sum[i][v] =
+            vec_gated(full ? load(gate + v * WIDTH) : load_first(gate + v * WIDTH, n - v * WIDTH), sum[i][v]);
     row = c;
     if (full && past_caches)
         EACH_ROW_OF_C EACH_VECTOR stream(row + v * WIDTH, sum[i][v]);
@@ -179,14 +189,14 @@ tile(const int rows, const int vectors, const int whole, int64_t K, const real *
 /* Each size of tile is compiled by itself. */
 typedef void tile_of_size(int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b,
                           int64_t b_row, real *c, int64_t c_row, int64_t n, const real *bias,
-                          int reload, int past_caches, const ahead *soon);
+                          int reload, int past_caches, const ahead *soon, const real *gate);
 #define TILE(rows, vectors, whole)                                                                 \
     static __attribute__((noinline)) void tile_##rows##_##vectors##_##whole(                       \
         int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b, int64_t b_row,   \
         real *c, int64_t c_row, int64_t n, const real *bias, int reload, int past_caches,          \
-        const ahead *soon) {                                                                       \
+        const ahead *soon, const real *gate) {                                                     \
         tile(rows, vectors, whole, K, a, a_row, a_column, b, b_row, c, c_row, n, bias, reload,     \
-             whole && past_caches, whole ? soon : NULL, 0, NULL);                                  \
+             whole && past_caches, whole ? soon : NULL, whole ? gate : NULL, 0, NULL);             \
     }
 
 /* One that updates beside, which takes the registers of a row. */
@@ -194,7 +204,7 @@ enum { ROWS_BESIDE = TILE_ROWS - 1 };
 static __attribute__((noinline, unused)) void
 tile_beside(int64_t K, const real *a, int64_t a_row, int64_t a_column, const real *b, int64_t b_row, real *c,
             int64_t c_row, int64_t n, const ahead *soon, pending *todo) {
-    tile(ROWS_BESIDE, 2, 1, K, a, a_row, a_column, b, b_row, c, c_row, n, NULL, 0, 0, soon, 1, todo);
+    tile(ROWS_BESIDE, 2, 1, K, a, a_row, a_column, b, b_row, c, c_row, n, NULL, 0, 0, soon, NULL, 1, todo);
 }
 
 #if TILE_ROWS == 14

@@ -45,6 +45,7 @@ INSTRUCTION = np.dtype(
             "piece",
             "i8",
         ),  # C only: where the next instruction is fused into this one, how it is called
+        ("gates", "i8"),  # C only: whether tiles of a product do that one in registers (fn_gate)
         ("segment", "i4", (MAX_TENSORS,)),  # tensors in the order of the kernel's arguments
         ("offset", "i8", (MAX_TENSORS,)),  # bytes
         ("size", "i8", (MAX_SIZES,)),  # the op's dims, in order

@@ -83,6 +83,37 @@ def test_fusing_changes_no_bit(monkeypatch, activation, widths, rows, batchnorm,
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("widths", [(5, 7, 9, 3), (40, 64, 33, 70), (9, 130, 1, 20)], ids=str)
+@pytest.mark.parametrize("rows", [1, 3, 29])
+@pytest.mark.parametrize("where", [0, 4])
+def test_a_rectifier_in_tiles_is_the_rectifier(monkeypatch, widths, rows, dtype, where):
+    """Also of NaN, infinities and zeros of either sign in a layer, forward and backward."""
+    backend = registry.get("c")
+    prepare, found, gates = type(backend).prepare, [], []
+
+    def prepared(self, program):
+        prepare(self, program)
+        gates.extend(program["gates"])
+        if len(found) == 1:
+            program["piece"] = 0
+
+    monkeypatch.setattr(type(backend), "prepare", prepared)
+    for _ in range(2):
+        model, rng = net(fn.ReLU, widths, False, dtype), np.random.default_rng(0)
+        with model.edit() as values:
+            for value in values.values():
+                value[...] = rng.normal(size=value.shape)
+            values[f"{where}.weight"][:, ::3] = 0.0
+            bias = values[f"{where}.bias"]
+            bias[::3] = np.resize([np.nan, -0.0, np.inf, 0.0, -np.inf], len(bias[::3]))
+        output = model.forward(rng.normal(size=(rows, widths[0])).astype(dtype))
+        dx = model.backward(rng.normal(size=output.shape))
+        found.append([np.array(a).tobytes() for a in [output, dx, *model.grads.values()]])
+    assert found[0] == found[1]
+    assert any(gates) or backend.levels()[backend.level()] != "x86-64-v4"
+
+
 DATA = Data(np.zeros((5, 8)), np.zeros((5, 4)))
 
 

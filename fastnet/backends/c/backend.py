@@ -65,7 +65,7 @@ class CBackend(Backend):
             entry = entries[name, kind]
             instruction["entry"] = entry.address
             if before is not None and entry.piece and _in_place(instruction, before):
-                before["piece"] = entry.piece
+                before["piece"], before["gates"] = entry.piece, entry.gates
             before = instruction if entry.finishes else None
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
@@ -126,6 +126,7 @@ class Entry:
     address: int
     piece: int
     finishes: bool
+    gates: int  # which rectifier it is, where tiles do it in registers
 
 
 class Native:
@@ -143,7 +144,7 @@ class Native:
             lib.fn_kernel_at(i, info)
             name = ffi.string(info.name).decode()
             self.tensors[name] = tuple(ffi.string(info.tensors).decode().split(", "))
-            entry = Entry(info.entry, info.piece, bool(info.finishes))
+            entry = Entry(info.entry, info.piece, bool(info.finishes), info.gates)
             self._all.setdefault((name, info.dtype), {})[info.level] = entry
         top = lib.fn_machine_level()
         self.levels = tuple(ffi.string(lib.fn_level_name(i)).decode() for i in range(top + 1))
