@@ -33,6 +33,9 @@ static inline __attribute__((always_inline)) void update_vector(pending *p) {
     p->at += WIDTH;
 }
 
+/* Whether the product at work updates beside. */
+static inline int is_updating(const fn_call *call) { return UPDATES_BESIDE && call->update && call->update->pending; }
+
 /* All that wait. */
 static __attribute__((noinline, unused)) void update_rest(pending *p) {
     while (p->end - p->at >= WIDTH)
@@ -53,13 +56,15 @@ static inline int takes_update(const fn_call *call, const real *g, int64_t n, pe
                          __ATOMIC_RELAXED);
     const int64_t entry = (int64_t)(intptr_t)__atomic_load_n(&adam, __ATOMIC_RELAXED);
     for (const fn_instruction *at = u->program; at < u->end && at->entry == entry; at++) {
-        real *of[4]; /* w, m, v, g */
+        int64_t of[4]; /* addresses of w, m, v and g */
         for (int i = 0; i < 4; i++)
-            of[i] = (real *)(intptr_t)(call->segment[at->segment[i]] + at->offset[i]);
-        const int64_t begin = g - of[3];
-        if (begin < 0 || begin + n > at->size[0])
+            of[i] = call->segment[at->segment[i]] + at->offset[i];
+        const int64_t begin = ((int64_t)(intptr_t)g - of[3]) / (int64_t)sizeof(real);
+        if ((int64_t)(intptr_t)g < of[3] || begin + n > at->size[0])
             continue;
-        *p = (pending){of[0] + begin, of[1] + begin, of[2] + begin, g, 0, 0, {0}};
+        for (int i = 0; i < 4; i++)
+            of[i] += begin * (int64_t)sizeof(real);
+        *p = (pending){(real *)(intptr_t)of[0], (real *)(intptr_t)of[1], (real *)(intptr_t)of[2], g, 0, 0, {0}};
         adam_update_numbers(p->number, u->hyper + at->group * u->hyper_size);
         u->taken[u->count++] = (fn_taken){at, begin, begin + n};
         return 1;

@@ -24,7 +24,7 @@ typedef struct {
     int64_t at;         /* without so many bytes of the first */
 } fn_rows;
 
-/* The update program that follows a backward, and the parts of its vectors that kernels of this have done already. */
+/* Elements of an update instruction's vectors that are updated already. */
 typedef struct {
     const fn_instruction *at;
     int64_t begin, end;
@@ -32,6 +32,7 @@ typedef struct {
 
 enum { FN_TAKEN = 64 };
 
+/* The update that follows a backward, and what kernels of that backward have done of it. */
 typedef struct {
     const fn_instruction *program, *end, *backward_end;
     const double *hyper;
@@ -79,7 +80,8 @@ typedef struct {
     int finishes;    /* whether it calls `finish` for all of its first tensor */
 } fn_kernel;
 
-/* Whether a kernel may take its part of an update: nobody adds to its gradient, or reads its parameters, later. */
+/* Whether the instruction `by` may update parameters whose gradient it makes. It reads them no more, and nobody else
+ * does where a layer is used once; of one that is used again, a later instruction adds to the gradient. */
 static inline int fn_may_take(const fn_update *u, const fn_instruction *by) {
     for (const fn_instruction *at = by + 1; at < u->backward_end; at++)
         if (at->accumulate)

@@ -63,6 +63,7 @@ typedef struct {
     int64_t buffers_bytes, buffers_kept;
     int64_t losses, row_losses, outputs;
     int64_t done, status, bad_row;
+    int64_t beside;
 } fn_train_args;
 
 typedef struct {

@@ -80,7 +80,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
     const int pack_a = pays_to_pack_a(p.a, p.N), pack_b = pays_to_pack_b(&p);
     /* While tiles compute with one panel of B, the next is packed in another place, or only fetched. */
     const int by_shares = large_b && !(p.by_columns && pack_b), two_panels = by_shares && pack_b;
-    pending *const todo = UPDATES_BESIDE && p.call->update ? p.call->update->pending : NULL;
+    pending *const todo = is_updating(p.call) ? p.call->update->pending : NULL;
     const int64_t height = todo ? ROWS_BESIDE : even(p.M, TILE_ROWS, 1);
     const int64_t most = smaller(TILES_OF_A, !todo ? TILES_OF_A : pack_a ? TILES_BESIDE : 1) * height;
     const int64_t i_step = pack_a || todo ? even(p.M, most, height) : p.M;
@@ -90,7 +90,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
     const int past_caches = STREAMS && large_c && !todo && !p.finishes && !p.by_columns && !p.accumulate &&
                             p.K <= k_step && ((uintptr_t)p.c | (uintptr_t)p.c_row * sizeof(real)) % FN_LINE == 0;
     const int fetch_c = !past_caches && (large_b || large_c || p.c_row >= FAR);
-    const int looks_ahead = by_shares || fetch_c || p.call->next_rows;
+    const int looks_ahead = by_shares || fetch_c || p.call->next_rows || todo;
     pending waiting; /* rows of C whose parameters are to be updated beside the rows after them */
     if (todo) {
         waiting = *todo;
@@ -152,13 +152,13 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
                     if (p.by_columns && reload)
                         pack(turned, c, 1, p.c_row, rows, n, TILE_COLUMNS);
                     if (todo && rows == ROWS_BESIDE && vectors == 2)
-                        tile_beside(K, at, a.row, a.column, b.at, b.row, c, p.c_row, n, looks_ahead ? &soon : NULL,
-                                    &waiting);
+                        tile_beside(K, at, a.row, a.column, b.at, b.row, c, p.c_row, n, &soon, &waiting);
                     else
                         tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row,
-                                                 p.by_columns ? turned : c, p.by_columns ? TILE_COLUMNS : p.c_row,
-                                                 p.by_columns ? vectors * WIDTH : n, bias, reload, past_caches,
-                                                 looks_ahead ? &soon : NULL, NULL);
+                                                     p.by_columns ? turned : c,
+                                                     p.by_columns ? TILE_COLUMNS : p.c_row,
+                                                     p.by_columns ? vectors * WIDTH : n, bias, reload,
+                                                     past_caches, looks_ahead ? &soon : NULL, NULL);
                     if (p.by_columns)
                         unpack(c, p.c_row, turned, rows, n);
                     if (two_panels && !tiles_pack && mine.rows > 0)
@@ -185,7 +185,7 @@ static inline const real *gate_of(const product *p) {
     return p->call->gates == FN_GATE_ITSELF ? p->c : fn_tensor(p->call->next, 2); /* dx, dy and y of the rectifier */
 }
 
-/* The same of a product that is plain: nothing is fetched ahead. */
+/* By tiles, where a product is plain: nothing is fetched ahead. */
 static inline __attribute__((always_inline)) void plain(const product p, real *panel) {
     const int64_t height = even(p.M, TILE_ROWS, 1);
     const int pack_b = pays_to_pack_b(&p);
@@ -294,7 +294,8 @@ static inline __attribute__((always_inline)) void few_columns(const int columns,
 /* All of this is one function, so that no product is passed on by value. */
 static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, const product *given) {
     product p = *given;
-    if (pays_to_swap(&p))
+    const int updates = is_updating(call); /* which only `tiled` does */
+    if (!updates && pays_to_swap(&p))
         p = (product){.M = p.N,
                       .N = p.M,
                       .K = p.K,
@@ -308,7 +309,7 @@ static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, const p
                       .origin = p.origin,
                       .by_columns = !is_vector(&p)};
     const int large_b = exceeds_cache(p.K * p.N), large_c = exceeds_cache(p.M * p.N);
-    if (p.N <= FEW_COLUMNS && !p.by_columns) {
+    if (p.N <= FEW_COLUMNS && !p.by_columns && !updates) {
         SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
             if (p.N == 1)
                 few_columns(1, rows_of(p, r));
@@ -319,10 +320,10 @@ static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, const p
             else
                 few_columns(4, rows_of(p, r));
         }
-    } else if (p.M == 1 && p.b.column == 1 && !p.by_columns) {
+    } else if (p.M == 1 && p.b.column == 1 && !p.by_columns && !updates) {
         SHARED(r, call, p.N, grain(ROW_VECTORS * WIDTH, p.K))
             one_row(columns_of(p, r));
-    } else if (!call->member && !call->next_rows && is_plain(&p, large_b, large_c)) {
+    } else if (!call->member && !call->next_rows && !updates && is_plain(&p, large_b, large_c)) {
         plain(p, call->scratch);
     } else {
         const int along_rows = p.M > p.N;

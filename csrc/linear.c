@@ -31,11 +31,14 @@ static inline void sum_rows(real *into, const real *from, int64_t rows, int64_t 
         sum_columns(1, into + j, from + j, rows, columns, part.end - j, accumulate);
 }
 
-/* dw = xᵀ·dy, with the update of w beside it; 0: not to be, and nothing has been done. */
+/* dw = xᵀ·dy, with the update of w beside it; 0: that cannot be, and dw is still to be computed. */
 static __attribute__((noinline)) int update_beside(const fn_call *call, real *dw, const real *dy, const real *x) {
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
     pending todo;
-    if (B < LEAST_K_BESIDE || B > BLOCK_K || O < TILE_COLUMNS || (call->member && I <= O) || /* rows are whole */
+    /* Several blocks of k would end no row before the last one; a team's parts must be whole rows; where dy is packed and
+     * x is not, so would dy be for every few rows. */
+    if (B < LEAST_K_BESIDE || B > BLOCK_K || I < ROWS_BESIDE || O < TILE_COLUMNS || (call->member && I <= O) ||
+        (I < FAR && O >= FAR) ||
         !takes_update(call, dw, I * O, &todo))
         return 0;
     call->update->pending = &todo;

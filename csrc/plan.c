@@ -159,7 +159,7 @@ static int64_t gather_labels(const fn_source *s, const int64_t *index, int64_t r
     return -1;
 }
 
-/* Bytes of a minibatch that are fetched a step ahead, and of a row: a tile fetches no more than one. Measured. */
+/* Bytes: a minibatch of more is not fetched a step ahead, nor are rows of less, of which a tile fetches one. Measured. */
 enum { MOST_AHEAD = 1 << 18, LEAST_ROW_AHEAD = 4 * FN_LINE };
 
 /* What the threads of a chunk of steps share. */
@@ -264,11 +264,10 @@ static fn_range left_over(const fn_update *u, const fn_instruction *at, int64_t 
 /* This thread's part of a program of updates, but for what has been taken. */
 static void run_left_over(const fn_instruction *program, const fn_instruction *end, const fn_context *context,
                           fn_member *member, const fn_update *u) {
-    if (!u->count) {
-        run_program(program, end - program, context, member, NULL, NULL);
-        return;
-    }
-    for (const fn_instruction *at = program; at < end; at++) {
+    const fn_instruction *rest = program; /* from here on nobody has taken anything */
+    for (int64_t i = 0; i < u->count; i++)
+        rest = u->taken[i].at >= rest ? u->taken[i].at + 1 : rest;
+    for (const fn_instruction *at = program; at < rest; at++) {
         fn_instruction part = *at;
         for (fn_range r = left_over(u, at, 0); r.begin < r.end; r = left_over(u, at, r.end)) {
             part.size[0] = r.end - r.begin;
@@ -277,6 +276,7 @@ static void run_left_over(const fn_instruction *program, const fn_instruction *e
             run_program(&part, 1, context, member, NULL, NULL);
         }
     }
+    run_program(rest, end - rest, context, member, NULL, NULL);
 }
 
 /* This thread's part of what follows the backward of a step; whether all is well. */
@@ -329,6 +329,8 @@ static void train_as(fn_member *member, void *argument) {
         context.hyper = hyper;
         const int well = update(args, s, &context, member, &ahead);
         context.hyper = 0;
+        if (is_first(&call))
+            args->beside = ahead.count;
         if (is_first(&call) && well)
             args->done = s + 1;
         else if (is_first(&call))

@@ -249,10 +249,16 @@ static inline __attribute__((always_inline)) void pack_squares(real *panel, cons
         }
 }
 
+#if defined(__clang__)
+#define ONE_COPY __attribute__((noinline))
+#else
+#define ONE_COPY __attribute__((noinline, noclone))
+#endif
+
 /* Copy K rows of n columns of a matrix to a panel of rows of `width`, whole vectors, with zeros behind
- * the n-th. The panel has room for a multiple of WIDTH rows. One copy: those for some arguments are no faster. */
-static __attribute__((noinline, noclone)) void pack(real *panel, const real *at, int64_t row,
-                                           int64_t column, int64_t K, int64_t n, int64_t width) {
+ * the n-th. The panel has room for a multiple of WIDTH rows. Copies for some arguments would be no faster. */
+static ONE_COPY void pack(real *panel, const real *at, int64_t row, int64_t column, int64_t K, int64_t n,
+                          int64_t width) {
     if (column == 1) {
         for (int64_t k = 0; k < K; k++) {
             const real *from = at + k * row;

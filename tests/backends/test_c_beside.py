@@ -9,6 +9,7 @@ import pytest
 
 import fastnet as fn
 from fastnet.backends import executor, registry
+from fastnet.backends.steps import Data, Steps, Update
 
 if reason := fn.backends()["c"].reason:
     pytest.skip(reason, allow_module_level=True)
@@ -17,6 +18,11 @@ C: Any = registry.get("c")
 
 # Weights of half a MiB and more: rows of whole tiles and not, more columns than rows, a copy of the inputs.
 WIDTHS = [(520, 270, 9), (1030, 131, 300), (300, 512, 448), (1000, 520, 1)]
+ODD_WIDTHS = [
+    (1, 131072, 1),
+    (2, 70000, 2),
+    (784, 1000, 3),
+]  # a tile has more rows; dY is packed
 OPTIMIZERS: dict[str, Any] = {
     "plain": lambda: fn.Adam(0.01),
     "decay": lambda: fn.AdamW(0.01, weight_decay=0.1, max_norm=2.0),
@@ -76,11 +82,61 @@ def test_the_bits_are_those_of_an_update_after_it(monkeypatch, widths, dtype, ba
     assert found == apart(widths, dtype, fn.Adam(0.01), rows, batch)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("widths", ODD_WIDTHS, ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_few_rows_and_many_columns(monkeypatch, widths, threads):
+    monkeypatch.setattr(executor, "WORK_TO_SHARE", 0)
+    with fn.threads(threads):
+        found = fitted(widths, "float32", fn.Adam(0.01), 120, 96)
+    assert found == apart(widths, "float32", fn.Adam(0.01), 120, 96)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_whatever_the_update(name, dtype):
-    widths, make = (1000, 140, 70), OPTIMIZERS[name]
-    assert fitted(widths, dtype, make(), 300, 100) == apart(widths, dtype, make(), 300, 100)
+def test_whatever_the_update(monkeypatch, name, threads):
+    monkeypatch.setattr(executor, "WORK_TO_SHARE", 0)
+    widths, make = (1000, 140, 1000), OPTIMIZERS[name]
+    with fn.threads(threads):
+        found = fitted(widths, "float32", make(), 300, 100)
+    assert found == apart(widths, "float32", make(), 300, 100)
+
+
+@pytest.mark.skipif("x86-64-v4" not in C.levels(), reason="needs AVX-512")
+@pytest.mark.parametrize(
+    ("widths", "threads", "expected"),
+    [
+        ((520, 270, 9), 1, 1),
+        ((1030, 131, 300), 2, 1),
+        ((300, 512, 448), 1, 2),
+        (
+            (300, 512, 448),
+            2,
+            1,
+        ),  # parts of a team are rows only where these are more than the columns
+        ((1, 131072, 1), 1, 0),
+        ((400, 300, 9), 1, 0),  # less than half a MiB
+    ],
+    ids=str,
+)
+def test_what_is_updated_beside(monkeypatch, widths, threads, expected):
+    monkeypatch.setattr(executor, "WORK_TO_SHARE", 0)
+    level = C.level()
+    C.set_level(C.levels().index("x86-64-v4"))
+    try:
+        model, (x, y) = net(widths, "float32"), numbers(widths, 200)
+        data, optimizer = Data(x.astype(np.float32), y.astype(np.float32)), fn.Adam(0.01)
+        runner, state = (
+            model.training_executor(data, 100, fn.MSELoss()),
+            model.optimizer_state(optimizer),
+        )
+        update = Update(state.program, state.segment, optimizer.hyper(0, 2))
+        with fn.threads(threads):
+            runner.train(data, Steps(np.arange(200), np.array([0, 100, 200]), 0, 0), update)
+        assert runner._train_args["beside"][0] == expected
+        runner.train(data, Steps(np.arange(50), np.array([0, 50]), 0, 2), update)  # too few rows
+        assert runner._train_args["beside"][0] == 0
+    finally:
+        C.set_level(level)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,9 @@ class CBackend(Backend):
             entry = entries[name, kind]
             instruction["entry"] = entry.address
             if before is not None and entry.piece and _in_place(instruction, before):
-                before["piece"], before["gates"] = entry.piece, entry.gates
+                before["piece"] = entry.piece
+                product = names[before["kernel"]].startswith("linear_")
+                before["gates"] = entry.gates if product else 0
             before = instruction if entry.finishes else None
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
