@@ -82,7 +82,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
     const int by_shares = large_b && !(p.by_columns && pack_b), two_panels = by_shares && pack_b;
     pending *const todo = is_updating(p.call) ? p.call->update->pending : NULL;
     const int64_t height = todo ? ROWS_BESIDE : even(p.M, TILE_ROWS, 1);
-    const int64_t most = smaller(TILES_OF_A, !todo ? TILES_OF_A : pack_a ? TILES_BESIDE : 1) * height;
+    const int64_t most = smaller(TILES_OF_A, !todo ? TILES_OF_A : pack_a || large_b ? TILES_BESIDE : 1) * height;
     const int64_t i_step = pack_a || todo ? even(p.M, most, height) : p.M;
     const int long_block = !pack_a && (p.by_columns || (!large_b && !pack_b));
     const int64_t k_step = even(p.K, long_block ? LONG_BLOCK_K : BLOCK_K, 1);

@@ -23,7 +23,7 @@ enum {
     COLUMNS_FOR_ROWS_OF_A = 2 * TILE_COLUMNS,
     COLUMNS_FOR_COLUMNS_OF_A = 16 * TILE_COLUMNS,
     ROWS_FOR_B = 256,
-    TILES_BESIDE = 16, /* of rows that wait to be updated beside the next, where A is packed; else 1 */
+    TILES_BESIDE = 16, /* of rows that wait to be updated beside the next, where A is packed or B is large; else 1 */
 };
 
 /* C (M, N) = A (M, K) · B (K, N), plus C itself if accumulate, plus bias (N) unless NULL. */
