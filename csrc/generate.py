@@ -188,9 +188,8 @@ class Source:
         for i, number in enumerate(ready):
             body = body.replace(f"{CAST}({number})", f"number[{i}]")
         to = [f"number[{i}] = {CAST}({number});" for i, number in enumerate(ready)]
-        numbers = "\n".join(
-            indented([n.replace("call->", "") for n in self.declarations()] + indented(to, 0))
-        )
+        given = [n.replace("call->", "") for n in self.declarations()]
+        numbers = "\n".join(indented([*given, *to]))
         return (
             f"enum {{ {name.upper()}_NUMBERS = {len(ready)} }};\n\n"
             f"static inline void {name}_numbers(real number[], const double *hyper) {{\n{numbers}\n}}\n\n"

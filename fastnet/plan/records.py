@@ -119,10 +119,7 @@ TRAIN = np.dtype(
         ("done", "i8"),  # out: steps carried out whole
         ("status", "i8"),  # out: OK, NOT_FINITE, BAD_LABEL or NORM_NOT_FINITE
         ("bad_row", "i8"),  # out: the row of the data set with a bad label
-        (
-            "beside",
-            "i8",
-        ),  # out, C only: gradients of the last step beside which parameters were updated
+        ("beside", "i8"),  # out, C only: gradients beside which the last step updated parameters
     ],
     align=True,
 )

@@ -18,11 +18,7 @@ C: Any = registry.get("c")
 
 # Weights of half a MiB and more: rows of whole tiles and not, more columns than rows, a copy of the inputs.
 WIDTHS = [(520, 270, 9), (1030, 131, 300), (300, 512, 448), (1000, 520, 1)]
-ODD_WIDTHS = [
-    (1, 131072, 1),
-    (2, 70000, 2),
-    (784, 1000, 3),
-]  # a tile has more rows; dY is packed
+ODD_WIDTHS = [(1, 131072, 1), (2, 70000, 2), (784, 1000, 3)]  # less than a tile; dY is packed
 OPTIMIZERS: dict[str, Any] = {
     "plain": lambda: fn.Adam(0.01),
     "decay": lambda: fn.AdamW(0.01, weight_decay=0.1, max_norm=2.0),
