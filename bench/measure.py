@@ -67,14 +67,15 @@ def median(seconds: list[float]) -> float:
     return statistics.median(seconds)
 
 
-def undisturbed(seconds: list[float]) -> float:
-    """The tenth percentile: what a step takes while others leave the machine alone."""
-    return sorted(seconds)[len(seconds) // 10]
-
-
 def ratio(times: Times, slow: str, fast: str) -> float:
     """How many times as long `slow` takes as `fast`: the median over the rounds of their ratios."""
     return statistics.median(s / f for s, f in zip(times[slow], times[fast], strict=True))
+
+
+def undisturbed_ratio(times: Times, slow: str, fast: str) -> float:
+    """The same of what both take while others leave the machine alone: their tenth percentiles."""
+    quick = {name: sorted(times[name])[len(times[name]) // 10] for name in (slow, fast)}
+    return quick[slow] / quick[fast]
 
 
 def microseconds(seconds: float) -> str:

@@ -6,9 +6,10 @@ moment slowed both sides. A greater ratio is always the better one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from measure import Times, median, ratio, undisturbed
+from measure import Times, median, ratio
 
 STEPS_OURS = ("fastnet c", "fastnet numba")
 PREDICT_OURS = ("fastnet", "fastnet out=")
@@ -22,16 +23,21 @@ def fastest(times: Times, family: str) -> str | None:
     return min(names, key=lambda name: median(times[name]), default=None)
 
 
-def against(times: Times, ours: str, families: tuple[str, ...] = ("PyTorch",)) -> dict[str, float]:
+def against(
+    times: Times,
+    ours: str,
+    families: tuple[str, ...] = ("PyTorch",),
+    by: Callable[[Times, str, str], float] = ratio,
+) -> dict[str, float]:
     """Ratios of all others to one of fastnet's, and of the fastest of each family."""
     if ours not in times:
         return {}
     others = [n for n in times if not n.startswith("fastnet") and n not in ("roofline", "peak")]
-    found = {name: ratio(times, name, ours) for name in others}
+    found = {name: by(times, name, ours) for name in others}
     for family in families:
         quickest = fastest(times, family)
         if quickest:
-            found[f"the fastest {family}"] = ratio(times, quickest, ours)
+            found[f"the fastest {family}"] = by(times, quickest, ours)
     return found
 
 
@@ -86,33 +92,23 @@ def of_all(results: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def undisturbed_limits(results: dict[str, Any]) -> dict[str, float]:
-    """What the roofline would reach, both sides undisturbed, where `of_all` has a step's ratio to a peer.
+def limits(
+    results: dict[str, Any], by: Callable[[Times, str, str], float] = ratio
+) -> dict[str, float]:
+    """What the roofline itself would reach where `of_all` has a ratio to a peer.
 
-    A step of a large library suffers more from others on the machine than the roofline's arithmetic.
+    By `undisturbed_ratio`, too: a step of a large library suffers more from others on the machine than
+    the roofline's arithmetic.
     """
     found = {}
     for name, case in results.get("steps", {}).items():
-        times = case["times"]
-        for label in against(times, "roofline"):
-            peer = label if label in times else fastest(times, "PyTorch")
-            value = undisturbed(times[peer]) / undisturbed(times["roofline"])
-            for ours in STEPS_OURS:
-                found[f"{name}, {ours}: times as fast as {label}"] = value
-    return found
-
-
-def limits(results: dict[str, Any]) -> dict[str, float]:
-    """What the roofline itself would reach where `of_all` has a training step's ratio to a peer."""
-    found = {}
-    for name, case in results.get("steps", {}).items():
-        for peer, value in against(case["times"], "roofline").items():
+        for peer, value in against(case["times"], "roofline", by=by).items():
             for ours in STEPS_OURS:
                 found[f"{name}, {ours}: times as fast as {peer}"] = value
     for name, case in results.get("gemm", {}).items():
-        for peer, value in against(case["times"], "peak").items():
+        for peer, value in against(case["times"], "peak", by=by).items():
             found[f"product {name}: times as fast as {peer}"] = value
     for name, case in on_a_gpu(results).get("cases", {}).items():
-        for peer, value in against(case["times"], "roofline", CUDA_FAMILIES).items():
+        for peer, value in against(case["times"], "roofline", CUDA_FAMILIES, by).items():
             found[f"cuda {name}: times as fast as {peer}"] = value
     return found
