@@ -32,7 +32,10 @@ def describe() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         lines = [line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line]
-        model = {key.strip(): value.strip() for key, value in lines}.get("model name", model)
+        about = {key.strip(): value.strip() for key, value in lines}
+        model = about.get("model name", model)
+        if "cpu family" in about and "model" in about:  # some name no more than their maker
+            model += f" (family {about['cpu family']}, model {about['model']})"
     text = f"{model}, {os.cpu_count()} cores, {platform.system()}"
     if "c" in contenders.backends():
         native = registry.get("c")
