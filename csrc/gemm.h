@@ -17,8 +17,8 @@
 #ifndef FASTNET_GEMM_H
 #define FASTNET_GEMM_H
 
-#include "product.h"
 #include "share.h"
+#include "tiling.h"
 
 static inline void finish_piece(const product *p, const real *c, int64_t rows, int64_t n) {
     if (p->finishes)
@@ -26,128 +26,50 @@ static inline void finish_piece(const product *p, const real *c, int64_t rows, i
                p->by_columns ? rows : n);
 }
 
-/* Rows of a panel of B from the k-th on, n columns wide. */
-typedef struct {
-    matrix b;
-    int64_t k, rows, n;
-} share_of_b;
-
-/* The i-th of so many shares of the K rows of B's first panel, squares uncut; none if no column is left. */
-static inline share_of_b share(matrix b, int64_t left, int64_t K, int64_t i, int64_t shares) {
-    if (left <= 0)
-        return (share_of_b){0};
-    const int64_t unit = b.column == 1 ? 1 : WIDTH, units = quotient_up(K, unit);
-    const int64_t k = units * i / shares * unit, end = units * (i + 1) / shares * unit;
-    return (share_of_b){part(b, k, 0), k, smaller(K, end) - k, smaller(TILE_COLUMNS, left)};
-}
-
-static inline int64_t bytes(int64_t n) { return n * (int64_t)sizeof(real); }
-
-/* A share of B by the pieces in which it lies together. */
-static inline strip strip_of_b(const share_of_b *s) {
-    return s->b.column == 1 ? strip_of(s->b.at, bytes(s->b.row), s->rows, bytes(s->n))
-                            : strip_of(s->b.at, bytes(s->b.column), s->n, bytes(s->rows));
-}
-
-/* A tile of C likewise. */
-static inline strip tile_of_c(const product *p, int64_t i, int64_t j, int64_t rows, int64_t n) {
-    return p->by_columns ? strip_of(element(p, i, j), bytes(p->c_row), n, bytes(rows))
-                         : strip_of(element(p, i, j), bytes(p->c_row), rows, bytes(n));
-}
-
-/* Some lines of the rows that the next step reads, which are then no longer left; no piece if none are. */
-static inline strip some_of(fn_rows *rows) {
-    /* 7 at each of the 224 tiles of a minibatch of 32 rows of 784 float32 are all of them; more at a time take longer
-     * than they hide. */
-    enum { SOME = 7 };
-    if (!rows || rows->begin >= rows->end)
-        return (strip){0};
-    const char *row = rows->data + rows->index[rows->begin] * rows->bytes;
-    const strip some = {row + rows->at, FN_LINE, smaller(SOME, quotient_up(rows->bytes - rows->at, FN_LINE)), 1};
-    rows->at += some.pieces * FN_LINE;
-    if (rows->at >= rows->bytes) {
-        rows->begin++;
-        rows->at = 0;
-    }
-    return some;
-}
-
 /* By tiles; scratch is this thread's own. */
-static inline __attribute__((always_inline)) void tiled(const product p, const int large_b,
-                                                           const int large_c, real *scratch) {
+static inline __attribute__((always_inline)) void tiled(const product p, const int large_b, const int large_c,
+                                                        real *scratch) {
     real *const panels[2] = {scratch, scratch + PANELS_OF_B / 2}, *const tiles_of_a = scratch + PANELS_OF_B;
     real turned[PACKED_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
-    const int pack_a = pays_to_pack_a(p.a, p.N), pack_b = pays_to_pack_b(&p);
-    /* While tiles compute with one panel of B, the next is packed in another place, or only fetched. */
-    const int by_shares = large_b && !(p.by_columns && pack_b), two_panels = by_shares && pack_b;
     pending *const todo = is_updating(p.call) ? p.call->update->pending : NULL;
-    const int64_t height = todo ? ROWS_BESIDE : even(p.M, TILE_ROWS, 1);
-    const int64_t most = smaller(TILES_OF_A, !todo ? TILES_OF_A : pack_a || large_b ? TILES_BESIDE : 1) * height;
-    const int64_t i_step = pack_a || todo ? even(p.M, most, height) : p.M;
-    const int long_block = !pack_a && (p.by_columns || (!large_b && !pack_b));
-    const int64_t k_step = even(p.K, long_block ? LONG_BLOCK_K : BLOCK_K, 1);
-    /* Nobody reads C soon, nor is it read here. */
-    const int past_caches = STREAMS && large_c && !todo && !p.finishes && !p.by_columns && !p.accumulate &&
-                            p.K <= k_step && ((uintptr_t)p.c | (uintptr_t)p.c_row * sizeof(real)) % FN_LINE == 0;
-    const int fetch_c = !past_caches && (large_b || large_c || p.c_row >= FAR);
-    const int looks_ahead = by_shares || fetch_c || p.call->next_rows || todo;
+    const tiling t = tiling_of(&p, large_b, large_c, todo != NULL);
     pending waiting; /* rows of C whose parameters are to be updated beside the rows after them */
     if (todo) {
         waiting = *todo;
         waiting.at = waiting.end = p.c - todo->g;
     }
 
-    for (int64_t k0 = 0; k0 == 0 || k0 < p.K; k0 += k_step)
-        for (int64_t i0 = 0; i0 < p.M; i0 += i_step) {
-            const int64_t K = smaller(k_step, p.K - k0), M = smaller(i_step, p.M - i0);
-            const int64_t tiles_of_panel = quotient_up(M, height);
+    for (int64_t k0 = 0; k0 == 0 || k0 < p.K; k0 += t.k)
+        for (int64_t i0 = 0; i0 < p.M; i0 += t.rows) {
+            const int64_t K = smaller(t.k, p.K - k0), M = smaller(t.rows, p.M - i0);
+            const int64_t tiles_of_panel = quotient_up(M, t.height);
             matrix a = part(p.a, i0, k0);
-            int64_t a_tile = height * a.row;
-            if (pack_a) {
+            int64_t a_tile = t.height * a.row;
+            if (t.pack_a) {
                 for (int64_t i = 0; i < tiles_of_panel; i++)
                     pack(tiles_of_a + i * TILE_OF_A, a.at + i * a_tile, a.column, a.row, K,
-                         smaller(height, M - i * height), PACKED_ROWS);
+                         smaller(t.height, M - i * t.height), PACKED_ROWS);
                 a = (matrix){tiles_of_a, 1, PACKED_ROWS};
                 a_tile = TILE_OF_A;
             }
-            for (int64_t j0 = 0, turn = 0; j0 < p.N; j0 += TILE_COLUMNS, turn ^= two_panels) {
+            for (int64_t j0 = 0, turn = 0; j0 < p.N; j0 += TILE_COLUMNS, turn ^= t.two_panels) {
                 const int64_t left = p.N - j0, n = smaller(TILE_COLUMNS, left);
-                const int64_t n_next = smaller(TILE_COLUMNS, left - TILE_COLUMNS);
-                const int vectors = n > WIDTH ? 2 : 1;
+                const int vectors = n > WIDTH ? 2 : 1, reload = p.accumulate || k0 > 0;
                 const real *bias = p.bias && k0 + K >= p.K ? p.bias + j0 : NULL, *at = a.at;
                 matrix b = part(p.b, k0, j0);
-                const matrix next = part(b, 0, TILE_COLUMNS), after = part(b, 0, 2 * TILE_COLUMNS);
-                const int64_t width_next = n_next > WIDTH ? 2 * WIDTH : WIDTH;
-                /* Tiles copy rows of whole vectors that the one before has fetched; for squares they lack registers. */
-                const int tiles_pack = two_panels && p.b.column == 1 && n_next > 0 && n_next % WIDTH == 0;
-                if (pack_b || n < vectors * WIDTH) {
-                    if (!two_panels || !j0)
+                const panel_of_b panel = {b, i0, j0, M, K, left, tiles_copy(&t, b, left)};
+                if (t.pack_b || n < vectors * WIDTH) {
+                    if (!t.two_panels || !j0)
                         pack(panels[turn], b.at, b.row, b.column, K, n, vectors * WIDTH);
                     b = (matrix){panels[turn], vectors * WIDTH, 1};
                 }
                 for (int64_t i = 0; i < tiles_of_panel; i++, at += a_tile) {
-                    const int64_t rows = smaller(height, M - i * height);
-                    const int reload = p.accumulate || k0 > 0;
-                    real *c = element(&p, i0 + i * height, j0);
+                    const int64_t rows = smaller(t.height, M - i * t.height);
+                    real *c = element(&p, i0 + i * t.height, j0);
                     share_of_b mine = {0}; /* of the next panel */
-                    real *place = NULL;
                     ahead soon;
-                    if (looks_ahead) {
-                        const int64_t rows_next = smaller(height, M - (i + 1) * height);
-                        share_of_b fetched = mine = share(next, by_shares ? n_next : 0, K, i, tiles_of_panel);
-                        if (tiles_pack)
-                            fetched = rows_next > 0 ? share(next, n_next, K, i + 1, tiles_of_panel)
-                                                    : share(after, left - 2 * TILE_COLUMNS, K, 0, tiles_of_panel);
-                        soon = (ahead){.read = fetched.rows > 0 ? strip_of_b(&fetched) : some_of(p.call->next_rows)};
-                        if (fetch_c && rows_next > 0)
-                            soon.written = tile_of_c(&p, i0 + (i + 1) * height, j0, rows_next, n);
-                        else if (fetch_c && n_next > 0)
-                            soon.written = tile_of_c(&p, i0, j0 + TILE_COLUMNS, smaller(height, M), n_next);
-                        place = panels[turn ^ 1] + mine.k * width_next;
-                        if (tiles_pack)
-                            soon.packed = (copying){mine.b.at, place, mine.b.row, mine.rows, width_next};
-                        soon.turns = smaller(turns_of(&soon), K);
-                    }
+                    if (t.looks_ahead)
+                        look_ahead(&p, &t, &panel, i, panels[turn ^ 1], &mine, &soon);
 
                     if (p.by_columns && reload)
                         pack(turned, c, 1, p.c_row, rows, n, TILE_COLUMNS);
@@ -158,11 +80,12 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
                                                      p.by_columns ? turned : c,
                                                      p.by_columns ? TILE_COLUMNS : p.c_row,
                                                      p.by_columns ? vectors * WIDTH : n, bias, reload,
-                                                     past_caches, looks_ahead ? &soon : NULL, NULL);
+                                                     t.past_caches, t.looks_ahead ? &soon : NULL, NULL);
                     if (p.by_columns)
                         unpack(c, p.c_row, turned, rows, n);
-                    if (two_panels && !tiles_pack && mine.rows > 0)
-                        pack(place, mine.b.at, mine.b.row, mine.b.column, mine.rows, n_next, width_next);
+                    if (t.two_panels && !panel.tiles_copy && mine.rows > 0)
+                        pack(place_of(&mine, panels[turn ^ 1]), mine.b.at, mine.b.row, mine.b.column, mine.rows,
+                             mine.n, whole_vectors(mine.n));
                     if (k0 + K >= p.K)
                         finish_piece(&p, c, rows, n);
                 }
@@ -174,7 +97,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
         }
     if (todo)
         update_rest(&waiting);
-    if (past_caches)
+    if (t.past_caches)
         settle();
 }
 
