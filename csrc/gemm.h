@@ -108,27 +108,28 @@ static inline const real *gate_of(const product *p) {
     return p->call->gates == FN_GATE_ITSELF ? p->c : fn_tensor(p->call->next, 2); /* dx, dy and y of the rectifier */
 }
 
-/* By tiles, where a product is plain: nothing is fetched ahead. */
-static inline __attribute__((always_inline)) void plain(const product p, real *panel) {
-    const int64_t height = even(p.M, TILE_ROWS, 1);
-    const int pack_b = pays_to_pack_b(&p);
-    const real *gate = gate_of(&p);
-    for (int64_t j0 = 0; j0 < p.N; j0 += TILE_COLUMNS) {
-        const int64_t n = smaller(TILE_COLUMNS, p.N - j0);
+/* By tiles, where a product is plain: nothing is fetched ahead. A function of its own, and p is not copied: with a short
+ * way from one product to the next the processor begins this one while it ends the other. */
+static __attribute__((noinline)) void plain(const product *p, real *panel) {
+    const int64_t K = p->K, N = p->N, height = even(p->M, TILE_ROWS, 1);
+    const int pack_b = pays_to_pack_b(p);
+    const real *gate = gate_of(p);
+    for (int64_t j0 = 0; j0 < N; j0 += TILE_COLUMNS) {
+        const int64_t n = smaller(TILE_COLUMNS, N - j0);
         const int vectors = n > WIDTH ? 2 : 1;
-        const real *bias = p.bias ? p.bias + j0 : NULL, *a = p.a.at;
-        real *c = p.c + j0;
-        matrix b = part(p.b, 0, j0);
+        const real *bias = p->bias ? p->bias + j0 : NULL, *a = p->a.at;
+        real *c = p->c + j0;
+        matrix b = part(p->b, 0, j0);
         if (pack_b || n < vectors * WIDTH) {
-            pack(panel, b.at, b.row, b.column, p.K, n, vectors * WIDTH);
+            pack(panel, b.at, b.row, b.column, K, n, vectors * WIDTH);
             b = (matrix){panel, vectors * WIDTH, 1};
         }
-        for (int64_t left = p.M; left > 0; left -= height, a += height * p.a.row, c += height * p.c_row) {
+        for (int64_t left = p->M; left > 0; left -= height, a += height * p->a.row, c += height * p->c_row) {
             const int64_t rows = smaller(height, left);
-            tiles[rows - 1][vectors - 1](p.K, a, p.a.row, p.a.column, b.at, b.row, c, p.c_row, n, bias, p.accumulate,
-                                         0, NULL, gate ? gate + (c - p.c) : NULL);
+            tiles[rows - 1][vectors - 1](K, a, p->a.row, p->a.column, b.at, b.row, c, p->c_row, n, bias,
+                                         p->accumulate, 0, NULL, gate ? gate + (c - p->c) : NULL);
             if (!gate)
-                finish_piece(&p, c, rows, n);
+                finish_piece(p, c, rows, n);
         }
     }
 }
@@ -214,24 +215,10 @@ static inline __attribute__((always_inline)) void few_columns(const int columns,
     }
 }
 
-/* All of this is one function, so that no product is passed on by value. */
-static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, const product *given) {
-    product p = *given;
-    const int updates = is_updating(call); /* which only `tiled` does */
-    if (!updates && pays_to_swap(&p))
-        p = (product){.M = p.N,
-                      .N = p.M,
-                      .K = p.K,
-                      .a = transposed(p.b),
-                      .b = transposed(p.a),
-                      .c = p.c,
-                      .c_row = is_vector(&p) ? 1 : p.c_row,
-                      .accumulate = p.accumulate,
-                      .finishes = p.finishes,
-                      .call = p.call,
-                      .origin = p.origin,
-                      .by_columns = !is_vector(&p)};
-    const int large_b = exceeds_cache(p.K * p.N), large_c = exceeds_cache(p.M * p.N);
+/* Every other way; one function, so that no product is passed on by value. */
+static __attribute__((noinline)) void by_parts(const fn_call *call, const product *given, const int updates,
+                                               const int large_b, const int large_c) {
+    const product p = *given;
     if (p.N <= FEW_COLUMNS && !p.by_columns && !updates) {
         SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
             if (p.N == 1)
@@ -246,8 +233,6 @@ static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, const p
     } else if (p.M == 1 && p.b.column == 1 && !p.by_columns && !updates) {
         SHARED(r, call, p.N, grain(ROW_VECTORS * WIDTH, p.K))
             one_row(columns_of(p, r));
-    } else if (!call->member && !call->next_rows && !updates && is_plain(&p, large_b, large_c)) {
-        plain(p, call->scratch);
     } else {
         const int along_rows = p.M > p.N;
         const int64_t rows = (pays_to_pack_b(&p) ? 8 : 1) * TILE_ROWS; /* each part packs by itself */
@@ -258,12 +243,37 @@ static __attribute__((noinline)) void gemm_by_parts(const fn_call *call, const p
     }
 }
 
+static __attribute__((noinline)) void gemm_at_large(const fn_call *call, const product *p) {
+    const int updates = is_updating(call); /* which only `tiled` does */
+    product swapped;
+    if (!updates && pays_to_swap(p)) {
+        swapped = (product){.M = p->N,
+                            .N = p->M,
+                            .K = p->K,
+                            .a = transposed(p->b),
+                            .b = transposed(p->a),
+                            .c = p->c,
+                            .c_row = is_vector(p) ? 1 : p->c_row,
+                            .accumulate = p->accumulate,
+                            .finishes = p->finishes,
+                            .call = p->call,
+                            .origin = p->origin,
+                            .by_columns = !is_vector(p)};
+        p = &swapped;
+    }
+    const int large_b = exceeds_cache(p->K * p->N), large_c = exceeds_cache(p->M * p->N);
+    if (!call->member && !call->next_rows && !updates && is_plain(p, large_b, large_c))
+        plain(p, call->scratch);
+    else
+        by_parts(call, p, updates, large_b, large_c);
+}
+
 /* The small case comes before the product is written to memory. */
 static inline __attribute__((always_inline)) void gemm(const fn_call *call, product p) {
     if (!p.M || !p.N)
         return;
     if (p.M > SMALL_ROWS || p.N >= WIDTH || p.b.column != 1) {
-        gemm_by_parts(call, &p);
+        gemm_at_large(call, &p);
     } else if (is_first(call)) {
         small_tiles[p.M - 1](p.K, p.a.at, p.a.row, p.a.column, p.b.at, p.b.row, p.c, p.c_row, p.N,
                              p.bias, p.accumulate, 0, NULL, NULL);
