@@ -108,8 +108,8 @@ static inline const real *gate_of(const product *p) {
     return p->call->gates == FN_GATE_ITSELF ? p->c : fn_tensor(p->call->next, 2); /* dx, dy and y of the rectifier */
 }
 
-/* By tiles, where a product is plain: nothing is fetched ahead. A function of its own, and p is not copied: with a short
- * way from one product to the next the processor begins this one while it ends the other. */
+/* By tiles, where a product is plain: nothing is fetched ahead. A function of its own, and p is not copied: with a
+ * short way from one product to the next the processor begins this one while it ends the other. */
 static __attribute__((noinline)) void plain(const product *p, real *panel) {
     const int64_t K = p->K, N = p->N, height = even(p->M, TILE_ROWS, 1);
     const int pack_b = pays_to_pack_b(p);
