@@ -95,10 +95,10 @@ def of_all(results: dict[str, Any]) -> dict[str, float]:
 def limits(
     results: dict[str, Any], by: Callable[[Times, str, str], float] = ratio
 ) -> dict[str, float]:
-    """What the roofline itself would reach where `of_all` has a ratio to a peer.
+    """What the machine's own limit would reach where `of_all` has a step's or a product's ratio to a peer.
 
-    By `undisturbed_ratio`, too: a step of a large library suffers more from others on the machine than
-    the roofline's arithmetic.
+    The limit is the roofline, of products the peak of multiply-adds. By `undisturbed_ratio`, too: a large
+    library suffers more from others on the machine than the limit's arithmetic.
     """
     found = {}
     for name, case in results.get("steps", {}).items():

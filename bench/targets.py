@@ -3,8 +3,8 @@
     python bench/targets.py [--only steps,gemm] [--workloads xor,mnist] [--seconds 10] [--from FILE]
 
 Targets are ratios within one run, medians over interleaved rounds, so that they hold on a busy machine
-too. Where a ratio misses one, the table says what the roofline would reach in the same rounds, and with
-both it and the peer undisturbed: in the quickest tenth of their turns. It is missed all the same.
+too. Where a step or a product misses one, the table says what the roofline would reach in the same rounds,
+and with both it and the peer undisturbed: in the quickest tenth of their turns. It is missed all the same.
 """
 
 from __future__ import annotations

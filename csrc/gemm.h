@@ -57,7 +57,7 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
                 const int vectors = n > WIDTH ? 2 : 1, reload = p.accumulate || k0 > 0;
                 const real *bias = p.bias && k0 + K >= p.K ? p.bias + j0 : NULL, *at = a.at;
                 matrix b = part(p.b, k0, j0);
-                const panel_of_b panel = {b, i0, j0, M, K, left, tiles_copy(&t, b, left)};
+                const panel_of_b panel = {b, i0, j0, M, K, left, tiles_may_copy(&t, b, left)};
                 if (t.pack_b || n < vectors * WIDTH) {
                     if (!t.two_panels || !j0)
                         pack(panels[turn], b.at, b.row, b.column, K, n, vectors * WIDTH);
@@ -109,7 +109,7 @@ static inline const real *gate_of(const product *p) {
 }
 
 /* By tiles, where a product is plain: nothing is fetched ahead. A function of its own, and p is not copied: with a
- * short way from one product to the next the processor begins this one while it ends the other. */
+ * short way from one product to the next the processor begins this one while it ends the one before. */
 static __attribute__((noinline)) void plain(const product *p, real *panel) {
     const int64_t K = p->K, N = p->N, height = even(p->M, TILE_ROWS, 1);
     const int pack_b = pays_to_pack_b(p);
@@ -215,9 +215,9 @@ static inline __attribute__((always_inline)) void few_columns(const int columns,
     }
 }
 
-/* Every other way; one function, so that no product is passed on by value. */
-static __attribute__((noinline)) void by_parts(const fn_call *call, const product *given, const int updates,
-                                               const int large_b, const int large_c) {
+/* Every way but `plain`; one function, so that no product is passed on by value. */
+static __attribute__((noinline)) void by_parts(const fn_call *call, const product *given, int updates, int large_b,
+                                               int large_c) {
     const product p = *given;
     if (p.N <= FEW_COLUMNS && !p.by_columns && !updates) {
         SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
@@ -243,7 +243,8 @@ static __attribute__((noinline)) void by_parts(const fn_call *call, const produc
     }
 }
 
-static __attribute__((noinline)) void gemm_at_large(const fn_call *call, const product *p) {
+/* Decides between them; every member of a team takes the same way. */
+static __attribute__((noinline)) void gemm_by_size(const fn_call *call, const product *p) {
     const int updates = is_updating(call); /* which only `tiled` does */
     product swapped;
     if (!updates && pays_to_swap(p)) {
@@ -273,7 +274,7 @@ static inline __attribute__((always_inline)) void gemm(const fn_call *call, prod
     if (!p.M || !p.N)
         return;
     if (p.M > SMALL_ROWS || p.N >= WIDTH || p.b.column != 1) {
-        gemm_at_large(call, &p);
+        gemm_by_size(call, &p);
     } else if (is_first(call)) {
         small_tiles[p.M - 1](p.K, p.a.at, p.a.row, p.a.column, p.b.at, p.b.row, p.c, p.c_row, p.N,
                              p.bias, p.accumulate, 0, NULL, NULL);

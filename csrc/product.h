@@ -72,7 +72,8 @@ static inline int pays_to_pack_b(const product *p) {
     return p->b.column != 1 || (p->b.row >= FAR && p->M >= ROWS_FOR_B);
 }
 
-/* Whether tiles compute it, B and C stay in the caches, and one block of k and of rows is enough. */
+/* Whether C has more than a row and a few columns, B and C stay in the caches, and one block of k and of rows is
+ * enough. */
 static inline int is_plain(const product *p, int large_b, int large_c) {
     return p->M > 1 && p->N > FEW_COLUMNS && !large_b && !large_c && !p->by_columns && p->K <= LONG_BLOCK_K &&
            p->c_row < FAR && !pays_to_pack_a(p->a, p->N);

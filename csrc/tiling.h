@@ -8,7 +8,7 @@ typedef struct {
     int pack_a, pack_b;
     int by_shares;   /* while tiles compute with one panel of B, the next is fetched, */
     int two_panels;  /* and packed in another place */
-    int past_caches; /* C is stored past them: nobody reads it soon, nor is it read here */
+    int past_caches; /* C is stored past the caches: nobody reads it soon, nor is it read here */
     int fetch_c;     /* the next tile of C is fetched */
     int looks_ahead; /* any of that, the rows of the next step, or an update beside */
     int64_t height;  /* of a tile */
@@ -83,20 +83,22 @@ static inline strip some_of(fn_rows *rows) {
     return some;
 }
 
-/* A panel of B, and those after it, beside a block of rows of C. */
+/* A panel of B beside a block of M rows of C from element (i0, j0) on. */
 typedef struct {
-    matrix b;
-    int64_t i0, j0, M, K, left; /* so many columns of C from its first on */
-    int tiles_copy;
+    matrix b; /* in place, whether it is packed or not */
+    int64_t i0, j0, M, K;
+    int64_t left;   /* columns of C from the panel's first on */
+    int tiles_copy; /* the next panel */
 } panel_of_b;
 
-/* Whether tiles copy the next panel. They do rows of whole vectors; for squares they lack registers. */
-static inline int tiles_copy(const tiling *t, matrix b, int64_t left) {
+/* Whether tiles copy the next panel: only rows of whole vectors; for squares they lack registers. */
+static inline int tiles_may_copy(const tiling *t, matrix b, int64_t left) {
     const int64_t n_next = smaller(TILE_COLUMNS, left - TILE_COLUMNS);
     return t->two_panels && b.column == 1 && n_next > 0 && n_next % WIDTH == 0;
 }
 
-/* What the i-th tile of a panel fetches, and copies to `to`, for those after it; `mine` is its share of the next. */
+/* What the i-th tile of a panel fetches, and copies to `to`, for those after it. `mine` is its share of the next
+ * panel, which `tiled` packs where tiles do not. */
 static inline __attribute__((always_inline)) void
 look_ahead(const product *p, const tiling *t, const panel_of_b *panel, int64_t i, real *to, share_of_b *mine,
            ahead *soon) {
