@@ -72,12 +72,15 @@ typedef void fn_entry(const fn_call *call);
 /* The entry of the kernel of a name, dtype and level, or NULL. */
 fn_entry *fn_entry_of(const char *name, int64_t dtype, int64_t level);
 
+/* Whether a kernel calls `finish` for all of its first tensor; a product's tiles may do the same in registers. */
+typedef enum { FN_FINISHES_NOTHING, FN_FINISHES_PIECES, FN_FINISHES_TILES } fn_finishing;
+
 typedef struct {
     const char *name, *tensors;
     int64_t dtype, level;
     fn_entry *entry;
     fn_piece *piece; /* of an elementwise kernel */
-    int finishes;    /* whether it calls `finish` for all of its first tensor */
+    int finishes;    /* an fn_finishing */
 } fn_kernel;
 
 /* Whether the instruction `by` may update parameters whose gradient it makes. It reads them no more, and nobody else

@@ -53,7 +53,7 @@ static inline int halves_pay(int64_t n) { return exceeds_cache(n) && __builtin_c
             else                                                                                   \
                 kernel##_range(call EACH(KERNEL_ARGUMENT, __VA_ARGS__), at, at + n);               \
     }                                                                                              \
-    KERNEL_AS(kernel, kernel##_piece, 0, __VA_ARGS__) {                                            \
+    KERNEL_AS(kernel, kernel##_piece, FN_FINISHES_NOTHING, __VA_ARGS__) {                          \
         SHARED(r, call, call->rows * call->size[0], 2048)                                          \
             range(call EACH(KERNEL_NAME, __VA_ARGS__), r.begin, r.end);                            \
     }                                                                                              \

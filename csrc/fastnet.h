@@ -78,8 +78,8 @@ typedef struct {
 
 /* The kernels of this build: name and argument list as the reference spells them; dtype; level of the
  * instruction set (0: any machine of this architecture); the form of an elementwise kernel that works on a
- * piece (0: none), and whether the kernel hands on such pieces; whether a product's tiles do what it does in
- * registers (fn_gate, 0: they do not). */
+ * piece (0: none), and whether the kernel hands on such pieces (fn_finishing); whether a product's tiles do what it
+ * does in registers (fn_gate, 0: they do not). */
 typedef struct {
     const char *name;
     const char *tensors;

@@ -32,11 +32,14 @@ typedef float real;
 #define IN_AS(type, name) (const type *restrict, name)
 #define INOUT_AS(type, name) (type *restrict, name)
 
-#define KERNEL(kernel, ...) KERNEL_AS(kernel, NULL, 0, __VA_ARGS__)
+#define KERNEL(kernel, ...) KERNEL_AS(kernel, NULL, FN_FINISHES_NOTHING, __VA_ARGS__)
 
 /* A kernel that calls `finish` on each piece of its first tensor, so that the elementwise kernel behind it
  * can work on that while it is in cache. */
-#define FINISHING_KERNEL(kernel, ...) KERNEL_AS(kernel, NULL, 1, __VA_ARGS__)
+#define FINISHING_KERNEL(kernel, ...) KERNEL_AS(kernel, NULL, FN_FINISHES_PIECES, __VA_ARGS__)
+
+/* One whose first tensor is a product, by `gemm`: its tiles finish what they can in registers. */
+#define PRODUCT_KERNEL(kernel, ...) KERNEL_AS(kernel, NULL, FN_FINISHES_TILES, __VA_ARGS__)
 
 #define KERNEL_AS(kernel, piece, finishes, ...)                                                    \
     static inline void kernel(const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__));            \

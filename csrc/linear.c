@@ -3,7 +3,7 @@
 #include "kernel.h"
 #include "share.h"
 
-FINISHING_KERNEL(linear_forward, OUT(y), IN(x), IN(w), IN(b)) {
+PRODUCT_KERNEL(linear_forward, OUT(y), IN(x), IN(w), IN(b)) {
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
     gemm(call, (product){B, O, I, {x, I, 1}, {w, O, 1}, y, O, b, 0, 1, call, y, 0});
 }
@@ -48,7 +48,7 @@ static __attribute__((noinline)) int update_beside(const fn_call *call, real *dw
     return 1;
 }
 
-FINISHING_KERNEL(linear_vjp, OUT(dx), OUT(dw), OUT(db), IN(dy), IN(x), IN_UNDER(w)) {
+PRODUCT_KERNEL(linear_vjp, OUT(dx), OUT(dw), OUT(db), IN(dy), IN(x), IN_UNDER(w)) {
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
     const int accumulate = call->accumulate != 0;
     if (dx) /* dy·wᵀ */

@@ -17,6 +17,7 @@ from fastnet.op import KERNELS
 from fastnet.plan.records import ABSENT, KINDS
 
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
+FINISHES_TILES = 2  # fn_finishing
 
 
 class CBackend(Backend):
@@ -54,7 +55,7 @@ class CBackend(Backend):
         """
         entries = self._loaded().entries
         names = tuple(KERNELS)
-        before = None
+        before, finishes = None, 0
         for instruction in program:
             name, kind = names[instruction["kernel"]], int(instruction["dtype"])
             if (name, kind) not in entries:
@@ -66,9 +67,8 @@ class CBackend(Backend):
             instruction["entry"] = entry.address
             if before is not None and entry.piece and _in_place(instruction, before):
                 before["piece"] = entry.piece
-                product = names[before["kernel"]].startswith("linear_")
-                before["gates"] = entry.gates if product else 0
-            before = instruction if entry.finishes else None
+                before["gates"] = entry.gates if finishes == FINISHES_TILES else 0
+            before, finishes = (instruction if entry.finishes else None), entry.finishes
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
         """One native call."""
@@ -123,11 +123,11 @@ def _in_place(instruction: Any, before: Any) -> bool:
 
 @dataclass(frozen=True)
 class Entry:
-    """A kernel at one level: its address, that of its form for pieces (0: none), if it hands pieces on."""
+    """A kernel at one level: its address, that of its form for pieces (0: none), how it hands pieces on."""
 
     address: int
     piece: int
-    finishes: bool
+    finishes: int  # fn_finishing
     gates: int  # which rectifier it is, where tiles do it in registers
 
 
@@ -146,7 +146,7 @@ class Native:
             lib.fn_kernel_at(i, info)
             name = ffi.string(info.name).decode()
             self.tensors[name] = tuple(ffi.string(info.tensors).decode().split(", "))
-            entry = Entry(info.entry, info.piece, bool(info.finishes), info.gates)
+            entry = Entry(info.entry, info.piece, info.finishes, info.gates)
             self._all.setdefault((name, info.dtype), {})[info.level] = entry
         top = lib.fn_machine_level()
         self.levels = tuple(ffi.string(lib.fn_level_name(i)).decode() for i in range(top + 1))
