@@ -1,11 +1,12 @@
 """Losses: fused ops of output and target, one family a file."""
 
-from fastnet.losses.base import Loss, accuracy
+from fastnet.losses.base import Loss
 from fastnet.losses.binary import BCELoss, BCEWithLogitsLoss, KLDivLoss
 from fastnet.losses.cross_entropy import CrossEntropyLoss, NLLLoss
 from fastnet.losses.function import FunctionLoss
 from fastnet.losses.gaussian import GaussianNLLLoss
 from fastnet.losses.margin import MultiMarginLoss, OneVsRestHingeLoss
+from fastnet.losses.metrics import accuracy, binary_accuracy
 from fastnet.losses.poisson import PoissonNLLLoss
 from fastnet.losses.rbf import RBFLoss
 from fastnet.losses.regression import (
@@ -37,4 +38,5 @@ __all__ = [
     "RBFLoss",
     "SmoothL1Loss",
     "accuracy",
+    "binary_accuracy",
 ]

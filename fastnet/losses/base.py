@@ -11,23 +11,10 @@ import numpy as np
 from fastnet import arrays
 from fastnet.errors import DataError, HyperparameterError, ShapeError, UsageError, check_choice
 from fastnet.layers.base import Builder, Shape
+from fastnet.losses.metrics import Metric
 from fastnet.losses.reduced import weighted_loss
 from fastnet.op import Array
 from fastnet.tape import Tape, Value
-
-Metric = Callable[[Array, Array], float]
-
-
-def accuracy(y: Array, output: Array) -> float:
-    """The share of rows whose largest output stands at the label: y (n,) integers, output (n, C).
-
-    Rows of negative labels, which are those to be ignored, do not count. Of probabilities y (n, C) the
-    label is the most probable class.
-    """
-    y = y if y.ndim == 1 else np.argmax(y, axis=1)
-    right = np.argmax(output, axis=1) == y
-    kept = y >= 0
-    return float(np.mean(right if kept.all() else right[kept])) if kept.any() else 0.0
 
 
 class Loss:
@@ -45,7 +32,6 @@ class Loss:
     reference: `forward(output, y)` returns the value, `backward()` dL/d-output.
     """
 
-    metrics: ClassVar[Mapping[str, Metric]] = {}  # what training with this loss reports by default
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
     ignore_index: int | None = None  # the label that marks rows to be left out
 
@@ -55,6 +41,11 @@ class Loss:
         self._pending: Callable[[Array | None], Array] | None = None
 
     # What a subclass says of itself.
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """What training with this loss reports by default; its "accuracy" is what `fn.accuracy` means."""
+        return {}
 
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
         """Check targets against the shape of one output row and return them as an array.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastnet.formula import Real, each, exp, log, log1p, log1p_exp, maximum
 from fastnet.layers.base import Shape
 from fastnet.losses.base import probabilities
 from fastnet.losses.labels import check_columns
+from fastnet.losses.metrics import Metric, binary_accuracy
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
 from fastnet.op import Array
 
@@ -100,6 +102,7 @@ class BCEWithLogitsLoss(PointwiseLoss):
     real dtype. Stable for all y. Without u the gradient is (p − t)/(n·k).
     pos_weight: u, a number or a vector (k,), finite and ≥ 0; None: 1. It weighs what is true.
     reduction: "mean", "sum" (not divided) or "none" (each element's).
+    Training with it reports accuracy, element by element, see `binary_accuracy`.
     Source: C. M. Bishop, "Pattern recognition and machine learning", Springer 2006, equation 4.90, with
     PyTorch's pos_weight.
     """
@@ -110,6 +113,11 @@ class BCEWithLogitsLoss(PointwiseLoss):
             None if pos_weight is None else check_columns("pos_weight", pos_weight, wanted, low=0)
         )
         super().__init__(reduction, pos_weight=given)
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """Accuracy, element by element: a logit of at least 0 counts as true."""
+        return {"accuracy": binary_accuracy(0.0)}
 
     @property
     def u(self) -> Array:
@@ -132,6 +140,7 @@ class BCELoss(PointwiseLoss):
     least −100 and the gradient is (y − t)/max(y·(1 − y), 1e-12)/(n·k), so both are finite at 0 and 1.
     BCEWithLogitsLoss is more exact there, and faster. Outputs beyond [0, 1] give NaN.
     reduction: "mean", "sum" (not divided) or "none" (each element's).
+    Training with it reports accuracy, element by element, see `binary_accuracy`.
     Source: C. M. Bishop, "Pattern recognition and machine learning", Springer 2006, equation 4.90.
     """
 
@@ -139,6 +148,11 @@ class BCELoss(PointwiseLoss):
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__(reduction)
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """Accuracy, element by element: a probability of at least ½ counts as true."""
+        return {"accuracy": binary_accuracy(0.5)}
 
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
         """Probabilities (n, k)."""

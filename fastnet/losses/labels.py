@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from fastnet import arrays
 from fastnet.errors import DataError, HyperparameterError, ShapeError, check_int
 from fastnet.layers.base import Shape
-from fastnet.losses.base import Loss, accuracy
+from fastnet.losses.base import Loss
+from fastnet.losses.metrics import ClassAccuracy, Metric
 from fastnet.op import Array
 from fastnet.parameter import Derived
 
@@ -42,8 +44,6 @@ def constant(value: Array | None) -> Derived | None:
 class LabelLoss(Loss):
     """Base of losses of integer labels t (n,) in [0, C) for outputs (n, C)."""
 
-    metrics: ClassVar = {"accuracy": accuracy}
-
     def __init__(self, reduction: str, weight: Any = None, **config: Any) -> None:
         wanted = "a vector of finite numbers of at least 0"
         config["weight"] = (
@@ -54,6 +54,11 @@ class LabelLoss(Loss):
                 "ignore_index", config["ignore_index"], low=-(2**53), high=2**53
             )
         super().__init__(reduction, **config)
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """Accuracy, of the rows that count in the loss."""
+        return {"accuracy": ClassAccuracy(self.ignore_index, self.weight)}
 
     @property
     def ignore_index(self) -> int | None:  # type: ignore[override]
@@ -84,6 +89,11 @@ class LabelLoss(Loss):
         return labels.astype(np.int64, copy=False)
 
     def _check_classes(self, shape: Shape) -> None:
+        if shape[-1] < 2:
+            raise ShapeError(
+                f"the model's output has {shape[-1]} column; {type(self).__name__} takes one for each of "
+                "at least two classes. For two classes by one output take BCEWithLogitsLoss"
+            )
         if self.weight is not None and self.weight.shape != shape:
             raise ShapeError(
                 f"weight has shape {self.weight.shape}; expected {shape}, a number for each column "

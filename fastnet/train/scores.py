@@ -4,15 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from fastnet.errors import DataError
-from fastnet.losses.base import Metric
+from fastnet.errors import DataError, HyperparameterError
+from fastnet.losses.base import Loss
+from fastnet.losses.metrics import ClassAccuracy, Metric, accuracy
 from fastnet.op import Array
 from fastnet.plan.compiler import Plan
 
 BLOCK_BYTES = 1 << 26  # outputs that are kept until the metrics see them
+
+
+RESERVED = ("epoch", "loss", "seconds", "samples_per_second")  # other names of the logs
+
+
+def metrics_of(loss: Loss, given: Any) -> dict[str, Metric]:
+    """The metrics of a trainer by name, `fn.accuracy` as the loss means it; None: the loss's own."""
+    own = loss.metrics
+    if given is None:
+        return dict(own)
+    wanted = (
+        'functions by name, such as metrics={"mae": lambda y, output: np.abs(y - output).mean()}'
+    )
+    if not isinstance(given, Mapping):
+        raise HyperparameterError(f"metrics is {given!r}; expected {wanted}")
+    for name, function in given.items():
+        if not callable(function) or name in RESERVED or str(name).startswith("val_"):
+            raise HyperparameterError(
+                f"metrics[{name!r}] is {function!r}; expected a function (y, output) → float "
+                f"under a name other than {', '.join(RESERVED)}, val_…"
+            )
+    mine = own.get("accuracy", ClassAccuracy())
+    return {name: mine if function is accuracy else function for name, function in given.items()}
+
+
+def check_metrics(metrics: Mapping[str, Metric], row_shape: tuple[int, ...]) -> None:
+    """Raise HyperparameterError where a metric tells nothing of outputs with rows of this shape."""
+    for function in metrics.values():
+        if isinstance(function, ClassAccuracy):
+            function.check((0, *row_shape))
 
 
 def measure(metrics: Mapping[str, Metric], y: Array, output: Array) -> dict[str, float]:

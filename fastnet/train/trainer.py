@@ -21,8 +21,9 @@ from fastnet.errors import (
     check_kind,
     check_seed,
 )
-from fastnet.losses.base import Loss, Metric
+from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
+from fastnet.losses.metrics import Metric
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
@@ -33,7 +34,7 @@ from fastnet.train.data import epoch_order
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
 from fastnet.train.run import Run, training_offsets, validation_parts
-from fastnet.train.scores import EpochScores, measure
+from fastnet.train.scores import EpochScores, check_metrics, measure, metrics_of
 from fastnet.train.updates import Part, Updates, recompute_statistics
 
 
@@ -44,8 +45,8 @@ class Trainer:
     loss: CrossEntropyLoss() or another, or a function (output, y) → (loss, gradient), see FunctionLoss.
     optimizer: an optimizer; Adam() by default. The trainer's steps are the optimizer's.
     metrics: {name: function(y, output) → float}, reported beside the loss; by default the loss's own
-        (accuracy for classification losses), {} for none. The arrays are read-only and valid during
-        the call alone.
+        (accuracy for classification losses), {} for none. `fn.accuracy` means the loss's own, element by
+        element for binary losses. The arrays are read-only and valid during the call alone.
     clip_value: each element of a step's gradient is clipped to ± this number ≥ 0; None: to none.
     clip_norm: then the gradient is scaled by min(1, clip_norm/(‖g‖₂ + 10⁻⁶)), as `clip_grad_norm_` does,
         with a number ≥ 0; None: it is not. A norm that is not finite raises DivergenceError, without that
@@ -73,15 +74,8 @@ class Trainer:
         loss = as_loss(loss)
         self.optimizer = Adam() if optimizer is None else optimizer
         check_kind("optimizer", self.optimizer, Optimizer)
-        check_kind("metrics", loss.metrics if metrics is None else metrics, Mapping)
         self.model, self.loss = model, loss
-        self.metrics = dict(loss.metrics if metrics is None else metrics)
-        for name, function in self.metrics.items():
-            if not callable(function) or name in _RESERVED or str(name).startswith("val_"):
-                raise HyperparameterError(
-                    f"metrics[{name!r}] is {function!r}; expected a function (y, output) → float "
-                    f"under a name other than {', '.join(_RESERVED)}, val_…"
-                )
+        self.metrics = metrics_of(loss, metrics)
         self._updates = Updates(clip_value, clip_norm, averaging)
         known = check_seed("seed", seed)
         self.seed = random.fresh_seed() if known is None else known
@@ -327,6 +321,7 @@ class Trainer:
         offsets = training_offsets(self.model, len(data.x), batch_size, drop_last)
         executor = self.model.training_executor(data, int(np.diff(offsets).max()), self.loss)
         self.model.optimizer_state(self.optimizer)  # its groups must fit the model
+        check_metrics(self.metrics, executor.plan.output_shape)
         total = self.loss.reduction == "sum"
         scores = EpochScores(self.metrics, offsets, executor.plan, data.counts, total=total)
         return Run(data, offsets, validation, executor, scores)
@@ -395,6 +390,3 @@ class Trainer:
             updates = int(part.ends[: run.executor.steps_done].sum())
             state.steps += updates
             self._updates.stepped(updates)
-
-
-_RESERVED = ("epoch", "loss", "seconds", "samples_per_second")

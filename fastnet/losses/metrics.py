@@ -1,0 +1,93 @@
+"""Metrics: what training reports beside a loss, as functions of targets and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastnet.errors import HyperparameterError, ShapeError, check_real
+from fastnet.op import Array
+
+Metric = Callable[[Array, Array], float]
+
+
+def accuracy(y: Array, output: Array) -> float:
+    """The share of rows whose largest output stands at the label: y (n,) integers, output (n, C), C ≥ 2.
+
+    Rows of negative labels, which are those to be ignored, do not count. Of probabilities y (n, C) the
+    label is the most probable class. Where no row counts, the share is 0.
+
+    A Trainer takes its loss's own accuracy in place of this one: a loss of classes leaves out what it
+    ignores, a binary loss compares element by element. Raises HyperparameterError for one column of
+    outputs, where the largest output tells nothing: see `binary_accuracy`.
+    """
+    return ClassAccuracy()(y, output)
+
+
+class ClassAccuracy:
+    """`accuracy` without the rows that a loss leaves out.
+
+    ignored: the label of rows that do not count. weight: (C,), the weights of the classes, of which
+    those of weight 0 do not count.
+    """
+
+    def __init__(self, ignored: int | None = None, weight: Array | None = None) -> None:
+        self.ignored, self.weight = ignored, weight
+
+    @staticmethod
+    def check(shape: tuple[int, ...]) -> None:
+        """Raise HyperparameterError for outputs that are not of two classes or more."""
+        if len(shape) != 2 or shape[1] < 2:
+            raise HyperparameterError(
+                f"accuracy got outputs of shape {shape}; expected (n, C) with C ≥ 2. For one output or "
+                "several labels at once take fn.binary_accuracy(threshold=0) of logits, or "
+                "fn.binary_accuracy(threshold=0.5) of probabilities"
+            )
+
+    def __call__(self, y: Array, output: Array) -> float:
+        """The share for targets y and their outputs."""
+        self.check(output.shape)
+        if (
+            y.ndim > 2
+            or y.shape[:1] != output.shape[:1]
+            or y.shape[1:] not in ((), output.shape[1:])
+        ):
+            raise ShapeError(
+                f"accuracy got targets of shape {y.shape} for outputs {output.shape}; expected labels "
+                f"({len(output)},) or probabilities {output.shape}"
+            )
+        label = y if y.ndim == 1 else np.argmax(y, axis=1)
+        kept = label >= 0
+        if y.ndim == 1 and self.ignored is not None:
+            kept &= label != self.ignored
+        if y.ndim == 1 and self.weight is not None:
+            kept[kept] = self.weight[label[kept]] > 0
+        return float(np.mean(np.argmax(output, axis=1)[kept] == label[kept])) if kept.any() else 0.0
+
+
+class binary_accuracy:
+    """The share of elements on the side of the threshold where their target is: y and output (n, k).
+
+    An output counts as true where it is at least `threshold`, a target where it is at least ½. So one
+    output and several labels at once are treated alike, element by element.
+
+    threshold: a finite number; 0.5 (default) for probabilities, 0 for logits, whose sigmoid is ½ there.
+
+    Raises ShapeError where the shapes differ: nothing broadcasts.
+    """
+
+    def __init__(self, threshold: float = 0.5) -> None:
+        self.threshold = check_real("threshold", threshold)
+
+    def __call__(self, y: Array, output: Array) -> float:
+        """The share for targets y and their outputs."""
+        if y.shape != output.shape:
+            raise ShapeError(
+                f"binary_accuracy got targets of shape {y.shape} for outputs {output.shape}; expected "
+                "the same shape"
+            )
+        return float(np.mean((output >= self.threshold) == (y >= 0.5))) if y.size else 0.0
+
+    def __repr__(self) -> str:
+        return f"binary_accuracy(threshold={self.threshold:g})"
