@@ -11,7 +11,7 @@ from fastnet.backends import registry
 from fastnet.backends.executor import Executor
 from fastnet.backends.steps import Data, Steps
 from fastnet.container import Container
-from fastnet.errors import ShapeError, UsageError, check_int
+from fastnet.errors import HyperparameterError, ShapeError, UsageError, check_int, check_real
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, FunctionLoss, as_loss
 from fastnet.op import Array, Op
@@ -148,12 +148,16 @@ class Sequential(Container):
         y: Any,
         *,
         sample_weight: Any = None,
+        weight_mean: float | None = None,
         accumulate: bool = False,
     ) -> float:
         """Loss and parameter gradients of one minibatch in one native call; returns the loss.
 
         loss: a loss, or a function (output, y) → (loss, dL/d-output), see FunctionLoss.
         sample_weight: (n,), finite and ≥ 0: how much each row counts for (see Loss); None: all alike.
+        weight_mean: what a mean divides by, beside the number of rows: a number > 0. None (default): the
+            mean weight of this minibatch, as in PyTorch. With the mean over the whole data of sample
+            weights times class weights, 0 for rows to be ignored, a loop of your own equals `fit`.
         The gradients overwrite `grads`, or add to them with `accumulate=True`. Layers act by their
         modes, as in `forward`; a pending forward is not disturbed, unless a training forward moves
         running statistics. Raises DivergenceError where the loss is not finite.
@@ -161,7 +165,17 @@ class Sequential(Container):
         self._root("value_and_grad")
         loss = as_loss(loss)
         x = self.features("x", x)
-        data = self.data(loss, x, y, "x", "y", sample_weight)
+        by_rows = weight_mean is not None
+        if by_rows:
+            weight_mean = check_real("weight_mean", weight_mean, low=0.0, open_low=True)
+            if loss.reduction == "sum":
+                raise HyperparameterError(
+                    f"weight_mean is {weight_mean} for a loss with reduction='sum', which divides by "
+                    "nothing; expected None"
+                )
+        data = self.data(
+            loss, x, y, "x", "y", sample_weight, by_rows=by_rows, weight_mean=weight_mean
+        )
         with self.training_lock():
             modes = self._modes()
             self._check_rows(len(x), modes)
@@ -249,9 +263,22 @@ class Sequential(Container):
         return self._runtime.backend.host(name, value) if arrays.on_device(value) else value
 
     def data(
-        self, loss: Loss, x: Array, y: Any, x_name: str, y_name: str, sample_weight: Any = None
+        self,
+        loss: Loss,
+        x: Array,
+        y: Any,
+        x_name: str,
+        y_name: str,
+        sample_weight: Any = None,
+        *,
+        by_rows: bool = False,
+        weight_mean: float | None = None,
     ) -> Data:
-        """Inputs (checked before), targets and weights as training steps read them, checked."""
+        """Inputs (checked before), targets and weights as training steps read them, checked.
+
+        by_rows: the weights are divided by `weight_mean` (None: by their mean over these rows), and a
+        minibatch's mean is one over its rows.
+        """
         shape = self.output_shape(tuple(x.shape[1:]))
         sample_weight = self.on_host("sample_weight", sample_weight)
         y = self.on_host(y_name, y)
@@ -260,11 +287,12 @@ class Sequential(Container):
         labels = y.ndim == 1 and y.dtype == np.int64
         if not labels:
             arrays.check_finite(y_name, y, self.dtype)
-        w, counts = loss.weights(y, sample_weight, self.dtype), loss.counts(y)
-        if w is not None:
-            counts = w if counts is None else w * counts
+        w = loss.weights(y, sample_weight, self.dtype)
+        if by_rows and loss.reduction != "sum":
+            scaled = loss.scaled_weights(y, w, weight_mean)
+            w = None if scaled is None else scaled.astype(self.dtype)
         classes, ignored = (shape[0], loss.ignore_index or 0) if labels else (0, 0)
-        return Data(x, np.require(y, requirements=["C", "A"]), classes, ignored, w, counts)
+        return Data(x, np.require(y, requirements=["C", "A"]), classes, ignored, w, by_rows)
 
     def optimizer_state(self, optimizer: Optimizer) -> OptimizerState:
         """The optimizer's state for this model, with its segment and its update program."""
@@ -293,7 +321,7 @@ class Sequential(Container):
     ) -> Trainable:
         if isinstance(loss, FunctionLoss):
             return FunctionSteps(self._runtime.for_functions(shape, rows, modes), loss)
-        ending = Ending(loss, data.classes > 0, data.w is not None)
+        ending = Ending(loss, data.classes > 0, data.w is not None, data.by_rows)
         return self._runtime.executor(shape, rows, modes, ending)
 
     def min_training_rows(self) -> int:

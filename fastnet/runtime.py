@@ -33,6 +33,7 @@ class Ending:
     loss: Loss
     labels: bool  # int64 (n,), else numbers
     weighted: bool = False  # by weights of the samples
+    by_rows: bool = False  # a mean is over the rows, and not over their weights
 
 
 class _Thread(threading.local):
@@ -61,7 +62,8 @@ class Runtime:
         self, shape: Shape, rows: int, modes: Modes, ending: Ending | None = None
     ) -> Executor:
         """Forward and backward of the model for at most `rows` rows, ending in a loss if given."""
-        key = (shape, modes, ending and (ending.loss.plan_key(), ending.labels, ending.weighted))
+        kind = ending and (ending.loss.plan_key(), ending.labels, ending.weighted, ending.by_rows)
+        key = (shape, modes, kind)
         return self._cached(
             self._executors, key, rows, lambda: self._compile(shape, rows, modes, ending)
         )
@@ -148,7 +150,7 @@ class Runtime:
             if not ending.labels:
                 target = Tensor((ROWS, *ending.loss.target_shape(shape)), segment="y")
             weight = Tensor((ROWS,), segment="w") if ending.weighted else None
-            value = ending.loss.emit(graph, output, target, weight)
+            value = ending.loss.emit(graph, output, target, weight, by_rows=ending.by_rows)
         graph = join_dropout(graph, output)
         if fold:
             graph = fold_batchnorm(graph, output)

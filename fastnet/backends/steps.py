@@ -19,7 +19,7 @@ class Data:
     classes: int = 0  # > 0: y are labels in [0, classes)
     ignored: int = 0  # or this label
     w: Array | None = None  # the samples' weights, of the plan's dtype
-    counts: Array | None = None  # what each sample counts for in a mean; None: 1
+    by_rows: bool = False  # a minibatch's mean divides by its rows, and not by its weights
 
 
 @dataclass(eq=False, repr=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from fastnet import arrays
 from fastnet.errors import DataError, HyperparameterError, ShapeError, UsageError, check_choice
 from fastnet.layers.base import Builder, Shape
 from fastnet.losses.metrics import Metric
-from fastnet.losses.reduced import weighted_loss
+from fastnet.losses.reduced import OWN_WEIGHTS, ROWS, SUM, weighted_loss
 from fastnet.op import Array
 from fastnet.tape import Tape, Value
 
@@ -24,7 +25,12 @@ class Loss:
         element or, where a loss is one of whole rows, for each row. Nothing can be trained with "none".
 
     With sample weights w ≥ 0 (n,), the mean is Σ wᵢ·lᵢ / Σ wᵢ over the rows and the sum Σ wᵢ·lᵢ: a row of
-    weight 2 counts as that row twice. Where all weights are 0, loss and gradient are 0.
+    weight 2 counts as that row twice. Where all weights are 0, loss and gradient are 0. Where a loss gives
+    rows weights of its own, as by class or 0 for rows to be ignored, wᵢ is the product of all.
+
+    That is the loss of the rows at hand, as PyTorch has it. `Trainer.fit` minimises the weighted mean of
+    the whole data: it divides a minibatch's Σ wᵢ·lᵢ by B·w̄, with B the minibatch's rows and w̄ the mean of
+    wᵢ over the data. So weights mean the same for every batch size.
 
     A subclass passes its checked hyper-parameters to `super().__init__`, under the names of its own
     constructor's arguments, checks targets in `target` and describes the losses of rows by ops in
@@ -61,11 +67,17 @@ class Loss:
         """
         raise NotImplementedError
 
-    def emit(self, g: Builder, output: Any, target: Any, weight: Any = None) -> Any:
-        """Describe the loss by ops on the builder; returns the scalar loss."""
+    def emit(
+        self, g: Builder, output: Any, target: Any, weight: Any = None, *, by_rows: bool = False
+    ) -> Any:
+        """Describe the loss by ops on the builder; returns the scalar loss.
+
+        by_rows: a mean divides by the number of rows, and not by the sum of their weights.
+        """
         losses, count = self.rows(g, output, target)
-        mean = float(self.reduction != "sum")
-        return g.apply(weighted_loss, row_loss=losses, w=weight, c=count, mean=mean)
+        mean = SUM if self.reduction == "sum" else ROWS if by_rows else OWN_WEIGHTS
+        counted = count if mean == OWN_WEIGHTS else None
+        return g.apply(weighted_loss, row_loss=losses, w=weight, c=counted, mean=float(mean))
 
     def counts(self, target: Array) -> Array | None:
         """What each row of checked targets counts for in a mean; None: 1."""
@@ -87,6 +99,23 @@ class Loss:
             if not kept.all():
                 weight = kept.astype(dtype) if weight is None else weight * kept
         return weight
+
+    def scaled_weights(
+        self, target: Array, weight: Array | None, mean: float | None
+    ) -> Array | None:
+        """Sample weights over `mean`, for a loss that divides by rows; None: all are 1.
+
+        mean: that of the weights of the data, sample weights times `counts`; None: of these targets.
+        """
+        counts = self.counts(target)
+        product = weight if counts is None or weight is None else weight * counts
+        product = counts if product is None else product
+        if mean is None:
+            if product is None:
+                return None
+            mean = math.fsum(product.tolist()) / max(1, len(product)) or 1.0
+        given = np.ones(len(target)) if weight is None else weight.astype(np.float64)
+        return np.asarray(given / mean)
 
     def check_trainable(self) -> None:
         """Raise HyperparameterError where the loss is not one number."""

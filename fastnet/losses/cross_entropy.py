@@ -182,11 +182,13 @@ class CrossEntropyLoss(LabelLoss):
             )
         return probabilities(array, name, type(self).__name__)
 
-    def emit(self, g: Builder, output: Any, target: Any, weight: Any = None) -> Any:
+    def emit(
+        self, g: Builder, output: Any, target: Any, weight: Any = None, *, by_rows: bool = False
+    ) -> Any:
         """One `softmax_nll` where there are no options."""
         options = self.weight is not None or self.label_smoothing or self.reduction != "mean"
         if options or weight is not None or len(target.shape) > 1:
-            return super().emit(g, output, target, weight)
+            return super().emit(g, output, target, weight, by_rows=by_rows)
         return g.apply(softmax_nll, z=output, t=target)
 
     def rows(self, g: Builder, output: Any, target: Any) -> tuple[Any, Any]:

@@ -25,9 +25,10 @@ class FunctionLoss(Loss):
 
     function: takes the outputs y (n, …) and the targets t of their rows, and with sample weights these
         (n,) as a third argument; returns the loss, a number, and its gradient with respect to y, of y's
-        shape. y and w have the model's dtype; so has t where it holds real numbers, while whole numbers
-        and bools come as int64. All are read-only and valid during the call alone. t may have any shape
-        with a row for each sample; what is wrong with it is for the function to say.
+        shape. A trainer divides the weights by their mean over the data, so that the mean of w·l is the
+        weighted loss. y and w have the model's dtype; so has t where it holds real numbers, while whole
+        numbers and bools come as int64. All are read-only and valid during the call alone. t may have any
+        shape with a row for each sample; what is wrong with it is for the function to say.
     reduction: what L is of its rows, "mean" (default) or "sum", which tells how an epoch's loss is made of
         those of its minibatches.
 

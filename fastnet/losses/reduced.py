@@ -8,13 +8,17 @@ import numpy as np
 
 from fastnet.op import Array, Op
 
+SUM, OWN_WEIGHTS, ROWS = range(
+    3
+)  # what a minibatch's loss is divided by: nothing, its weights, its rows
+
 
 class weighted_loss(Op):
-    """loss = Σ w·row_loss / Σ w·c over the rows, or Σ w·row_loss where mean is 0; in float64.
+    """loss = Σ w·row_loss / total over B rows, in float64, by `mean` with total 1, Σ w·c or B.
 
-    w are the samples' weights, c what a row counts for by itself; absent ones are 1. scale is 1 / Σ w·c,
-    or 1. Where Σ w·c is 0 there is nothing to average: loss and scale are 0, save that NaN stays NaN.
-    drow_loss = w·scale.
+    mean: 0 (SUM), 1 (OWN_WEIGHTS) or 2 (ROWS). w are the samples' weights, c what a row counts for by
+    itself; absent ones are 1. scale is 1/total. Where the total is 0 there is nothing to average: loss and
+    scale are 0, save that NaN stays NaN. drow_loss = w·scale.
     """
 
     outputs: ClassVar = {"loss": "float64 1", "scale": "float64 1"}
@@ -29,7 +33,9 @@ class weighted_loss(Op):
         """The weighted sum, and what it is divided by."""
         one = np.ones(row_loss.size)
         weight = w.astype(np.float64) if w.size else one
-        total = np.sum(weight * (c if c.size else one)) if mean else 1.0
+        total = 1.0 if mean == SUM else float(row_loss.size)
+        if mean == OWN_WEIGHTS:
+            total = np.sum(weight * (c if c.size else one))
         scale[0] = 1 / total if total > 0 else 0
         summed = np.sum(weight * row_loss)
         loss[0] = summed / total if total > 0 else summed if np.isnan(summed) else 0

@@ -136,10 +136,12 @@ class MSELoss(PointwiseLoss):
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__(reduction)
 
-    def emit(self, g: Builder, output: Any, target: Any, weight: Any = None) -> Any:
+    def emit(
+        self, g: Builder, output: Any, target: Any, weight: Any = None, *, by_rows: bool = False
+    ) -> Any:
         """One `mse` where it is a plain mean."""
         if weight is not None or self.reduction != "mean":
-            return super().emit(g, output, target, weight)
+            return super().emit(g, output, target, weight, by_rows=by_rows)
         return g.apply(mse, y=output, t=target)
 
 

@@ -140,7 +140,9 @@ class Objective:
         self.seed, self.step = seed, step
         count = len(data.x)
         self.offsets = batch_offsets(count, _rows(model, loss, data, settings.batch_size))
-        self.shares = _shares(loss, data, self.offsets)
+        self.shares = np.diff(self.offsets) / count  # of the blocks' losses in the loss of all rows
+        if loss.reduction == "sum":
+            self.shares[:] = 1
         self.index = np.arange(count)
         self._check_blocks()
         self.executor = model.training_executor(data, int(np.diff(self.offsets).max()), loss)
@@ -263,15 +265,6 @@ class Objective:
                 f"X has {len(self.index)} rows, taken in blocks of which one has {fewest}; this model "
                 f"has batchnorm and needs blocks of at least {minimum} rows in training"
             )
-
-
-def _shares(loss: Loss, data: Data, offsets: Array) -> Array:
-    """What the blocks' losses are multiplied with, so that their sum is the loss of all rows."""
-    if loss.reduction == "sum":
-        return np.ones(len(offsets) - 1)
-    counts = np.ones(len(data.x)) if data.counts is None else data.counts.astype(np.float64)
-    shares: Array = np.add.reduceat(counts, offsets[:-1]) / (counts.sum() or 1.0)
-    return shares
 
 
 def _rows(model: Sequential, loss: Loss, data: Data, wanted: int | None) -> int:

@@ -66,8 +66,8 @@ class EpochScores:
 
     Metrics see the outputs of the whole epoch at once where these fit into BLOCK_BYTES, otherwise
     blocks of as many minibatches as fit; then a metric is the mean over the blocks, by rows. Chunks
-    of steps must not go beyond `limit`. counts: what each sample counts for in the mean of a minibatch,
-    by default 1; total: the losses of minibatches are sums, and so is that of the epoch.
+    of steps must not go beyond `limit`. total: the losses of minibatches are sums, and so is that of the
+    epoch.
     """
 
     def __init__(
@@ -75,13 +75,12 @@ class EpochScores:
         metrics: Mapping[str, Metric],
         offsets: Array,
         plan: Plan,
-        counts: Array | None = None,
         *,
         total: bool = False,
     ) -> None:
         row_shape, dtype = plan.output_shape, plan.dtype
         self.metrics, self.offsets = metrics, offsets
-        self._counts, self._sum = counts, total
+        self.total = total
         self.steps = len(offsets) - 1
         row_bytes = math.prod(row_shape) * np.dtype(dtype).itemsize
         batch = int(np.diff(offsets).max())
@@ -89,14 +88,8 @@ class EpochScores:
         rows = min(int(offsets[-1]), self._block * batch) if metrics else 0
         self._outputs = np.empty((rows, *row_shape), dtype)
         self._losses = np.empty(self.steps)
-        self.sizes = np.diff(offsets).astype(np.float64)  # what each minibatch counts for in a mean
+        self._sizes = np.diff(offsets).astype(np.float64)
         self._measured = dict.fromkeys(metrics, 0.0)
-
-    def begin(self, order: Array) -> None:
-        """Start an epoch that takes the samples in this order."""
-        if self._counts is not None:
-            counts = self._counts[order].astype(np.float64)
-            self.sizes = np.add.reduceat(counts, self.offsets[:-1])
 
     def limit(self, step: int) -> int:
         """The step at which a chunk that begins with `step` must have ended."""
@@ -123,10 +116,9 @@ class EpochScores:
     def mean_loss(self, end: int | None = None) -> float:
         """The mean over the samples of the steps before `end` (all), or sum; in float64, exactly."""
         end = self.steps if end is None else end
-        if self._sum:
+        if self.total:
             return math.fsum(self._losses[:end])
-        whole = math.fsum(self.sizes[:end])
-        return math.fsum(self._losses[:end] * self.sizes[:end]) / whole if whole else 0.0
+        return math.fsum(self._losses[:end] * self._sizes[:end]) / float(self.offsets[end])
 
     def record(self) -> dict[str, float]:
         """The epoch's mean loss and metrics."""

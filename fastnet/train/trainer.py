@@ -137,11 +137,12 @@ class Trainer:
             divide n, and is left out with drop_last=True. Where that last minibatch would be a
             single row and the model has batchnorm, it is left out too, with one warning.
         accumulation_steps: ≥ 1; one update for so many minibatches, with the mean of their gradients
-            (weighted by rows), and one at the end of the epoch for those that are left. Without
-            batchnorm and dropout that is the update of one minibatch so many times as large.
+            (weighted by rows), or with reduction="sum" their sum, and one at the end of the epoch for those
+            that are left. Without batchnorm and dropout that is the update of one minibatch so many times
+            as large.
         validation_data: (X, y) or (X, y, sample_weight), evaluated after every epoch.
-        sample_weight: (n,), finite and ≥ 0: how much each row counts for in its minibatch's loss (see
-            Loss) and in the epoch's; metrics do not see it. None: all alike.
+        sample_weight: (n,), finite and ≥ 0: how much each row counts for in the loss of the data, for any
+            batch_size (see Loss); metrics do not see it. None: all alike.
         shuffle: take the rows in a new order each epoch, a pure function of (seed, epoch).
         restore_best: end with the parameters and buffers of the epoch whose validation score was
             best: the highest val_accuracy where there is one, else the lowest val_loss; the first of
@@ -323,26 +324,25 @@ class Trainer:
         self.model.optimizer_state(self.optimizer)  # its groups must fit the model
         check_metrics(self.metrics, executor.plan.output_shape)
         total = self.loss.reduction == "sum"
-        scores = EpochScores(self.metrics, offsets, executor.plan, data.counts, total=total)
+        scores = EpochScores(self.metrics, offsets, executor.plan, total=total)
         return Run(data, offsets, validation, executor, scores)
 
     def _checked(self, X: Any, y: Any, w: Any, x_name: str, y_name: str) -> Data:
         x = self.model.features(x_name, X)
-        return self.model.data(self.loss, x, y, x_name, y_name, w)
+        return self.model.data(self.loss, x, y, x_name, y_name, w, by_rows=True)
 
     def _fit_epoch(self, run: Run, shuffle: bool, progress: Progress) -> dict[str, Any]:
         begun = time.perf_counter()
         data, offsets, scores = run.data, run.offsets, run.scores
         order = epoch_order(len(data.x), self.seed, self.epoch, shuffle)[: int(offsets[-1])]
         done = 0
-        scores.begin(order)
         with run.executor.resident():
             while done < scores.steps:
                 begin, done = done, min(done + run.chunk, scores.limit(done))
                 part = offsets[begin : done + 1]
                 index = order[part[0] : part[-1]]
                 started = time.perf_counter()
-                updates = Part(offsets, begin, done, run.several, scores.sizes)
+                updates = Part(offsets, begin, done, run.several, total=scores.total)
                 out = scores.outputs(begin, done)
                 losses = self._chunk(run, index, part - part[0], out, updates)
                 run.resize(done - begin, time.perf_counter() - started)

@@ -87,7 +87,7 @@ class Updates:
             found = self.averaging.rates(self.averaged, max(1, part.count))
             rates = found[np.minimum(np.cumsum(part.ends) - part.ends, len(found) - 1)]
         limits = {"limit": self.clip_value, "max_norm": self.clip_norm}
-        return {**limits, "keep": 1.0 - part.shares, "share": part.shares, "rate": rates}
+        return {**limits, "keep": part.keep, "share": part.share, "rate": rates}
 
     def _compiled(
         self, model: Sequential, state: OptimizerState, ops: tuple[list[type[Op]], ...], row: int
@@ -154,23 +154,24 @@ class Updates:
 
 
 class Part:
-    """Steps of an epoch: which end with an update, and the share of each in the mean gradient so far.
+    """Steps of an epoch: which end with an update, and the share of each in the gradient so far.
 
-    An update is made after each `several` minibatches and at the end of the epoch. sizes: what the
-    minibatches count for; by default their rows.
+    An update is made after each `several` minibatches and at the end of the epoch. Its gradient is the
+    mean over their rows, or with `total` the sum over the minibatches: `keep` times the gradient so far
+    plus `share` times that of the step.
     """
 
     def __init__(
-        self, offsets: Array, begin: int, end: int, several: int = 1, sizes: Array | None = None
+        self, offsets: Array, begin: int, end: int, several: int = 1, *, total: bool = False
     ) -> None:
         self.several = several > 1
         number = np.arange(begin, end)
         first = number - number % several  # of the minibatches that belong together
         self.ends = ((number + 1) % several == 0) | (number == len(offsets) - 2)
         self.ends = self.ends.astype(np.int64)
-        sums = offsets if sizes is None else np.concatenate([[0], np.cumsum(sizes)])
-        whole = sums[number + 1] - sums[first]
-        self.shares = np.diff(sums)[begin:end] / np.where(whole > 0, whole, 1)
+        rows = np.diff(offsets)[begin:end] / (offsets[number + 1] - offsets[first])
+        self.share = np.ones(len(number)) if total else rows
+        self.keep = (number > first) * 1.0 if total else 1.0 - rows
         self.count = int(self.ends.sum())
 
 

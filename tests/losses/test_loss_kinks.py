@@ -55,7 +55,7 @@ def test_of_gaussians(backend, dtype, columns, options, mean, variance, t, loss,
     check(row, np.full((2, columns), t), columns * loss, slopes, make, backend, dtype)
 
 
-@columns
+@pytest.mark.parametrize("columns", [2, 16, 37])
 @dtypes
 @pytest.mark.parametrize(("kind", "options", "a", "b", "loss", "at_label", "elsewhere"), CLASSES)
 def test_of_labels(backend, dtype, columns, kind, options, a, b, loss, at_label, elsewhere):

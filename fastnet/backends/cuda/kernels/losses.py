@@ -42,6 +42,8 @@ def _weighted(loss: Any, scale: Any, row_loss: Any, w: Any, c: Any, mean: float)
     if lane == 0:
         if mean == 0:
             total = 1.0
+        elif mean == 2:
+            total = np.float64(row_loss.size)
         scale[0] = 1.0 / total if total > 0 else 0.0
         loss[0] = summed / total if total > 0 else summed if math.isnan(summed) else 0.0
 
@@ -50,7 +52,7 @@ def _weighted(loss: Any, scale: Any, row_loss: Any, w: Any, c: Any, mean: float)
 def weighted_loss_forward(
     queue: Any, loss: Any, scale: Any, row_loss: Any, w: Any, c: Any, mean: float
 ) -> None:
-    """loss = Σ w·row_loss / Σ w·c, scale = 1 / Σ w·c, by one block; where mean is 0, nothing is divided."""
+    """loss = Σ w·row_loss / total, scale = 1 / total; by mean (0, 1, 2) total is 1, Σ w·c or B."""
     launch(_weighted, 1, THREADS, queue, loss, scale, row_loss, w, c, mean)
 
 

@@ -18,7 +18,7 @@ from fastnet.op import Array
 def weighted_loss_forward(
     loss: Array, scale: Array, row_loss: Array, w: Array, c: Array, mean: float
 ) -> None:
-    """loss = Σ w·row_loss / Σ w·c, scale = 1 / Σ w·c; where mean is 0, nothing is divided."""
+    """loss = Σ w·row_loss / total, scale = 1 / total; by mean (0, 1, 2) total is 1, Σ w·c or B."""
     total, summed = 0.0, 0.0
     for i in range(row_loss.size):
         weight = np.float64(w[i]) if w.size > 0 else 1.0
@@ -26,6 +26,8 @@ def weighted_loss_forward(
         summed += weight * row_loss[i]
     if mean == 0:
         total = 1.0
+    elif mean == 2:
+        total = np.float64(row_loss.size)
     scale[0] = 1.0 / total if total > 0 else 0.0
     loss[0] = summed / total if total > 0 else summed if math.isnan(summed) else 0.0
 
