@@ -282,10 +282,10 @@ class Sequential(Container):
         shape = self.output_shape(tuple(x.shape[1:]))
         sample_weight = self.on_host("sample_weight", sample_weight)
         y = self.on_host(y_name, y)
-        y = loss.target(arrays.as_array(y_name, y), shape, y_name)
+        y = loss.target(loss.column(arrays.as_array(y_name, y), shape), shape, y_name)
         arrays.check_lengths(x_name, x, y_name, y)
         labels = y.ndim == 1 and y.dtype == np.int64
-        if not labels:
+        if not labels and not isinstance(loss, FunctionLoss):  # which may make something of NaN
             arrays.check_finite(y_name, y, self.dtype)
         w = loss.weights(y, sample_weight, self.dtype)
         if by_rows and loss.reduction != "sum":

@@ -39,6 +39,7 @@ class Loss:
     """
 
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
+    domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)  # outputs of which it is defined
     ignore_index: int | None = None  # the label that marks rows to be left out
 
     def __init__(self, reduction: str = "mean", **config: Any) -> None:
@@ -89,6 +90,32 @@ class Loss:
 
     # What everybody asks for.
 
+    def column(self, y: Array, shape: Shape) -> Array:
+        """Targets (n,) as (n, 1) where a row of targets for these outputs is one number."""
+        return y[:, None] if y.ndim == 1 and self.target_shape(shape) == (1,) else y
+
+    def explain(self, output: Array, target: Array) -> str | None:
+        """Why the loss of these rows is not finite, a sentence; None where the outputs are not either."""
+        if not (output.size and np.isfinite(output).all()):
+            return None
+        low, high = float(output.min()), float(output.max())
+        if low < self.domain[0] or high > self.domain[1]:
+            return (
+                f"The model's outputs go from {low:g} to {high:g}; {type(self).__name__} takes outputs in "
+                f"[{self.domain[0]:g}, {self.domain[1]:g}]"
+            )
+        if target.dtype.kind == "f" and not np.isfinite(target).all():
+            bad = target[~np.isfinite(target)][0]
+            return f"The model's outputs are finite; the targets of this step hold {bad:g}"
+        return self._unexplained(max(abs(low), abs(high)))
+
+    def _unexplained(self, size: float) -> str | None:
+        """The same, of finite outputs of this size and finite targets."""
+        return (
+            f"The model's outputs reach {size:g}, of which {type(self).__name__} overflows. Targets scaled "
+            "to about 1, or a smaller learning rate, usually help"
+        )
+
     def weights(self, target: Array, given: Any, dtype: Any) -> Array | None:
         """Sample weights as an array (n,) of a dtype, 0 for the rows to be ignored; None: all are 1."""
         weight = (
@@ -136,7 +163,8 @@ class Loss:
 
     def _forward(self, output: Any, y: Any, sample_weight: Any) -> Any:
         output = arrays.floats("output", output)
-        targets = self.target(arrays.as_array("y", y), output.shape[1:])
+        shape = output.shape[1:]
+        targets = self.target(self.column(arrays.as_array("y", y), shape), shape)
         arrays.check_lengths("output", output, "y", targets)
         weight = self.weights(targets, sample_weight, output.dtype)
         if targets.dtype != np.int64:

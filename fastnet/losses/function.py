@@ -28,7 +28,8 @@ class FunctionLoss(Loss):
         shape. A trainer divides the weights by their mean over the data, so that the mean of w·l is the
         weighted loss. y and w have the model's dtype; so has t where it holds real numbers, while whole
         numbers and bools come as int64. All are read-only and valid during the call alone. t may have any
-        shape with a row for each sample; what is wrong with it is for the function to say.
+        shape with a row for each sample, (n,) for one output comes as (n, 1); what is wrong with it is for
+        the function to say.
     reduction: what L is of its rows, "mean" (default) or "sum", which tells how an epoch's loss is made of
         those of its minibatches.
 
@@ -83,10 +84,14 @@ class FunctionLoss(Loss):
         return value, gradient
 
     def _forward(self, output: Any, target: Array, weight: Array | None) -> float:
+        target = self.column(np.asarray(target), np.shape(output)[1:])
         value, gradient = self.call(output, target, weight)
         gradient = np.array(gradient, output.dtype)
         self._pending = lambda d: gradient if d is None else gradient * d
         return value
+
+    def _unexplained(self, size: float) -> str:
+        return "The outputs and targets of this step are finite: this is the function's own doing"
 
     def __repr__(self) -> str:
         name = getattr(self.function, "__qualname__", repr(self.function))

@@ -65,6 +65,10 @@ class LabelLoss(Loss):
         """The label that marks rows to be left out."""
         return self._config.get("ignore_index")
 
+    def column(self, y: Array, shape: Shape) -> Array:
+        """Labels stay (n,)."""
+        return y
+
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
         """Labels as an int64 array (n,), each in [0, C) for an output shape (C,), or ignore_index."""
         labels, kind = np.asarray(y), type(self).__name__

@@ -120,9 +120,8 @@ class PointwiseLoss(Loss):
         given = numbers(array, name, kind)
         if shape is not None and (array.ndim < 2 or array.shape[1:] != shape):
             wanted = ", ".join(map(str, ("n", *shape)))
-            remedy = "; use y.reshape(-1, 1)" if array.ndim == 1 and shape == (1,) else ""
             raise ShapeError(
-                f"{name} has shape {array.shape}; {kind} takes the output's shape ({wanted}){remedy}"
+                f"{name} has shape {array.shape}; {kind} takes the output's shape ({wanted})"
             )
         if shape is not None:
             for column, value in self._arguments()[0].items():

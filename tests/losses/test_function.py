@@ -211,11 +211,6 @@ def test_targets_that_are_no_numbers(targets):
         fn.Trainer(model_of(), squared_error).fit(X, targets)
 
 
-def test_targets_that_are_not_finite():
-    with pytest.raises(DataError, match="y holds 1 values that are NaN"):
-        fn.Trainer(model_of(), squared_error).fit(X, np.where(np.arange(50) == 3, np.nan, 1.0))
-
-
 def test_copies_and_what_it_looks_like():
     trainer = fn.Trainer(model_of(), squared_error, seed=1)
     trainer.fit(X, Y, verbose=0)
