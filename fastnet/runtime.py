@@ -126,7 +126,9 @@ class Runtime:
     ) -> Executor:
         plan = self._plan(shape, rows, modes, ending, fold=fold, input_gradient=input_gradient)
         made: Executor | None = self.backend.executor(plan, self.storage)
-        return made or Executor(plan, self.storage, self.backend)
+        made = made or Executor(plan, self.storage, self.backend)
+        made.explain = None if ending is None else ending.loss.explain
+        return made
 
     def _plan(
         self,

@@ -42,7 +42,7 @@ class FunctionSteps:
                 weight = None if data.w is None else data.w[rows]
                 losses[s], gradient = self.loss.call(output, data.y[rows], weight)
                 if not math.isfinite(losses[s]):
-                    raise diverged(number, losses[s])
+                    raise diverged(number, losses[s], self.loss.explain(output, data.y[rows]))
                 self.executor.backward(gradient, accumulate=steps.accumulate)
                 if update is not None:
                     self._update(update, s, number)

@@ -54,6 +54,8 @@ class Executor:
         self._train_args: np.ndarray | None = None
         self.steps_done = 0  # of the last chunk of training steps
         self.losses: Array  # of that chunk
+        # What the loss says of outputs and targets where it is not finite.
+        self.explain: Callable[[Array, Array], str | None] | None = None
         self._context = np.zeros(1, CONTEXT)
         self._context["elements_to_fuse"] = ELEMENTS_TO_FUSE
         segments = {**storage.segments, "workspace": self._workspace, "derived": self._derived}
@@ -254,11 +256,22 @@ class Executor:
         if status == BAD_LABEL:
             raise bad_label(data.classes, int(field["bad_row"][0]))
         if status == NOT_FINITE:
-            raise diverged(steps.first_step + done, losses[done])
+            raise diverged(steps.first_step + done, losses[done], self._why(data, steps))
         if status == NORM_NOT_FINITE:
             assert update is not None and update.norm is not None
             raise norm_diverged(steps.first_step + done, update.norm[0])
         return losses
+
+    def _why(self, data: Data, steps: Steps) -> str | None:
+        """What the loss says of the step that it was not finite in."""
+        begin, end = steps.offsets[self.steps_done : self.steps_done + 2]
+        rows = steps.index[begin:end]
+        output = data.x[rows]
+        if self.plan.output[0] != "x":
+            output = self.at(
+                self.plan.output, (len(rows), *self.plan.output_shape), self.plan.dtype
+            )
+        return None if self.explain is None else self.explain(output, data.y[rows])
 
     def _threads(self, rows: int, work: int | None = None) -> int:
         """How many threads share the work of so many rows, each with scratch memory from now on."""

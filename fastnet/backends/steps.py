@@ -55,12 +55,10 @@ def bad_label(classes: int, row: int) -> DataError:
     )
 
 
-def diverged(step: int, loss: float) -> DivergenceError:
-    """The error of a step whose loss is not finite."""
-    return DivergenceError(
-        f"the loss of step {step} is {loss}; its update was not applied. A smaller learning rate, or "
-        "inputs scaled to about 1, usually help"
-    )
+def diverged(step: int, loss: float, why: str | None = None) -> DivergenceError:
+    """The error of a step whose loss is not finite; `why` is a sentence where that is known."""
+    why = why or "A smaller learning rate, or inputs scaled to about 1, usually help"
+    return DivergenceError(f"the loss of step {step} is {loss}; its update was not applied. {why}")
 
 
 def norm_diverged(step: int, norm: float) -> DivergenceError:

@@ -145,6 +145,7 @@ class BCELoss(PointwiseLoss):
     """
 
     op = bce
+    domain = (0.0, 1.0)
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__(reduction)

@@ -107,6 +107,11 @@ class PoissonNLLLoss(PointwiseLoss):
             eps=check_real("eps", eps, low=0, open_low=True),
         )
 
+    @property
+    def domain(self) -> tuple[float, float]:  # type: ignore[override]
+        """Rates are not negative; their logarithms are any numbers."""
+        return (-math.inf if self.log_input else 0.0, math.inf)
+
     def _op(self) -> type[Pointwise]:
         if self.log_input:
             return full_log_poisson if self.full else log_poisson
