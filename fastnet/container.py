@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnet import parameter, random
 from fastnet.backends import registry
-from fastnet.errors import HyperparameterError, UsageError, check_seed
+from fastnet.errors import HyperparameterError, UsageError, check_seed, shown
 from fastnet.layers.base import Layer, Shape
 from fastnet.op import Array
 from fastnet.parameter import Parameter
@@ -273,10 +273,10 @@ def _seed_or(seed: int | None, default: int) -> int:
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
     for known in (np.dtype("float32"), np.dtype("float64")):
-        with suppress(TypeError):
+        with suppress(Exception):  # NumPy's, of what is no dtype
             if dtype is not None and np.dtype(dtype) == known:
                 return known
-    raise HyperparameterError(f"dtype is {dtype!r}; expected 'float32' or 'float64'")
+    raise HyperparameterError(f"dtype is {shown(dtype)}; expected 'float32' or 'float64'")
 
 
 def _check_layers(layers: tuple[Any, ...]) -> None:
@@ -284,9 +284,12 @@ def _check_layers(layers: tuple[Any, ...]) -> None:
         raise HyperparameterError("Sequential() has no layers; expected at least one")
     for i, layer in enumerate(layers):
         if not isinstance(layer, (Layer, Container)):
-            raise HyperparameterError(
-                f"layer {i} is {layer!r}; expected a layer, such as fastnet.Linear(64, 10)"
-            )
+            remedy = "expected a layer, such as fastnet.Linear(64, 10)"
+            if isinstance(layer, (list, tuple)):
+                remedy = "expected a layer: write Sequential(*layers)"
+            elif isinstance(layer, type) and issubclass(layer, Layer):
+                remedy = f"expected a layer, such as {layer.__name__}(...)"
+            raise HyperparameterError(f"layer {i} is {shown(layer)}; {remedy}")
         if layer._owner is not None or any(layer is other for other in layers[:i]):
             raise UsageError(
                 f"layer {i} ({type(layer).__name__}) is part of a model already; give each model "

@@ -56,6 +56,29 @@ class DivergenceError(FastnetError, ArithmeticError):
     """The loss of a step was not finite; that step's update was not applied."""
 
 
+LONGEST = 120  # characters of a value that a message shows
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: short, on one line, an array by its shape and dtype alone."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, np.generic):
+        kind = "an array" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+        return f"{kind} of shape {tuple(value.shape)} and dtype {value.dtype}"
+    if isinstance(value, (list, tuple, set, frozenset, dict)) and value:
+        first = next(iter(value.values() if isinstance(value, dict) else value))
+        if len(value) > 8 or hasattr(first, "shape"):
+            return f"a {type(value).__name__} of {len(value)}, the first {shown(first)}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # the object's own
+        text = f"a {type(value).__name__}"
+    if "array(" in text:
+        return f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... (a {type(value).__name__})"
+
+
 def check_real(
     name: str,
     value: Any,
@@ -78,13 +101,15 @@ def check_real(
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         raise HyperparameterError(
-            f"{name} is {value!r}; expected a finite number in {interval}"
+            f"{name} is {shown(value)}; expected a finite number in {interval}"
         ) from None
     inside = (number > low if open_low else number >= low) and (
         number < high if open_high else number <= high
     )
     if not (math.isfinite(number) and inside):
-        raise HyperparameterError(f"{name} is {value!r}; expected a finite number in {interval}")
+        raise HyperparameterError(
+            f"{name} is {shown(value)}; expected a finite number in {interval}"
+        )
     return number
 
 
@@ -96,7 +121,7 @@ def check_int(name: str, value: Any, *, low: int = 0, high: int | None = None) -
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise HyperparameterError(f"{name} is {value!r}; expected {wanted}") from None
+        raise HyperparameterError(f"{name} is {shown(value)}; expected {wanted}") from None
     if number < low or (high is not None and number > high):
         raise HyperparameterError(f"{name} is {number}; expected {wanted}")
     return number
@@ -105,7 +130,7 @@ def check_int(name: str, value: Any, *, low: int = 0, high: int | None = None) -
 def check_flag(name: str, value: Any) -> bool:
     """Return `value` if it is True or False, or raise HyperparameterError."""
     if not isinstance(value, (bool, np.bool_)):
-        raise HyperparameterError(f"{name} is {value!r}; expected True or False")
+        raise HyperparameterError(f"{name} is {shown(value)}; expected True or False")
     return bool(value)
 
 
@@ -113,7 +138,7 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`, or raise HyperparameterError."""
     if not isinstance(value, str) or value not in choices:
         raise HyperparameterError(
-            f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}"
+            f"{name} is {shown(value)}; expected one of {', '.join(map(repr, choices))}"
         )
     return value
 
@@ -122,7 +147,12 @@ def check_kind(name: str, value: Any, kind: type) -> None:
     """Raise HyperparameterError where `value` is not an instance of `kind`."""
     if not isinstance(value, kind):
         article = "an" if kind.__name__[0] in "AEIO" else "a"
-        raise HyperparameterError(f"{name} is {value!r}; expected {article} {kind.__name__}")
+        remedy = ""
+        if isinstance(value, type) and issubclass(value, kind):
+            remedy = f", such as {value.__name__}(...)"
+        raise HyperparameterError(
+            f"{name} is {shown(value)}; expected {article} {kind.__name__}{remedy}"
+        )
 
 
 def check_seed(name: str, value: Any) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import random
-from fastnet.errors import StateDictError
+from fastnet.errors import StateDictError, shown
 from fastnet.init import Draw, Initializer
 from fastnet.op import Array
 
@@ -88,6 +88,12 @@ def gradients(named: Named) -> dict[str, Array]:
     return {name: readonly(p.shown(p.grad)) for name, p in named.items() if p.grad is not None}
 
 
+def _few(names: list[Any]) -> str:
+    """At most eight names, and how many more there are."""
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"[{', '.join(map(shown, names[:8]))}]{more}"
+
+
 def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None:
     """Copy the arrays of a state dict into the values; nothing is changed where anything is wrong.
 
@@ -95,12 +101,12 @@ def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None
     passed over. Shapes must always agree, values must be finite numbers.
     """
     if not isinstance(state, Mapping):
-        raise StateDictError(f"state_dict is {state!r}; expected a mapping of names to arrays")
+        raise StateDictError(f"state_dict is {shown(state)}; expected a mapping of names to arrays")
     missing = [name for name in named if name not in state]
     unexpected = [name for name in state if name not in named]
     if strict and (missing or unexpected):
         raise StateDictError(
-            f"state_dict does not fit: missing {missing}, unexpected {unexpected}; "
+            f"state_dict does not fit: missing {_few(missing)}, unexpected {_few(unexpected)}; "
             "pass strict=False to load only the names that both have"
         )
     checked: list[tuple[Array, Array]] = []

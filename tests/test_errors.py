@@ -15,6 +15,7 @@ from fastnet.errors import (
     ShapeError,
     StateDictError,
     UsageError,
+    shown,
 )
 
 RNG = np.random.default_rng(0)
@@ -369,7 +370,7 @@ def test_batch_sizes_and_epochs(world, entry):
     for bad in [0, -1, *NOT_INTEGERS]:
         if bad is None and entry in ("predict", "evaluate"):
             continue  # means the default there
-        message = re.escape(f"{name} is {bad!r}; expected an integer ≥ 1")
+        message = re.escape(f"{name} is {shown(bad)}; expected an integer ≥ 1")
         refused(lambda bad=bad: call(world, bad), HyperparameterError, f"^{message}$")
 
 
@@ -395,9 +396,12 @@ def test_what_makes_a_trainer(world):
         ((fn.Linear(3, 2), NLL), r"^model is Linear\(3, 2\); expected a Sequential$"),
         ((None, NLL), "^model is None; expected a Sequential$"),
         ((world.model, "mse"), "^loss is 'mse'; expected a loss, such as MSELoss"),
-        ((world.model, fn.MSELoss), "^loss is <class .*; expected a loss, such as MSELoss"),
+        ((world.model, fn.MSELoss), "^loss is the class .*; expected a loss, such as MSELoss"),
         ((world.model, NLL, "adam"), "^optimizer is 'adam'; expected an Optimizer$"),
-        ((world.model, NLL, fn.Adam), "^optimizer is <class .*; expected an Optimizer$"),
+        (
+            (world.model, NLL, fn.Adam),
+            "^optimizer is the class Adam; expected an Optimizer, such as Adam",
+        ),
         ((world.model, NLL, None, {"a": 1}), r"^metrics\['a'\] is 1; expected a function"),
         ((world.model, NLL, None, {"loss": max}), r"^metrics\['loss'\] is .*a name other than"),
         ((world.model, NLL, None, {}, -1), "^seed is -1; expected an integer in "),
@@ -412,7 +416,10 @@ def test_what_makes_a_trainer(world):
             lambda w: w.model.value_and_grad("mse", X, LABELS),
             "^loss is 'mse'; expected a loss, such as MSELoss",
         ),
-        (lambda w: w.model.value_and_grad(fn.MSELoss, X, LABELS), "^loss is <class .*; expected"),
+        (
+            lambda w: w.model.value_and_grad(fn.MSELoss, X, LABELS),
+            r"^loss is the class MSELoss; expected",
+        ),
         (lambda w: fn.SGD().step(w.layer), r"^model is Linear\(3, 2\); expected a Sequential"),
         (lambda w: fn.SGD().step(None), "^model is None; expected a Sequential"),
         (lambda w: fn.Trainer(w.model, NLL, metrics=[max]), r"^metrics is \[.*; expected"),

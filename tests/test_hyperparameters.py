@@ -10,7 +10,7 @@ import pytest
 from refusals import NOT_FINITE, NOT_INTEGERS, NOT_NUMBERS, arguments, refused
 
 import fastnet as fn
-from fastnet.errors import HyperparameterError
+from fastnet.errors import HyperparameterError, shown
 
 X = np.zeros((6, 3), "f")
 MSE = fn.MSELoss()
@@ -62,6 +62,7 @@ OTHERS = {
     fn.GaussianNLLLoss: {"eps": POSITIVE},
     fn.init.Constant: {"value": ANY},
     fn.init.Uniform: {"a": ("(-inf, inf)", [], [0, -1.5]), "b": ("(-9, inf)", [-9, -10], [-8, 1])},
+    fn.binary_accuracy: {"threshold": ANY},
     fn.init.Normal: {"mean": ANY, "std": NOT_NEGATIVE},
     fn.init.Orthogonal: GAIN,
     fn.init.Sparse: {"sparsity": SHARE, "std": NOT_NEGATIVE},
@@ -168,7 +169,7 @@ def test_numbers(make, name, interval, outside, inside):
     for bad in [*NOT_NUMBERS, *NOT_FINITE, *outside]:
         if bad is None and name in ("max_norm", "clip_value", "clip_norm"):
             continue  # the default
-        message = re.escape(f"{name} is {bad!r}; expected a finite number in {interval}")
+        message = re.escape(f"{name} is {shown(bad)}; expected a finite number in {interval}")
         refused(lambda bad=bad: make(bad), HyperparameterError, f"^{message}$")
 
 
@@ -187,7 +188,7 @@ def test_integers(kind, name, low, high):
     wanted = f"an integer ≥ {low}" if high is None else f"an integer in [{low}, {high}]"
     outside = [low - 1, low - 5] if high is None else [low - 1, high + 1]
     for bad in [*NOT_INTEGERS, np.True_, *outside]:
-        message = re.escape(f"{name} is {bad!r}; expected {wanted}")
+        message = re.escape(f"{name} is {shown(bad)}; expected {wanted}")
         refused(lambda bad=bad: make(bad), HyperparameterError, f"^{message}$")
 
 
@@ -205,7 +206,7 @@ def test_seeds(make):
     for good in (0, 2**64 - 1, np.uint64(2**64 - 1), None):
         SEEDS[make](good)
     for bad in [v for v in NOT_INTEGERS if v is not None] + [-1, 2**64, 10**30]:
-        message = re.escape(f"seed is {bad!r}; expected an integer in [0, {2**64 - 1}]")
+        message = re.escape(f"seed is {shown(bad)}; expected an integer in [0, {2**64 - 1}]")
         refused(lambda bad=bad: SEEDS[make](bad), HyperparameterError, f"^{message}$")
 
 

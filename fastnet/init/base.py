@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet import random
-from fastnet.errors import HyperparameterError
+from fastnet.errors import HyperparameterError, shown
 
 Shape = tuple[int, ...]
 Array = np.ndarray
@@ -75,11 +75,11 @@ def check_init(name: str, value: object, *, vector: bool = False) -> Initializer
     """Return an initialiser (for a vector: one that can draw it) or None, or raise HyperparameterError."""
     if not (value is None or isinstance(value, Initializer)):
         raise HyperparameterError(
-            f"{name} is {value!r}; expected an initialiser, such as fastnet.init.KaimingUniform()"
+            f"{name} is {shown(value)}; expected an initialiser, such as fastnet.init.KaimingUniform()"
         )
     if vector and value is not None and value.of_matrices:
         raise HyperparameterError(
-            f"{name} is {value!r}, which initialises matrices; expected an initialiser that can draw "
+            f"{name} is {shown(value)}, which initialises matrices; expected an initialiser that can draw "
             "a vector, such as fastnet.init.Constant(0.01)"
         )
     return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from fastnet.errors import HyperparameterError, check_choice, check_real
+from fastnet.errors import HyperparameterError, check_choice, check_real, shown
 
 # Squares of gains as fractions, (numerator, denominator).
 _SQUARED_GAINS = {
@@ -41,6 +41,6 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     elif param is None:
         slope = 0.0
     else:
-        raise HyperparameterError(f"param is {param!r}; {nonlinearity} takes none")
+        raise HyperparameterError(f"param is {shown(param)}; {nonlinearity} takes none")
     numerator, denominator = squared_gain(nonlinearity, slope)
     return math.sqrt(numerator / denominator)

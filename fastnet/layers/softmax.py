@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError, check_int
+from fastnet.errors import HyperparameterError, check_int, shown
 from fastnet.layers.elementwise import Activation
 from fastnet.op import Array, Op
 
@@ -51,7 +51,9 @@ class log_softmax(_OfRows):
 class _Rowwise(Activation):
     def __init__(self, dim: int = -1) -> None:
         if check_int("dim", dim, low=-1) not in (-1, 1):
-            raise HyperparameterError(f"dim is {dim!r}; expected -1 or 1, the features of a row")
+            raise HyperparameterError(
+                f"dim is {shown(dim)}; expected -1 or 1, the features of a row"
+            )
         super().__init__(dim=int(dim))
 
 

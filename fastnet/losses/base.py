@@ -148,8 +148,8 @@ class Loss:
         """Raise HyperparameterError where the loss is not one number."""
         if self.reduction == "none":
             raise HyperparameterError(
-                f"{self!r} has a value for each element; expected a loss with reduction='mean' or "
-                "'sum' to train with"
+                f"{type(self).__name__} with reduction='none' has a value for each element; expected "
+                "reduction='mean' or 'sum' to train with"
             )
 
     def plan_key(self) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.errors import DataError, HyperparameterError, ShapeError
+from fastnet.errors import DataError, HyperparameterError, ShapeError, shown
 from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss
 from fastnet.op import Array
@@ -44,7 +44,7 @@ class FunctionLoss(Loss):
     def __init__(self, function: Function, reduction: str = "mean") -> None:
         if not callable(function) or isinstance(function, type):
             raise HyperparameterError(
-                f"function is {function!r}; expected a function (output, y) → (loss, gradient)"
+                f"function is {shown(function)}; expected a function (output, y) → (loss, gradient)"
             )
         super().__init__(reduction, function=function)
 
@@ -108,9 +108,10 @@ def as_loss(loss: Any) -> Loss:
     if callable(loss) and not isinstance(loss, type | Loss):
         return FunctionLoss(loss)
     if not isinstance(loss, Loss):
+        own = isinstance(loss, type) and issubclass(loss, Loss)
         raise HyperparameterError(
-            f"loss is {loss!r}; expected a loss, such as MSELoss(), or a function (output, y) → "
-            "(loss, gradient)"
+            f"loss is {shown(loss)}; expected a loss, such as {loss.__name__ if own else 'MSELoss'}(), or "
+            "a function (output, y) → (loss, gradient)"
         )
     loss.check_trainable()
     return loss

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import arrays
-from fastnet.errors import DataError, HyperparameterError, ShapeError, check_int
+from fastnet.errors import DataError, HyperparameterError, ShapeError, check_int, shown
 from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss
 from fastnet.losses.metrics import ClassAccuracy, Metric
@@ -30,7 +30,7 @@ def check_columns(
     good = array.size > 0 and array.dtype.kind in "fiu" and bool(np.isfinite(array).all())
     good = good and array.ndim in ((0, 1) if single else (1,))
     if not good or array.min() < low or (open_low and array.min() == low):
-        raise HyperparameterError(f"{name} is {value!r}; expected {wanted}")
+        raise HyperparameterError(f"{name} is {shown(value)}; expected {wanted}")
     made = np.atleast_1d(array.astype(np.float64))
     made.flags.writeable = False
     return made

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.errors import DivergenceError, HyperparameterError, check_real
+from fastnet.errors import DivergenceError, HyperparameterError, check_real, shown
 from fastnet.formula import Real, each, madd, maximum, minimum, where
 from fastnet.op import Array, Op
 
@@ -104,5 +104,5 @@ def clip_grad_value_(model: Any, limit: float) -> None:
 
 def _of(model: Any) -> Any:
     if not hasattr(model, "transform_grads"):
-        raise HyperparameterError(f"model is {model!r}; expected a Sequential")
+        raise HyperparameterError(f"model is {shown(model)}; expected a Sequential")
     return model

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from fastnet.errors import HyperparameterError
+from fastnet.errors import HyperparameterError, shown
 
 Group = dict[str, Any]  # "params", a tuple of names and patterns, and hyper-parameters by name
 
@@ -20,12 +20,12 @@ def check_groups(
     """
     wanted = 'a sequence of groups such as {"params": "0.*", "lr": 1e-4}'
     if isinstance(groups, (str, bytes, Mapping)) or not isinstance(groups, Iterable):
-        raise HyperparameterError(f"groups is {groups!r}; expected {wanted}")
+        raise HyperparameterError(f"groups is {shown(groups)}; expected {wanted}")
     checked = []
     for i, group in enumerate(groups):
         names = _patterns(group)
         if not names:
-            raise HyperparameterError(f"groups[{i}] is {group!r}; expected {wanted}")
+            raise HyperparameterError(f"groups[{i}] is {shown(group)}; expected {wanted}")
         if unknown := [name for name in group if name != "params" and name not in known]:
             raise HyperparameterError(
                 f"groups[{i}] has {unknown[0]!r}; expected 'params' and any of {', '.join(known)}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError, check_real
+from fastnet.errors import HyperparameterError, check_real, shown
 from fastnet.op import Array
 from fastnet.schedules.base import Schedule
 
@@ -50,5 +50,7 @@ def check_betas(value: Any) -> tuple[Number, Number]:
     try:
         first, second = value
     except (TypeError, ValueError):
-        raise HyperparameterError(f"betas is {value!r}; expected two numbers in [0, 1)") from None
+        raise HyperparameterError(
+            f"betas is {shown(value)}; expected two numbers in [0, 1)"
+        ) from None
     return check_number("betas[0]", first, BETA), check_number("betas[1]", second, BETA)

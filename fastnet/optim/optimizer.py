@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError
+from fastnet.errors import HyperparameterError, shown
 from fastnet.op import Array, Op
 from fastnet.optim.groups import check_groups, group_numbers, own_numbers
 from fastnet.optim.numbers import (
@@ -103,6 +103,24 @@ class Optimizer:
     _decoupled = False  # what decoupled_weight_decay is by default
     _scheduled = False  # whether a hyper-parameter is a schedule
     _changes = 0  # assignments so far
+    __signature__: ClassVar[inspect.Signature]
+
+    def __init_subclass__(cls) -> None:
+        # So that signatures are those of `__init__`, and not of `__new__`.
+        own = inspect.signature(cls.__init__)
+        cls.__signature__ = own.replace(
+            parameters=list(own.parameters.values())[1:], return_annotation=cls
+        )
+
+    def __new__(cls, *given: Any, **_: Any) -> Self:
+        """Before arguments are bound, tell those who write PyTorch's first line what is written here."""
+        if given and isinstance(given[0], Iterable) and not isinstance(given[0], (str, bytes)):
+            raise HyperparameterError(
+                f"the first argument is {shown(given[0])}; optimizers take no parameters here: write "
+                f"{cls.__name__}(lr=...), and give it the model by Trainer(model, loss, optimizer) or "
+                "optimizer.step(model)"
+            )
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -125,7 +143,7 @@ class Optimizer:
     def step(self, model: Any) -> None:
         """Update the model's parameters in place from its gradients, in one pass."""
         if not hasattr(model, "apply_update"):
-            raise HyperparameterError(f"model is {model!r}; expected a Sequential")
+            raise HyperparameterError(f"model is {shown(model)}; expected a Sequential")
         model.apply_update(self)
 
     def reset(self, model: Any) -> None:
@@ -280,7 +298,7 @@ class Optimizer:
 
 
 # What every optimizer takes by name, and what it is if it is not given.
-SHARED = {name: p.default for name, p in inspect.signature(Optimizer).parameters.items()}
+SHARED: dict[str, Any] = dict(Optimizer.__init__.__kwdefaults__ or {})
 NOT_IN_GROUPS = ("groups", "decay_biases_and_norms", "initial_accumulator_value")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError, check_int, check_real
+from fastnet.errors import HyperparameterError, check_int, check_real, shown
 
 Array = np.ndarray
 BLOCK = 4096  # steps at a time, so that what is between stays in the cache
@@ -50,7 +50,7 @@ class Schedule:
         """The number for a step, or float64 numbers for an array of steps of any shape."""
         t = np.asarray(step)
         if t.dtype.kind not in "iu" or (t.size and not (t.min() >= 0 and t.max() <= LAST_STEP)):
-            raise HyperparameterError(f"step is {step!r}; expected integers in [0, 2⁵³]")
+            raise HyperparameterError(f"step is {shown(step)}; expected integers in [0, 2⁵³]")
         flat, found = t.astype(np.int64).ravel(), np.empty(t.size)
         with np.errstate(all="ignore"):  # an optimizer refuses numbers that are no good
             for begin in range(0, t.size, BLOCK):
@@ -154,7 +154,7 @@ def check_schedule(name: str, value: Any) -> Schedule:
     """Return a schedule, or raise HyperparameterError."""
     if not isinstance(value, Schedule):
         raise HyperparameterError(
-            f"{name} is {value!r}; expected a schedule, such as StepLR(0.1, 30)"
+            f"{name} is {shown(value)}; expected a schedule, such as StepLR(0.1, 30)"
         )
     return value
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet import portable
-from fastnet.errors import HyperparameterError, check_choice, check_real
+from fastnet.errors import HyperparameterError, check_choice, check_real, shown
 from fastnet.schedules.base import NOT_NEGATIVE, Array, Schedule, check_steps
 
 POSITIVE: dict[str, Any] = {"low": 0.0, "open_low": True}
@@ -198,8 +198,8 @@ class OneCycleLR(_OneCycle):
             total_steps *= check_steps("steps_per_epoch", steps_per_epoch)
         elif total_steps is None or epochs is not None or steps_per_epoch is not None:
             raise HyperparameterError(
-                f"total_steps is {total_steps!r}, epochs {epochs!r} and steps_per_epoch "
-                f"{steps_per_epoch!r}; expected total_steps alone, or the other two"
+                f"total_steps is {shown(total_steps)}, epochs {shown(epochs)} and steps_per_epoch "
+                f"{shown(steps_per_epoch)}; expected total_steps alone, or the other two"
             )
         super().__init__(
             max_lr=max_lr,

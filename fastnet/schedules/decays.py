@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet import portable
-from fastnet.errors import HyperparameterError, check_real
+from fastnet.errors import HyperparameterError, check_real, shown
 from fastnet.schedules.base import FRACTION, NOT_NEGATIVE, Array, Schedule, check_steps
 
 
@@ -186,7 +186,7 @@ class LambdaLR(Schedule):
     def __init__(self, lr: float, lr_lambda: Callable[[int], float]) -> None:
         if not callable(lr_lambda):
             raise HyperparameterError(
-                f"lr_lambda is {lr_lambda!r}; expected a function of the step"
+                f"lr_lambda is {shown(lr_lambda)}; expected a function of the step"
             )
         super().__init__(lr=lr, lr_lambda=lr_lambda)
 
@@ -203,8 +203,12 @@ def check_milestones(value: Any) -> tuple[int, ...]:
     try:
         given = list(value)
     except TypeError:
-        raise HyperparameterError(f"milestones is {value!r}; expected steps in a list") from None
+        raise HyperparameterError(
+            f"milestones is {shown(value)}; expected steps in a list"
+        ) from None
     found = tuple(check_steps(f"milestones[{i}]", v, 0) for i, v in enumerate(given))
     if list(found) != sorted(found):
-        raise HyperparameterError(f"milestones is {value!r}; expected steps in ascending order")
+        raise HyperparameterError(
+            f"milestones is {shown(value)}; expected steps in ascending order"
+        )
     return found

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError, check_real
+from fastnet.errors import HyperparameterError, check_real, shown
 from fastnet.schedules.base import Array, Schedule, check_steps
 from fastnet.schedules.decays import ConstantLR, check_milestones
 
@@ -25,7 +25,7 @@ class SequentialLR(Schedule):
             given = list(schedules)
         except TypeError:
             raise HyperparameterError(
-                f"schedules is {schedules!r}; expected schedules in a list"
+                f"schedules is {shown(schedules)}; expected schedules in a list"
             ) from None
         parts = tuple(as_schedule(f"schedules[{i}]", s) for i, s in enumerate(given))
         steps = check_milestones(milestones)

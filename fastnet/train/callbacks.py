@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError, check_choice, check_int, check_kind, check_real
+from fastnet.errors import (
+    HyperparameterError,
+    check_choice,
+    check_int,
+    check_kind,
+    check_real,
+    shown,
+)
 from fastnet.schedules import Schedule
 
 
@@ -69,7 +76,7 @@ class _Monitor(Callback):
             known = str(monitor).removeprefix("val_")
             if known not in _MODES:
                 raise HyperparameterError(
-                    f"mode is 'auto' with monitor={monitor!r}; expected mode='min' or mode='max' "
+                    f"mode is 'auto' with monitor={shown(monitor)}; expected mode='min' or mode='max' "
                     "for what is neither a loss nor an accuracy"
                 )
             self.mode = _MODES[known]
@@ -254,7 +261,7 @@ def check_callbacks(callbacks: Any, names: list[str]) -> list[Callback]:
         found = list(callbacks)
     except TypeError:
         raise HyperparameterError(
-            f"callbacks is {callbacks!r}; expected a list of callbacks, such as [EarlyStopping()]"
+            f"callbacks is {shown(callbacks)}; expected a list of callbacks, such as [EarlyStopping()]"
         ) from None
     for i, callback in enumerate(found):
         check_kind(f"callbacks[{i}]", callback, Callback)

@@ -23,6 +23,7 @@ from fastnet.errors import (
     check_int,
     check_kind,
     check_real,
+    shown,
 )
 from fastnet.losses.base import Loss
 from fastnet.model import Sequential
@@ -77,7 +78,9 @@ class Settings:
         check_kind("options", options, Mapping)
         size, callback = given["batch_size"], given["callback"]
         if callback is not None and not callable(callback):
-            raise HyperparameterError(f"callback is {callback!r}; expected a function (record)")
+            raise HyperparameterError(
+                f"callback is {shown(callback)}; expected a function (record)"
+            )
         return cls(
             method,
             check_int("max_iter", given["max_iter"], low=1),

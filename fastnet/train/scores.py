@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.errors import DataError, HyperparameterError
+from fastnet.errors import DataError, HyperparameterError, shown
 from fastnet.losses.base import Loss
 from fastnet.losses.metrics import ClassAccuracy, Metric, accuracy
 from fastnet.op import Array
@@ -29,11 +29,11 @@ def metrics_of(loss: Loss, given: Any) -> dict[str, Metric]:
         'functions by name, such as metrics={"mae": lambda y, output: np.abs(y - output).mean()}'
     )
     if not isinstance(given, Mapping):
-        raise HyperparameterError(f"metrics is {given!r}; expected {wanted}")
+        raise HyperparameterError(f"metrics is {shown(given)}; expected {wanted}")
     for name, function in given.items():
         if not callable(function) or name in RESERVED or str(name).startswith("val_"):
             raise HyperparameterError(
-                f"metrics[{name!r}] is {function!r}; expected a function (y, output) → float "
+                f"metrics[{name!r}] is {shown(function)}; expected a function (y, output) → float "
                 f"under a name other than {', '.join(RESERVED)}, val_…"
             )
     mine = own.get("accuracy", ClassAccuracy())
@@ -57,7 +57,9 @@ def measure(metrics: Mapping[str, Metric], y: Array, output: Array) -> dict[str,
         try:
             values[name] = float(value)
         except (TypeError, ValueError):
-            raise DataError(f"metrics[{name!r}] returned {value!r}; expected a number") from None
+            raise DataError(
+                f"metrics[{name!r}] returned {shown(value)}; expected a number"
+            ) from None
     return values
 
 

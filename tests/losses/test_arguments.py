@@ -10,7 +10,7 @@ import pytest
 from refusals import NOT_FINITE, NOT_NUMBERS, arguments, refused
 
 import fastnet as fn
-from fastnet.errors import HyperparameterError
+from fastnet.errors import HyperparameterError, shown
 
 LOSSES = [
     loss
@@ -48,7 +48,7 @@ def test_vectors(kind, name, wanted, outside):
     bad = [v for v in singles if not (v is None and optional) and np.ndim(v) == 0]
     bad += [[], [[1.0]], [[1.0], [1.0, 2.0]], *([v, 1.0] for v in bad if v not in (None, True))]
     for value in bad if scalar else [*bad, 1.0]:
-        message = re.escape(f"{name} is {value!r}; expected {wanted}")
+        message = re.escape(f"{name} is {shown(value)}; expected {wanted}")
         refused(lambda v=value: kind(**{name: v}), HyperparameterError, f"^{message}$")
 
 
@@ -62,7 +62,7 @@ def test_reductions(loss):
     needed = {"function": max} if loss is fn.FunctionLoss else {}
     wanted = ", ".join(map(repr, loss.reductions))
     for bad in ["batch", None, 1, b"mean", True]:
-        message = re.escape(f"reduction is {bad!r}; expected one of {wanted}")
+        message = re.escape(f"reduction is {shown(bad)}; expected one of {wanted}")
         refused(lambda v=bad: loss(**needed, reduction=v), HyperparameterError, f"^{message}$")
 
 
@@ -70,5 +70,5 @@ def test_reductions(loss):
 def test_flags(loss):
     for name in arguments(loss, "bool"):
         for bad in [1, 0.0, None, "True", [True]]:
-            message = re.escape(f"{name} is {bad!r}; expected True or False")
+            message = re.escape(f"{name} is {shown(bad)}; expected True or False")
             refused(lambda n=name, v=bad: loss(**{n: v}), HyperparameterError, f"^{message}$")

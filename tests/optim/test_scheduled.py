@@ -135,7 +135,7 @@ def test_steps_are_updates(backend):
         ),
         (lambda: fn.SGD(Ramp(0.2, np.nan)), "lr at step 0 is nan"),
         (lambda: fn.SGD(0.1, Ramp(1.0, 1e308)).hyper(3, 1), "momentum at step 3 is inf"),
-        (lambda: fn.SGD(Ramp), "lr is <class .*Ramp'>; expected a finite number"),
+        (lambda: fn.SGD(Ramp), "lr is the class Ramp; expected a finite number"),
     ],
 )
 def test_a_scheduled_number_outside_its_interval_is_refused(call, message):

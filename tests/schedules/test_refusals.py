@@ -10,7 +10,7 @@ import pytest
 from refusals import NOT_FINITE, NOT_INTEGERS, NOT_NUMBERS, refused
 
 import fastnet as fn
-from fastnet.errors import HyperparameterError
+from fastnet.errors import HyperparameterError, shown
 
 S = fn.schedules
 STEP = S.StepLR(1, 3)
@@ -88,7 +88,7 @@ def test_numbers_and_steps(kind, good, name, allowed):
     for value in inside:
         kind(**{**good, name: value})(np.arange(5))
     for value in bad:
-        message = re.escape(f"{name} is {value!r}; expected {wanted}")
+        message = re.escape(f"{name} is {shown(value)}; expected {wanted}")
         refused(lambda v=value: kind(**{**good, name: v}), HyperparameterError, f"^{message}$")
 
 

@@ -11,7 +11,7 @@ import pytest
 from refusals import refused
 
 import fastnet as fn
-from fastnet.errors import HyperparameterError, UsageError
+from fastnet.errors import HyperparameterError, UsageError, shown
 
 S = fn.schedules
 RNG = np.random.default_rng(0)
@@ -394,7 +394,7 @@ def test_bad_arguments(kind, name, wanted, bad):
     for value in bad:
         with pytest.raises(HyperparameterError) as caught:
             kind(**{name: value})
-        assert str(caught.value) == f"{name} is {value!r}; expected {wanted}"
+        assert str(caught.value) == f"{name} is {shown(value)}; expected {wanted}"
 
 
 def test_bad_callbacks_are_refused_before_anything_changes():
@@ -404,7 +404,7 @@ def test_bad_callbacks_are_refused_before_anything_changes():
     for callbacks, message in [
         (3, "^callbacks is 3; expected a list of callbacks"),
         ([fn.Callback(), print], r"^callbacks\[1\] is <built.*expected a Callback"),
-        ([fn.Callback], r"^callbacks\[0\] is <class"),
+        ([fn.Callback], r"^callbacks\[0\] is the class Callback"),
         ([STOP()], "^EarlyStopping: monitor is 'val_loss'; this fit records loss, score"),
         ([PLATEAU("lost", mode="min")], "^ReduceLROnPlateau: monitor is 'lost'"),
     ]:

@@ -12,7 +12,7 @@ import pytest
 from refusals import NOT_FINITE, NOT_INTEGERS, NOT_NUMBERS, arguments, refused
 
 import fastnet as fn
-from fastnet.errors import DivergenceError, HyperparameterError, MissingExtra, UsageError
+from fastnet.errors import DivergenceError, HyperparameterError, MissingExtra, UsageError, shown
 from fastnet.train import full_batch
 from fastnet.train.full_batch import METHODS
 
@@ -411,7 +411,7 @@ def test_bad_numbers_change_nothing(name):
     before, trainer = bits(model), fn.Trainer(model, fn.MSELoss())
     wanted, values = NUMBERS[name]
     for bad in (v for v in values if v is not None or name != "batch_size"):
-        message = re.escape(f"{name} is {bad!r}; expected {wanted}")
+        message = re.escape(f"{name} is {shown(bad)}; expected {wanted}")
         refused(
             lambda v=bad: trainer.fit_full_batch(X, Y, **{name: v}),
             HyperparameterError,

@@ -10,7 +10,7 @@ from refusals import NOT_FINITE, NOT_INTEGERS, NOT_NUMBERS, refused
 
 import fastnet as fn
 from fastnet.backends import registry
-from fastnet.errors import DivergenceError, HyperparameterError, MissingExtra, UsageError
+from fastnet.errors import DivergenceError, HyperparameterError, MissingExtra, UsageError, shown
 from fastnet.train import range_test
 from fastnet.train import run as run_module
 
@@ -213,7 +213,7 @@ def test_bad_arguments_are_refused_before_anything_changes(name, wanted, bad):
     for value in bad:
         with pytest.raises(HyperparameterError) as caught:
             t.find_lr(X, Y, **{name: value})
-        assert str(caught.value) == f"{name} is {value!r}; expected {wanted}"
+        assert str(caught.value) == f"{name} is {shown(value)}; expected {wanted}"
     assert everything(t) == before
 
 

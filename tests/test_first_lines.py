@@ -1,0 +1,119 @@
+"""What people type first, by habit from other libraries, is answered by what to write here."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+import fastnet as fn
+from fastnet.errors import FastnetError, HyperparameterError
+
+X, Y = np.ones((8, 3)), np.ones((8, 1))
+LARGE = np.arange(5000.0) + 0.125
+
+
+def model():
+    return fn.Sequential(fn.Linear(3, 100), fn.ReLU(), fn.Linear(100, 1), seed=0)
+
+
+def fit(**options):
+    return fn.Trainer(model(), fn.MSELoss()).fit(X, Y, verbose=0, **options)
+
+
+OPTIMIZERS = [v for v in vars(fn.optim).values() if isinstance(v, type)]
+OPTIMIZERS = [v for v in OPTIMIZERS if issubclass(v, fn.Optimizer) and v is not fn.Optimizer]
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("given", [lambda: (0.1,), tuple], ids=["0.1", "nothing"])
+@pytest.mark.parametrize("how", [list, iter, dict, np.array, "generator"])
+def test_optimizers_take_no_parameters(kind, given, how):
+    first = [v.ravel()[:1] for v in model().parameters()]
+    if how == "generator":
+        first = (v for v in first)
+    else:
+        first = how(dict(enumerate(first)) if how is dict else first)
+    message = rf"take no parameters here: write {kind.__name__}\(lr=\.\.\.\)"
+    with pytest.raises(HyperparameterError, match=message):
+        kind(first, *given())
+    with pytest.raises(HyperparameterError, match=message):
+        kind(first, lr=0.1)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_signatures_are_those_of_the_constructor(kind):
+    assert next(iter(inspect.signature(kind).parameters)) == "lr"
+
+
+CASES = {
+    "a class for an optimizer": (
+        lambda: fn.Trainer(model(), fn.MSELoss(), fn.Adam),
+        r"an Optimizer, such as Adam\(",
+    ),
+    "a class for a loss": (lambda: fn.Trainer(model(), fn.MSELoss), r"a loss, such as MSELoss\("),
+    "a class for a layer": (
+        lambda: fn.Sequential(fn.Linear(3, 1), fn.ReLU),
+        r"a layer, such as ReLU\(",
+    ),
+    "a class for a callback": (
+        lambda: fit(callbacks=[fn.EarlyStopping]),
+        r"a Callback, such as EarlyStopping\(",
+    ),
+    "a list of layers": (lambda: fn.Sequential([fn.Linear(3, 1)]), r"write Sequential\(\*layers\)"),
+    "names of metrics": (
+        lambda: fn.Trainer(model(), fn.MSELoss(), metrics=["mae"]),
+        r'metrics=\{"mae": lambda y, output:',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_error_says_what_to_write(case):
+    call, message = CASES[case]
+    with pytest.raises(HyperparameterError, match=message):
+        call()
+
+
+LARGE_ONES = {
+    "lr": lambda a: fn.SGD(lr=a),
+    "momentum": lambda a: fn.SGD(0.1, momentum=a),
+    "betas": lambda a: fn.Adam(betas=a),
+    "groups": lambda a: fn.Adam(groups=[{"params": "*", "lr": a}]),
+    "in_features": lambda a: fn.Linear(a, 2),
+    "weight_init": lambda a: fn.Linear(2, 2, weight_init=a),
+    "p": fn.Dropout,
+    "weight": lambda a: fn.CrossEntropyLoss(weight=a * np.nan),
+    "weights of a loss": lambda a: fn.Trainer(model(), fn.CrossEntropyLoss(a, reduction="none")),
+    "reduction": fn.MSELoss,
+    "loss": lambda a: fn.Trainer(model(), a),
+    "optimizer": lambda a: fn.Trainer(model(), fn.MSELoss(), a),
+    "metrics": lambda a: fn.Trainer(model(), fn.MSELoss(), metrics={"a": a}),
+    "seed": lambda a: fn.Trainer(model(), fn.MSELoss(), seed=a),
+    "layer": fn.Sequential,
+    "dtype": lambda a: fn.Sequential(fn.ReLU(), dtype=a),
+    "batch_size": lambda a: fit(batch_size=a),
+    "validation_data": lambda a: fit(validation_data=a),
+    "callbacks": lambda a: fit(callbacks=[a]),
+    "callbacks, alone": lambda a: fit(callbacks=a),
+    "monitor": fn.EarlyStopping,
+    "state_dict": lambda a: model().load_state_dict(a),
+    "state_dict's": lambda a: model().load_state_dict({"0.weight": a}, strict=False),
+    "model": lambda a: fn.SGD(0.1).step(a),
+    "threads": fn.set_num_threads,
+    "milestones": lambda a: fn.schedules.MultiStepLR(0.1, -a),
+    "milestones, descending": lambda a: fn.schedules.MultiStepLR(0.1, a[::-1].astype(int)),
+    "schedules": lambda a: fn.schedules.SequentialLR(a, [1]),
+}
+
+
+@pytest.mark.parametrize("name", LARGE_ONES)
+@pytest.mark.parametrize(
+    "make", [np.array, list, tuple, lambda a: dict(enumerate(a)), lambda a: {0: a}]
+)
+def test_no_message_prints_an_array(name, make):
+    given = make(LARGE) if name not in ("weight", "weights of a loss") else LARGE
+    if name.startswith("milestones"):
+        given = LARGE
+    with pytest.raises(FastnetError) as caught:
+        LARGE_ONES[name](given)
+    assert len(str(caught.value)) < 500 and "1.125" not in str(caught.value)
