@@ -108,8 +108,9 @@ class Layer:
         if self._seed is None:
             self._seed = random.fresh_seed()
         tape = Tape(dtype, self.training, self._seed, self._step)
-        given = Value(np.array(x, dtype))
-        output = self.emit(tape, given)
+        with np.errstate(all="ignore"):  # as in compiled plans: IEEE's results, without warnings
+            given = Value(np.array(x, dtype))
+            output = self.emit(tape, given)
         self._step += self.training
         self._pending = (tape, given, output)
         if self._owner is not None:
@@ -127,7 +128,8 @@ class Layer:
                 f"{self.label}: dy has shape {dy.shape}, expected the output's {output.array.shape}"
             )
         self._pending = None
-        tape.backward(output, np.array(dy, tape.dtype))
+        with np.errstate(all="ignore"):
+            tape.backward(output, np.array(dy, tape.dtype))
         self._wrote_gradients()
         assert given.grad is not None
         return given.grad

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError, shown
+from fastnet.errors import SMALLEST, HyperparameterError, shown
 from fastnet.op import Array, Op
 from fastnet.optim.groups import check_groups, group_numbers, own_numbers
 from fastnet.optim.numbers import (
@@ -27,8 +27,7 @@ from fastnet.optim.numbers import (
 )
 from fastnet.optim.penalties import l1_gradient, scale_units, soft_threshold
 
-# A smaller eps would vanish in float32, and 0/0 would follow where a gradient has always been zero.
-SMALLEST_EPS = float(np.finfo(np.float32).tiny)
+SMALLEST_EPS = SMALLEST  # 0/0 would follow from less, where a gradient has always been zero
 AHEAD = 64  # steps whose numbers are made at once
 
 
@@ -309,9 +308,10 @@ def numbers_of(settings: Sequence[Optimizer], first: int, count: int) -> Array:
     """
     t = np.arange(first, first + count, dtype=np.int64)
     columns = []
-    for one in settings:
-        at = one._at(t)
-        columns.append(one._common(at) | one._columns(at, t))
+    with np.errstate(all="ignore"):  # a rate that decays to nothing is no error
+        for one in settings:
+            at = one._at(t)
+            columns.append(one._common(at) | one._columns(at, t))
     rows = [
         (found, op.hyper)
         for found, one in zip(columns, settings, strict=True)
