@@ -2,6 +2,11 @@
  * penalties.py in fastnet/optim. */
 #include "reduce.h"
 #include "share.h"
+#include <math.h>
+
+/* Where a sum of squares overflows, or is less than LEAST, it is taken again of scaled numbers. */
+#define SCALE 0x1p-538
+#define LEAST 0x1p-930
 
 KERNEL(grad_norm_update, OUT_AS(double, norm), OUT_AS(double, sums), IN(g)) {
     const int64_t N = call->size[0], M = call->size[1], size = (N + M - 1) / M;
@@ -15,6 +20,11 @@ KERNEL(grad_norm_update, OUT_AS(double, norm), OUT_AS(double, sums), IN(g)) {
     if (is_first(call)) {
         SUM(double, squares, M, sums[i])
         norm[0] = __builtin_sqrt(squares);
+        if (!(squares > LEAST && squares < INFINITY)) {
+            const double scale = squares < 1 ? 1 / SCALE : SCALE;
+            SUM(double, scaled, N, (scale * (double)g[i]) * (scale * (double)g[i]))
+            norm[0] = __builtin_sqrt(scaled) / scale;
+        }
     }
 }
 
@@ -42,7 +52,15 @@ KERNEL(scale_units_update, INOUT(w)) {
                 for (int64_t c = 0; c < n; c++)
                     squares[c] += (double)w[i * O + j + c] * (double)w[i * O + j + c];
             for (int64_t c = 0; c < n; c++) {
-                const double norm = __builtin_sqrt(squares[c]);
+                double norm = __builtin_sqrt(squares[c]);
+                if (!(squares[c] < INFINITY)) {
+                    double scaled = 0;
+                    for (int64_t i = 0; i < I; i++) {
+                        const double x = SCALE * (double)w[i * O + j + c];
+                        scaled += x * x;
+                    }
+                    norm = __builtin_sqrt(scaled) / SCALE;
+                }
                 factor[c] = norm > max_norm ? (real)(max_norm / norm) : 1;
                 longer |= norm > max_norm;
             }

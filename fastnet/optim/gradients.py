@@ -39,8 +39,14 @@ class clip_value(Op):
         return minimum(maximum(g, -limit), limit)
 
 
+SCALE, LEAST = 2.0**-538, 2.0**-930
+
+
 class grad_norm(Op):
-    """norm = ‖g‖₂: squares summed in float64, over M blocks of ⌈N/M⌉ elements and then over these."""
+    """norm = ‖g‖₂: squares summed in float64, over M blocks of ⌈N/M⌉ elements and then over these.
+
+    Where that sum overflows or is less than LEAST, it is taken again of scaled elements.
+    """
 
     outputs: ClassVar = {"norm": "float64 1"}
     state: ClassVar = {"sums": "float64 M"}  # room
@@ -53,7 +59,11 @@ class grad_norm(Op):
         size = -(-g.size // sums.size)
         for i in range(sums.size):
             sums[i] = np.square(g[i * size : (i + 1) * size], dtype=np.float64).sum()
-        norm[0] = np.sqrt(sums.sum())
+        squares = sums.sum()
+        norm[0] = np.sqrt(squares)
+        if not LEAST < squares < np.inf:
+            scale = 1 / SCALE if squares < 1 else SCALE
+            norm[0] = np.sqrt(np.square(scale * g.astype(np.float64)).sum()) / scale
 
 
 class scale_to_norm(Op):

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnet.formula import Real, each, maximum, sign
 from fastnet.op import Array, Op
+from fastnet.optim.gradients import SCALE
 
 
 class l1_gradient(Op):
@@ -48,4 +49,6 @@ class scale_units(Op):
     def update(w: Array, max_norm: float) -> None:
         """A column holds the weights of one unit."""
         norms = np.sqrt(np.square(w, dtype=np.float64).sum(axis=0))
+        if not np.isfinite(norms).all():
+            norms = np.sqrt(np.square(SCALE * w.astype(np.float64)).sum(axis=0)) / SCALE
         w *= np.where(norms > max_norm, max_norm / np.maximum(norms, max_norm), 1.0)

@@ -11,6 +11,7 @@ from fastnet.backends.cuda.device import THREADS, blocks_for, cuda, kernel, laun
 from fastnet.backends.cuda.kernels.loops import columns
 from fastnet.backends.cuda.kernels.registry import launcher
 from fastnet.backends.cuda.kernels.teams import team_sum
+from fastnet.optim.gradients import LEAST, SCALE
 
 
 @kernel
@@ -29,22 +30,29 @@ def _squares(sums: Any, g: Any) -> None:
 
 
 @kernel
-def _root(norm: Any, sums: Any) -> None:
+def _root(norm: Any, sums: Any, g: Any) -> None:
     room = cuda.shared.array(THREADS, np.float64)
     lane = cuda.threadIdx.x
     total = 0.0
     for i in range(lane, sums.size, THREADS):
         total += sums[i]
     total = team_sum((room, lane, lane, THREADS), total)
+    scale = 1.0
+    if not (total > LEAST and total < math.inf):
+        scale = 1.0 / SCALE if total < 1.0 else SCALE
+        total = 0.0
+        for i in range(lane, g.size, THREADS):
+            total += (scale * np.float64(g[i])) * (scale * np.float64(g[i]))
+        total = team_sum((room, lane, lane, THREADS), total)
     if lane == 0:
-        norm[0] = math.sqrt(total)
+        norm[0] = math.sqrt(total) / scale
 
 
 @launcher
 def grad_norm_update(queue: Any, norm: Any, sums: Any, g: Any) -> None:
     """norm = ‖g‖₂, from the sums of the squares of each block."""
     launch(_squares, blocks_for(sums.size, 1), THREADS, queue, sums, g)
-    launch(_root, 1, THREADS, queue, norm, sums)
+    launch(_root, 1, THREADS, queue, norm, sums, g)
 
 
 @kernel
@@ -66,10 +74,13 @@ def scale_to_norm_update(queue: Any, g: Any, norm: Any, max_norm: Any) -> None:
 @columns("w")
 def scale_units_update(team: Any, column: int, end: int, w: Any, max_norm: float) -> None:
     """Each column of w that is longer than max_norm becomes so long."""
-    total = 0.0
+    total, scaled = 0.0, 0.0
     for row in range(team[2], end, team[3]):
         total += np.float64(w[row, column]) * np.float64(w[row, column])
-    length = math.sqrt(team_sum(team, total))
+        scaled += (SCALE * np.float64(w[row, column])) * (SCALE * np.float64(w[row, column]))
+    # Both sums always: all of the block's threads must come to each.
+    squares, scaled = team_sum(team, total), team_sum(team, scaled)
+    length = math.sqrt(squares) if squares < math.inf else math.sqrt(scaled) / SCALE
     if length > max_norm:
         factor = w.dtype.type(max_norm / length)
         for row in range(team[2], end, team[3]):

@@ -9,6 +9,7 @@ import numpy as np
 from fastnet.backends.numba.kernels.registry import kernel
 from fastnet.backends.numba.lowlevel import LOCAL, local, local_doubles
 from fastnet.op import Array
+from fastnet.optim.gradients import LEAST, SCALE
 
 
 @kernel
@@ -23,6 +24,12 @@ def grad_norm_update(norm: Array, sums: Array, g: Array) -> None:
         sums[b] = squares
         total += squares
     norm[0] = math.sqrt(total)
+    if not (total > LEAST and total < math.inf):
+        scale = 1.0 / SCALE if total < 1.0 else SCALE
+        total = 0.0
+        for i in range(g.size):
+            total += (scale * np.float64(g[i])) * (scale * np.float64(g[i]))
+        norm[0] = math.sqrt(total) / scale
 
 
 @kernel
@@ -49,6 +56,13 @@ def scale_units_update(w: Array, max_norm: float) -> None:
                 squares[j] += np.float64(w[i, begin + j]) * np.float64(w[i, begin + j])
         for j in range(width):
             length = math.sqrt(squares[j])
+            if not squares[j] < math.inf:
+                scaled = 0.0
+                for i in range(rows):
+                    scaled += (SCALE * np.float64(w[i, begin + j])) * (
+                        SCALE * np.float64(w[i, begin + j])
+                    )
+                length = math.sqrt(scaled) / SCALE
             factor[j] = w.dtype.type(max_norm / length if length > max_norm else 1.0)
         for i in range(rows):
             for j in range(width):
