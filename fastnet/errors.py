@@ -56,6 +56,8 @@ class DivergenceError(FastnetError, ArithmeticError):
     """The loss of a step was not finite; that step's update was not applied."""
 
 
+# float32's smallest normal number: what is smaller may vanish there, and 0/0 follow from a divisor.
+SMALLEST = 2.0**-126
 LONGEST = 120  # characters of a value that a message shows
 
 

@@ -336,7 +336,8 @@ class Sequential(Container):
             if training and rows < layer.min_training_rows:
                 raise ShapeError(
                     f"{layer.label}: a training minibatch of {rows} rows; expected at least "
-                    f"{layer.min_training_rows} (or call model.eval() first)"
+                    f"{layer.min_training_rows}: leave a smaller last one out by drop_last=True in "
+                    "fn.batches, or call model.eval() first"
                 )
         if rows == 0:
             raise ShapeError("x has no rows; expected at least one")

@@ -6,7 +6,7 @@ import math
 from typing import Any, ClassVar
 
 from fastnet import formula
-from fastnet.errors import check_choice, check_real
+from fastnet.errors import SMALLEST, check_choice, check_real
 from fastnet.formula import (
     Real,
     each,
@@ -276,7 +276,7 @@ class Softsign(Activation):
 class Softplus(Activation):
     """y = ln(1 + e^(beta·x))/beta, elementwise, or x where beta·x > threshold.
 
-    beta: > 0, 1 by default. threshold: any finite number, 20.
+    beta: ≥ 1.2e-38, 1 by default. threshold: any finite number, 20.
     Below the threshold nothing overflows, whatever it is.
     Source: C. Dugas et al., "Incorporating second-order functional knowledge for better option pricing",
     NeurIPS 2000; the threshold is PyTorch's.
@@ -284,7 +284,7 @@ class Softplus(Activation):
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__(
-            beta=check_real("beta", beta, low=0.0, open_low=True),
+            beta=check_real("beta", beta, low=SMALLEST),
             threshold=check_real("threshold", threshold),
         )
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.errors import ShapeError, check_int, check_real
+from fastnet.errors import SMALLEST, ShapeError, check_int, check_real
 from fastnet.init import Constant, Zeros
 from fastnet.layers.base import Builder, Layer, Shape
 from fastnet.op import Array, Op, put
@@ -136,7 +136,7 @@ class BatchNorm1d(Layer):
     running_mean and running_var.
 
     num_features: integer ≥ 1.
-    eps: > 0, 1e-5 by default.
+    eps: ≥ 1.2e-38, float32's smallest normal number; 1e-5 by default.
     momentum: the weight of the new statistics, in [0, 1]; 0.1 by default (Keras's is 1 minus this).
     affine: whether there are a weight (starting at 1) and a bias (starting at 0).
 
@@ -151,7 +151,7 @@ class BatchNorm1d(Layer):
     ) -> None:
         super().__init__(
             num_features=check_int("num_features", num_features, low=1),
-            eps=check_real("eps", eps, low=0.0, open_low=True),
+            eps=check_real("eps", eps, low=SMALLEST),
             momentum=check_real("momentum", momentum, low=0.0, high=1.0),
             affine=bool(affine),
         )

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError, check_int, shown
+from fastnet.errors import HyperparameterError, ShapeError, check_int, shown
+from fastnet.layers.base import Shape
 from fastnet.layers.elementwise import Activation
 from fastnet.op import Array, Op
 
@@ -55,6 +56,15 @@ class _Rowwise(Activation):
                 f"dim is {shown(dim)}; expected -1 or 1, the features of a row"
             )
         super().__init__(dim=int(dim))
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """That of the input, which must have two features or more: of one, the result is a constant."""
+        if shape and shape[-1] < 2:
+            raise ShapeError(
+                f"{self.label}: rows of {shape[-1]} feature came, of which a softmax is always 1; expected "
+                "at least 2. For a probability of one output take Sigmoid, or BCEWithLogitsLoss without it"
+            )
+        return shape
 
 
 class Softmax(_Rowwise):

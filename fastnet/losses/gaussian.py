@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.errors import ShapeError, check_flag, check_real
+from fastnet.errors import SMALLEST, ShapeError, check_flag, check_real
 from fastnet.layers.base import Builder, Shape
 from fastnet.losses.base import Loss, numbers
 from fastnet.op import Array, Op
@@ -59,7 +59,7 @@ class GaussianNLLLoss(Loss):
     The first k columns of the output are the means μ, the others the variances σ², which the net must
     keep positive (a Softplus at its end does, where the targets are positive too). What is below eps
     counts as eps, and has the gradient there.
-    full: add ½·log 2π to each term; False by default. eps: > 0, 1e-6 by default.
+    full: add ½·log 2π to each term; False by default. eps: ≥ 1.2e-38, 1e-6 by default.
     reduction: "mean" (over all elements of t), "sum" or "none" (each element's).
 
     Source: D. A. Nix, A. S. Weigend, "Estimating the mean and variance of the target probability
@@ -70,7 +70,7 @@ class GaussianNLLLoss(Loss):
         super().__init__(
             reduction,
             full=check_flag("full", full),
-            eps=check_real("eps", eps, low=0, open_low=True),
+            eps=check_real("eps", eps, low=SMALLEST),
         )
 
     def target_shape(self, shape: Shape) -> Shape:

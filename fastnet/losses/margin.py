@@ -115,7 +115,9 @@ class one_vs_rest(Hinge):
 class _HingeLoss(LabelLoss):
     op: ClassVar[type[Hinge]]
 
-    def __init__(self, p: int, margin: float, weight: Any, reduction: str) -> None:
+    def __init__(self, p: float, margin: float, weight: Any, reduction: str) -> None:
+        if isinstance(p, float) and p.is_integer():  # PyTorch takes 1.0, too
+            p = int(p)
         p, margin = check_int("p", p, low=1, high=2), check_real("margin", margin)
         super().__init__(reduction, weight, p=p, margin=margin)
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from fastnet import formula
-from fastnet.errors import DataError, check_flag, check_real
+from fastnet.errors import SMALLEST, DataError, check_flag, check_real
 from fastnet.formula import Real, each, exp, log, maximum, where
 from fastnet.layers.base import Shape
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
@@ -86,7 +86,7 @@ class PoissonNLLLoss(PointwiseLoss):
 
     Of counts t ≥ 0, up to ln t!, for a rate e^y or y.
     log_input: y are logarithms of rates; True by default. full: add ln t! of t > 1, by Stirling's formula
-        t·ln t − t + ½·ln(2πt); False by default. eps > 0: 1e-8 by default, for log_input=False.
+        t·ln t − t + ½·ln(2πt); False by default. eps ≥ 1.2e-38: 1e-8 by default, for log_input=False.
     reduction: "mean", "sum" (not divided) or "none" (each element's).
 
     The gradient is e^y − t or 1 − t/(y + eps), divided by n·k.
@@ -104,7 +104,7 @@ class PoissonNLLLoss(PointwiseLoss):
             reduction,
             log_input=check_flag("log_input", log_input),
             full=check_flag("full", full),
-            eps=check_real("eps", eps, low=0, open_low=True),
+            eps=check_real("eps", eps, low=SMALLEST),
         )
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fastnet.errors import check_real
+from fastnet.errors import SMALLEST, check_real
 from fastnet.formula import (
     Real,
     each,
@@ -23,7 +23,6 @@ from fastnet.losses.mse import mse
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
 
 LN_2 = math.log(2.0)
-SMALLEST = 2.0**-126  # beta whose inverse float32 can hold
 
 
 class squared_error(Pointwise):
@@ -178,7 +177,7 @@ class HuberLoss(PointwiseLoss):
     """L = (1/(n·k))·Σ h(y − t) with h(e) = e²/2 where |e| ≤ delta, else delta·(|e| − delta/2).
 
     y and t are (n, k). The gradient is min(max(y − t, −delta), delta)/(n·k).
-    delta > 0: 1 by default. reduction: "mean", "sum" (not divided) or "none" (each h).
+    delta ≥ 1.2e-38: 1 by default. reduction: "mean", "sum" (not divided) or "none" (each h).
     Source: P. J. Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics
     35, 1964.
     """
@@ -186,7 +185,7 @@ class HuberLoss(PointwiseLoss):
     op = huber
 
     def __init__(self, delta: float = 1.0, reduction: str = "mean") -> None:
-        super().__init__(reduction, delta=check_real("delta", delta, low=0, open_low=True))
+        super().__init__(reduction, delta=check_real("delta", delta, low=SMALLEST))
 
 
 class SmoothL1Loss(PointwiseLoss):

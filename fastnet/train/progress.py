@@ -6,6 +6,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from fastnet.errors import HyperparameterError, shown
+
 # Shown in this order where they are recorded, then any metric besides.
 _FIRST = ("loss", "accuracy")
 _LAST = ("seconds", "samples_per_second")
@@ -26,6 +30,10 @@ class Progress:
     """Shows the epochs of one fit: silent, plain lines, or lines under a bar."""
 
     def __init__(self, verbose: int, rows: int) -> None:
+        if not isinstance(verbose, (int, np.integer)) or verbose not in (0, 1):
+            raise HyperparameterError(
+                f"verbose is {shown(verbose)}; expected 0 (silent) or 1 (a line an epoch, or a bar)"
+            )
         self.verbose, self.rows = verbose, rows
         self.bar: Any = None
 
