@@ -126,7 +126,10 @@ class Container:
     # Parameters.
 
     def bind(self) -> Storage:
-        """The model's segments; the first call lays them out and initialises what has no value yet."""
+        """The model's segments, with what `edit` has written so far.
+
+        The first call lays them out and initialises what has no value yet.
+        """
         if self._owner is not None:
             return self._owner.bind()
         if self._storage is None:
@@ -135,6 +138,8 @@ class Container:
                     self._draw(self.seed, keep=True)
                     held = [p for _, layer in self._flat for p in layer._parameters.values()]
                     self._storage = Storage(held, self.dtype)
+        if self._storage.editing:
+            self._storage.take_edits()
         return self._storage
 
     def _draw(self, seed: int, *, keep: bool) -> None:
@@ -189,11 +194,12 @@ class Container:
         return parameter.gradients(self._named())
 
     def state_dict(self) -> dict[str, Array]:
-        """Parameters and buffers by PyTorch's names, in PyTorch's shapes.
+        """Parameters and buffers by PyTorch's names, in PyTorch's shapes, as they are now.
 
-        Read-only views, which follow later changes: copy what is to be kept.
+        New arrays, writable and C-contiguous, that are the caller's: they follow no later change, and
+        `np.savez` and other writers take them as they are. `named_parameters` has views.
         """
-        return parameter.values(self._named())
+        return parameter.snapshot(self._named())
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Copy parameters and buffers from a mapping of PyTorch's names to arrays of its shapes.
@@ -210,21 +216,23 @@ class Container:
     def edit(self) -> Iterator[dict[str, Array]]:
         """Write to parameters and buffers: `with model.edit() as p: p["0.bias"][:] = 0`.
 
-        The views are those of `state_dict`, writable until the block ends.
+        The arrays are copies by the names of `state_dict`, writable until the block ends. They are
+        written to the model before each use of it within the block and when the block ends, by an error
+        too; what is kept of them writes nothing afterwards.
         """
         self._root("edit")
         with self.training_lock():
-            named = self._named()
-            views = {n: p.shown(p.value).view() for n, p in named.items() if p.value is not None}
+            named, drafts = self._named(), self.state_dict()
             storage = self.bind()
-            storage.editing = True
+            storage.begin_edit(
+                [(p.shown(p.value), drafts[n]) for n, p in named.items() if p.value is not None]
+            )
             try:
-                yield views
+                yield drafts
             finally:
-                for view in views.values():
-                    view.flags.writeable = False
-                storage.editing = False
-                self.touch()
+                storage.take_edits(last=True)
+                for draft in drafts.values():
+                    draft.flags.writeable = False
 
     def zero_grad(self) -> None:
         """Set every gradient to zero."""

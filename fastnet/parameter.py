@@ -83,6 +83,13 @@ def values(named: Named, *, trainable_only: bool = False) -> dict[str, Array]:
     }
 
 
+def snapshot(named: Named) -> dict[str, Array]:
+    """Copies of the values by name, in PyTorch's shapes: writable, C-contiguous."""
+    return {
+        n: np.array(p.shown(p.value), order="C") for n, p in named.items() if p.value is not None
+    }
+
+
 def gradients(named: Named) -> dict[str, Array]:
     """Read-only views of the gradients by name, in PyTorch's shapes; they follow later changes."""
     return {name: readonly(p.shown(p.grad)) for name, p in named.items() if p.grad is not None}

@@ -314,8 +314,10 @@ class Executor:
 
     def _refresh(self) -> None:
         """Recompute what is derived from parameters, where these have changed since."""
+        if self.storage.editing:
+            self.storage.take_edits()
         version = self.storage.version
-        if self._derived_version != version or self.storage.editing:
+        if self._derived_version != version:
             for derived, offset in self.plan.derived:
                 shape = tuple(int(d) for d in derived.shape)
                 np.copyto(self.at(("derived", offset), shape, self.plan.dtype), derived.compute())

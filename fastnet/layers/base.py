@@ -164,8 +164,8 @@ class Layer:
         return list(parameter.values(self._ready(), trainable_only=True).values())
 
     def state_dict(self) -> dict[str, Array]:
-        """Parameters and buffers by name: read-only views in PyTorch's shapes."""
-        return parameter.values(self._ready())
+        """Parameters and buffers by name, as they are now: new arrays in PyTorch's shapes."""
+        return parameter.snapshot(self._ready())
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Copy parameters and buffers from a mapping of PyTorch's names to arrays of its shapes."""

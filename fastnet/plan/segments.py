@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,7 +26,9 @@ class Storage:
     def __init__(self, parameters: Iterable[Parameter], dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
         self.version = self.host_version = 0
-        self.editing = False  # while True, nothing derived can be kept
+        self.editing = False  # while True, whoever reads values calls take_edits first
+        self._edits: list[tuple[Array, Array]] = []  # values, and what is to be written to them
+        self._taking = threading.Lock()
         self._places: dict[int, tuple[str, int]] = {}
         held = list(parameters)
         sizes = {"params": 0, "buffers": 0}
@@ -68,6 +71,21 @@ class Storage:
     def flat(self, segment: str) -> Array:
         """`params` or `grads` as one vector of the model's dtype, padding included."""
         return self.segments[segment].view(self.dtype)
+
+    def begin_edit(self, edits: list[tuple[Array, Array]]) -> None:
+        """From now on these values are those of the arrays beside them, which somebody writes to."""
+        self._edits, self.editing = edits, True
+
+    def take_edits(self, *, last: bool = False) -> None:
+        """Write what has been edited to the values; with `last`, the edit ends."""
+        with self._taking:  # threads may predict: none may write after the last
+            for value, edited in self._edits:
+                np.copyto(value, edited)
+            if self.editing:
+                self.version += 1
+                self.host_version += 1
+            if last:
+                self._edits, self.editing = [], False
 
     def _dtype(self, p: Parameter) -> np.dtype[Any]:
         return np.dtype(p.dtype) if p.dtype else self.dtype

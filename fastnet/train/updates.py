@@ -197,10 +197,10 @@ def recompute_statistics(model: Sequential, X: Any, batch_size: int) -> None:
             for name in names:
                 values[name][...] = 0
         model.forward(x[begin:end])  # running ← momentum·minibatch's
-        state = model.state_dict()
+        found = [value for _, la in norms for value in (la.running_mean, la.running_var)]
         sums = [
-            total + state[name].astype(np.float64) / momentum
-            for total, name, momentum in zip(sums, names, momenta, strict=True)
+            total + value.astype(np.float64) / momentum
+            for total, value, momentum in zip(sums, found, momenta, strict=True)
         ]
     with model.edit() as values:
         for name, total in zip(names, sums, strict=True):

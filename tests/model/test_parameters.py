@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import io
 from contextlib import suppress
 
 import numpy as np
@@ -28,10 +30,10 @@ def bits(model):
 
 def views(model):
     yield from model.parameters()
-    for named in (model.named_parameters(), model.grads, model.state_dict()):
+    for named in (model.named_parameters(), model.grads):
         yield from named.values()
     for _, layer in model.layers:
-        yield from (*layer.parameters(), *layer.grads.values(), *layer.state_dict().values())
+        yield from (*layer.parameters(), *layer.grads.values())
     yield from (model[0].weight, model[0].bias, model[1].running_mean)
 
 
@@ -46,12 +48,39 @@ def test_views_cannot_be_written():
 
 def test_views_follow_later_changes():
     model = net()
-    kept = model.state_dict()
-    model.load_state_dict(net(seed=2).state_dict())
-    assert all(
-        value.tobytes() == kept[name].tobytes() for name, value in model.state_dict().items()
-    )
-    np.testing.assert_array_equal(model[0].weight, kept["0.weight"])
+    kept, mean = model.named_parameters(), model[1].running_mean
+    model.load_state_dict({name: value + 1 for name, value in net(seed=2).state_dict().items()})
+    for name, value in net(seed=2).named_parameters().items():
+        np.testing.assert_array_equal(kept[name], value + 1)
+    np.testing.assert_array_equal(mean, 1)
+
+
+@pytest.mark.parametrize("part", ["model", "layer", "lone layer"])
+def test_a_state_dict_is_a_snapshot_that_any_writer_takes(part):
+    model = net()
+    part = {"model": model, "layer": model[0], "lone layer": fn.Linear(3, 5)}[part]
+    state = part.state_dict()
+    for array in state.values():
+        assert array.flags.c_contiguous and array.flags.owndata and array.flags.writeable
+    shown = {name: array.tolist() for name, array in state.items()}
+    for array in state.values():  # as a writer that takes their memory as it is
+        raw = np.frombuffer(array.data, array.dtype).reshape(array.shape)
+        np.testing.assert_array_equal(raw, array)
+        array[...] = 7
+    assert {name: array.tolist() for name, array in part.state_dict().items()} == shown
+
+
+def test_a_snapshot_follows_no_later_change(backend):
+    model = net(backend)
+    state = model.state_dict()
+    kept = {name: value.copy() for name, value in state.items()}
+    stepped(model)
+    for name, value in state.items():
+        np.testing.assert_array_equal(value, kept[name])
+    np.savez(buffer := io.BytesIO(), **state)
+    buffer.seek(0)
+    model.load_state_dict(np.load(buffer))
+    assert bits(model) == bits(net(backend))
 
 
 def test_edit_writes_and_its_views_die(backend):
@@ -72,6 +101,34 @@ def test_edit_writes_and_its_views_die(backend):
     for view in p.values():
         with pytest.raises(ValueError, match="read-only"):
             view[...] = 0
+
+
+def test_what_is_kept_of_an_edit_writes_nothing_afterwards(backend):
+    model = net(backend)
+    with model.edit() as p:
+        kept = [view[:1] for view in p.values() if view.ndim]
+        p["3.bias"][:] = 5
+    before, expected = bits(model), model.predict(X)
+    for part in kept:
+        with suppress(ValueError):
+            part[...] = 9
+    assert bits(model) == before
+    np.testing.assert_array_equal(model.predict(X), expected)
+
+
+def test_whatever_is_read_in_an_edit_is_what_was_edited(backend):
+    model = net(backend)
+    with model.edit() as p:
+        for value in (4, 5):
+            p["3.bias"][:] = value
+            for read in (
+                model.state_dict()["3.bias"],
+                model.named_parameters()["3.bias"],
+                model[3].state_dict()["bias"],
+                model[3].bias,
+                copy.deepcopy(model)[3].bias,
+            ):
+                np.testing.assert_array_equal(read, value)
 
 
 def test_an_edit_that_fails_keeps_what_it_wrote_and_frees_the_model():
@@ -213,11 +270,11 @@ def test_reset_parameters_draws_again_and_clears():
 
 def test_addresses_never_move(backend):
     model = net(backend)
-    held = [*model.parameters(), *model.grads.values(), *model.state_dict().values()]
+    held = [*model.parameters(), *model.grads.values(), model[1].running_mean]
     for change in CHANGES.values():
         change(model.train())
     model.forward(np.resize(X, (500, 3)))
-    now = [*model.parameters(), *model.grads.values(), *model.state_dict().values()]
+    now = [*model.parameters(), *model.grads.values(), model[1].running_mean]
     assert [a.ctypes.data for a in now] == [a.ctypes.data for a in held]
 
 
@@ -252,7 +309,7 @@ def test_hyperparameters_and_values_cannot_be_assigned(layer, name):
 
 def test_views_cannot_be_made_writable():
     model = net()
-    for view in (model[0].weight, *model.state_dict().values(), *model.grads.values()):
+    for view in (model[0].weight, model[1].running_mean, *model.grads.values()):
         with pytest.raises(ValueError, match="WRITEABLE"):
             view.flags.writeable = True
 

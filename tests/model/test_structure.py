@@ -44,18 +44,19 @@ def test_what_is_not_a_layer_is_refused(layers):
 def test_a_nested_model_is_the_flat_one_by_other_names(backend):
     flat, deep = fn.Sequential(*parts(), backend=backend, seed=1), nested(backend=backend, seed=1)
     names = {"0": "0.0", "1": "0.1.0", "4": "2"}
-    renamed = {}
-    for name, value in flat.state_dict().items():
-        layer, _, parameter = name.partition(".")
-        renamed[f"{names[layer]}.{parameter}"] = value
-    assert list(deep.state_dict()) == list(renamed)
+
+    def renamed():
+        parted = [(name.partition("."), value) for name, value in flat.state_dict().items()]
+        return {f"{names[layer]}.{name}": value for (layer, _, name), value in parted}
+
+    assert list(deep.state_dict()) == list(renamed())
     for model in (flat, deep):
         fn.Trainer(model, fn.MSELoss(), seed=2).fit(X, X[:, :2], batch_size=3, epochs=2, verbose=0)
         model.forward(X)  # draws dropout with the layer's index
         model.backward(X[:, :2])
     assert [name for name, _ in deep.layers] == ["0.0", "0.1.0", "0.1.1", "1.0", "2"]
     for name, value in deep.state_dict().items():
-        np.testing.assert_array_equal(value, renamed[name])
+        np.testing.assert_array_equal(value, renamed()[name])
     for a, b in zip(flat.grads.values(), deep.grads.values(), strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(flat.predict(X), deep.predict(X))

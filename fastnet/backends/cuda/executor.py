@@ -221,7 +221,7 @@ class CudaExecutor:
     def refresh(self) -> None:
         """Recompute on the host what is derived from parameters, where these have changed since."""
         storage, plan = self.storage, self.plan
-        if not plan.derived or (self._derived_version == storage.version and not storage.editing):
+        if not plan.derived or self._derived_version == storage.version:
             return
         self.memory.download()  # the host may be behind
         for derived, offset in plan.derived:

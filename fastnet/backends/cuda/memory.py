@@ -109,9 +109,11 @@ class Segments:
 
     def _upload(self, hosts: list[Array]) -> None:
         storage = self.storage
+        if storage.editing:
+            storage.take_edits()
         for host in hosts:
             block = self.block(host)
-            if block.seen != storage.host_version or storage.editing:
+            if block.seen != storage.host_version:
                 if host.size:
                     put(block.device, host, self.stream)
                 block.seen, block.newer = storage.host_version, False
