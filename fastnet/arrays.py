@@ -12,6 +12,8 @@ from fastnet.op import Array
 # Dtypes of inputs that are used as they are; others are converted on arrival.
 SOURCE_DTYPES = (np.dtype("float32"), np.dtype("float64"), np.dtype("uint8"))
 
+NUMBERS = "fiub"  # the kinds of dtypes that are numbers
+
 _DLPACK_CUDA = 2  # the device's type in DLPack
 
 
@@ -44,10 +46,71 @@ def as_array(name: str, value: Any) -> Array:
             return np.from_dlpack(value)
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
             raise DataError(f"{name} cannot be read by DLPack: {error}") from None
+    if hasattr(value, "toarray"):
+        raise DataError(
+            f"{name} is a sparse {type(value).__name__}; expected a dense array: pass {name}.toarray()"
+        )
+    columns = _columns(value)
+    if columns is not None:
+        parts = [_column(f"column {label!r} of {name}", column) for label, column in columns]
+        return np.column_stack(parts) if parts else np.empty((len(value), 0))
+    if _nullable(value):
+        return _column(name, value)
     try:
         return np.asarray(value)
     except ValueError as error:
         raise DataError(f"{name} is not a rectangular array: {error}") from None
+    except (RuntimeError, TypeError) as error:
+        raise DataError(f"{name} cannot be read as an array: {error}") from None
+
+
+def numbers(name: str, value: Any) -> Array:
+    """`value` as an ndarray of numbers."""
+    array = as_array(name, value)
+    if array.dtype.kind not in NUMBERS:
+        raise DataError(f"{name} has dtype {array.dtype}; expected numbers")
+    return array
+
+
+def _columns(value: Any) -> list[tuple[Any, Any]] | None:
+    """The columns of a data frame and their labels; None where NumPy reads it as numbers by itself."""
+    if type(value) is np.ndarray:
+        return None
+    if hasattr(value, "column_names") and hasattr(value, "schema"):  # pyarrow's table
+        return list(zip(value.column_names, value.columns, strict=True))
+    if not (hasattr(value, "columns") and hasattr(value, "dtypes")):
+        return None
+    if hasattr(value, "iter_columns"):  # polars'
+        return list(zip(value.columns, value.iter_columns(), strict=True))
+    if all(isinstance(dtype, np.dtype) and dtype.kind in "fiu" for dtype in value.dtypes):
+        return None
+    return list(value.items())
+
+
+def _nullable(value: Any) -> bool:
+    """Whether this is a series of one of pandas' own dtypes of numbers."""
+    dtype = getattr(value, "dtype", None)
+    return hasattr(dtype, "numpy_dtype") and getattr(dtype, "kind", "O") in NUMBERS
+
+
+def _column(name: str, column: Any) -> Array:
+    """One column of numbers as a vector."""
+    dtype: Any = getattr(column, "dtype", getattr(column, "type", None))
+    if _nullable(column):
+        if column.isna().any():
+            raise DataError(
+                f"{name} has dtype {dtype} and missing values, which are NaN; fill them or leave "
+                "their rows out"
+            )
+        array: Array = column.to_numpy(dtype=dtype.numpy_dtype)
+    else:
+        array = np.asarray(column)
+    if array.dtype.kind not in NUMBERS:
+        raise DataError(
+            f"{name} has dtype {dtype}; expected numbers: convert it with astype('float32'), or "
+            "categories with pandas.get_dummies, or leave it out"
+        )
+    return array
 
 
 def features(
@@ -58,9 +121,7 @@ def features(
     `shape` is the expected shape of one row (None: any), `dtype` the model's, in which every value
     must be finite.
     """
-    array = as_array(name, value)
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"{name} has dtype {array.dtype}; expected numbers")
+    array = numbers(name, value)
     check_rows(name, array.shape, shape)
     if array.dtype not in SOURCE_DTYPES or not array.dtype.isnative:
         with np.errstate(all="ignore"):  # what the dtype cannot hold is refused below
@@ -112,9 +173,7 @@ def check_lengths(x_name: str, x: Array, y_name: str, y: Array) -> None:
 
 def weights(name: str, value: Any, count: int, dtype: Any) -> Array:
     """A new array of `count` weights, finite and not negative, of a dtype."""
-    array = as_array(name, value)
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"{name} has dtype {array.dtype}; expected numbers")
+    array = numbers(name, value)
     if array.shape != (count,):
         raise ShapeError(f"{name} has shape {array.shape}, expected ({count},)")
     check_finite(name, array, dtype)

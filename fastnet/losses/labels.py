@@ -76,10 +76,14 @@ class LabelLoss(Loss):
             raise ShapeError(
                 f"{name} has shape {labels.shape}; {kind} takes integer labels of shape (n,)"
             )
-        if labels.size and labels.dtype.kind not in "iu":
-            raise DataError(
-                f"{name} has dtype {labels.dtype}; {kind} takes integer labels: "
+        if labels.size and labels.dtype.kind not in "iub":
+            remedy = (
                 "convert them with y.astype('int64')"
+                if labels.dtype.kind == "f"
+                else "classes, y = np.unique(y, return_inverse=True) numbers the classes"
+            )
+            raise DataError(
+                f"{name} has dtype {labels.dtype}; {kind} takes integer labels: {remedy}"
             )
         if shape is not None:
             self._check_classes(shape)
