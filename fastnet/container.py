@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnet import parameter, random
 from fastnet.backends import registry
-from fastnet.errors import HyperparameterError, UsageError, check_seed, shown
+from fastnet.errors import HyperparameterError, UsageError, check_flag, check_seed, shown
 from fastnet.layers.base import Layer, Shape
 from fastnet.op import Array
 from fastnet.parameter import Parameter
@@ -115,6 +115,7 @@ class Container:
 
     def train(self, mode: bool = True) -> Self:
         """Switch every layer to training mode (or, with False, to evaluation mode)."""
+        mode = check_flag("mode", mode)
         for _, layer in self._flat:
             layer.train(mode)
         return self

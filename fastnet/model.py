@@ -11,7 +11,14 @@ from fastnet.backends import registry
 from fastnet.backends.executor import Executor
 from fastnet.backends.steps import Data, Steps
 from fastnet.container import Container
-from fastnet.errors import HyperparameterError, ShapeError, UsageError, check_int, check_real
+from fastnet.errors import (
+    HyperparameterError,
+    ShapeError,
+    UsageError,
+    check_flag,
+    check_int,
+    check_real,
+)
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, FunctionLoss, as_loss
 from fastnet.op import Array, Op
@@ -163,7 +170,7 @@ class Sequential(Container):
         running statistics. Raises DivergenceError where the loss is not finite.
         """
         self._root("value_and_grad")
-        loss = as_loss(loss)
+        loss, accumulate = as_loss(loss), check_flag("accumulate", accumulate)
         x = self.features("x", x)
         by_rows = weight_mean is not None
         if by_rows:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnet import random
-from fastnet.errors import StateDictError, shown
+from fastnet import arrays, random
+from fastnet.errors import DataError, StateDictError, check_flag, shown
 from fastnet.init import Draw, Initializer
 from fastnet.op import Array
 
@@ -107,6 +107,7 @@ def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None
     With `strict` the names must be the same on both sides; without, names on one side only are
     passed over. Shapes must always agree, values must be finite numbers.
     """
+    strict = check_flag("strict", strict)
     if not isinstance(state, Mapping):
         raise StateDictError(f"state_dict is {shown(state)}; expected a mapping of names to arrays")
     missing = [name for name in named if name not in state]
@@ -123,16 +124,12 @@ def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None
         assert parameter.value is not None
         target = parameter.shown(parameter.value)
         try:
-            array = np.asarray(state[name])
-            if array.dtype.kind == "c":
-                raise TypeError(f"it has dtype {array.dtype}")
-            with np.errstate(all="ignore"):  # what does not fit the dtype is refused below
-                cast = array.astype(target.dtype)
-            finite = bool(np.isfinite(array).all() and np.isfinite(cast).all())
-        except (TypeError, ValueError) as error:
-            raise StateDictError(
-                f"state_dict[{name!r}] is not an array of numbers: {error}"
-            ) from None
+            array = arrays.numbers(f"state_dict[{name!r}]", state[name])
+        except DataError as error:
+            raise StateDictError(str(error)) from None
+        with np.errstate(all="ignore"):  # what does not fit the dtype is refused below
+            cast = array.astype(target.dtype)
+        finite = bool(np.isfinite(array).all() and np.isfinite(cast).all())
         if cast.shape != target.shape:
             raise StateDictError(
                 f"state_dict[{name!r}] has shape {cast.shape}, expected {target.shape}"

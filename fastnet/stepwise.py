@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnet.backends.executor import Executor
 from fastnet.backends.steps import Data, Steps, Update, diverged, norm_diverged
+from fastnet.errors import DivergenceError
 from fastnet.losses.function import FunctionLoss
 from fastnet.op import Array
 
@@ -43,6 +44,13 @@ class FunctionSteps:
                 losses[s], gradient = self.loss.call(output, data.y[rows], weight)
                 if not math.isfinite(losses[s]):
                     raise diverged(number, losses[s], self.loss.explain(output, data.y[rows]))
+                with np.errstate(all="ignore"):  # what the dtype cannot hold is infinite
+                    gradient = gradient.astype(output.dtype, copy=False)
+                if not np.isfinite(gradient).all():
+                    raise DivergenceError(
+                        f"the gradient that {self.loss.name} returned in step {number} is not finite; "
+                        "the step's update was not applied"
+                    )
                 self.executor.backward(gradient, accumulate=steps.accumulate)
                 if update is not None:
                     self._update(update, s, number)

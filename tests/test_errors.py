@@ -439,8 +439,14 @@ def test_what_is_something_else(world, call, message):
     [
         ("weight", np.ones((3, 2)), r"has shape \(3, 2\), expected \(2, 3\)$"),
         ("bias", [0.0, np.nan], "holds NaN or infinity as float32$"),
-        ("bias", ["a", "b"], "is not an array of numbers: "),
-        ("bias", [1j, 0], "is not an array of .*complex"),
+        ("bias", ["a", "b"], "has dtype <U1; expected numbers$"),
+        ("bias", ["1", "2"], "has dtype <U1; expected numbers$"),
+        ("bias", [1j, 0], "has dtype complex128; expected numbers$"),
+        ("bias", np.zeros(2, "M8[s]"), r"has dtype datetime64\[s\]; expected numbers$"),
+        ("bias", np.zeros(2, "m8[s]"), r"has dtype timedelta64\[s\]; expected numbers$"),
+        ("bias", np.array([0.5, 1], object), "has dtype object; expected numbers$"),
+        ("bias", np.ma.array([0.5, 1], mask=[1, 0]), "is a masked array with masked values"),
+        ("bias", [[1.0], [1.0, 2.0]], "is not a rectangular array: "),
         ("num_batches_tracked", 1.5, "holds values that are no int64$"),
         ("num_batches_tracked", 1e30, "holds values that are no int64$"),
     ],
@@ -450,6 +456,17 @@ def test_values_of_a_state_dict(world, name, value, message):
     part = world.norm if name == "num_batches_tracked" else world.layer
     message = rf"^state_dict\['{name}'\] {message}"
     refused(lambda: part.load_state_dict({name: value}, strict=False), StateDictError, message)
+
+
+@pytest.mark.parametrize("loss", [NLL, lambda y, t: (0.0, y)], ids=["loss", "function"])
+@pytest.mark.usefixtures("unchanged")
+def test_a_refused_flag_leaves_the_pending_backward(world, loss):
+    for bad in (None, "no", 1, [True]):
+        refused(
+            lambda bad=bad: world.model.value_and_grad(loss, X, LABELS, accumulate=bad),
+            HyperparameterError,
+            r"^accumulate is .*; expected True or False$",
+        )
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from itertools import product
 
 import numpy as np
 import pytest
@@ -122,6 +123,49 @@ def test_the_table_has_every_number_of_every_optimizer():
     for optimizer, own in OPTIMIZERS.items():
         given = {n for n, v in vars(optimizer()).items() if type(v) is float or n == "max_norm"}
         assert given == {n for n in EVERY | own if n not in BETAS}
+
+
+LONE = fn.Linear(2, 2)
+FLAGS = {  # those of optimizers, callbacks and trainers are elsewhere
+    fn.Linear: {"bias"},
+    fn.BatchNorm1d: {"affine"},
+    fn.KLDivLoss: {"log_target"},
+    fn.PoissonNLLLoss: {"log_input", "full"},
+    fn.GaussianNLLLoss: {"full"},
+    fn.batches: {"shuffle", "drop_last"},
+    fn.clip_grad_norm_: {"error_if_nonfinite"},
+    NET.load_state_dict: {"strict"},
+    LONE.load_state_dict: {"strict"},
+    NET.train: {"mode"},
+    NET[0].train: {"mode"},
+    NET.value_and_grad: {"accumulate"},
+    fn.schedules.OneCycleLR: {"three_phase"},
+    fn.schedules.OneCycleMomentum: {"three_phase"},
+}
+NEEDED |= {
+    fn.Linear: {"in_features": 2, "out_features": 2},
+    fn.clip_grad_norm_: {"model": NET, "max_norm": 1},
+    NET.load_state_dict: {"state": NET.state_dict()},
+    LONE.load_state_dict: {"state": LONE.state_dict()},
+    NET.value_and_grad: {"loss": MSE, "x": X[:, :2], "y": X[:, :2]},
+    fn.schedules.OneCycleLR: {"max_lr": 1, "total_steps": 9},
+    fn.schedules.OneCycleMomentum: {"total_steps": 9},
+}
+
+
+@pytest.mark.parametrize("call", FLAGS)
+def test_every_flag_is_a_bool(call):
+    assert arguments(call, "bool") == FLAGS[call]
+    for name, bad in product(FLAGS[call], ["no", "False", 0, 1, None, [], np.array([True])]):
+        message = f"^{name} is .*; expected True or False$"
+        refused(lambda n=name, b=bad: by_keyword(call, n)(b), HyperparameterError, message)
+    assert NET.training and NET[0].training
+
+
+def test_the_table_has_every_flag_of_layers_losses_and_schedules():
+    for module in (fn.layers, fn.losses, fn.schedules):
+        for kind in (getattr(module, name) for name in module.__all__):
+            assert arguments(kind, "bool") == FLAGS.get(kind, set()), kind
 
 
 def argument(name, value):

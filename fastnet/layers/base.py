@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from fastnet import arrays, parameter, random
-from fastnet.errors import ShapeError, UsageError, check_seed
+from fastnet.errors import ShapeError, UsageError, check_flag, check_seed
 from fastnet.op import Array, Op
 from fastnet.parameter import Parameter
 from fastnet.tape import Tape, Value
@@ -147,7 +147,7 @@ class Layer:
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training mode (or, with False, to evaluation mode); returns the layer."""
-        self.training = bool(mode)
+        self.training = check_flag("mode", mode)
         return self
 
     def eval(self) -> Self:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.errors import SMALLEST, ShapeError, check_int, check_real
+from fastnet.errors import SMALLEST, ShapeError, check_flag, check_int, check_real
 from fastnet.init import Constant, Zeros
 from fastnet.layers.base import Builder, Layer, Shape
 from fastnet.op import Array, Op, put
@@ -153,7 +153,7 @@ class BatchNorm1d(Layer):
             num_features=check_int("num_features", num_features, low=1),
             eps=check_real("eps", eps, low=SMALLEST),
             momentum=check_real("momentum", momentum, low=0.0, high=1.0),
-            affine=bool(affine),
+            affine=check_flag("affine", affine),
         )
         shape = (self.num_features,)
         if self.affine:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.errors import ShapeError, check_int
+from fastnet.errors import ShapeError, check_flag, check_int
 from fastnet.init import FanInUniform, Initializer, KaimingUniform, check_init
 from fastnet.layers.base import Builder, Layer, Shape
 from fastnet.op import Array, Op, put
@@ -67,7 +67,7 @@ class Linear(Layer):
         super().__init__(
             in_features=check_int("in_features", in_features, low=1),
             out_features=check_int("out_features", out_features, low=1),
-            bias=bool(bias),
+            bias=check_flag("bias", bias),
             weight_init=check_init("weight_init", weight_init),
             bias_init=check_init("bias_init", bias_init, vector=True),
         )

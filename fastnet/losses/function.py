@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet import arrays
 from fastnet.errors import DataError, HyperparameterError, ShapeError, shown
 from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss
@@ -34,8 +35,9 @@ class FunctionLoss(Loss):
         those of its minibatches.
 
     Wherever a loss is asked for, the function itself is taken too, for one that is a mean. Its steps are
-    called from Python, one by one; model and update run on the backend as ever. The gradient is not checked
-    against L: compare it with differences of L.
+    called from Python, one by one; model and update run on the backend as ever. In training, a loss or a
+    gradient that is not finite raises DivergenceError, and the step's update is not applied. The gradient
+    is not checked against L: compare it with differences of L.
     Source: that of the function.
     """
 
@@ -50,9 +52,7 @@ class FunctionLoss(Loss):
 
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
         """Targets as they are: numbers, a row for each sample."""
-        array = np.asarray(y)
-        if array.dtype.kind not in "fiub":
-            raise DataError(f"{name} has dtype {array.dtype}; expected numbers")
+        array = arrays.numbers(name, y)
         if array.ndim == 0:
             raise ShapeError(f"{name} is a single number; expected a row for each sample")
         return array
@@ -67,15 +67,17 @@ class FunctionLoss(Loss):
         return self._checked(self.function(*given), output)
 
     def _checked(self, result: Any, output: Array) -> tuple[float, Array]:
-        name = getattr(self.function, "__qualname__", repr(self.function))
+        name = self.name
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise DataError(f"{name} returned {_short(result)}; expected a pair (loss, gradient)")
         try:
-            value, gradient = float(result[0]), np.asarray(result[1])
-        except (TypeError, ValueError):
+            number = arrays.numbers("the loss", result[0])
+            value = float(number.reshape(()))
+        except (DataError, ValueError):
             raise DataError(
                 f"{name} returned {_short(result[0])} for the loss; expected one number"
             ) from None
+        gradient = arrays.as_array(f"the gradient that {name} returned", result[1])
         if gradient.shape != output.shape or gradient.dtype.kind not in "fiub":
             raise ShapeError(
                 f"{name} returned a gradient of shape {gradient.shape} and dtype {gradient.dtype}; "
@@ -93,8 +95,13 @@ class FunctionLoss(Loss):
     def _unexplained(self, size: float) -> str:
         return "The outputs and targets of this step are finite: this is the function's own doing"
 
+    @property
+    def name(self) -> str:
+        """What error messages call the function."""
+        return getattr(self.function, "__qualname__", repr(self.function))
+
     def __repr__(self) -> str:
-        name = getattr(self.function, "__qualname__", repr(self.function))
+        name = self.name
         how = "" if self.reduction == "mean" else f", reduction={self.reduction!r}"
         return f"FunctionLoss({name}{how})"
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.errors import DivergenceError, HyperparameterError, check_real, shown
+from fastnet.errors import DivergenceError, HyperparameterError, check_flag, check_real, shown
 from fastnet.formula import Real, each, madd, maximum, minimum, where
 from fastnet.op import Array, Op
 
@@ -94,7 +94,7 @@ def clip_grad_norm_(model: Any, max_norm: float, error_if_nonfinite: bool = Fals
     """
     limit = check_real("max_norm", max_norm, low=0.0)
     transform = _of(model).transform_grads
-    if not error_if_nonfinite:
+    if not check_flag("error_if_nonfinite", error_if_nonfinite):
         return float(transform(grad_norm, scale_to_norm, number=limit))
     norm = transform(grad_norm)
     if not math.isfinite(norm):

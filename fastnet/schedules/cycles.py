@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet import portable
-from fastnet.errors import HyperparameterError, check_choice, check_real, shown
+from fastnet.errors import HyperparameterError, check_choice, check_flag, check_real, shown
 from fastnet.schedules.base import NOT_NEGATIVE, Array, Schedule, check_steps
 
 POSITIVE: dict[str, Any] = {"low": 0.0, "open_low": True}
@@ -258,11 +258,12 @@ class OneCycleMomentum(_OneCycle):
 def _check_cycle(
     total_steps: int, pct_start: float, anneal_strategy: str, three_phase: bool
 ) -> dict[str, Any]:
+    three_phase = check_flag("three_phase", three_phase)
     return {
         "total_steps": check_steps("total_steps", total_steps),
         "pct_start": check_real("pct_start", pct_start, low=0.0, high=0.5 if three_phase else 1.0),
         "anneal_strategy": check_choice("anneal_strategy", anneal_strategy, tuple(_RAMPS)),
-        "three_phase": bool(three_phase),
+        "three_phase": three_phase,
     }
 
 

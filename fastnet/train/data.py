@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import arrays, random
-from fastnet.errors import DataError, ShapeError, check_int, check_seed
+from fastnet.errors import DataError, ShapeError, check_flag, check_int, check_seed
 from fastnet.op import Array
 
 
@@ -57,6 +57,7 @@ def batches(
     if not len(x):
         raise DataError("X is empty; expected at least one row")
     known = check_seed("seed", seed)
+    shuffle, drop_last = check_flag("shuffle", shuffle), check_flag("drop_last", drop_last)
     order = epoch_order(len(x), random.fresh_seed() if known is None else known, epoch, shuffle)
     offsets = batch_offsets(len(x), batch_size, drop_last)
     return _cut(parts, order, offsets)

@@ -149,6 +149,12 @@ def raises(y, t):
     raise ArithmeticError("no")
 
 
+def spoiled_gradient(y, t):
+    gradient = y.copy()
+    gradient[3, 1] = np.nan
+    return 0.0, gradient
+
+
 BAD = [
     (lambda y, t: 3.0, DataError, r"<lambda> returned 3\.0; expected a pair \(loss, gradient\)"),
     (
@@ -159,6 +165,16 @@ BAD = [
     (lambda y, t: (None, y), DataError, "returned None for the loss; expected one number"),
     (grad_of_row, ShapeError, r"grad_of_row returned .* shape \(2,\) .* shape \(8, 2\)"),
     (lambda y, t: (0.0, y * 1j), ShapeError, "dtype complex128; expected numbers"),
+    (lambda y, t: ("0.5", y), DataError, "returned '0.5' for the loss; expected one number"),
+    (lambda y, t: (1j, y), DataError, "returned 1j for the loss; expected one number"),
+    (lambda y, t: (np.ma.masked, y), DataError, "for the loss; expected one number"),
+    (lambda y, t: (0.0, np.ma.masked_less(y, 9)), DataError, "gradient that .* is a masked array"),
+    (lambda y, t: (0.0, [[1.0], [1.0, 2.0]]), DataError, "gradient that .* not a rectangular"),
+    (
+        spoiled_gradient,
+        fn.DivergenceError,
+        "the gradient that spoiled_gradient returned in step 0 is not finite",
+    ),
     (not_a_number, fn.DivergenceError, "the loss of step 0 is nan; its update was not applied"),
     (raises, ArithmeticError, "no"),
     (lambda y, t: (0.0, np.add(y, 1, out=y)), ValueError, "read-only"),
