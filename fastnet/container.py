@@ -37,7 +37,16 @@ class Container:
         _check_layers(layers)
         self._layers = layers
         self._draws = 0  # training forwards of loops without a trainer: the step of their dropout
+        places = [(layer, layer._path, layer._index) for _, layer in self._walk()]
         self._start()
+        try:
+            self._check_widths()
+        except BaseException:  # the layers are as they were
+            for given in layers:
+                given._owner = None
+            for layer, path, index in places:
+                layer._path, layer._index = path, index
+            raise
 
     def _start(self) -> None:
         """Take the layers in, with nothing laid out and nothing compiled yet."""
@@ -50,6 +59,15 @@ class Container:
         self._flat = list(self._walk())
         for index, (path, layer) in enumerate(self._flat):
             layer._path, layer._index = path, index
+
+    def _check_widths(self) -> None:
+        """Raise ShapeError where a layer objects to what those before it make of a known width."""
+        shape: Shape | None = None
+        for _, layer in self._flat:
+            if shape is None and layer.in_width is not None:
+                shape = (layer.in_width,)
+            if shape is not None:
+                shape = layer.output_shape(shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -81,6 +81,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... (a {type(value).__name__})"
 
 
+def undefined(owner: Any, method: str, what: str) -> NotImplementedError:
+    """The error of a subclass that leaves out a method, which `what` describes."""
+    return NotImplementedError(f"{type(owner).__name__} defines no {method}: {what}")
+
+
 def check_real(
     name: str,
     value: Any,

@@ -40,7 +40,8 @@ class Sequential(Container):
     only.
 
     layers: Layer or Sequential, at least one. A Sequential given as a layer contributes its layers
-        and the values they have; dtype, backend and seed are the outermost model's.
+        and the values they have; dtype, backend and seed are the outermost model's. ShapeError where
+        a layer does not fit the width of those before it.
     dtype: "float32" (default) or "float64": of parameters, outputs and arithmetic.
     backend: "auto" (c, else numba, else reference), or one of these or "cuda" by name; see `to`.
     seed: integer in [0, 2⁶⁴) that drives initialisation and, in loops of your own, dropout. None

@@ -8,12 +8,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.errors import DataError
+from fastnet.errors import BackendUnavailable, DataError
 from fastnet.op import Array, Op
 from fastnet.plan.compiler import Plan
 from fastnet.plan.segments import Storage
 
 Predict = Callable[[Any, Any], bool]  # (x, out) → whether it is done, see Backend.predictor
+
+
+def no_kernel(backend: str, name: str, *, formula: bool = False) -> BackendUnavailable:
+    """The error of a program that needs a kernel which a backend has not."""
+    others = "model.to('numba'), which makes kernels of formulas, or " if formula else ""
+    return BackendUnavailable(
+        f"backend {backend!r} has no kernel {name}; use {others}model.to('reference'), which has those "
+        "of every op"
+    )
 
 
 class Backend:

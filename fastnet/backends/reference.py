@@ -42,9 +42,12 @@ def view(address: int, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 class PythonRunner:
-    """Runs programs and training steps in Python, with any kernels that take NumPy arrays."""
+    """Runs programs and training steps in Python, with any kernels that take NumPy arrays.
 
-    def __init__(self, functions: Mapping[str, Callable[..., None]]) -> None:
+    functions: kernels by name; by default the reference's, those of ops to come included.
+    """
+
+    def __init__(self, functions: Mapping[str, Callable[..., None]] | None = None) -> None:
         self.functions = functions
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
@@ -53,7 +56,8 @@ class PythonRunner:
         with np.errstate(all="ignore"):
             for instruction in program:
                 kernel = kernels[instruction["kernel"]]
-                self.functions[kernel.name](*self._arguments(kernel, instruction, context[0]))
+                function = self.functions[kernel.name] if self.functions else kernel.function
+                function(*self._arguments(kernel, instruction, context[0]))
 
     def _arguments(self, kernel: Kernel, instruction: Any, context: Any) -> list[Any]:
         op, rows = kernel.op, int(context["rows"])
@@ -192,7 +196,7 @@ class ReferenceBackend(Backend):
     name = "reference"
 
     def __init__(self) -> None:
-        runner = PythonRunner({name: kernel.function for name, kernel in KERNELS.items()})
+        runner = PythonRunner()
         self.run, self.train = runner.run, runner.train  # type: ignore[method-assign]
 
     def reason(self) -> str | None:

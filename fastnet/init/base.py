@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet import random
-from fastnet.errors import HyperparameterError, shown
+from fastnet.errors import HyperparameterError, shown, undefined
 
 Shape = tuple[int, ...]
 Array = np.ndarray
@@ -46,7 +46,11 @@ class Initializer:
 
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
         """The first value of a parameter of this shape, float64; a matrix is (fan_in, fan_out)."""
-        raise NotImplementedError
+        raise undefined(
+            self,
+            "sample(self, shape, fan_in, fan_out, draw)",
+            "it returns a float64 array of this shape",
+        )
 
     def _numbers(self) -> tuple[Any, ...]:
         """Those of a dataclass; what is none equals itself alone."""

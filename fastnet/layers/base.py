@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from fastnet import arrays, parameter, random
-from fastnet.errors import ShapeError, UsageError, check_flag, check_seed
+from fastnet.errors import ShapeError, UsageError, check_flag, check_seed, undefined
 from fastnet.op import Array, Op
 from fastnet.parameter import Parameter
 from fastnet.tape import Tape, Value
@@ -73,7 +73,9 @@ class Layer:
 
     def emit(self, g: Builder, x: Any) -> Any:
         """Describe the layer by ops: apply them to x on the builder and return the output."""
-        raise NotImplementedError
+        raise undefined(
+            self, "emit(self, g, x)", "it applies ops to x by g.apply and returns the output"
+        )
 
     def _declare(self, name: str, shape: Shape, **options: Any) -> None:
         self._parameters[name] = Parameter(name, shape, **options)

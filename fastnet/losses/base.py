@@ -10,7 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet import arrays
-from fastnet.errors import DataError, HyperparameterError, ShapeError, UsageError, check_choice
+from fastnet.errors import (
+    DataError,
+    HyperparameterError,
+    ShapeError,
+    UsageError,
+    check_choice,
+    undefined,
+)
 from fastnet.layers.base import Builder, Shape
 from fastnet.losses.metrics import Metric
 from fastnet.losses.reduced import OWN_WEIGHTS, ROWS, SUM, weighted_loss
@@ -59,14 +66,18 @@ class Loss:
 
         `name` is what error messages call them. Labels are an int64 array (n,).
         """
-        raise NotImplementedError
+        raise undefined(
+            self, "target(self, y, shape, name)", "it checks targets and returns them as an array"
+        )
 
     def rows(self, g: Builder, output: Any, target: Any) -> tuple[Any, Any]:
         """Describe each row's loss by ops on the builder: returns the losses and the rows' counts.
 
         A mean divides by the sum of the counts; None where each row counts for 1.
         """
-        raise NotImplementedError
+        raise undefined(
+            self, "rows(self, g, output, target)", "it returns the losses of rows and their counts"
+        )
 
     def emit(
         self, g: Builder, output: Any, target: Any, weight: Any = None, *, by_rows: bool = False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError, check_int, check_real, shown
+from fastnet.errors import HyperparameterError, check_int, check_real, shown, undefined
 
 Array = np.ndarray
 BLOCK = 4096  # steps at a time, so that what is between stays in the cache
@@ -44,7 +44,9 @@ class Schedule:
 
     def values(self, t: Array) -> Any:
         """The numbers for steps t, int64 (n,) ≥ 0: float64 (n,)."""
-        raise NotImplementedError
+        raise undefined(
+            self, "values(self, t)", "it returns a number for each of the steps t, an array"
+        )
 
     def __call__(self, step: Any) -> Any:
         """The number for a step, or float64 numbers for an array of steps of any shape."""

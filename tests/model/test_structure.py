@@ -41,6 +41,36 @@ def test_what_is_not_a_layer_is_refused(layers):
         fn.Sequential(*layers)
 
 
+MISFITS = {  # layers, and what is said of the one that does not fit
+    "linear": (lambda: [fn.Linear(3, 4), fn.Linear(5, 2)], r"^layer 1 \(Linear\): .*\(4,\) came"),
+    "batchnorm": (
+        lambda: [fn.Linear(3, 4), fn.ReLU(), fn.BatchNorm1d(3)],
+        r"^layer 2 \(BatchNorm1d\): rows of shape \(4,\) came, expected num_features = 3$",
+    ),
+    "no width before": (
+        lambda: [fn.ReLU(), fn.Linear(3, 4), fn.PReLU(5)],
+        r"^layer 2 \(PReLU\): .*\(n, 4\); expected \(n, 5\)",
+    ),
+    "nested": (
+        lambda: [fn.Linear(3, 4), fn.Sequential(fn.Tanh(), fn.Linear(3, 3))],
+        r"^layer 1.1 \(Linear\): .*\(4,\) came, expected in_features = 3$",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MISFITS)
+def test_widths_that_do_not_fit_are_refused_at_once(kind):
+    make, message = MISFITS[kind]
+    layers = make()
+    with pytest.raises(fn.errors.ShapeError, match=message):
+        fn.Sequential(*layers)
+    if kind == "nested":  # the layers are as they were
+        with pytest.raises(fn.errors.ShapeError, match=r"^layer 1 \(Linear\)"):
+            layers[1][1].forward(np.ones((2, 2)))
+    last = layers[-1]
+    assert fn.Sequential(last)[0] is last
+
+
 def test_a_nested_model_is_the_flat_one_by_other_names(backend):
     flat, deep = fn.Sequential(*parts(), backend=backend, seed=1), nested(backend=backend, seed=1)
     names = {"0": "0.0", "1": "0.1.0", "4": "2"}

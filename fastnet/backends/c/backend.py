@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.backends.base import Backend, Predict
+from fastnet.backends.base import Backend, Predict, no_kernel
 from fastnet.backends.c.extension import extension, predict_module
 from fastnet.errors import BackendUnavailable, HyperparameterError, check_int
 from fastnet.op import KERNELS
-from fastnet.plan.records import ABSENT, KINDS
+from fastnet.plan.records import ABSENT
 
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
 FINISHES_TILES = 2  # fn_finishing
@@ -59,10 +59,7 @@ class CBackend(Backend):
         for instruction in program:
             name, kind = names[instruction["kernel"]], int(instruction["dtype"])
             if (name, kind) not in entries:
-                raise BackendUnavailable(
-                    f"backend 'c' has no kernel {name} for {KINDS[kind]}; "
-                    "use the 'reference' backend"
-                )
+                raise no_kernel(self.name, name, formula=KERNELS[name].formula is not None)
             entry = entries[name, kind]
             instruction["entry"] = entry.address
             if before is not None and entry.piece and _in_place(instruction, before):

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.backends.base import no_kernel
 from fastnet.backends.cuda.device import SIMULATOR, cuda, stream_for
 from fastnet.backends.cuda.kernels import LAUNCHERS
 from fastnet.backends.cuda.kernels.registry import absent, changing, tensor_arguments
 from fastnet.backends.reference import PythonRunner
-from fastnet.errors import BackendUnavailable
 from fastnet.op import KERNELS, Kernel
 
 
@@ -58,7 +58,7 @@ class Engine:
         names = list(KERNELS)
         for instruction in program:
             if (name := names[instruction["kernel"]]) not in LAUNCHERS:
-                raise BackendUnavailable(f"backend 'cuda' has no kernel {name}")
+                raise no_kernel("cuda", name, formula=KERNELS[name].formula is not None)
 
     def _call(self, kernel: Kernel, *arguments: Any) -> None:
         given = dict(zip(kernel.arguments, arguments, strict=True))

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from _cffi_backend import FFI  # cffi's casts and calls, without its parser of C
 
+from fastnet.backends.base import no_kernel
 from fastnet.backends.numba import blas, loops
 from fastnet.backends.numba.entry import compile_entry
 from fastnet.backends.numba.kernels import FUNCTIONS
+from fastnet.backends.numba.kernels.formulas import define
 from fastnet.backends.numba.lowlevel import PLAIN
 from fastnet.backends.numba.natives import Natives
 from fastnet.backends.numba.threads import FEW, MANY
 from fastnet.backends.reference import PythonRunner, view
-from fastnet.errors import BackendUnavailable
 from fastnet.op import KERNELS, Kernel
 from fastnet.plan.records import KIND, KINDS
 
@@ -71,7 +72,9 @@ class Engine:
 
     def _entry(self, kernel: Kernel, dtype: str) -> int:
         if kernel.name not in FUNCTIONS:
-            raise BackendUnavailable(f"backend 'numba' has no kernel {kernel.name}")
+            if kernel.formula is None:
+                raise no_kernel("numba", kernel.name)
+            FUNCTIONS[kernel.name] = define(kernel)  # of an op that is younger than this engine
         function = FUNCTIONS[kernel.name]
         return self._natives.address(
             f"{kernel.name}-{dtype}",
