@@ -42,7 +42,7 @@ def main() -> int:
         print(f"note: {len(gone)} ratios of the old run are not in the new one")
     fell = falls(old, new)
     for name, (was, is_now) in sorted(fell.items(), key=lambda item: item[1][1] / item[1][0]):
-        print(f"FELL by {1 - is_now / was:.0%}  {name}: {was:.3g} → {is_now:.3g}")
+        print(f"FELL by {1 - is_now / was:.0%}  {name}: {was:.3g} to {is_now:.3g}")
     print(f"{len(before.keys() & now.keys())} ratios compared, {len(fell)} fell by more than 15 %")
     return 1 if fell else 0
 

@@ -25,14 +25,14 @@ def summarize(
     for path, layer in layers:
         if shape is not None:
             shape = layer.output_shape(shape)
-        shown = "(n, …)" if shape is None else f"({', '.join(map(str, ('n', *shape)))})"
+        shown = "(n, ...)" if shape is None else f"({', '.join(map(str, ('n', *shape)))})"
         rows.append((f"{path}  {layer!r}", shown, f"{_count(layer, True):,}"))
     total = sum(_count(layer, True) for _, layer in layers)
     buffers = sum(_count(layer, False) for _, layer in layers)
     rows.append(("total", "", f"{total:,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
-    rule = "─" * len(lines[0])
+    rule = "-" * len(lines[0])
     table = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
     if buffers:
         table.append(f"and {buffers:,} numbers in buffers")

@@ -1,4 +1,4 @@
-"""Train on the embedded 8×8 digits: `python -m fastnet.examples.digits`."""
+"""Train on the embedded 8x8 digits: `python -m fastnet.examples.digits`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(
         prog="python -m fastnet.examples.digits",
-        description="Train on the embedded 8×8 digits.",
+        description="Train on the embedded 8x8 digits.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--backend", default="auto", choices=("auto", *NAMES))

@@ -60,7 +60,9 @@ class Progress:
         """Take the bar away and print the epoch's line."""
         self.close()
         if self.verbose:
-            print(epoch_line(record, last_epoch), flush=True)
+            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+            line = epoch_line(record, last_epoch).encode(encoding, "backslashreplace")
+            print(line.decode(encoding), flush=True)  # a metric may have any name
 
     def close(self) -> None:
         """Take the bar away."""

@@ -205,7 +205,7 @@ def test_summary_for_a_batch_size_of_a_narrow_integer_type():
 
 def test_summary_where_no_layer_fixes_the_width():
     text = str(fn.Sequential(fn.ReLU(), fn.Dropout(0.3)).summary())
-    assert re.findall(r"^(\d)  \S+ +\(n, …\) +0$", text, re.MULTILINE) == ["0", "1"]
+    assert re.findall(r"^(\d)  \S+ +\(n, \.\.\.\) +0$", text, re.MULTILINE) == ["0", "1"]
     assert text.endswith("bytes: params 0, grads 0, buffers 0")
 
 
