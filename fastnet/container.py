@@ -216,7 +216,8 @@ class Container:
         """Parameters and buffers by PyTorch's names, in PyTorch's shapes, as they are now.
 
         New arrays, writable and C-contiguous, that are the caller's: they follow no later change, and
-        `np.savez` and other writers take them as they are. `named_parameters` has views.
+        `np.savez("model.npz", **model.state_dict())` and other writers take them as they are.
+        `named_parameters` has views.
         """
         return parameter.snapshot(self._named())
 

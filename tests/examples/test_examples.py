@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import fastnet
@@ -121,3 +123,16 @@ def test_mnist_without_its_files_says_so_in_one_line(folder: str | None, tmp_pat
     told = str(error.value).split("; ", 1)[1]
     assert "https://" in told and all(name in told for name in FILES)
     assert done.stderr.rstrip("\n").endswith(told)
+
+
+def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+    first, saving = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(first, names)
+    model, before = names["model"], names["model"].predict(names["X_test"])
+    exec(saving.replace("model.load", "model.reset_parameters(); model.load"), names)
+    for made in (model, names["trainer"].model):
+        np.testing.assert_array_equal(made.predict(names["X_test"]), before)
+    assert names["trainer"].model is not model and len(names["trainer"].history) == 20
