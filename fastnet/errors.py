@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,6 +141,16 @@ def check_flag(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise HyperparameterError(f"{name} is {shown(value)}; expected True or False")
     return bool(value)
+
+
+def check_path(name: str, value: Any) -> Path:
+    """Return a path, or raise HyperparameterError."""
+    try:
+        return Path(os.fsdecode(value))
+    except TypeError:
+        raise HyperparameterError(
+            f"{name} is {value!r}; expected a path: a str or an os.PathLike"
+        ) from None
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:

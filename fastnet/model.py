@@ -31,6 +31,8 @@ from fastnet.runtime import PREDICT_ROWS, Ending, Modes, Runtime
 from fastnet.stepwise import FunctionSteps, Trainable
 from fastnet.summary import Summary, summarize
 
+MOST_ROWS = 2**40  # of a minibatch: more than any memory holds
+
 
 class Sequential(Container):
     """Layers applied one after the other.
@@ -61,7 +63,7 @@ class Sequential(Container):
 
         The workspace is that of training with minibatches of `batch_size` rows.
         """
-        batch_size = check_int("batch_size", batch_size, low=1)
+        batch_size = check_int("batch_size", batch_size, low=1, high=MOST_ROWS)
         shape, workspace = self.input_shape, None
         if shape is not None:
             workspace = self._runtime.training_workspace(shape, batch_size)

@@ -59,7 +59,7 @@ def backends() -> dict[str, BackendInfo]:
 
 def check_name(name: str) -> str:
     """Return the name of a backend or "auto"; raise BackendUnavailable where there is none such."""
-    if name not in ("auto", *NAMES):
+    if not isinstance(name, str) or name not in ("auto", *NAMES):
         known = ", ".join(repr(n) for n in ("auto", *NAMES))
         raise BackendUnavailable(f"backend {name!r} is unknown; expected one of {known}")
     return name

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnet.errors import DataError
+from fastnet.errors import DataError, check_path
 
 _DTYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype("u1"),
@@ -44,7 +44,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     if there is no such file. Nothing is allocated on the header's word alone, and nothing is
     read far beyond it, so neither a forged header nor a gzip bomb can fill the memory.
     """
-    path = Path(path)
+    path = check_path("path", path)
     with path.open("rb") as file:
         if file.peek(2)[:2] != _GZIP_MAGIC:
             return _parse(file, path)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnet.datasets.idx import read_idx
-from fastnet.errors import DataError, check_choice
+from fastnet.errors import DataError, check_choice, check_path
 
 _FILES = (
     "train-images-idx3-ubyte",
@@ -40,13 +40,13 @@ def mnist(folder: str | os.PathLike[str], dtype: str = "float32") -> tuple[_Samp
 
     Raises `FileNotFoundError` if the folder or a file is missing, `DataError` (a
     `ValueError`) if a file is damaged or is not MNIST's, `HyperparameterError` (a
-    `ValueError`) for another dtype.
+    `ValueError`) for another dtype or for what is no path.
 
     MNIST is by Y. LeCun, C. Cortes and C. Burges, licensed under CC BY-SA 3.0. fastnet does
     not download it; https://ossci-datasets.s3.amazonaws.com/mnist/ is one of its mirrors.
     """
     as_float = check_choice("dtype", dtype, ("float32", "uint8")) == "float32"
-    train_images, train_labels, test_images, test_labels = _find(Path(folder))
+    train_images, train_labels, test_images, test_labels = _find(check_path("folder", folder))
     return (
         _samples(train_images, train_labels, as_float),
         _samples(test_images, test_labels, as_float),

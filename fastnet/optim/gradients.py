@@ -113,6 +113,6 @@ def clip_grad_value_(model: Any, limit: float) -> None:
 
 
 def _of(model: Any) -> Any:
-    if not hasattr(model, "transform_grads"):
+    if isinstance(model, type) or not hasattr(model, "transform_grads"):
         raise HyperparameterError(f"model is {shown(model)}; expected a Sequential")
     return model

@@ -11,6 +11,10 @@ from fastnet.errors import HyperparameterError, shown
 Group = dict[str, Any]  # "params", a tuple of names and patterns, and hyper-parameters by name
 
 
+def _can_be_iterated(value: Any) -> bool:
+    return isinstance(value, Iterable) and getattr(value, "shape", None) != ()
+
+
 def check_groups(
     groups: Any, known: Iterable[str], make: Callable[[Group], Any]
 ) -> tuple[Group, ...]:
@@ -19,7 +23,7 @@ def check_groups(
     known: the hyper-parameters that a group may have; `make` refuses those with bad numbers.
     """
     wanted = 'a sequence of groups such as {"params": "0.*", "lr": 1e-4}'
-    if isinstance(groups, (str, bytes, Mapping)) or not isinstance(groups, Iterable):
+    if isinstance(groups, (str, bytes, Mapping)) or not _can_be_iterated(groups):
         raise HyperparameterError(f"groups is {shown(groups)}; expected {wanted}")
     checked = []
     for i, group in enumerate(groups):

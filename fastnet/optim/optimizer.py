@@ -141,7 +141,7 @@ class Optimizer:
 
     def step(self, model: Any) -> None:
         """Update the model's parameters in place from its gradients, in one pass."""
-        if not hasattr(model, "apply_update"):
+        if isinstance(model, type) or not hasattr(model, "apply_update"):
             raise HyperparameterError(f"model is {shown(model)}; expected a Sequential")
         model.apply_update(self)
 

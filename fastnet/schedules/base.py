@@ -50,7 +50,10 @@ class Schedule:
 
     def __call__(self, step: Any) -> Any:
         """The number for a step, or float64 numbers for an array of steps of any shape."""
-        t = np.asarray(step)
+        try:
+            t = np.asarray(step)
+        except ValueError:  # ragged
+            t = np.empty(0)
         if t.dtype.kind not in "iu" or (t.size and not (t.min() >= 0 and t.max() <= LAST_STEP)):
             raise HyperparameterError(f"step is {shown(step)}; expected integers in [0, 2⁵³]")
         flat, found = t.astype(np.int64).ravel(), np.empty(t.size)

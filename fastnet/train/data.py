@@ -47,7 +47,7 @@ def batches(
     empty.
     """
     batch_size = check_int("batch_size", batch_size, low=1)
-    epoch = check_int("epoch", epoch)
+    epoch = check_int("epoch", epoch, high=2**64 - 1)
     x = arrays.as_array("X", X)
     parts = [x] if y is None else [x, arrays.as_array("y", y)]
     if any(part.ndim == 0 for part in parts):

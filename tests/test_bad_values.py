@@ -1,0 +1,316 @@
+"""Bad values for every argument of every public call: refused by an error of fastnet, or taken.
+
+No error leaves a public call that is not ours or names no argument; what was refused has changed
+nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastnet as fn
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(6, 3)).astype("f")
+Y = RNG.normal(size=(6, 2)).astype("f")
+LABELS = np.array([0, 1, 0, 1, 1, 0])
+
+
+def nested(depth):
+    found = 1.0
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+LARGE = 2**70, 1e300
+BAD = [
+    *LARGE,
+    *(None, True, "no", b"x", "", 1j, float("nan"), float("inf"), -1, 0, 1.5, -(2**70)),
+    *([], (), {}, set(), [None], ["a"], [[1.0], [1.0, 2.0]], {"a": 1}, [True, "x"], range(3)),
+    *(
+        object(),
+        int,
+        len,
+        lambda *a: None,
+        lambda: None,
+        Path("nowhere"),
+        slice(2),
+        NotImplemented,
+        ...,
+    ),
+    *(
+        np.float64("nan"),
+        np.float16(3),
+        np.int8(-3),
+        np.bool_(True),
+        np.datetime64("2020"),
+        np.ma.masked,
+    ),
+    *(
+        np.timedelta64(3, "s"),
+        np.complex128(1j),
+        np.str_("a"),
+        np.void(b"ab"),
+        np.dtype("f4"),
+        np.random,
+    ),
+    *(
+        np.empty(0),
+        np.empty((0, 3)),
+        np.array(2.0),
+        np.array([0.5]),
+        np.array([1, 2]),
+        np.zeros((3, 0)),
+    ),
+    *(
+        X[0],
+        X.T,
+        X[:, :, None],
+        X.astype(complex),
+        X.astype(object),
+        X.astype(str),
+        X.astype("m8[s]"),
+    ),
+    *(np.full((6, 3), np.nan), np.full((6, 2), np.inf), np.ma.masked_less(X, 0), X.astype(">f8")),
+    *(
+        X.astype("g"),
+        np.zeros(6, "i,f"),
+        np.array([None] * 6),
+        np.array([2**70] * 6),
+        LABELS.astype(bool),
+    ),
+    *(nested(40), nested(70), iter([1.0]), (i for i in range(3)), memoryview(b"abc"), bytearray(3)),
+    *(fn.Linear, fn.MSELoss, fn.Adam, fn.Sequential, fn.Linear(3, 2), fn.MSELoss(), fn.Adam()),
+    *(
+        fn.EMA(0.9),
+        fn.EarlyStopping(),
+        fn.schedules.StepLR(0.1, 2),
+        fn.init.Zeros(),
+        Exception("no"),
+    ),
+]
+
+
+def net():
+    layers = fn.Linear(3, 4), fn.BatchNorm1d(4), fn.Dropout(0.5), fn.Linear(4, 2)
+    return fn.Sequential(*layers, backend="reference", seed=1)
+
+
+def sequential(dtype="float32", backend="auto", seed=None):
+    return fn.Sequential(fn.Linear(2, 2), dtype=dtype, backend=backend, seed=seed)
+
+
+def product(factor=0.5):
+    return fn.schedules.ProductLR(factor, fn.schedules.StepLR(0.1, 2))
+
+
+class World:
+    """What is called, with a backward pending and an optimizer that has stepped."""
+
+    def __init__(self):
+        self.model = net()
+        self.trainer = fn.Trainer(self.model, fn.MSELoss(), fn.Adam(), seed=1)
+        self.trainer.fit(X, Y, verbose=0)
+        self.model.forward(X)
+        self.layer = fn.Linear(3, 2)
+        self.layer.reset_parameters(seed=1)
+        self.layer.forward(X)
+        self.loss = fn.MSELoss()
+        self.loss.forward(X, X)
+
+    def bits(self):
+        named = (
+            self.model.state_dict(),
+            self.model.grads,
+            self.layer.state_dict(),
+            self.layer.grads,
+        )
+        kept = [{name: array.tobytes() for name, array in each.items()} for each in named]
+        modes = [layer.training for _, layer in self.model.layers]
+        return (
+            kept,
+            modes,
+            repr(self.trainer.optimizer),
+            self.trainer.step,
+            len(self.trainer.history),
+        )
+
+    def calls(self):
+        """Methods by name, each with arguments that are good."""
+        m, t, data = self.model, self.trainer, {"X": X, "y": Y}
+        return {
+            "forward": (m.forward, {"x": X}),
+            "backward": (m.backward, {"dy": Y}),
+            "predict": (m.predict, {"x": X}),
+            "value_and_grad": (m.value_and_grad, {"loss": fn.MSELoss(), "x": X, "y": Y}),
+            "load_state_dict": (m.load_state_dict, {"state": m.state_dict()}),
+            "load": (
+                lambda v: m.load_state_dict({"0.weight": v}, strict=False),
+                {"v": np.ones((4, 3))},
+            ),
+            "reset_parameters": (m.reset_parameters, {}),
+            "summary": (m.summary, {}),
+            "to": (m.to, {"backend": "reference"}),
+            "train": (m.train, {}),
+            "layer.forward": (self.layer.forward, {"x": X}),
+            "layer.backward": (self.layer.backward, {"dy": Y}),
+            "layer.load_state_dict": (
+                self.layer.load_state_dict,
+                {"state": self.layer.state_dict()},
+            ),
+            "layer.reset_parameters": (self.layer.reset_parameters, {}),
+            "layer.train": (self.layer.train, {}),
+            "loss.backward": (self.loss.backward, {}),
+            "step": (t.optimizer.step, {"model": m}),
+            "evaluate": (t.evaluate, data),
+            "fit": (t.fit, {**data, "verbose": 0}),
+            "find_lr": (t.find_lr, {**data, "batch_size": 2, "steps": 12}),
+            "fit_full_batch": (
+                t.fit_full_batch,
+                {**data, "method": "gradient-descent", "max_iter": 1},
+            ),
+            "clip_grad_norm_": (fn.clip_grad_norm_, {"model": m, "max_norm": 1.0}),
+            "clip_grad_value_": (fn.clip_grad_value_, {"model": m, "limit": 1.0}),
+            "batches": (fn.batches, {"X": X, "y": Y}),
+            "read_idx": (fn.datasets.read_idx, {"path": "nowhere"}),
+            "mnist": (fn.datasets.mnist, {"folder": "nowhere"}),
+            "threads": (fn.threads, {"n": 1}),
+            "set_num_threads": (fn.set_num_threads, {"n": 1}),
+            "schedule": (fn.schedules.StepLR(0.1, 2), {"step": 1}),
+            "ignore": (fn.CrossEntropyLoss(ignore_index=-1).forward, {"output": Y, "y": LABELS}),
+            "Sequential": (sequential, {}),
+            "ProductLR": (product, {}),
+            **{
+                f"loss {n}": (
+                    each.forward,
+                    {"output": Y, "y": LABELS if n in OF_LABELS else np.abs(Y) / 9},
+                )
+                for n, each in LOSSES.items()
+            },
+        }
+
+
+# What is run, but for as long as it says or as the user's own code: not tried.
+LONG = {"epochs", "steps", "max_iter", "weight_decay"}
+CODE = {"loss", "callback", "callbacks", "function", "metrics", "lr_lambda"}
+TOLD = {"verbose"}
+LOSSES = {
+    name: kind()
+    for name in fn.losses.__all__
+    if isinstance(kind := getattr(fn, name), type)
+    and name not in ("Loss", "FunctionLoss", "GaussianNLLLoss")
+}
+OF_LABELS = {"CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "OneVsRestHingeLoss"}
+CALLED = {"v": "0.weight", "validation_data": "validation"}  # by messages
+GOOD = {  # what makers need beside the argument in question
+    fn.Linear: {"in_features": 2, "out_features": 2},
+    fn.BatchNorm1d: {"num_features": 2},
+    fn.FunctionLoss: {"function": lambda y, t: (0.0, y)},
+    fn.Trainer: {"model": net(), "loss": fn.MSELoss()},
+    fn.SWA: {"start_epoch": 1},
+    fn.init.Constant: {"value": 0.5},
+    fn.init.Sparse: {"sparsity": 0.5},
+    **{
+        getattr(fn.schedules, name): good
+        for names, good in {
+            "ConstantLR InverseSqrtLR InverseTimeLR LinearLR PolynomialLR": {"lr": 0.1},
+            "CosineAnnealingLR": {"lr": 0.1, "T_max": 9},
+            "CosineAnnealingWarmRestarts": {"lr": 0.1, "T_0": 9},
+            "CyclicLR": {"base_lr": 0.1, "max_lr": 1.0},
+            "ExponentialLR": {"lr": 0.1, "gamma": 0.5},
+            "LambdaLR": {"lr": 0.1, "lr_lambda": lambda t: 1.0},
+            "MultiStepLR": {"lr": 0.1, "milestones": [3]},
+            "OneCycleLR": {"max_lr": 1.0, "total_steps": 9},
+            "OneCycleMomentum": {"total_steps": 9},
+            "PerEpoch": {"schedule": fn.schedules.StepLR(0.1, 2), "steps_per_epoch": 3},
+            "ProductLR": {"factor": 0.5},
+            "SequentialLR": {"schedules": [0.1, 0.2], "milestones": [3]},
+            "StepLR": {"lr": 0.1, "step_size": 3},
+            "WarmupLR": {"schedule": 0.1, "warmup_steps": 3},
+        }.items()
+        for name in names.split()
+    },
+}
+
+
+def makers():
+    """Every public class that a user makes things of."""
+    for module in (fn.layers, fn.losses, fn.optim, fn.init, fn.schedules, fn):
+        for name in module.__all__:
+            kind = getattr(module, name)
+            if (
+                inspect.isclass(kind)
+                and not issubclass(kind, Exception)
+                and kind is not fn.init.Draw
+            ):
+                yield kind
+
+
+MAKERS = sorted({*makers()} - {fn.Sequential, fn.schedules.ProductLR}, key=lambda k: k.__name__)
+FOREIGN = {"read_idx": OSError, "mnist": OSError}  # of files that are not there
+
+
+def trials(call):
+    """Names of arguments with values to try. Flags have a table in test_hyperparameters.py."""
+    kinds = inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL
+    for name, p in inspect.signature(call).parameters.items():
+        if p.kind in kinds or "bool" in str(p.annotation) or name in TOLD:
+            continue
+        for value in BAD:
+            is_code = callable(value) or isinstance(value, fn.EarlyStopping)
+            if not (is_code and name in CODE) and not (
+                name in LONG and any(value is v for v in LARGE)
+            ):
+                yield name, value
+
+
+def attempt(call, good, name, value, allowed=()):
+    """The error of ours that a call raises with one bad argument, or None; another one is a fault."""
+    found = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            call(**{**good, name: value})
+    except (fn.FastnetError, *allowed) as error:
+        found = error
+    except Exception as error:
+        raise AssertionError(f"{name}={value!r:.80}: {type(error).__name__}: {error}") from error
+    told = not isinstance(found, fn.FastnetError) or CALLED.get(name, name) in str(found)
+    assert told, f"{name}={value!r:.80}: {found}"
+    return found
+
+
+@pytest.fixture
+def threads():
+    """As many threads afterwards as before."""
+    before = fn.get_num_threads()
+    yield
+    fn.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", MAKERS, ids=lambda kind: kind.__name__)
+def test_makers(kind):
+    good = GOOD.get(kind, {})
+    for name, value in trials(kind):
+        attempt(kind, good, name, value)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("name", World().calls())
+def test_calls(name):
+    world = World()
+    before = world.bits()
+    call, good = world.calls()[name]
+    for argument, value in list(trials(call)):
+        error = attempt(call, good, argument, value, (FOREIGN[name],) if name in FOREIGN else ())
+        if error is not None:
+            assert world.bits() == before, f"{argument}={value!r:.80}: {error}"
+        elif world.bits() != before:
+            world = World()
+            call, good = world.calls()[name]
