@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,8 @@ from typing import Any
 from fastnet.errors import HyperparameterError, check_int
 
 MAX_THREADS = 64  # FN_MAX_THREADS
-VARIABLES = ("FASTNET_NUM_THREADS", "OMP_NUM_THREADS")
+OWN_VARIABLE = "FASTNET_NUM_THREADS"
+VARIABLES = (OWN_VARIABLE, "OMP_NUM_THREADS")
 
 
 def across_forks(lock: Any) -> Any:
@@ -33,53 +35,95 @@ _lock = across_forks(threading.Lock())
 count = 0  # 0: nobody has asked yet
 
 
+class _Setting:
+    """A number of threads that holds until its block ends, or for good."""
+
+    n = 0
+
+
+# That of the process, then those of the blocks that are open, in whatever thread; the last one is in
+# force.
+_settings = [_Setting()]
+
+
+def _apply() -> None:
+    global count
+    count = _settings[-1].n
+
+
 def get_num_threads() -> int:
     """The number of threads that the C backend may use.
 
     At first FASTNET_NUM_THREADS says, else OMP_NUM_THREADS, else the cores that the process may run on
-    and the quota of its control group; at most 64. Raises HyperparameterError where a variable is no
-    integer ≥ 1.
+    and the quota of its control group; at most 64. Raises HyperparameterError where FASTNET_NUM_THREADS
+    is no integer ≥ 1. An OMP_NUM_THREADS that is none, which others may read in other ways, is passed
+    over with one warning.
     """
-    global count
+    odd = None
     if not count:
         with _lock:
-            count = count or _default()
+            if not count:
+                _settings[-1].n, odd = _default()
+                _apply()
+    if odd:
+        warnings.warn(odd, stacklevel=2)
     return count
 
 
 def set_num_threads(n: int) -> None:
-    """Let the C backend use up to `n` threads, 1 ≤ n ≤ 64, from the next call on, in the whole process."""
-    global count
+    """Let the C backend use up to `n` threads, 1 ≤ n ≤ 64, from the next call on, in the whole process.
+
+    While a block `with fastnet.threads(…)` is open, until the one opened last ends.
+    """
     n = check_int("n", n, low=1, high=MAX_THREADS)
     with _lock:
-        count = n
+        _settings[-1].n = n
+        _apply()
 
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """`with fastnet.threads(2): …`: up to `n` threads within the block, in the whole process."""
-    before = get_num_threads()
-    set_num_threads(n)
+    """`with fastnet.threads(2): …`: up to `n` threads within the block, in the whole process.
+
+    Blocks of several threads may overlap: the number is that of the block opened last of those that are
+    still open, and after the last of them what it was before the first.
+    """
+    n = check_int("n", n, low=1, high=MAX_THREADS)
+    get_num_threads()  # what holds after the block
+    own = _Setting()
+    own.n = n
     try:
+        with _lock:
+            _settings.append(own)
+            _apply()
         yield
     finally:
-        set_num_threads(before)
+        with _lock:
+            if own in _settings:
+                _settings.remove(own)
+            _apply()
 
 
-def _default() -> int:
+def _default() -> tuple[int, str | None]:
+    """The number that the environment asks for, and what was passed over."""
+    odd = None
     for name in VARIABLES:
         text = os.environ.get(name, "").strip()
         if not text:
             continue
         first = text.split(",")[0].strip()  # OpenMP lists a number for each level of nesting
         if not first.isdecimal() or int(first) < 1:
-            raise HyperparameterError(f"{name} is {text!r}; expected an integer ≥ 1")
-        return min(int(first), MAX_THREADS)
+            odd = f"{name} is {text!r}; expected an integer ≥ 1"
+            if name == OWN_VARIABLE:
+                raise HyperparameterError(odd)
+            continue
+        return min(int(first), MAX_THREADS), None
     try:
         cores = len(os.sched_getaffinity(0))
     except (AttributeError, OSError):
         cores = os.cpu_count() or 1
-    return max(1, math.ceil(min(cores, _quota(), MAX_THREADS)))
+    cores = max(1, math.ceil(min(cores, _quota(), MAX_THREADS)))
+    return cores, odd and f"{odd}: it is passed over, up to {cores} threads are used"
 
 
 def _quota(root: str = "/") -> float:

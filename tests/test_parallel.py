@@ -26,7 +26,12 @@ LABELS = RNG.integers(0, 5, size=263)
 def _as_before():
     before = parallel.count
     yield
-    parallel.count = before
+    forget(before)
+
+
+def forget(count=0):
+    """Let the process have been asked for no number of threads yet, or for this one."""
+    parallel._settings[-1].n = parallel.count = count
 
 
 @pytest.fixture
@@ -271,9 +276,24 @@ def test_the_number_fits_the_cores_that_the_process_may_use():
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
 def test_a_variable_that_is_no_number_is_named(text, monkeypatch):
     monkeypatch.setenv("FASTNET_NUM_THREADS", text)
-    parallel.count = 0
+    forget()
     with pytest.raises(fn.errors.HyperparameterError, match=f"FASTNET_NUM_THREADS is '{text}'"):
         fn.get_num_threads()
+    model = fn.Sequential(fn.Linear(2, 1), backend="reference")
+    with pytest.raises(fn.errors.HyperparameterError, match=f"FASTNET_NUM_THREADS is '{text}'"):
+        model.forward(np.ones((1, 2)))  # however small the net is
+
+
+@pytest.mark.parametrize("text", ["auto", "2.0", "0", "-1", ","])
+def test_a_variable_of_others_is_passed_over_with_one_warning(text, monkeypatch):
+    monkeypatch.delenv("FASTNET_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    forget()
+    model = fn.Sequential(fn.Linear(2, 1), backend="reference")
+    with pytest.warns(UserWarning, match=f"OMP_NUM_THREADS is '{text}'.*passed over") as told:
+        model.forward(np.ones((1, 2)))
+    assert len(told) == 1
+    assert 1 <= fn.get_num_threads() <= len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize("n", [0, -1, 65, 1.5, "2", None, True])
@@ -293,6 +313,30 @@ def test_threads_holds_within_its_block():
     with pytest.raises(ZeroDivisionError), fn.threads(5):
         1 / 0  # noqa: B018
     assert fn.get_num_threads() == 2
+
+
+def test_threads_of_blocks_that_overlap_end_as_it_was_before_all_of_them():
+    fn.set_num_threads(4)
+    one, two, three = fn.threads(1), fn.threads(2), fn.threads(3)
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(None, None, None)
+    assert fn.get_num_threads() == 2  # of the block that is open
+    three.__enter__()
+    three.__exit__(None, None, None)
+    assert fn.get_num_threads() == 2
+    two.__exit__(None, None, None)
+    assert fn.get_num_threads() == 4
+
+
+def test_a_number_that_is_set_within_a_block_ends_with_it():
+    fn.set_num_threads(4)
+    with fn.threads(2):
+        fn.set_num_threads(3)
+        with fn.threads(1):
+            assert fn.get_num_threads() == 1
+        assert fn.get_num_threads() == 3
+    assert fn.get_num_threads() == 4
 
 
 @pytest.mark.parametrize(

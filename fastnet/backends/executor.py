@@ -326,7 +326,8 @@ class Executor:
 
 def team_for(work: int) -> int:
     """How many threads share so many multiplications."""
-    return parallel.get_num_threads() if work >= WORK_TO_SHARE else 1
+    most = parallel.get_num_threads()  # asked for little work too: a wrong variable is told at once
+    return most if work >= WORK_TO_SHARE else 1
 
 
 def update_work(program: np.ndarray) -> int:
