@@ -13,7 +13,7 @@ from fastnet.op import Array
 SOURCE_DTYPES = (np.dtype("float32"), np.dtype("float64"), np.dtype("uint8"))
 
 NUMBERS = "fiub"  # the kinds of dtypes that are numbers
-
+_BLOCK = 1 << 16  # values that are looked into at once
 _DLPACK_CUDA = 2  # the device's type in DLPack
 
 
@@ -155,10 +155,17 @@ def check_finite(name: str, array: Array, dtype: Any) -> None:
     limit = float(np.finfo(dtype).max)
     if -limit <= low and high <= limit:
         return
-    bad = ~(np.abs(array) <= limit)
-    where = tuple(int(i) for i in np.argwhere(bad)[0])
+    count, first, begin = 0, -1, 0
+    # In blocks: the refusal of large inputs takes no copy of them.
+    blocks: Any = np.nditer(array, ["external_loop", "buffered"], order="C", buffersize=_BLOCK)
+    for block in blocks:
+        bad = ~(np.abs(block) <= np.float64(limit))
+        if not count and bad.any():
+            first = begin + int(bad.argmax())
+        count, begin = count + int(bad.sum()), begin + block.size
+    where = tuple(int(i) for i in np.unravel_index(first, array.shape))
     raise DataError(
-        f"{name} holds {int(bad.sum())} values that are NaN, infinite or too large for "
+        f"{name} holds {count} values that are NaN, infinite or too large for "
         f"{np.dtype(dtype)}; the first is {array[where]} at index {where}"
     )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
 from refusals import NOT_INTEGERS, refused
 
 import fastnet as fn
+from fastnet import arrays
 from fastnet.errors import (
     DataError,
     HyperparameterError,
@@ -480,3 +482,21 @@ def test_calls_out_of_order(world):
         (lambda: world.model[0].reset_parameters(), r"^layer 0 \(Linear\) belongs to a model"),
     ]:
         refused(call, UsageError, message)
+
+
+@pytest.mark.parametrize("shape", [(40_000, 50), (2, 1_000_000)])
+@pytest.mark.parametrize("layout", ["C", "F", "strided"])
+def test_a_refusal_of_large_inputs_takes_no_copy_of_them(shape, layout):
+    if layout == "strided":
+        x = np.ones((shape[0], 2 * shape[1]), "f")[:, ::2]
+    else:
+        x = np.ones(shape, "f", order=layout)
+    x[1, 7], x[-1, -1] = np.nan, -np.inf
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"x holds 2 values .* first is nan at index \(1, 7\)"):
+            arrays.check_finite("x", x, np.float32)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < x.nbytes / 4

@@ -41,8 +41,9 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     Raises `DataError` (a `ValueError`) if the file is anything but one complete array:
     a wrong magic number, an unknown type, no dimension or more than 64, a size of zero,
     too few or too many bytes of data, a damaged gzip stream. Raises `FileNotFoundError`
-    if there is no such file. Nothing is allocated on the header's word alone, and nothing is
-    read far beyond it, so neither a forged header nor a gzip bomb can fill the memory.
+    if there is no such file. The bytes of data are counted before memory is taken for them, in
+    pieces and not far beyond what the header asks for, so neither a forged header nor a gzip bomb
+    can fill the memory.
     """
     path = check_path("path", path)
     with path.open("rb") as file:
@@ -82,24 +83,34 @@ def _parse(stream: BinaryIO | gzip.GzipFile, path: Path) -> NDArray[Any]:
         raise DataError(f"{path} has shape {shape}; expected every size to be at least 1")
 
     dtype = _DTYPES[code]
-    expected = math.prod(shape) * dtype.itemsize
-    data = _read_up_to(stream, expected + 1)
-    if len(data) != expected:
-        got = f"{len(data)} bytes" if len(data) < expected else f"more than {expected} bytes"
+    expected, begin = math.prod(shape) * dtype.itemsize, stream.tell()
+    found = _count_up_to(stream, expected + 1)
+    if found != expected:
+        got = f"{found} bytes" if found < expected else f"more than {expected} bytes"
         raise DataError(
             f"{path} holds {got} of data; expected {expected} for {dtype.name} of shape {shape}"
         )
-    # A bytearray is writable memory, so uint8 and int8 need no copy.
-    array = np.frombuffer(data, dtype).reshape(shape)
-    return array.astype(dtype.newbyteorder("="), copy=False)
+    stream.seek(begin)
+    array = np.empty(shape, dtype)
+    _fill(memoryview(array.reshape(-1).view(np.uint8)), stream, path)
+    if not dtype.isnative:
+        array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+    return array
 
 
-def _read_up_to(stream: BinaryIO | gzip.GzipFile, limit: int) -> bytearray:
-    """Read until the end of the stream, but no more than limit bytes.
+def _count_up_to(stream: BinaryIO | gzip.GzipFile, limit: int) -> int:
+    """How many bytes are left in the stream, but no more than limit: read in pieces, none is kept."""
+    count = 0
+    while piece := len(stream.read(min(_CHUNK, limit - count))):
+        count += piece
+    return count
 
-    In chunks, because one read(limit) would allocate whatever the header claims.
-    """
-    data = bytearray()
-    while chunk := stream.read(min(_CHUNK, limit - len(data))):
-        data += chunk
-    return data
+
+def _fill(memory: memoryview, stream: BinaryIO | gzip.GzipFile, path: Path) -> None:
+    """Read as many bytes as the memory holds."""
+    for begin in range(0, len(memory), _CHUNK):
+        part = memory[begin : begin + _CHUNK]
+        piece = stream.read(len(part))
+        if len(piece) < len(part):
+            raise DataError(f"{path} has become shorter while it was read; read it again")
+        part[:] = piece

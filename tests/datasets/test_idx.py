@@ -187,3 +187,18 @@ def test_memory_is_bounded_by_header_and_content(
     finally:
         tracemalloc.stop()
     assert peak < 2**22
+
+
+def test_a_gzip_file_that_holds_less_than_its_header_asks_for_takes_no_memory(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "bomb"
+    path.write_bytes(gzip.compress(idx_bytes(0x08, (2**31,), bytes(64 << 20))))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=f"holds {64 << 20} bytes of data; expected {2**31}"):
+            read_idx(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
