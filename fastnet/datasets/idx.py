@@ -92,7 +92,7 @@ def _parse(stream: BinaryIO | gzip.GzipFile, path: Path) -> NDArray[Any]:
         )
     stream.seek(begin)
     array = np.empty(shape, dtype)
-    _fill(memoryview(array.reshape(-1).view(np.uint8)), stream, path)
+    _fill(array.reshape(-1).view(np.uint8).data, stream, path)
     if not dtype.isnative:
         array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
     return array

@@ -101,3 +101,69 @@ def test_the_place_is_chosen_by_the_environment(monkeypatch, variables, expected
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert directory() == (expected and Path(expected))
+
+
+posix = pytest.mark.skipif(not hasattr(os, "getuid"), reason="other systems have other rules")
+
+
+def filled(base):
+    """A directory with code in it, which this user alone can write."""
+    Store(base, b"key").save("a", CODE)
+    assert Store(base, b"key").load("a") == CODE
+    return base
+
+
+@posix
+@pytest.mark.parametrize("place", [".", "base", "base/key"])
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_directory_that_others_can_write_to_is_not_used(tmp_path, place, mode):
+    base = filled(tmp_path / "base")
+    written = Store(base, b"key").place if place == "base/key" else tmp_path / place
+    written.chmod(mode)
+    with pytest.warns(RuntimeWarning, match="can be written by other users") as told:
+        store = Store(base, b"key")
+    store.save("b", CODE)
+    assert len(told) == 1 and store.load("a") is None
+    assert not [path for path in tmp_path.rglob("b") if path.is_file()]
+    written.chmod(0o700)
+    assert Store(base, b"key").load("a") == CODE
+
+
+@posix
+def test_a_directory_under_one_for_all_is_used(tmp_path):
+    tmp_path.chmod(0o1777)  # as /tmp
+    filled(tmp_path / "base")
+    with pytest.warns(RuntimeWarning, match="can be written by other users"):
+        Store(tmp_path, b"key")
+
+
+@posix
+def test_a_link_leads_to_a_directory_that_is_looked_at(tmp_path):
+    base, link = filled(tmp_path / "shared" / "base"), tmp_path / "link"
+    link.symlink_to(base)
+    assert Store(link, b"key").load("a") == CODE
+    base.parent.chmod(0o777)
+    with pytest.warns(RuntimeWarning, match="shared can be written by other users"):
+        assert Store(link, b"key").load("a") is None
+
+
+@posix
+@pytest.mark.skipif(getattr(os, "getuid", int)() != 0, reason="needs to give files away")
+@pytest.mark.parametrize("place", ["base", "base/key", "base/key/a"])
+def test_what_belongs_to_another_user_is_not_used(tmp_path, place):
+    base = filled(tmp_path / "base")
+    os.chown(str(tmp_path / place).replace("key", Store(base, b"key").place.name), 4321, -1)
+    if place == "base/key/a":  # a file is one of many: it is compiled anew
+        assert Store(base, b"key").load("a") is None
+    else:
+        with pytest.warns(RuntimeWarning, match="belongs to another user"):
+            assert Store(base, b"key").load("a") is None
+
+
+@posix
+def test_a_file_that_others_can_write_or_a_link_is_none(tmp_path):
+    store = Store(filled(tmp_path), b"key")
+    (store.place / "b").symlink_to(store.place / "a")
+    assert store.load("b") is None
+    (store.place / "a").chmod(0o666)
+    assert store.load("a") is None
