@@ -60,10 +60,14 @@ class Parameter:
         return array.T if self.transposed else array
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy or a pickle owns its values; it never carries a whole segment along.
+        # A copy or a pickle owns its values; it never carries a whole segment along, nor gradients.
         value = None if self.value is None else np.array(self.value)
-        grad = None if value is None or not self.trainable else np.zeros_like(value)
-        return {**self.__dict__, "value": value, "grad": grad}
+        return {**self.__dict__, "value": value, "grad": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.trainable and self.value is not None:
+            self.grad = np.zeros_like(self.value)
 
 
 Named = Mapping[str, Parameter]

@@ -173,8 +173,9 @@ class ReduceLROnPlateau(_Monitor):
 
     All are PyTorch's, so halving is `ReduceLROnPlateau(factor=0.5)`. The rates of parameter groups are
     reduced with the optimizer's own. A schedule is multiplied as a whole, by what takes its next rate to
-    the value above. A NaN is never better. A further fit of the same trainer goes on with best and counts;
-    another trainer, or one that was reset, begins anew; `trainer.reset()` leaves the rate as it is.
+    the value above. A NaN is never better. A further fit of the same trainer goes on with best and counts,
+    also after both were pickled; with another trainer, or one that was reset, it begins anew;
+    `trainer.reset()` leaves the rate as it is.
     Source: PyTorch's scheduler of this name.
     """
 
@@ -198,25 +199,22 @@ class ReduceLROnPlateau(_Monitor):
         self.cooldown = check_int("cooldown", cooldown)
         self.min_lr = check_real("min_lr", min_lr, low=0.0)
         self.eps = check_real("eps", eps, low=0.0)
-        self._of: tuple[Any, int] = (None, 0)  # the trainer, and its epochs so far
+        self._of = -1, 0  # the trainer's key, and its epochs so far
         self._start()
 
     def _start(self) -> None:
         self.best = math.inf if self.mode == "min" else -math.inf
         self.wait = self.cooling = 0
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_of": (None, 0)}
-
     def on_train_begin(self) -> None:
         """Go on, or begin anew."""
-        trainer, epoch = self._of
-        if trainer is not self.trainer or epoch > self.trainer.epoch:
+        key, epoch = self._of
+        if key != self.trainer.key or epoch > self.trainer.epoch:
             self._start()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """Compare, count, reduce."""
-        self._of = (self.trainer, epoch)
+        self._of = self.trainer.key, epoch
         score, self.wait = logs[self.monitor], self.wait + 1
         if self._is_better(score):
             self.best, self.wait = score, 0

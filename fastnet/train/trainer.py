@@ -79,9 +79,9 @@ class Trainer:
         self._updates = Updates(clip_value, clip_norm, averaging)
         known = check_seed("seed", seed)
         self.seed = random.fresh_seed() if known is None else known
+        self.key = random.fresh_seed()  # tells it, and copies that go on for it, from others
         self.history = History()
-        self.epoch = 0  # epochs done
-        self.step = 0  # steps done, which count the draws of dropout
+        self.epoch = self.step = 0  # epochs and steps done; the latter count the draws of dropout
         self.stop_training = False  # set by a callback: the fit ends with this epoch
 
     def __repr__(self) -> str:
@@ -93,15 +93,15 @@ class Trainer:
     def __getstate__(self) -> dict[str, Any]:
         # An optimizer's copy starts afresh, so what it remembers of the model goes with the trainer.
         state = self.model.optimizer_state(self.optimizer)
-        assert state.segment is not None
-        return {**self.__dict__, "_remembered": (state.steps, state.segment.copy())}
+        kept = None if state.segment is None or not state.steps else state.segment.copy()
+        return {**self.__dict__, "_remembered": (state.steps, kept)}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         self.__dict__.update(kept)
         steps, segment = self.__dict__.pop("_remembered")
         state = self.model.optimizer_state(self.optimizer)
-        assert state.segment is not None
-        np.copyto(state.segment, segment)
+        if segment is not None and state.segment is not None:
+            np.copyto(state.segment, segment)
         state.steps = steps
         self._updates.restore(self.model)
 

@@ -119,7 +119,7 @@ class Updates:
         self.averaged = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = None if self._extras is None else self._extras.average.copy()
+        kept = self._extras.average.copy() if self._extras is not None and self.averaged else None
         return {**self.__dict__, "_extras": None, "_program": None, "_kept": kept}
 
     def restore(self, model: Sequential) -> None:

@@ -197,3 +197,81 @@ def test_views_outlive_their_model():
     del model
     gc.collect()
     np.testing.assert_array_equal(view, expected)
+
+
+LARGE = RNG.normal(size=(20, 300)).astype("f")
+TARGETS = RNG.normal(size=(20, 200)).astype("f")
+
+
+def large(**options):
+    layers = fn.Linear(300, 200), fn.BatchNorm1d(200), fn.ReLU(), fn.Linear(200, 200)
+    model = fn.Sequential(*layers, seed=1)
+    return fn.Trainer(model, fn.HuberLoss(), seed=2, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "fresh", "used"),
+    [
+        ({}, 1, 3),
+        ({"optimizer": fn.SGD(0.1)}, 1, 1),
+        ({"optimizer": fn.SGD(0.1, 0.9), "clip_norm": 1.0}, 1, 2),
+        ({"averaging": fn.EMA(0.9)}, 1, 4),
+    ],
+    ids=["adam", "sgd", "momentum, clipped", "averaged"],
+)
+def test_a_pickle_holds_what_is_needed_to_go_on_and_nothing_else(options, fresh, used):
+    trainer = large(**options)
+    size = sum(value.nbytes for value in trainer.model.state_dict().values())
+    assert size <= len(pickle.dumps(trainer.model)) < size + 4000
+    assert fresh * size <= len(pickle.dumps(trainer)) < fresh * size + 8000
+    trainer.fit(LARGE, TARGETS, 1, 5, verbose=0)
+    trainer.model.backward(np.ones_like(trainer.model.forward(LARGE)))
+    assert size <= len(pickle.dumps(trainer.model)) < size + 4000
+    assert used * size - 8000 <= len(pickle.dumps(trainer)) < used * size + 8000
+    layers = sum(len(pickle.dumps(layer)) for layer in trainer.model)
+    assert size <= layers < size + 4000
+
+
+GO_ON = {
+    "adam": lambda: {"optimizer": fn.Adam(0.01, amsgrad=True)},
+    "momentum, clipped": lambda: {"optimizer": fn.SGD(0.1, 0.9), "clip_norm": 0.1},
+    "rmsprop": lambda: {"optimizer": fn.RMSprop(0.01, centered=True)},
+    "nadam": lambda: {"optimizer": fn.NAdam(0.01)},
+    "adagrad": lambda: {"optimizer": fn.Adagrad(0.1, initial_accumulator_value=0.5)},
+    "ema": lambda: {"averaging": fn.EMA(0.9)},
+    "swa": lambda: {"averaging": fn.SWA(1)},
+}
+
+
+@copied
+@pytest.mark.parametrize("when", [0, 2])
+@pytest.mark.parametrize("options", GO_ON)
+def test_a_copied_trainer_and_its_callback_go_on_to_the_bit(way, when, options):
+    """With the seventh of a rate on a plateau that the third epoch reaches."""
+    model = fn.Sequential(
+        *(fn.Linear(3, 4), fn.BatchNorm1d(4), fn.Dropout(0.2), fn.Linear(4, 2)), seed=1
+    )
+    trainer = fn.Trainer(model, fn.CrossEntropyLoss(), seed=3, **GO_ON[options]())
+    plateau = fn.ReduceLROnPlateau("loss", factor=1 / 7, patience=2, threshold=1.0)
+    if when:
+        trainer.fit(X, LABELS, when, 5, callbacks=[plateau], verbose=0)
+    # Each on its own, as two files would be.
+    twin, other = WAYS[way](trainer), WAYS[way](plateau)
+    for each, callback in ((trainer, plateau), (twin, other)):
+        each.fit(X, LABELS, 3, 5, callbacks=[callback], verbose=0)
+    assert repr(twin.optimizer) == repr(trainer.optimizer)
+    assert (twin.step, twin.epoch, other.best) == (trainer.step, trainer.epoch, plateau.best)
+    assert bits(twin.model) == bits(trainer.model)
+    if trainer._updates.averaging:
+        with_x = () if "ema" in options else (X,)
+        averaged = [bits(each.averaged_model(*with_x)) for each in (twin, trainer)]
+        assert averaged[0] == averaged[1]
+
+
+def test_a_plateau_that_was_copied_goes_on_with_its_counts():
+    trainer = fn.Trainer(net(), fn.CrossEntropyLoss(), fn.SGD(0.7), seed=3)
+    plateau = fn.ReduceLROnPlateau("loss", factor=1 / 7, patience=2, threshold=1.0)
+    trainer.fit(X, LABELS, 3, 5, callbacks=[plateau], verbose=0)
+    twin, other = pickle.loads(pickle.dumps(trainer)), pickle.loads(pickle.dumps(plateau))
+    twin.fit(X, LABELS, 1, 5, callbacks=[other], verbose=0)
+    assert twin.optimizer.lr == pytest.approx(0.1)  # after three epochs in a row that are no better
