@@ -23,6 +23,7 @@ from fastnet.plan.graph import Graph, Tensor
 from fastnet.plan.segments import Storage
 
 PREDICT_ROWS = 256  # rows that a prediction takes at once where the caller does not say
+KEPT = 8  # plans of a model, and as many of each thread that predicts: those used last
 Modes = tuple[bool, ...]  # for each layer: whether it is in training mode
 
 
@@ -49,7 +50,8 @@ class Runtime:
     """Compiles plans when they are first needed, and again where a minibatch is larger than before.
 
     A plan depends on the shape of an input row, the modes of the layers, and the loss with its kind of
-    targets. Plans that train are the model's, under its lock; plans that predict belong to a thread.
+    targets. Plans that train are the model's, under its lock; plans that predict belong to a thread. Of
+    either, those used last are kept: hyper-parameters of a loss that change in every call leave no trail.
     """
 
     def __init__(self, layers: list[Layer], storage: Storage, backend: Backend) -> None:
@@ -109,9 +111,12 @@ class Runtime:
 
     @staticmethod
     def _cached(cache: dict[Any, Executor], key: Any, rows: int, make: Any) -> Executor:
-        executor = cache.get(key)
+        executor = cache.pop(key, None)
         if executor is None or executor.plan.max_rows < rows:
-            executor = cache[key] = make()
+            executor = make()
+        cache[key] = executor  # as the last one used
+        if len(cache) > KEPT:
+            del cache[next(iter(cache))]
         return executor
 
     def _compile(

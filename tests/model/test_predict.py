@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastnet as fn
+from fastnet import runtime
 
 
 @pytest.fixture
@@ -218,3 +219,24 @@ def test_arrays_and_executors_are_let_go(backend):
     del model
     gc.collect()
     assert ended() is None
+
+
+def test_plans_are_bounded_and_one_in_use_stays(backend):
+    x, y = np.ones((4, 6), np.float32), np.ones((4, 6), np.float32)
+    model = fn.Sequential(fn.Tanh(), fn.ReLU(), backend=backend)
+    twin = fn.Sequential(fn.Tanh(), fn.ReLU(), backend=backend)
+    expected = [twin.forward(x), twin.backward(y)]
+    output = model.forward(x)
+    executors = weakref.WeakSet()
+    for number in range(40):
+        model.value_and_grad(fn.HuberLoss(delta=1 + number / 40), x, y)
+        model.predict(np.ones((4, number + 1), np.float32))
+        executors.update(model._runtime._executors.values())
+        executors.update(model._runtime.thread.executors.values())
+    gc.collect()
+    assert len(executors) <= 2 * runtime.KEPT + 1  # and the one that is in use
+    np.testing.assert_array_equal(output, expected[0])
+    np.testing.assert_array_equal(model.backward(y), expected[1])
+    for number in range(runtime.KEPT):  # those used last are not made anew
+        model.value_and_grad(fn.HuberLoss(delta=1 + (39 - number) / 40), x, y)
+    assert set(model._runtime._executors.values()) <= set(executors)
