@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Self
 
 import numpy as np
@@ -13,13 +15,15 @@ import numpy as np
 from fastnet import parameter, random
 from fastnet.backends import registry
 from fastnet.errors import HyperparameterError, UsageError, check_flag, check_seed, shown
-from fastnet.layers.base import Layer, Shape
+from fastnet.layers.base import Layer, Owned, Shape
 from fastnet.op import Array
 from fastnet.parameter import Parameter
 from fastnet.plan.segments import Storage
 
+_models: weakref.WeakSet[Container] = weakref.WeakSet()
 
-class Container:
+
+class Container(Owned):
     """What a Sequential is before it runs: its layers, their names, values and gradients."""
 
     def __init__(
@@ -50,12 +54,16 @@ class Container:
 
     def _start(self) -> None:
         """Take the layers in, with nothing laid out and nothing compiled yet."""
-        self._owner: Container | None = None
+        self._owner = None
         self._storage: Storage | None = None
         self._lock = threading.Lock()  # held by whoever changes values
+        self._holder = 0  # the thread that took it last
         self._first = threading.RLock()  # held while what is made at the first use is made
+        _models.add(self)
         for layer in self._layers:
             layer._owner = self
+            if isinstance(layer, Container):
+                layer._take_over(self._dtype, self._seed)
         self._flat = list(self._walk())
         for index, (path, layer) in enumerate(self._flat):
             layer._path, layer._index = path, index
@@ -69,15 +77,22 @@ class Container:
             if shape is not None:
                 shape = layer.output_shape(shape)
 
+    def _take_over(self, dtype: np.dtype[Any], seed: int) -> None:
+        """Have the dtype and the seed of the model that this one is part of now."""
+        self._dtype, self._seed = dtype, seed
+        for layer in self._layers:
+            if isinstance(layer, Container):
+                layer._take_over(dtype, seed)
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of parameters, outputs and arithmetic."""
-        return self._dtype if self._owner is None else self._owner.dtype
+        return self._dtype
 
     @property
     def seed(self) -> int:
         """The seed of initialisation and, in loops without a trainer, of dropout."""
-        return self._seed if self._owner is None else self._owner.seed
+        return self._seed
 
     # Structure.
 
@@ -149,8 +164,9 @@ class Container:
 
         The first call lays them out and initialises what has no value yet.
         """
-        if self._owner is not None:
-            return self._owner.bind()
+        if (owner := self._owner) is not None:
+            storage: Storage = owner.bind()
+            return storage
         if self._storage is None:
             with self._first:
                 if self._storage is None:
@@ -262,17 +278,27 @@ class Container:
             storage.segments["grads"].fill(0)
             storage.host_version += 1
 
-    @contextmanager
-    def training_lock(self) -> Iterator[None]:
-        """Hold the model for a change of its values; UsageError where somebody else does."""
-        if not self._lock.acquire(blocking=False):
+    def training_lock(self) -> AbstractContextManager[Any]:
+        """What holds the model for a change of its values; UsageError where somebody else does.
+
+        The lock itself, which Python takes and gives back in one piece: Ctrl-C cannot leave it held.
+        Of two threads that ask at the same moment, one waits for the other.
+        """
+        if self._lock.locked():
             raise UsageError(
                 "the model is being trained or edited elsewhere; wait for that to end, or train a copy"
             )
-        try:
-            yield
-        finally:
-            self._lock.release()
+        self._holder = threading.get_ident()
+        return self._lock
+
+    def _forked(self) -> None:
+        """In the child of a fork: nothing is held by a thread that it does not have."""
+        self._first = threading.RLock()
+        if self._lock.locked() and self._holder != threading.get_ident():
+            self._lock = threading.Lock()
+            if self._storage is not None:
+                self._storage.editing = False
+                self.touch()
 
     def _root(self, what: str) -> None:
         if self._owner is not None:
@@ -323,3 +349,12 @@ def _check_layers(layers: tuple[Any, ...]) -> None:
                 f"layer {i} ({type(layer).__name__}) is part of a model already; give each model "
                 "layers of its own (copy.deepcopy makes one)"
             )
+
+
+def _forked() -> None:
+    for model in list(_models):
+        model._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

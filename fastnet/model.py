@@ -12,6 +12,7 @@ from fastnet.backends.executor import Executor
 from fastnet.backends.steps import Data, Steps
 from fastnet.container import Container
 from fastnet.errors import (
+    DataError,
     HyperparameterError,
     ShapeError,
     UsageError,
@@ -116,11 +117,13 @@ class Sequential(Container):
             self._check_rows(len(x), modes)
             self._pending = None
             executor: Any = self._runtime.executor(tuple(x.shape[1:]), len(x), modes)
-            if there:
-                result = executor.forward_on_device(x, self.seed, self._draws, out)
-            else:
-                np.copyto(result, executor.forward(x, self.seed, self._draws))
-            self._count_training_forward(modes)
+            try:
+                if there:
+                    result = executor.forward_on_device(x, self.seed, self._draws, out)
+                else:
+                    np.copyto(result, executor.forward(x, self.seed, self._draws))
+            finally:  # Ctrl-C is raised when statistics have moved
+                self._count_training_forward(modes)
             self._pending = (executor, len(x), self.version)
             return result  # type: ignore[no-any-return]
 
@@ -203,9 +206,12 @@ class Sequential(Container):
         self._root("optimizer.step")
         with self.training_lock():
             state = self.optimizer_state(optimizer)
-            state.run(state.hyper(1)[0])
-            state.steps += 1
-            self.touch(by_backend=True)
+            hyper = state.hyper(1)[0]
+            try:
+                state.run(hyper)
+            finally:  # Ctrl-C is raised when the step is done
+                state.steps += 1
+                self.touch(by_backend=True)
 
     def grad_norm(self) -> float:
         """‖g‖₂ of all gradients together, summed in float64."""
@@ -237,7 +243,7 @@ class Sequential(Container):
         layer before it. Threads may predict on one model at once; nothing of the model changes and a
         pending backward is not disturbed. On backend "cuda" x may lie on the device, as in `forward`.
         """
-        if self._owner is not None:
+        if self._owner_ref is not None:
             self._root("predict")
         if batch_size is None and self._running is not None:
             result = self._running.thread.short_way(x, out)
@@ -250,14 +256,16 @@ class Sequential(Container):
         if arrays.on_device(x):
             return executor.predict_on_device(x, out)  # type: ignore[no-any-return]
         result = _check_out(out, (len(x), *executor.plan.output_shape), self.dtype)
-        target = result
+        target = np.asarray(result)  # of a subclass, such as a memmap: its memory
         if not result.flags.carray or np.may_share_memory(x, result):
             target = np.empty(result.shape, self.dtype)
         for begin in range(0, len(x), rows):
             part = np.ascontiguousarray(x[begin : begin + rows], self.dtype)
-            done = executor.predict(part, target[begin : begin + rows])
-            assert done is not None
-        if target is not result:
+            if not executor.predict(part, target[begin : begin + rows]):
+                raise DataError(
+                    "x is not finite any more; leave it alone while it is predicted from"
+                )
+        if not np.may_share_memory(target, result):
             np.copyto(result, target)
         return result
 

@@ -83,8 +83,7 @@ class Runtime:
     def predictor(self, shape: Shape, rows: int) -> Executor:
         """The forward in evaluation mode for at most `rows` rows, with a workspace of this thread's."""
         executor = self._predictor(shape, max(rows, PREDICT_ROWS))
-        executor.ready_to_predict()
-        self.thread.short_way = executor.short_way
+        self.thread.short_way = executor.short_way()
         return executor
 
     def _predictor(self, shape: Shape, rows: int) -> Executor:

@@ -194,6 +194,24 @@ def test_a_file_fits_a_few_screens():
     assert {name: length for name, length in lengths.items() if length > 400} == {}
 
 
+# What an assert may call: under `python -O` it is not run, and nothing else may depend on it.
+HARMLESS = {"isinstance", "issubclass", "len"}
+
+
+def test_no_assert_has_an_effect():
+    asserts = [(m, n) for m, t in TREES.items() for n in ast.walk(t) if isinstance(n, ast.Assert)]
+    assert len(asserts) > 10
+    changing = ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr
+    wrong = [
+        f"{module}: {ast.unparse(node)}"
+        for module, node in asserts
+        for inner in ast.walk(node)
+        if isinstance(inner, changing)
+        or (isinstance(inner, ast.Call) and ast.unparse(inner.func) not in HARMLESS)
+    ]
+    assert wrong == []
+
+
 def test_the_version_is_written_once():
     config = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     assert "version" in config["project"]["dynamic"]

@@ -399,3 +399,67 @@ print(os.waitpid(pid, 0)[1])
 @pytest.mark.parametrize("module", ["parallel", "registry"])
 def test_a_fork_waits_for_whoever_has_a_lock(module):
     assert child.run(HELD.replace("MODULE", module)) == 0
+
+
+CHILDREN = """
+import os, signal, sys, threading, time
+import numpy as np
+import fastnet as fn
+
+inside = threading.Event()
+
+class Slow(fn.init.Initializer):
+    def sample(self, shape, fan_in, fan_out, draw):
+        inside.set()
+        time.sleep(0.5)
+        return np.ones(shape)
+
+options = {"weight_init": Slow()} if sys.argv[1] == "first use" else {}
+model = fn.Sequential(fn.Linear(3, 2, **options), backend="reference", seed=1)
+x = np.ones((4, 3), "f")
+
+def use():
+    if sys.argv[1] == "first use":
+        return model.predict(x)
+    with model.edit() as p:
+        p["0.weight"][:] = 2
+        inside.set()
+        time.sleep(0.5)
+
+def fork(then):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        then()
+        os._exit(0)
+    return os.waitpid(pid, 0)[1]
+
+def train():
+    fn.Trainer(model, fn.MSELoss()).fit(x, x[:, :2], verbose=0)
+    model.predict(x)
+
+def refused():
+    try:
+        model.forward(x)
+    except fn.errors.UsageError:
+        return
+    os._exit(1)
+
+if sys.argv[1] == "own":
+    with model.edit():  # which the thread of the child is in, too
+        status = fork(refused)
+else:
+    other = threading.Thread(target=use)
+    other.start()
+    inside.wait()
+    status = fork(train)
+    other.join()
+    train()
+print(status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("when", ["first use", "edit", "own"])
+def test_a_child_of_a_fork_uses_a_model_that_another_thread_was_using(when):
+    assert child.run(CHILDREN, when) == 0

@@ -184,3 +184,27 @@ def test_predictions_while_another_thread_trains(backend):
     fit(alone, 20)
     assert values(model) == values(alone)  # predictions disturb nothing
     np.testing.assert_array_equal(model.predict(X), alone.predict(X))  # and are not stale
+
+
+def test_predictions_while_another_thread_sets_the_number_of_threads(backend):
+    model = net(backend)
+    expected = model.predict(X)
+    done, before = threading.Event(), fn.get_num_threads()
+
+    def predict():
+        try:
+            return [model.predict(X, batch_size=2) for _ in range(20)]
+        finally:
+            done.set()
+
+    def change():
+        while not done.is_set():
+            for count in (1, 2):
+                fn.set_num_threads(count)
+
+    try:
+        outputs, _ = at_once(predict, change)
+    finally:
+        fn.set_num_threads(before)
+    for output in outputs:
+        np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6)

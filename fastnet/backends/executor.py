@@ -50,7 +50,8 @@ class Executor:
         self._x = self._stage(plan.x_shape, plan.dtype)
         self._y = None if plan.y_dtype is None else self._stage(plan.y_shape, plan.y_dtype)
         self._w = self._stage((), plan.dtype) if plan.weighted else None
-        self._team_to_predict = 0
+        self._team_to_predict = 0  # threads that `_native` is for
+        self._native: Predict | None
         self._train_args: np.ndarray | None = None
         self.steps_done = 0  # of the last chunk of training steps
         self.losses: Array  # of that chunk
@@ -90,25 +91,26 @@ class Executor:
         np.copyto(self._x[:rows], x, casting="unsafe")
         return self._forward(rows, self._x_address, seed, step)
 
-    def predict(self, x: Any, out: Any = None) -> Array | None:
-        """The output for any number of rows, a new array or `out`, with nothing in between.
+    def predict(self, x: Any, out: Any) -> bool:
+        """Write the output for any number of rows to `out`.
 
-        None, and out left alone, where x or out is not an aligned contiguous array of the plan's dtype
-        and shape, where they overlap, or where x is not finite: the caller then looks into it.
+        False, and out left alone, where x or out is not an aligned contiguous array of the plan's dtype
+        and shape, where they overlap, or where x is not finite.
         """
-        self.ready_to_predict()
-        return self.short_way(x, out)
+        predict = self._ready_to_predict()
+        self._refresh()
+        return predict(x, out)
 
-    def ready_to_predict(self) -> None:
-        """Make `short_way`, which is `predict` itself, for the number of threads in force."""
-        if self._team_to_predict != parallel.get_num_threads():
-            self.short_way = self._short_way()
+    def short_way(self) -> Callable[[Any, Any], Array | None]:
+        """A function (x, out) that predicts with nothing in between; `out`, or a new array for None.
 
-    def _short_way(self) -> Callable[[Any, Any], Array | None]:
-        plan, storage, predict = self.plan, self.storage, self._predictor()
+        It returns None, and leaves out alone, where `predict` is False or the number of threads is
+        another one now: the caller then looks into it. It keeps the executor alive, which does not keep it.
+        """
+        plan, storage, predict = self.plan, self.storage, self._ready_to_predict()
         dtype, row = plan.dtype, plan.output_shape
         ndarray, empty = np.ndarray, np.empty
-        team = self._team_to_predict = parallel.get_num_threads()
+        team = self._team_to_predict
 
         def short_way(x: Any, out: Any) -> Array | None:
             if team != parallel.count:
@@ -123,7 +125,14 @@ class Executor:
 
         return short_way
 
-    def _predictor(self) -> Predict:
+    def _ready_to_predict(self) -> Predict:
+        """What predicts with the number of threads in force."""
+        team = parallel.get_num_threads()
+        if self._team_to_predict != team:
+            self._native, self._team_to_predict = self._predictor(), team
+        return self._native or self._in_blocks
+
+    def _predictor(self) -> Predict | None:
         plan, args = self.plan, np.zeros(1, PREDICT)
         a = args[0]
         self._threads(plan.max_rows)
@@ -134,7 +143,7 @@ class Executor:
         a["x_bytes"] = math.prod(plan.x_shape) * plan.dtype.itemsize
         a["output"] = 0 if plan.output[0] == "x" else self._address(plan.output)
         a["output_bytes"] = math.prod(plan.output_shape) * plan.dtype.itemsize
-        return self.backend.predictor(args, plan.x_shape, plan.output_shape) or self._in_blocks
+        return self.backend.predictor(args, plan.x_shape, plan.output_shape)
 
     def _in_blocks(self, x: Any, out: Any) -> bool:
         if not takes(self.plan, x, out):

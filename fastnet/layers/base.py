@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import weakref
 from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
@@ -30,7 +31,22 @@ class Builder(Protocol):
         """Another output of the last op applied."""
 
 
-class Layer:
+class Owned:
+    """What may be part of a model, which keeps it alive, and not the other way round."""
+
+    _owner_ref: weakref.ref[Any] | None = None
+
+    @property
+    def _owner(self) -> Any:
+        """The model it belongs to, or None."""
+        return None if self._owner_ref is None else self._owner_ref()
+
+    @_owner.setter
+    def _owner(self, model: Any) -> None:
+        self._owner_ref = None if model is None else weakref.ref(model)
+
+
+class Layer(Owned):
     """Base of all layers.
 
     A subclass passes its checked hyper-parameters to `super().__init__`, under the names of its own
@@ -50,7 +66,6 @@ class Layer:
     def __init__(self, **config: Any) -> None:
         self._config = config
         self._parameters: dict[str, Parameter] = {}
-        self._owner: Any = None  # the model it belongs to
         self._path = ""  # its name there, such as "2" or "1.0"
         self._index = 0  # its place in the flattened model, which names its random stream
         self._step = 0  # forwards made alone, which advance its dropout
@@ -102,8 +117,8 @@ class Layer:
                 f"{self.label}: a training minibatch of {x.shape[0]} rows; "
                 f"expected at least {self.min_training_rows} (or call eval() first)"
             )
-        if self._owner is not None:
-            self._owner.bind()
+        if (owner := self._owner) is not None:
+            owner.bind()
         elif self._dtype() is None:
             self._initialize(x.dtype, self._seed)
         dtype = self._dtype() or x.dtype
@@ -115,8 +130,8 @@ class Layer:
             output = self.emit(tape, given)
         self._step += self.training
         self._pending = (tape, given, output)
-        if self._owner is not None:
-            self._owner.touch()
+        if (owner := self._owner) is not None:
+            owner.touch()
         return np.array(output.array)
 
     def backward(self, dy: Any) -> Array:
@@ -144,8 +159,8 @@ class Layer:
         self._wrote_gradients()
 
     def _wrote_gradients(self) -> None:
-        if self._owner is not None:
-            self._owner.bind().host_version += 1
+        if (owner := self._owner) is not None:
+            owner.bind().host_version += 1
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training mode (or, with False, to evaluation mode); returns the layer."""
@@ -210,7 +225,7 @@ class Layer:
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_owner": None, "_path": "", "_index": 0, "_pending": None}
+        return {**self.__dict__, "_owner_ref": None, "_path": "", "_index": 0, "_pending": None}
 
     def _alone(self, what: str) -> None:
         if self._owner is not None:
@@ -223,8 +238,8 @@ class Layer:
         return None
 
     def _ready(self) -> dict[str, Parameter]:
-        if self._owner is not None:
-            self._owner.bind()
+        if (owner := self._owner) is not None:
+            owner.bind()
         elif self._parameters and self._dtype() is None:
             self._initialize(np.dtype("float32"), self._seed)
         return self._parameters

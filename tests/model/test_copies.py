@@ -185,10 +185,35 @@ def test_a_model_is_set_free_and_the_optimizers_state_with_it(backend):
     state = weakref.ref(optimizer.state(model))
     assert state().steps == 1
     gone = weakref.ref(model)
-    del model, trainer
+    runs = [weakref.ref(e) for e in model._runtime._executors.values()]
+    runs += [weakref.ref(e) for e in model._runtime.thread.executors.values()]
+    assert len(runs) >= 3
+    part = model[1]
     gc.collect()
-    assert gone() is None and state() is None and parameters() is None
+    gc.disable()  # what goes in a circle would stay
+    try:
+        del model, trainer
+        assert gone() is None and state() is None and parameters() is None
+        assert not any(run() for run in runs) and part.output_shape((5,)) == (5,)
+    finally:
+        gc.enable()
     assert len(optimizer._states) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_part_goes_on_without_its_model(backend, dtype):
+    part = fn.Sequential(fn.Linear(3, 5), fn.BatchNorm1d(5))
+    model = fn.Sequential(part, fn.Linear(5, 2), backend=backend, dtype=dtype, seed=1)
+    train(model)
+    before, weight = bits(part), model[1].weight.tobytes()
+    layer = model[1]
+    del model
+    assert bits(part) == before and part.dtype == dtype and part.seed == 1
+    part.forward(X)
+    assert part.predict(X).dtype == dtype
+    assert layer.weight.tobytes() == weight
+    layer.load_state_dict({"weight": np.ones((2, 5)), "bias": np.ones(2)})
+    np.testing.assert_allclose(layer.forward(np.ones((1, 5))), [[6, 6]])
 
 
 def test_views_outlive_their_model():

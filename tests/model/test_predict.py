@@ -4,6 +4,7 @@ import gc
 import sys
 import weakref
 
+import child
 import numpy as np
 import pytest
 
@@ -240,3 +241,27 @@ def test_plans_are_bounded_and_one_in_use_stays(backend):
     for number in range(runtime.KEPT):  # those used last are not made anew
         model.value_and_grad(fn.HuberLoss(delta=1 + (39 - number) / 40), x, y)
     assert set(model._runtime._executors.values()) <= set(executors)
+
+
+MEMMAP = """
+import json, sys
+import numpy as np
+import fastnet as fn
+
+model = fn.Sequential(fn.Linear(5, 7), fn.BatchNorm1d(7), fn.Linear(7, 3), backend=sys.argv[1], seed=1)
+x = np.random.default_rng(0).normal(size=(600, 5)).astype(np.float32)
+out = np.memmap(sys.argv[2], np.float32, "w+", shape=(600, 3))
+given = np.memmap(sys.argv[2] + "x", np.float32, "w+", shape=(600, 5))
+given[:] = x
+same = []
+for _ in range(2):
+    out[:] = 0
+    same += [model.predict(given, out=out) is out, out.tolist() == model.predict(x).tolist()]
+print(json.dumps([sys.flags.optimize, *same]))
+"""
+
+
+@pytest.mark.parametrize("optimized", ["", "1"])
+def test_a_memory_map_is_written_with_python_o_too(backend, optimized, tmp_path):
+    found = child.run(MEMMAP, backend, tmp_path / "out", PYTHONOPTIMIZE=optimized)
+    assert found == [len(optimized), True, True, True, True]

@@ -71,7 +71,7 @@ def test_what_it_refuses():
     with pytest.raises(fn.errors.UsageError, match="trained or edited elsewhere"), model.edit():
         model.to("auto")
     inner = net("auto")
-    fn.Sequential(inner, fn.Linear(2, 2))
+    outer = fn.Sequential(inner, fn.Linear(2, 2))  # noqa: F841  # which a part does not keep alive
     with pytest.raises(fn.errors.UsageError, match="part of another model: call its to"):
         inner.to("reference")
     assert model.backend == "reference"

@@ -35,7 +35,6 @@ class CudaExecutor:
         self.stream = self.memory.stream
         self.steps_done = 0  # of the last chunk of training steps
         self.losses: Array  # of that chunk
-        self.short_way: Callable[[Any, Any], Array | None] = self._short_way
         row = {"x": (plan.x_shape, plan.dtype), "y": (plan.y_shape, plan.y_dtype)}
         self._stages = {
             name: (math.prod(shape), np.dtype(dtype))
@@ -234,9 +233,9 @@ class CudaExecutor:
 
     # Prediction.
 
-    def predict(self, x: Any, out: Any = None) -> Array | None:
-        """The output for any number of rows, a new array or `out`; None as in Executor.predict."""
-        return self.short_way(x, out)
+    def predict(self, x: Any, out: Any) -> bool:
+        """Write the output for any number of rows to `out`; False as in Executor.predict."""
+        return self._short_way(x, out) is not None
 
     def predict_on_device(self, x: Any, out: Any = None) -> Any:
         """The output for rows on the device, there: a new array or `out`."""
@@ -252,8 +251,9 @@ class CudaExecutor:
             self.memory.synchronize()
         return out
 
-    def ready_to_predict(self) -> None:
-        """Nothing is made ahead."""
+    def short_way(self) -> Callable[[Any, Any], Array | None]:
+        """As Executor.short_way; nothing is made ahead."""
+        return self._short_way
 
     def _short_way(self, x: Any, out: Any) -> Any:
         plan = self.plan
