@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from fastnet.backends.executor import Executor
 from fastnet.backends.steps import Data, Steps, Update, diverged, norm_diverged
 from fastnet.errors import DivergenceError
+from fastnet.interrupts import held_back
 from fastnet.losses.function import FunctionLoss
 from fastnet.op import Array
 
@@ -28,10 +30,12 @@ class FunctionSteps:
         """Run a chunk of training steps; as Executor.train."""
         self.steps_done = 0
         self.losses = np.empty(len(steps.offsets) - 1)
-        with self.executor.resident():
-            return self._train(data, steps, update)
+        with held_back() as between, self.executor.resident():
+            return self._train(data, steps, update, between)
 
-    def _train(self, data: Data, steps: Steps, update: Update | None) -> Array:
+    def _train(
+        self, data: Data, steps: Steps, update: Update | None, between: Callable[[], None]
+    ) -> Array:
         losses = self.losses
         for s, (begin, end) in enumerate(pairwise(steps.offsets)):
             rows, number = steps.index[begin:end], steps.first_step + s
@@ -54,10 +58,11 @@ class FunctionSteps:
                 self.executor.backward(gradient, accumulate=steps.accumulate)
                 if update is not None:
                     self._update(update, s, number)
-            except BaseException:  # the function's, or Ctrl-C
+            except BaseException:  # the function's, or a second Ctrl-C
                 self.executor.set_buffers(kept)
                 raise
             self.steps_done += 1
+            between()
         return losses
 
     def _update(self, update: Update, step: int, number: int) -> None:

@@ -25,7 +25,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 ROWS = [
     ("errors", "portable"),
     (
-        *("formula", "op", "random", "init", "schedules", "parallel"),
+        *("formula", "op", "random", "init", "schedules", "parallel", "interrupts"),
         *("parameter", "tape", "arrays", "datasets"),
     ),
     ("translate",),

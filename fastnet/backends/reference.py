@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnet.backends.base import Backend
+from fastnet.interrupts import held_back
 from fastnet.op import KERNELS, ROWS, Array, Kernel
 from fastnet.plan.records import (
     ABSENT,
@@ -52,6 +53,10 @@ class PythonRunner:
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
         """Run the instructions in order (see Backend.run); like native code, without warnings."""
+        with held_back():
+            self._run(program, context)
+
+    def _run(self, program: np.ndarray, context: np.ndarray) -> None:
         kernels = list(KERNELS.values())
         with np.errstate(all="ignore"):
             for instruction in program:
@@ -83,7 +88,11 @@ class PythonRunner:
         return [values[name] for name in kernel.arguments]
 
     def train(self, args: np.ndarray) -> None:
-        """Run a chunk of training steps (see Backend.train)."""
+        """Run a chunk of training steps (see Backend.train); Ctrl-C waits for the end of a step."""
+        with held_back() as between:
+            self._train(args, between)
+
+    def _train(self, args: np.ndarray, between: Callable[[], None]) -> None:
         a = args[0]
         context = args["context"].copy()
         offsets = view(a["batch_offsets"], (int(a["steps"]) + 1,), np.int64)
@@ -110,7 +119,7 @@ class PythonRunner:
             _gather_x(a, rows, context)
             _gather_w(a, rows, context)
             np.copyto(kept, buffers)
-            self.run(programs["forward"], context)
+            self._run(programs["forward"], context)
             losses[s] = view(a["loss"], (1,), np.float64)[0]
             if a["outputs"]:
                 width = int(a["output_bytes"])
@@ -124,7 +133,7 @@ class PythonRunner:
                 np.copyto(buffers, kept)
                 a["status"] = NOT_FINITE
                 return
-            self.run(programs["backward"], context)
+            self._run(programs["backward"], context)
             context["hyper"] = int(a["hyper"]) + s * hyper_row
             if not self._update(a, s, programs["update"], context):
                 np.copyto(buffers, kept)
@@ -132,17 +141,18 @@ class PythonRunner:
                 return
             context["step"] += np.uint64(1)
             a["done"] += 1
+            between()
 
     def _update(self, a: Any, step: int, program: np.ndarray, context: np.ndarray) -> bool:
         """Run what follows the backward of a step; returns whether all is well."""
         first, guarded = int(a["collect_count"]), int(a["collect_count"] + a["guard_count"])
-        self.run(program[:first], context)
+        self._run(program[:first], context)
         if a["updates"] and not view(a["updates"], (step + 1,), np.int64)[step]:
             return True
-        self.run(program[first:guarded], context)
+        self._run(program[first:guarded], context)
         if a["norm"] and not math.isfinite(view(a["norm"], (1,), np.float64)[0]):
             return False
-        self.run(program[guarded:], context)
+        self._run(program[guarded:], context)
         return True
 
 

@@ -21,6 +21,7 @@ from fastnet.errors import (
     check_kind,
     check_seed,
 )
+from fastnet.interrupts import held_back
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
 from fastnet.losses.metrics import Metric
@@ -382,11 +383,10 @@ class Trainer:
         part = part or Part(offsets, 0, len(offsets) - 1)
         update = self._updates.chunk(self.model, state, part)
         steps = Steps(index, offsets, self.seed, self.step, outputs=outputs)
-        try:
-            return run.executor.train(run.data, steps, update)
-        finally:
-            self.model.touch(by_backend=True)
-            self.step += run.executor.steps_done
-            updates = int(part.ends[: run.executor.steps_done].sum())
-            state.steps += updates
-            self._updates.stepped(updates)
+        with held_back():  # until all that counts steps has counted these
+            try:
+                return run.executor.train(run.data, steps, update)
+            finally:
+                self.model.touch(by_backend=True)
+                self.step += run.executor.steps_done
+                state.steps += self._updates.stepped(part, run.executor.steps_done)

@@ -102,10 +102,12 @@ class Updates:
             made = self._program = ops, state.program, program
         return made[2]
 
-    def stepped(self, updates: int) -> None:
-        """Count the updates that were made."""
+    def stepped(self, part: Part, steps: int) -> int:
+        """Count the updates of so many first steps of a part; returns how many these are."""
+        updates = int(part.ends[:steps].sum())
         if self.averaging is not None and self.averaging.each_step:
             self.averaged += updates
+        return updates
 
     def end_epoch(self, model: Sequential, epoch: int) -> None:
         """Take the parameters of the end of an epoch into the average, where they count."""

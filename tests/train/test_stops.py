@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import re
+import signal
 import threading
 import time
 
@@ -211,3 +212,64 @@ def test_ctrl_c_stops_a_long_fit_soon(backend):
     assert trainer.step > steps
     assert all(np.isfinite(value).all() for value in trainer.model.state_dict().values())
     trainer.fit(X, LABELS, batch_size=5, verbose=0)
+
+
+@pytest.fixture
+def ctrl_c(heeding_ctrl_c):
+    """Calls functions again and again until Ctrl-C comes after so many seconds."""
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("needs a timer that sends signals")
+    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def interrupted(seconds, *calls):
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            while True:
+                for call in calls:
+                    call()
+
+    yield interrupted
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_ctrl_c_leaves_the_lock_free_wherever_it_comes(backend, ctrl_c):
+    model, loss, optimizer = net(backend), fn.CrossEntropyLoss(), fn.SGD(1e-4)
+    calls = (
+        lambda: model.value_and_grad(loss, X, LABELS),
+        lambda: optimizer.step(model),
+        model.zero_grad,
+    )
+    for call in calls:
+        call()  # compiles
+    for _ in range(500):
+        ctrl_c(RNG.uniform(1e-5, 4e-4), *calls)
+        model.zero_grad()
+
+
+def by_function(output, y):
+    return float(np.square(output).mean()), 2 * output / output.size
+
+
+@pytest.mark.parametrize("loss", [fn.CrossEntropyLoss(), by_function], ids=["loss", "function"])
+def test_ctrl_c_comes_between_two_steps(backend, loss, ctrl_c):
+    averaging = fn.EMA(0.9)
+    trainer = fn.Trainer(net(backend), loss, fn.SGD(1e-4), {}, seed=3, averaging=averaging)
+    trainer.fit(X, LABELS, batch_size=5, verbose=0)  # compiles
+    for _ in range(60):
+        ctrl_c(RNG.uniform(1e-4, 2e-2), lambda: trainer.fit(X, LABELS, 50, batch_size=5, verbose=0))
+        done = trainer.model.state_dict()["1.num_batches_tracked"]
+        steps = trainer.optimizer.state(trainer.model).steps
+        assert done == trainer.step == steps == trainer._updates.averaged
+
+
+def test_a_second_ctrl_c_ends_a_step_that_does_not_end(ctrl_c):
+    def endless(output, y):
+        signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        while True:
+            pass
+
+    trainer = fn.Trainer(net("reference"), endless, seed=3)
+    ctrl_c(0.2, lambda: trainer.fit(X, LABELS, batch_size=5, verbose=0))
+    assert trainer.step == 0 and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert trainer.model.state_dict()["1.num_batches_tracked"] == 0
