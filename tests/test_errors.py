@@ -375,7 +375,8 @@ def test_batch_sizes_and_epochs(world, entry):
     for bad in [0, -1, *NOT_INTEGERS]:
         if bad is None and entry in ("predict", "evaluate"):
             continue  # means the default there
-        message = re.escape(f"{name} is {shown(bad)}; expected an integer ≥ 1")
+        wanted = f"in [1, {2**40}]" if entry == "summary" else "≥ 1"
+        message = re.escape(f"{name} is {shown(bad)}; expected an integer {wanted}")
         refused(lambda bad=bad: call(world, bad), HyperparameterError, f"^{message}$")
 
 

@@ -80,7 +80,7 @@ OTHERS = {
         **dict.fromkeys(("threshold", "min_lr", "eps"), NOT_NEGATIVE),
     },
     fn.Trainer: {"clip_value": NOT_NEGATIVE, "clip_norm": NOT_NEGATIVE},
-    fn.batches: {"batch_size": MANY, "epoch": COUNT},
+    fn.batches: {"batch_size": MANY, "epoch": (0, 2**64 - 1)},
     fn.clip_grad_norm_: {"max_norm": NOT_NEGATIVE},
     fn.clip_grad_value_: {"limit": NOT_NEGATIVE},
 }

@@ -159,7 +159,7 @@ class Trainer:
         """
         epochs = check_int("epochs", epochs, low=1)
         batch_size = check_int("batch_size", batch_size, low=1)
-        several = check_int("accumulation_steps", accumulation_steps, low=1, high=2**31)
+        several = min(check_int("accumulation_steps", accumulation_steps, low=1), 2**31)
         samples = X, y, sample_weight
         run = self._prepare(samples, batch_size, validation_data, drop_last, restore_best)
         run.several = several
