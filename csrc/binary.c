@@ -1,6 +1,10 @@
 /* Written by csrc/generate.py from the formulas in fastnet/losses/binary.py: change those. */
 #include "pointwise.h"
 
+ELEMENT nothing(real y) {
+    return R(0.0) * real_maximum(real_minimum(y, R(1.0)), R(-1.0));
+}
+
 ELEMENT bce_with_logits_forward_of(real y, real t) {
     return real_maximum(y, R(0.0)) - y * t + real_log1p_exp(-real_abs(y));
 }
@@ -108,7 +112,7 @@ KERNEL(bce_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
 }
 
 ELEMENT kl_div_forward_of(real y, real t) {
-    return t * (real_maximum(real_log(t), R(-1000.0)) - y);
+    return where(t == R(0.0), nothing(y), t * (real_log(t) - y));
 }
 
 KERNEL(kl_div_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
@@ -125,7 +129,7 @@ KERNEL(kl_div_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
 }
 
 ELEMENT kl_div_vjp_of(real y, real t) {
-    return R(0.0) * y - t;
+    return -t;
 }
 
 KERNEL(kl_div_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
@@ -142,7 +146,9 @@ KERNEL(kl_div_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
 }
 
 ELEMENT kl_div_of_logs_forward_of(real y, real t) {
-    return real_exp(t) * (t - y);
+    const real half = real_exp(R(0.5) * t);
+    const int infinite = (t > y) & (y == R(2.0) * y);
+    return where(half == R(0.0), where(infinite, -y, nothing(y)), half * (half * (t - y)));
 }
 
 KERNEL(kl_div_of_logs_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
@@ -159,7 +165,7 @@ KERNEL(kl_div_of_logs_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
 }
 
 ELEMENT kl_div_of_logs_vjp_of(real y, real t) {
-    return R(0.0) * y - real_exp(t);
+    return -real_exp(t);
 }
 
 KERNEL(kl_div_of_logs_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {

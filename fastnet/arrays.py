@@ -146,20 +146,24 @@ def floats(name: str, value: Any) -> Array:
     return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)
 
 
-def check_finite(name: str, array: Array, dtype: Any) -> None:
-    """Raise DataError where a value is NaN, infinite, or infinite once it is cast to `dtype`."""
+def check_finite(name: str, array: Array, dtype: Any, minus_infinity: bool = False) -> None:
+    """Raise DataError where a value is NaN, infinite, or infinite once it is cast to `dtype`.
+
+    minus_infinity: it may be −∞.
+    """
     if array.dtype.kind != "f" or not array.size:
         return
     # One pass without a temporary: NaN and infinity survive minimum and maximum.
     low, high = float(array.min()), float(array.max())
     limit = float(np.finfo(dtype).max)
-    if -limit <= low and high <= limit:
+    lowest = -np.inf if minus_infinity else -limit
+    if lowest <= low and high <= limit:
         return
     count, first, begin = 0, -1, 0
     # In blocks: the refusal of large inputs takes no copy of them.
     blocks: Any = np.nditer(array, ["external_loop", "buffered"], order="C", buffersize=_BLOCK)
     for block in blocks:
-        bad = ~(np.abs(block) <= np.float64(limit))
+        bad = ~((lowest <= block) & (block <= np.float64(limit)))
         if not count and bad.any():
             first = begin + int(bad.argmax())
         count, begin = count + int(bad.sum()), begin + block.size

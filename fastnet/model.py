@@ -304,7 +304,7 @@ class Sequential(Container):
         arrays.check_lengths(x_name, x, y_name, y)
         labels = y.ndim == 1 and y.dtype == np.int64
         if not labels and not isinstance(loss, FunctionLoss):  # which may make something of NaN
-            arrays.check_finite(y_name, y, self.dtype)
+            arrays.check_finite(y_name, y, self.dtype, loss.takes_minus_infinity)
         w = loss.weights(y, sample_weight, self.dtype)
         if by_rows and loss.reduction != "sum":
             scaled = loss.scaled_weights(y, w, weight_mean)

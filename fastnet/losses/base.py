@@ -48,6 +48,7 @@ class Loss:
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
     domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)  # outputs of which it is defined
     ignore_index: int | None = None  # the label that marks rows to be left out
+    takes_minus_infinity: bool = False  # among its targets
 
     def __init__(self, reduction: str = "mean", **config: Any) -> None:
         check_choice("reduction", reduction, self.reductions)
@@ -115,9 +116,11 @@ class Loss:
                 f"The model's outputs go from {low:g} to {high:g}; {type(self).__name__} takes outputs in "
                 f"[{self.domain[0]:g}, {self.domain[1]:g}]"
             )
-        if target.dtype.kind == "f" and not np.isfinite(target).all():
-            bad = target[~np.isfinite(target)][0]
-            return f"The model's outputs are finite; the targets of this step hold {bad:g}"
+        bad = target[np.isnan(target) | (target == math.inf)] if target.dtype.kind == "f" else ()
+        if not len(bad) and target.dtype.kind == "f" and not self.takes_minus_infinity:
+            bad = target[target == -math.inf]
+        if len(bad):
+            return f"The model's outputs are finite; the targets of this step hold {bad[0]:g}"
         return self._unexplained(max(abs(low), abs(high)))
 
     def _unexplained(self, size: float) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnet import formula
 from fastnet.errors import check_flag
-from fastnet.formula import Real, each, exp, log, log1p, log1p_exp, maximum
+from fastnet.formula import Real, each, exp, log, log1p, log1p_exp, maximum, minimum, where
 from fastnet.layers.base import Shape
 from fastnet.losses.base import probabilities
 from fastnet.losses.labels import check_columns
@@ -67,32 +67,43 @@ class bce(Pointwise):
         return (y - t) / maximum(y * (1 - y), LEAST)
 
 
+@formula.formula
+def nothing(y: Real) -> Real:
+    """0 for every y, but NaN for NaN."""
+    return 0 * maximum(minimum(y, 1), -1)
+
+
 class kl_div(Pointwise):
     """l = t·(ln t − y), 0 where t is 0; dl/dy = −t."""
 
     @each
     def value(y: Real, t: Real) -> Real:
-        """Of log-probabilities y and probabilities t; 0·ln 0 is 0."""
-        return t * (maximum(log(t), -1000) - y)
+        """Of log-probabilities y and probabilities t; 0 where t is 0, whatever y is."""
+        return where(t == 0, nothing(y), t * (log(t) - y))
 
     @each
     def slope(y: Real, t: Real) -> Real:
         """A line in y."""
-        return 0 * y - t
+        return -t
 
 
 class kl_div_of_logs(Pointwise):
-    """l = e^t·(t − y); dl/dy = −e^t."""
+    """l = e^t·(t − y), 0 where t is −∞; dl/dy = −e^t."""
 
     @each
     def value(y: Real, t: Real) -> Real:
-        """Of log-probabilities y and t."""
-        return exp(t) * (t - y)
+        """Of log-probabilities y and t; e^t is taken in two parts, as y may be larger than it is small.
+
+        Where both parts are 0, only y = −∞ (which is twice itself) below a finite t weighs more.
+        """
+        half = exp(0.5 * t)
+        infinite = (t > y) & (y == 2 * y)
+        return where(half == 0, where(infinite, -y, nothing(y)), half * (half * (t - y)))
 
     @each
     def slope(y: Real, t: Real) -> Real:
         """A line in y."""
-        return 0 * y - exp(t)
+        return -exp(t)
 
 
 class BCEWithLogitsLoss(PointwiseLoss):
@@ -167,7 +178,8 @@ class KLDivLoss(PointwiseLoss):
     reduction: "mean" (default, as in PyTorch: over all n·k elements), "batchmean" (over the rows: the
         divergence itself), "sum" or "none" (each element's term).
 
-    Terms of t = 0 are 0. The gradient is −t, divided as the loss is.
+    Terms of t = 0 are 0, whatever y is; with log_target these are the targets −∞. Elsewhere y = −∞ costs
+    ∞. The gradient is −t, or −e^t, divided as the loss is.
     Source: S. Kullback, R. A. Leibler, "On information and sufficiency", Annals of Mathematical
     Statistics 22, 1951.
     """
@@ -176,6 +188,12 @@ class KLDivLoss(PointwiseLoss):
 
     def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction, log_target=check_flag("log_target", log_target))
+
+    @property
+    def takes_minus_infinity(self) -> bool:  # type: ignore[override]
+        """Logarithms of 0."""
+        log_target: bool = self.log_target
+        return log_target
 
     def _op(self) -> type[Pointwise]:
         return kl_div_of_logs if self.log_target else kl_div

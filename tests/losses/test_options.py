@@ -302,3 +302,47 @@ def test_one_vs_rest_is_a_hinge_loss_for_each_class(p, margin):
     loss = fn.OneVsRestHingeLoss(p, margin, reduction="none")
     np.testing.assert_allclose(loss.forward(z, LABELS), expected, rtol=1e-14)
     np.testing.assert_allclose(loss.backward(), slopes, rtol=1e-14)
+
+
+@pytest.mark.parametrize("ignored", [1, -1, 0])
+def test_probabilities_have_no_label_to_ignore(backend, ignored):
+    loss = fn.CrossEntropyLoss(ignore_index=ignored)
+    model = fn.Sequential(fn.Linear(5, K), backend=backend)
+    for refuse in (lambda: loss.forward(REALS, ROWS), lambda: model.value_and_grad(loss, X, ROWS)):
+        with pytest.raises(
+            HyperparameterError, match=f"^ignore_index is {ignored} and y holds prob"
+        ):
+            refuse()
+    assert fn.CrossEntropyLoss(ignore_index=-100).forward(REALS, ROWS) > 0
+
+
+def test_logarithms_of_0_are_targets(backend):
+    """A distribution without its last class, given as logarithms and as it is."""
+    model = fn.Sequential(
+        fn.Linear(5, K), fn.LogSoftmax(), backend=backend, dtype="float64", seed=0
+    )
+    t = ROWS.copy()
+    t[:, -1] = 0
+    with np.errstate(divide="ignore"):
+        logs = np.log(t)
+    of_logs, plain = fn.KLDivLoss(log_target=True), fn.KLDivLoss()
+    value = model.value_and_grad(of_logs, X, logs)
+    grads = {name: grad.copy() for name, grad in model.grads.items()}
+    assert value == pytest.approx(model.value_and_grad(plain, X, t), rel=1e-12)
+    for name, grad in model.grads.items():
+        np.testing.assert_allclose(grad, grads[name], rtol=1e-9, atol=1e-12)
+    history = fn.Trainer(model, of_logs, fn.SGD(0.1)).fit(X, logs, epochs=3)
+    assert np.all(np.isfinite(history.history["loss"]))
+    logs[2, 1] = np.inf
+    with pytest.raises(DataError, match=r"^y holds 1 values that are NaN, infinite .* \(2, 1\)"):
+        model.value_and_grad(of_logs, X, logs)
+    with pytest.raises(DataError, match=r"^y holds 7 values that are NaN"):
+        model.value_and_grad(fn.MSELoss(), X, np.where(t == 0, -np.inf, t))
+
+
+@pytest.mark.parametrize("log_target", [False, True])
+def test_the_slope_of_a_divergence_at_minus_infinity(log_target):
+    loss = fn.KLDivLoss("sum", log_target)
+    t = np.log([[0.25, 0.75]]) if log_target else np.array([[0.25, 0.75]])
+    assert loss.forward(np.array([[-np.inf, -1.0]]), t) == np.inf
+    np.testing.assert_allclose(loss.backward(), [[-0.25, -0.75]], rtol=1e-15)
