@@ -6,7 +6,7 @@ ELEMENT nothing(real y) {
 }
 
 ELEMENT bce_with_logits_forward_of(real y, real t) {
-    return real_maximum(y, R(0.0)) - y * t + real_log1p_exp(-real_abs(y));
+    return (R(1.0) - t) * real_maximum(y, R(0.0)) + t * real_maximum(-y, R(0.0)) + real_log1p_exp(-real_abs(y));
 }
 
 KERNEL(bce_with_logits_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
@@ -23,7 +23,8 @@ KERNEL(bce_with_logits_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
 }
 
 ELEMENT bce_with_logits_vjp_of(real y, real t) {
-    return real_sigmoid(y) - t;
+    const real q = real_sigmoid(-real_abs(y));
+    return where(y < R(0.0), q - t, R(1.0) - t - q);
 }
 
 KERNEL(bce_with_logits_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
@@ -40,7 +41,8 @@ KERNEL(bce_with_logits_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
 }
 
 ELEMENT weighted_bce_with_logits_forward_of(real y, real t, real u) {
-    return (R(1.0) - t) * y + (R(1.0) + (u - R(1.0)) * t) * (real_log1p_exp(-real_abs(y)) + real_maximum(-y, R(0.0)));
+    const real small = real_log1p_exp(-real_abs(y));
+    return (R(1.0) - t) * (real_maximum(y, R(0.0)) + small) + u * t * (real_maximum(-y, R(0.0)) + small);
 }
 
 KERNEL(weighted_bce_with_logits_forward, OUT_AS(double, row_loss), IN(y), IN(t), IN(u)) {
@@ -59,7 +61,7 @@ KERNEL(weighted_bce_with_logits_forward, OUT_AS(double, row_loss), IN(y), IN(t),
 }
 
 ELEMENT weighted_bce_with_logits_vjp_of(real y, real t, real u) {
-    return R(1.0) - t - (R(1.0) + (u - R(1.0)) * t) * real_sigmoid(-y);
+    return (R(1.0) - t) * real_sigmoid(y) - u * t * real_sigmoid(-y);
 }
 
 KERNEL(weighted_bce_with_logits_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t), IN(u)) {

@@ -10,10 +10,13 @@ static inline double sum_of_weights(const real *v, int64_t C) {
     return sum;
 }
 
+/* q·x, 0 where q is 0, also of an infinite x, but not of NaN. */
+static inline double times(double q, real x) { return q != 0 || x != x ? q * (double)x : 0; }
+
 /* Σ_c v_c·x_c */
 static inline double weighed(const real *x, const real *v, int64_t C) {
     if (v) {
-        SUM(double, sum, C, (double)(v[i] * x[i]))
+        SUM(double, sum, C, times((double)v[i], x[i]))
         return sum;
     }
     SUM(double, sum, C, (double)x[i])
@@ -38,10 +41,9 @@ KERNEL(cross_entropy_forward, OUT_AS(double, row_loss), OUT(count), OUT(p), IN(z
                 at_q[k] = flat != 0 ? flat * weighed(below, v, C) : 0;
                 count[b + k] = label == ignored ? 0 : v ? v[label] : 1;
                 if (label != ignored)
-                    at_q[k] += sharp * (double)(count[b + k] * below[label]);
+                    at_q[k] += times(sharp * (double)count[b + k], below[label]);
             }
-            softmax_below_top(p + b * C, total, rows, C);
-            map(total, total, rows, real_log);
+            softmax_and_log(p + b * C, total, rows, C);
             for (int64_t k = 0; k < rows; k++) {
                 const double q = sharp * (double)count[b + k] + flat * all;
                 row_loss[b + k] = t[b + k] == ignored ? 0 : q * (double)total[k] - at_q[k];
@@ -68,9 +70,11 @@ KERNEL(cross_entropy_vjp, OUT(dz), IN_AS(double, drow_loss), IN(p), IN_AS(int64_
             const real scale = (real)(d * whole), low = (real)(d * flat);
             for (int64_t c = 0; c < C; c++)
                 to[c] = from[c] * scale - (v ? v[c] : 1) * low;
-            /* In one piece, as it cancels where p is about 1. */
-            to[label] = (real)(d * ((double)from[label] * whole
-                                    - (at_label + flat * (v ? (double)v[label] : 1))));
+            /* Of the other classes' p and q, as it cancels where p is about 1. */
+            const double own = v ? (double)v[label] : 1;
+            SUM(double, others, C, i == label ? 0 : (double)from[i])
+            to[label] = (real)(d * ((double)from[label] * (flat * (all - own))
+                                    - (at_label + flat * own) * others));
         }
 }
 
@@ -89,12 +93,12 @@ KERNEL(soft_cross_entropy_forward, OUT_AS(double, row_loss), OUT(p), IN(z), IN(t
             for (int64_t k = 0; k < rows; k++) {
                 const real *below = p + (b + k) * C, *given = t + (b + k) * C;
                 SUM(double, whole, C, (double)soft(given[i], v ? v[i] : 1, sharp, flat))
-                SUM(double, part, C, (double)(soft(given[i], v ? v[i] : 1, sharp, flat) * below[i]))
+                SUM(double, part, C,
+                    times((double)soft(given[i], v ? v[i] : 1, sharp, flat), below[i]))
                 q[k] = whole;
                 at_q[k] = part;
             }
-            softmax_below_top(p + b * C, total, rows, C);
-            map(total, total, rows, real_log);
+            softmax_and_log(p + b * C, total, rows, C);
             for (int64_t k = 0; k < rows; k++)
                 row_loss[b + k] = q[k] * (double)total[k] - at_q[k];
         }
@@ -107,11 +111,13 @@ KERNEL(soft_cross_entropy_vjp, OUT(dz), IN_AS(double, drow_loss), IN(p), IN(t), 
         for (int64_t b = r.begin; b < r.end; b++) {
             const real *given = t + b * C, *from = p + b * C;
             SUM(double, whole, C, (double)soft(given[i], v ? v[i] : 1, sharp, flat))
+            SUM(double, rest, C, from[i] > (real)0.5 ? 0 : (double)from[i])
             const double d = drow_loss[b];
             real *to = dz + b * C;
-            for (int64_t c = 0; c < C; c++) {
+            for (int64_t c = 0; c < C; c++) { /* p·Σq − q, of the others' q and p */
                 const double q = (double)soft(given[c], v ? v[c] : 1, sharp, flat);
-                to[c] = (real)(d * ((double)from[c] * whole - q));
+                const double own = (double)from[c], left = own > 0.5 ? rest : 1 - own;
+                to[c] = (real)(d * (own * (whole - q) - q * left));
             }
         }
 }
@@ -122,7 +128,7 @@ KERNEL(nll_forward, OUT_AS(double, row_loss), OUT(count), IN(y), IN_AS(int64_t, 
         for (int64_t b = r.begin; b < r.end; b++) {
             const int64_t label = t[b];
             count[b] = label == ignored ? 0 : v ? v[label] : 1;
-            row_loss[b] = label == ignored ? 0 : (double)(-count[b] * y[b * C + label]);
+            row_loss[b] = label == ignored ? 0 : -times((double)count[b], y[b * C + label]);
         }
 }
 

@@ -19,7 +19,8 @@ KERNEL(gaussian_nll_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
                 map(logs, s, n, real_log);
                 for (int64_t l = 0; l < n; l++) {
                     const real e = wanted[j + l] - mean[j + l];
-                    sum += (double)((real)0.5 * (logs[l] + e * e / s[l]) + offset);
+                    const real ratio = e / REAL_FN(sqrt)(s[l]);
+                    sum += (double)((real)0.5 * (logs[l] + ratio * ratio) + offset);
                 }
             }
             row_loss[b] = sum / call->scalar[2];
@@ -38,8 +39,9 @@ KERNEL(gaussian_nll_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
                 d[j] = 0;
             for (int64_t j = 0; j < count; j++) {
                 const real s = at_least(variance[j], eps), ratio = (wanted[j] - mean[j]) / s;
+                const real root = 1 / REAL_FN(sqrt)(s);
                 d[j] = -ratio * share;
-                d[half + j] = (real)0.5 * (1 / s - ratio * ratio) * share;
+                d[half + j] = (real)0.5 * (root - ratio) * (root + ratio) * share;
             }
         }
 }

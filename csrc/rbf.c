@@ -3,7 +3,8 @@
 
 ELEMENT rbf_forward_of(real y, real t, real u, real beta) {
     const real e = y - t;
-    return u * real_exp_below_0(-beta * e * e);
+    const real h = real_exp_below_0(R(-0.5) * beta * e * e);
+    return u * h * h;
 }
 
 KERNEL(rbf_forward, OUT_AS(double, row_loss), IN(y), IN(t), IN(u), IN(beta)) {
@@ -24,8 +25,9 @@ KERNEL(rbf_forward, OUT_AS(double, row_loss), IN(y), IN(t), IN(u), IN(beta)) {
 }
 
 ELEMENT rbf_vjp_of(real y, real t, real u, real beta) {
-    const real e = real_minimum(real_maximum(y - t, R(-3e+38)), R(3e+38));
-    return R(-2.0) * beta * (e * (u * real_exp_below_0(-beta * e * e)));
+    const real e = y - t;
+    const real h = real_exp_below_0(R(-0.5) * beta * e * e);
+    return where(h == R(0.0), R(0.0) * h, R(-2.0) * beta * (e * (u * h)) * h);
 }
 
 KERNEL(rbf_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t), IN(u), IN(beta)) {

@@ -146,7 +146,7 @@ KERNEL(huber_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
 ELEMENT smooth_l1_forward_of(real y, real t, double width) {
     const real a = real_abs(y - t);
     const real m = real_minimum(a, R(width));
-    return R(1.0 / width) * m * (a - R(0.5) * m);
+    return m / R(width) * (a - R(0.5) * m);
 }
 
 KERNEL(smooth_l1_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
@@ -164,7 +164,7 @@ KERNEL(smooth_l1_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
 }
 
 ELEMENT smooth_l1_vjp_of(real y, real t, double width) {
-    return real_minimum(real_maximum(R(1.0 / width) * (y - t), R(-1.0)), R(1.0));
+    return real_minimum(real_maximum((y - t) / R(width), R(-1.0)), R(1.0));
 }
 
 KERNEL(smooth_l1_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {

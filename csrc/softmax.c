@@ -7,9 +7,8 @@ KERNEL(softmax_forward, OUT_OVER(y), IN_UNDER(x)) {
     SHARED(r, call, call->rows, LANES)
         for (int64_t b = r.begin; b < r.end; b += LANES) {
             const int64_t rows = smaller(LANES, r.end - b);
-            real total[LANES];
             below_top(y + b * C, x + b * C, rows, C);
-            softmax_below_top(y + b * C, total, rows, C);
+            softmax_below_top(y + b * C, rows, C);
         }
 }
 

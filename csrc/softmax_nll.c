@@ -9,8 +9,7 @@ static inline void forward_rows(double *row_loss, real *p, const real *z, const 
     below_top(p, z, rows, C);
     for (int64_t b = 0; b < rows; b++)
         at_label[b] = p[b * C + t[b]];
-    softmax_below_top(p, total, rows, C);
-    map(total, total, rows, real_log);
+    softmax_and_log(p, total, rows, C);
     for (int64_t b = 0; b < rows; b++)
         row_loss[b] = (double)(total[b] - at_label[b]);
 }
@@ -32,7 +31,11 @@ KERNEL(softmax_nll_vjp, OUT(dz), IN(p), IN_AS(int64_t, t)) {
     SHARED(r, call, call->rows, LANES) {
         for (int64_t i = r.begin * C; i < r.end * C; i++)
             dz[i] = p[i] * share;
-        for (int64_t b = r.begin; b < r.end; b++)
-            dz[b * C + t[b]] -= share;
+        for (int64_t b = r.begin; b < r.end; b++) {
+            real *to = dz + b * C;
+            to[t[b]] = 0;
+            SUM(real, others, C, to[i])
+            to[t[b]] = -others;
+        }
     }
 }

@@ -39,6 +39,12 @@ class Loss:
     the whole data: it divides a minibatch's Σ wᵢ·lᵢ by B·w̄, with B the minibatch's rows and w̄ the mean of
     wᵢ over the data. So weights mean the same for every batch size.
 
+    Accuracy: each class states a bound for float32. An element's (or row's) loss and gradient are off by
+    at most that times the sum of the magnitudes of the terms that the formula adds up, relative where no
+    term cancels another. Beyond float32's largest number they are ±∞ of the right sign, and never NaN; so
+    they may be where a difference of output and target, or of two logits, is. What is smaller than its
+    smallest normal number is off by at most a few of that. Sums over a million rows are within 1e-10.
+
     A subclass passes its checked hyper-parameters to `super().__init__`, under the names of its own
     constructor's arguments, checks targets in `target` and describes the losses of rows by ops in
     `rows`. Hyper-parameters are read as attributes and never change. On its own a loss runs the NumPy
@@ -116,10 +122,9 @@ class Loss:
                 f"The model's outputs go from {low:g} to {high:g}; {type(self).__name__} takes outputs in "
                 f"[{self.domain[0]:g}, {self.domain[1]:g}]"
             )
-        bad = target[np.isnan(target) | (target == math.inf)] if target.dtype.kind == "f" else ()
-        if not len(bad) and target.dtype.kind == "f" and not self.takes_minus_infinity:
-            bad = target[target == -math.inf]
-        if len(bad):
+        least = -math.inf if self.takes_minus_infinity else -np.finfo(np.float64).max
+        bad = target[~((target >= least) & (target < math.inf))]
+        if bad.size:
             return f"The model's outputs are finite; the targets of this step hold {bad[0]:g}"
         return self._unexplained(max(abs(low), abs(high)))
 

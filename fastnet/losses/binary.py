@@ -21,36 +21,38 @@ LEAST = float(np.float32(1e-12))  # the float32 number that PyTorch has there
 
 
 class bce_with_logits(Pointwise):
-    """l = max(y, 0) − y·t + ln(1 + e^−|y|); dl/dy = sigmoid(y) − t."""
+    """l = (1 − t)·max(y, 0) + t·max(−y, 0) + ln(1 + e^−|y|); dl/dy = sigmoid(y) − t."""
 
     @each
     def value(y: Real, t: Real) -> Real:
-        """−t·ln p − (1 − t)·ln(1 − p) of p = sigmoid(y), which neither overflows nor cancels."""
-        return maximum(y, 0) - y * t + log1p_exp(-abs(y))
+        """−t·ln p − (1 − t)·ln(1 − p) of p = sigmoid(y): no term is negative, so none cancels."""
+        return (1 - t) * maximum(y, 0) + t * maximum(-y, 0) + log1p_exp(-abs(y))
 
     @each
     def slope(y: Real, t: Real) -> Real:
-        """The probability less the target."""
-        return formula.sigmoid(y) - t
+        """The probability less the target; of what is left to 1 where the probability is near it."""
+        q = formula.sigmoid(-abs(y))
+        return where(y < 0, q - t, (1 - t) - q)
 
 
 class weighted_bce_with_logits(Pointwise):
-    """l = (1 − t)·y + (1 + (u − 1)·t)·ln(1 + e^−y), u for each column.
+    """l = (1 − t)·ln(1 + e^y) + u·t·ln(1 + e^−y), u for each column.
 
-    dl/dy = (1 − t) − (1 + (u − 1)·t)·sigmoid(−y).
+    dl/dy = (1 − t)·sigmoid(y) − u·t·sigmoid(−y).
     """
 
     columns = ("u",)
 
     @each
     def value(y: Real, t: Real, u: Real) -> Real:
-        """−u·t·ln p − (1 − t)·ln(1 − p)."""
-        return (1 - t) * y + (1 + (u - 1) * t) * (log1p_exp(-abs(y)) + maximum(-y, 0))
+        """−u·t·ln p − (1 − t)·ln(1 − p): no term is negative, so none cancels."""
+        small = log1p_exp(-abs(y))
+        return (1 - t) * (maximum(y, 0) + small) + u * t * (maximum(-y, 0) + small)
 
     @each
     def slope(y: Real, t: Real, u: Real) -> Real:
-        """The same at both ends, times u at t = 1."""
-        return (1 - t) - (1 + (u - 1) * t) * formula.sigmoid(-y)
+        """What is false pushes down, what is true, times u, up."""
+        return (1 - t) * formula.sigmoid(y) - u * t * formula.sigmoid(-y)
 
 
 class bce(Pointwise):
@@ -110,7 +112,8 @@ class BCEWithLogitsLoss(PointwiseLoss):
     """L = −(1/(n·k))·Σ (u·t·ln p + (1 − t)·ln(1 − p)), p = sigmoid(y), over all elements of (n, k).
 
     For one output or several labels at once: y are logits (n, k), t probabilities (n, k) in [0, 1] of any
-    real dtype. Stable for all y. Without u the gradient is (p − t)/(n·k).
+    real dtype. Without u the gradient is (p − t)/(n·k), else ((1 − t)·p − u·t·(1 − p))/(n·k).
+    Accuracy (see Loss): 1e-6. The loss has no terms that cancel.
     pos_weight: u, a number or a vector (k,), finite and ≥ 0; None: 1. It weighs what is true.
     reduction: "mean", "sum" (not divided) or "none" (each element's).
     Training with it reports accuracy, element by element, see `binary_accuracy`.
@@ -150,6 +153,7 @@ class BCELoss(PointwiseLoss):
     For one probability, such as Sigmoid's, or several labels at once. As in PyTorch logarithms are at
     least −100 and the gradient is (y − t)/max(y·(1 − y), 1e-12)/(n·k), so both are finite at 0 and 1.
     BCEWithLogitsLoss is more exact there, and faster. Outputs beyond [0, 1] give NaN.
+    Accuracy (see Loss): 1e-6, of what is so limited.
     reduction: "mean", "sum" (not divided) or "none" (each element's).
     Training with it reports accuracy, element by element, see `binary_accuracy`.
     Source: C. M. Bishop, "Pattern recognition and machine learning", Springer 2006, equation 4.90.
@@ -180,6 +184,7 @@ class KLDivLoss(PointwiseLoss):
 
     Terms of t = 0 are 0, whatever y is; with log_target these are the targets −∞. Elsewhere y = −∞ costs
     ∞. The gradient is −t, or −e^t, divided as the loss is.
+    Accuracy (see Loss): 1e-6.
     Source: S. Kullback, R. A. Leibler, "On information and sufficiency", Annals of Mathematical
     Statistics 22, 1951.
     """

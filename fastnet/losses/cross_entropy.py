@@ -10,20 +10,34 @@ from fastnet.errors import ShapeError, check_real
 from fastnet.layers.base import Builder, Shape
 from fastnet.losses.base import probabilities
 from fastnet.losses.labels import LabelLoss, constant
-from fastnet.losses.softmax_nll import softmax_nll
+from fastnet.losses.softmax_nll import below_top, softmax_nll
 from fastnet.op import Array, Op
 
 
 def _log_softmax(z: Array) -> Array:
-    shifted = z - z.max(axis=1, keepdims=True)
-    log_p: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    shifted, _, rest = below_top(z)
+    log_p: Array = shifted - np.log1p(rest)
     return log_p
+
+
+def seen(q: Array, x: Array) -> Array:
+    """Where q·x counts: where q is 0 it is 0, also of an infinite x; NaN is always seen."""
+    counts: Array = (q != 0) | np.isnan(x)
+    return counts
 
 
 def _row_loss(q: Array, log_p: Array) -> Array:
     """−Σ_c q_c·log p_c, where q_c = 0 counts as 0; NaN of a row with a NaN, whatever q is."""
-    seen = np.where((q == 0) & ~np.isnan(log_p), 0, log_p)
-    return np.asarray(-np.sum(q * seen, axis=1, dtype=np.float64))
+    terms = np.where(seen(q, log_p), q * log_p, 0)
+    return np.asarray(-np.sum(terms, axis=1, dtype=np.float64))
+
+
+def _slopes(p: Array, q: Array) -> Array:
+    """p·Σq − q as p_c·Σ_(j≠c) q_j − q_c·(1 − p_c), which keep what is small, in float64."""
+    large = p > 0.5
+    rest = np.sum(np.where(large, 0, p), axis=1, keepdims=True, dtype=np.float64)
+    others = q.sum(axis=1, keepdims=True) - q
+    return np.asarray(p * others - q * np.where(large, rest, 1 - p.astype(np.float64)))
 
 
 def _smoothed(t: Array, v: Array, columns: int, smoothing: float, ignored: float) -> Array:
@@ -76,7 +90,7 @@ class cross_entropy(Op):
     ) -> None:
         """drow_loss·(p·Σq − q)."""
         q = _smoothed(t, v, p.shape[1], smoothing, ignored)
-        dz[...] = drow_loss[:, None] * (p * q.sum(axis=1, keepdims=True) - q)
+        dz[...] = drow_loss[:, None] * _slopes(p, q)
         dz[t == ignored] = 0  # of NaN, too
 
 
@@ -103,8 +117,8 @@ class soft_cross_entropy(Op):
     @staticmethod
     def vjp(dz: Array, drow_loss: Array, p: Array, t: Array, v: Array, smoothing: float) -> None:
         """drow_loss·(p·Σq − q)."""
-        q = (t * (1 - smoothing) + smoothing / t.shape[1]) * (v if v.size else 1)
-        dz[...] = drow_loss[:, None] * (p * q.sum(axis=1, keepdims=True) - q)
+        q = (t.astype(np.float64) * (1 - smoothing) + smoothing / t.shape[1]) * (v if v.size else 1)
+        dz[...] = drow_loss[:, None] * _slopes(p, q)
 
 
 class nll(Op):
@@ -124,7 +138,8 @@ class nll(Op):
         kept = t != ignored
         label = np.where(kept, t, 0)
         count[...] = np.where(kept, v[label] if v.size else 1, 0)
-        row_loss[...] = np.where(kept, -count * y[np.arange(t.size), label], 0)
+        chosen = y[np.arange(t.size), label]
+        row_loss[...] = np.where(seen(count, chosen) & kept, -count * chosen, 0)
 
     @staticmethod
     def vjp(dy: Array, drow_loss: Array, t: Array, v: Array, ignored: float) -> None:
@@ -149,6 +164,10 @@ class CrossEntropyLoss(LabelLoss):
 
     The gradient is (p·Σq − q) times the row's share, q what log p_c is multiplied by; without options
     (p − onehot(t))/n. Rows are summed in float64. Training with it reports accuracy.
+    Logits may be −∞ where a row has others: classes of probability 0. They cost ∞ where q_c is above 0 and
+    otherwise nothing.
+    Accuracy (see Loss): 2e-6. The loss has no terms that cancel, nor, without smoothing, has the gradient
+    for labels: both keep their digits where p_t is 1 in float32.
     Sources: J. S. Bridle, "Training stochastic model recognition algorithms as networks can lead to
     maximum mutual information estimation of parameters", NIPS 1989; for the smoothing C. Szegedy et al.,
     "Rethinking the Inception architecture for computer vision", CVPR 2016, section 7.
@@ -210,6 +229,8 @@ class NLLLoss(LabelLoss):
     reduction: "mean", "sum" (not divided) or "none" (−v_t·y_t for each row).
 
     The gradient is −v_t/Σ v at the label, 0 elsewhere. Training with it reports accuracy.
+    y may be −∞: at the label it costs ∞, unless v_t is 0, and elsewhere nothing.
+    Accuracy (see Loss): 1e-6.
     Source: R. A. Fisher's maximum likelihood (1922), with PyTorch's means.
     """
 

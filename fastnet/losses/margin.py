@@ -31,7 +31,8 @@ class Hinge(Op):
         """The losses of rows."""
         lack = np.maximum(short, 0)
         total = np.sum(lack * lack if power == 2 else lack, axis=1, dtype=np.float64)
-        row_loss[...] = (v[t] if v.size else 1) * total / divisor
+        weighed = np.where((v[t] == 0) & ~np.isnan(total), 0, v[t] * total) if v.size else total
+        row_loss[...] = weighed / divisor
 
     @staticmethod
     def slopes(
@@ -39,18 +40,19 @@ class Hinge(Op):
     ) -> Array:
         """drow_loss·v_t·power·max(0, short)^(power − 1) / divisor, and 0 where nothing is short."""
         share = drow_loss * (v[t] if v.size else 1) / divisor
-        slope = np.where(short > 0, 2 * short if power == 2 else 1, 0).astype(short.dtype)
-        return np.asarray(slope * share[:, None].astype(short.dtype))
+        share = (power * share)[:, None].astype(short.dtype)
+        slope = short * share if power == 2 else np.broadcast_to(share, short.shape)
+        return np.where(short > 0, slope, 0).astype(short.dtype)
 
 
 class multi_margin(Hinge):
-    """short_j = margin − y_t + y_j for j ≠ t: the label's output beats each other one by the margin."""
+    """short_j = (y_j − y_t) + margin for j ≠ t: the label's output beats each other one by the margin."""
 
     @staticmethod
     def short(y: Array, t: Array, margin: float) -> Array:
         """How much each output is short of the margin; the label's own is not."""
         rows = np.arange(t.size)
-        short: Array = margin - y[rows, t][:, None] + y
+        short: Array = (y - y[rows, t][:, None]) + margin
         short[rows, t] = 0
         return short
 
@@ -144,6 +146,7 @@ class MultiMarginLoss(_HingeLoss):
     reduction: "mean" (over the rows), "sum" or "none" (a loss for each row).
 
     At 0 the derivative of max(0, ·) is 0, as PyTorch's. Training with it reports accuracy.
+    Accuracy (see Loss): 1e-6; terms are the margin and the difference y_j − y_t.
     Source: K. Crammer, Y. Singer, "On the algorithmic implementation of multiclass kernel-based vector
     machines", JMLR 2, 2001, which takes the greatest of the terms; the sum is that of J. Weston,
     C. Watkins, "Support vector machines for multi-class pattern recognition", ESANN 1999.
@@ -171,6 +174,7 @@ class OneVsRestHingeLoss(_HingeLoss):
     reduction: "mean" (over the rows), "sum" or "none" (a loss for each row).
 
     At 0 the derivative of max(0, ·) is 0. Training with it reports accuracy.
+    Accuracy (see Loss): 1e-6; terms are the margin and y_j.
     Source: R. Rifkin, A. Klautau, "In defense of one-vs-all classification", JMLR 5, 2004.
     """
 

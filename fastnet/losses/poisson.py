@@ -12,7 +12,7 @@ from fastnet.layers.base import Shape
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
 from fastnet.op import Array
 
-TWO_PI = 2 * math.pi
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 class poisson(Pointwise):
@@ -31,24 +31,31 @@ class poisson(Pointwise):
         return 1 - t / (y + eps)
 
 
+@formula.formula
+def rate_less(y: Real, t: Real, c: Real) -> Real:
+    """e^y − t·c; with e^(y/2) outside, as one of the terms may overflow where the other is larger."""
+    h = exp(0.5 * y)
+    return where(y > 0, h * (h - t / h * c), h * h - t * c)
+
+
 class log_poisson(Pointwise):
     """l = e^y − t·y; dl/dy = e^y − t."""
 
     @each
     def value(y: Real, t: Real) -> Real:
         """Of a rate's logarithm y."""
-        return exp(y) - t * y
+        return rate_less(y, t, y)
 
     @each
     def slope(y: Real, t: Real) -> Real:
         """0 where the rate is t."""
-        return exp(y) - t
+        return rate_less(y, t, 0 * t + 1)
 
 
 @formula.formula
-def stirling(t: Real) -> Real:
-    """About ln t!, for t > 1; else 0."""
-    return where(t > 1, t * log(maximum(t, 1)) - t + 0.5 * log(TWO_PI * maximum(t, 1)), 0 * t)
+def half_log(t: Real) -> Real:
+    """½·ln(2πt), for t > 1; else 0."""
+    return where(t > 1, 0.5 * log(maximum(t, 1)) + HALF_LOG_TWO_PI, 0 * t)
 
 
 class full_poisson(Pointwise):
@@ -58,8 +65,9 @@ class full_poisson(Pointwise):
 
     @each
     def value(y: Real, t: Real, eps: float) -> Real:
-        """Of a rate y."""
-        return y - t * log(y + eps) + stirling(t)
+        """Of a rate y; the logarithms of rate and count are multiplied together, as they may cancel."""
+        c = log(y + eps) - log(maximum(t, 1))
+        return (y - where(t > 1, t, 0 * t)) - t * c + half_log(t)
 
     @each
     def slope(y: Real, t: Real, eps: float) -> Real:
@@ -72,24 +80,27 @@ class full_log_poisson(Pointwise):
 
     @each
     def value(y: Real, t: Real) -> Real:
-        """Of a rate's logarithm y."""
-        return exp(y) - t * y + stirling(t)
+        """Of a rate's logarithm y; what t is multiplied with is one number, as its parts may cancel."""
+        c = where(t > 1, y - log(maximum(t, 1)) + 1, y)
+        return rate_less(y, t, c) + half_log(t)
 
     @each
     def slope(y: Real, t: Real) -> Real:
         """0 where the rate is t."""
-        return exp(y) - t
+        return rate_less(y, t, 0 * t + 1)
 
 
 class PoissonNLLLoss(PointwiseLoss):
     """L = (1/(n·k))·Σ (e^y − t·y), or with log_input=False Σ (y − t·ln(y + eps)); y and t are (n, k).
 
-    Of counts t ≥ 0, up to ln t!, for a rate e^y or y.
+    Of counts t ≥ 0, up to ln t!, for a rate e^y or y ≥ 0.
     log_input: y are logarithms of rates; True by default. full: add ln t! of t > 1, by Stirling's formula
         t·ln t − t + ½·ln(2πt); False by default. eps ≥ 1.2e-38: 1e-8 by default, for log_input=False.
     reduction: "mean", "sum" (not divided) or "none" (each element's).
 
     The gradient is e^y − t or 1 − t/(y + eps), divided by n·k.
+    Accuracy (see Loss): 1e-6, where terms are e^y and t·|y|, or y and t·(1 + |ln(y + eps)|), and with full
+        t·(1 + ln t).
     Source: P. McCullagh, J. A. Nelder, "Generalized linear models", 2nd edition, 1989, chapter 6.
     """
 

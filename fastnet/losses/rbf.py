@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fastnet.formula import Real, each, exp_below_0, maximum, minimum
+from fastnet.formula import Real, each, exp_below_0, where
 from fastnet.losses.labels import check_columns
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
-
-FARTHEST = 3e38  # finite in float32, too
 
 
 class rbf(Pointwise):
@@ -19,15 +17,17 @@ class rbf(Pointwise):
 
     @each
     def value(y: Real, t: Real, u: Real, beta: Real) -> Real:
-        """A Gaussian of the error."""
+        """A Gaussian of the error, as the square of its root, which is not denormal."""
         e = y - t
-        return u * exp_below_0(-beta * e * e)
+        h = exp_below_0(-0.5 * beta * e * e)
+        return u * h * h
 
     @each
     def slope(y: Real, t: Real, u: Real, beta: Real) -> Real:
         """It vanishes far away, where e may be infinite, and 0·∞ is not 0."""
-        e = minimum(maximum(y - t, -FARTHEST), FARTHEST)
-        return -2 * beta * (e * (u * exp_below_0(-beta * e * e)))
+        e = y - t
+        h = exp_below_0(-0.5 * beta * e * e)
+        return where(h == 0, 0 * h, -2 * beta * (e * (u * h)) * h)
 
 
 class RBFLoss(PointwiseLoss):
@@ -38,6 +38,7 @@ class RBFLoss(PointwiseLoss):
     reduction: "mean" (over the rows), "sum" or "none" (each element's term).
 
     The gradient is −2·u_j·beta_j·(y_j − t_j)·e^(−beta_j·(y_j − t_j)²)/n.
+    Accuracy (see Loss): 3e-5, as the exponent, up to 103, is rounded.
     Source: D. S. Broomhead, D. Lowe, "Multivariable functional interpolation and adaptive networks",
     Complex Systems 2, 1988, for the radial basis.
     """

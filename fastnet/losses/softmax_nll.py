@@ -9,10 +9,21 @@ import numpy as np
 from fastnet.op import Array, Op
 
 
+def below_top(z: Array) -> tuple[Array, Array, Array]:
+    """z − m of each row's maximum m, e^(z − m), and Σ e^(z − m) less one maximum's 1."""
+    shifted = z - z.max(axis=1, keepdims=True)
+    powers = np.exp(shifted)
+    others = powers.copy()
+    others[np.arange(z.shape[0]), z.argmax(axis=1)] = 0
+    return shifted, powers, others.sum(axis=1, keepdims=True)
+
+
 class softmax_nll(Op):
     """loss = mean over rows of logΣ_c e^z_c − z_t, for logits z and labels t in [0, C).
 
-    Shifted by the row's maximum m: row_loss = log Σ e^(z − m) − (z_t − m). dz = (p − onehot(t))/B.
+    Shifted by the row's maximum m: row_loss = log(1 + Σ' e^(z − m)) − (z_t − m), where Σ' leaves out one
+    of the maxima, so that the loss keeps its digits where it is small. dz = (p − onehot(t))/B, at the label
+    the sum of the other p.
     """
 
     outputs: ClassVar = {"loss": "float64 1", "row_loss": "float64 B", "p": "B C"}
@@ -23,16 +34,15 @@ class softmax_nll(Op):
     def forward(loss: Array, row_loss: Array, p: Array, z: Array, t: Array) -> None:
         """The loss, each row's, and the softmax p, which the gradient needs."""
         rows = np.arange(z.shape[0])
-        shifted = z - z.max(axis=1, keepdims=True)
-        np.exp(shifted, out=p)
-        total = p.sum(axis=1, keepdims=True)
-        np.divide(p, total, out=p)
-        np.copyto(row_loss, np.log(total[:, 0]) - shifted[rows, t])
+        shifted, powers, rest = below_top(z)
+        np.divide(powers, 1 + rest, out=p)
+        np.copyto(row_loss, np.log1p(rest[:, 0]) - shifted[rows, t])
         loss[0] = row_loss.mean()
 
     @staticmethod
     def vjp(dz: Array, p: Array, t: Array) -> None:
         """(p − onehot(t))/B."""
-        rows = p.shape[0]
-        np.divide(p, rows, out=dz)
-        dz[np.arange(rows), t] -= 1.0 / rows
+        rows = np.arange(p.shape[0])
+        np.divide(p, rows.size, out=dz)
+        dz[rows, t] = 0
+        dz[rows, t] = -dz.sum(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from fastnet.backends.cuda.device import device
 from fastnet.backends.cuda.kernels.loops import cells, each, rows
 from fastnet.backends.cuda.kernels.registry import launcher
-from fastnet.backends.cuda.kernels.softmax import row_softmax
+from fastnet.backends.cuda.kernels.softmax import softmax_and_log
 from fastnet.backends.cuda.kernels.teams import team_sum
 
 
@@ -17,6 +18,27 @@ from fastnet.backends.cuda.kernels.teams import team_sum
 def weight_of(v: Any, column: int) -> Any:
     """A class's weight; absent ones are 1."""
     return np.float64(v[column]) if v.size > 0 else 1.0
+
+
+@device
+def times(q: Any, x: Any) -> Any:
+    """q·x, 0 where q is 0, also of an infinite x, but not of NaN."""
+    return q * np.float64(x) if q != 0 or math.isnan(x) else 0.0
+
+
+@device
+def slope_of_share(p: Any, q: Any, whole: Any, rest: Any) -> Any:
+    """p·Σq − q, of the others' q and p, which keep what is small; rest: the sum of the p up to ½."""
+    return p * (whole - q) - q * (rest if p > 0.5 else 1.0 - p)
+
+
+@device
+def rest_of(team: Any, row: int, end: int, p: Any) -> Any:
+    """The sum of a row without what is above ½."""
+    total = 0.0
+    for column in range(team[2], end, team[3]):
+        total += 0.0 if p[row, column] > 0.5 else np.float64(p[row, column])
+    return team_sum(team, total)
 
 
 @device
@@ -44,11 +66,11 @@ def cross_entropy_forward(
     ignored: float,
 ) -> None:
     """row_loss = Σq·log Σ e^(z − m) − Σ_c q_c·(z_c − m), q_c = v_c·((1 − s)·[c = t] + s/C)."""
-    shift, top = row_softmax(team, row, end, p, z)
+    shift, top = softmax_and_log(team, row, end, p, z)
     spread = 0.0
     if smoothing > 0:
         for column in range(team[2], end, team[3]):
-            spread += weight_of(v, column) * np.float64(z[row, column] - top)
+            spread += times(weight_of(v, column), z[row, column] - top)
     spread = team_sum(team, spread)
     weights = all_weights(team, end, v)
     if team[2] == 0 and end >= 0:
@@ -58,7 +80,7 @@ def cross_entropy_forward(
             count[row] = 0
         else:
             share, sharp = smoothing / end, (1 - smoothing) * weight_of(v, label)
-            part = sharp * np.float64(z[row, label] - top) + share * spread
+            part = times(sharp, z[row, label] - top) + share * spread
             row_loss[row] = (sharp + share * weights) * shift - part
             count[row] = weight_of(v, label)
 
@@ -78,7 +100,7 @@ def cross_entropy_vjp(
     ignored: float,
 ) -> None:
     """dz = drow_loss·(p·Σq − q)."""
-    weights = all_weights(team, end, v)
+    weights, rest = all_weights(team, end, v), rest_of(team, row, end, p)
     if end < 0:
         return
     label, share = t[row], smoothing / end
@@ -90,7 +112,7 @@ def cross_entropy_vjp(
     whole = sharp + share * weights
     for column in range(team[2], end, team[3]):
         q = share * weight_of(v, column) + (sharp if column == label else 0.0)
-        slope = np.float64(p[row, column]) * whole - q
+        slope = slope_of_share(np.float64(p[row, column]), q, whole, rest)
         dz[row, column] = p.dtype.type(drow_loss[row] * slope)
 
 
@@ -107,11 +129,11 @@ def soft_cross_entropy_forward(
     team: Any, row: int, end: int, row_loss: Any, p: Any, z: Any, t: Any, v: Any, smoothing: float
 ) -> None:
     """row_loss = Σq·log Σ e^(z − m) − Σ_c q_c·(z_c − m)."""
-    shift, top = row_softmax(team, row, end, p, z)
+    shift, top = softmax_and_log(team, row, end, p, z)
     part, whole = 0.0, 0.0
     for column in range(team[2], end, team[3]):
         q = smoothed(t, v, row, column, smoothing)
-        part += q * np.float64(z[row, column] - top)
+        part += times(q, z[row, column] - top)
         whole += q
     part = team_sum(team, part)
     whole = team_sum(team, whole)
@@ -136,9 +158,10 @@ def soft_cross_entropy_vjp(
     whole = 0.0
     for column in range(team[2], end, team[3]):
         whole += smoothed(t, v, row, column, smoothing)
-    whole = team_sum(team, whole)
+    whole, rest = team_sum(team, whole), rest_of(team, row, end, p)
     for column in range(team[2], end, team[3]):
-        slope = np.float64(p[row, column]) * whole - smoothed(t, v, row, column, smoothing)
+        q = smoothed(t, v, row, column, smoothing)
+        slope = slope_of_share(np.float64(p[row, column]), q, whole, rest)
         dz[row, column] = p.dtype.type(drow_loss[row] * slope)
 
 
@@ -151,7 +174,7 @@ def nll_forward(i: int, row_loss: Any, count: Any, y: Any, t: Any, v: Any, ignor
         count[i] = 0
     else:
         count[i] = weight_of(v, t[i])
-        row_loss[i] = -np.float64(count[i]) * np.float64(y[i * (y.size // t.size) + t[i]])
+        row_loss[i] = -times(np.float64(count[i]), y[i * (y.size // t.size) + t[i]])
 
 
 @launcher
@@ -172,8 +195,7 @@ def cost(lack: Any, power: float) -> Any:
 @device
 def slope_of(lack: Any, power: float, share: Any) -> Any:
     """The derivative of share·cost."""
-    one = type(lack)(1)
-    return (type(lack)(2) * lack if power == 2 else one) * share if lack > 0 else type(lack)(0)
+    return (lack * (type(lack)(2) * share) if power == 2 else share) if lack > 0 else type(lack)(0)
 
 
 @launcher
@@ -192,14 +214,14 @@ def multi_margin_forward(
 ) -> None:
     """row_loss = v_t·Σ_(j≠t) max(0, margin − y_t + y_j)^power / divisor."""
     label = t[row] if end >= 0 else 0
-    base = y.dtype.type(margin) - y[row if end >= 0 else 0, label]
+    own, wanted = y[row if end >= 0 else 0, label], y.dtype.type(margin)
     total = 0.0
     for column in range(team[2], end, team[3]):
         if column != label:
-            total += cost(base + y[row, column], power)
+            total += cost((y[row, column] - own) + wanted, power)
     total = team_sum(team, total)
     if team[2] == 0 and end >= 0:
-        row_loss[row] = total * weight_of(v, label) / divisor
+        row_loss[row] = times(weight_of(v, label), total) / divisor
 
 
 @launcher
@@ -220,12 +242,12 @@ def multi_margin_vjp(
     """The slopes, and at the label minus their sum."""
     own = row if end >= 0 else 0
     label = t[own]
-    base = y.dtype.type(margin) - y[own, label]
+    least, wanted = y[own, label], y.dtype.type(margin)
     share = y.dtype.type(drow_loss[own] * weight_of(v, label) / divisor)
     total = 0.0
     for column in range(team[2], end, team[3]):
         if column != label:
-            dy[row, column] = slope_of(base + y[row, column], power, share)
+            dy[row, column] = slope_of((y[row, column] - least) + wanted, power, share)
             total += np.float64(dy[row, column])
     total = team_sum(team, total)
     if team[2] == 0 and end >= 0:
@@ -253,7 +275,7 @@ def one_vs_rest_forward(
         total += cost(wanted - value if column == label else wanted + value, power)
     total = team_sum(team, total)
     if team[2] == 0 and end >= 0:
-        row_loss[row] = total * weight_of(v, label) / divisor
+        row_loss[row] = times(weight_of(v, label), total) / divisor
 
 
 @launcher

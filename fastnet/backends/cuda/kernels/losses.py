@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastnet.backends.cuda.device import THREADS, cuda, kernel, launch
-from fastnet.backends.cuda.elementary import log
+from fastnet.backends.cuda.elementary import log, sqrt
 from fastnet.backends.cuda.kernels.loops import cells, each, rows
 from fastnet.backends.cuda.kernels.registry import launcher
-from fastnet.backends.cuda.kernels.softmax import row_softmax
+from fastnet.backends.cuda.kernels.softmax import softmax_and_log
 from fastnet.backends.cuda.kernels.teams import team_sum
 
 
@@ -90,7 +90,7 @@ def mse_vjp(i: int, dy: Any, y: Any, t: Any) -> None:
 
 @rows("z")
 def _softmax_nll(team: Any, row: int, end: int, row_loss: Any, p: Any, z: Any, t: Any) -> None:
-    logarithm, top = row_softmax(team, row, end, p, z)
+    logarithm, top = softmax_and_log(team, row, end, p, z)
     if team[2] == 0 and end >= 0:
         row_loss[row] = logarithm - np.float64(z[row, t[row]] - top)
 
@@ -103,12 +103,18 @@ def softmax_nll_forward(queue: Any, loss: Any, row_loss: Any, p: Any, z: Any, t:
 
 
 @launcher
-@cells("dz")
-def softmax_nll_vjp(row: int, column: int, dz: Any, p: Any, t: Any) -> None:
-    """dz = (p − onehot(t))/B."""
+@rows("dz")
+def softmax_nll_vjp(team: Any, row: int, end: int, dz: Any, p: Any, t: Any) -> None:
+    """dz = (p − onehot(t))/B, at the label minus the sum of the others."""
     share = p.dtype.type(1.0 / np.float64(p.shape[0]))
-    value = p[row, column] * share
-    dz[row, column] = value - share if column == t[row] else value
+    label, total = t[row] if end >= 0 else 0, 0.0
+    for column in range(team[2], end, team[3]):
+        if column != label:
+            dz[row, column] = p[row, column] * share
+            total += np.float64(dz[row, column])
+    total = team_sum(team, total)
+    if team[2] == 0 and end >= 0:
+        dz[row, label] = -total
 
 
 @launcher
@@ -132,7 +138,8 @@ def gaussian_nll_forward(
         variance = y[row, half + column]
         error = t[row, column] - y[row, column]
         s = least if variance < least else variance
-        total += np.float64(one_half * (log(s) + error * error / s) + rest)
+        ratio = error / sqrt(s)
+        total += np.float64(one_half * (log(s) + ratio * ratio) + rest)
     total = team_sum(team, total)
     if team[2] == 0 and end >= 0:
         row_loss[row] = total / divisor
@@ -153,6 +160,6 @@ def gaussian_nll_vjp(
     one, one_half, least = y.dtype.type(1), y.dtype.type(0.5), y.dtype.type(eps)
     variance = y[row, half + place]
     s = least if variance < least else variance
-    ratio = (t[row, place] - y[row, place]) / s
+    ratio, root = (t[row, place] - y[row, place]) / s, one / sqrt(s)
     share = y.dtype.type(drow_loss[row] / divisor)
-    dy[row, column] = (-ratio if of_mean else one_half * (one / s - ratio * ratio)) * share
+    dy[row, column] = (-ratio if of_mean else one_half * (root - ratio) * (root + ratio)) * share

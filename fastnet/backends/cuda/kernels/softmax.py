@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnet.backends.cuda.device import device
-from fastnet.backends.cuda.elementary import exp, log
+from fastnet.backends.cuda.elementary import exp, log, log1p
 from fastnet.backends.cuda.kernels.loops import rows
 from fastnet.backends.cuda.kernels.registry import launcher
 from fastnet.backends.cuda.kernels.teams import team_max, team_sum
@@ -25,30 +25,30 @@ def row_max(team: Any, row: int, end: int, x: Any) -> Any:
 
 
 @device
-def row_powers(team: Any, row: int, end: int, p: Any, x: Any) -> Any:
-    """Write p = e^(x − m), m the row's maximum; returns their sum and m."""
-    top, total = row_max(team, row, end, x), 0.0
+def softmax_and_log(team: Any, row: int, end: int, p: Any, x: Any) -> Any:
+    """Write a row's softmax; returns the logarithm of the sum of the e^(x − m), and m, the row's maximum.
+
+    It is taken from the sum less 1, the exponential of a maximum, so that small ones keep their digits.
+    """
+    top, ones, low = row_max(team, row, end, x), 0.0, 0.0
     for column in range(team[2], end, team[3]):
         p[row, column] = exp(x[row, column] - top)
-        total += np.float64(p[row, column])
-    return team_sum(team, total), top
-
-
-@device
-def row_softmax(team: Any, row: int, end: int, p: Any, x: Any) -> Any:
-    """Write a row's softmax; returns the logarithm of the sum and m (see row_powers)."""
-    total, top = row_powers(team, row, end, p, x)
-    scale = p.dtype.type(1.0 / total)
+        if p[row, column] < 1:
+            low += np.float64(p[row, column])
+        else:
+            ones += np.float64(p[row, column])
+    ones, low = team_sum(team, ones), team_sum(team, low)
+    scale = p.dtype.type(1.0 / (ones + low))
     for column in range(team[2], end, team[3]):
         p[row, column] *= scale
-    return log(total), top
+    return log1p(ones - 1.0 + low), top
 
 
 @launcher
 @rows("y")
 def softmax_forward(team: Any, row: int, end: int, y: Any, x: Any) -> None:
     """y = e^(x − m)/Σ e^(x − m), m the row's maximum."""
-    row_softmax(team, row, end, y, x)
+    softmax_and_log(team, row, end, y, x)
 
 
 @launcher

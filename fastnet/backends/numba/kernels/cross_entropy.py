@@ -53,15 +53,27 @@ def _below_top(p: Any, z: Any) -> None:
 
 
 @njit(error_model="numpy")
-def _softmax(p: Any, i: int) -> float:
-    """Divide row i, of exponentials, by its sum; returns the sum's logarithm."""
-    total = 0.0
+def softmax_and_log(p: Any, i: int) -> float:
+    """Divide row i, of exponentials, by its sum; returns the sum's logarithm.
+
+    It is taken from the sum less 1, the exponential of a maximum, so that small ones keep their digits.
+    """
+    ones, low = 0.0, 0.0
     for j in range(p.shape[1]):
-        total += np.float64(p[i, j])
-    scale = p.dtype.type(1.0 / total)
+        if p[i, j] < 1:
+            low += np.float64(p[i, j])
+        else:
+            ones += np.float64(p[i, j])
+    scale = p.dtype.type(1.0 / (ones + low))
     for j in range(p.shape[1]):
         p[i, j] *= scale
-    return math.log(total)
+    return math.log1p(ones - 1.0 + low)
+
+
+@njit(error_model="numpy")
+def _times(q: float, x: float) -> float:
+    """q·x, 0 where q is 0, also of an infinite x, but not of NaN."""
+    return q * np.float64(x) if q != 0 or math.isnan(x) else 0.0
 
 
 @njit(error_model="numpy")
@@ -98,17 +110,32 @@ def cross_entropy_forward(
             continue
         if smoothing > 0:
             for j in range(columns):
-                row_loss[i] += _weight(v, j) * np.float64(p[i, j])
-        sharp = (1 - smoothing) * np.float64(count[i]) * np.float64(p[i, t[i]])
+                row_loss[i] += _times(_weight(v, j), p[i, j])
+        sharp = _times((1 - smoothing) * np.float64(count[i]), p[i, t[i]])
         row_loss[i] = sharp + smoothing / columns * row_loss[i]
     powers = flat(p)
     for i in range(powers.size):
         powers[i] = exp(powers[i])
     even = smoothing / columns * _all_weights(v, columns)
     for i in range(rows):
-        shift = _softmax(p, i)
+        shift = softmax_and_log(p, i)
         if t[i] != ignored:
             row_loss[i] = ((1 - smoothing) * np.float64(count[i]) + even) * shift - row_loss[i]
+
+
+@njit(error_model="numpy")
+def _rest(p: Any, i: int) -> float:
+    """The sum of row i without what is above ½."""
+    total = 0.0
+    for j in range(p.shape[1]):
+        total += 0.0 if p[i, j] > 0.5 else np.float64(p[i, j])
+    return total
+
+
+@njit(error_model="numpy")
+def _slope(p: float, q: float, whole: float, rest: float) -> float:
+    """p·Σq − q, of the others' q and p, which keep what is small."""
+    return p * (whole - q) - q * (rest if p > 0.5 else 1.0 - p)
 
 
 @kernel
@@ -123,10 +150,11 @@ def cross_entropy_vjp(
         if t[i] == ignored:
             dz[i, :] = 0
             continue
-        sharp = (1 - smoothing) * _weight(v, t[i])
+        sharp, rest = (1 - smoothing) * _weight(v, t[i]), _rest(p, i)
         for j in range(columns):
             q = share * _weight(v, j) + (sharp if j == t[i] else 0.0)
-            dz[i, j] = p.dtype.type(drow_loss[i] * (np.float64(p[i, j]) * (sharp + even) - q))
+            slope = _slope(np.float64(p[i, j]), q, sharp + even, rest)
+            dz[i, j] = p.dtype.type(drow_loss[i] * slope)
 
 
 @kernel
@@ -140,7 +168,7 @@ def soft_cross_entropy_forward(
         part = 0.0
         for j in range(columns):
             q = _weight(v, j) * (np.float64(t[i, j]) * (1 - smoothing) + smoothing / columns)
-            part += q * np.float64(p[i, j])
+            part += _times(q, p[i, j])
         row_loss[i] = part
     powers = flat(p)
     for i in range(powers.size):
@@ -150,7 +178,7 @@ def soft_cross_entropy_forward(
         for j in range(columns):
             q = _weight(v, j) * (np.float64(t[i, j]) * (1 - smoothing) + smoothing / columns)
             whole += q
-        row_loss[i] = whole * _softmax(p, i) - row_loss[i]
+        row_loss[i] = whole * softmax_and_log(p, i) - row_loss[i]
 
 
 @kernel
@@ -160,12 +188,13 @@ def soft_cross_entropy_vjp(
     """dz = drow_loss·(p·Σq − q)."""
     rows, columns = p.shape
     for i in range(rows):
-        whole = 0.0
+        whole, rest = 0.0, _rest(p, i)
         for j in range(columns):
             whole += _weight(v, j) * (np.float64(t[i, j]) * (1 - smoothing) + smoothing / columns)
         for j in range(columns):
             q = _weight(v, j) * (np.float64(t[i, j]) * (1 - smoothing) + smoothing / columns)
-            dz[i, j] = p.dtype.type(drow_loss[i] * (np.float64(p[i, j]) * whole - q))
+            slope = _slope(np.float64(p[i, j]), q, whole, rest)
+            dz[i, j] = p.dtype.type(drow_loss[i] * slope)
 
 
 @kernel
@@ -176,7 +205,7 @@ def nll_forward(
     for i in range(row_loss.size):
         kept = t[i] != ignored
         count[i] = _weight(v, t[i]) if kept else 0.0
-        row_loss[i] = -np.float64(count[i]) * np.float64(y[i, t[i]]) if kept else 0.0
+        row_loss[i] = -_times(np.float64(count[i]), y[i, t[i]]) if kept else 0.0
 
 
 @kernel

@@ -22,7 +22,8 @@ def gaussian_nll_forward(
         for j in range(min(half, t.shape[1])):
             variance, e = y[b, half + j], t[b, j] - y[b, j]
             s = least if variance < least else variance
-            total += np.float64(one_half * (math.log(s) + e * e / s) + rest)
+            ratio = e / math.sqrt(s)
+            total += np.float64(one_half * (math.log(s) + ratio * ratio) + rest)
         row_loss[b] = total / divisor
 
 
@@ -41,6 +42,6 @@ def gaussian_nll_vjp(
         for j in range(min(half, t.shape[1])):
             variance = y[b, half + j]
             s = least if variance < least else variance
-            ratio = (t[b, j] - y[b, j]) / s
+            ratio, root = (t[b, j] - y[b, j]) / s, one / math.sqrt(s)
             dy[b, j] = -ratio * share
-            dy[b, half + j] = one_half * (one / s - ratio * ratio) * share
+            dy[b, half + j] = one_half * (root - ratio) * (root + ratio) * share

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from fastnet.backends.numba.elementary import exp
+from fastnet.backends.numba.kernels.cross_entropy import softmax_and_log
 from fastnet.backends.numba.kernels.registry import kernel
 from fastnet.backends.numba.lowlevel import flat
 from fastnet.op import Array
@@ -53,13 +52,7 @@ def softmax_nll_forward(loss: Array, row_loss: Array, p: Array, z: Array, t: Arr
         powers[i] = exp(powers[i])
     mean = 0.0
     for i in range(rows):
-        total = 0.0
-        for j in range(columns):
-            total += np.float64(p[i, j])
-        scale = p.dtype.type(1.0 / total)
-        for j in range(columns):
-            p[i, j] *= scale
-        row_loss[i] += math.log(total)
+        row_loss[i] += softmax_and_log(p, i)
         mean += row_loss[i]
     loss[0] = mean / np.float64(rows)
 
@@ -70,6 +63,9 @@ def softmax_nll_vjp(dz: Array, p: Array, t: Array) -> None:
     rows, columns = p.shape
     share = p.dtype.type(1.0 / np.float64(rows))
     for i in range(rows):
+        others = p.dtype.type(0)
         for j in range(columns):
             dz[i, j] = p[i, j] * share
-        dz[i, t[i]] -= share
+            if j != t[i]:
+                others += dz[i, j]
+        dz[i, t[i]] = -others

@@ -18,12 +18,18 @@ def _cost(lack: float, power: float) -> float:
 @njit(error_model="numpy", forceinline=True)
 def _slope(lack: float, power: float, share: float) -> float:
     one = type(lack)(1)
-    return (2 * lack if power == 2 else one) * share if lack > 0 else 0 * one
+    return (lack * (2 * share) if power == 2 else share) if lack > 0 else 0 * one
 
 
 @njit(error_model="numpy", forceinline=True)
 def _share(v: Array, label: int, divisor: float) -> float:
     return (np.float64(v[label]) if v.size > 0 else 1.0) / divisor
+
+
+@njit(error_model="numpy", forceinline=True)
+def _weighed(total: float, share: float) -> float:
+    """0 of a class of weight 0, also where the sum is infinite, but not where it is NaN."""
+    return total * share if share != 0 or np.isnan(total) else 0.0
 
 
 @kernel
@@ -32,11 +38,11 @@ def multi_margin_forward(
 ) -> None:
     """row_loss = v_t·Σ_(j≠t) max(0, margin − y_t + y_j)^power / divisor."""
     for b in range(t.size):
-        base, total = y.dtype.type(margin) - y[b, t[b]], 0.0
+        own, wanted, total = y[b, t[b]], y.dtype.type(margin), 0.0
         for j in range(y.shape[1]):
             if j != t[b]:
-                total += _cost(base + y[b, j], power)
-        row_loss[b] = total * _share(v, t[b], divisor)
+                total += _cost((y[b, j] - own) + wanted, power)
+        row_loss[b] = _weighed(total, _share(v, t[b], divisor))
 
 
 @kernel
@@ -52,11 +58,11 @@ def multi_margin_vjp(
 ) -> None:
     """The slopes, and at the label minus their sum."""
     for b in range(t.size):
-        base, total = y.dtype.type(margin) - y[b, t[b]], y.dtype.type(0)
+        own, wanted, total = y[b, t[b]], y.dtype.type(margin), y.dtype.type(0)
         share = y.dtype.type(drow_loss[b] * _share(v, t[b], divisor))
         for j in range(y.shape[1]):
             if j != t[b]:
-                dy[b, j] = _slope(base + y[b, j], power, share)
+                dy[b, j] = _slope((y[b, j] - own) + wanted, power, share)
                 total += dy[b, j]
         dy[b, t[b]] = -total
 
@@ -71,7 +77,7 @@ def one_vs_rest_forward(
         total = 0.0
         for j in range(y.shape[1]):
             total += _cost(wanted - y[b, j] if j == t[b] else wanted + y[b, j], power)
-        row_loss[b] = total * _share(v, t[b], divisor)
+        row_loss[b] = _weighed(total, _share(v, t[b], divisor))
 
 
 @kernel
