@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.errors import ShapeError, check_real
+from fastnet.errors import HyperparameterError, ShapeError, check_real
 from fastnet.layers.base import Builder, Shape
 from fastnet.losses.base import probabilities
 from fastnet.losses.labels import LabelLoss, constant
 from fastnet.losses.softmax_nll import below_top, softmax_nll
 from fastnet.op import Array, Op
+
+NO_LABEL = -100  # ignored by default; no class has it
 
 
 def _log_softmax(z: Array) -> Array:
@@ -158,7 +160,8 @@ class CrossEntropyLoss(LabelLoss):
 
     weight: v (C,), finite and ≥ 0: a weight for each class; None: all are 1.
     ignore_index: rows of this label, −100 by default, add nothing to loss, gradient or mean. Where all
-        are ignored, loss and gradient are 0 (PyTorch: NaN).
+        are ignored, loss and gradient are 0 (PyTorch: NaN). Probabilities have no labels: with another
+        ignore_index than −100 they are refused.
     label_smoothing: s in [0, 1], 0 by default.
     reduction: "mean", "sum" or "none" (a loss for each row).
 
@@ -176,7 +179,7 @@ class CrossEntropyLoss(LabelLoss):
     def __init__(
         self,
         weight: Any = None,
-        ignore_index: int = -100,
+        ignore_index: int = NO_LABEL,
         label_smoothing: float = 0.0,
         reduction: str = "mean",
     ) -> None:
@@ -198,6 +201,12 @@ class CrossEntropyLoss(LabelLoss):
             raise ShapeError(
                 f"{name} has shape {array.shape}; CrossEntropyLoss takes integer labels (n,) or "
                 f"probabilities (n, {shape[0]})"
+            )
+        if self.ignore_index != NO_LABEL:
+            raise HyperparameterError(
+                f"ignore_index is {self.ignore_index} and {name} holds probabilities, in which no row "
+                "has a label to be ignored; leave ignore_index out, and give such rows the "
+                "sample_weight 0"
             )
         return probabilities(array, name, type(self).__name__)
 
@@ -235,7 +244,7 @@ class NLLLoss(LabelLoss):
     """
 
     def __init__(
-        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+        self, weight: Any = None, ignore_index: int = NO_LABEL, reduction: str = "mean"
     ) -> None:
         super().__init__(reduction, weight, ignore_index=ignore_index)
 
