@@ -1,6 +1,7 @@
 /* A rectifier with trained slopes. Formulas: fastnet/layers/prelu.py. */
 #include "share.h"
 #include "kernel.h"
+#include "rows.h"
 
 enum { BLOCK = 64 }; /* columns whose slopes, or sums, are at hand */
 
@@ -30,7 +31,7 @@ KERNEL(prelu_forward, OUT(y), IN(x), IN(a)) {
         }
 }
 
-/* Each column adds its rows in order, and a slope its columns in order. */
+/* A slope adds its columns in order. */
 KERNEL(prelu_vjp, OUT(dx), OUT(da), IN(dy), IN(x), IN(a)) {
     const int64_t N = call->size[0], A = call->size[1];
     if (dx)
@@ -45,14 +46,26 @@ KERNEL(prelu_vjp, OUT(dx), OUT(da), IN(dy), IN(x), IN(a)) {
             }
     if (!da || !is_first(call))
         return;
+    const int64_t block = rows_of_block(call->rows);
     for (int64_t k = 0; k < A && !call->accumulate; k++)
         da[k] = 0;
     for (int64_t j = 0; j < N; j += BLOCK) {
         const int64_t n = smaller(BLOCK, N - j);
-        real sum[BLOCK] = {0};
-        for (int64_t b = 0; b < call->rows; b++)
-            for (int64_t c = 0, at = b * N + j; c < n; c++)
-                sum[c] = madd(dy[at + c], x[at + c] > 0 ? 0 : x[at + c], sum[c]);
+        real sum[BLOCK] = {0}, lost[BLOCK] = {0};
+        for (int64_t begin = 0; begin < call->rows; begin += block) {
+            real part[BLOCK] = {0};
+            for (int64_t b = begin; b < smaller(begin + block, call->rows); b++)
+                for (int64_t c = 0, at = b * N + j; c < n; c++)
+                    part[c] = madd(dy[at + c], x[at + c] > 0 ? 0 : x[at + c], part[c]);
+            for (int c = 0; c < BLOCK; c += WIDTH) {
+                vec total = load(sum + c), rest = load(lost + c);
+                add_block(&total, &rest, load(part + c));
+                store(sum + c, total);
+                store(lost + c, rest);
+            }
+        }
+        for (int c = 0; c < BLOCK; c += WIDTH)
+            store(sum + c, with_lost(load(sum + c), load(lost + c)));
         for (int64_t c = 0; c < n; c++)
             da[(j + c) % A] += sum[c];
     }

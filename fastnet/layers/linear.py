@@ -10,7 +10,7 @@ import numpy as np
 from fastnet.errors import ShapeError, check_flag, check_int
 from fastnet.init import FanInUniform, Initializer, KaimingUniform, check_init
 from fastnet.layers.base import Builder, Layer, Shape
-from fastnet.op import Array, Op, put
+from fastnet.op import Array, Op, put, row_products, row_sums
 
 
 class linear(Op):
@@ -36,9 +36,9 @@ class linear(Op):
         if dx.size:
             np.matmul(dy, w.T, out=dx)
         if dw.size:
-            put(dw, x.T @ dy, accumulate)
+            put(dw, row_products(x, dy), accumulate)
         if db.size:
-            put(db, dy.sum(axis=0), accumulate)
+            put(db, row_sums(dy), accumulate)
 
 
 class Linear(Layer):

@@ -9,7 +9,7 @@ import numpy as np
 from fastnet.errors import ShapeError, check_int, check_real
 from fastnet.init import Constant
 from fastnet.layers.base import Builder, Layer, Shape
-from fastnet.op import Array, Op, put
+from fastnet.op import Array, Op, put, row_sums
 
 
 class prelu(Op):
@@ -32,7 +32,7 @@ class prelu(Op):
         """The gradients of x and of the slopes."""
         if dx.size:
             np.copyto(dx, np.where(x > 0, dy, slopes(a, x) * dy))
-        columns = (dy * np.where(x > 0, 0, x)).sum(axis=0)
+        columns = row_sums(dy * np.where(x > 0, 0, x))
         da_sum = np.zeros_like(a)
         np.add.at(da_sum, np.arange(len(columns)) % len(a), columns)
         put(da, da_sum, accumulate)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pytest
 from onecall import Call, calls, tensors_for
@@ -69,6 +71,8 @@ def test_set_level_stays_within_the_machine():
         (37, 400, 528),
         (33, 1000, 60),
         (64, 200, 1100),
+        (1000, 130, 270),
+        (600, 1000, 3),
     ],
 )
 def test_levels_with_fma_multiply_matrices_to_the_same_bits(c, dtype, rows, inputs, outputs):
@@ -88,11 +92,11 @@ def test_levels_with_fma_multiply_matrices_to_the_same_bits(c, dtype, rows, inpu
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", KERNELS)
 def test_levels_with_fma_give_the_same_bits(c, dtype, name):
-    """Every kernel, at sizes with whole vectors and a rest."""
+    """Every kernel, at sizes with whole vectors and a rest, and with many rows."""
     levels = range(1 if c.levels()[0] == "x86-64" else 0, len(c.levels()))
     kernel, dims = KERNELS[name], (67, 33)
     sizes = dict(zip(kernel.op.dims, dims, strict=False))
-    for call in calls(kernel, dtype, 35, sizes):
+    for call in chain(calls(kernel, dtype, 35, sizes), calls(kernel, dtype, 520, sizes)):
         results = []
         for level in levels:
             c.set_level(level)

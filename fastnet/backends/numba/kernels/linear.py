@@ -12,8 +12,9 @@ from numba import njit
 
 from fastnet.backends.numba.blas import FOUND, gemm
 from fastnet.backends.numba.kernels.registry import kernel
-from fastnet.backends.numba.lowlevel import PLAIN
-from fastnet.op import Array
+from fastnet.backends.numba.kernels.sums import add_block, add_lost, clear, rows_of_block
+from fastnet.backends.numba.lowlevel import LOCAL, PLAIN, flat, local, window
+from fastnet.op import MANY_ROWS, Array
 
 
 def _numpy(c: Any, a: Any, b: Any, flip_a: bool, flip_b: bool, beta: Any) -> None:
@@ -56,16 +57,50 @@ def linear_vjp(
     dx: Array, dw: Array, db: Array, dy: Array, x: Array, w: Array, accumulate: int
 ) -> None:
     """dx = dy·wᵀ; dw = xᵀ·dy; db = Σ_rows dy."""
-    rows, columns = dy.shape
     zero, one = dy.dtype.type(0), dy.dtype.type(1)
     keep = one if accumulate else zero
     if dx.size > 0:
         _product(dx, dy, w, False, True, zero)
     if dw.size > 0:
-        _product(dw, x, dy, True, False, keep)
+        if x.shape[0] > MANY_ROWS:
+            _product_of_many_rows(dw, x, dy, keep)
+        else:
+            _product(dw, x, dy, True, False, keep)
     if db.size > 0:
-        for j in range(columns):
-            db[j] = db[j] if accumulate else zero
-        for i in range(rows):
-            for j in range(columns):
-                db[j] += dy[i, j]
+        _sum_rows(db, dy, accumulate)
+
+
+@njit(error_model="numpy")
+def _product_of_many_rows(dw: Any, x: Any, dy: Any, keep: Any) -> None:
+    """dw ← xᵀ·dy + keep·dw, from the products of blocks of rows; only here memory is asked for."""
+    rows, step = x.shape[0], rows_of_block(x.shape[0])
+    room = np.zeros((3, *dw.shape), dw.dtype)
+    totals, lost, block, into = flat(room[0]), flat(room[1]), flat(room[2]), flat(dw)
+    for top in range(0, rows, step):
+        end = min(top + step, rows)
+        _product(room[2], x[top:end], dy[top:end], True, False, dw.dtype.type(0))
+        add_block(totals, lost, block, dw.size)
+    add_lost(totals, lost, dw.size)
+    for i in range(dw.size):
+        into[i] = totals[i] + keep * into[i] if keep > 0 else totals[i]
+
+
+@njit(error_model="numpy")
+def _sum_rows(db: Any, dy: Any, accumulate: int) -> None:
+    """Write or add Σ_rows dy, by LOCAL columns."""
+    rows, columns = dy.shape
+    step = rows_of_block(rows)
+    sums, lost, block = local(dy), local(dy), local(dy)
+    for begin in range(0, columns, LOCAL):
+        width = min(LOCAL, columns - begin)
+        for values in (sums, lost, block):
+            clear(values, width)
+        for top in range(0, rows, step):
+            for i in range(top, min(top + step, rows)):
+                d = window(dy, i * columns + begin, width)
+                for j in range(width):
+                    block[j] += d[j]
+            add_block(sums, lost, block, width)
+        add_lost(sums, lost, width)
+        for j in range(width):
+            db[begin + j] = db[begin + j] + sums[j] if accumulate else sums[j]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fastnet.backends.numba.kernels.registry import kernel
+from fastnet.backends.numba.kernels.sums import add_block, add_lost, clear, rows_of_block
+from fastnet.backends.numba.lowlevel import LOCAL, local, window
 from fastnet.op import Array
 
 
@@ -18,14 +20,30 @@ def prelu_forward(y: Array, x: Array, a: Array) -> None:
 
 @kernel
 def prelu_vjp(dx: Array, da: Array, dy: Array, x: Array, a: Array, accumulate: int) -> None:
-    """dx = dy or a·dy; da sums dy·min(x, 0)."""
+    """dx = dy or a·dy; da sums dy·min(x, 0) over the rows, then over a slope's columns."""
+    rows, columns = x.shape
     zero, count = x.dtype.type(0), a.size
-    if da.size > 0 and accumulate == 0:
+    if dx.size > 0:
+        for b in range(rows):
+            for j in range(columns):
+                dx[b, j] = dy[b, j] if x[b, j] > zero else a[j % count] * dy[b, j]
+    if da.size == 0:
+        return
+    if accumulate == 0:
         da[:] = zero
-    for b in range(x.shape[0]):
-        for j in range(x.shape[1]):
-            v, d = x[b, j], dy[b, j]
-            if dx.size > 0:
-                dx[b, j] = d if v > zero else a[j % count] * d
-            if da.size > 0:
-                da[j % count] += zero if v > zero else d * v
+    step = rows_of_block(rows)
+    sums, lost, block = local(dy), local(dy), local(dy)
+    for begin in range(0, columns, LOCAL):
+        width = min(LOCAL, columns - begin)
+        for values in (sums, lost, block):
+            clear(values, width)
+        for top in range(0, rows, step):
+            for i in range(top, min(top + step, rows)):
+                place = i * columns + begin
+                d, v = window(dy, place, width), window(x, place, width)
+                for j in range(width):
+                    block[j] += zero if v[j] > zero else d[j] * v[j]
+            add_block(sums, lost, block, width)
+        add_lost(sums, lost, width)
+        for j in range(width):
+            da[(begin + j) % count] += sums[j]

@@ -1,8 +1,15 @@
-"""Sums of gradients."""
+"""Sums of gradients, and over rows: beyond MANY_ROWS those of blocks are added with compensation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
 
 from fastnet.backends.numba.kernels.registry import kernel
 from fastnet.backends.numba.lowlevel import flat
-from fastnet.op import Array
+from fastnet.op import MANY_ROWS, ROW_BLOCK, Array
 
 
 @kernel
@@ -11,3 +18,36 @@ def add_to_forward(y: Array, x: Array) -> None:
     into, of = flat(y), flat(x)
     for i in range(into.size):
         into[i] += of[i]
+
+
+@njit(error_model="numpy")
+def rows_of_block(rows: int) -> int:
+    """How many rows are added one by one."""
+    return ROW_BLOCK if rows > MANY_ROWS else max(rows, 1)
+
+
+@njit(error_model="numpy")
+def clear(values: Any, width: int) -> None:
+    """Set the first `width` to 0."""
+    for j in range(width):
+        values[j] = values.dtype.type(0)
+
+
+@njit(error_model="numpy")
+def add_block(totals: Any, lost: Any, block: Any, width: int) -> None:
+    """Add a block's sums to the totals, with what that rounds off beside them; the block is 0 then."""
+    for j in range(width):
+        total = totals[j]
+        new = total + block[j]
+        part = new - total
+        lost[j] += (total - (new - part)) + (block[j] - part)
+        totals[j] = new
+        block[j] = block.dtype.type(0)
+
+
+@njit(error_model="numpy")
+def add_lost(totals: Any, lost: Any, width: int) -> None:
+    """Complete the totals; where one is infinite, what it lost is NaN."""
+    for j in range(width):
+        if not np.isnan(lost[j]):
+            totals[j] += lost[j]
