@@ -9,17 +9,18 @@ import numpy as np
 from fastnet.errors import SMALLEST, ShapeError, check_flag, check_int, check_real
 from fastnet.init import Constant, Zeros
 from fastnet.layers.base import Builder, Layer, Shape
-from fastnet.op import Array, Op, put
+from fastnet.op import Array, Op, put, row_sums
 
 
 class batchnorm(Op):
     """Training: x̂ = (x − mean)·rstd over the rows, y = gamma·x̂ + beta.
 
     rstd = 1/√(var + eps) with the biased variance (two passes); the running variance takes the
-    unbiased one. dx = gamma·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)).
+    unbiased one. Both are taken of x − x₀, x₀ being the first row: a feature that is constant there becomes
+    beta exactly, and one far from 0 loses nothing. dx = gamma·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)).
     """
 
-    outputs: ClassVar = {"y": "B N", "mean": "N", "rstd": "N"}
+    outputs: ClassVar = {"y": "B N", "shift": "N", "rstd": "N"}  # shift: mean − x₀
     state: ClassVar = {"running_mean": "N", "running_var": "N", "batches": "int64 1"}
     inputs: ClassVar = {"x": "B N", "gamma": "N", "beta": "N"}
     optional = ("gamma", "beta")
@@ -29,7 +30,7 @@ class batchnorm(Op):
     @staticmethod
     def forward(
         y: Array,
-        mean: Array,
+        shift: Array,
         rstd: Array,
         running_mean: Array,
         running_var: Array,
@@ -42,14 +43,15 @@ class batchnorm(Op):
     ) -> None:
         """Normalise by this minibatch's statistics and move the running ones towards them."""
         rows = x.shape[0]
-        np.mean(x, axis=0, out=mean)
-        centred = x - mean
-        variance = np.mean(centred * centred, axis=0)
+        from_first = x - x[0]
+        np.divide(row_sums(from_first), rows, out=shift)
+        centred = from_first - shift
+        variance = row_sums(centred * centred) / rows
         np.divide(1, np.sqrt(variance + eps), out=rstd)
         np.multiply(centred, rstd, out=y)
         if gamma.size:
             np.add(y * gamma, beta, out=y)
-        running_mean += momentum * (mean - running_mean)
+        running_mean += momentum * (x[0] + shift - running_mean)
         running_var += momentum * (variance * (rows / (rows - 1)) - running_var)
         batches += 1
 
@@ -59,15 +61,15 @@ class batchnorm(Op):
         dgamma: Array,
         dbeta: Array,
         dy: Array,
-        mean: Array,
+        shift: Array,
         rstd: Array,
         x: Array,
         gamma: Array,
         accumulate: int,
     ) -> None:
         """The mean and the variance depend on every row, hence the two means over dy."""
-        xhat = (x - mean) * rstd
-        sum_dy, sum_dy_xhat = dy.sum(axis=0), (dy * xhat).sum(axis=0)
+        xhat = (x - x[0] - shift) * rstd
+        sum_dy, sum_dy_xhat = row_sums(dy), row_sums(dy * xhat)
         if dx.size:
             rows = x.shape[0]
             scale = gamma * rstd if gamma.size else rstd
@@ -121,8 +123,8 @@ class batchnorm_inference(Op):
     ) -> None:
         """The statistics are constants here."""
         rstd = 1 / np.sqrt(running_var + eps)
-        put(dgamma, (dy * ((x - running_mean) * rstd)).sum(axis=0), accumulate)
-        put(dbeta, dy.sum(axis=0), accumulate)
+        put(dgamma, row_sums(dy * ((x - running_mean) * rstd)), accumulate)
+        put(dbeta, row_sums(dy), accumulate)
         if dx.size:
             np.multiply(dy, gamma * rstd if gamma.size else rstd, out=dx)
 

@@ -7,11 +7,12 @@ import pytest
 from gradcheck import shape_of
 from onecall import Call, calls, compare, tolerance
 
+import fastnet as fn
 from fastnet.op import KERNELS
 
 FEW = 8  # units in the last place
 DTYPES = ["float32", "float64"]
-MANY = ["linear_vjp", "prelu_vjp"]
+MANY = ["linear_vjp", "batchnorm_forward", "batchnorm_vjp", "batchnorm_inference_vjp", "prelu_vjp"]
 
 
 def call(name: str, rows: int, sizes: dict[str, int], dtype: str, **tensors: object) -> Call:
@@ -46,6 +47,20 @@ def test_gradients_of_slopes(engine, dtype, slopes):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_of_batchnorm(engine, dtype):
+    """x̂ is 1 in every row."""
+    sizes, statistics = {"N": 3}, {"running_mean": 1, "running_var": 0.95}
+    one = call("batchnorm_inference_vjp", 10**6, sizes, dtype, dy=0.1, x=2, gamma=1, **statistics)
+    got = one.run(engine)
+    assert_few(got["dbeta"], 1e6 * float(np.dtype(dtype).type(0.1)), dtype)
+    assert_few(got["dgamma"], got["dbeta"][0], dtype)
+    one = call("batchnorm_vjp", 10**6, sizes, dtype, dy=0.1, x=2, gamma=1, shift=-1, rstd=1)
+    got = one.run(engine)
+    assert_few(got["dbeta"], 1e6 * float(np.dtype(dtype).type(0.1)), dtype)
+    assert_few(got["dgamma"], got["dbeta"][0], dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", MANY)
 def test_many_rows_agree_with_the_reference(engine, name, dtype):
     """The last block is shorter than the others; several pieces of dw."""
@@ -62,3 +77,47 @@ def test_an_infinite_sum_is_infinite(engine):
     got = call("linear_vjp", 1000, {"I": 1, "O": 2}, "float32", dy=dy, x=1, w=1).run(engine)
     for name in ("db", "dw"):
         np.testing.assert_array_equal(got[name].reshape(-1), [np.inf, -np.inf], err_msg=name)
+
+
+def trained_once(backend: str, x: np.ndarray, dtype: str) -> tuple[fn.Sequential, np.ndarray]:
+    """A batchnorm with a bias of its own after one forward in training, and what came out."""
+    model = fn.Sequential(fn.BatchNorm1d(x.shape[1], momentum=1.0), backend=backend, dtype=dtype)
+    with model.edit() as p:
+        p["0.bias"][...] = 0.3
+    return model, model.forward(x.astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [2, 37, 512, 1000])
+def test_a_constant_feature_leaves_batchnorm_as_its_bias(backend, dtype, rows):
+    constants = np.array([100.1, -1e-3, 1e6 / 3, 0.0, 7e20])
+    model, y = trained_once(backend, np.tile(constants, (rows, 1)), dtype)
+    np.testing.assert_array_equal(y, np.full_like(y, 0.3))
+    values = model.state_dict()
+    np.testing.assert_array_equal(values["0.running_mean"], constants.astype(dtype))
+    np.testing.assert_array_equal(values["0.running_var"], 0)
+
+
+@pytest.mark.parametrize(("rows", "mean"), [(200_000, 1e4), (4096, 1e6), (400, 1e6), (300_000, 0)])
+def test_statistics_of_features_far_from_zero(backend, rows, mean):
+    x = np.random.default_rng(5).normal(mean, 1, (rows, 3)).astype("float32")
+    model, y = trained_once(backend, x, "float32")
+    exact = x.astype("float64")
+    values = model.state_dict()
+    np.testing.assert_allclose(values["0.running_mean"], exact.mean(0), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(values["0.running_var"], exact.var(0, ddof=1), rtol=2e-6)
+    want = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5) + np.float32(0.3)
+    np.testing.assert_allclose(y, want, atol=1e-5)
+
+
+def test_gradients_of_features_far_from_zero(backend):
+    """dgamma = Σ dy·x̂ where the mean itself is rounded by more than it may be off."""
+    random = np.random.default_rng(6)
+    x = random.normal(1e6, 1, (4096, 2)).astype("float32")
+    dy = (1 + random.random((4096, 2))).astype("float32")
+    model, _ = trained_once(backend, x, "float32")
+    model.backward(dy)
+    exact = x.astype("float64")
+    terms = dy * (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5)
+    off = np.abs(model.grads["0.weight"] - terms.sum(0)) / np.abs(terms).sum(0)
+    assert np.all(off <= FEW * np.finfo("float32").eps)

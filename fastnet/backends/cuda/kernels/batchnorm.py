@@ -20,7 +20,7 @@ def batchnorm_forward(
     column: int,
     end: int,
     y: Any,
-    mean: Any,
+    shift: Any,
     rstd: Any,
     running_mean: Any,
     running_var: Any,
@@ -31,24 +31,25 @@ def batchnorm_forward(
     eps: float,
     momentum: float,
 ) -> None:
-    """Normalise by this minibatch's statistics: their sums in float64, the rest in the model's dtype."""
+    """Normalise by the statistics of x less its first row; sums are in float64."""
     total, count, dtype = 0.0, np.float64(x.shape[0]), y.dtype
+    first = x[0, column if end >= 0 else 0]
     for row in range(team[2], end, team[3]):
-        total += np.float64(x[row, column])
+        total += np.float64(x[row, column] - first)
     centre = dtype.type(team_sum(team, total) / count)
     total = 0.0
     for row in range(team[2], end, team[3]):
-        centred = x[row, column] - centre
+        centred = x[row, column] - first - centre
         total += np.float64(centred * centred)
     variance = dtype.type(team_sum(team, total) / count)
     scale = dtype.type(1) / sqrt(variance + dtype.type(eps))
     for row in range(team[2], end, team[3]):
-        value = (x[row, column] - centre) * scale
+        value = (x[row, column] - first - centre) * scale
         y[row, column] = value * gamma[column] + beta[column] if gamma.size > 0 else value
     if team[2] == 0 and end >= 0:
-        mean[column], rstd[column], new = centre, scale, dtype.type(momentum)
+        shift[column], rstd[column], new = centre, scale, dtype.type(momentum)
         unbiased = variance * dtype.type(count / (count - 1.0))
-        running_mean[column] += new * (centre - running_mean[column])
+        running_mean[column] += new * (first + centre - running_mean[column])
         running_var[column] += new * (unbiased - running_var[column])
         if column == 0:
             batches[0] += 1
@@ -64,14 +65,14 @@ def put(into: Any, column: int, value: Any, accumulate: int) -> None:
 
 @device
 def column_gradients(
-    team: Any, column: int, end: int, dy: Any, x: Any, centre: Any, scale: Any
+    team: Any, column: int, end: int, dy: Any, x: Any, first: Any, centre: Any, scale: Any
 ) -> Any:
-    """Σ dy and Σ dy·x̂ over a column."""
+    """Σ dy and Σ dy·x̂ over a column, with x̂ = (x − first − centre)·scale."""
     total, product = 0.0, 0.0
     for row in range(team[2], end, team[3]):
         d = dy[row, column]
         total += np.float64(d)
-        product += np.float64(d * ((x[row, column] - centre) * scale))
+        product += np.float64(d * ((x[row, column] - first - centre) * scale))
     return team_sum(team, total), team_sum(team, product)
 
 
@@ -85,7 +86,7 @@ def batchnorm_vjp(
     dgamma: Any,
     dbeta: Any,
     dy: Any,
-    mean: Any,
+    shift: Any,
     rstd: Any,
     x: Any,
     gamma: Any,
@@ -93,8 +94,9 @@ def batchnorm_vjp(
 ) -> None:
     """dx = gamma·rstd·(dy − mean(dy) − x̂·mean(dy·x̂))."""
     own = column if end >= 0 else 0
-    centre, scale, dtype, count = mean[own], rstd[own], dy.dtype, np.float64(x.shape[0])
-    total, product = column_gradients(team, column, end, dy, x, centre, scale)
+    first, centre, scale = x[0, own], shift[own], rstd[own]
+    dtype, count = dy.dtype, np.float64(x.shape[0])
+    total, product = column_gradients(team, column, end, dy, x, first, centre, scale)
     if team[2] == 0 and end >= 0:
         put(dgamma, column, product, accumulate)
         put(dbeta, column, total, accumulate)
@@ -102,7 +104,7 @@ def batchnorm_vjp(
         whole = gamma[own] * scale if gamma.size > 0 else scale
         of_mean, of_scale = dtype.type(total / count), dtype.type(product / count)
         for row in range(team[2], end, team[3]):
-            xhat = (x[row, column] - centre) * scale
+            xhat = (x[row, column] - first - centre) * scale
             dx[row, column] = whole * (dy[row, column] - of_mean - xhat * of_scale)
 
 
@@ -145,7 +147,8 @@ def batchnorm_inference_vjp(
     """The statistics are constants: dx = dy·gamma·rstd."""
     own, one = column if end >= 0 else 0, dy.dtype.type(1)
     scale = one / sqrt(running_var[own] + dy.dtype.type(eps))
-    total, product = column_gradients(team, column, end, dy, x, running_mean[own], scale)
+    zero = dy.dtype.type(0)
+    total, product = column_gradients(team, column, end, dy, x, running_mean[own], zero, scale)
     if team[2] == 0 and end >= 0:
         put(dgamma, column, product, accumulate)
         put(dbeta, column, total, accumulate)

@@ -1,4 +1,4 @@
-"""Batch normalisation: sums over the rows run row by row, so that columns fill the vector lanes."""
+"""Batch normalisation by LOCAL columns; sums run row by row, so that columns fill the vector lanes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from fastnet.backends.numba.kernels.registry import kernel
+from fastnet.backends.numba.kernels.sums import add_block, add_lost, clear, rows_of_block
 from fastnet.backends.numba.lowlevel import LOCAL, local, window
 from fastnet.op import Array
 
@@ -15,7 +16,7 @@ from fastnet.op import Array
 @kernel
 def batchnorm_forward(
     y: Array,
-    mean: Array,
+    shift: Array,
     rstd: Array,
     running_mean: Array,
     running_var: Array,
@@ -26,57 +27,95 @@ def batchnorm_forward(
     eps: float,
     momentum: float,
 ) -> None:
-    """Normalise by this minibatch's statistics; y serves as scratch, rstd holds the variance first."""
+    """Normalise by this minibatch's statistics, those of x less its first row."""
     rows, columns = x.shape
     one, zero = y.dtype.type(1), y.dtype.type(0)
-    small, new = y.dtype.type(eps), y.dtype.type(momentum)
-    share = y.dtype.type(1.0 / np.float64(rows))
+    small, new, count = y.dtype.type(eps), y.dtype.type(momentum), y.dtype.type(rows)
     unbiased = y.dtype.type(np.float64(rows) / np.float64(rows - 1))
-    mean[:] = zero
-    rstd[:] = zero
-    for i in range(rows):
-        for j in range(columns):
-            mean[j] += x[i, j]
-    for j in range(columns):
-        mean[j] *= share
-    for i in range(rows):
-        for j in range(columns):
-            centred = x[i, j] - mean[j]
-            y[i, j] = centred
-            rstd[j] += centred * centred
-    for j in range(columns):
-        variance = rstd[j] * share
-        running_mean[j] += new * (mean[j] - running_mean[j])
-        running_var[j] += new * (variance * unbiased - running_var[j])
-        rstd[j] = one / np.sqrt(variance + small)
-    if gamma.size > 0:
+    centre, variance, scale, offset = local(y), local(y), local(y), local(y)
+    for begin in range(0, columns, LOCAL):
+        width = min(LOCAL, columns - begin)
+        first = window(x, begin, width)
+        _moments(centre, variance, x, begin, width)
+        for j in range(width):
+            at = begin + j
+            variance[j] /= count
+            running_mean[at] += new * (first[j] + centre[j] - running_mean[at])
+            running_var[at] += new * (variance[j] * unbiased - running_var[at])
+            shift[at] = centre[j]
+            rstd[at] = one / np.sqrt(variance[j] + small)
+            scale[j] = rstd[at] * gamma[at] if gamma.size > 0 else rstd[at]
+            offset[j] = beta[at] if gamma.size > 0 else zero
         for i in range(rows):
-            for j in range(columns):
-                y[i, j] = y[i, j] * rstd[j] * gamma[j] + beta[j]
-    else:
-        for i in range(rows):
-            for j in range(columns):
-                y[i, j] *= rstd[j]
+            place = i * columns + begin
+            to, a = window(y, place, width), window(x, place, width)
+            for j in range(width):
+                to[j] = (a[j] - first[j] - centre[j]) * scale[j] + offset[j]
     batches[0] += 1
 
 
 @njit(error_model="numpy")
-def _sum_rows(
-    sums: Any, products: Any, dy: Any, x: Any, mean: Any, rstd: Any, begin: int, width: int
-) -> None:
-    """Sum dy and dy·x̂ over the rows, for `width` columns; mean and rstd are these columns'."""
+def _moments(centre: Any, squares: Any, x: Any, begin: int, width: int) -> None:
+    """The mean of x less its first row, and the sum of squares around that, of `width` columns."""
     rows, columns = x.shape
+    first, step, count = window(x, begin, width), rows_of_block(rows), x.dtype.type(rows)
+    lost, block = local(x), local(x)
+    for values in (centre, squares, lost, block):
+        clear(values, width)
+    for top in range(0, rows, step):
+        for i in range(top, min(top + step, rows)):
+            a = window(x, i * columns + begin, width)
+            for j in range(width):
+                block[j] += a[j] - first[j]
+        add_block(centre, lost, block, width)
+    add_lost(centre, lost, width)
+    clear(lost, width)
     for j in range(width):
-        sums[j] = dy.dtype.type(0)
-        products[j] = dy.dtype.type(0)
-    for i in range(rows):
-        d, a = (
-            window(dy, i * columns + begin, width),
-            window(x, i * columns + begin, width),
-        )
-        for j in range(width):
-            sums[j] += d[j]
-            products[j] += d[j] * ((a[j] - mean[j]) * rstd[j])
+        centre[j] /= count
+    for top in range(0, rows, step):
+        for i in range(top, min(top + step, rows)):
+            a = window(x, i * columns + begin, width)
+            for j in range(width):
+                centred = a[j] - first[j] - centre[j]
+                block[j] += centred * centred
+        add_block(squares, lost, block, width)
+    add_lost(squares, lost, width)
+
+
+@njit(error_model="numpy")
+def _sum_rows(
+    sums: Any,
+    products: Any,
+    dy: Any,
+    x: Any,
+    first: Any,
+    centre: Any,
+    rstd: Any,
+    begin: int,
+    width: int,
+) -> None:
+    """Sum dy and dy·x̂ over the rows, for `width` columns; first, centre and rstd are these columns'."""
+    rows, columns = x.shape
+    step = rows_of_block(rows)
+    lost_sums, lost_products, block_sums, block_products = (
+        local(dy),
+        local(dy),
+        local(dy),
+        local(dy),
+    )
+    for values in (sums, products, lost_sums, lost_products, block_sums, block_products):
+        clear(values, width)
+    for top in range(0, rows, step):
+        for i in range(top, min(top + step, rows)):
+            place = i * columns + begin
+            d, a = window(dy, place, width), window(x, place, width)
+            for j in range(width):
+                block_sums[j] += d[j]
+                block_products[j] += d[j] * ((a[j] - first[j] - centre[j]) * rstd[j])
+        add_block(sums, lost_sums, block_sums, width)
+        add_block(products, lost_products, block_products, width)
+    add_lost(sums, lost_sums, width)
+    add_lost(products, lost_products, width)
 
 
 @njit(error_model="numpy")
@@ -94,7 +133,7 @@ def batchnorm_vjp(
     dgamma: Array,
     dbeta: Array,
     dy: Array,
-    mean: Array,
+    shift: Array,
     rstd: Array,
     x: Array,
     gamma: Array,
@@ -106,8 +145,8 @@ def batchnorm_vjp(
     sums, products, scale = local(dy), local(dy), local(dy)
     for begin in range(0, columns, LOCAL):
         width = min(LOCAL, columns - begin)
-        m, r = window(mean, begin, width), window(rstd, begin, width)
-        _sum_rows(sums, products, dy, x, m, r, begin, width)
+        f, m, r = window(x, begin, width), window(shift, begin, width), window(rstd, begin, width)
+        _sum_rows(sums, products, dy, x, f, m, r, begin, width)
         _put(dgamma, products, begin, width, accumulate)
         _put(dbeta, sums, begin, width, accumulate)
         if dx.size > 0:
@@ -123,7 +162,7 @@ def batchnorm_vjp(
                     window(x, place, width),
                 )
                 for j in range(width):
-                    xhat = (a[j] - m[j]) * r[j]
+                    xhat = (a[j] - f[j] - m[j]) * r[j]
                     to[j] = scale[j] * (d[j] - sums[j] - xhat * products[j])
 
 
@@ -171,13 +210,14 @@ def batchnorm_inference_vjp(
     """The statistics are constants: dx = dy·gamma·rstd."""
     rows, columns = x.shape
     one, small = dy.dtype.type(1), dy.dtype.type(eps)
-    sums, products, scale = local(dy), local(dy), local(dy)
+    sums, products, scale, zero = local(dy), local(dy), local(dy), local(dy)
+    clear(zero, LOCAL)
     for begin in range(0, columns, LOCAL):
         width = min(LOCAL, columns - begin)
         m = window(running_mean, begin, width)
         for j in range(width):
             scale[j] = one / np.sqrt(running_var[begin + j] + small)
-        _sum_rows(sums, products, dy, x, m, scale, begin, width)
+        _sum_rows(sums, products, dy, x, m, zero, scale, begin, width)
         _put(dgamma, products, begin, width, accumulate)
         _put(dbeta, sums, begin, width, accumulate)
         if dx.size > 0:
