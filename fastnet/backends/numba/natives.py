@@ -28,6 +28,7 @@ from numba.core.runtime.nrt import rtsys
 from fastnet import parallel
 from fastnet.backends.numba import blas
 from fastnet.backends.numba.store import Store, directory
+from fastnet.interrupts import held_back
 
 _PATIENCE = 1.0  # seconds of compiling before the user is told
 _PACKAGE = Path(__file__).parents[2]
@@ -113,8 +114,9 @@ class Natives:
         """
         with self._lock:
             if name not in self._known:
-                found = self._load(name) if keep else None
-                self._known[name] = found or self._compile(name, compile, keep)
+                with held_back():  # LLVM's calls back into Python would swallow it
+                    found = self._load(name) if keep else None
+                    self._known[name] = found or self._compile(name, compile, keep)
             return int(self._known[name].address)
 
     def _load(self, name: str) -> Loaded | None:
