@@ -320,9 +320,11 @@ class Sequential(Container):
             names, length = state_vectors(state.passes), storage.segments["params"].nbytes
             state.segment = zeros_aligned(len(names) * length)
             rows = state.segment.reshape(len(names), length).view(storage.dtype)
-            state.vectors = dict(zip(names, rows, strict=True))
-            for name, vector in state.vectors.items():
+            made = dict(zip(names, rows, strict=True))
+            for name, vector in made.items():
                 vector[...] = kept.get(name, 0)
+            waiting = {n: v.copy() for n, v in state.vectors.items() if n not in made}
+            state.vectors = waiting | made
             state.backend = self._runtime.backend
             state.program = compile_update(state.passes, state.group_of, storage)
             ops = [op for passes in state.passes for op in passes]

@@ -204,6 +204,7 @@ LOSSES = {
     name: kind()
     for name in fn.losses.__all__
     if isinstance(kind := getattr(fn, name), type)
+    and issubclass(kind, fn.Loss)
     and name not in ("Loss", "FunctionLoss", "GaussianNLLLoss")
 }
 OF_LABELS = {"CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "OneVsRestHingeLoss"}

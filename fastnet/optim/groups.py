@@ -58,9 +58,9 @@ def own_numbers(group: Mapping[str, Any]) -> Group:
 
 
 def group_numbers(groups: Sequence[Group], names: Sequence[str]) -> list[int]:
-    """For each parameter the number of the first group that it fits, from 1; 0 where it fits none."""
+    """For each parameter the number of the group that it fits, from 1; 0 where it fits none."""
     numbers = [0] * len(names)
-    for number, group in reversed(list(enumerate(groups, 1))):
+    for number, group in enumerate(groups, 1):
         for pattern in group["params"]:
             fitting = [i for i, name in enumerate(names) if fnmatchcase(name, pattern)]
             if not fitting:
@@ -69,5 +69,10 @@ def group_numbers(groups: Sequence[Group], names: Sequence[str]) -> list[int]:
                     f"{', '.join(names)}"
                 )
             for i in fitting:
+                if numbers[i] not in (0, number):
+                    raise HyperparameterError(
+                        f"groups[{number - 1}]: {pattern!r} fits {names[i]}, which belongs to "
+                        f"groups[{numbers[i] - 1}]; expected each parameter in one group at most"
+                    )
                 numbers[i] = number
     return numbers

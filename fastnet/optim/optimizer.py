@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import math
+import sys
+import warnings
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
@@ -26,6 +29,7 @@ from fastnet.optim.numbers import (
     is_on,
 )
 from fastnet.optim.penalties import l1_gradient, scale_units, soft_threshold
+from fastnet.schedules.base import Schedule
 
 SMALLEST_EPS = SMALLEST  # 0/0 would follow from less, where a gradient has always been zero
 AHEAD = 64  # steps whose numbers are made at once
@@ -38,7 +42,6 @@ class OptimizerState:
     settings: list[Optimizer]  # for each group of parameters, one with that group's numbers
     passes: list[list[type[Op]]]  # for each group, the ops of a step
     group_of: list[int]  # of each trainable parameter
-    rules: list[type[Op]]  # likewise
     options: dict[str, Any]  # the optimizer's hyper-parameters when this was made
     segment: Array | None = None  # bytes; the ops' vectors one after the other
     program: np.ndarray | None = None
@@ -47,13 +50,17 @@ class OptimizerState:
     steps: int = 0
     vectors: dict[str, Array] = field(default_factory=dict)  # those of the segment by name
     changes: int = 0  # the optimizer's when its options were last looked at
+    warned: bool = False  # of a schedule that has ended
     _ahead: tuple[int, Array] = (0, np.empty(0))  # numbers of more steps, and the first of these
 
     def hyper(self, count: int) -> Array:
         """The numbers of the next steps: (count, passes of all groups, numbers).
 
-        Those of few steps are made for AHEAD steps at once and kept, being functions of the step.
+        Warns once where a schedule has ended before them. Those of few steps are made for AHEAD steps at
+        once and kept, being functions of the step.
         """
+        if not self.warned and self.steps + count > self._length:
+            self._warn()
         if count >= AHEAD:
             return numbers_of(self.settings, self.steps, count)
         first, numbers = self._ahead
@@ -68,6 +75,29 @@ class OptimizerState:
             return numbers_of(self.settings, self.steps, AHEAD)
         return numbers_of(self.settings, self.steps, count)
 
+    @cached_property
+    def _length(self) -> float:
+        """The steps that all schedules are made for."""
+        return min((length for _, length in self._schedules()), default=math.inf)
+
+    def _schedules(self) -> Iterator[tuple[Schedule, int]]:
+        for one in self.settings:
+            for value in one._options().values():
+                for part in value if isinstance(value, tuple) else (value,):
+                    if isinstance(part, Schedule) and part.length is not None:
+                        yield part, part.length
+
+    def _warn(self) -> None:
+        self.warned = True
+        schedule, length = min(self._schedules(), key=lambda found: found[1])
+        last = schedule(length)
+        warnings.warn(
+            f"{type(schedule).__name__} is made for {length} steps and step {max(self.steps, length)} "
+            f"comes after its end, where it stays at {last:.3g}: assign a schedule of more steps, "
+            "or a number (optimizer.lr = ...), to train on",
+            stacklevel=_outside(),
+        )
+
     def forget_numbers(self) -> None:
         """Let the next step's numbers be made anew."""
         self._ahead = 0, np.empty(0)
@@ -79,7 +109,7 @@ class Optimizer:
     groups: parameters with hyper-parameters of their own, written as PyTorch's:
         `groups=[{"params": "0.*", "lr": 1e-4}, {"params": ["2.weight"], "weight_decay": 0.1}]`.
         "params" is a name of `model.named_parameters()` or a pattern with * and ?, or several; each
-        must fit a parameter, which belongs to the first group that it fits. All others have the
+        must fit a parameter, and no parameter may belong to two groups. All others have the
         optimizer's own hyper-parameters, and so has a group where it says nothing else.
     decay_biases_and_norms: False takes weight_decay and l1 away from all parameters of one dimension:
         biases, and weights and biases of batchnorm. True by default, as in PyTorch.
@@ -91,7 +121,9 @@ class Optimizer:
     max_norm: c > 0, or None (default). Each step ends with the incoming weights of each unit, a column
         of a Linear's (in, out) weights without its bias, scaled to the length c where they are longer.
 
-    Hyper-parameters are attributes; assigning one checks it and takes effect at the next step. Each
+    Hyper-parameters are attributes; assigning one checks it and takes effect at the next step. No
+    assignment resets the count of steps or a vector of the state; a vector that has not been needed
+    before starts as it would at the first step. Each
     of the real ones is a number or a schedule (`fn.schedules`), a function of this optimizer's steps on
     the model, from 0. One optimizer may serve several models: it keeps a state for each, which goes
     with the model.
@@ -150,22 +182,31 @@ class Optimizer:
         self._states.pop(model, None)
 
     def state(self, model: Any) -> OptimizerState:
-        """The state for a model, new where there is none or where another update rule is needed now."""
+        """The state for a model, new where there is none.
+
+        Where hyper-parameters have changed, the count of steps and all vectors stay. A vector that the
+        present rule has no use for waits for one that has.
+        """
         old = self._states.get(model)
         if old is not None and self._unchanged(old):
             return old
         options = self._options()
         settings, group_of = self._settings(model.named_parameters())
-        passes, rules = [one.passes() for one in settings], [settings[g].op for g in group_of]
+        passes = [one.passes() for one in settings]
         options["groups"] = tuple(dict(group) for group in self.groups)
-        state = OptimizerState(settings, passes, group_of, rules, options, changes=self._changes)
-        if old is not None and old.rules == rules:
-            state.steps, state.vectors = old.steps, old.vectors
+        state = OptimizerState(settings, passes, group_of, options, changes=self._changes)
+        if old is not None:
+            state.steps, state.vectors = old.steps, self._carried(old, state, model)
+            state.warned = old.warned
             if (old.passes, old.group_of) == (passes, group_of):
                 state.segment, state.program = old.segment, old.program
                 state.run, state.backend = old.run, old.backend
         self._states[model] = state
         return state
+
+    def _carried(self, old: OptimizerState, new: OptimizerState, model: Any) -> dict[str, Array]:
+        """The vectors of an old state as the present rule means them."""
+        return old.vectors
 
     def _unchanged(self, state: OptimizerState) -> bool:
         if state.options["groups"] != self.groups:  # whose dictionaries may change by themselves
@@ -294,6 +335,14 @@ class Optimizer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._states = weakref.WeakKeyDictionary()
+
+
+def _outside() -> int:
+    """The stacklevel at which the caller of this one's caller finds code outside the package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastnet."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 # What every optimizer takes by name, and what it is if it is not given.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from fastnet.errors import HyperparameterError, check_choice
 from fastnet.formula import Real, each, madd
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number, is_on
-from fastnet.optim.optimizer import Optimizer
+from fastnet.optim.optimizer import Optimizer, OptimizerState
 from fastnet.optim.rules import Rule, settled
 
 
@@ -130,6 +131,10 @@ class SGD(Optimizer):
     "textbook": v ← μv − lr·d and w ← w + v, or with `nesterov` Sutskever's: the gradient is taken at
         w + μv, which is the point that the parameters hold, so that they step to w' + μ'v', the next one.
 
+    Assigning `form` between steps turns the velocity into the other form's, so that the next step is the
+    same. Where momentum is switched on between steps, v starts at 0, or at what it was when momentum was
+    switched off.
+
     At a constant lr and μ both forms make the same steps; after a change of lr the velocity of the
     first follows at once, that of the second by and by.
 
@@ -193,6 +198,19 @@ class SGD(Optimizer):
         if self.form == "textbook":
             return sgd_textbook_nesterov if self.nesterov else sgd_textbook
         return sgd_nesterov if self.nesterov else sgd_momentum
+
+    def _carried(self, old: OptimizerState, new: OptimizerState, model: Any) -> dict[str, Array]:
+        """Between the forms the velocity changes its unit: the textbooks' is −lr times PyTorch's."""
+        if "v" not in old.vectors or old.options["form"] == self.form:
+            return old.vectors
+        storage, t = model.bind(), np.array([old.steps])
+        velocity = old.vectors["v"].copy()
+        for p, group in zip(storage.trainable(), new.group_of, strict=True):
+            begin = storage.place(p)[1] // velocity.itemsize
+            lr = float(np.ravel(new.settings[group]._at(t).lr)[0])
+            factor = -lr if self.form == "textbook" else -1 / lr if lr else 0.0
+            velocity[begin : begin + math.prod(p.shape)] *= factor
+        return {**old.vectors, "v": velocity}
 
     def _columns(self, at: Any, t: Array) -> dict[str, Any]:
         ahead = self.op is sgd_textbook_nesterov

@@ -48,6 +48,11 @@ class Schedule:
             self, "values(self, t)", "it returns a number for each of the steps t, an array"
         )
 
+    @property
+    def length(self) -> int | None:
+        """The number of steps that it is made for; None: any number."""
+        return None
+
     def __call__(self, step: Any) -> Any:
         """The number for a step, or float64 numbers for an array of steps of any shape."""
         try:
@@ -117,6 +122,11 @@ class ProductLR(Schedule):
             check_schedule(f"schedules[{i}]", schedule)
         super().__init__(factor=factor, schedules=schedules)
 
+    @property
+    def length(self) -> int | None:
+        """To the end of the first that ends."""
+        return min((s.length for s in self.schedules if s.length is not None), default=None)
+
     def values(self, t: Array) -> Any:
         """The product, from left to right."""
         return math.prod((s.values(t) for s in self.schedules), start=np.full(len(t), self.factor))
@@ -144,6 +154,12 @@ class PerEpoch(Schedule):
             schedule=check_schedule("schedule", schedule),
             steps_per_epoch=check_steps("steps_per_epoch", steps_per_epoch),
         )
+
+    @property
+    def length(self) -> int | None:
+        """So many epochs as the schedule has steps."""
+        inner = self.schedule.length
+        return None if inner is None else int(inner * self.steps_per_epoch)
 
     def values(self, t: Array) -> Any:
         """Those of the schedule at the epochs of t."""

@@ -130,6 +130,11 @@ class CyclicLR(Schedule):
 class _OneCycle(Schedule):
     """Levels, and the curves from one to the next."""
 
+    @property
+    def length(self) -> int:
+        """total_steps."""
+        return int(self.total_steps)
+
     def levels(self) -> tuple[float, ...]:
         """The values at the beginning and at the end of each phase."""
         raise NotImplementedError

@@ -134,6 +134,11 @@ class PolynomialLR(Schedule):
         total_iters = check_steps("total_iters", total_iters)
         super().__init__(lr=lr, total_iters=total_iters, power=power)
 
+    @property
+    def length(self) -> int:
+        """total_iters; then the rate is 0."""
+        return int(self.total_iters)
+
     def values(self, t: Array) -> Any:
         """A power of what is left."""
         left = np.maximum(self.total_iters - t, 0) / self.total_iters

@@ -36,6 +36,12 @@ class SequentialLR(Schedule):
             )
         super().__init__(schedules=parts, milestones=steps)
 
+    @property
+    def length(self) -> int | None:
+        """To the end of the last schedule."""
+        last = self.schedules[-1].length
+        return None if last is None else last + int(self.milestones[-1] if self.milestones else 0)
+
     def values(self, t: Array) -> Any:
         """Each part at its own steps."""
         starts = np.array((0, *self.milestones), np.int64)
@@ -69,6 +75,12 @@ class WarmupLR(Schedule):
             warmup_steps=check_steps("warmup_steps", warmup_steps),
             start_factor=start_factor,
         )
+
+    @property
+    def length(self) -> int | None:
+        """To the end of the schedule."""
+        last = self.schedule.length
+        return None if last is None else int(last + self.warmup_steps)
 
     def values(self, t: Array) -> Any:
         """The line, then the schedule."""

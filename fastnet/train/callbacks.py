@@ -99,7 +99,9 @@ class EarlyStopping(_Monitor):
     min_delta: ≥ 0, 0; a score is better that is so by more than this.
     mode: "min", "max", or "auto" (default): "min" for losses, "max" for accuracies.
     restore_best_weights: end with the parameters and buffers of the best epoch, the first of equals,
-        however the fit ends (Keras: only where it ends early). False by default.
+        however the fit ends (Keras: only where it ends early). False by default. These are the ones at
+        that epoch's end. A training score, such as "loss", is one of the steps within the epoch, whose
+        parameters were others: to go back to the parameters of a score, monitor a validation score.
 
     A NaN is never better. Each fit begins anew. Afterwards `best` is the best score, `best_epoch` its
     epoch, and `stopped_epoch` the epoch that ended the fit, else None.
@@ -151,20 +153,26 @@ class EarlyStopping(_Monitor):
 
 
 class KeepBest(EarlyStopping):
-    """`fit(restore_best=True)`: goes back to the epoch with the best validation score, never stops."""
+    """`fit(restore_best=True)`: goes back to the epoch with the best score, never stops.
 
-    def __init__(self, names: Iterable[str]) -> None:
-        monitor = "val_accuracy" if "val_accuracy" in names else "val_loss"
-        super().__init__(monitor, 2**62, restore_best_weights=True)
+    The score is what the first EarlyStopping among the fit's callbacks monitors, else val_loss.
+    """
+
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        asked = (c for c in callbacks if isinstance(c, EarlyStopping))
+        stopping = next(asked, None)
+        monitor = ("val_loss", "auto") if stopping is None else (stopping.monitor, stopping.mode)
+        super().__init__(monitor[0], 2**62, mode=monitor[1], restore_best_weights=True)
 
 
 class ReduceLROnPlateau(_Monitor):
     """lr ← max(lr·factor, min_lr) where a score has stalled for more than `patience` epochs.
 
-    A score is better than the best so far, b, where it is below b·(1 − threshold) ("min", "rel"),
-    b − threshold ("min", "abs"), or above b·(1 + threshold) ("max", "rel"), b + threshold ("max",
-    "abs"). The rate is reduced after more than `patience` epochs in a row that are not better, unless that
-    is a change by eps or less. Epochs are not counted during the `cooldown` epochs that follow.
+    A score is better than the best so far, b, where it is below b − threshold·|b| ("min", "rel"),
+    b − threshold ("min", "abs"), or above b + threshold·|b| ("max", "rel"), b + threshold ("max",
+    "abs"). PyTorch has b·(1 ± threshold) for "rel", which is the same where b ≥ 0. The rate is reduced
+    after more than `patience` epochs in a row that are not better, unless that is a change by eps or less.
+    Epochs are not counted during the `cooldown` epochs that follow.
 
     monitor: the name of a log, "val_loss" by default.
     factor: in [0, 1), 0.1 (0.5 halves). patience: ≥ 0, 10. threshold: ≥ 0, 1e-4.
@@ -225,12 +233,10 @@ class ReduceLROnPlateau(_Monitor):
             self._reduce()
 
     def _is_better(self, score: float) -> bool:
-        sign = 1.0 if self.mode == "max" else -1.0
-        if self.threshold_mode == "rel":
-            wanted = self.best * (1.0 + sign * self.threshold)
-        else:
-            wanted = self.best + sign * self.threshold
-        return sign * score > sign * wanted
+        gain = score - self.best if self.mode == "max" else self.best - score
+        if math.isinf(self.best):  # none so far, or no gain to speak of
+            return gain > 0
+        return gain > self.threshold * (abs(self.best) if self.threshold_mode == "rel" else 1.0)
 
     def _reduce(self) -> None:
         optimizer = self.trainer.optimizer

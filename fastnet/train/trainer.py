@@ -94,15 +94,15 @@ class Trainer:
     def __getstate__(self) -> dict[str, Any]:
         # An optimizer's copy starts afresh, so what it remembers of the model goes with the trainer.
         state = self.model.optimizer_state(self.optimizer)
-        kept = None if state.segment is None or not state.steps else state.segment.copy()
+        kept = {n: v.copy() for n, v in state.vectors.items()} if state.steps else {}
         return {**self.__dict__, "_remembered": (state.steps, kept)}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         self.__dict__.update(kept)
-        steps, segment = self.__dict__.pop("_remembered")
+        steps, vectors = self.__dict__.pop("_remembered")
         state = self.model.optimizer_state(self.optimizer)
-        if segment is not None and state.segment is not None:
-            np.copyto(state.segment, segment)
+        for name, vector in vectors.items():
+            np.copyto(state.vectors.setdefault(name, vector), vector)
         state.steps = steps
         self._updates.restore(self.model)
 
@@ -145,9 +145,9 @@ class Trainer:
         sample_weight: (n,), finite and ≥ 0: how much each row counts for in the loss of the data, for any
             batch_size (see Loss); metrics do not see it. None: all alike.
         shuffle: take the rows in a new order each epoch, a pure function of (seed, epoch).
-        restore_best: end with the parameters and buffers of the epoch whose validation score was
-            best: the highest val_accuracy where there is one, else the lowest val_loss; the first of
-            equals. Needs validation_data. Takes effect however the fit ends, so after Ctrl-C too.
+        restore_best: end with the parameters and buffers of the epoch with the best score, the first of
+            equals: of what the first EarlyStopping in callbacks monitors, else the lowest val_loss. Needs
+            validation_data. Takes effect however the fit ends, so after Ctrl-C too.
         callbacks: called after each epoch, in this order: EarlyStopping, ReduceLROnPlateau, or a
             Callback of your own.
         verbose: 0 is silent, 1 shows one line an epoch, and a bar on a terminal.
@@ -169,7 +169,7 @@ class Trainer:
         names += [f"val_{name}" for name in names if run.validation is not None]
         called = check_callbacks(callbacks, names)
         if restore_best:
-            called.insert(0, KeepBest(names))
+            called.insert(0, KeepBest(called))
         with self.model.training_lock(), ExitStack() as at_the_end:
             self.stop_training = False
             for callback in called:

@@ -412,3 +412,52 @@ def test_bad_callbacks_are_refused_before_anything_changes():
             lambda c=callbacks: t.fit(X, Y, callbacks=c, verbose=0), HyperparameterError, message
         )
     assert bits(t.model) == before and t.epoch == 0
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("level", [-1.0, -100.0, 0.0, 1.0])
+def test_a_relative_threshold_works_at_any_sign(mode, level):
+    """A constant score is no better, nor one that slowly worsens; one that improves by more is."""
+    sign = 1.0 if mode == "max" else -1.0
+    for change, better in [(0.0, False), (-1e-5, False), (1e-5, False), (1e-2, True)]:
+        plateau = fn.ReduceLROnPlateau("score", patience=2, mode=mode)
+        plateau.trainer = t = trainer()
+        plateau.on_train_begin()
+        scores = [level + sign * number * change * max(abs(level), 1e-3) for number in range(4)]
+        if level == 0.0 and change == 1e-5:
+            continue  # above nothing every gain is a large one
+        for epoch, score in enumerate(scores, 1):
+            plateau.on_epoch_end(epoch, {"score": score})
+        assert t.optimizer.lr == pytest.approx(1e-3 if better else 1e-4), (change, scores)
+
+
+def test_restore_best_follows_early_stopping():
+    """Its score decides; the first of several; without one the validation loss."""
+    scores = {"a": [1.0, 3.0, 2.0], "b": [5.0, 1.0, 9.0]}
+
+    def kept(*callbacks):
+        t = trainer()
+        seen, counts = [], {"a": 0, "b": 0}
+
+        def metric(name):
+            def score(y, output):
+                if len(y) != 3:
+                    return 0.0
+                if name == "a":
+                    seen.append(bits(t.model))
+                counts[name] += 1
+                return scores[name][counts[name] - 1]
+
+            return score
+
+        t.metrics = {name: metric(name) for name in scores}
+        t.fit(*(X, Y, 3, 4, (X[:3], Y[:3])), restore_best=True, callbacks=callbacks, verbose=0)
+        losses = t.history.history["val_loss"]
+        return seen.index(bits(t.model)), int(np.argmin(losses))
+
+    a = fn.EarlyStopping("val_a", 9, mode="max")
+    b = fn.EarlyStopping("val_b", 9, mode="max")
+    assert kept(a)[0] == 1 and kept(b)[0] == 2 and kept(b, a)[0] == 2
+    assert kept(fn.EarlyStopping("val_b", 9, mode="min"))[0] == 1
+    found, lowest = kept()
+    assert found == lowest == 0

@@ -366,7 +366,10 @@ def test_restore_best_ends_with_the_best_accuracy(backend, scores, best):
     validation = Validation(model, scores)
     trained = trainer(model, metrics={"accuracy": validation})
     data = X[:7], LABELS[:7]
-    trained.fit(X, LABELS, 3, 5, validation_data=data, restore_best=True, verbose=0)
+    callbacks = [fn.EarlyStopping("val_accuracy", 9)]
+    trained.fit(
+        X, LABELS, 3, 5, validation_data=data, restore_best=True, callbacks=callbacks, verbose=0
+    )
     assert len(set(map(str, validation.values))) == 3
     assert bits(model) == validation.values[best]
     assert len(trained.history) == 3
@@ -377,10 +380,10 @@ def test_restore_best_takes_effect_however_the_fit_ends(backend):
     model = net(backend)
     validation = Validation(model, [0.5, 0.1])  # and no third score
     trained = trainer(model, metrics={"accuracy": validation})
+    callbacks = [fn.EarlyStopping("val_accuracy", 9)]
+    options = {"restore_best": True, "callbacks": callbacks, "verbose": 0}
     with pytest.raises(IndexError):
-        trained.fit(
-            X, LABELS, 3, 5, validation_data=(X[:7], LABELS[:7]), restore_best=True, verbose=0
-        )
+        trained.fit(X, LABELS, 3, 5, validation_data=(X[:7], LABELS[:7]), **options)
     assert bits(model) == validation.values[0]
 
 
