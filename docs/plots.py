@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fastnet import schedules
+from fastnet.errors import ShapeError
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -65,11 +66,10 @@ def elementwise(classes: Iterable[type]) -> Iterator[tuple[str, Any, Any]]:
     """Name, f and f′ on X of the layers that map each element by itself, but the identity."""
     for method in classes:
         try:
-            layer: Any = method()
-        except TypeError:  # it needs sizes
+            layer: Any = method().eval()
+            apart, together = layer.forward(X[:, None])[:, 0], layer.forward(X[None])[0]
+        except (TypeError, ShapeError):  # it needs sizes, or several features
             continue
-        layer.eval()
-        apart, together = layer.forward(X[:, None])[:, 0], layer.forward(X[None])[0]
         if np.allclose(apart, together) and not np.array_equal(apart, X):
             layer.forward(X[:, None])
             yield method.__name__, apart, layer.backward(np.ones((len(X), 1)))[:, 0]
