@@ -126,13 +126,15 @@ class Loss:
         bad = target[~((target >= least) & (target < math.inf))]
         if bad.size:
             return f"The model's outputs are finite; the targets of this step hold {bad[0]:g}"
-        return self._unexplained(max(abs(low), abs(high)))
+        sizes = [float(np.abs(part).max()) for part in (output, target)]
+        return self._unexplained(*sizes)
 
-    def _unexplained(self, size: float) -> str | None:
-        """The same, of finite outputs of this size and finite targets."""
+    def _unexplained(self, output: float, target: float) -> str | None:
+        """The same, of finite outputs and targets, of which these are the largest sizes."""
         return (
-            f"The model's outputs reach {size:g}, of which {type(self).__name__} overflows. Targets scaled "
-            "to about 1, or a smaller learning rate, usually help"
+            f"The model's outputs reach {output:g} and the targets {target:g}, of which "
+            f"{type(self).__name__} overflows. Targets scaled to about 1, or a smaller learning rate, "
+            "usually help"
         )
 
     def weights(self, target: Array, given: Any, dtype: Any) -> Array | None:
@@ -167,8 +169,8 @@ class Loss:
         """Raise HyperparameterError where the loss is not one number."""
         if self.reduction == "none":
             raise HyperparameterError(
-                f"{type(self).__name__} with reduction='none' has a value for each element; expected "
-                "reduction='mean' or 'sum' to train with"
+                f"{type(self).__name__} with reduction='none' has a value for each element; expected a "
+                "loss with reduction='mean' or 'sum' to train with"
             )
 
     def plan_key(self) -> Any:

@@ -92,7 +92,7 @@ class FunctionLoss(Loss):
         self._pending = lambda d: gradient if d is None else gradient * d
         return value
 
-    def _unexplained(self, size: float) -> str:
+    def _unexplained(self, output: float, target: float) -> str:
         return "The outputs and targets of this step are finite: this is the function's own doing"
 
     @property

@@ -155,7 +155,9 @@ def test_a_step_that_diverges_within_a_chunk_leaves_what_the_steps_before_made(b
         grads = {name: g.copy() for name, g in model.grads.items()}
         found.append((model, executor.steps_done, executor.losses[: bad // 3], grads, caught.value))
     (one, done, losses, grads, error), other = found
-    assert (done, str(error)) == (bad // 3, str(other[4])) == (other[1], str(error))
+    assert done == bad // 3 == other[1]
+    # What the host's loss says of the step's outputs is not told on a device.
+    assert str(error).partition("applied")[0] == str(other[4]).partition("applied")[0]
     np.testing.assert_allclose(losses, other[2], rtol=1e-9)
     same(one, other[0])
     for name, g in grads.items():

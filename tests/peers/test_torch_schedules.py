@@ -294,6 +294,8 @@ SCORES = {
     ids=str,
 )
 def test_plateaus_are_pytorchs(scores, mode, threshold_mode, options):
+    if threshold_mode == "rel" and min(scores) < 0:
+        pytest.skip("PyTorch's relative threshold is no gain below 0")
     options = {"mode": mode, "threshold_mode": threshold_mode, **options}
     optimizer = torch.optim.SGD(parameters(), lr=1.0)
     scheduler = theirs.ReduceLROnPlateau(optimizer, **options)

@@ -38,7 +38,12 @@ CASES = {
         1.0,
         r"outputs go from -2 to -2; .*\[0, inf\]",
     ),
-    "overflow": (fn.MSELoss(), 1e30, 0.0, r"outputs reach 1e\+30, of which MSELoss overflows"),
+    "overflow": (
+        fn.MSELoss(),
+        1e30,
+        0.0,
+        r"outputs reach 1e\+30 and the targets 0, of which MSELoss overflows",
+    ),
     "own NaN": (nan_of, 1.0, 1.0, "this is the function's own doing"),
     "own targets": (mean_of, 1.0, np.nan, "outputs are finite; the targets of this step hold nan"),
 }
