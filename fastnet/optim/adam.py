@@ -135,7 +135,7 @@ class Adam(Optimizer):
         **shared: Any,
     ) -> None:
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
-        self.amsgrad = bool(amsgrad)
+        self.amsgrad = amsgrad
         super().__init__(**shared)
 
     @property

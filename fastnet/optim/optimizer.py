@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from fastnet.errors import SMALLEST, HyperparameterError, shown
+from fastnet.errors import SMALLEST, HyperparameterError, check_flag, shown
 from fastnet.op import Array, Op
 from fastnet.optim.groups import check_groups, group_numbers, own_numbers
 from fastnet.optim.numbers import (
@@ -120,6 +120,7 @@ class Optimizer:
         exactly 0.
     max_norm: c > 0, or None (default). Each step ends with the incoming weights of each unit, a column
         of a Linear's (in, out) weights without its bias, scaled to the length c where they are longer.
+        A step whose lr is 0 leaves them as they are.
 
     Hyper-parameters are attributes; assigning one checks it and takes effect at the next step. No
     assignment resets the count of steps or a vector of the state; a vector that has not been needed
@@ -164,11 +165,11 @@ class Optimizer:
         max_norm: Number | None = None,
     ) -> None:
         self._states: weakref.WeakKeyDictionary[Any, OptimizerState] = weakref.WeakKeyDictionary()
-        self.decay_biases_and_norms = bool(decay_biases_and_norms)
+        self.decay_biases_and_norms = decay_biases_and_norms
         self.decoupled_weight_decay = (
-            self._decoupled if decoupled_weight_decay is None else bool(decoupled_weight_decay)
+            self._decoupled if decoupled_weight_decay is None else decoupled_weight_decay
         )
-        self.l1, self.l1_proximal, self.max_norm = l1, bool(l1_proximal), max_norm
+        self.l1, self.l1_proximal, self.max_norm = l1, l1_proximal, max_norm
         self.groups: tuple[dict[str, Any], ...] = groups  # type: ignore[assignment]  # made one there
 
     def step(self, model: Any) -> None:
@@ -291,7 +292,7 @@ class Optimizer:
             "shrink": 1.0 - at.lr * at.weight_decay if decoupled else 1.0,
             "l1": at.l1,
             "cut": at.lr * at.l1,
-            "max_norm": at.max_norm,
+            "max_norm": None if at.max_norm is None else np.where(at.lr == 0, np.inf, at.max_norm),
         }
 
     def _intervals(self) -> dict[str, dict[str, Any]]:
@@ -305,6 +306,8 @@ class Optimizer:
             )
         if name in self._intervals() and not (name == "max_norm" and value is None):
             value = check_number(name, value, self._intervals()[name])
+        if isinstance(known.get(name), bool) or name == "decoupled_weight_decay":
+            value = check_flag(name, value)
         if name == "betas":
             value = check_betas(value)
         if name == "groups":
@@ -315,9 +318,10 @@ class Optimizer:
 
     @classmethod
     @cache
-    def _arguments(cls) -> list[str]:
+    def _arguments(cls) -> dict[str, Any]:
+        """The hyper-parameters by name, with their defaults."""
         given = inspect.signature(cls).parameters.values()
-        return [p.name for p in given if p.kind is not p.VAR_KEYWORD] + list(SHARED)
+        return {p.name: p.default for p in given if p.kind is not p.VAR_KEYWORD} | SHARED
 
     def __repr__(self) -> str:
         usual = {"decoupled_weight_decay": self._decoupled}

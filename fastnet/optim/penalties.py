@@ -39,7 +39,10 @@ class soft_threshold(Op):
 
 
 class scale_units(Op):
-    """Each column of w that is longer than max_norm is scaled to that length; sums in float64."""
+    """Each column of w that is longer than max_norm is scaled to that length; sums in float64.
+
+    An infinite max_norm leaves all as they are.
+    """
 
     state: ClassVar = {"w": "I O"}
     dims = ("I", "O")
@@ -51,4 +54,4 @@ class scale_units(Op):
         norms = np.sqrt(np.square(w, dtype=np.float64).sum(axis=0))
         if not np.isfinite(norms).all():
             norms = np.sqrt(np.square(SCALE * w.astype(np.float64)).sum(axis=0)) / SCALE
-        w *= np.where(norms > max_norm, max_norm / np.maximum(norms, max_norm), 1.0)
+        w *= np.divide(max_norm, norms, out=np.ones_like(norms), where=norms > max_norm)

@@ -149,7 +149,7 @@ class RMSprop(Optimizer):
         **shared: Any,
     ) -> None:
         self.lr, self.alpha, self.eps, self.weight_decay = lr, alpha, eps, weight_decay
-        self.momentum, self.centered = momentum, bool(centered)
+        self.momentum, self.centered = momentum, centered
         super().__init__(**shared)
 
     @property

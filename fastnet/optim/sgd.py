@@ -165,7 +165,7 @@ class SGD(Optimizer):
         **shared: Any,
     ) -> None:
         self.lr, self.momentum, self.dampening = lr, momentum, dampening
-        self.weight_decay, self.nesterov, self.form = weight_decay, bool(nesterov), form
+        self.weight_decay, self.nesterov, self.form = weight_decay, nesterov, form
         super().__init__(**shared)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from fastnet.errors import (
     HyperparameterError,
     check_choice,
+    check_flag,
     check_int,
     check_kind,
     check_real,
@@ -119,7 +120,7 @@ class EarlyStopping(_Monitor):
         super().__init__(monitor, mode)
         self.patience = check_int("patience", patience)
         self.min_delta = check_real("min_delta", min_delta, low=0.0)
-        self.restore_best_weights = bool(restore_best_weights)
+        self.restore_best_weights = check_flag("restore_best_weights", restore_best_weights)
         self._start()
 
     def _start(self) -> None:

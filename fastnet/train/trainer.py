@@ -17,6 +17,7 @@ from fastnet.backends.steps import Data, Steps
 from fastnet.errors import (
     DivergenceError,
     HyperparameterError,
+    check_flag,
     check_int,
     check_kind,
     check_seed,
@@ -161,6 +162,8 @@ class Trainer:
         batch_size = check_int("batch_size", batch_size, low=1)
         several = min(check_int("accumulation_steps", accumulation_steps, low=1), 2**31)
         samples = X, y, sample_weight
+        shuffle = check_flag("shuffle", shuffle)
+        restore_best = check_flag("restore_best", restore_best)
         run = self._prepare(samples, batch_size, validation_data, drop_last, restore_best)
         run.several = several
         progress = Progress(verbose, int(run.offsets[-1]))
@@ -313,6 +316,7 @@ class Trainer:
         restore_best: bool,
     ) -> Run:
         """Check everything before anything changes."""
+        drop_last = check_flag("drop_last", drop_last)
         data = self._checked(*samples, "X", "y")
         validation = None
         if validation_data is not None:

@@ -70,6 +70,21 @@ def test_groups_may_differ_in_their_rule(backend):
         np.testing.assert_array_equal(got[name], want[name], err_msg=name)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_step_of_rate_0_leaves_the_lengths_of_units(backend, dtype):
+    model = net(backend, dtype)
+    groups = [{"params": "0.*", "lr": 0.0}, {"params": "3.*", "lr": fn.schedules.StepLR(0.1, 1, 0)}]
+    optimizer = fn.SGD(0.1, max_norm=0.1, groups=groups)
+    first = moved(model, optimizer, 1)
+    assert not first["0.weight"].any() and first["3.weight"].any()
+    lengths = np.linalg.norm(model.state_dict()["2.0.weight"], axis=1)
+    np.testing.assert_allclose(lengths, 0.1, rtol=1e-6)
+    with model.edit() as p:
+        p["3.weight"][...] *= 3
+    later = moved(model, optimizer, 1)
+    assert not later["0.weight"].any() and not later["3.weight"].any()
+
+
 def test_biases_and_norms_can_go_without_decay(backend):
     got = moved(net(backend), fn.SGD(0.1, weight_decay=0.3, decay_biases_and_norms=False))
     plain = moved(net(backend), fn.SGD(0.1))
