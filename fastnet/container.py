@@ -14,7 +14,14 @@ import numpy as np
 
 from fastnet import parameter, random
 from fastnet.backends import registry
-from fastnet.errors import HyperparameterError, UsageError, check_flag, check_seed, shown
+from fastnet.errors import (
+    HyperparameterError,
+    UsageError,
+    check_attribute,
+    check_flag,
+    check_seed,
+    shown,
+)
 from fastnet.layers.base import Layer, Owned, Shape
 from fastnet.op import Array
 from fastnet.parameter import Parameter
@@ -249,7 +256,7 @@ class Container(Owned):
             self.touch()
 
     @contextmanager
-    def edit(self) -> Iterator[dict[str, Array]]:
+    def edit(self) -> Iterator[parameter.Drafts]:
         """Write to parameters and buffers: `with model.edit() as p: p["0.bias"][:] = 0`.
 
         The arrays are copies by the names of `state_dict`, writable until the block ends. They are
@@ -264,7 +271,7 @@ class Container(Owned):
                 [(p.shown(p.value), drafts[n]) for n, p in named.items() if p.value is not None]
             )
             try:
-                yield drafts
+                yield parameter.Drafts(drafts)
             finally:
                 storage.take_edits(last=True)
                 for draft in drafts.values():
@@ -305,6 +312,10 @@ class Container(Owned):
             raise UsageError(f"this Sequential is part of another model: call its {what}")
 
     # Copies.
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        check_attribute(self, name)
+        super().__setattr__(name, value)
 
     def __copy__(self) -> Self:
         # Never shallow: two models must not share values.

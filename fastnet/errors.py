@@ -5,9 +5,12 @@ Every message says which argument or layer is meant, what came, what was expecte
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 import operator
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +180,35 @@ def check_kind(name: str, value: Any, kind: type) -> None:
 def check_seed(name: str, value: Any) -> int | None:
     """Return a seed: None, or an integer in [0, 2⁶⁴)."""
     return None if value is None else check_int(name, value, low=0, high=2**64 - 1)
+
+
+def check_attribute(thing: Any, name: str, known: Iterable[str] = ()) -> None:
+    """Raise AttributeError where assigning to this name would have no effect.
+
+    Private names pass, and those that the object knows: `known`, its class's annotations and attributes.
+    fastnet's own classes take no other; a subclass from elsewhere takes all but a near miss of one.
+    """
+    kind = type(thing)
+    if name[0] == "_" or name in vars(thing) or hasattr(kind, name):
+        return
+    declared = {n for base in kind.__mro__ for n in inspect.get_annotations(base)}
+    own = {n for n in declared if not hasattr(kind, n)}  # what an object has, not its class
+    names = sorted(n for n in own.union(known) if n[0] != "_")
+    if name in names:
+        return
+    if name in FROZEN:
+        raise AttributeError(f"{kind.__name__} has no attribute {name!r}; {FREEZE}")
+    if near := difflib.get_close_matches(name, names, 1, 0.85):
+        raise AttributeError(
+            f"{kind.__name__} has no attribute {name!r}; did you mean {near[0]!r}?"
+        )
+    if kind.__module__.split(".")[0] == "fastnet":
+        there = f"it has {', '.join(names)}" if names else "nothing of it can be assigned"
+        raise AttributeError(f"{kind.__name__} has no attribute {name!r}; {there}")
+
+
+FROZEN = ("requires_grad", "trainable")  # what other libraries freeze parameters by
+FREEZE = (
+    "parameters stay as they are in a group of rate 0: "
+    'fn.SGD(0.1, groups=[{"params": "0.*", "lr": 0.0}])'
+)

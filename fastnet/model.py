@@ -331,10 +331,14 @@ class Sequential(Container):
             state.run = self._runtime.passes(state.program, ops, {"state": state.segment})
         return state
 
-    def training_executor(self, data: Data, rows: int, loss: Loss) -> Trainable:
-        """What runs training steps of at most `rows` rows, every layer in training mode."""
+    def training_executor(
+        self, data: Data, rows: int, loss: Loss, respect_modes: bool = False
+    ) -> Trainable:
+        """What runs training steps of at most `rows` rows, every layer in training mode or by its own."""
         self._root("fit")
-        return self._trainable(tuple(data.x.shape[1:]), rows, self._modes(True), loss, data)
+        return self._trainable(
+            tuple(data.x.shape[1:]), rows, self._modes(None if respect_modes else True), loss, data
+        )
 
     def _trainable(
         self, shape: tuple[int, ...], rows: int, modes: Modes, loss: Loss, data: Data
@@ -344,9 +348,10 @@ class Sequential(Container):
         ending = Ending(loss, data.classes > 0, data.w is not None, data.by_rows)
         return self._runtime.executor(shape, rows, modes, ending)
 
-    def min_training_rows(self) -> int:
-        """The rows that a training minibatch must have: 2 where there is batchnorm."""
-        return max((layer.min_training_rows for _, layer in self._flat), default=1)
+    def min_training_rows(self, respect_modes: bool = False) -> int:
+        """The rows that a training minibatch must have: 2 where there is batchnorm that trains."""
+        layers = (la for _, la in self._flat if la.training or not respect_modes)
+        return max((layer.min_training_rows for layer in layers), default=1)
 
     def _modes(self, training: bool | None = None) -> Modes:
         return tuple(la.training if training is None else training for _, la in self._flat)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastnet import arrays, random
-from fastnet.errors import DataError, StateDictError, check_flag, shown
+from fastnet.errors import DataError, StateDictError, UsageError, check_flag, shown
 from fastnet.init import Draw, Initializer
 from fastnet.op import Array
 
@@ -68,6 +68,28 @@ class Parameter:
         self.__dict__.update(state)
         if self.trainable and self.value is not None:
             self.grad = np.zeros_like(self.value)
+
+
+class Drafts(Mapping[str, Array]):
+    """The arrays of `model.edit()` by name, which are written to and never replaced."""
+
+    def __init__(self, arrays: dict[str, Array]) -> None:
+        self._arrays = arrays
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self._arrays:
+            raise UsageError(f"edit() has no value {name!r}; it has {', '.join(self._arrays)}")
+        if value is not self._arrays[name]:  # which `p[name] += 1` assigns
+            raise UsageError(f'p["{name}"] = … changes nothing; write p["{name}"][...] = …')
 
 
 Named = Mapping[str, Parameter]

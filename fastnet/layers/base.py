@@ -11,7 +11,14 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from fastnet import arrays, parameter, random
-from fastnet.errors import ShapeError, UsageError, check_flag, check_seed, undefined
+from fastnet.errors import (
+    ShapeError,
+    UsageError,
+    check_attribute,
+    check_flag,
+    check_seed,
+    undefined,
+)
 from fastnet.op import Array, Op
 from fastnet.parameter import Parameter
 from fastnet.tape import Tape, Value
@@ -205,6 +212,7 @@ class Layer(Owned):
                 f"{self.label}: {name} cannot be assigned: hyper-parameters are fixed (build a new "
                 "layer), values are written by load_state_dict or within model.edit()"
             )
+        check_attribute(self, name, [*self.__dict__.get("_config", ()), "training"])
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:

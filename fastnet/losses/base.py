@@ -15,6 +15,7 @@ from fastnet.errors import (
     HyperparameterError,
     ShapeError,
     UsageError,
+    check_attribute,
     check_choice,
     undefined,
 )
@@ -243,6 +244,7 @@ class Loss:
                 f"{type(self).__name__}: {name} cannot be assigned: hyper-parameters are fixed "
                 "(build a new loss)"
             )
+        check_attribute(self, name, self.__dict__.get("_config", ()))
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 
 from fastnet.errors import (
     HyperparameterError,
+    UsageError,
+    check_attribute,
     check_choice,
     check_flag,
     check_int,
@@ -31,6 +33,18 @@ class Callback:
     """
 
     trainer: Any = None
+
+    def __init_subclass__(cls) -> None:
+        hooks = [name for name in vars(Callback) if name.startswith("on_")]
+        for name in vars(cls):
+            if name.startswith("on_") and name not in hooks:
+                raise UsageError(
+                    f"{cls.__name__}.{name} is no hook; the hooks are {', '.join(hooks)}"
+                )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        check_attribute(self, name)
+        super().__setattr__(name, value)
 
     def check(self, names: Iterable[str]) -> None:
         """Called before anything changes, with the names of the logs; may raise."""
@@ -71,6 +85,11 @@ _MODES = {"loss": "min", "accuracy": "max"}
 class _Monitor(Callback):
     """Watches one of the logs."""
 
+    monitor: str
+    mode: str
+    best: float
+    wait: int
+
     def __init__(self, monitor: str, mode: str) -> None:
         self.monitor, self.mode = monitor, check_choice("mode", mode, ("auto", "min", "max"))
         if self.mode == "auto":
@@ -109,6 +128,12 @@ class EarlyStopping(_Monitor):
     Source: L. Prechelt, "Early stopping - but when?", in: Neural networks: tricks of the trade, 1998.
     """
 
+    patience: int
+    min_delta: float
+    restore_best_weights: bool
+    best_epoch: int | None
+    stopped_epoch: int | None
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -126,8 +151,7 @@ class EarlyStopping(_Monitor):
     def _start(self) -> None:
         self.best = math.inf if self.mode == "min" else -math.inf
         self.wait = 0
-        self.best_epoch: int | None = None
-        self.stopped_epoch: int | None = None
+        self.best_epoch = self.stopped_epoch = None
         self._kept: Kept | None = None
 
     def on_train_begin(self) -> None:
@@ -187,6 +211,15 @@ class ReduceLROnPlateau(_Monitor):
     `trainer.reset()` leaves the rate as it is.
     Source: PyTorch's scheduler of this name.
     """
+
+    factor: float
+    patience: int
+    threshold: float
+    threshold_mode: str
+    cooldown: int
+    min_lr: float
+    eps: float
+    cooling: int
 
     def __init__(
         self,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from fastnet.backends.steps import Data
-from fastnet.errors import DataError, ShapeError
+from fastnet.errors import DataError, DivergenceError, ShapeError
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.stepwise import Trainable
@@ -35,9 +36,11 @@ class Run:
         self.chunk = max(1, min(wanted, 8 * self.chunk))
 
 
-def training_offsets(model: Sequential, count: int, batch_size: int, drop_last: bool) -> Array:
+def training_offsets(
+    model: Sequential, count: int, batch_size: int, drop_last: bool, respect_modes: bool
+) -> Array:
     """Where the minibatches of an epoch begin and end, large enough for batchnorm; or an error."""
-    minimum = model.min_training_rows()
+    minimum = model.min_training_rows(respect_modes)
     if min(count, batch_size) < minimum:
         raise ShapeError(
             f"X has {count} rows and batch_size is {batch_size}; this model has batchnorm and "
@@ -67,3 +70,13 @@ def validation_parts(given: Any) -> tuple[Any, Any, Any]:
     except (TypeError, ValueError):
         raise DataError("validation_data must be a pair (X, y), or (X, y, sample_weight)") from None
     return x, y, w
+
+
+def check_parameters(model: Sequential, epoch: int) -> None:
+    """Raise DivergenceError where the last update, which no loss has seen, was not finite."""
+    flat = model.bind().flat("params")
+    if flat.size and not (math.isfinite(flat.min()) and math.isfinite(flat.max())):
+        raise DivergenceError(
+            f"the parameters are not finite after the last update of epoch {epoch}; a "
+            "smaller learning rate usually helps (reset() or load_state_dict starts over)"
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -15,8 +14,8 @@ import numpy as np
 from fastnet import random
 from fastnet.backends.steps import Data, Steps
 from fastnet.errors import (
-    DivergenceError,
     HyperparameterError,
+    check_attribute,
     check_flag,
     check_int,
     check_kind,
@@ -35,7 +34,7 @@ from fastnet.train.callbacks import Callback, KeepBest, Kept, check_callbacks
 from fastnet.train.data import epoch_order
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
-from fastnet.train.run import Run, training_offsets, validation_parts
+from fastnet.train.run import Run, check_parameters, training_offsets, validation_parts
 from fastnet.train.scores import EpochScores, check_metrics, measure, metrics_of
 from fastnet.train.updates import Part, Updates, recompute_statistics
 
@@ -59,6 +58,8 @@ class Trainer:
     `fit` called again goes on where it stopped: same optimizer state, step and epoch numbers;
     `reset()` starts over. A copy, by `copy` or `pickle`, has a model of its own and goes on likewise.
     """
+
+    stop_training = False  # set by a callback: the fit ends with this epoch
 
     def __init__(
         self,
@@ -84,7 +85,10 @@ class Trainer:
         self.key = random.fresh_seed()  # tells it, and copies that go on for it, from others
         self.history = History()
         self.epoch = self.step = 0  # epochs and steps done; the latter count the draws of dropout
-        self.stop_training = False  # set by a callback: the fit ends with this epoch
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        check_attribute(self, name, _ASSIGNED)
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"Trainer(loss={self.loss!r}, optimizer={self.optimizer!r}, seed={self.seed})"
@@ -128,6 +132,7 @@ class Trainer:
         drop_last: bool = False,
         accumulation_steps: int = 1,
         restore_best: bool = False,
+        respect_modes: bool = False,
         callbacks: Iterable[Callback] = (),
         verbose: int = 1,
     ) -> History:
@@ -149,11 +154,13 @@ class Trainer:
         restore_best: end with the parameters and buffers of the epoch with the best score, the first of
             equals: of what the first EarlyStopping in callbacks monitors, else the lowest val_loss. Needs
             validation_data. Takes effect however the fit ends, so after Ctrl-C too.
+        respect_modes: True trains each layer by its mode: after `eval()` batchnorm keeps its running
+            statistics still and uses them, and dropout passes all. False: all layers train.
         callbacks: called after each epoch, in this order: EarlyStopping, ReduceLROnPlateau, or a
             Callback of your own.
         verbose: 0 is silent, 1 shows one line an epoch, and a bar on a terminal.
 
-        All layers train, whatever their modes, which are left as they are. The epoch's loss is the
+        The layers' modes are left as they are. The epoch's loss is the
         mean over its samples, or with reduction="sum" their sum, in float64. Raises DivergenceError
         where a step's loss is not finite, without that step's update, and where an epoch ends with
         parameters that are not.
@@ -164,7 +171,8 @@ class Trainer:
         samples = X, y, sample_weight
         shuffle = check_flag("shuffle", shuffle)
         restore_best = check_flag("restore_best", restore_best)
-        run = self._prepare(samples, batch_size, validation_data, drop_last, restore_best)
+        modes = check_flag("respect_modes", respect_modes)
+        run = self._prepare(samples, batch_size, validation_data, drop_last, restore_best, modes)
         run.several = several
         progress = Progress(verbose, int(run.offsets[-1]))
         last_epoch = self.epoch + epochs
@@ -314,6 +322,7 @@ class Trainer:
         validation_data: tuple[Any, ...] | None,
         drop_last: bool,
         restore_best: bool,
+        respect_modes: bool = False,
     ) -> Run:
         """Check everything before anything changes."""
         drop_last = check_flag("drop_last", drop_last)
@@ -324,8 +333,9 @@ class Trainer:
             validation = self._checked(*parts, "validation X", "validation y")
         elif restore_best:
             raise HyperparameterError("restore_best=True needs validation_data=(X, y)")
-        offsets = training_offsets(self.model, len(data.x), batch_size, drop_last)
-        executor = self.model.training_executor(data, int(np.diff(offsets).max()), self.loss)
+        offsets = training_offsets(self.model, len(data.x), batch_size, drop_last, respect_modes)
+        rows = int(np.diff(offsets).max())
+        executor = self.model.training_executor(data, rows, self.loss, respect_modes)
         self.model.optimizer_state(self.optimizer)  # its groups must fit the model
         check_metrics(self.metrics, executor.plan.output_shape)
         total = self.loss.reduction == "sum"
@@ -354,7 +364,7 @@ class Trainer:
                 scores.add(begin, done, losses, data.y, order)
                 progress.advance(len(index), partial(scores.mean_loss, done))
         seconds = time.perf_counter() - begun
-        self._check_parameters()
+        check_parameters(self.model, self.epoch + 1)
         self._updates.end_epoch(self.model, self.epoch + 1)
         record: dict[str, Any] = {"epoch": self.epoch + 1, **scores.record()}
         if run.validation is not None:
@@ -365,15 +375,6 @@ class Trainer:
         }
         self.epoch += 1
         return record
-
-    def _check_parameters(self) -> None:
-        """Raise DivergenceError where the last update, which no loss has seen, was not finite."""
-        flat = self.model.bind().flat("params")
-        if flat.size and not (math.isfinite(flat.min()) and math.isfinite(flat.max())):
-            raise DivergenceError(
-                f"the parameters are not finite after the last update of epoch {self.epoch + 1}; a "
-                "smaller learning rate usually helps (reset() or load_state_dict starts over)"
-            )
 
     def _chunk(
         self,
@@ -394,3 +395,6 @@ class Trainer:
                 self.model.touch(by_backend=True)
                 self.step += run.executor.steps_done
                 state.steps += self._updates.stepped(part, run.executor.steps_done)
+
+
+_ASSIGNED = ("model", "loss", "optimizer", "metrics", "seed", "key", "history", "epoch", "step")

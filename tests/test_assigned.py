@@ -1,0 +1,133 @@
+"""What is assigned takes effect, or an error names what there is."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from refusals import refused
+
+import fastnet as fn
+from fastnet.errors import UsageError
+
+X, Y = np.random.default_rng(0).normal(2.0, 3.0, size=(12, 3)), np.arange(12) % 2
+
+
+def net(**options):
+    layers = fn.Linear(3, 4), fn.BatchNorm1d(4), fn.Dropout(0.5), fn.Linear(4, 2)
+    return fn.Sequential(*layers, seed=1, **options)
+
+
+OWN = {
+    "layer": (lambda: fn.Linear(3, 2), "biass", "did you mean 'bias'"),
+    "dropout": (lambda: fn.Dropout(0.5), "rate", "it has p, training"),
+    "loss": (lambda: fn.HuberLoss(), "slope", "it has delta, reduction"),
+    "optimizer": (lambda: fn.Adam(), "learning_rate", "it has lr, betas"),
+    "stop": (lambda: fn.EarlyStopping(), "patence", "did you mean 'patience'"),
+    "plateau": (lambda: fn.ReduceLROnPlateau(), "cool_down", "did you mean 'cooldown'"),
+    "trainer": (lambda: fn.Trainer(net(), fn.MSELoss()), "clip_norm", "it has .*optimizer"),
+    "model": (net, "optimizer", "nothing of it can be assigned"),
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_a_name_that_is_not_there_is_refused(case):
+    make, name, message = OWN[case]
+    made = make()
+    with pytest.raises(AttributeError, match=f"{type(made).__name__} has no .*{name}.*{message}"):
+        setattr(made, name, 1)
+    assert name not in vars(made)
+
+
+@pytest.mark.parametrize("name", ["requires_grad", "trainable"])
+def test_freezing_is_told_what_to_write(name):
+    with pytest.raises(AttributeError, match=r"Linear has no .*; .*groups=\[.*\"lr\": 0"):
+        setattr(fn.Linear(3, 2), name, False)
+
+
+class Mine(fn.EarlyStopping):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+
+class Doubled(fn.Layer):
+    def __init__(self, factor=2.0):
+        super().__init__(factor=factor)
+        self.calls = 0
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong", "meant"),
+    [
+        (Mine, "patiense", "patience"),
+        (Doubled, "trainning", "training"),
+        (Doubled, "facto", "factor"),
+    ],
+)
+def test_classes_of_ones_own_set_what_they_like_but_near_misses(make, wrong, meant):
+    made = make()
+    made.remark = "mine"
+    with pytest.raises(AttributeError, match=f"{wrong!r}; did you mean {meant!r}"):
+        setattr(made, wrong, 1)
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_what_there_is_can_be_assigned(way):
+    stop, trainer, layer = fn.EarlyStopping(), fn.Trainer(net(), fn.MSELoss()), fn.Linear(3, 2)
+    stop.patience, trainer.optimizer, layer.training = 3, fn.SGD(0.1), False
+    assert way(stop).patience == 3 and way(layer).training is False
+    assert way(trainer).optimizer.lr == 0.1
+
+
+def test_values_within_edit_are_written_not_replaced():
+    model = net()
+    with model.edit() as p:
+        message = r'^p\["0.weight"\] = … changes nothing.*p\["0.weight"\]\[\.\.\.\] = …'
+        refused(lambda: p.__setitem__("0.weight", np.ones((4, 3))), UsageError, message)
+        p["0.bias"] += 1
+        p["0.weight"][...] = 1
+    assert (model.state_dict()["0.weight"] == 1).all()
+    with (
+        model.edit() as p,
+        pytest.raises(UsageError, match=r"no value '0.weigth'; it has 0.weight"),
+    ):
+        p["0.weigth"] = 1
+
+
+def test_a_method_that_is_no_hook_is_refused():
+    message = (
+        "^Log.on_epoch_begin is no hook; the hooks are on_train_begin, on_epoch_end, on_train_end"
+    )
+    hooks = {"on_epoch_begin": lambda self, epoch: None}
+    refused(lambda: type("Log", (fn.Callback,), hooks), UsageError, message)
+
+
+def test_fit_can_respect_the_modes(backend):
+    model = net(backend=backend)
+    model.layers[1][1].eval()
+    model.layers[2][1].eval()
+    before = copy.deepcopy(model.state_dict())
+    options = {"epochs": 1, "batch_size": 4, "shuffle": False, "verbose": 0}
+    twin = copy.deepcopy(model)
+    fn.Trainer(model, fn.CrossEntropyLoss(), fn.SGD(0.1)).fit(X, Y, respect_modes=True, **options)
+    optimizer = fn.SGD(0.1)
+    for begin in range(0, 12, 4):
+        twin.value_and_grad(fn.CrossEntropyLoss(), X[begin : begin + 4], Y[begin : begin + 4])
+        optimizer.step(twin)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, twin.state_dict()[name])
+    still = ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
+    assert all(np.array_equal(model.state_dict()[name], before[name]) for name in still)
+    fn.Trainer(model, fn.CrossEntropyLoss()).fit(X, Y, **options)
+    assert not np.array_equal(model.state_dict()[still[0]], before[still[0]])
+
+
+def test_a_minibatch_of_one_row_is_fine_where_statistics_are_still():
+    model = net()
+    model.layers[1][1].eval()
+    trainer = fn.Trainer(model, fn.CrossEntropyLoss())
+    trainer.fit(X, Y, batch_size=1, respect_modes=True, verbose=0)
+    assert trainer.step == 12
