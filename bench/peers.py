@@ -229,7 +229,8 @@ class Sklearn:
         mlp = self.estimator
         batch = mlp.batch_size
         mlp.partial_fit(self.x[:batch], self.y[:batch], **self.options)  # makes its arrays
-        linears = [layer for layer in workload.model("reference") if isinstance(layer, fn.Linear)]
+        model = workload.model("reference")  # kept: layers alone would draw values of their own
+        linears = [layer for layer in model if isinstance(layer, fn.Linear)]
         for w, b, linear in zip(mlp.coefs_, mlp.intercepts_, linears, strict=True):
             w[...], b[...] = linear.weight.T, linear.bias
         del mlp._optimizer
