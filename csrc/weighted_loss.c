@@ -13,7 +13,8 @@ KERNEL(weighted_loss_forward, OUT_AS(double, loss), OUT_AS(double, scale), IN_AS
         total = counted;
     }
     if (w) {
-        SUM(double, weighed, n, (double)w[i] * row_loss[i])
+        SUM(double, weighed, n,
+            w[i] != 0 || row_loss[i] != row_loss[i] ? (double)w[i] * row_loss[i] : 0)
         sum = weighed;
     } else {
         SUM(double, plain, n, row_loss[i])

@@ -48,15 +48,15 @@ class Container(Owned):
         _check_layers(layers)
         self._layers = layers
         self._draws = 0  # training forwards of loops without a trainer: the step of their dropout
-        places = [(layer, layer._path, layer._index) for _, layer in self._walk()]
+        places = [(la, la._path, la._index, la._seed) for _, la in self._walk()]
         self._start()
         try:
             self._check_widths()
         except BaseException:  # the layers are as they were
             for given in layers:
                 given._owner = None
-            for layer, path, index in places:
-                layer._path, layer._index = path, index
+            for layer, path, index, own in places:
+                layer._path, layer._index, layer._seed = path, index, own
             raise
 
     def _start(self) -> None:
@@ -73,7 +73,8 @@ class Container(Owned):
                 layer._take_over(self._dtype, self._seed)
         self._flat = list(self._walk())
         for index, (path, layer) in enumerate(self._flat):
-            layer._path, layer._index = path, index
+            # The seed too: should the model be dropped before its first use, a layer draws the same values.
+            layer._path, layer._index, layer._seed = path, index, self._seed
 
     def _check_widths(self) -> None:
         """Raise ShapeError where a layer objects to what those before it make of a known width."""

@@ -10,6 +10,7 @@ import inspect
 import math
 import operator
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,15 @@ def shown(value: Any) -> str:
 def undefined(owner: Any, method: str, what: str) -> NotImplementedError:
     """The error of a subclass that leaves out a method, which `what` describes."""
     return NotImplementedError(f"{type(owner).__name__} defines no {method}: {what}")
+
+
+def outside() -> int:
+    """The stacklevel at which a warning of the caller's names the code that called the package."""
+    frame, level = sys._getframe(1), 1
+    package = os.path.dirname(__file__) + os.sep
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def check_real(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastnet.errors import HyperparameterError, check_int
+from fastnet.errors import HyperparameterError, check_int, outside
 
 MAX_THREADS = 64  # FN_MAX_THREADS
 OWN_VARIABLE = "FASTNET_NUM_THREADS"
@@ -66,7 +66,7 @@ def get_num_threads() -> int:
                 _settings[-1].n, odd = _default()
                 _apply()
     if odd:
-        warnings.warn(odd, stacklevel=2)
+        warnings.warn(odd, stacklevel=outside())
     return count
 
 

@@ -273,6 +273,8 @@ class Executor:
 
     def _why(self, data: Data, steps: Steps) -> str | None:
         """What the loss says of the step that it was not finite in."""
+        if self.explain is None:
+            return None
         begin, end = steps.offsets[self.steps_done : self.steps_done + 2]
         rows = steps.index[begin:end]
         output = data.x[rows]
@@ -280,7 +282,7 @@ class Executor:
             output = self.at(
                 self.plan.output, (len(rows), *self.plan.output_shape), self.plan.dtype
             )
-        return None if self.explain is None else self.explain(output, data.y[rows])
+        return self.explain(output, data.y[rows])
 
     def _threads(self, rows: int, work: int | None = None) -> int:
         """How many threads share the work of so many rows, each with scratch memory from now on."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 import threading
 import warnings
 from dataclasses import dataclass
 
 from fastnet import parallel
 from fastnet.backends.base import Backend
-from fastnet.errors import BackendUnavailable
+from fastnet.errors import BackendUnavailable, outside
 
 # Name → (module, class): a backend's module is imported when it is first asked for.
 _MODULES = {
@@ -98,14 +96,5 @@ def _warn_slow(why: str) -> None:
         _warned = True
         warnings.warn(
             f"fastnet runs on its NumPy reference backend, which is slow ({why})",
-            stacklevel=_user_level(),
+            stacklevel=outside(),
         )
-
-
-def _user_level() -> int:
-    """The stacklevel at which the caller of `_warn_slow` finds code outside the package."""
-    package = os.path.dirname(os.path.dirname(__file__))
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
-        frame, level = frame.f_back, level + 1
-    return level

@@ -233,7 +233,8 @@ class Layer(Owned):
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_owner_ref": None, "_path": "", "_index": 0, "_pending": None}
+        kept = {**self.__dict__, "_owner_ref": None, "_path": "", "_index": 0, "_pending": None}
+        return kept if self._owner_ref is None else {**kept, "_seed": None}  # which is the model's
 
     def _alone(self, what: str) -> None:
         if self._owner is not None:
@@ -255,5 +256,5 @@ class Layer(Owned):
     def _initialize(self, dtype: Any, seed: int | None) -> None:
         self._seed = random.fresh_seed() if seed is None else seed
         for place, p in enumerate(self._parameters.values()):
-            p.value = p.draw(dtype, self._seed, 0, place)
+            p.value = p.draw(dtype, self._seed, self._index, place)
             p.grad = np.zeros_like(p.value) if p.trainable else None

@@ -18,7 +18,7 @@ class weighted_loss(Op):
 
     mean: 0 (SUM), 1 (OWN_WEIGHTS) or 2 (ROWS). w are the samples' weights, c what a row counts for by
     itself; absent ones are 1. scale is 1/total. Where the total is 0 there is nothing to average: loss and
-    scale are 0, save that NaN stays NaN. drow_loss = w·scale.
+    scale are 0, save that NaN stays NaN. An infinite loss of weight 0 adds 0. drow_loss = w·scale.
     """
 
     outputs: ClassVar = {"loss": "float64 1", "scale": "float64 1"}
@@ -37,7 +37,7 @@ class weighted_loss(Op):
         if mean == OWN_WEIGHTS:
             total = np.sum(weight * (c if c.size else one))
         scale[0] = 1 / total if total > 0 else 0
-        summed = np.sum(weight * row_loss)
+        summed = np.sum(weight * np.where((weight == 0) & np.isinf(row_loss), 0, row_loss))
         loss[0] = summed / total if total > 0 else summed if np.isnan(summed) else 0
 
     @staticmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import sys
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from fastnet.errors import SMALLEST, HyperparameterError, check_flag, shown
+from fastnet.errors import SMALLEST, HyperparameterError, check_flag, outside, shown
 from fastnet.op import Array, Op
 from fastnet.optim.groups import check_groups, group_numbers, own_numbers
 from fastnet.optim.numbers import (
@@ -95,7 +94,7 @@ class OptimizerState:
             f"{type(schedule).__name__} is made for {length} steps and step {max(self.steps, length)} "
             f"comes after its end, where it stays at {last:.3g}: assign a schedule of more steps, "
             "or a number (optimizer.lr = ...), to train on",
-            stacklevel=_outside(),
+            stacklevel=outside(),
         )
 
     def forget_numbers(self) -> None:
@@ -339,14 +338,6 @@ class Optimizer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._states = weakref.WeakKeyDictionary()
-
-
-def _outside() -> int:
-    """The stacklevel at which the caller of this one's caller finds code outside the package."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastnet."):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 # What every optimizer takes by name, and what it is if it is not given.

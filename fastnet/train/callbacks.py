@@ -189,6 +189,11 @@ class KeepBest(EarlyStopping):
         monitor = ("val_loss", "auto") if stopping is None else (stopping.monitor, stopping.mode)
         super().__init__(monitor[0], 2**62, mode=monitor[1], restore_best_weights=True)
 
+    def check(self, names: Iterable[str]) -> None:
+        """Refuse a fit without the score."""
+        if self.monitor not in names:
+            raise HyperparameterError("restore_best=True needs validation_data=(X, y)")
+
 
 class ReduceLROnPlateau(_Monitor):
     """lr ← max(lr·factor, min_lr) where a score has stalled for more than `patience` epochs.

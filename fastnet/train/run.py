@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastnet.backends.steps import Data
-from fastnet.errors import DataError, DivergenceError, ShapeError
+from fastnet.errors import DataError, DivergenceError, ShapeError, outside
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.stepwise import Trainable
@@ -57,7 +57,7 @@ def training_offsets(
         warnings.warn(
             f"the last minibatch of each epoch has {count % batch_size} row, too few for "
             "batchnorm in training: it is left out (choose another batch_size to use it)",
-            stacklevel=4,
+            stacklevel=outside(),
         )
     return offsets
 

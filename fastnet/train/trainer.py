@@ -14,7 +14,6 @@ import numpy as np
 from fastnet import random
 from fastnet.backends.steps import Data, Steps
 from fastnet.errors import (
-    HyperparameterError,
     check_attribute,
     check_flag,
     check_int,
@@ -152,8 +151,8 @@ class Trainer:
             batch_size (see Loss); metrics do not see it. None: all alike.
         shuffle: take the rows in a new order each epoch, a pure function of (seed, epoch).
         restore_best: end with the parameters and buffers of the epoch with the best score, the first of
-            equals: of what the first EarlyStopping in callbacks monitors, else the lowest val_loss. Needs
-            validation_data. Takes effect however the fit ends, so after Ctrl-C too.
+            equals: of what the first EarlyStopping in callbacks monitors, else the lowest val_loss, which
+            needs validation_data. Takes effect however the fit ends, so after Ctrl-C too.
         respect_modes: True trains each layer by its mode: after `eval()` batchnorm keeps its running
             statistics still and uses them, and dropout passes all. False: all layers train.
         callbacks: called after each epoch, in this order: EarlyStopping, ReduceLROnPlateau, or a
@@ -172,7 +171,7 @@ class Trainer:
         shuffle = check_flag("shuffle", shuffle)
         restore_best = check_flag("restore_best", restore_best)
         modes = check_flag("respect_modes", respect_modes)
-        run = self._prepare(samples, batch_size, validation_data, drop_last, restore_best, modes)
+        run = self._prepare(samples, batch_size, validation_data, drop_last, modes)
         run.several = several
         progress = Progress(verbose, int(run.offsets[-1]))
         last_epoch = self.epoch + epochs
@@ -180,7 +179,7 @@ class Trainer:
         names += [f"val_{name}" for name in names if run.validation is not None]
         called = check_callbacks(callbacks, names)
         if restore_best:
-            called.insert(0, KeepBest(called))
+            called = check_callbacks([KeepBest(called), *called], names)
         with self.model.training_lock(), ExitStack() as at_the_end:
             self.stop_training = False
             for callback in called:
@@ -321,7 +320,6 @@ class Trainer:
         batch_size: int,
         validation_data: tuple[Any, ...] | None,
         drop_last: bool,
-        restore_best: bool,
         respect_modes: bool = False,
     ) -> Run:
         """Check everything before anything changes."""
@@ -331,8 +329,6 @@ class Trainer:
         if validation_data is not None:
             parts = validation_parts(validation_data)
             validation = self._checked(*parts, "validation X", "validation y")
-        elif restore_best:
-            raise HyperparameterError("restore_best=True needs validation_data=(X, y)")
         offsets = training_offsets(self.model, len(data.x), batch_size, drop_last, respect_modes)
         rows = int(np.diff(offsets).max())
         executor = self.model.training_executor(data, rows, self.loss, respect_modes)

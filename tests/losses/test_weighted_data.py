@@ -174,3 +174,14 @@ def test_a_bad_weight_mean_is_refused(bad):
 def test_a_sum_has_no_weight_mean():
     with pytest.raises(fn.errors.HyperparameterError, match=r"weight_mean .* reduction='sum'"):
         net("c", None).value_and_grad(fn.MSELoss("sum"), X, REALS, weight_mean=1.0)
+
+
+def test_a_row_of_weight_0_adds_nothing_though_its_loss_is_infinite(backend):
+    model = net(backend, fn.MSELoss())
+    y, w = REALS.copy(), np.ones(N)
+    y[3], w[3] = 1e200, 0.0
+    value = model.value_and_grad(fn.MSELoss(), X, y, sample_weight=w)
+    got = flat(model.grads).copy()
+    kept = np.arange(N) != 3
+    assert value == pytest.approx(model.value_and_grad(fn.MSELoss(), X[kept], y[kept]), rel=1e-12)
+    np.testing.assert_allclose(got, flat(model.grads), rtol=1e-9)

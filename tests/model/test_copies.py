@@ -300,3 +300,12 @@ def test_a_plateau_that_was_copied_goes_on_with_its_counts():
     twin, other = pickle.loads(pickle.dumps(trainer)), pickle.loads(pickle.dumps(plateau))
     twin.fit(X, LABELS, 1, 5, callbacks=[other], verbose=0)
     assert twin.optimizer.lr == pytest.approx(0.1)  # after three epochs in a row that are no better
+
+
+def test_layers_of_a_model_that_was_dropped_draw_its_values():
+    """Before its first use, too: not values of their own."""
+    model = fn.Sequential(fn.Linear(3, 4), fn.Tanh(), fn.Linear(4, 2), seed=5)
+    dropped = list(fn.Sequential(fn.Linear(3, 4), fn.Tanh(), fn.Linear(4, 2), seed=5))
+    for path, place in (("0", 0), ("2", 2)):
+        for name, value in dropped[place].state_dict().items():
+            np.testing.assert_array_equal(value, model.state_dict()[f"{path}.{name}"])

@@ -459,5 +459,8 @@ def test_restore_best_follows_early_stopping():
     b = fn.EarlyStopping("val_b", 9, mode="max")
     assert kept(a)[0] == 1 and kept(b)[0] == 2 and kept(b, a)[0] == 2
     assert kept(fn.EarlyStopping("val_b", 9, mode="min"))[0] == 1
+    assert trainer((1.0, 3.0, 2.0)).fit(  # a training score needs no validation data
+        *(X, Y, 3, 4), restore_best=True, callbacks=[STOP("score", 9, mode="max")], verbose=0
+    )
     found, lowest = kept()
     assert found == lowest == 0

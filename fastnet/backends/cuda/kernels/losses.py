@@ -36,7 +36,8 @@ def _weighted(loss: Any, scale: Any, row_loss: Any, w: Any, c: Any, mean: float)
     for i in range(lane, row_loss.size, THREADS):
         weight = np.float64(w[i]) if w.size > 0 else 1.0
         total += weight * np.float64(c[i]) if c.size > 0 else weight
-        summed += weight * row_loss[i]
+        if not (weight == 0 and math.isinf(row_loss[i])):
+            summed += weight * row_loss[i]
     total = team_sum((room, lane, lane, THREADS), total)
     summed = team_sum((room, lane, lane, THREADS), summed)
     if lane == 0:

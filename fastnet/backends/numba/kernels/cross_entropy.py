@@ -23,7 +23,8 @@ def weighted_loss_forward(
     for i in range(row_loss.size):
         weight = np.float64(w[i]) if w.size > 0 else 1.0
         total += weight * np.float64(c[i]) if c.size > 0 else weight
-        summed += weight * row_loss[i]
+        if not (weight == 0 and math.isinf(row_loss[i])):
+            summed += weight * row_loss[i]
     if mean == 0:
         total = 1.0
     elif mean == 2:
