@@ -162,7 +162,7 @@ def check_path(name: str, value: Any) -> Path:
         return Path(os.fsdecode(value))
     except TypeError:
         raise HyperparameterError(
-            f"{name} is {value!r}; expected a path: a str or an os.PathLike"
+            f"{name} is {shown(value)}; expected a path: a str or an os.PathLike"
         ) from None
 
 
