@@ -79,3 +79,13 @@ def test_ones_own_targets_may_be_nan(backend):
     trainer = fn.Trainer(identity(backend), known, fn.SGD(0.0))
     assert trainer.fit(X, y, verbose=0).records[0]["loss"] == pytest.approx(0.5)
     assert trainer.evaluate(X, y)["loss"] == pytest.approx(0.5)
+
+
+def test_a_later_step_of_a_chunk_says_why_of_its_own_rows(backend):
+    """The last of six steps is a chunk's second or later one."""
+    x = np.full((6, 2), 0.5)
+    x[-1] = 1.5
+    trainer = fn.Trainer(identity(backend), fn.BCELoss(), fn.SGD(0.0))
+    with pytest.raises(DivergenceError, match=r"loss of step 5 is nan; .*from 1\.5 to 1\.5; BCE"):
+        trainer.fit(x, np.ones(6), batch_size=1, shuffle=False, verbose=0)
+    assert trainer.step == 5

@@ -35,6 +35,7 @@ class CudaExecutor:
         self.stream = self.memory.stream
         self.steps_done = 0  # of the last chunk of training steps
         self.losses: Array  # of that chunk
+        self.explain: Callable[[Array, Array], str | None] | None = None  # as Executor's
         row = {"x": (plan.x_shape, plan.dtype), "y": (plan.y_shape, plan.y_dtype)}
         self._stages = {
             name: (math.prod(shape), np.dtype(dtype))

@@ -46,7 +46,7 @@ class Chunks:
         chunk = _Chunk(self._executor, source, steps, update)
         kept = self._kept.setdefault(source, {})
         if count == 1 or not self._at_once(chunk, count, kept):
-            self._one_by_one(chunk, count)
+            self._one_by_one(chunk, count, data.y)
         if bad is not None:
             raise bad_label(data.classes, bad)
         tell()
@@ -75,7 +75,7 @@ class Chunks:
         executor.steps_done = count
         return True
 
-    def _one_by_one(self, chunk: _Chunk, count: int) -> None:
+    def _one_by_one(self, chunk: _Chunk, count: int, y: Array) -> None:
         executor, stream = self._executor, self._executor.stream
         first, buffers = chunk.steps.first_step, executor.memory.named("buffers").device
         chunk.rewind()
@@ -85,7 +85,7 @@ class Chunks:
             loss = executor.losses[s] = chunk.scores(s + 1)[0][s]
             if not math.isfinite(loss):
                 self._buffers.restore(stream)
-                raise diverged(first + s, loss)
+                raise diverged(first + s, loss, self._why(chunk.rows(s), y))
             chunk.backward(s)
             chunk.collect()
             if chunk.updates(s):
@@ -97,6 +97,15 @@ class Chunks:
                 chunk.apply()
             executor.steps_done = s + 1
         chunk.fetch_outputs(count)
+
+    def _why(self, rows: Array, y: Array) -> str | None:
+        """What the loss says of these rows, whose outputs are the last forward's."""
+        executor, plan = self._executor, self._executor.plan
+        if executor.explain is None:
+            return None
+        shape = len(rows), *plan.output_shape
+        why: str | None = executor.explain(executor.at(plan.output, shape, plan.dtype), y[rows])
+        return why
 
 
 def _good_steps(source: DeviceData, steps: Steps) -> tuple[int, int | None]:
@@ -183,6 +192,10 @@ class _Chunk:
         if kind not in self._keys:
             self._keys[kind] = *kind, *self._same, *map(id, self.used(s))
         return self._keys[kind]
+
+    def rows(self, s: int) -> Array:
+        """The rows of a step."""
+        return self.steps.index[self._offsets[s] : self._offsets[s + 1]]
 
     def _rows(self, s: int) -> int:
         return int(self._offsets[s + 1] - self._offsets[s])
