@@ -13,13 +13,7 @@ import numpy as np
 
 from fastnet import random
 from fastnet.backends.steps import Data, Steps
-from fastnet.errors import (
-    check_attribute,
-    check_flag,
-    check_int,
-    check_kind,
-    check_seed,
-)
+from fastnet.errors import check_attribute, check_flag, check_int, check_kind, check_seed
 from fastnet.interrupts import held_back
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
@@ -283,6 +277,8 @@ class Trainer:
             try:
                 now = self.model.optimizer_state(self.optimizer).steps
                 self.optimizer = trial.optimizer(self.optimizer, now)
+                # Its schedules are not made for the test's steps.
+                self.model.optimizer_state(self.optimizer).warned = True
                 self._updates = self._updates.without_averages()
                 return trial.run(partial(self._chunk, run, outputs=None), run, *batches)
             finally:

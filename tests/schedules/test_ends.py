@@ -62,3 +62,12 @@ def test_momentum_may_end_too():
 def test_others_have_no_end(rate):
     assert rate.length is None
     trainer(rate).fit(X, Y, 10, 4, verbose=0)
+
+
+def test_the_steps_of_a_range_test_are_not_the_users():
+    rate = S.OneCycleLR(0.1, total_steps=3)
+    model = fn.Sequential(fn.Linear(2, 1), seed=1)
+    t = fn.Trainer(model, fn.MSELoss(), fn.Adam(0.1, betas=(rate.momentum, 0.99)), seed=1)
+    t.find_lr(X, Y, 3, steps=20)
+    with pytest.warns(UserWarning, match="OneCycleMomentum is made for 3 steps"):
+        t.fit(X, Y, 1, 3, verbose=0)  # its own steps still warn
