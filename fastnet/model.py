@@ -306,9 +306,10 @@ class Sequential(Container):
         if not labels and not isinstance(loss, FunctionLoss):  # which may make something of NaN
             arrays.check_finite(y_name, y, self.dtype, loss.takes_minus_infinity)
         w = loss.weights(y, sample_weight, self.dtype)
-        if by_rows and loss.reduction != "sum":
+        if by_rows := by_rows and loss.reduction != "sum":
             scaled = loss.scaled_weights(y, w, weight_mean)
             w = None if scaled is None else scaled.astype(self.dtype)
+            by_rows = w is not None  # without weights both means are the same
         classes, ignored = (shape[0], loss.ignore_index or 0) if labels else (0, 0)
         return Data(x, np.require(y, requirements=["C", "A"]), classes, ignored, w, by_rows)
 

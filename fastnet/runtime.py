@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from fastnet.backends.base import Backend
 from fastnet.backends.executor import Executor
 from fastnet.backends.passes import Passes
+from fastnet.errors import UsageError
 from fastnet.layers.base import Layer, Shape
 from fastnet.losses.base import Loss
 from fastnet.op import ROWS, Array, Op
@@ -156,7 +158,8 @@ class Runtime:
             if not ending.labels:
                 target = Tensor((ROWS, *ending.loss.target_shape(shape)), segment="y")
             weight = Tensor((ROWS,), segment="w") if ending.weighted else None
-            value = ending.loss.emit(graph, output, target, weight, by_rows=ending.by_rows)
+            mean = _mean_by_rows(ending.loss) if ending.by_rows else {}
+            value = ending.loss.emit(graph, output, target, weight, **mean)
         graph = join_dropout(graph, output)
         if fold:
             graph = fold_batchnorm(graph, output)
@@ -172,3 +175,16 @@ class Runtime:
             backward=not fold,
             input_gradient=input_gradient,
         )
+
+
+def _mean_by_rows(loss: Loss) -> dict[str, bool]:
+    """What asks `emit` for a mean by rows; UsageError where a loss of somebody's own does not take it."""
+    try:
+        inspect.signature(loss.emit).bind(None, None, None, None, by_rows=True)
+    except TypeError:
+        raise UsageError(
+            f"{type(loss).__name__}.emit takes no by_rows, which weights of samples or classes need in "
+            "fit; write def emit(self, g, output, target, weight=None, *, by_rows=False), where with "
+            "by_rows=True a mean divides by the number of rows, or fit without weights"
+        ) from None
+    return {"by_rows": True}

@@ -92,7 +92,8 @@ class Loss:
     ) -> Any:
         """Describe the loss by ops on the builder; returns the scalar loss.
 
-        by_rows: a mean divides by the number of rows, and not by the sum of their weights.
+        by_rows: a mean divides by the number of rows, and not by the sum of their weights. It is passed
+            only where it is True: in `fit` with weights, and with `weight_mean`.
         """
         losses, count = self.rows(g, output, target)
         mean = SUM if self.reduction == "sum" else ROWS if by_rows else OWN_WEIGHTS

@@ -185,3 +185,35 @@ def test_a_row_of_weight_0_adds_nothing_though_its_loss_is_infinite(backend):
     kept = np.arange(N) != 3
     assert value == pytest.approx(model.value_and_grad(fn.MSELoss(), X[kept], y[kept]), rel=1e-12)
     np.testing.assert_allclose(got, flat(model.grads), rtol=1e-9)
+
+
+class Older(fn.MSELoss):
+    """A loss of one's own whose `emit` knows nothing of `by_rows`."""
+
+    def emit(self, g, output, target, weight=None):
+        return super().emit(g, output, target, weight)
+
+
+def test_an_emit_without_by_rows_serves_where_it_is_not_needed(backend):
+    ends = []
+    for loss in (Older(), fn.MSELoss()):
+        model = net(backend, loss)
+        trainer = fn.Trainer(model, loss, fn.SGD(LR), seed=1)
+        trainer.fit(X, REALS, batch_size=5, validation_data=(X, REALS, W), verbose=0)
+        trainer.fit_full_batch(X, REALS, "gradient-descent", max_iter=2)
+        model.value_and_grad(loss, X, REALS, sample_weight=W)
+        ends.append([*flat(model.state_dict()), *flat(model.grads)])
+    np.testing.assert_array_equal(*ends)
+    summed = Older("sum")
+    fn.Trainer(net(backend, summed), summed).fit(X, REALS, sample_weight=W, verbose=0)
+
+
+def test_where_weights_need_it_the_error_says_what_to_write():
+    model = net("c", None)
+    wanted = r"^Older\.emit takes no by_rows, .*weight=None, \*, by_rows=False\)"
+    trainer, before = fn.Trainer(model, Older()), flat(model.state_dict())
+    with pytest.raises(fn.errors.UsageError, match=wanted):
+        trainer.fit(X, REALS, sample_weight=W, verbose=0)
+    with pytest.raises(fn.errors.UsageError, match=wanted):
+        model.value_and_grad(Older(), X, REALS, weight_mean=2.0)
+    np.testing.assert_array_equal(flat(model.state_dict()), before)
