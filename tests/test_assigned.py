@@ -10,7 +10,7 @@ import pytest
 from refusals import refused
 
 import fastnet as fn
-from fastnet.errors import UsageError
+from fastnet.errors import HyperparameterError, UsageError
 
 X, Y = np.random.default_rng(0).normal(2.0, 3.0, size=(12, 3)), np.arange(12) % 2
 
@@ -131,3 +131,46 @@ def test_a_minibatch_of_one_row_is_fine_where_statistics_are_still():
     trainer = fn.Trainer(model, fn.CrossEntropyLoss())
     trainer.fit(X, Y, batch_size=1, respect_modes=True, verbose=0)
     assert trainer.step == 12
+
+
+WAYS = {
+    "fit": lambda t, **flag: t.fit(X, Y, 2, 4, shuffle=False, verbose=0, **flag),
+    "find_lr": lambda t, **flag: t.find_lr(X, Y, 4, steps=6, max_lr=0.1, **flag),
+    "full batch": lambda t, **flag: t.fit_full_batch(X, Y, "gradient-descent", max_iter=2, **flag),
+}
+
+
+def losses(way, *between, backend="auto", **flag):
+    """Of a model with these layers in evaluation mode between two that train, and its buffers."""
+    layers = fn.Linear(3, 4), *between, fn.Linear(4, 2)
+    model = fn.Sequential(*layers, seed=1, backend=backend, dtype="float64")
+    for layer in between:
+        layer.eval()
+    trainer = fn.Trainer(model, fn.CrossEntropyLoss(), fn.SGD(0.1), seed=1)
+    found = WAYS[way](trainer, **flag)
+    return found.losses if way == "find_lr" else found.history["loss"], model.state_dict()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_of_training_can_respect_the_modes(backend, way):
+    """Fresh batchnorm and dropout are the identity where they evaluate."""
+
+    def norms():
+        return fn.BatchNorm1d(4, eps=1e-12, affine=False), fn.Dropout(0.5)
+
+    expected, _ = losses(way, fn.Identity(), fn.Identity(), backend=backend)
+    found, state = losses(way, *norms(), backend=backend, respect_modes=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert not state["1.running_mean"].any()
+    every, _ = losses(way, *norms(), backend=backend)
+    assert abs(every[0] - expected[0]) > 1e-3
+    refused(lambda: losses(way, respect_modes="no"), HyperparameterError, "^respect_modes is 'no'")
+
+
+def test_blocks_of_one_row_are_fine_where_statistics_are_still():
+    model = net()
+    model.layers[1][1].eval()
+    trainer, ways = fn.Trainer(model, fn.CrossEntropyLoss()), {"respect_modes": True}
+    assert len(trainer.find_lr(X, Y, 1, steps=3, **ways).losses) == 3
+    options = {"method": "gradient-descent", "max_iter": 1, "batch_size": 1}
+    assert len(trainer.fit_full_batch(X, Y, **options, **ways)) == 2

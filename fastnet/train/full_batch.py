@@ -68,6 +68,7 @@ class Settings:
     weight_decay: float
     decay_biases_and_norms: bool
     batch_size: int | None
+    respect_modes: bool
     options: dict[str, Any]
     callback: Callback | None
 
@@ -89,6 +90,7 @@ class Settings:
             check_real("weight_decay", given["weight_decay"], low=0.0),
             check_flag("decay_biases_and_norms", given["decay_biases_and_norms"]),
             None if size is None else check_int("batch_size", size, low=1),
+            check_flag("respect_modes", given["respect_modes"]),
             descent_options(options) if method == DESCENT else dict(options),
             callback,
         )
@@ -143,13 +145,14 @@ class Objective:
             raise UsageError("the model has no trainable parameters; there is nothing to fit")
         self.seed, self.step = seed, step
         count = len(data.x)
-        self.offsets = batch_offsets(count, _rows(model, loss, data, settings.batch_size))
+        self.offsets = batch_offsets(count, _rows(model, loss, data, settings))
         self.shares = np.diff(self.offsets) / count  # of the blocks' losses in the loss of all rows
         if loss.reduction == "sum":
             self.shares[:] = 1
         self.index = np.arange(count)
-        self._check_blocks()
-        self.executor = model.training_executor(data, int(np.diff(self.offsets).max()), loss)
+        modes, most = settings.respect_modes, int(np.diff(self.offsets).max())
+        self._check_blocks(model.min_training_rows(modes))
+        self.executor = model.training_executor(data, most, loss, modes)
         self.decay = self._decay(settings)
         self.evaluations = 0
         self._params, self._grads = (self.storage.flat(name) for name in ("params", "grads"))
@@ -262,8 +265,8 @@ class Objective:
         sizes = [math.prod(p.shape) for p in self.storage.trainable()]
         return settings.weight_decay * np.repeat(decayed, sizes).astype(np.float64)
 
-    def _check_blocks(self) -> None:
-        fewest, minimum = int(np.diff(self.offsets).min()), self.model.min_training_rows()
+    def _check_blocks(self, minimum: int) -> None:
+        fewest = int(np.diff(self.offsets).min())
         if fewest < minimum:
             raise ShapeError(
                 f"X has {len(self.index)} rows, taken in blocks of which one has {fewest}; this model "
@@ -271,15 +274,15 @@ class Objective:
             )
 
 
-def _rows(model: Sequential, loss: Loss, data: Data, wanted: int | None) -> int:
+def _rows(model: Sequential, loss: Loss, data: Data, settings: Settings) -> int:
     """The rows of a block: all where batchnorm takes statistics over them."""
-    count = len(data.x)
-    if wanted is not None:
-        return min(wanted, count)
-    if model.min_training_rows() > 1:
+    count, modes = len(data.x), settings.respect_modes
+    if settings.batch_size is not None:
+        return min(settings.batch_size, count)
+    if model.min_training_rows(modes) > 1:
         return count
     few = min(count, 1024)
-    plan = model.training_executor(data, few, loss).plan
+    plan = model.training_executor(data, few, loss, modes).plan
     return min(count, max(few, WORKSPACE_BYTES * plan.max_rows // max(1, plan.workspace_bytes)))
 
 

@@ -164,8 +164,7 @@ class Trainer:
         samples = X, y, sample_weight
         shuffle = check_flag("shuffle", shuffle)
         restore_best = check_flag("restore_best", restore_best)
-        modes = check_flag("respect_modes", respect_modes)
-        run = self._prepare(samples, batch_size, validation_data, drop_last, modes)
+        run = self._prepare(samples, batch_size, validation_data, drop_last, respect_modes)
         run.several = several
         progress = Progress(verbose, int(run.offsets[-1]))
         last_epoch = self.epoch + epochs
@@ -206,10 +205,12 @@ class Trainer:
         options: Mapping[str, Any] | None = None,
         callback: full_batch.Callback | None = None,
         sample_weight: Any = None,
+        respect_modes: bool = False,
     ) -> full_batch.FullBatchHistory:
         """Minimise L(w) + weight_decay/2·‖w‖², L the loss of all rows, by SciPy or gradient descent.
 
-        X, y, sample_weight: as in `fit`. The trainer's optimizer, its epochs and its history take no part.
+        X, y, sample_weight, respect_modes: as in `fit`. The trainer's optimizer, epochs and history take
+            no part.
         method: SciPy's "L-BFGS-B", "BFGS" (memory of n² for n parameters), "CG", or "Newton-CG" with
             Hessian-vector products by central differences of the gradient (the extra `scipy`); or
             "gradient-descent", w ← w − α·∇L, where α is the first of step, shrink·step, shrink²·step …
@@ -222,7 +223,7 @@ class Trainer:
             and c1 (1e-4).
         callback: a function that gets each iteration's record. StopIteration raised in it ends the fit.
 
-        All layers train. So that L is one function, dropout keeps the same masks throughout, and
+        So that L is one function, dropout keeps the same masks throughout, and
         running statistics move once for each iteration, not with a line search's trials. Where a trial's
         loss is not finite it counts as +∞. However the fit ends, the model has the last iterate.
         Take float64: with float32, L has noise of about 1e-7 of its size, where line searches give up
@@ -251,10 +252,11 @@ class Trainer:
         steps: int = 200,
         stop_factor: float = 2.0,
         drop_last: bool = False,
+        respect_modes: bool = False,
     ) -> range_test.RangeTest:
         """The learning-rate range test: train with rates that grow from step to step, then go back.
 
-        X, y, batch_size, drop_last: as in `fit`; the minibatches are those of its next epochs.
+        X, y, batch_size, drop_last, respect_modes: as in `fit`; the minibatches are its next epochs'.
         min_lr, max_lr: > 0, the rates of the first and the last step, with equal ratios between them.
         steps: ≥ 2. stop_factor: ≥ 0; the test ends where the averaged loss is more than so many times
             the mean of the first ten above its lowest, or where the loss is not finite.
@@ -269,7 +271,7 @@ class Trainer:
         """
         trial = range_test.Trial.checked(min_lr, max_lr, steps, stop_factor)
         batch_size = check_int("batch_size", batch_size, low=1)
-        run = self._prepare((X, y, None), batch_size, None, drop_last, False)
+        run = self._prepare((X, y, None), batch_size, None, drop_last, respect_modes)
         batches = trial.minibatches(run.offsets, len(run.data.x), self.seed, self.epoch)
         with self.model.training_lock():
             segments = "params", "buffers", "grads"
@@ -316,10 +318,11 @@ class Trainer:
         batch_size: int,
         validation_data: tuple[Any, ...] | None,
         drop_last: bool,
-        respect_modes: bool = False,
+        respect_modes: bool,
     ) -> Run:
         """Check everything before anything changes."""
         drop_last = check_flag("drop_last", drop_last)
+        respect_modes = check_flag("respect_modes", respect_modes)
         data = self._checked(*samples, "X", "y")
         validation = None
         if validation_data is not None:
