@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Self
 
 import numpy as np
@@ -256,8 +256,7 @@ class Container(Owned):
             parameter.load(self._named(), state, strict=strict)
             self.touch()
 
-    @contextmanager
-    def edit(self) -> Iterator[parameter.Drafts]:
+    def edit(self) -> AbstractContextManager[parameter.Drafts]:
         """Write to parameters and buffers: `with model.edit() as p: p["0.bias"][:] = 0`.
 
         The arrays are copies by the names of `state_dict`, writable until the block ends. They are
@@ -265,18 +264,7 @@ class Container(Owned):
         too; what is kept of them writes nothing afterwards.
         """
         self._root("edit")
-        with self.training_lock():
-            named, drafts = self._named(), self.state_dict()
-            storage = self.bind()
-            storage.begin_edit(
-                [(p.shown(p.value), drafts[n]) for n, p in named.items() if p.value is not None]
-            )
-            try:
-                yield parameter.Drafts(drafts)
-            finally:
-                storage.take_edits(last=True)
-                for draft in drafts.values():
-                    draft.flags.writeable = False
+        return parameter.Editing(self)
 
     def zero_grad(self) -> None:
         """Set every gradient to zero."""

@@ -1,4 +1,4 @@
-"""Ctrl-C at the end of a step: what is half-way is finished before KeyboardInterrupt is raised."""
+"""Ctrl-C between steps and around blocks: what is half-way is finished before it is answered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from fastnet.errors import UsageError
+
+Given = TypeVar("Given")
 
 
 class _Hold:
@@ -54,3 +58,49 @@ def held_back() -> Iterator[Callable[[], None]]:
 
 def _nothing() -> None:
     pass
+
+
+class Bracket(Generic[Given]):
+    """Base of what `with` begins and ends as a whole.
+
+    A generator would not do: where Ctrl-C comes between its first half and the block, or between the
+    block and its second half, that runs when the traceback is dropped. Here Ctrl-C is answered before the
+    beginning or after the end. What Python calls no end of, as where Ctrl-C comes at the very call of
+    `__exit__`, ends when it is dropped.
+    """
+
+    _begun = False
+
+    def _begin(self) -> Given:
+        """Take; returns what `as` names."""
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        """Give back what was taken, if it was."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Given:
+        if self._begun:
+            raise UsageError("this block is open already; make another one")
+        try:
+            with held_back():
+                self._begun = True
+                return self._begin()
+        except BaseException:
+            self._leave()
+            raise
+
+    def __exit__(self, *_: Any) -> None:
+        try:
+            with held_back():
+                self._leave()
+        finally:
+            self._leave()
+
+    def __del__(self) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._begun:
+            self._begun = False
+            self._end()

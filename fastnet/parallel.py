@@ -11,11 +11,11 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from fastnet.errors import HyperparameterError, check_int, outside
+from fastnet.interrupts import Bracket
 
 MAX_THREADS = 64  # FN_MAX_THREADS
 OWN_VARIABLE = "FASTNET_NUM_THREADS"
@@ -81,27 +81,33 @@ def set_num_threads(n: int) -> None:
         _apply()
 
 
-@contextmanager
-def threads(n: int) -> Iterator[None]:
+class _Threads(Bracket[None]):
+    """The block of `threads`."""
+
+    def __init__(self, n: int) -> None:
+        self._own = _Setting()
+        self._own.n = n
+
+    def _begin(self) -> None:
+        get_num_threads()  # what holds after the block
+        with _lock:
+            _settings.append(self._own)
+            _apply()
+
+    def _end(self) -> None:
+        with _lock:
+            if self._own in _settings:
+                _settings.remove(self._own)
+            _apply()
+
+
+def threads(n: int) -> AbstractContextManager[None]:
     """`with fastnet.threads(2): …`: up to `n` threads within the block, in the whole process.
 
     Blocks of several threads may overlap: the number is that of the block opened last of those that are
     still open, and after the last of them what it was before the first.
     """
-    n = check_int("n", n, low=1, high=MAX_THREADS)
-    get_num_threads()  # what holds after the block
-    own = _Setting()
-    own.n = n
-    try:
-        with _lock:
-            _settings.append(own)
-            _apply()
-        yield
-    finally:
-        with _lock:
-            if own in _settings:
-                _settings.remove(own)
-            _apply()
+    return _Threads(check_int("n", n, low=1, high=MAX_THREADS))
 
 
 def _default() -> tuple[int, str | None]:

@@ -12,6 +12,7 @@ import numpy as np
 from fastnet import arrays, random
 from fastnet.errors import DataError, StateDictError, UsageError, check_flag, shown
 from fastnet.init import Draw, Initializer
+from fastnet.interrupts import Bracket
 from fastnet.op import Array
 
 
@@ -90,6 +91,37 @@ class Drafts(Mapping[str, Array]):
             raise UsageError(f"edit() has no value {name!r}; it has {', '.join(self._arrays)}")
         if value is not self._arrays[name]:  # which `p[name] += 1` assigns
             raise UsageError(f'p["{name}"] = … changes nothing; write p["{name}"][...] = …')
+
+
+class Editing(Bracket[Drafts]):
+    """The block of `model.edit()`, which holds the model's lock."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._lock: Any = None  # once it is held
+        self._drafts: dict[str, Array] = {}
+
+    def _begin(self) -> Drafts:
+        lock = self._model.training_lock()
+        lock.acquire()
+        self._lock = lock
+        named = self._model._named()
+        self._drafts = snapshot(named)
+        self._model.bind().begin_edit(
+            [(p.shown(p.value), self._drafts[n]) for n, p in named.items() if p.value is not None]
+        )
+        return Drafts(self._drafts)
+
+    def _end(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is None:
+            return
+        try:
+            self._model.bind().take_edits(last=True)
+            for draft in self._drafts.values():
+                draft.flags.writeable = False
+        finally:
+            lock.release()
 
 
 Named = Mapping[str, Parameter]

@@ -7,7 +7,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +17,7 @@ from fastnet.backends.cuda.arrays import matrix
 from fastnet.backends.cuda.device import SIMULATOR, new_array, stream_for
 from fastnet.backends.cuda.failures import doing
 from fastnet.backends.steps import Data
+from fastnet.interrupts import Bracket
 from fastnet.op import Array
 from fastnet.plan.segments import Storage
 
@@ -95,17 +96,16 @@ class Segments:
                 if not self._resident:
                     self.download()
 
-    @contextmanager
-    def resident(self) -> Iterator[None]:
+    def resident(self) -> AbstractContextManager[None]:
         """Leave what calls change on the device until this ends."""
-        self._resident += 1
-        try:
-            yield
-        finally:
-            self._resident -= 1
-            if not self._resident:
-                with self._lock:
-                    self.download()
+        return _Resident(self)
+
+    def stay(self, more: int) -> None:
+        """So many more blocks, or fewer, leave on the device what calls change."""
+        self._resident += more
+        if not self._resident:
+            with self._lock:
+                self.download()
 
     def _upload(self, hosts: list[Array]) -> None:
         storage = self.storage
@@ -141,6 +141,19 @@ class Segments:
         """Wait until all that was launched is done; what failed in it is raised here."""
         with doing("what was launched"):
             self.stream.synchronize()
+
+
+class _Resident(Bracket[None]):
+    """The block of `Segments.resident`."""
+
+    def __init__(self, segments: Segments) -> None:
+        self._segments = segments
+
+    def _begin(self) -> None:
+        self._segments.stay(1)
+
+    def _end(self) -> None:
+        self._segments.stay(-1)
 
 
 @contextmanager
