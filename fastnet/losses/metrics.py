@@ -58,12 +58,22 @@ class ClassAccuracy:
                 f"({len(output)},) or probabilities {output.shape}"
             )
         label = y if y.ndim == 1 else np.argmax(y, axis=1)
-        kept = label >= 0
-        if y.ndim == 1 and self.ignored is not None:
-            kept &= label != self.ignored
-        if y.ndim == 1 and self.weight is not None:
-            kept[kept] = self.weight[label[kept]] > 0
+        kept = self._counting(y)
         return float(np.mean(np.argmax(output, axis=1)[kept] == label[kept])) if kept.any() else 0.0
+
+    def counted(self, y: Array) -> int:
+        """How many rows of these targets count."""
+        return int(self._counting(y).sum())
+
+    def _counting(self, y: Array) -> Array:
+        if y.ndim != 1:
+            return np.ones(len(y), bool)
+        kept: Array = y >= 0
+        if self.ignored is not None:
+            kept &= y != self.ignored
+        if self.weight is not None:
+            kept[kept] = self.weight[y[kept]] > 0
+        return kept
 
 
 class binary_accuracy:

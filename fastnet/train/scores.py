@@ -67,9 +67,9 @@ class EpochScores:
     """Collects losses and outputs of one epoch after the other.
 
     Metrics see the outputs of the whole epoch at once where these fit into BLOCK_BYTES, otherwise
-    blocks of as many minibatches as fit; then a metric is the mean over the blocks, by rows. Chunks
-    of steps must not go beyond `limit`. total: the losses of minibatches are sums, and so is that of the
-    epoch.
+    blocks of as many minibatches as fit; then a metric is the mean over the blocks, by rows, of which
+    `accuracy` counts those that count for it. Chunks of steps must not go beyond `limit`. total: the
+    losses of minibatches are sums, and so is that of the epoch.
     """
 
     def __init__(
@@ -91,7 +91,11 @@ class EpochScores:
         self._outputs = np.empty((rows, *row_shape), dtype)
         self._losses = np.empty(self.steps)
         self._sizes = np.diff(offsets).astype(np.float64)
-        self._measured = dict.fromkeys(metrics, 0.0)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._measured = dict.fromkeys(self.metrics, 0.0)
+        self._counted = dict.fromkeys(self.metrics, 0)
 
     def limit(self, step: int) -> int:
         """The step at which a chunk that begins with `step` must have ended."""
@@ -107,13 +111,16 @@ class EpochScores:
     def add(self, begin: int, end: int, losses: Array, y: Array, order: Array) -> None:
         """Take the losses of steps begin … end − 1; with a block complete, measure its outputs."""
         if begin == 0:
-            self._measured = dict.fromkeys(self.metrics, 0.0)
+            self._forget()
         self._losses[begin:end] = losses
         if self.metrics and end == self.limit(begin):
             first, last = self.offsets[begin // self._block * self._block], self.offsets[end]
-            values = measure(self.metrics, y[order[first:last]], self._outputs[: last - first])
-            for name, value in values.items():
-                self._measured[name] += value * int(last - first)
+            y = y[order[first:last]]
+            for name, value in measure(self.metrics, y, self._outputs[: last - first]).items():
+                metric = self.metrics[name]
+                rows = metric.counted(y) if isinstance(metric, ClassAccuracy) else len(y)
+                self._measured[name] += value * rows
+                self._counted[name] += rows
 
     def mean_loss(self, end: int | None = None) -> float:
         """The mean over the samples of the steps before `end` (all), or sum; in float64, exactly."""
@@ -124,6 +131,5 @@ class EpochScores:
 
     def record(self) -> dict[str, float]:
         """The epoch's mean loss and metrics."""
-        rows = int(self.offsets[-1])
-        measured = {name: value / rows for name, value in self._measured.items()}
+        measured = {n: value / max(1, self._counted[n]) for n, value in self._measured.items()}
         return {"loss": self.mean_loss(), **measured}

@@ -54,3 +54,29 @@ def test_evaluate_leaves_a_pending_backward_of_the_loss_alone():
     loss.forward(logits, Y)
     trainer.evaluate(X, Y)
     np.testing.assert_array_equal(loss.backward(), expected)
+
+
+IGNORED = np.where(np.arange(23) < 12, -100, Y)  # so many that some blocks have none that count
+COUNTING = {
+    "ignored": (fn.CrossEntropyLoss(), IGNORED),
+    "another label": (fn.CrossEntropyLoss(ignore_index=0), Y),
+    "classes": (fn.NLLLoss(weight=[0.0, 2.0]), Y),
+    "none": (fn.CrossEntropyLoss(), np.full(23, -100)),
+    "probabilities": (fn.CrossEntropyLoss(), np.eye(2)[Y]),
+}
+
+
+@pytest.mark.parametrize("case", COUNTING)
+@pytest.mark.parametrize("rows", [1, 10])
+def test_blocks_weigh_as_many_rows_as_count_in_them(monkeypatch, case, rows):
+    loss, y = COUNTING[case]
+
+    def accuracy():
+        layers = fn.Linear(3, 2), *([fn.LogSoftmax()] if isinstance(loss, fn.NLLLoss) else [])
+        trainer = fn.Trainer(fn.Sequential(*layers, seed=0), loss, fn.SGD(0.0), seed=1)
+        records = trainer.fit(X, y, 2, batch_size=5, shuffle=False, verbose=0).records
+        return [record["accuracy"] for record in records]
+
+    whole = accuracy()
+    monkeypatch.setattr(scores, "BLOCK_BYTES", rows * 2 * 4)
+    assert accuracy() == pytest.approx(whole, rel=1e-15)
