@@ -15,9 +15,9 @@ import numpy as np
 from fastnet import parameter, random
 from fastnet.backends import registry
 from fastnet.errors import (
+    Attributed,
     HyperparameterError,
     UsageError,
-    check_attribute,
     check_flag,
     check_seed,
     shown,
@@ -30,7 +30,7 @@ from fastnet.plan.segments import Storage
 _models: weakref.WeakSet[Container] = weakref.WeakSet()
 
 
-class Container(Owned):
+class Container(Owned, Attributed):
     """What a Sequential is before it runs: its layers, their names, values and gradients."""
 
     def __init__(
@@ -301,10 +301,6 @@ class Container(Owned):
             raise UsageError(f"this Sequential is part of another model: call its {what}")
 
     # Copies.
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        check_attribute(self, name)
-        super().__setattr__(name, value)
 
     def __copy__(self) -> Self:
         # Never shallow: two models must not share values.

@@ -192,29 +192,46 @@ def check_seed(name: str, value: Any) -> int | None:
     return None if value is None else check_int(name, value, low=0, high=2**64 - 1)
 
 
-def check_attribute(thing: Any, name: str, known: Iterable[str] = ()) -> None:
-    """Raise AttributeError where assigning to this name would have no effect.
+def check_attribute(thing: Any, name: str, value: Any, known: Iterable[str] = ()) -> Any:
+    """Return `value`, or raise AttributeError where assigning it to this name would have no effect.
 
     Private names pass, and those that the object knows: `known`, its class's annotations and attributes.
-    fastnet's own classes take no other; a subclass from elsewhere takes all but a near miss of one.
+    fastnet's own classes take no other; a subclass from elsewhere takes all but a near miss of one. What
+    fastnet annotates as bool is True or False, or HyperparameterError is raised.
     """
     kind = type(thing)
-    if name[0] == "_" or name in vars(thing) or hasattr(kind, name):
-        return
+    if name[0] == "_":
+        return value
+    if any(inspect.get_annotations(k).get(name) == "bool" for k in kind.__mro__ if _is_own(k)):
+        return check_flag(name, value)
+    if name in vars(thing) or hasattr(kind, name):
+        return value
     declared = {n for base in kind.__mro__ for n in inspect.get_annotations(base)}
     own = {n for n in declared if not hasattr(kind, n)}  # what an object has, not its class
     names = sorted(n for n in own.union(known) if n[0] != "_")
     if name in names:
-        return
+        return value
     if name in FROZEN:
         raise AttributeError(f"{kind.__name__} has no attribute {name!r}; {FREEZE}")
     if near := difflib.get_close_matches(name, names, 1, 0.85):
         raise AttributeError(
             f"{kind.__name__} has no attribute {name!r}; did you mean {near[0]!r}?"
         )
-    if kind.__module__.split(".")[0] == "fastnet":
+    if _is_own(kind):
         there = f"it has {', '.join(names)}" if names else "nothing of it can be assigned"
         raise AttributeError(f"{kind.__name__} has no attribute {name!r}; {there}")
+    return value
+
+
+def _is_own(kind: type) -> bool:
+    return kind.__module__.split(".")[0] == "fastnet"
+
+
+class Attributed:
+    """What takes no attribute but those that it knows (see check_attribute)."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, check_attribute(self, name, value))
 
 
 FROZEN = ("requires_grad", "trainable")  # what other libraries freeze parameters by

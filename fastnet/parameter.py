@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import arrays, random
-from fastnet.errors import DataError, StateDictError, UsageError, check_flag, shown
+from fastnet.errors import Attributed, DataError, StateDictError, UsageError, check_flag, shown
 from fastnet.init import Draw, Initializer
 from fastnet.interrupts import Bracket
 from fastnet.op import Array
@@ -71,7 +71,7 @@ class Parameter:
             self.grad = np.zeros_like(self.value)
 
 
-class Drafts(Mapping[str, Array]):
+class Drafts(Mapping[str, Array], Attributed):
     """The arrays of `model.edit()` by name, which are written to and never replaced."""
 
     def __init__(self, arrays: dict[str, Array]) -> None:

@@ -29,6 +29,12 @@ OWN = {
     "plateau": (lambda: fn.ReduceLROnPlateau(), "cool_down", "did you mean 'cooldown'"),
     "trainer": (lambda: fn.Trainer(net(), fn.MSELoss()), "clip_norm", "it has .*optimizer"),
     "model": (net, "optimizer", "nothing of it can be assigned"),
+    "average": (lambda: fn.EMA(0.9), "deccay", "did you mean 'decay'"),
+    "average of epochs": (lambda: fn.SWA(2), "step", "it has every, start_epoch"),
+    "initialiser": (lambda: fn.init.KaimingUniform(), "gain", "nothing of it can be assigned"),
+    "another one": (lambda: fn.init.GlorotNormal(), "gian", "nothing of it can be assigned"),
+    "history": (lambda: fn.History(), "record", "did you mean 'records'"),
+    "metric": (lambda: fn.binary_accuracy(), "treshold", "did you mean 'threshold'"),
 }
 
 
@@ -82,9 +88,34 @@ def test_what_there_is_can_be_assigned(way):
     assert way(trainer).optimizer.lr == 0.1
 
 
+FLAGS = {
+    "layer": (lambda: fn.Dropout(0.5), "training"),
+    "early stopping": (lambda: fn.EarlyStopping(), "restore_best_weights"),
+    "trainer": (lambda: fn.Trainer(net(), fn.MSELoss()), "stop_training"),
+    "optimizer": (lambda: fn.SGD(momentum=0.9), "nesterov"),
+    "loss": (lambda: fn.MSELoss(), "takes_minus_infinity"),
+}
+
+
+@pytest.mark.parametrize("case", FLAGS)
+def test_a_flag_that_is_assigned_is_a_bool(case):
+    make, name = FLAGS[case]
+    made = make()
+    for flag in (True, np.False_):
+        setattr(made, name, flag)
+        assert getattr(made, name) is bool(flag)
+    for bad in ("no", 1, None, np.ones(2, bool)):
+        refused(
+            lambda bad=bad: setattr(made, name, bad), HyperparameterError, f"^{name} is .*True or"
+        )
+        assert getattr(made, name) is False
+
+
 def test_values_within_edit_are_written_not_replaced():
     model = net()
     with model.edit() as p:
+        with pytest.raises(AttributeError, match="Drafts has no attribute 'weight'"):
+            p.weight = 1
         message = r'^p\["0.weight"\] = … changes nothing.*p\["0.weight"\]\[\.\.\.\] = …'
         refused(lambda: p.__setitem__("0.weight", np.ones((4, 3))), UsageError, message)
         p["0.bias"] += 1

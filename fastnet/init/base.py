@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet import random
-from fastnet.errors import HyperparameterError, shown, undefined
+from fastnet.errors import Attributed, HyperparameterError, shown, undefined
 
 Shape = tuple[int, ...]
 Array = np.ndarray
@@ -39,7 +39,7 @@ class Draw:
         return random.words64(math.prod(shape), self.seed, self.stream, apart).reshape(shape)
 
 
-class Initializer:
+class Initializer(Attributed):
     """Base of the initialisers; those that are dataclasses are equal where class and numbers are."""
 
     of_matrices: ClassVar[bool] = False  # cannot draw a vector, such as a bias

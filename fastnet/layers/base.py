@@ -212,8 +212,8 @@ class Layer(Owned):
                 f"{self.label}: {name} cannot be assigned: hyper-parameters are fixed (build a new "
                 "layer), values are written by load_state_dict or within model.edit()"
             )
-        check_attribute(self, name, [*self.__dict__.get("_config", ()), "training"])
-        super().__setattr__(name, value)
+        known = [*self.__dict__.get("_config", ()), "training"]
+        super().__setattr__(name, check_attribute(self, name, value, known))
 
     def __repr__(self) -> str:
         # As the code that made it: what has no default, then what differs from its default.

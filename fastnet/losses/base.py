@@ -245,7 +245,7 @@ class Loss:
                 f"{type(self).__name__}: {name} cannot be assigned: hyper-parameters are fixed "
                 "(build a new loss)"
             )
-        check_attribute(self, name, self.__dict__.get("_config", ()))
+        value = check_attribute(self, name, value, self.__dict__.get("_config", ()))
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:

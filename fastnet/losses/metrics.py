@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError, ShapeError, check_real
+from fastnet.errors import Attributed, HyperparameterError, ShapeError, check_real
 from fastnet.op import Array
 
 Metric = Callable[[Array, Array], float]
@@ -76,7 +76,7 @@ class ClassAccuracy:
         return kept
 
 
-class binary_accuracy:
+class binary_accuracy(Attributed):
     """The share of elements on the side of the threshold where their target is: y and output (n, k).
 
     An output counts as true where it is at least `threshold`, a target where it is at least ½. So one
@@ -86,6 +86,8 @@ class binary_accuracy:
 
     Raises ShapeError where the shapes differ: nothing broadcasts.
     """
+
+    threshold: float
 
     def __init__(self, threshold: float = 0.5) -> None:
         self.threshold = check_real("threshold", threshold)

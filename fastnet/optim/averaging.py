@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastnet.errors import check_int, check_real
+from fastnet.errors import Attributed, check_int, check_real
 from fastnet.formula import Real, each, madd, where
 from fastnet.op import Array, Op
 
@@ -25,7 +25,7 @@ class average(Op):
         return where(rate < 1, madd(rate, w - average, average), w)
 
 
-class Averaging:
+class Averaging(Attributed):
     """Base of EMA and SWA: how much each set of parameters counts in the average."""
 
     each_step: ClassVar[bool]  # or each epoch
@@ -56,6 +56,7 @@ class EMA(Averaging):
     """
 
     each_step = True
+    decay: float
 
     def __init__(self, decay: float = 0.999) -> None:
         self.decay = check_real("decay", decay, low=0.0, high=1.0, open_high=True)
@@ -76,6 +77,8 @@ class SWA(Averaging):
     """
 
     each_step = False
+    start_epoch: int
+    every: int
 
     def __init__(self, start_epoch: int, every: int = 1) -> None:
         self.start_epoch = check_int("start_epoch", start_epoch, low=1)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastnet.errors import (
+    Attributed,
     HyperparameterError,
     UsageError,
-    check_attribute,
     check_choice,
     check_flag,
     check_int,
@@ -22,7 +22,7 @@ from fastnet.errors import (
 from fastnet.schedules import Schedule
 
 
-class Callback:
+class Callback(Attributed):
     """Base of the callbacks: override the hooks that are needed; all others do nothing.
 
     `self.trainer` is the trainer while it fits. A hook may read everything, predict, evaluate, assign
@@ -41,10 +41,6 @@ class Callback:
                 raise UsageError(
                     f"{cls.__name__}.{name} is no hook; the hooks are {', '.join(hooks)}"
                 )
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        check_attribute(self, name)
-        super().__setattr__(name, value)
 
     def check(self, names: Iterable[str]) -> None:
         """Called before anything changes, with the names of the logs; may raise."""

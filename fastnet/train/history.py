@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastnet.errors import Attributed
+
 
 @dataclass
-class History:
+class History(Attributed):
     """The records of the epochs of a trainer, in order.
 
     records: one dict an epoch: "epoch" (from 1), "loss", the metrics ("accuracy"), with validation

@@ -52,7 +52,7 @@ class Trainer:
     `reset()` starts over. A copy, by `copy` or `pickle`, has a model of its own and goes on likewise.
     """
 
-    stop_training = False  # set by a callback: the fit ends with this epoch
+    stop_training: bool = False  # set by a callback: the fit ends with this epoch
 
     def __init__(
         self,
@@ -80,8 +80,7 @@ class Trainer:
         self.epoch = self.step = 0  # epochs and steps done; the latter count the draws of dropout
 
     def __setattr__(self, name: str, value: Any) -> None:
-        check_attribute(self, name, _ASSIGNED)
-        super().__setattr__(name, value)
+        super().__setattr__(name, check_attribute(self, name, value, _ASSIGNED))
 
     def __repr__(self) -> str:
         return f"Trainer(loss={self.loss!r}, optimizer={self.optimizer!r}, seed={self.seed})"
