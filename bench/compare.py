@@ -13,6 +13,8 @@ from typing import Any
 
 import ratios
 
+from fastnet.train.progress import show
+
 ALLOWED = 0.15
 
 
@@ -32,17 +34,17 @@ def main() -> int:
     old, new = (json.loads(Path(p).read_text(encoding="utf-8")) for p in (options.old, options.new))
     for what in ("machine", "versions"):
         if old[what] != new[what]:
-            print(f"note: the {what} differ: {old[what]} / {new[what]}")
+            show(f"note: the {what} differ: {old[what]} / {new[what]}")
     was_on, is_on = (ratios.on_a_gpu(results).get("device") for results in (old, new))
     if was_on and is_on and was_on != is_on:
-        print(f"note: the GPU differs: {was_on} / {is_on}")
+        show(f"note: the GPU differs: {was_on} / {is_on}")
     before, now = ratios.of_all(old), ratios.of_all(new)
     gone = before.keys() - now.keys()
     if gone:
         print(f"note: {len(gone)} ratios of the old run are not in the new one")
     fell = falls(old, new)
     for name, (was, is_now) in sorted(fell.items(), key=lambda item: item[1][1] / item[1][0]):
-        print(f"FELL by {1 - is_now / was:.0%}  {name}: {was:.3g} to {is_now:.3g}")
+        show(f"FELL by {1 - is_now / was:.0%}  {name}: {was:.3g} to {is_now:.3g}")
     print(f"{len(before.keys() & now.keys())} ratios compared, {len(fell)} fell by more than 15 %")
     return 1 if fell else 0
 

@@ -20,6 +20,8 @@ import targets
 from measure import median, microseconds, ratio
 from tables import columns, faster_table, markdown, not_measured, notes, roofline_table, times_table
 
+from fastnet.train.progress import show
+
 Results = dict[str, Any]
 
 
@@ -212,13 +214,13 @@ def main() -> None:
         try:
             import plots
         except ImportError as error:
-            print(f"no plots: {error}")
+            show(f"no plots: {error}")
             drawn = []
         else:
             drawn = plots.draw(results, folder / "plots")
     written = text(results, drawn)
     (folder / "RESULTS.md").write_text(written, encoding="utf-8")
-    print(written)
+    show(written)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Any
 import contenders
 
 import fastnet as fn
+from fastnet.train.progress import show
 
 Results = dict[str, Any]
 PROGRAM = "compute-sanitizer"
@@ -94,11 +95,11 @@ def main() -> int:
     """Print; the exit status."""
     results = measure()
     if "left_out" in results:
-        print(f"not run: {results['left_out']}")
+        show(f"not run: {results['left_out']}")
         return 1
     for tool, found in results.items():
         print(f"{tool}: {found['errors']} errors in {found['tests']} tests that passed")
-        print("\n".join(found.get("report", [])))
+        show("\n".join(found.get("report", [])))
     return 0 if all(found["clean"] for found in results.values()) else 1
 
 

@@ -25,6 +25,8 @@ import run
 import workloads
 from measure import undisturbed_ratio
 
+from fastnet.train.progress import show
+
 STEPS = {  # times as fast as the fastest PyTorch, JAX, scikit-learn; share of the roofline
     "xor": (400, 100, 6, None),
     "housing": (10, 4, 6, 0.60),
@@ -235,7 +237,7 @@ def main() -> int:
     """Measure and print; the exit status."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     rows = check(run.results_of(parser)[0])
-    print("\n".join(table(rows)))
+    show("\n".join(table(rows)))
     counts = [sum(row.met is verdict for row in rows) for verdict in (True, False, None)]
     print("\n{} met, {} missed, {} not measured".format(*counts))
     return 1 if counts[1] else 0

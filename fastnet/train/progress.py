@@ -26,6 +26,12 @@ def epoch_line(record: dict[str, Any], last_epoch: int) -> str:
     return "  ".join(parts)
 
 
+def show(text: str) -> None:
+    """Print a text; what the output's encoding lacks stands there by its number."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
 class Progress:
     """Shows the epochs of one fit: silent, plain lines, or lines under a bar."""
 
@@ -60,9 +66,7 @@ class Progress:
         """Take the bar away and print the epoch's line."""
         self.close()
         if self.verbose:
-            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-            line = epoch_line(record, last_epoch).encode(encoding, "backslashreplace")
-            print(line.decode(encoding), flush=True)  # a metric may have any name
+            show(epoch_line(record, last_epoch))  # a metric may have any name
 
     def close(self) -> None:
         """Take the bar away."""

@@ -25,7 +25,7 @@ def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Comple
         env={**os.environ, "PYTHONPATH": str(package), **(env or {})},
         capture_output=True,
         text=True,
-        encoding="utf-8",
+        encoding=(env or {}).get("PYTHONIOENCODING", "utf-8"),
         timeout=600,
         check=False,
     )
@@ -140,3 +140,25 @@ def test_what_is_missed_says_what_the_limit_would_reach(tmp_path, section, case,
     wanted = "| MISSED | the limit of this machine, its roofline, is 500×, 200× undisturbed |"
     (line,) = [x for x in done.stdout.splitlines() if x.startswith(f"| {row} |")]
     assert line.endswith(wanted), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("script", ["targets", "report", "compare"])
+def test_what_is_printed_has_a_plain_form(tmp_path, script, encoding):
+    files = []
+    for ours in (0.1, 0.2):
+        times = {"fastnet": [ours] * 3, "PyTorch": [1.0] * 3, "peak": [0.01] * 3}
+        gemm = {"64×64×64 A·Bᵀ": {"times": times, "flops": 1e6}}
+        found = results(ours) | {"gemm": gemm, "date": "d", "command": "c", "pinned": True}
+        files.append(tmp_path / f"{ours}.json")
+        files[-1].write_text(json.dumps(found), encoding="utf-8")
+    options = {
+        "targets": ["--from", str(files[0])],
+        "report": ["--from", str(files[0]), "--to", str(tmp_path)],
+        "compare": [*map(str, files)],
+    }[script]
+    env = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = run(f"bench/{script}.py", *options, env=env)
+    assert "Error" not in done.stderr, done.stderr
+    assert "\\u1d40" in done.stdout or script == "targets"
+    assert run(f"bench/{script}.py", "--help", env=env).returncode == 0
