@@ -220,20 +220,27 @@ class Optimizer:
 
     def _settings(self, named: Mapping[str, Array]) -> tuple[list[Optimizer], list[int]]:
         """The optimizers of the groups, and each parameter's place in that list."""
+        groups = self._checked(self.groups)  # whose dictionaries may have changed by themselves
         keys = [
             (number, value.ndim == 1 and not self.decay_biases_and_norms)
             for number, value in zip(
-                group_numbers(self.groups, list(named)), named.values(), strict=True
+                group_numbers(groups, list(named)), named.values(), strict=True
             )
         ]
         found = list(dict.fromkeys(keys))
-        return [self._variant(*key) for key in found], [found.index(key) for key in keys]
+        numbers = [{}, *map(own_numbers, groups)]
+        variants = [self._variant(numbers[n], undecayed) for n, undecayed in found]
+        return variants, [found.index(key) for key in keys]
 
-    def _variant(self, number: int, undecayed: bool) -> Optimizer:
-        """This optimizer with the numbers of a group (0: its own), and with or without decay."""
-        given = own_numbers(self.groups[number - 1]) if number else {}
+    def _checked(self, groups: Any) -> tuple[dict[str, Any], ...]:
+        return check_groups(
+            groups, [n for n in self._arguments() if n not in NOT_IN_GROUPS], self._with
+        )
+
+    def _variant(self, given: Mapping[str, Any], undecayed: bool) -> Optimizer:
+        """This optimizer with the numbers of a group, and with or without decay."""
         if undecayed:
-            given |= {"weight_decay": 0.0, "l1": 0.0}
+            given = {**given, "weight_decay": 0.0, "l1": 0.0}
         return self._with(given) if given else self
 
     def _with(self, given: Mapping[str, Any]) -> Optimizer:
@@ -310,7 +317,7 @@ class Optimizer:
         if name == "betas":
             value = check_betas(value)
         if name == "groups":
-            value = check_groups(value, [n for n in known if n not in NOT_IN_GROUPS], self._with)
+            value = self._checked(value)
         super().__setattr__(name, value)
         super().__setattr__("_scheduled", holds_schedule(self._options().values()))
         super().__setattr__("_changes", self._changes + 1)

@@ -198,3 +198,25 @@ def test_a_name_that_fits_no_parameter_is_refused(backend, name):
     assert not trainer.step and not len(trainer.history.records)
     for key, value in before.items():
         np.testing.assert_array_equal(model.state_dict()[key], value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("lrr", 1.0, r"groups\[0\] has 'lrr'; expected 'params' and any of lr"),
+        ("lr", -1, r"groups\[0\]: lr is -1"),
+        ("params", 3, r"groups\[0\] is .*'params': 3"),
+        ("params", "9.*", r"groups\[0\]: '9\.\*' fits no parameter"),
+    ],
+)
+def test_a_group_that_was_changed_in_place_is_checked_at_the_next_step(name, value, message):
+    model, optimizer = net(), fn.SGD(0.1, groups=[{"params": "0.*", "lr": 0.2}])
+    moved(model, optimizer)
+    before, kept = model.state_dict(), dict(optimizer.groups[0])
+    optimizer.groups[0][name] = value
+    refused(lambda: optimizer.step(model), HyperparameterError, message)
+    assert all((before[n] == v).all() for n, v in model.state_dict().items())
+    optimizer.groups[0].clear()
+    optimizer.groups[0].update(kept, params="0.weight", lr=0.0)
+    steps = moved(model, optimizer)
+    assert not steps["0.weight"].any() and steps["0.bias"].any()
