@@ -31,7 +31,8 @@ KERNEL(prelu_forward, OUT(y), IN(x), IN(a)) {
         }
 }
 
-/* A slope adds its columns in order. */
+/* Columns of one slope add up in the same lane, `A * repeats` columns after one another, and the lanes of a slope as a
+ * tree. */
 KERNEL(prelu_vjp, OUT(dx), OUT(da), IN(dy), IN(x), IN(a)) {
     const int64_t N = call->size[0], A = call->size[1];
     if (dx)
@@ -47,26 +48,33 @@ KERNEL(prelu_vjp, OUT(dx), OUT(da), IN(dy), IN(x), IN(a)) {
     if (!da || !is_first(call))
         return;
     const int64_t block = rows_of_block(call->rows);
-    for (int64_t k = 0; k < A && !call->accumulate; k++)
-        da[k] = 0;
-    for (int64_t j = 0; j < N; j += BLOCK) {
-        const int64_t n = smaller(BLOCK, N - j);
+    int64_t repeats = 1;
+    while (2 * repeats * A <= BLOCK)
+        repeats *= 2;
+    for (int64_t k = 0; k < A; k += BLOCK) {
+        const int64_t slopes = smaller(BLOCK, A - k);
         real sum[BLOCK] = {0}, lost[BLOCK] = {0};
-        for (int64_t begin = 0; begin < call->rows; begin += block) {
-            real part[BLOCK] = {0};
-            for (int64_t b = begin; b < smaller(begin + block, call->rows); b++)
-                for (int64_t c = 0, at = b * N + j; c < n; c++)
-                    part[c] = madd(dy[at + c], x[at + c] > 0 ? 0 : x[at + c], part[c]);
-            for (int c = 0; c < BLOCK; c += WIDTH) {
-                vec total = load(sum + c), rest = load(lost + c);
-                add_block(&total, &rest, load(part + c));
-                store(sum + c, total);
-                store(lost + c, rest);
+        for (int64_t j = k; j < N; j += A * repeats) {
+            const int64_t n = smaller(slopes * repeats, N - j);
+            for (int64_t begin = 0; begin < call->rows; begin += block) {
+                real part[BLOCK] = {0};
+                for (int64_t b = begin; b < smaller(begin + block, call->rows); b++)
+                    for (int64_t c = 0, at = b * N + j; c < n; c++)
+                        part[c] = madd(dy[at + c], x[at + c] > 0 ? 0 : x[at + c], part[c]);
+                for (int c = 0; c < BLOCK; c += WIDTH) {
+                    vec total = load(sum + c), rest = load(lost + c);
+                    add_block(&total, &rest, load(part + c));
+                    store(sum + c, total);
+                    store(lost + c, rest);
+                }
             }
         }
         for (int c = 0; c < BLOCK; c += WIDTH)
             store(sum + c, with_lost(load(sum + c), load(lost + c)));
-        for (int64_t c = 0; c < n; c++)
-            da[(j + c) % A] += sum[c];
+        for (int64_t half = slopes * repeats / 2; half >= slopes; half /= 2)
+            for (int64_t c = 0; c < half; c++)
+                sum[c] += sum[half + c];
+        for (int64_t c = 0; c < slopes; c++)
+            da[k + c] = call->accumulate ? da[k + c] + sum[c] : sum[c];
     }
 }

@@ -33,9 +33,8 @@ class prelu(Op):
         if dx.size:
             np.copyto(dx, np.where(x > 0, dy, slopes(a, x) * dy))
         columns = row_sums(dy * np.where(x > 0, 0, x))
-        da_sum = np.zeros_like(a)
-        np.add.at(da_sum, np.arange(len(columns)) % len(a), columns)
-        put(da, da_sum, accumulate)
+        none = np.zeros(-len(columns) % len(a), a.dtype)
+        put(da, row_sums(np.concatenate([columns, none]).reshape(-1, len(a))), accumulate)
 
 
 def slopes(a: Array, x: Array) -> Array:

@@ -47,6 +47,16 @@ def test_gradients_of_slopes(engine, dtype, slopes):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 10**6), (600, 3000)])
+@pytest.mark.parametrize("slopes", [1, 3])
+def test_gradients_of_slopes_of_very_many_columns(engine, dtype, rows, columns, slopes):
+    columns -= columns % slopes
+    one = call("prelu_vjp", rows, {"N": columns, "A": slopes}, dtype, dy=0.7, x=-1, a=0.25)
+    want = -(columns // slopes) * rows * float(np.dtype(dtype).type(0.7))
+    assert_few(one.run(engine)["da"], want, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_gradients_of_batchnorm(engine, dtype):
     """x̂ is 1 in every row."""
     sizes, statistics = {"N": 3}, {"running_mean": 1, "running_var": 0.95}

@@ -20,7 +20,7 @@ def prelu_forward(y: Array, x: Array, a: Array) -> None:
 
 @kernel
 def prelu_vjp(dx: Array, da: Array, dy: Array, x: Array, a: Array, accumulate: int) -> None:
-    """dx = dy or a·dy; da sums dy·min(x, 0) over the rows, then over a slope's columns."""
+    """dx = dy or a·dy; da sums dy·min(x, 0) over the rows, and over a slope's columns."""
     rows, columns = x.shape
     zero, count = x.dtype.type(0), a.size
     if dx.size > 0:
@@ -29,21 +29,30 @@ def prelu_vjp(dx: Array, da: Array, dy: Array, x: Array, a: Array, accumulate: i
                 dx[b, j] = dy[b, j] if x[b, j] > zero else a[j % count] * dy[b, j]
     if da.size == 0:
         return
-    if accumulate == 0:
-        da[:] = zero
+    # Columns of one slope add up in the same places, and those of a slope as a tree.
+    repeats = 1
+    while 2 * repeats * count <= LOCAL:
+        repeats *= 2
     step = rows_of_block(rows)
     sums, lost, block = local(dy), local(dy), local(dy)
-    for begin in range(0, columns, LOCAL):
-        width = min(LOCAL, columns - begin)
+    for first in range(0, count, LOCAL):
+        slopes = min(LOCAL, count - first)
         for values in (sums, lost, block):
-            clear(values, width)
-        for top in range(0, rows, step):
-            for i in range(top, min(top + step, rows)):
-                place = i * columns + begin
-                d, v = window(dy, place, width), window(x, place, width)
-                for j in range(width):
-                    block[j] += zero if v[j] > zero else d[j] * v[j]
-            add_block(sums, lost, block, width)
-        add_lost(sums, lost, width)
-        for j in range(width):
-            da[(begin + j) % count] += sums[j]
+            clear(values, LOCAL)
+        for begin in range(first, columns, count * repeats):
+            width = min(slopes * repeats, columns - begin)
+            for top in range(0, rows, step):
+                for i in range(top, min(top + step, rows)):
+                    place = i * columns + begin
+                    d, v = window(dy, place, width), window(x, place, width)
+                    for j in range(width):
+                        block[j] += zero if v[j] > zero else d[j] * v[j]
+                add_block(sums, lost, block, width)
+        add_lost(sums, lost, LOCAL)
+        half = slopes * repeats // 2
+        while half >= slopes:
+            for j in range(half):
+                sums[j] += sums[half + j]
+            half //= 2
+        for j in range(slopes):
+            da[first + j] = da[first + j] + sums[j] if accumulate else sums[j]
