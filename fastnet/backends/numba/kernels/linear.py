@@ -14,7 +14,7 @@ from fastnet.backends.numba.blas import FOUND, gemm
 from fastnet.backends.numba.kernels.registry import kernel
 from fastnet.backends.numba.kernels.sums import add_block, add_lost, clear, rows_of_block
 from fastnet.backends.numba.lowlevel import LOCAL, PLAIN, flat, local, window
-from fastnet.op import MANY_ROWS, Array
+from fastnet.op import MANY_ROWS, ROW_BLOCK, Array
 
 
 def _numpy(c: Any, a: Any, b: Any, flip_a: bool, flip_b: bool, beta: Any) -> None:
@@ -38,6 +38,9 @@ def _loops(c: Any, a: Any, b: Any, flip_a: bool, flip_b: bool, beta: Any) -> Non
 
 # product(c, a, b, flip_a, flip_b, beta): c ← op(a)·op(b) + beta·c, op transposes where flipped.
 _product: Any = _numpy if PLAIN else gemm if FOUND else _loops
+
+# Of so many rows, blocks are added as they are; the loops go on with the running sums of the block before.
+_PLAINLY = ROW_BLOCK if _product is _loops else MANY_ROWS
 
 
 @kernel
@@ -72,14 +75,18 @@ def linear_vjp(
 
 @njit(error_model="numpy")
 def _product_of_many_rows(dw: Any, x: Any, dy: Any, keep: Any) -> None:
-    """dw ← xᵀ·dy + keep·dw, from the products of blocks of rows; only here memory is asked for."""
+    """dw ← xᵀ·dy + keep·dw, from the products of blocks of rows; only here memory is asked for.
+
+    BLAS itself adds up the blocks of many rows, as a compensated addition passes over three such matrices.
+    """
     rows, step = x.shape[0], rows_of_block(x.shape[0])
     room = np.zeros((3, *dw.shape), dw.dtype)
     totals, lost, block, into = flat(room[0]), flat(room[1]), flat(room[2]), flat(dw)
     for top in range(0, rows, step):
-        end = min(top + step, rows)
-        _product(room[2], x[top:end], dy[top:end], True, False, dw.dtype.type(0))
-        add_block(totals, lost, block, dw.size)
+        end, more = min(top + step, rows), dw.dtype.type(top % _PLAINLY > 0)
+        _product(room[2], x[top:end], dy[top:end], True, False, more)
+        if end % _PLAINLY == 0 or end == rows:
+            add_block(totals, lost, block, dw.size)
     add_lost(totals, lost, dw.size)
     for i in range(dw.size):
         into[i] = totals[i] + keep * into[i] if keep > 0 else totals[i]
