@@ -6,6 +6,7 @@ import inspect
 import math
 import os
 import re
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from gradcheck import COUNTER, NUMBERS, dtype_of, shape_of
 from onecall import variants
 
-from fastnet.op import KERNELS
+from fastnet.op import KERNELS, MANY_ROWS
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0":
     pytest.skip("the simulator has no compiler", allow_module_level=True)
@@ -42,9 +43,14 @@ class Tensor:
         self.shape, self.dtype, self.ndim = tuple(shape), np.dtype(dtype), len(shape)
         self.size = math.prod(shape)
 
-    def reshape(self, size):
-        assert size == self.size
-        return Tensor((size,), self.dtype)
+    def reshape(self, shape):
+        made = Tensor(np.atleast_1d(shape), self.dtype)
+        assert made.size == self.size
+        return made
+
+    def __getitem__(self, rows):
+        length = len(range(*rows.indices(self.shape[0])))
+        return Tensor((length, *self.shape[1:]), self.dtype)
 
 
 def type_of(value):
@@ -82,7 +88,7 @@ def compiled(monkeypatch):
     return found
 
 
-def arguments(kernel, dtype, absent, accumulate):
+def arguments(kernel, dtype, batch, absent, accumulate):
     op, numbers = kernel.op, {**NUMBERS, **COUNTER, "accumulate": int(accumulate)}
     sizes = dict(zip(op.dims, SIZES, strict=False))
     for name in kernel.arguments:
@@ -92,7 +98,7 @@ def arguments(kernel, dtype, absent, accumulate):
         if name not in kernel.tensors:
             yield numbers[name]
             continue
-        shape = shape_of(op, name, 5, sizes)
+        shape = shape_of(op, name, batch, sizes)
         missing = name in absent
         yield Tensor((0,) * len(shape) if missing else shape, dtype_of(op, name, dtype))
 
@@ -102,8 +108,8 @@ def arguments(kernel, dtype, absent, accumulate):
 @pytest.mark.parametrize("name", kernels.LAUNCHERS)
 def test_it_compiles(compiled, name, dtype):
     kernel = KERNELS[name]
-    for variant in variants(kernel):
-        kernels.LAUNCHERS[name](QUEUE, *arguments(kernel, dtype, **variant))
+    for batch, variant in product((5, MANY_ROWS + 5), variants(kernel)):
+        kernels.LAUNCHERS[name](QUEUE, *arguments(kernel, dtype, batch, **variant))
     assert compiled
     for code in compiled.values():
         assert re.search(r"\.visible \.entry \w*fastnet", code)  # the sanitizer goes by names

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastnet.backends.cuda.device import scratch
 from fastnet.backends.cuda.gemm import gemm
-from fastnet.backends.cuda.kernels.loops import cells
+from fastnet.backends.cuda.kernels.loops import cells, each
 from fastnet.backends.cuda.kernels.registry import launcher
 from fastnet.backends.cuda.kernels.sums import column_sums
+from fastnet.op import MANY_ROWS
 
 
 @cells("y")
@@ -30,7 +32,38 @@ def linear_vjp(
     """dx = dy·wᵀ; dw = xᵀ·dy; db = Σ_rows dy."""
     if dx.size:
         gemm(queue, dx, dy, w, flip_b=True)
-    if dw.size:
+    if dw.size and x.shape[0] > MANY_ROWS:
+        _product_of_many_rows(queue, dw, x, dy, accumulate)
+    elif dw.size:
         gemm(queue, dw, x, dy, flip_a=True, add=bool(accumulate))
     if db.size:
         column_sums(queue, db, dy, accumulate)
+
+
+@each("totals")
+def _add_block(i: int, totals: Any, lost: Any, block: Any, first: int) -> None:
+    """Add to the totals, or begin them; what an addition rounds off is kept beside them."""
+    total, term = totals[i], block[i]
+    new = total + term
+    part = new - total
+    totals[i] = term if first else new
+    rounded = (total - (new - part)) + (term - part)
+    lost[i] = totals.dtype.type(0) if first else lost[i] + rounded
+
+
+@each("dw")
+def _put_sum(i: int, dw: Any, totals: Any, lost: Any, accumulate: int) -> None:
+    """Write or add the totals; where one is infinite, what it lost is NaN."""
+    total = totals[i] + lost[i] if lost[i] == lost[i] else totals[i]
+    dw[i] = dw[i] + total if accumulate else total
+
+
+def _product_of_many_rows(queue: Any, dw: Any, x: Any, dy: Any, accumulate: int) -> None:
+    """xᵀ·dy, from products of MANY_ROWS rows, within each of which cuBLAS adds as it likes."""
+    room = scratch(queue, 3 * dw.size, dw.dtype)
+    totals, lost, block = (room[k * dw.size : (k + 1) * dw.size] for k in range(3))
+    for top in range(0, x.shape[0], MANY_ROWS):
+        rows = slice(top, top + MANY_ROWS)
+        gemm(queue, block.reshape(dw.shape), x[rows], dy[rows], flip_a=True)
+        _add_block(queue, totals, lost, block, int(top == 0))
+    _put_sum(queue, dw, totals, lost, accumulate)
