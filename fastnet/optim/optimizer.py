@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import warnings
@@ -47,6 +48,7 @@ class OptimizerState:
     run: Any = None  # runs the program with a step's numbers
     backend: Any = None  # on which
     steps: int = 0
+    since: list[int | None] = field(default_factory=list)  # each parameter's first with vectors
     vectors: dict[str, Array] = field(default_factory=dict)  # those of the segment by name
     changes: int = 0  # the optimizer's when its options were last looked at
     warned: bool = False  # of a schedule that has ended
@@ -134,6 +136,7 @@ class Optimizer:
     _decoupled = False  # what decoupled_weight_decay is by default
     _scheduled = False  # whether a hyper-parameter is a schedule
     _changes = 0  # assignments so far
+    _since: int | None = 0  # the first step of its vectors
     __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls) -> None:
@@ -191,18 +194,28 @@ class Optimizer:
         if old is not None and self._unchanged(old):
             return old
         options = self._options()
-        settings, group_of = self._settings(model.named_parameters())
-        passes = [one.passes() for one in settings]
         options["groups"] = tuple(dict(group) for group in self.groups)
-        state = OptimizerState(settings, passes, group_of, options, changes=self._changes)
+        steps, since = (0, []) if old is None else (old.steps, old.since)
+        settings, group_of, since = self._settings(model.named_parameters(), steps, since)
+        passes = [one.passes() for one in settings]
+        state = OptimizerState(settings, passes, group_of, options, steps=steps, since=since)
+        state.changes = self._changes
         if old is not None:
-            state.steps, state.vectors = old.steps, self._carried(old, state, model)
-            state.warned = old.warned
+            state.vectors, state.warned = self._carried(old, state, model), old.warned
             if (old.passes, old.group_of) == (passes, group_of):
                 state.segment, state.program = old.segment, old.program
                 state.run, state.backend = old.run, old.backend
         self._states[model] = state
         return state
+
+    def restore(
+        self, model: Any, steps: int, since: list[int | None], vectors: dict[str, Array]
+    ) -> None:
+        """Go on with a model as after the steps of a state, which had these vectors."""
+        options = {**self._options(), "groups": None}  # so that the state is made of this
+        self._states[model] = OptimizerState(
+            [], [], [], options, steps=steps, since=since, vectors=vectors
+        )
 
     def _carried(self, old: OptimizerState, new: OptimizerState, model: Any) -> dict[str, Array]:
         """The vectors of an old state as the present rule means them."""
@@ -218,8 +231,10 @@ class Optimizer:
             state.changes = self._changes
         return True
 
-    def _settings(self, named: Mapping[str, Array]) -> tuple[list[Optimizer], list[int]]:
-        """The optimizers of the groups, and each parameter's place in that list."""
+    def _settings(
+        self, named: Mapping[str, Array], steps: int, since: Sequence[int | None]
+    ) -> tuple[list[Optimizer], list[int], list[int | None]]:
+        """The optimizers of the groups, by when vectors began too; each parameter's place and `since`."""
         groups = self._checked(self.groups)  # whose dictionaries may have changed by themselves
         keys = [
             (number, value.ndim == 1 and not self.decay_biases_and_norms)
@@ -227,10 +242,24 @@ class Optimizer:
                 group_numbers(groups, list(named)), named.values(), strict=True
             )
         ]
-        found = list(dict.fromkeys(keys))
         numbers = [{}, *map(own_numbers, groups)]
-        variants = [self._variant(numbers[n], undecayed) for n, undecayed in found]
-        return variants, [found.index(key) for key in keys]
+        variants = {key: self._variant(numbers[key[0]], key[1]) for key in keys}
+        began = [
+            s if s is not None and s < steps else steps if len(variants[key].op.state) > 1 else None
+            for s, key in zip(since or [None] * len(keys), keys, strict=True)
+        ]
+        each = list(zip(keys, began, strict=True))
+        found = list(dict.fromkeys(each))
+        settings = [variants[key]._beginning(s) for key, s in found]
+        return settings, [found.index(one) for one in each], began
+
+    def _beginning(self, since: int | None) -> Optimizer:
+        """This optimizer, or one like it whose vectors begin at another step than 0."""
+        if not since:
+            return self
+        other = copy.copy(self)
+        other._since = since
+        return other
 
     def _checked(self, groups: Any) -> tuple[dict[str, Any], ...]:
         return check_groups(

@@ -126,14 +126,14 @@ class SGD(Optimizer):
     """Stochastic gradient descent, with momentum μ in PyTorch's or in the textbooks' form.
 
     d = g + weight_decay·w; without momentum w ← w − lr·d. With it, by `form`:
-    "torch": v ← μv + (1 − dampening)·d (at the first step v = d) and w ← w − lr·v, or with `nesterov`
-        w ← w − lr·(d + μv).
+    "torch": v ← μv + (1 − dampening)·d (v = d at the first step with momentum) and w ← w − lr·v, or with
+        `nesterov` w ← w − lr·(d + μv).
     "textbook": v ← μv − lr·d and w ← w + v, or with `nesterov` Sutskever's: the gradient is taken at
         w + μv, which is the point that the parameters hold, so that they step to w' + μ'v', the next one.
 
     Assigning `form` between steps turns the velocity into the other form's, so that the next step is the
-    same. Where momentum is switched on between steps, v starts at 0, or at what it was when momentum was
-    switched off.
+    same. Where momentum is switched on between steps, v starts as at a first step, or from what it was when
+    momentum was switched off.
 
     At a constant lr and μ both forms make the same steps; after a change of lr the velocity of the
     first follows at once, that of the second by and by.
@@ -217,5 +217,5 @@ class SGD(Optimizer):
         return {
             "momentum": at.momentum,
             "ahead": self._at(t + 1).momentum if ahead else None,
-            "damping": np.where(t == 0, 1.0, 1.0 - at.dampening),
+            "damping": np.where(t == self._since, 1.0, 1.0 - at.dampening),
         }

@@ -92,15 +92,11 @@ class Trainer:
         # An optimizer's copy starts afresh, so what it remembers of the model goes with the trainer.
         state = self.model.optimizer_state(self.optimizer)
         kept = {n: v.copy() for n, v in state.vectors.items()} if state.steps else {}
-        return {**self.__dict__, "_remembered": (state.steps, kept)}
+        return {**self.__dict__, "_remembered": (state.steps, state.since, kept)}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         self.__dict__.update(kept)
-        steps, vectors = self.__dict__.pop("_remembered")
-        state = self.model.optimizer_state(self.optimizer)
-        for name, vector in vectors.items():
-            np.copyto(state.vectors.setdefault(name, vector), vector)
-        state.steps = steps
+        self.optimizer.restore(self.model, *self.__dict__.pop("_remembered"))
         self._updates.restore(self.model)
 
     def reset(self) -> None:

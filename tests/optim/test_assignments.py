@@ -115,6 +115,24 @@ def test_a_copy_of_a_trainer_has_what_waits(twin):
     np.testing.assert_array_equal(flat(trainer.model), flat(other.model))
 
 
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
+def test_a_copy_of_a_trainer_starts_a_velocity_as_its_model(twin):
+    """At the gradient: also where the copy is made before the first step with momentum."""
+    trainer = fn.Trainer(net("c"), fn.MSELoss(), fn.SGD(0.02, dampening=0.5), seed=1)
+    trainer.fit(X, Y, verbose=0)
+    trainer.optimizer.momentum = 0.8
+    other = twin(trainer)
+    start = flat(trainer.model)
+    for each in (trainer, other):
+        each.fit(X, Y, batch_size=len(X), verbose=0)
+        moved = start - flat(each.model)
+        np.testing.assert_allclose(moved, 0.02 * gradient(each.model), rtol=1e-9)
+    last = twin(trainer)
+    for each in (trainer, last):
+        each.fit(X, Y, verbose=0)
+    np.testing.assert_array_equal(flat(trainer.model), flat(last.model))
+
+
 def test_a_parameter_in_two_groups_is_refused():
     groups = [{"params": "0.*", "lr": 1.0}, {"params": ["0.bias"], "lr": 2.0}]
     with pytest.raises(

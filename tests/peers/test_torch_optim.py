@@ -126,6 +126,38 @@ def test_a_thousand_steps(backend, name, number):
                 np.testing.assert_allclose(got, want, rtol=TOL, atol=1e-14, err_msg=f"{step}: {n}")
 
 
+# (from which step, of which groups, momentum)
+SWITCHES = [
+    [(0, [0, 1], 0.0), (5, [0, 1], 0.9)],
+    [(0, [0], 0.9), (0, [1], 0.0), (5, [1], 0.8), (9, [0, 1], 0.9)],
+    [(0, [0, 1], 0.9), (5, [0], 0.0), (9, [0], 0.9)],
+]
+
+
+@pytest.mark.parametrize("dampening", [0.0, 0.5])
+@pytest.mark.parametrize("switches", SWITCHES)
+def test_momentum_that_is_switched_on_between_steps(backend, switches, dampening):
+    model, names = net(backend), ["0.weight", "0.bias"]
+    groups = [{"params": name, "momentum": 0.0} for name in names]
+    ours = fn.SGD(0.1, dampening=dampening, groups=groups)
+    peers = [torch.tensor(model.named_parameters()[n].copy()) for n in names]
+    theirs = torch.optim.SGD([{"params": [p]} for p in peers], lr=0.1, dampening=dampening)
+    for step, given in enumerate(gradients(True)[:20]):
+        for begin, numbers, momentum in switches:
+            for group in numbers if begin == step else []:
+                theirs.param_groups[group]["momentum"] = momentum
+                ours.groups[group]["momentum"] = momentum
+                model.optimizer_state(ours)  # made before all have changed
+        set_gradients(model, given)
+        ours.step(model)
+        for name, p in zip(names, peers, strict=True):
+            p.grad = torch.tensor(given[name])
+        theirs.step()
+        for name, p in zip(names, peers, strict=True):
+            got = model.named_parameters()[name]
+            np.testing.assert_allclose(got, p.numpy(), rtol=TOL, err_msg=f"{step}: {name}")
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_hundred_steps_in_float32(backend, name):
     """To 1e-5 of PyTorch's in float64, whose w is of the order of 1."""
