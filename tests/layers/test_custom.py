@@ -14,12 +14,13 @@ from fastnet.op import KERNELS
 from fastnet.plan import compiler
 
 X = np.arange(6.0).reshape(3, 2)
+MAKES = ("numba", "cuda", "reference")  # backends that make kernels of formulas
 
 
 @pytest.fixture
 def cube():
     """A layer whose op is a formula that was written after the backends were first used."""
-    for name in ("numba", "reference"):
+    for name in MAKES:
         if fn.backends()[name].available:
             fn.Sequential(fn.Tanh(), backend=name).predict(X)
     before = set(KERNELS)
@@ -43,13 +44,16 @@ def cube():
         compiler._NUMBER.pop(name, None)
 
 
-@pytest.mark.parametrize("name", ["numba", "reference"])
+@pytest.mark.contract
+@pytest.mark.parametrize("name", MAKES)
 def test_a_formula_of_ones_own_runs(name, cube):
     if not fn.backends()[name].available:
         pytest.skip(f"no backend {name}")
     model = fn.Sequential(cube, dtype="float64", backend=name)
     np.testing.assert_array_equal(model.forward(X), X**3)
     np.testing.assert_array_equal(model.backward(X), 3 * X**3)
+    trainer = fn.Trainer(model, fn.MSELoss())
+    assert trainer.evaluate(X, X**3)["loss"] == 0
 
 
 def test_the_c_backend_names_those_that_have_it(cube):

@@ -29,7 +29,7 @@ class Joining(Backend):
 
     def __init__(self, backend, joint):
         self.backend, self.names = backend, [kernel.name for kernel in joint.kernels.values()]
-        self.python = PythonRunner({name: KERNELS[name].function for name in self.names})
+        self.python = PythonRunner()
 
     def _parts(self, program):
         for i, kernel in enumerate(program["kernel"]):

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.backends.base import no_kernel
 from fastnet.backends.cuda.device import SIMULATOR, cuda, stream_for
 from fastnet.backends.cuda.kernels import LAUNCHERS
+from fastnet.backends.cuda.kernels.formulas import launcher_of
 from fastnet.backends.cuda.kernels.registry import absent, changing, tensor_arguments
 from fastnet.backends.reference import PythonRunner
 from fastnet.op import KERNELS, Kernel
@@ -41,7 +41,7 @@ class Engine:
     """Copies a kernel's operands to the device, launches it, and copies back what it wrote."""
 
     def __init__(self) -> None:
-        runner = PythonRunner({name: partial(self._call, KERNELS[name]) for name in LAUNCHERS})
+        runner = PythonRunner(lambda kernel: partial(self._call, kernel))
         self.run: Callable[[np.ndarray, np.ndarray], None] = runner.run
         self.train: Callable[[np.ndarray], None] = runner.train
 
@@ -55,10 +55,9 @@ class Engine:
 
     def prepare(self, program: np.ndarray) -> None:
         """Refuse what is missing."""
-        names = list(KERNELS)
+        kernels = list(KERNELS.values())
         for instruction in program:
-            if (name := names[instruction["kernel"]]) not in LAUNCHERS:
-                raise no_kernel("cuda", name, formula=KERNELS[name].formula is not None)
+            launcher_of(kernels[instruction["kernel"]])
 
     def _call(self, kernel: Kernel, *arguments: Any) -> None:
         given = dict(zip(kernel.arguments, arguments, strict=True))
@@ -75,7 +74,7 @@ class Engine:
             given[name] = copies[place]
         for name, kind in changing(kernel).items():
             given[name] = cuda.to_device(np.array([given[name]], kind), stream=self._queue)
-        LAUNCHERS[kernel.name](self._queue, *given.values())
+        launcher_of(kernel)(self._queue, *given.values())
         for name in written(kernel):
             if tensors[name].size:
                 given[name].copy_to_host(tensors[name], stream=self._queue)

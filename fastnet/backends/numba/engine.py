@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from _cffi_backend import FFI  # cffi's casts and calls, without its parser of C
 
-from fastnet.backends.base import no_kernel
 from fastnet.backends.numba import blas, loops
 from fastnet.backends.numba.entry import compile_entry
 from fastnet.backends.numba.kernels import FUNCTIONS
-from fastnet.backends.numba.kernels.formulas import define
+from fastnet.backends.numba.kernels.formulas import function
 from fastnet.backends.numba.lowlevel import PLAIN
 from fastnet.backends.numba.natives import Natives
 from fastnet.backends.numba.threads import FEW, MANY
@@ -71,15 +70,11 @@ class Engine:
         weakref.finalize(program, self._products.pop, address, None).atexit = False
 
     def _entry(self, kernel: Kernel, dtype: str) -> int:
-        if kernel.name not in FUNCTIONS:
-            if kernel.formula is None:
-                raise no_kernel("numba", kernel.name)
-            FUNCTIONS[kernel.name] = define(kernel)  # of an op that is younger than this engine
-        function = FUNCTIONS[kernel.name]
+        made = function(kernel)
         return self._natives.address(
             f"{kernel.name}-{dtype}",
-            lambda: compile_entry(kernel, function, dtype),
-            keep=all(f.__module__.startswith("fastnet.") for f in (function, kernel.function)),
+            lambda: compile_entry(kernel, made, dtype),
+            keep=all(f.__module__.startswith("fastnet.") for f in (made, kernel.function)),
         )
 
     def _converter(self, source: int, wanted: int) -> int:
@@ -123,10 +118,13 @@ class PlainEngine(Engine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._runner = PythonRunner(FUNCTIONS)
+        self._runner = PythonRunner(function)
 
     def prepare(self, program: np.ndarray) -> None:
-        """Nothing to do."""
+        """Refuse what is missing."""
+        kernels = list(KERNELS.values())
+        for instruction in program:
+            function(kernels[instruction["kernel"]])
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
         """Run the instructions in order."""

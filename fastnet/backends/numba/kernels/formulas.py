@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from fastnet.backends.base import no_kernel
 from fastnet.backends.numba import elementary
 from fastnet.backends.numba.kernels.registry import FUNCTIONS
 from fastnet.backends.numba.lowlevel import LOCAL, copy, flat, local
@@ -166,3 +167,12 @@ def define(kernel: Kernel) -> Any:
 FUNCTIONS |= {
     name: define(kernel) for name, kernel in KERNELS.items() if kernel.formula is not None
 }
+
+
+def function(kernel: Kernel) -> Any:
+    """A kernel's jitted function, made now where its op is younger than this module."""
+    if kernel.name not in FUNCTIONS:
+        if kernel.formula is None:
+            raise no_kernel("numba", kernel.name)
+        FUNCTIONS[kernel.name] = define(kernel)
+    return FUNCTIONS[kernel.name]
