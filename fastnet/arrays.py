@@ -50,17 +50,26 @@ def as_array(name: str, value: Any) -> Array:
         raise DataError(
             f"{name} is a sparse {type(value).__name__}; expected a dense array: pass {name}.toarray()"
         )
+    if hasattr(value, "collect_schema") and hasattr(value, "collect"):  # polars' lazy frame
+        raise DataError(
+            f"{name} is a {type(value).__name__}; expected its values: pass {name}.collect()"
+        )
     columns = _columns(value)
     if columns is not None:
-        parts = [_column(f"column {label!r} of {name}", column) for label, column in columns]
+        parts = [numbers(f"column {label!r} of {name}", column) for label, column in columns]
         return np.column_stack(parts) if parts else np.empty((len(value), 0))
-    if _nullable(value):
-        return _column(name, value)
+    if _missing(value):
+        raise DataError(
+            f"{name} has dtype {_dtype(value)} and missing values, which are NaN; fill them or leave "
+            "their rows out"
+        )
     try:
-        return np.asarray(value)
+        return np.asarray(value, value.dtype.numpy_dtype if _nullable(value) else None)
     except ValueError as error:
         raise DataError(f"{name} is not a rectangular array: {error}") from None
-    except (RuntimeError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # what a library raises of its own
         raise DataError(f"{name} cannot be read as an array: {error}") from None
 
 
@@ -68,7 +77,7 @@ def numbers(name: str, value: Any) -> Array:
     """`value` as an ndarray of numbers."""
     array = as_array(name, value)
     if array.dtype.kind not in NUMBERS:
-        raise DataError(f"{name} has dtype {array.dtype}; expected numbers")
+        raise DataError(f"{name} has dtype {_dtype(value)}; expected numbers{_remedy(value)}")
     return array
 
 
@@ -93,24 +102,32 @@ def _nullable(value: Any) -> bool:
     return hasattr(dtype, "numpy_dtype") and getattr(dtype, "kind", "O") in NUMBERS
 
 
-def _column(name: str, column: Any) -> Array:
-    """One column of numbers as a vector."""
-    dtype: Any = getattr(column, "dtype", getattr(column, "type", None))
-    if _nullable(column):
-        if column.isna().any():
-            raise DataError(
-                f"{name} has dtype {dtype} and missing values, which are NaN; fill them or leave "
-                "their rows out"
-            )
-        array: Array = column.to_numpy(dtype=dtype.numpy_dtype)
-    else:
-        array = np.asarray(column)
-    if array.dtype.kind not in NUMBERS:
-        raise DataError(
-            f"{name} has dtype {dtype}; expected numbers: convert it with astype('float32'), or "
-            "categories with pandas.get_dummies, or leave it out"
+def _missing(value: Any) -> bool:
+    """Whether a series says that it has missing values."""
+    if _nullable(value):
+        return bool(value.isna().any())
+    count = getattr(value, "null_count", 0)  # pyarrow's number, polars' method
+    return bool(count() if callable(count) else count)
+
+
+def _dtype(value: Any) -> Any:
+    """The dtype of a series as its library calls it, else NumPy's."""
+    own = getattr(value, "dtype", getattr(value, "type", None))
+    return np.asarray(value).dtype if own is None else own
+
+
+def _remedy(value: Any) -> str:
+    """How a series becomes one of numbers."""
+    if type(value) is np.ndarray:
+        return ""
+    if hasattr(value, "astype"):
+        return (
+            ": convert it with astype('float32'), or categories with pandas.get_dummies, "
+            "or leave it out"
         )
-    return array
+    if hasattr(value, "cast"):
+        return ": convert it with cast, or categories to one column each, or leave it out"
+    return ""
 
 
 def features(

@@ -268,7 +268,9 @@ class Loss:
 def numbers(array: Array, name: str, kind: str) -> Array:
     """Targets as floats."""
     if array.dtype.kind not in "fiub":
-        raise DataError(f"{name} has dtype {array.dtype}; {kind} takes numbers")
+        raise DataError(
+            f"{name} has dtype {array.dtype}; {kind} takes numbers: convert {name} to float32"
+        )
     if array.dtype in (np.float32, np.float64):
         return array
     with np.errstate(all="ignore"):  # infinity is refused where the data is checked
