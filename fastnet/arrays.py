@@ -34,7 +34,8 @@ def on_device(value: Any) -> bool:
 
 def as_array(name: str, value: Any) -> Array:
     """`value` as an ndarray, without a copy where it has `__array__`, `__dlpack__` or a buffer."""
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    # Not by np.ma, which NumPy imports when first named: a child of a fork meanwhile would hang.
+    if isinstance(value, np.ndarray) and np.any(getattr(value, "mask", False)):
         raise DataError(f"{name} is a masked array with masked values; fill them or leave them out")
     if on_device(value):
         raise DataError(

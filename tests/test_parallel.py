@@ -463,3 +463,22 @@ print(status)
 @pytest.mark.parametrize("when", ["first use", "edit", "own"])
 def test_a_child_of_a_fork_uses_a_model_that_another_thread_was_using(when):
     assert child.run(CHILDREN, when) == 0
+
+
+IMPORTS = """
+import json, sys
+import numpy as np
+import fastnet as fn
+
+model = fn.Sequential(fn.Linear(3, 2), fn.BatchNorm1d(2), backend="reference", seed=1)
+before = set(sys.modules)
+model.predict(np.ones((4, 3), "f"))
+model.value_and_grad(fn.MSELoss(), np.ones((4, 3)), np.ones((4, 2)))
+new = [name for name in set(sys.modules) - before if not name.startswith("encodings.")]
+print(json.dumps(sorted(new)))
+"""
+
+
+def test_the_first_use_of_a_model_imports_nothing():
+    """A fork while another thread imports leaves the child with a module that is locked for good."""
+    assert child.run(IMPORTS) == []
