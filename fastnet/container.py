@@ -119,7 +119,12 @@ class Container(Owned, Attributed):
 
     def __getitem__(self, index: Any) -> Any:
         """A layer by position, or a tuple of layers for a slice."""
-        return self._layers[index]
+        try:
+            return self._layers[index]
+        except TypeError:
+            raise HyperparameterError(
+                f"the index of a layer is {shown(index)}; expected an integer or a slice"
+            ) from None
 
     def __repr__(self) -> str:
         lines = [f"    {line}" for layer in self._layers for line in f"{layer!r},".split("\n")]

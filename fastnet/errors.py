@@ -116,7 +116,7 @@ def check_real(
     """
     left = "(" if open_low or low == -math.inf else "["
     right = ")" if open_high or high == math.inf else "]"
-    interval = f"{left}{low:g}, {high:g}{right}"
+    interval = f"{left}{float(low):g}, {float(high):g}{right}"
     try:
         if isinstance(value, (str, bytes, bool, np.bool_)):
             raise TypeError
@@ -159,8 +159,10 @@ def check_flag(name: str, value: Any) -> bool:
 def check_path(name: str, value: Any) -> Path:
     """Return a path, or raise HyperparameterError."""
     try:
+        if b"\0" in os.fsencode(value):
+            raise ValueError
         return Path(os.fsdecode(value))
-    except TypeError:
+    except (TypeError, ValueError):  # ValueError: what no file can be called
         raise HyperparameterError(
             f"{name} is {shown(value)}; expected a path: a str or an os.PathLike"
         ) from None

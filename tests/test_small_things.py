@@ -1,7 +1,10 @@
 """Small refusals and remedies, each of something that people meet."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from refusals import refused
 
 import fastnet as fn
 from fastnet.errors import HyperparameterError, ShapeError
@@ -66,3 +69,22 @@ def test_a_whole_float_is_a_power_of_the_hinge():
     assert a == b and fn.MultiMarginLoss(p=2.0).p == 2
     with pytest.raises(HyperparameterError, match=r"^p is 1\.5"):
         fn.MultiMarginLoss(p=1.5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fn.datasets.read_idx("a\0b"), "^path is 'a.*b'; expected a path: "),
+        (lambda: fn.datasets.read_idx("\ud800"), "^path is .*; expected a path: "),
+        (
+            lambda: fn.init.Uniform(Fraction(1, 2), Fraction(1, 3)),
+            r"^b is Fraction\(1, 3\); expected a finite number in \(0\.5, inf\)$",
+        ),
+        (
+            lambda: fn.Sequential(fn.ReLU())["0"],
+            "^the index of a layer is '0'; expected an integer or a slice$",
+        ),
+    ],
+)
+def test_no_error_is_foreign(call, message):
+    refused(call, HyperparameterError, message)
