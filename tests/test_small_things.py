@@ -84,6 +84,8 @@ def test_a_whole_float_is_a_power_of_the_hinge():
             lambda: fn.Sequential(fn.ReLU())["0"],
             "^the index of a layer is '0'; expected an integer or a slice$",
         ),
+        (lambda: fn.SGD(0.1).state("model"), "^model is 'model'; expected a Sequential$"),
+        (lambda: fn.SGD(0.1).reset("model"), "^model is 'model'; expected a Sequential$"),
     ],
 )
 def test_no_error_is_foreign(call, message):

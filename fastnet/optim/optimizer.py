@@ -35,6 +35,12 @@ SMALLEST_EPS = SMALLEST  # 0/0 would follow from less, where a gradient has alwa
 AHEAD = 64  # steps whose numbers are made at once
 
 
+def _check_model(model: Any) -> None:
+    """Raise HyperparameterError where this is no model."""
+    if isinstance(model, type) or not hasattr(model, "apply_update"):
+        raise HyperparameterError(f"model is {shown(model)}; expected a Sequential")
+
+
 @dataclass(eq=False, repr=False)
 class OptimizerState:
     """What an optimizer remembers of one model: its state vectors and the number of steps taken."""
@@ -176,12 +182,12 @@ class Optimizer:
 
     def step(self, model: Any) -> None:
         """Update the model's parameters in place from its gradients, in one pass."""
-        if isinstance(model, type) or not hasattr(model, "apply_update"):
-            raise HyperparameterError(f"model is {shown(model)}; expected a Sequential")
+        _check_model(model)
         model.apply_update(self)
 
     def reset(self, model: Any) -> None:
         """Forget the model: the next step starts from a zero state."""
+        _check_model(model)
         self._states.pop(model, None)
 
     def state(self, model: Any) -> OptimizerState:
@@ -190,6 +196,7 @@ class Optimizer:
         Where hyper-parameters have changed, the count of steps and all vectors stay. A vector that the
         present rule has no use for waits for one that has.
         """
+        _check_model(model)
         old = self._states.get(model)
         if old is not None and self._unchanged(old):
             return old
