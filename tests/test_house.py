@@ -188,12 +188,6 @@ def test_all_public_names_are_listed():
     assert public - submodules == set(fn.__all__) - submodules - {"__version__"}
 
 
-def test_a_file_fits_a_few_screens():
-    files = [*SOURCES, *(ROOT / "csrc").glob("*.[ch]")]
-    lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in files}
-    assert {name: length for name, length in lengths.items() if length > 400} == {}
-
-
 # What an assert may call: under `python -O` it is not run, and nothing else may depend on it.
 HARMLESS = {"isinstance", "issubclass", "len"}
 
