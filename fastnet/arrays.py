@@ -47,13 +47,14 @@ def as_array(name: str, value: Any) -> Array:
             return np.from_dlpack(value)
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
             raise DataError(f"{name} cannot be read by DLPack: {error}") from None
+    of = name.rpartition(" ")[2]  # X of validation X
     if hasattr(value, "toarray"):
         raise DataError(
-            f"{name} is a sparse {type(value).__name__}; expected a dense array: pass {name}.toarray()"
+            f"{name} is a sparse {type(value).__name__}; expected a dense array: pass {of}.toarray()"
         )
     if hasattr(value, "collect_schema") and hasattr(value, "collect"):  # polars' lazy frame
         raise DataError(
-            f"{name} is a {type(value).__name__}; expected its values: pass {name}.collect()"
+            f"{name} is a {type(value).__name__}; expected its values: pass {of}.collect()"
         )
     columns = _columns(value)
     if columns is not None:
