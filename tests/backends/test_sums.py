@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from gradcheck import shape_of
@@ -17,18 +19,47 @@ OF_A_PRODUCT = 50  # of one product of 512 rows, which a BLAS may add up one by 
 DTYPES = ["float32", "float64"]
 MANY = ["linear_vjp", "batchnorm_forward", "batchnorm_vjp", "batchnorm_inference_vjp", "prelu_vjp"]
 
+TALL = 4001
+UNEVEN = {"x": np.resize([[-0.3], [0.4]], (TALL, 1)), "running_mean": 0, "running_var": 1}
+STILL = {"dy": 0.1, "x": 1, "gamma": 1}
+# What adds up in float64 on CUDA: kernels with rows, sizes and operands, and which results are sums.
+ON_CUDA = [
+    ("linear_vjp", 20_001, {"I": 1, "O": 1}, {"dy": 0.1, "x": 1, "w": 1}, ["db"]),
+    ("prelu_vjp", TALL, {"N": 1, "A": 1}, {"dy": 0.1, "x": -1, "a": 1}, ["da"]),
+    ("prelu_vjp", 1, {"N": TALL, "A": 1}, {"dy": 0.1, "x": -1, "a": 1}, ["da"]),
+    ("batchnorm_forward", TALL, {"N": 1}, UNEVEN, ["shift", "rstd"]),
+    ("batchnorm_vjp", TALL, {"N": 1}, STILL | {"shift": -0.3, "rstd": 1}, ["dgamma", "dbeta"]),
+    (
+        "batchnorm_inference_vjp",
+        TALL,
+        {"N": 1},
+        STILL | {"running_mean": 0.3, "running_var": 1},
+        ["dgamma", "dbeta"],
+    ),
+    ("mse_forward", TALL, {"N": 1}, {"y": 0.4, "t": 0}, ["loss"]),
+    ("softmax_nll_forward", TALL, {"C": 3}, {"z": 0, "t": 1}, ["loss"]),
+    ("weighted_loss_forward", TALL, {}, {"row_loss": 0.1, "w": 0.7, "c": 0.3}, ["loss", "scale"]),
+]
 
-def call(name: str, rows: int, sizes: dict[str, int], dtype: str, **tensors: object) -> Call:
+
+def call(
+    name: str,
+    rows: int,
+    sizes: dict[str, int],
+    dtype: str,
+    absent: tuple[str, ...] = (),
+    **tensors: object,
+) -> Call:
     """A kernel's call on constants or arrays, by the names of its tensors."""
     op = KERNELS[name].op
     given = {
         n: np.broadcast_to(np.asarray(a, dtype), shape_of(op, n, rows, sizes))
         for n, a in tensors.items()
     }
-    return Call(KERNELS[name], dtype, rows, sizes, given)
+    return Call(KERNELS[name], dtype, rows, sizes, given, absent=absent)
 
 
-def assert_few(got: np.ndarray, want: float, dtype: str, few: int = FEW) -> None:
+def assert_few(got: np.ndarray, want: Any, dtype: str, few: int = FEW) -> None:
     assert np.max(np.abs(got / want - 1)) <= few * np.finfo(dtype).eps, (got, want)
 
 
@@ -41,11 +72,13 @@ def test_gradients_of_a_linear_layer_over_a_million_rows(engine, dtype, value):
     assert_few(got["dw"], want, dtype, OF_A_PRODUCT if engine.name == "cuda" else FEW)
 
 
-@pytest.mark.parametrize("accumulate", [False, True])
-class TestCudasGradientOfAWeight:
+class TestCuda:
+    """Sums do not get worse with the rows, or with what is added up like them."""
+
     pytestmark = MARKS
 
-    def test_does_not_get_worse_with_the_rows(self, accumulate):
+    @pytest.mark.parametrize("accumulate", [False, True])
+    def test_gradient_of_a_weight(self, accumulate):
         """The last block is one row."""
         kernel, given = KERNELS["linear_vjp"], {"dy": 0.9, "x": 1.0, "w": 1.0}
         rows, sizes = 2049, {"I": 2, "O": 1}
@@ -55,6 +88,13 @@ class TestCudasGradientOfAWeight:
         one = Call(kernel, "float32", rows, sizes, tensors, accumulate=accumulate)
         got, want = one.run(registry.get("cuda"))["dw"], one.expected()["dw"]
         assert_few(got, want, "float32", OF_A_PRODUCT)
+
+    @pytest.mark.parametrize(("name", "rows", "sizes", "given", "sums"), ON_CUDA)
+    def test_sums_in_float64(self, name, rows, sizes, given, sums):
+        one = call(name, rows, sizes, "float64", ("dx", "dw"), **given)
+        got, want = one.run(registry.get("cuda")), one.expected()
+        for tensor in sums:
+            assert_few(got[tensor], want[tensor], "float64")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -34,10 +34,16 @@ def log1p_exp(x: Any) -> Any:
 
 
 @device
-def is_tiny(x: Any) -> Any:
-    """Whether x is denormal or zero; in float64 the 1e-10 is not lost."""
+def is_single(x: Any) -> Any:
+    """Whether x is a float32; in float64 the 1e-10 is not lost."""
     one = type(x)(1)
-    return abs(x) < (type(x)(_TINY4) if one + type(x)(1e-10) == one else type(x)(_TINY8))
+    return one + type(x)(1e-10) == one
+
+
+@device
+def is_tiny(x: Any) -> Any:
+    """Whether x is denormal or zero."""
+    return abs(x) < (type(x)(_TINY4) if is_single(x) else type(x)(_TINY8))
 
 
 @device

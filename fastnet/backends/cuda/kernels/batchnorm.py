@@ -10,7 +10,7 @@ from fastnet.backends.cuda.device import device
 from fastnet.backends.cuda.elementary import sqrt
 from fastnet.backends.cuda.kernels.loops import cells, columns
 from fastnet.backends.cuda.kernels.registry import launcher
-from fastnet.backends.cuda.kernels.teams import team_sum
+from fastnet.backends.cuda.kernels.teams import EMPTY, plus, team_total
 
 
 @launcher
@@ -32,16 +32,16 @@ def batchnorm_forward(
     momentum: float,
 ) -> None:
     """Normalise by the statistics of x less its first row; sums are in float64."""
-    total, count, dtype = 0.0, np.float64(x.shape[0]), y.dtype
+    total, count, dtype = EMPTY, np.float64(x.shape[0]), y.dtype
     first = x[0, column if end >= 0 else 0]
     for row in range(team[2], end, team[3]):
-        total += np.float64(x[row, column] - first)
-    centre = dtype.type(team_sum(team, total) / count)
-    total = 0.0
+        total = plus(total, x[row, column] - first)
+    centre = dtype.type(team_total(team, total) / count)
+    total = EMPTY
     for row in range(team[2], end, team[3]):
         centred = x[row, column] - first - centre
-        total += np.float64(centred * centred)
-    variance = dtype.type(team_sum(team, total) / count)
+        total = plus(total, centred * centred)
+    variance = dtype.type(team_total(team, total) / count)
     scale = dtype.type(1) / sqrt(variance + dtype.type(eps))
     for row in range(team[2], end, team[3]):
         value = (x[row, column] - first - centre) * scale
@@ -68,12 +68,12 @@ def column_gradients(
     team: Any, column: int, end: int, dy: Any, x: Any, first: Any, centre: Any, scale: Any
 ) -> Any:
     """Σ dy and Σ dy·x̂ over a column, with x̂ = (x − first − centre)·scale."""
-    total, product = 0.0, 0.0
+    total, product = EMPTY, EMPTY
     for row in range(team[2], end, team[3]):
         d = dy[row, column]
-        total += np.float64(d)
-        product += np.float64(d * ((x[row, column] - first - centre) * scale))
-    return team_sum(team, total), team_sum(team, product)
+        total = plus(total, d)
+        product = plus(product, d * ((x[row, column] - first - centre) * scale))
+    return team_total(team, total), team_total(team, product)
 
 
 @launcher

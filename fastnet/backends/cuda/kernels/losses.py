@@ -12,7 +12,7 @@ from fastnet.backends.cuda.elementary import log, sqrt
 from fastnet.backends.cuda.kernels.loops import cells, each, rows
 from fastnet.backends.cuda.kernels.registry import launcher
 from fastnet.backends.cuda.kernels.softmax import softmax_and_log
-from fastnet.backends.cuda.kernels.teams import team_sum
+from fastnet.backends.cuda.kernels.teams import EMPTY, plus, team_sum, team_total
 
 
 @kernel
@@ -20,26 +20,26 @@ def _mean(loss: Any, row_loss: Any) -> None:
     """The mean of the losses of rows, by one block."""
     room = cuda.shared.array(THREADS, np.float64)
     lane = cuda.threadIdx.x
-    total = 0.0
+    total = EMPTY
     for i in range(lane, row_loss.size, THREADS):
-        total += row_loss[i]
-    total = team_sum((room, lane, lane, THREADS), total)
+        total = plus(total, row_loss[i])
+    whole = team_total((room, lane, lane, THREADS), total)
     if lane == 0:
-        loss[0] = total / np.float64(row_loss.size)
+        loss[0] = whole / np.float64(row_loss.size)
 
 
 @kernel
 def _weighted(loss: Any, scale: Any, row_loss: Any, w: Any, c: Any, mean: float) -> None:
     room = cuda.shared.array(THREADS, np.float64)
     lane = cuda.threadIdx.x
-    total, summed = 0.0, 0.0
+    weights, losses = EMPTY, EMPTY
     for i in range(lane, row_loss.size, THREADS):
         weight = np.float64(w[i]) if w.size > 0 else 1.0
-        total += weight * np.float64(c[i]) if c.size > 0 else weight
+        weights = plus(weights, weight * np.float64(c[i]) if c.size > 0 else weight)
         if not (weight == 0 and math.isinf(row_loss[i])):
-            summed += weight * row_loss[i]
-    total = team_sum((room, lane, lane, THREADS), total)
-    summed = team_sum((room, lane, lane, THREADS), summed)
+            losses = plus(losses, weight * row_loss[i])
+    total = team_total((room, lane, lane, THREADS), weights)
+    summed = team_total((room, lane, lane, THREADS), losses)
     if lane == 0:
         if mean == 0:
             total = 1.0

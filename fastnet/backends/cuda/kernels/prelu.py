@@ -9,7 +9,7 @@ import numpy as np
 from fastnet.backends.cuda.device import THREADS, blocks_for, cuda, kernel, launch, scratch
 from fastnet.backends.cuda.kernels.loops import cells, columns
 from fastnet.backends.cuda.kernels.registry import launcher
-from fastnet.backends.cuda.kernels.teams import team_sum
+from fastnet.backends.cuda.kernels.teams import EMPTY, plus, team_total
 
 
 @launcher
@@ -28,13 +28,13 @@ def _of_input(row: int, column: int, dx: Any, dy: Any, x: Any, a: Any) -> None:
 
 @columns("x")
 def _of_columns(team: Any, column: int, end: int, sums: Any, dy: Any, x: Any) -> None:
-    total = 0.0
+    total = EMPTY
     for row in range(team[2], end, team[3]):
         if not x[row, column] > 0:
-            total += np.float64(dy[row, column] * x[row, column])
-    total = team_sum(team, total)
+            total = plus(total, dy[row, column] * x[row, column])
+    whole = team_total(team, total)
     if team[2] == 0 and end >= 0:
-        sums[column] = total
+        sums[column] = whole
 
 
 @kernel
@@ -43,12 +43,13 @@ def _of_slopes(da: Any, sums: Any, columns: int, accumulate: int) -> None:
     room = cuda.shared.array(THREADS, np.float64)
     lane = cuda.threadIdx.x
     for slope in range(cuda.blockIdx.x, da.size, cuda.gridDim.x):
-        total = 0.0
+        total = EMPTY
         for column in range(slope + lane * da.size, columns, THREADS * da.size):
-            total += sums[column]
-        total = team_sum((room, lane, lane, THREADS), total)
+            total = plus(total, sums[column])
+        whole = team_total((room, lane, lane, THREADS), total)
         if lane == 0:
-            da[slope] = da.dtype.type(total) + da[slope] if accumulate else da.dtype.type(total)
+            value = da.dtype.type(whole)
+            da[slope] = value + da[slope] if accumulate else value
 
 
 @launcher

@@ -9,7 +9,7 @@ import numpy as np
 from fastnet.backends.cuda.device import HIGHEST, cuda, flat, kernel, launch, scratch
 from fastnet.backends.cuda.kernels.loops import ACROSS, DOWN, each
 from fastnet.backends.cuda.kernels.registry import launcher
-from fastnet.backends.cuda.kernels.teams import team_sum
+from fastnet.backends.cuda.kernels.teams import EMPTY, plus, team_total
 
 _ROOM = ACROSS * DOWN
 _HEIGHT = 8 * DOWN  # rows that one block adds up, or more where there are very many
@@ -28,13 +28,13 @@ def _columns(into: Any, a: Any, rows: int, columns: int, height: int, accumulate
     room = cuda.shared.array(_ROOM, np.float64)
     column = cuda.blockIdx.x * ACROSS + cuda.threadIdx.x
     lane, first = cuda.threadIdx.y, cuda.blockIdx.y * height
-    total = 0.0
+    total = EMPTY
     if column < columns:
         for row in range(first + lane, min(first + height, rows), DOWN):
-            total += np.float64(a[row * columns + column])
-    total = team_sum((room, cuda.threadIdx.x * DOWN + lane, lane, DOWN), total)
+            total = plus(total, a[row * columns + column])
+    whole = team_total((room, cuda.threadIdx.x * DOWN + lane, lane, DOWN), total)
     if lane == 0 and column < columns:
-        place, value = cuda.blockIdx.y * columns + column, into.dtype.type(total)
+        place, value = cuda.blockIdx.y * columns + column, into.dtype.type(whole)
         into[place] = into[place] + value if accumulate else value
 
 
