@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -32,6 +32,16 @@ _models: weakref.WeakSet[Container] = weakref.WeakSet()
 
 class Container(Owned, Attributed):
     """What a Sequential is before it runs: its layers, their names, values and gradients."""
+
+    # What is written in place of an assignment.
+    _instead: ClassVar = {
+        "backend": 'write model.to("c")',
+        "training": "write model.train() or model.eval()",
+        "dtype": 'make a model by Sequential(..., dtype="float64") and load model.state_dict()',
+        "seed": "make a model by Sequential(..., seed=0)",
+        "layers": "make a model of other layers by Sequential(...)",
+        "grads": "value_and_grad and backward write it, zero_grad() clears it",
+    }
 
     def __init__(
         self,

@@ -199,11 +199,17 @@ def check_attribute(thing: Any, name: str, value: Any, known: Iterable[str] = ()
 
     Private names pass, and those that the object knows: `known`, its class's annotations and attributes.
     fastnet's own classes take no other; a subclass from elsewhere takes all but a near miss of one. What
-    fastnet annotates as bool is True or False, or HyperparameterError is raised.
+    fastnet annotates as bool is True or False, or HyperparameterError is raised. A property without a
+    setter is refused with what the class's `_instead` says is written in place of that.
     """
     kind = type(thing)
     if name[0] == "_":
         return value
+    there = inspect.getattr_static(kind, name, None)
+    if isinstance(there, property) and there.fset is None:
+        remedies: dict[str, str] = getattr(kind, "_instead", {})
+        instead = remedies.get(name, "it follows from other values")
+        raise AttributeError(f"{kind.__name__}.{name} cannot be assigned: {instead}")
     if any(inspect.get_annotations(k).get(name) == "bool" for k in kind.__mro__ if _is_own(k)):
         return check_flag(name, value)
     if name in vars(thing) or hasattr(kind, name):

@@ -53,6 +53,29 @@ def test_freezing_is_told_what_to_write(name):
         setattr(fn.Linear(3, 2), name, False)
 
 
+READ_ONLY = {
+    "backend": (net, r"model\.to\("),
+    "training": (net, r"model\.train\(\) or model\.eval\(\)"),
+    "dtype": (net, r'Sequential\(\.\.\., dtype="float64"\)'),
+    "seed": (net, r"Sequential\(\.\.\., seed=0\)"),
+    "layers": (net, r"Sequential\(\.\.\.\)"),
+    "grads": (net, r"value_and_grad"),
+    "version": (net, "follows from"),
+    "in_width": (lambda: fn.Linear(3, 2), "follows from"),
+    "metrics": (fn.MSELoss, "follows from"),
+}
+
+
+@pytest.mark.parametrize("name", READ_ONLY)
+def test_what_cannot_be_assigned_says_what_to_write(name):
+    make, message = READ_ONLY[name]
+    made = make()
+    before = repr(getattr(made, name))
+    with pytest.raises(AttributeError, match=f"{type(made).__name__}.{name} cannot .*{message}"):
+        setattr(made, name, "c")
+    assert repr(getattr(made, name)) == before
+
+
 class Mine(fn.EarlyStopping):
     def __init__(self):
         super().__init__()
