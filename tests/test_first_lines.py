@@ -46,6 +46,14 @@ def test_signatures_are_those_of_the_constructor(kind):
 
 
 CASES = {
+    "the base of optimizers": (
+        lambda: fn.Optimizer(0.1),
+        r"Optimizer is the base of all optimizers; .* such as SGD\(lr=0\.1\)",
+    ),
+    "the base of optimizers, by names": (
+        lambda: fn.Optimizer(l1=0.1),
+        r"Optimizer is the base of all optimizers; .* such as SGD\(lr=0\.1\)",
+    ),
     "a class for an optimizer": (
         lambda: fn.Trainer(model(), fn.MSELoss(), fn.Adam),
         r"an Optimizer, such as Adam\(",

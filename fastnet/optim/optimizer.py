@@ -154,6 +154,10 @@ class Optimizer:
 
     def __new__(cls, *given: Any, **_: Any) -> Self:
         """Before arguments are bound, tell those who write PyTorch's first line what is written here."""
+        if cls is Optimizer:
+            raise HyperparameterError(
+                "Optimizer is the base of all optimizers; make one of those, such as SGD(lr=0.1)"
+            )
         if given and isinstance(given[0], Iterable) and not isinstance(given[0], (str, bytes)):
             raise HyperparameterError(
                 f"the first argument is {shown(given[0])}; optimizers take no parameters here: write "
