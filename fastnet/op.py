@@ -194,18 +194,34 @@ def row_sums(x: Array) -> Array:
 
 
 def row_products(x: Array, y: Array) -> Array:
-    """Σ_rows of the outer products of rows, xᵀ·y (I, O), of x (B, I) and y (B, O)."""
-    return _sum_of_blocks(len(x), lambda block: x[block].T @ y[block])
+    """Σ_rows of the outer products of rows, xᵀ·y (I, O), of x (B, I) and y (B, O).
+
+    The products of the blocks in MANY_ROWS rows are added as they are: a compensated addition passes
+    over several such matrices.
+    """
+    if len(x) <= MANY_ROWS:
+        product: Array = x.T @ y
+        return product
+
+    def of_many(rows: slice) -> Array:
+        a, b = x[rows], y[rows]
+        total: Array = a[:ROW_BLOCK].T @ b[:ROW_BLOCK]
+        for begin in range(ROW_BLOCK, len(a), ROW_BLOCK):
+            block = slice(begin, begin + ROW_BLOCK)
+            total += a[block].T @ b[block]
+        return total
+
+    return _sum_of_blocks(len(x), of_many, MANY_ROWS)
 
 
-def _sum_of_blocks(rows: int, of_block: Callable[[slice], Array]) -> Array:
+def _sum_of_blocks(rows: int, of_block: Callable[[slice], Array], height: int = ROW_BLOCK) -> Array:
     """The sum over all rows, from those over blocks; what an addition rounds off is kept beside it."""
     if rows <= MANY_ROWS:
         return of_block(slice(rows))
-    total = of_block(slice(ROW_BLOCK))
+    total = of_block(slice(height))
     lost = np.zeros_like(total)
-    for begin in range(ROW_BLOCK, rows, ROW_BLOCK):
-        term = of_block(slice(begin, begin + ROW_BLOCK))
+    for begin in range(height, rows, height):
+        term = of_block(slice(begin, begin + height))
         new = total + term
         part = new - total
         lost += (total - (new - part)) + (term - part)
