@@ -17,10 +17,10 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 import fastnet  # noqa: E402, F401  (all ops)
-from fastnet.formula import PRIMITIVES, TAIL  # noqa: E402
+from fastnet.formulas.language import PRIMITIVES, TAIL  # noqa: E402
+from fastnet.formulas.translate import Text, Translator  # noqa: E402
 from fastnet.losses.pointwise import Pointwise  # noqa: E402
 from fastnet.op import KERNELS, Kernel  # noqa: E402
-from fastnet.translate import Text, Translator  # noqa: E402
 
 # Compilers do not vectorise the last few elements; where one takes long, they are filled up to a vector.
 SLOW = ("exp", "exp_below_0", "expm1", "log", "log1p", "log1p_exp", "tanh", "sigmoid", "erf")

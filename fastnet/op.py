@@ -8,8 +8,8 @@ with their dimensions; everything else is read off the kernels' argument names:
   gradient `da` = (∂output/∂a)ᵀ · d-output. A tensor that `vjp` names is kept alive until then;
 - `update(state…, inputs…, hyper…)` is an optimizer's step.
 
-A kernel that works element by element is declared by its formula (see fastnet.formula): a function of
-what it reads that returns what the kernel above it writes.
+A kernel that works element by element is declared by its formula (see fastnet.formulas.language): a
+function of what it reads that returns what the kernel above it writes.
 
 A kernel writes its outputs into the arrays it is given, allocates none of its own results and returns
 nothing. An absent optional tensor is an array of size 0. A gradient of a parameter or an input that
@@ -32,7 +32,7 @@ import numpy as np
 
 from fastnet import random
 from fastnet.errors import ShapeError
-from fastnet.formula import COUNTER, Formula
+from fastnet.formulas.language import COUNTER, Formula
 
 Array = np.ndarray
 ROWS = "B"

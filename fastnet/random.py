@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastnet import formula, portable
-from fastnet.formula import Real
-from fastnet.portable import horner
+from fastnet.formulas import language, portable
+from fastnet.formulas.language import Real
+from fastnet.formulas.portable import horner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -165,14 +165,14 @@ TAIL_UNDER = (
 )
 
 
-@formula.formula
+@language.formula
 def central_quantile(q: Real) -> Real:
     """Φ⁻¹(½ + q) for |q| ≤ 0.425."""
     r = 0.180625 - q * q
     return q * (horner(CENTRE_OVER, r) / horner(CENTRE_UNDER, r))
 
 
-@formula.formula
+@language.formula
 def middle_quantile(root: Real) -> Real:
     """Φ⁻¹(1 − t) for t ≤ 0.075, given √(−ln t) ≤ 5."""
     r = root - 1.6
@@ -208,11 +208,11 @@ def tails(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.float
     return np.where(word >> np.uint32(31), -size, size)
 
 
-@formula.formula
+@language.formula
 def normal_of_tail(tail: Real) -> Real:
     """A standard normal number from one of `tails`: the one of its sign beyond which lie |tail| of them."""
     t = abs(tail)
     q = 0.5 - t
-    root = formula.sqrt(-formula.log(t))
-    z = formula.where(q > 0.425, middle_quantile(root), central_quantile(q))
-    return formula.sign(tail) * z
+    root = language.sqrt(-language.log(t))
+    z = language.where(q > 0.425, middle_quantile(root), central_quantile(q))
+    return language.sign(tail) * z

@@ -23,12 +23,11 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 
 # A module imports from its own row and those above it, its own parts of fastnet among them.
 ROWS = [
-    ("errors", "portable"),
+    ("errors",),
     (
-        *("formula", "op", "random", "init", "schedules", "parallel", "interrupts"),
+        *("formulas", "op", "random", "init", "schedules", "parallel", "interrupts"),
         *("parameter", "tape", "arrays", "datasets"),
     ),
-    ("translate",),
     ("layers", "losses", "optim"),
     ("plan",),
     ("backends",),

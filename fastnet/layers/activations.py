@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
-from fastnet import formula
 from fastnet.errors import SMALLEST, check_choice, check_real
-from fastnet.formula import (
+from fastnet.formulas import language
+from fastnet.formulas.language import (
     Real,
     each,
     erf,
@@ -33,7 +33,7 @@ class sigmoid(Elementwise):
     @each
     def forward(x: Real) -> Real:
         """1 / (1 + e^−x) where x ≥ 0, e^x / (1 + e^x) elsewhere."""
-        return formula.sigmoid(x)
+        return language.sigmoid(x)
 
     @each
     def vjp(dy: Real, y: Real) -> Real:
@@ -47,7 +47,7 @@ class tanh(Elementwise):
     @each
     def forward(x: Real) -> Real:
         """The hyperbolic tangent."""
-        return formula.tanh(x)
+        return language.tanh(x)
 
     @each
     def vjp(dy: Real, y: Real) -> Real:
@@ -63,7 +63,7 @@ class scaled_tanh(Elementwise):
     @each
     def forward(x: Real, amplitude: float, slope: float) -> Real:
         """The stretched hyperbolic tangent."""
-        return amplitude * formula.tanh(slope * x)
+        return amplitude * language.tanh(slope * x)
 
     @each
     def vjp(dy: Real, y: Real, amplitude: float, slope: float) -> Real:
@@ -80,7 +80,7 @@ class linear_tanh(Elementwise):
     @each
     def forward(x: Real, a: float) -> tuple[Real, Real]:
         """The hyperbolic tangent and a line; y − a·x would not give t back."""
-        t = formula.tanh(x)
+        t = language.tanh(x)
         return t + a * x, t
 
     @each
@@ -119,7 +119,7 @@ class softplus(Elementwise):
     def vjp(dy: Real, x: Real, beta: float, bound: float) -> Real:
         """The logistic function, or 1."""
         z = beta * x
-        return where(z > bound, dy, dy * formula.sigmoid(z))
+        return where(z > bound, dy, dy * language.sigmoid(z))
 
 
 class log_sigmoid(Elementwise):
@@ -130,7 +130,7 @@ class log_sigmoid(Elementwise):
     @each
     def forward(x: Real) -> tuple[Real, Real]:
         """Neither overflows nor cancels; s has the exponential already."""
-        return minimum(x, 0) - log1p_exp(-abs(x)), formula.sigmoid(-x)
+        return minimum(x, 0) - log1p_exp(-abs(x)), language.sigmoid(-x)
 
     @each
     def vjp(dy: Real, s: Real) -> Real:
@@ -165,14 +165,14 @@ class gelu_tanh(Elementwise):
     def forward(x: Real) -> Real:
         """The approximation without erf."""
         square = minimum(x * x, 100)
-        t = formula.tanh(ROOT_2_OVER_PI * x * (1 + 0.044715 * square))
+        t = language.tanh(ROOT_2_OVER_PI * x * (1 + 0.044715 * square))
         return 0.5 * x * (1 + t)
 
     @each
     def vjp(dy: Real, x: Real) -> Real:
         """The product rule."""
         square = minimum(x * x, 100)
-        t = formula.tanh(ROOT_2_OVER_PI * x * (1 + 0.044715 * square))
+        t = language.tanh(ROOT_2_OVER_PI * x * (1 + 0.044715 * square))
         slope = ROOT_2_OVER_PI * (1 + 3 * 0.044715 * square)
         return dy * (0.5 * (1 + t) + 0.5 * x * ((1 - t * t) * slope))
 
@@ -183,12 +183,12 @@ class silu(Elementwise):
     @each
     def forward(x: Real) -> Real:
         """x times its logistic function."""
-        return x * formula.sigmoid(x)
+        return x * language.sigmoid(x)
 
     @each
     def vjp(dy: Real, x: Real) -> Real:
         """The product rule."""
-        s = formula.sigmoid(x)
+        s = language.sigmoid(x)
         return dy * (s * (1 + x * (1 - s)))
 
 

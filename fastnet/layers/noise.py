@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnet import random
-from fastnet.formula import Real, each, sigmoid, sqrt, where
+from fastnet.formulas.language import Real, each, sigmoid, sqrt, where
 from fastnet.layers.base import Builder, Layer
 from fastnet.layers.elementwise import Elementwise
 from fastnet.layers.rectifiers import relu

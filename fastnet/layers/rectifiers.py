@@ -6,7 +6,7 @@ relu′(0) = 0, leaky_relu′(0) = negative_slope, elu′(0) = alpha; at a bound
 from __future__ import annotations
 
 from fastnet.errors import HyperparameterError, check_real
-from fastnet.formula import Real, each, exp_below_0, expm1, maximum, minimum, where
+from fastnet.formulas.language import Real, each, exp_below_0, expm1, maximum, minimum, where
 from fastnet.layers.elementwise import Activation, Elementwise
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717

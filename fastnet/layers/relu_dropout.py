@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnet.formula import Real, each, where
+from fastnet.formulas.language import Real, each, where
 from fastnet.layers.dropout import dropout
 from fastnet.op import Array
 

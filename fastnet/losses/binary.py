@@ -7,9 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from fastnet import formula
 from fastnet.errors import check_flag
-from fastnet.formula import Real, each, exp, log, log1p, log1p_exp, maximum, minimum, where
+from fastnet.formulas import language
+from fastnet.formulas.language import (
+    Real,
+    each,
+    exp,
+    log,
+    log1p,
+    log1p_exp,
+    maximum,
+    minimum,
+    where,
+)
 from fastnet.layers.base import Shape
 from fastnet.losses.base import probabilities
 from fastnet.losses.labels import check_columns
@@ -31,7 +41,7 @@ class bce_with_logits(Pointwise):
     @each
     def slope(y: Real, t: Real) -> Real:
         """The probability less the target; of what is left to 1 where the probability is near it."""
-        q = formula.sigmoid(-abs(y))
+        q = language.sigmoid(-abs(y))
         return where(y < 0, q - t, (1 - t) - q)
 
 
@@ -52,7 +62,7 @@ class weighted_bce_with_logits(Pointwise):
     @each
     def slope(y: Real, t: Real, u: Real) -> Real:
         """What is false pushes down, what is true, times u, up."""
-        return (1 - t) * formula.sigmoid(y) - u * t * formula.sigmoid(-y)
+        return (1 - t) * language.sigmoid(y) - u * t * language.sigmoid(-y)
 
 
 class bce(Pointwise):
@@ -69,7 +79,7 @@ class bce(Pointwise):
         return (y - t) / maximum(y * (1 - y), LEAST)
 
 
-@formula.formula
+@language.formula
 def nothing(y: Real) -> Real:
     """0 for every y, but NaN for NaN."""
     return 0 * maximum(minimum(y, 1), -1)

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet.errors import ShapeError
-from fastnet.formula import Formula
+from fastnet.formulas.language import Formula
 from fastnet.layers.base import Builder, Shape
 from fastnet.losses.base import Loss, numbers
 from fastnet.losses.labels import constant

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fastnet import formula
 from fastnet.errors import SMALLEST, DataError, check_flag, check_real
-from fastnet.formula import Real, each, exp, log, maximum, where
+from fastnet.formulas import language
+from fastnet.formulas.language import Real, each, exp, log, maximum, where
 from fastnet.layers.base import Shape
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
 from fastnet.op import Array
@@ -31,7 +31,7 @@ class poisson(Pointwise):
         return 1 - t / (y + eps)
 
 
-@formula.formula
+@language.formula
 def rate_less(y: Real, t: Real, c: Real) -> Real:
     """e^y − t·c; with e^(y/2) outside, as one of the terms may overflow where the other is larger."""
     h = exp(0.5 * y)
@@ -52,7 +52,7 @@ class log_poisson(Pointwise):
         return rate_less(y, t, 0 * t + 1)
 
 
-@formula.formula
+@language.formula
 def half_log(t: Real) -> Real:
     """½·ln(2πt), for t > 1; else 0."""
     return where(t > 1, 0.5 * log(maximum(t, 1)) + HALF_LOG_TWO_PI, 0 * t)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fastnet.formula import Real, each, exp_below_0, where
+from fastnet.formulas.language import Real, each, exp_below_0, where
 from fastnet.losses.labels import check_columns
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
 

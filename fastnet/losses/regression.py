@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from fastnet.errors import SMALLEST, check_real
-from fastnet.formula import (
+from fastnet.formulas.language import (
     Real,
     each,
     expm1,

@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.formula import Real, each, madd, sqrt
+from fastnet.formulas.language import Real, each, madd, sqrt
+from fastnet.formulas.portable import powers
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number
 from fastnet.optim.optimizer import SMALLEST_EPS, Optimizer
 from fastnet.optim.rules import Rule, larger, settled, settled_with
-from fastnet.portable import powers
 
 
 class adam(Rule):

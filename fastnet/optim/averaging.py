@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from fastnet.errors import Attributed, check_int, check_real
-from fastnet.formula import Real, each, madd, where
+from fastnet.formulas.language import Real, each, madd, where
 from fastnet.op import Array, Op
 
 

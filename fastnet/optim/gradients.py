@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet.errors import DivergenceError, HyperparameterError, check_flag, check_real, shown
-from fastnet.formula import Real, each, madd, maximum, minimum, where
+from fastnet.formulas.language import Real, each, madd, maximum, minimum, where
 from fastnet.op import Array, Op
 
 

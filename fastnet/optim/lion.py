@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fastnet.formula import Real, each, madd, sign
+from fastnet.formulas.language import Real, each, madd, sign
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number
 from fastnet.optim.optimizer import Optimizer

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.formula import Real, each, madd, sqrt, where
+from fastnet.formulas.language import Real, each, madd, sqrt, where
+from fastnet.formulas.portable import exp, powers
 from fastnet.op import Array, Op
 from fastnet.optim.adam import Adam, corrections
 from fastnet.optim.numbers import Number
 from fastnet.optim.optimizer import Optimizer
 from fastnet.optim.rules import Rule, settled, settled_with
-from fastnet.portable import exp, powers
 
 LOG_096 = -0.0408219945202551295
 BLOCK = 4096  # steps whose momenta are multiplied at once

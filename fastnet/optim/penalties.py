@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastnet.formula import Real, each, maximum, sign
+from fastnet.formulas.language import Real, each, maximum, sign
 from fastnet.op import Array, Op
 from fastnet.optim.gradients import SCALE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fastnet.formula import Real, each, madd, maximum, sqrt
+from fastnet.formulas.language import Real, each, madd, maximum, sqrt
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number, is_on
 from fastnet.optim.optimizer import SMALLEST_EPS, Optimizer

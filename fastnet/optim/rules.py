@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from fastnet.formula import Real, formula, is_tiny, where
+from fastnet.formulas.language import Real, formula, is_tiny, where
 from fastnet.op import Op
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet.errors import HyperparameterError, check_choice
-from fastnet.formula import Real, each, madd
+from fastnet.formulas.language import Real, each, madd
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number, is_on
 from fastnet.optim.optimizer import Optimizer, OptimizerState

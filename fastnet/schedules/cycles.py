@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet import portable
 from fastnet.errors import HyperparameterError, check_choice, check_flag, check_real, shown
+from fastnet.formulas import portable
 from fastnet.schedules.base import NOT_NEGATIVE, Array, Schedule, check_steps
 
 POSITIVE: dict[str, Any] = {"low": 0.0, "open_low": True}

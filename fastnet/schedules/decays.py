@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet import portable
 from fastnet.errors import HyperparameterError, check_real, shown
+from fastnet.formulas import portable
 from fastnet.schedules.base import FRACTION, NOT_NEGATIVE, Array, Schedule, check_steps
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnet import portable
 from fastnet.errors import DivergenceError, HyperparameterError, MissingExtra, check_int, check_real
+from fastnet.formulas import portable
 from fastnet.op import Array
 from fastnet.optim.optimizer import Optimizer
 from fastnet.schedules import ExponentialLR, Schedule

@@ -7,7 +7,7 @@ import pytest
 
 import fastnet as fn
 from fastnet.errors import BackendUnavailable
-from fastnet.formula import Real, each
+from fastnet.formulas.language import Real, each
 from fastnet.layers.base import Layer
 from fastnet.layers.elementwise import Elementwise
 from fastnet.op import KERNELS

@@ -13,8 +13,8 @@ import pytest
 from refusals import refused
 
 import fastnet as fn
-from fastnet import portable
 from fastnet.errors import HyperparameterError
+from fastnet.formulas import portable
 
 S = fn.schedules
 

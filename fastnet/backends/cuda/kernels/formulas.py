@@ -13,10 +13,10 @@ from fastnet.backends.cuda.kernels.loops import cells, draws, each, rows
 from fastnet.backends.cuda.kernels.registry import LAUNCHERS, Launcher
 from fastnet.backends.cuda.kernels.teams import team_sum
 from fastnet.backends.cuda.philox import tail_of
-from fastnet.formula import TAIL
+from fastnet.formulas.language import TAIL
+from fastnet.formulas.translate import Text, Translator
 from fastnet.losses.pointwise import Pointwise
 from fastnet.op import KERNELS, Kernel
-from fastnet.translate import Text, Translator
 
 
 def _function(kernel: Kernel, place: str, *parts: list[str]) -> str:

@@ -17,10 +17,10 @@ from fastnet.backends.numba import elementary
 from fastnet.backends.numba.kernels.registry import FUNCTIONS
 from fastnet.backends.numba.lowlevel import LOCAL, copy, flat, local
 from fastnet.backends.numba.philox import draw_tails
-from fastnet.formula import COUNTER, TAIL
+from fastnet.formulas.language import COUNTER, TAIL
+from fastnet.formulas.translate import Translator
 from fastnet.losses.pointwise import Pointwise
 from fastnet.op import KERNELS, Kernel
-from fastnet.translate import Translator
 
 _compiled = njit(error_model="numpy", forceinline=True)
 

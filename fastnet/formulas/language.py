@@ -5,8 +5,8 @@
         def forward(x: Real) -> Real:
             return x * sigmoid(x)
 
-The reference calls the function with whole arrays. `fastnet.translate` reads its source and writes it
-as Numba's kernel and, through csrc/generate.py, as the C kernel. So it is straight-line code: names are
+The reference calls the function with whole arrays. `translate` reads its source and writes it as Numba's
+kernel and, through csrc/generate.py, as the C kernel. So it is straight-line code: names are
 assigned once, then a value, or several, is returned. It may use + − * /, comparisons, & | ~ of these, the
 functions below, `horner` of a tuple of coefficients and a name, and functions of such functions marked
 `@formula`. An argument called `tail` is a random number of the element's own (see `fastnet.random.tails`)

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastnet import formula
-from fastnet.formula import PRIMITIVES, Real, is_tiny, sqrt, where
+from fastnet.formulas import language
+from fastnet.formulas.language import PRIMITIVES, Real, is_tiny, sqrt, where
+from fastnet.formulas.portable import horner
+from fastnet.formulas.translate import Translator
 from fastnet.op import KERNELS
-from fastnet.portable import horner
-from fastnet.translate import Translator
 
-CSRC = Path(__file__).parents[1] / "csrc"
+CSRC = Path(__file__).parents[2] / "csrc"
 HALF = 0.5
 
 
@@ -37,7 +37,7 @@ def text(function, numbers=()):
     return Translator({name: name for name in PRIMITIVES}).text(function, "R", numbers)
 
 
-@formula.formula
+@language.formula
 def squared(x: Real) -> Real:
     return x * x
 
@@ -118,6 +118,6 @@ def test_what_is_not_part_of_the_language_is_refused(what, monkeypatch):
 
 def test_primitives_are_exact_where_they_must_be():
     x = np.array([-np.inf, -1e-40, -0.0, 0.0, 1e-40, 3.0, np.inf, np.nan], np.float32)
-    assert formula.erf(x).dtype == np.float32
-    np.testing.assert_array_equal(formula.erf(x[[0, 2, 3, 6]]), [-1, 0, 0, 1])
+    assert language.erf(x).dtype == np.float32
+    np.testing.assert_array_equal(language.erf(x[[0, 2, 3, 6]]), [-1, 0, 0, 1])
     np.testing.assert_array_equal(is_tiny(x), [False, True, True, True, True, False, False, False])

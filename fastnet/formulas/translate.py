@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fastnet.formula import PRIMITIVES, is_tiny, where
-from fastnet.portable import horner
+from fastnet.formulas.language import PRIMITIVES, is_tiny, where
+from fastnet.formulas.portable import horner
 
 Kind = Literal["number", "element", "truth"]  # float64; the model's dtype; of comparisons
 

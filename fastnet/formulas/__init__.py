@@ -1,0 +1,1 @@
+"""Formulas: their language, functions with the same bits everywhere, and their writers for Python and C."""
