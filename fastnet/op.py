@@ -72,6 +72,12 @@ class Kernel:
     tensors: tuple[str, ...]
     formula: Formula | None = None  # where it is one, element by element
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The tensors that hold a number for each column, the same for all rows."""
+        specs = {name: self.op.spec(name) for name in self.tensors}
+        return tuple(name for name, spec in specs.items() if spec and ROWS not in spec.dims)
+
 
 # Every kernel by name: "linear_forward", "linear_vjp", "adam_update", …
 KERNELS: dict[str, Kernel] = {}

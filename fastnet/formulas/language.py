@@ -6,7 +6,7 @@
             return x * sigmoid(x)
 
 The reference calls the function with whole arrays. `translate` reads its source and writes it as Numba's
-kernel and, through csrc/generate.py, as the C kernel. So it is straight-line code: names are
+kernel and, by `c_text`, as the C kernel. So it is straight-line code: names are
 assigned once, then a value, or several, is returned. It may use + − * /, comparisons, & | ~ of these, the
 functions below, `horner` of a tuple of coefficients and a name, and functions of such functions marked
 `@formula`. An argument called `tail` is a random number of the element's own (see `fastnet.random.tails`)
@@ -118,6 +118,49 @@ class Formula:
                 np.copyto(given[i], result)
 
         kernel.__module__, kernel.__doc__ = element.__module__, element.__doc__
+        return kernel
+
+
+class RowSum(Formula):
+    """row_loss = Σ value / divisor over the columns, in float64."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self.arguments = (*self.arguments, "divisor")
+
+    def over_arrays(
+        self, outputs: tuple[str, ...], arguments: tuple[str, ...], tails: Callable[..., Any]
+    ) -> Any:
+        """The reference kernel."""
+        places = [arguments.index(name) for name in self.arguments]
+
+        def kernel(*given: Any) -> None:
+            *elements, divisor = (given[i] for i in places)
+            np.sum(self.function(*elements), axis=1, dtype=np.float64, out=given[0])
+            given[0][...] /= divisor
+
+        kernel.__module__, kernel.__doc__ = self.function.__module__, self.__doc__
+        return kernel
+
+
+class RowSlope(Formula):
+    """dy = slope·drow_loss / divisor."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self.arguments = ("drow_loss", *self.arguments, "divisor")
+
+    def over_arrays(
+        self, outputs: tuple[str, ...], arguments: tuple[str, ...], tails: Callable[..., Any]
+    ) -> Any:
+        """The reference kernel."""
+        places = [arguments.index(name) for name in self.arguments]
+
+        def kernel(*given: Any) -> None:
+            d, *elements, divisor = (given[i] for i in places)
+            given[0][...] = self.function(*elements) * (d / divisor)[:, None]
+
+        kernel.__module__, kernel.__doc__ = self.function.__module__, self.__doc__
         return kernel
 
 

@@ -22,54 +22,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet.errors import ShapeError
-from fastnet.formulas.language import Formula
+from fastnet.formulas.language import RowSlope, RowSum
 from fastnet.layers.base import Builder, Shape
 from fastnet.losses.base import Loss, numbers
 from fastnet.losses.labels import constant
 from fastnet.op import Array, Op
-
-
-class RowSum(Formula):
-    """row_loss = Σ value / divisor over the columns, in float64."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
-        self.arguments = (*self.arguments, "divisor")
-
-    def over_arrays(
-        self, outputs: tuple[str, ...], arguments: tuple[str, ...], tails: Callable[..., Any]
-    ) -> Any:
-        """The reference kernel."""
-        places = [arguments.index(name) for name in self.arguments]
-
-        def kernel(*given: Any) -> None:
-            *elements, divisor = (given[i] for i in places)
-            np.sum(self.function(*elements), axis=1, dtype=np.float64, out=given[0])
-            given[0][...] /= divisor
-
-        kernel.__module__, kernel.__doc__ = self.function.__module__, self.__doc__
-        return kernel
-
-
-class RowSlope(Formula):
-    """dy = slope·drow_loss / divisor."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
-        self.arguments = ("drow_loss", *self.arguments, "divisor")
-
-    def over_arrays(
-        self, outputs: tuple[str, ...], arguments: tuple[str, ...], tails: Callable[..., Any]
-    ) -> Any:
-        """The reference kernel."""
-        places = [arguments.index(name) for name in self.arguments]
-
-        def kernel(*given: Any) -> None:
-            d, *elements, divisor = (given[i] for i in places)
-            given[0][...] = self.function(*elements) * (d / divisor)[:, None]
-
-        kernel.__module__, kernel.__doc__ = self.function.__module__, self.__doc__
-        return kernel
 
 
 class Pointwise(Op):
