@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
 
-from fastnet.formulas.language import PRIMITIVES, TAIL, RowSlope, RowSum
-from fastnet.formulas.translate import Text, Translator
+from fastnet.formulas.language import PRIMITIVES, TAIL, Formula, RowSlope, RowSum
+from fastnet.formulas.translate import Text, Translator, indented
 from fastnet.op import KERNELS, Kernel
 
 # Compilers do not vectorise the last few elements; where one takes long, they are filled up to a vector.
@@ -17,11 +15,6 @@ NAMES = {p: p if p in ("madd", "where", "is_tiny") else f"real_{p}" for p in PRI
 CAST = "R"
 LANE = "EACH_LANE(l)"
 BESIDE = "adam_update"  # the update that tiles of a product do beside it
-
-
-def indented(lines: list[str], by: int = 1) -> list[str]:
-    """Lines, further to the right."""
-    return ["    " * by + line for line in lines]
 
 
 def statements(text: Text) -> list[str]:
@@ -50,7 +43,7 @@ class Source:
         self.written = op.written(kernel.phase)
         self.suffix = "_" if kernel.phase == "update" else ""  # tensors have the names themselves
         translator = Translator(NAMES, self.suffix)
-        self.text = translator.text(formula.function, CAST, tuple(self.numbers))
+        self.text = translator.text(formula, CAST, tuple(self.numbers))
         self.called = translator.called
 
     def declarations(self) -> list[str]:
@@ -192,12 +185,12 @@ class Source:
 
 def parts(module: str, sources: list[Source]) -> tuple[str, list[str]]:
     """The first line of a file of formulas, and the functions that these call."""
-    called: dict[str, Callable[..., Any]] = {}
+    called: dict[str, Formula] = {}
     for source in sources:
         called |= source.called
     translator, helpers = Translator(NAMES), []
     for name, f in called.items():
-        parameters = [f"real {p}" for p in f.__code__.co_varnames[: f.__code__.co_argcount]]
+        parameters = [f"real {p}" for p in f.parameters]
         helpers.append(function(name, parameters, translator.text(f, CAST)))
     origin = module.replace(".", "/")
     return (

@@ -5,7 +5,7 @@
         def forward(x: Real) -> Real:
             return x * sigmoid(x)
 
-The reference calls the function with whole arrays. `translate` reads its source and writes it as Numba's
+The reference calls the function with whole arrays. `translate` reads its tree and writes it as Numba's
 kernel and, by `c_text`, as the C kernel. So it is straight-line code: names are
 assigned once, then a value, or several, is returned. It may use + − * /, comparisons, & | ~ of these, the
 functions below, `horner` of a tuple of coefficients and a name, and functions of such functions marked
@@ -16,9 +16,13 @@ hyper-parameters, constants) is computed in float64 and rounded once.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
+import textwrap
 from collections.abc import Callable
-from typing import Any, Final
+from functools import cached_property
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -79,23 +83,43 @@ PRIMITIVES: Final = {
 }
 
 
-def formula(function: Callable[..., Real]) -> Callable[..., Real]:
-    """Mark a function of elements that formulas may call."""
-    function.is_formula = True  # type: ignore[attr-defined]
-    return function
-
-
 class Formula:
-    """A kernel's arithmetic, as a function of elements and numbers."""
+    """Arithmetic on elements and numbers: a function of them, and its syntax tree.
+
+    function: what the reference calls, with whole arrays. `of` makes a formula of a tree alone.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.__doc__ = function.__doc__
+        self.names: dict[str, Any] = function.__globals__  # of what it calls, and of constants
         code = function.__code__
-        arguments: tuple[str, ...] = code.co_varnames[: code.co_argcount]
-        self.draws = arguments[-1] == TAIL
-        self.elements = arguments[:-1] if self.draws else arguments  # and numbers of the function
+        self.parameters: tuple[str, ...] = code.co_varnames[: code.co_argcount]
+        self.draws = self.parameters[-1] == TAIL
+        self.elements = self.parameters[: -1 if self.draws else None]  # and numbers of the function
         self.arguments = self.elements  # of the kernel, but for what it writes
+
+    @classmethod
+    def of(cls, tree: ast.FunctionDef, names: dict[str, Any]) -> Self:
+        """The formula that a definition makes, in which names mean what they do in `names`."""
+        code = compile(ast.Module([tree], []), f"<formula {tree.name}>", "exec")
+        made: dict[str, Any] = {}
+        exec(code, names, made)
+        formula = cls(made[tree.name])
+        formula.tree = tree
+        return formula
+
+    @cached_property
+    def tree(self) -> ast.FunctionDef:
+        """The definition; that of a function is read from its source when it is first asked for."""
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(self.function))).body
+        assert isinstance(tree, ast.FunctionDef)
+        tree.decorator_list = []  # so that `of` makes a formula of it again
+        return tree
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The function's value."""
+        return self.function(*arguments)
 
     def over_arrays(
         self, outputs: tuple[str, ...], arguments: tuple[str, ...], tails: Callable[..., Any]
@@ -162,6 +186,11 @@ class RowSlope(Formula):
 
         kernel.__module__, kernel.__doc__ = self.function.__module__, self.__doc__
         return kernel
+
+
+def formula(function: Callable[..., Any]) -> Formula:
+    """Declare a function of elements that formulas may call."""
+    return Formula(function)
 
 
 def each(function: Callable[..., Any]) -> Any:

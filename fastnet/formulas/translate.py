@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import inspect
-import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fastnet.formulas.language import PRIMITIVES, is_tiny, where
+from fastnet.formulas.language import PRIMITIVES, Formula, is_tiny, where
 from fastnet.formulas.portable import horner
 
 Kind = Literal["number", "element", "truth"]  # float64; the model's dtype; of comparisons
@@ -31,35 +29,27 @@ class Translator:
 
     def __init__(self, primitives: Mapping[str, str], suffix: str = "") -> None:
         self.primitives, self.suffix = primitives, suffix
-        self.called: dict[str, Callable[..., Any]] = {}  # functions marked @formula, callees first
+        self.called: dict[str, Formula] = {}  # formulas that are called, callees first
 
-    def text(self, function: Callable[..., Any], cast: str, numbers: tuple[str, ...] = ()) -> Text:
-        """The text of a function of elements, and of the `numbers` among its arguments.
+    def text(self, formula: Formula, cast: str, numbers: tuple[str, ...] = ()) -> Text:
+        """The text of a formula; `numbers` are those among its arguments that are no elements.
 
         `cast` is the name of what makes a number an element.
         """
-        return _Reader(self, function, cast, numbers).read()
+        return _Reader(self, formula, cast, numbers).read()
 
 
 class _Reader:
     def __init__(
-        self,
-        translator: Translator,
-        function: Callable[..., Any],
-        cast: str,
-        numbers: tuple[str, ...],
+        self, translator: Translator, formula: Formula, cast: str, numbers: tuple[str, ...]
     ) -> None:
-        self.translator, self.function, self.cast = translator, function, cast
-        code = function.__code__
+        self.translator, self.formula, self.cast = translator, formula, cast
         self.kinds: dict[str, Kind] = {
-            name: "number" if name in numbers else "element"
-            for name in code.co_varnames[: code.co_argcount]
+            name: "number" if name in numbers else "element" for name in formula.parameters
         }
 
     def read(self) -> Text:
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(self.function))).body
-        assert isinstance(tree, ast.FunctionDef)
-        text = Text()
+        tree, text = self.formula.tree, Text()
         for line in tree.body:
             if isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant):
                 continue  # the docstring
@@ -85,7 +75,9 @@ class _Reader:
         return name + self.translator.suffix
 
     def error(self, node: ast.AST, what: str) -> TypeError:
-        return TypeError(f"formula {self.function.__qualname__}: {ast.unparse(node)!r} {what}")
+        return TypeError(
+            f"formula {self.formula.function.__qualname__}: {ast.unparse(node)!r} {what}"
+        )
 
     def element(self, node: ast.expr) -> ast.expr:
         """An expression as an element."""
@@ -118,7 +110,7 @@ class _Reader:
     def name(self, node: ast.Name) -> tuple[ast.expr, Kind]:
         if node.id in self.kinds:
             return ast.Name(self.variable(node.id)), self.kinds[node.id]
-        constant = self.function.__globals__.get(node.id)
+        constant = self.formula.names.get(node.id)
         if not isinstance(constant, (int, float)):
             raise self.error(node, "is not a number")
         return ast.Constant(float(constant)), "number"
@@ -139,7 +131,7 @@ class _Reader:
 
     def callee(self, node: ast.Call) -> tuple[str, Any]:
         """The name and the function that a call means: f(…), or module.f(…)."""
-        names = self.function.__globals__
+        names = self.formula.names
         if isinstance(node.func, ast.Name):
             name = node.func.id
             return name, abs if name == "abs" else names.get(name)
@@ -153,7 +145,7 @@ class _Reader:
         assert isinstance(coefficients, ast.Name)
         if not isinstance(x, ast.Name):
             raise self.error(node, "needs a name")
-        first, *others = map(ast.Constant, self.function.__globals__[coefficients.id])
+        first, *others = map(ast.Constant, self.formula.names[coefficients.id])
         value: ast.expr = call(self.cast, [first])
         for c in others:
             value = call(
@@ -176,7 +168,7 @@ class _Reader:
         values = [self.element(a) for a in node.args]
         if name in PRIMITIVES and other is PRIMITIVES[name]:
             return call(self.translator.primitives[name], values)
-        if not getattr(other, "is_formula", False):
+        if not isinstance(other, Formula):
             raise self.error(node, "calls what is not a formula")
         if name not in self.translator.called:
             self.translator.text(other, self.cast)  # its own callees come first
@@ -187,3 +179,8 @@ class _Reader:
 def call(name: str, arguments: list[ast.expr]) -> ast.expr:
     """A call of a function by its name."""
     return ast.Call(ast.parse(name, mode="eval").body, arguments, [])
+
+
+def indented(lines: list[str], by: int = 1) -> list[str]:
+    """Lines, further to the right."""
+    return ["    " * by + line for line in lines]

@@ -105,5 +105,5 @@ class PointwiseLoss(Loss):
     def _each(self, output: Array, target: Array) -> tuple[Array, Callable[[Array], Array]]:
         op, (columns, scalars) = self._op(), self._arguments()
         given = output, target, *(v.astype(output.dtype) for v in columns.values())
-        slope = op.slope.function(*given, *scalars.values())
-        return op.value.function(*given, *scalars.values()), lambda d: d * slope
+        slope = op.slope(*given, *scalars.values())
+        return op.value(*given, *scalars.values()), lambda d: d * slope

@@ -69,9 +69,9 @@ def pointwise(kernel: Kernel, text: Text) -> tuple[str, Any]:
 
 def helper(function: Any, translator: Translator) -> str:
     """The text of a function that formulas call."""
-    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    names = function.parameters
     text = translator.text(function, f"type({names[0]}_)")
-    lines = [f"def {function.__name__}({', '.join(f'{name}_' for name in names)}):"]
+    lines = [f"def {function.function.__name__}({', '.join(f'{name}_' for name in names)}):"]
     lines += [f"    {line}" for line in (*_assigned(text), f"return {text.results[0]}")]
     return "\n".join(lines)
 
@@ -88,7 +88,7 @@ def define(kernel: Kernel) -> Launcher:
     of_elements = formula.elements if loss else formula.arguments
     numbers = tuple(name for name in of_elements if name not in kernel.tensors)
     like = "y" if loss else op.written(kernel.phase)[0]
-    text = translator.text(formula.function, f"{like}.dtype.type", numbers)
+    text = translator.text(formula, f"{like}.dtype.type", numbers)
     for name, function in translator.called.items():
         exec(helper(function, translator), names)
         names[name] = device(names[name])

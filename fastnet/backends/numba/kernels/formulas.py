@@ -79,7 +79,7 @@ def source(kernel: Kernel, translator: Translator) -> str:
     written = op.written(kernel.phase)
     numbers = tuple(name for name in formula.arguments if name not in kernel.tensors)
     cast = f"{written[0]}.dtype.type"
-    text = translator.text(formula.function, cast, numbers)
+    text = translator.text(formula, cast, numbers)
     lines = [f"def {kernel.name}({', '.join(kernel.arguments)}):"]
     place = {name: name for name in kernel.tensors}
     if op.inplace:
@@ -118,7 +118,7 @@ def loss_source(kernel: Kernel, translator: Translator) -> str:
     assert formula is not None and issubclass(op, Pointwise)
     given = formula.elements
     numbers = tuple(name for name in given if name not in kernel.tensors)
-    text = translator.text(formula.function, "y.dtype.type", numbers)
+    text = translator.text(formula, "y.dtype.type", numbers)
     forward = kernel.phase == "forward"
     lines = [f"def {kernel.name}({', '.join(kernel.arguments)}):"]
     lines += [f"    {name}_ = {name}" for name in numbers]
@@ -141,10 +141,10 @@ def loss_source(kernel: Kernel, translator: Translator) -> str:
 
 def helper(function: Any, translator: Translator) -> str:
     """The text of a function that formulas call."""
-    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    names = function.parameters
     cast = f"type({names[0]}_)"
     text = translator.text(function, cast)
-    lines = [f"def {function.__name__}({', '.join(f'{name}_' for name in names)}):"]
+    lines = [f"def {function.function.__name__}({', '.join(f'{name}_' for name in names)}):"]
     lines += [f"    {name} = {value}" for name, value, _ in text.assignments]
     return "\n".join([*lines, f"    return {text.results[0]}"])
 
