@@ -17,9 +17,9 @@ from fastnet.backends.numba import elementary
 from fastnet.backends.numba.kernels.registry import FUNCTIONS
 from fastnet.backends.numba.lowlevel import LOCAL, copy, flat, local
 from fastnet.backends.numba.philox import draw_tails
-from fastnet.formulas.language import COUNTER, TAIL
-from fastnet.formulas.translate import Translator
-from fastnet.losses.pointwise import Pointwise
+from fastnet.formulas.language import COUNTER, RowSum
+from fastnet.formulas.python_text import PythonText
+from fastnet.formulas.translate import indented
 from fastnet.op import KERNELS, Kernel
 
 _compiled = njit(error_model="numpy", forceinline=True)
@@ -51,7 +51,7 @@ def _minimum(a: Any, bound: Any) -> Any:
     return bound if bound < a else a
 
 
-_NAMES = {
+_PRIMITIVES = {
     "where": _where,
     "madd": _madd,
     "sign": _sign,
@@ -72,96 +72,47 @@ _NAMES = {
 }
 
 
-def source(kernel: Kernel, translator: Translator) -> str:
-    """The text of a kernel, as one would write it."""
-    op, formula = kernel.op, kernel.formula
-    assert formula is not None
-    written = op.written(kernel.phase)
-    numbers = tuple(name for name in formula.arguments if name not in kernel.tensors)
-    cast = f"{written[0]}.dtype.type"
-    text = translator.text(formula, cast, numbers)
-    lines = [f"def {kernel.name}({', '.join(kernel.arguments)}):"]
-    place = {name: name for name in kernel.tensors}
-    if op.inplace:
-        first = next(name for name in formula.arguments if name in kernel.tensors)
-        lines.append(f"    copy({written[0]}, {first})")
-        place[first] = written[0]
-    lines += [f"    {name}_flat = flat({name})" for name in dict.fromkeys(place.values())]
-    lines += [f"    {name}_ = {name}" for name in numbers]
-    read = [name for name in formula.arguments if name in place]
-    body = [f"{name}_ = {place[name]}_flat[i]" for name in read]
-    body += [f"{TAIL}_ = drawn[i - begin]"] if formula.draws else []
-    body += [f"{name} = {value}" for name, value, _ in text.assignments]
-    stored = enumerate(zip(written, text.results, strict=True))
-    body += [f"result{n} = {value}" for n, (_, value) in stored]
-    body += [f"{place[name]}_flat[i] = result{n}" for n, name in enumerate(written)]
-    if formula.draws:
-        return "\n".join([*lines, *_by_draws(f"{written[0]}_flat", body)])
-    loop = f"    for i in range({written[0]}_flat.size):"
-    return "\n".join([*lines, loop, *(f"        {line}" for line in body)])
+def elementwise(text: PythonText) -> str:
+    """The text of a kernel that writes elements, as one would write it."""
+    kernel, out = text.kernel, text.written[0]
+    place, lines = {name: name for name in kernel.tensors}, []
+    if kernel.op.inplace:
+        place[text.tensors[0]] = out
+        lines.append(f"copy({out}, {text.tensors[0]})")
+    lines += [f"{name}_flat = flat({name})" for name in dict.fromkeys(place.values())]
+    body = text.element(lambda name: f"{place[name]}_flat[i]", "drawn[i - begin]")
+    if not text.formula.draws:
+        loop = [f"for i in range({out}_flat.size):", *indented(body)]
+    else:  # of random numbers LOCAL are drawn at once
+        loop = [
+            f"drawn = local({out}_flat)",
+            f"for begin in range(0, {out}_flat.size, {LOCAL}):",
+            f"    draw_tails(drawn, begin // {LOCAL}, {', '.join(COUNTER)})",
+            f"    for i in range(begin, min(begin + {LOCAL}, {out}_flat.size)):",
+            *indented(body, 2),
+        ]
+    return text.function([], [*lines, *text.numbers, *loop])
 
 
-def _by_draws(result: str, body: list[str]) -> list[str]:
-    """The loop over elements where each needs a random number, of which LOCAL are drawn at once."""
-    return [
-        f"    drawn = local({result})",
-        f"    for begin in range(0, {result}.size, {LOCAL}):",
-        f"        draw_tails(drawn, begin // {LOCAL}, {', '.join(COUNTER)})",
-        f"        for i in range(begin, min(begin + {LOCAL}, {result}.size)):",
-        *(f"            {line}" for line in body),
-    ]
-
-
-def loss_source(kernel: Kernel, translator: Translator) -> str:
+def loss(text: PythonText) -> str:
     """The text of a pointwise loss's kernel: sums of rows, or slopes times their rows' shares."""
-    op, formula = kernel.op, kernel.formula
-    assert formula is not None and issubclass(op, Pointwise)
-    given = formula.elements
-    numbers = tuple(name for name in given if name not in kernel.tensors)
-    text = translator.text(formula, "y.dtype.type", numbers)
-    forward = kernel.phase == "forward"
-    lines = [f"def {kernel.name}({', '.join(kernel.arguments)}):"]
-    lines += [f"    {name}_ = {name}" for name in numbers]
-    lines += ["    for b in range(y.shape[0]):"]
-    lines += ["        total = 0.0"] if forward else ["        d = drow_loss[b] / divisor"]
-    lines += ["        for j in range(y.shape[1]):"]
-    read = [name for name in given if name in kernel.tensors]
-    lines += [f"            {n}_ = {n}[{'j' if n in op.columns else 'b, j'}]" for n in read]
-    lines += [f"            {name} = {value}" for name, value, _ in text.assignments]
-    if forward:
-        return "\n".join(
-            [
-                *lines,
-                f"            total += float64({text.results[0]})",
-                "        row_loss[b] = total / divisor",
-            ]
-        )
-    return "\n".join([*lines, f"            dy[b, j] = y.dtype.type(d) * ({text.results[0]})"])
-
-
-def helper(function: Any, translator: Translator) -> str:
-    """The text of a function that formulas call."""
-    names = function.parameters
-    cast = f"type({names[0]}_)"
-    text = translator.text(function, cast)
-    lines = [f"def {function.function.__name__}({', '.join(f'{name}_' for name in names)}):"]
-    lines += [f"    {name} = {value}" for name, value, _ in text.assignments]
-    return "\n".join([*lines, f"    return {text.results[0]}"])
+    columns = text.kernel.columns
+    lines, (value,) = text.value(lambda name: f"{name}[{'j' if name in columns else 'b, j'}]")
+    forward = isinstance(text.formula, RowSum)
+    first = "total = 0.0" if forward else "d = drow_loss[b] / divisor"
+    term = f"total += float64({value})" if forward else f"dy[b, j] = y.dtype.type(d) * ({value})"
+    rows = [first, "for j in range(y.shape[1]):", *indented([*lines, term])]
+    rows += ["row_loss[b] = total / divisor"] if forward else []
+    return text.function([], [*text.numbers, "for b in range(y.shape[0]):", *indented(rows)])
 
 
 def define(kernel: Kernel) -> Any:
     """The jitted kernel."""
-    translator = Translator({name: f"_{name}_" for name in _NAMES}, suffix="_")
-    names: dict[str, Any] = {f"_{name}_": function for name, function in _NAMES.items()}
-    names |= {"copy": copy, "flat": flat, "local": local, "draw_tails": draw_tails}
+    text = PythonText(kernel)
+    names = {"copy": copy, "flat": flat, "local": local, "draw_tails": draw_tails}
     names |= {"float64": np.float64, "__name__": __name__}
-    write = loss_source if issubclass(kernel.op, Pointwise) else source
-    text = write(kernel, translator)
-    for name, function in translator.called.items():
-        exec(helper(function, translator), names)
-        names[name] = _compiled(names[name])
-    exec(text, names)
-    return njit(error_model="numpy")(names[kernel.name])
+    source = loss(text) if text.is_loss else elementwise(text)
+    return njit(error_model="numpy")(text.made(source, _PRIMITIVES, names, _compiled))
 
 
 FUNCTIONS |= {
