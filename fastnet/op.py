@@ -120,7 +120,7 @@ class Op:
 
     @classmethod
     def _kernel(cls, phase: str, function: Any) -> Kernel:
-        formula = function if isinstance(function, Formula) else None
+        formula = function.with_record(cls.hyper) if isinstance(function, Formula) else None
         if formula:
             written = cls.written(phase)
             new = [name for name in written if name not in formula.arguments]

@@ -5,13 +5,18 @@
         def forward(x: Real) -> Real:
             return x * sigmoid(x)
 
-The reference calls the function with whole arrays. `translate` reads its tree and writes it as Numba's
-kernel and, by `c_text`, as the C kernel. So it is straight-line code: names are
-assigned once, then a value, or several, is returned. It may use + − * /, comparisons, & | ~ of these, the
-functions below, `horner` of a tuple of coefficients and a name, and functions of such functions marked
-`@formula`. An argument called `tail` is a random number of the element's own (see `fastnet.random.tails`)
-and comes last. What depends on numbers alone (scalars,
-hyper-parameters, constants) is computed in float64 and rounded once.
+The reference calls the function with whole arrays. `translate` reads its syntax tree, from which
+`python_text` writes the kernels of Numba and CUDA, and `c_text` those of C. So it is straight-line code:
+names are assigned once (`_`, for what is not needed, as often as one likes), then a value, or several, is
+returned. It may use + − * /, comparisons, & | ~ of these, the functions below, `horner` of a tuple of
+coefficients and a name, and functions of such functions marked `@formula`. What depends on numbers alone
+(scalars, hyper-parameters, constants) is computed in float64 and rounded once.
+
+An argument called `n`, which comes last, is the record of the numbers that the op declares as `hyper`:
+`n.lr` is one of them. An argument called `tail`, which comes last, is a random number of the element's own
+(see `fastnet.random.tails`). A `@formula` that returns several values is called as `a, b = f(…)`. Such a
+call, and one with a number or a record among its arguments, is written out in its place; others stay
+functions.
 """
 
 from __future__ import annotations
@@ -21,15 +26,19 @@ import inspect
 import math
 import textwrap
 from collections.abc import Callable
+from copy import copy
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any, Final, Self
 
 import numpy as np
 
+RECORD: Final = "n"  # the argument that holds an optimizer's numbers
 TAIL: Final = "tail"  # the argument that stands for a random number
 COUNTER: Final = ("seed", "stream", "step")  # what it is a function of
 
 Real = Any  # an element of the model's dtype; to the reference, an array of them
+Numbers = Any  # the op's hyper-numbers as attributes, such as n.lr
 
 exp: Final = np.exp
 expm1: Final = np.expm1
@@ -98,6 +107,17 @@ class Formula:
         self.draws = self.parameters[-1] == TAIL
         self.elements = self.parameters[: -1 if self.draws else None]  # and numbers of the function
         self.arguments = self.elements  # of the kernel, but for what it writes
+        self.fields: tuple[str, ...] = ()  # of its record
+
+    def with_record(self, fields: tuple[str, ...]) -> Self:
+        """The same with a record of these numbers, which are then arguments of the kernel."""
+        *others, last = self.elements
+        if last != RECORD or not fields:
+            return self
+        made = copy(self)
+        made.fields, made.elements = fields, (*others, *fields)
+        made.arguments = made.elements
+        return made
 
     @classmethod
     def of(cls, tree: ast.FunctionDef, names: dict[str, Any]) -> Self:
@@ -128,7 +148,7 @@ class Formula:
 
         One that draws random numbers has the counter among its arguments; `tails` draws them.
         """
-        element = self.function
+        element, count = self.function, len(self.fields)
         inputs = [arguments.index(name) for name in self.arguments]
         counter = [arguments.index(name) for name in COUNTER] if self.draws else []
         written = [arguments.index(name) for name in outputs]
@@ -137,7 +157,11 @@ class Formula:
             like = given[written[0]]
             drawn = [tails(like.size, *(given[i] for i in counter))] if counter else []
             drawn = [tail.astype(like.dtype).reshape(like.shape) for tail in drawn]
-            results = element(*(given[i] for i in inputs), *drawn)
+            values = [given[i] for i in inputs]
+            if count:
+                numbers = zip(self.fields, values[-count:], strict=True)
+                values[-count:] = [SimpleNamespace(**dict(numbers))]
+            results = element(*values, *drawn)
             for i, result in zip(written, results if len(written) > 1 else [results], strict=True):
                 np.copyto(given[i], result)
 

@@ -1,16 +1,19 @@
-"""Formulas as source text, for Numba and for C: Python's expressions are written alike in both."""
+"""Formulas as text, for Python and for C: Python's expressions are written alike in both."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fastnet.formulas.language import PRIMITIVES, Formula, is_tiny, where
+from fastnet.formulas.language import PRIMITIVES, RECORD, Formula, is_tiny, where
 from fastnet.formulas.portable import horner
 
-Kind = Literal["number", "element", "truth"]  # float64; the model's dtype; of comparisons
+Kind = Literal["number", "element", "truth", "record"]  # float64; the model's dtype; of comparisons
+Value = tuple[ast.expr, Kind]
+_RECORD: Value = ast.Name(RECORD), "record"
 
 
 @dataclass
@@ -22,76 +25,100 @@ class Text:
 
 
 class Translator:
-    """Translates formulas, and collects the functions that they call.
+    """Translates formulas, and collects those that stay functions of elements.
 
     primitives: how the language calls them. suffix: of variables' names.
     """
 
     def __init__(self, primitives: Mapping[str, str], suffix: str = "") -> None:
         self.primitives, self.suffix = primitives, suffix
-        self.called: dict[str, Formula] = {}  # formulas that are called, callees first
+        self.called: dict[str, Formula] = {}  # callees first
 
     def text(self, formula: Formula, cast: str, numbers: tuple[str, ...] = ()) -> Text:
-        """The text of a formula; `numbers` are those among its arguments that are no elements.
+        """The text of a formula; `numbers` are those among its arguments, or of its record.
 
         `cast` is the name of what makes a number an element.
         """
-        return _Reader(self, formula, cast, numbers).read()
+        reader = _Reader(self, formula, cast, numbers)
+        values, last = reader.read(), formula.tree.body[-1]
+        reader.text.results = [ast.unparse(reader.as_element(last, value)) for value in values]
+        return reader.text
 
 
 class _Reader:
+    """Reads a formula; those that it calls with numbers, or for several values, are written out."""
+
     def __init__(
         self, translator: Translator, formula: Formula, cast: str, numbers: tuple[str, ...]
     ) -> None:
-        self.translator, self.formula, self.cast = translator, formula, cast
-        self.kinds: dict[str, Kind] = {
-            name: "number" if name in numbers else "element" for name in formula.parameters
-        }
+        self.translator, self.formula, self.cast, self.text = translator, formula, cast, Text()
+        self.fields = {name: self.variable(name, "number") for name in numbers}
+        elements = {name: self.variable(name, "element") for name in formula.parameters}
+        self.known = elements | {n: v for n, v in self.fields.items() if n in elements}
+        if RECORD in self.known:
+            self.known[RECORD] = _RECORD
+        self.taken = {*self.fields, *self.known}  # the variables that there are
 
-    def read(self) -> Text:
-        tree, text = self.formula.tree, Text()
-        for line in tree.body:
-            if isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant):
-                continue  # the docstring
-            if isinstance(line, ast.Return) and line.value is not None:
-                several = isinstance(line.value, ast.Tuple)
-                values = line.value.elts if isinstance(line.value, ast.Tuple) else [line.value]
-                assert several == (len(values) > 1)
-                text.results = [ast.unparse(self.element(value)) for value in values]
-            elif isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
-                name = line.targets[0].id
-                if name in self.kinds or len(line.targets) > 1:
-                    raise self.error(line, "assigns a name twice")
-                value, kind = self.expression(line.value)
-                self.kinds[name] = kind
-                text.assignments.append((self.variable(name), ast.unparse(value), kind))
-            else:
-                raise self.error(line, "is neither an assignment nor a return")
-        if not text.results:
-            raise self.error(tree, "returns nothing")
-        return text
+    def variable(self, name: str, kind: Kind) -> Value:
+        return ast.Name(name + self.translator.suffix), kind
 
-    def variable(self, name: str) -> str:
-        return name + self.translator.suffix
+    def read(self) -> list[Value]:
+        """The values that the formula returns; its assignments are now part of the text."""
+        *lines, last = self.formula.tree.body
+        for line in lines:
+            if isinstance(line, ast.Assign) and len(line.targets) == 1:
+                self.assign(line, line.targets[0])
+            elif not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)):
+                raise self.error(line, "is neither an assignment nor a docstring")
+        if not isinstance(last, ast.Return) or last.value is None:
+            raise self.error(last, "does not return a value")
+        return [self.expression(value) for value in parts(last.value)]
+
+    def assign(self, line: ast.Assign, target: ast.expr) -> None:
+        several = isinstance(target, ast.Tuple)
+        values = self.several(line.value) if several else [self.expression(line.value)]
+        names = [name.id for name in parts(target) if isinstance(name, ast.Name)]
+        if len(names) != len(values):
+            raise self.error(line, f"needs {len(values)} names")
+        for name, value in zip(names, values, strict=True):
+            if name in self.known:
+                raise self.error(line, "assigns a name twice")
+            if name != "_":
+                self.known[name] = self.named(name, value) if several else self.kept(name, value)
+
+    def kept(self, name: str, value: Value) -> Value:
+        """A value as a new variable, with a number behind its name where another has that."""
+        new, i = name, 0
+        while new in self.taken:
+            new, i = f"{name}{i + 1}", i + 1
+        self.taken.add(new)
+        variable, kind = self.variable(new, value[1])
+        self.text.assignments.append((ast.unparse(variable), ast.unparse(value[0]), kind))
+        return variable, kind
+
+    def named(self, name: str, value: Value) -> Value:
+        """The same, unless the value has a name, or is a constant, already."""
+        return value if isinstance(value[0], (ast.Name, ast.Constant)) else self.kept(name, value)
 
     def error(self, node: ast.AST, what: str) -> TypeError:
-        return TypeError(
-            f"formula {self.formula.function.__qualname__}: {ast.unparse(node)!r} {what}"
-        )
+        name = self.formula.function.__qualname__
+        return TypeError(f"formula {name}: {ast.unparse(node)!r} {what}")
 
-    def element(self, node: ast.expr) -> ast.expr:
-        """An expression as an element."""
-        value, kind = self.expression(node)
-        if kind == "truth":
+    def as_element(self, node: ast.AST, value: Value) -> ast.expr:
+        """The value of a node as an element."""
+        text, kind = value
+        if kind not in ("number", "element"):
             raise self.error(node, "is no number")
-        return call(self.cast, [value]) if kind == "number" else value
+        return call(self.cast, [text]) if kind == "number" else text
 
-    def expression(self, node: ast.expr) -> tuple[ast.expr, Kind]:
-        """The translation of an expression, and its kind."""
+    def expression(self, node: ast.expr) -> Value:
+        """The value of an expression."""
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
             return ast.Constant(float(node.value)), "number"
         if isinstance(node, ast.Name):
             return self.name(node)
+        if isinstance(node, ast.Attribute):
+            return self.field(node)
         if isinstance(node, ast.UnaryOp):
             operand, kind = self.expression(node.operand)
             if isinstance(node.op, ast.Invert) and kind == "truth":
@@ -103,25 +130,35 @@ class _Reader:
         if isinstance(node, ast.Compare) and len(node.ops) == 1:
             left, right, _ = self.pair(node.left, node.comparators[0])
             return ast.Compare(left, node.ops, [right]), "truth"
-        if isinstance(node, ast.Call) and not node.keywords:
-            return self.call(node), "truth" if self.callee(node)[1] is is_tiny else "element"
+        if isinstance(node, ast.Call):
+            return self.call(node)
         raise self.error(node, "is not part of the language of formulas")
 
-    def name(self, node: ast.Name) -> tuple[ast.expr, Kind]:
-        if node.id in self.kinds:
-            return ast.Name(self.variable(node.id)), self.kinds[node.id]
+    def name(self, node: ast.Name) -> Value:
+        if node.id in self.known:
+            if self.is_record(node):
+                raise self.error(node, "is a record; take one of its numbers")
+            return self.known[node.id]
         constant = self.formula.names.get(node.id)
         if not isinstance(constant, (int, float)):
             raise self.error(node, "is not a number")
         return ast.Constant(float(constant)), "number"
 
-    def pair(self, a: ast.expr, b: ast.expr) -> tuple[ast.expr, ast.expr, Kind]:
-        (left, of_left), (right, of_right) = self.expression(a), self.expression(b)
-        if of_left == of_right:
-            return left, right, of_left
-        return self.element(a), self.element(b), "element"
+    def field(self, node: ast.Attribute) -> Value:
+        if self.is_record(node.value) and node.attr in self.fields:
+            return self.fields[node.attr]
+        raise self.error(node, f"is none of the record's numbers {(*self.fields,)}")
 
-    def binary(self, node: ast.BinOp) -> tuple[ast.expr, Kind]:
+    def is_record(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Name) and self.known.get(node.id) is _RECORD
+
+    def pair(self, a: ast.expr, b: ast.expr) -> tuple[ast.expr, ast.expr, Kind]:
+        left, right = self.expression(a), self.expression(b)
+        if left[1] == right[1]:
+            return left[0], right[0], left[1]
+        return self.as_element(a, left), self.as_element(b, right), "element"
+
+    def binary(self, node: ast.BinOp) -> Value:
         left, right, kind = self.pair(node.left, node.right)
         logical = isinstance(node.op, (ast.BitAnd, ast.BitOr))
         arithmetic = isinstance(node.op, (ast.Add, ast.Sub, ast.Mult, ast.Div))
@@ -147,33 +184,68 @@ class _Reader:
             raise self.error(node, "needs a name")
         first, *others = map(ast.Constant, self.formula.names[coefficients.id])
         value: ast.expr = call(self.cast, [first])
+        factor = self.as_element(x, self.expression(x))
         for c in others:
-            value = call(
-                self.translator.primitives["madd"], [value, self.element(x), call(self.cast, [c])]
-            )
+            madd = self.translator.primitives["madd"]
+            value = call(madd, [value, factor, call(self.cast, [c])])
         return value
 
-    def call(self, node: ast.Call) -> ast.expr:
-        if self.callee(node)[1] is horner:
-            return self.polynomial(node)
-        kinds = [self.expression(a)[1] for a in node.args]
-        name, other = self.callee(node)
-        if other is where:
+    def arguments(self, node: ast.Call, callee: Any) -> list[Value]:
+        """The values of a call's arguments, of which a formula may take a record."""
+        count = len(callee.parameters) if isinstance(callee, Formula) else len(node.args)
+        if node.keywords or len(node.args) != count:
+            raise self.error(node, "does not give each argument by its place")
+        return [_RECORD if self.is_record(a) else self.expression(a) for a in node.args]
+
+    def several(self, node: ast.expr) -> list[Value]:
+        """The values of a call of a formula."""
+        callee = self.callee(node)[1] if isinstance(node, ast.Call) else None
+        if not isinstance(node, ast.Call) or not isinstance(callee, Formula):
+            raise self.error(node, "is no call of a formula")
+        return self.written_out(callee, self.arguments(node, callee))
+
+    def written_out(self, formula: Formula, given: list[Value]) -> list[Value]:
+        """The values of a formula for these arguments; its assignments are now part of the text."""
+        inner = copy(self)
+        inner.formula, names = formula, formula.parameters
+        inner.known = {n: self.named(n, value) for n, value in zip(names, given, strict=True)}
+        return inner.read()
+
+    def call(self, node: ast.Call) -> Value:
+        name, callee = self.callee(node)
+        if callee is horner:
+            return self.polynomial(node), "element"
+        given = self.arguments(node, callee)
+        kinds = [kind for _, kind in given]
+        if isinstance(callee, Formula) and {"number", "record"} & {*kinds}:
+            value, *others = self.written_out(callee, given)
+            if others:
+                raise self.error(node, f"needs {1 + len(others)} names")
+            return value
+        if callee is where:
             if kinds[0] != "truth" or kinds[1:] == ["number", "number"]:
                 raise self.error(node, "needs a comparison, and an element among its values")
-            values = [self.expression(node.args[0])[0], *map(self.element, node.args[1:])]
-            return call(self.translator.primitives[name], values)
+            choices = [self.as_element(node, value) for value in given[1:]]
+            return call(self.translator.primitives[name], [given[0][0], *choices]), "element"
         if "element" not in kinds:
             raise self.error(node, "is a function of numbers alone")
-        values = [self.element(a) for a in node.args]
-        if name in PRIMITIVES and other is PRIMITIVES[name]:
-            return call(self.translator.primitives[name], values)
-        if not isinstance(other, Formula):
+        elements = [self.as_element(a, v) for a, v in zip(node.args, given, strict=True)]
+        if name in PRIMITIVES and callee is PRIMITIVES[name]:
+            kind: Kind = "truth" if callee is is_tiny else "element"
+            return call(self.translator.primitives[name], elements), kind
+        if not isinstance(callee, Formula):
             raise self.error(node, "calls what is not a formula")
         if name not in self.translator.called:
-            self.translator.text(other, self.cast)  # its own callees come first
-            self.translator.called[name] = other
-        return call(name, values)
+            results = self.translator.text(callee, self.cast).results  # its own callees come first
+            if len(results) > 1:
+                raise self.error(node, f"needs {len(results)} names")
+            self.translator.called[name] = callee
+        return call(name, elements), "element"
+
+
+def parts(node: ast.expr) -> list[ast.expr]:
+    """What a tuple has, or the one that there is."""
+    return node.elts if isinstance(node, ast.Tuple) else [node]
 
 
 def call(name: str, arguments: list[ast.expr]) -> ast.expr:

@@ -1,10 +1,21 @@
-"""Formulas in C: that the kernels are those of the ops."""
+"""Formulas in C: their text, their values, and that the kernels are those of the ops."""
 
 from __future__ import annotations
 
+import ctypes
+import shutil
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
-from fastnet.formulas.c_text import files
+import numpy as np
+import pytest
+
+from fastnet.formulas import c_text
+from fastnet.formulas.c_text import CAST, NAMES, files
+from fastnet.formulas.language import Numbers, Real, formula, madd, sigmoid, sqrt, where
+from fastnet.formulas.portable import horner
+from fastnet.formulas.translate import Translator
 from fastnet.op import KERNELS
 
 CSRC = Path(__file__).parents[2] / "csrc"
@@ -15,3 +26,82 @@ def test_the_c_files_are_what_the_generator_writes():
     assert sum(text.count(f"{name},") for name in KERNELS for text in texts.values()) >= 10
     for name, text in texts.items():
         assert (CSRC / name).read_text("utf-8") == text, f"run python csrc/generate.py ({name})"
+
+
+@formula
+def halved(x: Real) -> Real:
+    """A function of elements."""
+    return x / 2
+
+
+@formula
+def mean(x: Real, mover: Real, n: Numbers) -> tuple[Real, Real]:
+    """Several values."""
+    new = madd(1 - n.rate, mover, n.rate * x)
+    return new, abs(new)
+
+
+COEFFICIENTS = (0.5, -1.5, 2.0)
+
+
+@formula
+def example(x: Real, y: Real, n: Numbers) -> tuple[Real, Real]:
+    """One of each kind of what the language has."""
+    new, size = mean(x, halved(y), n)
+    series = horner(COEFFICIENTS, new)
+    return where((size > 1) & ~(x < y), sqrt(size), sigmoid(series)), -new / n.eps
+
+
+def written(numbers):
+    """The functions of `example` in C, and their names."""
+    translator = Translator(NAMES)
+    text = translator.text(example, CAST, numbers)
+    given = ["real x", "real y", *(f"double {name}" for name in numbers)]
+    called = {name: translator.text(f, CAST) for name, f in translator.called.items()}
+    functions = [c_text.function(name, ["real x"], of_one) for name, of_one in called.items()]
+    return functions + [c_text.function(f"example{i}", given, text, i) for i in range(2)]
+
+
+def test_the_text_of_a_formula():
+    assert written(("rate", "eps"))[:2] == [
+        "ELEMENT halved(real x) {\n    return x / R(2.0);\n}",
+        """ELEMENT example0(real x, real y, double rate, double eps) {
+    const real mover = halved(y);
+    const real new = madd(R(1.0 - rate), mover, R(rate) * x);
+    const real size = real_abs(new);
+    const real series = madd(madd(R(0.5), new, R(-1.5)), new, R(2.0));
+    return where((size > R(1.0)) & ((x < y) == 0), real_sqrt(size), real_sigmoid(series));
+}""",
+    ]
+
+
+LOOP = """
+void example(real *a, real *b, const real *x, const real *y, double rate, double eps, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        a[i] = example0(x[i], y[i], rate, eps);
+        b[i] = example1(x[i], y[i], rate, eps);
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_values_are_the_reference_s(dtype, tmp_path):
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    source, library = tmp_path / "example.c", tmp_path / "example.so"
+    functions = "\n\n".join(written(("rate", "eps")))
+    source.write_text(f'#include "formula.h"\n\n{functions}\n{LOOP}', encoding="utf-8")
+    macros = ["-DLEVEL=0", f"-DREAL_IS_DOUBLE={int(dtype == 'float64')}"]
+    flags = ["-O2", "-std=gnu11", "-ffp-contract=off", "-fPIC", "-shared", f"-I{CSRC}", *macros]
+    subprocess.run([compiler, *flags, str(source), "-o", str(library)], check=True, timeout=300)
+    x, y = np.random.default_rng(0).normal(scale=3, size=(2, 1000)).astype(dtype)
+    a, b = np.empty_like(x), np.empty_like(x)
+    pointers = [ctypes.c_void_p(v.ctypes.data) for v in (a, b, x, y)]
+    numbers = ctypes.c_double(0.9), ctypes.c_double(1e-3)
+    ctypes.CDLL(str(library)).example(*pointers, *numbers, ctypes.c_int64(x.size))
+    want = example(x, y, SimpleNamespace(rate=0.9, eps=1e-3))
+    near = 20 * np.finfo(dtype).eps
+    np.testing.assert_allclose(a, want[0], rtol=near, atol=near)
+    np.testing.assert_allclose(b, want[1], rtol=near, atol=near * 1e3)
