@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fastnet.formulas.language import Real, each, madd, sqrt
+from fastnet.formulas.language import Numbers, Real, each, madd, sqrt
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number
 from fastnet.optim.optimizer import SMALLEST_EPS, Optimizer
@@ -21,19 +21,11 @@ class adagrad(Rule):
     hyper = ("weight_decay", "shrink", "step_size", "eps")
 
     @each
-    def update(
-        w: Real,
-        v: Real,
-        g: Real,
-        weight_decay: float,
-        shrink: float,
-        step_size: float,
-        eps: float,
-    ) -> tuple[Real, Real]:
+    def update(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
         """v only grows."""
-        d = madd(weight_decay, w, g)
+        d = madd(n.weight_decay, w, g)
         squares = madd(d, d, v)
-        return madd(-step_size, d / (sqrt(squares) + eps), shrink * w), squares
+        return madd(-n.step_size, d / (sqrt(squares) + n.eps), n.shrink * w), squares
 
 
 class adadelta(Rule):
@@ -45,25 +37,15 @@ class adadelta(Rule):
     hyper = ("lr", "weight_decay", "shrink", "rho", "eps")
 
     @each
-    def update(
-        w: Real,
-        v: Real,
-        u: Real,
-        g: Real,
-        lr: float,
-        weight_decay: float,
-        shrink: float,
-        rho: float,
-        eps: float,
-    ) -> tuple[Real, Real, Real]:
+    def update(w: Real, v: Real, u: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
         """Δ has the unit of w."""
-        d = madd(weight_decay, w, g)
-        squares = settled(madd((1.0 - rho) * d, d, rho * v))
-        delta = sqrt(u + eps) / sqrt(squares + eps) * d
+        d = madd(n.weight_decay, w, g)
+        squares = settled(madd((1.0 - n.rho) * d, d, n.rho * v))
+        delta = sqrt(u + n.eps) / sqrt(squares + n.eps) * d
         return (
-            madd(-lr, delta, shrink * w),
+            madd(-n.lr, delta, n.shrink * w),
             squares,
-            settled(madd((1.0 - rho) * delta, delta, rho * u)),
+            settled(madd((1.0 - n.rho) * delta, delta, n.rho * u)),
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.formulas.language import Real, each, madd, sqrt
+from fastnet.formulas.language import Numbers, Real, each, madd, sqrt
 from fastnet.formulas.portable import powers
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number
@@ -25,26 +25,14 @@ class adam(Rule):
     hyper = ("weight_decay", "shrink", "step_size", "root_scale", "beta1", "beta2", "eps")
 
     @each
-    def update(
-        w: Real,
-        m: Real,
-        v: Real,
-        g: Real,
-        weight_decay: float,
-        shrink: float,
-        step_size: float,
-        root_scale: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-    ) -> tuple[Real, Real, Real]:
+    def update(w: Real, m: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
         """The moments, then the step; eps is added outside the bias-corrected root."""
-        d = madd(weight_decay, w, g)
-        first = madd(1.0 - beta1, d, beta1 * m)
-        second = madd((1.0 - beta2) * d, d, beta2 * v)
+        d = madd(n.weight_decay, w, g)
+        first = madd(1.0 - n.beta1, d, n.beta1 * m)
+        second = madd((1.0 - n.beta2) * d, d, n.beta2 * v)
         moved = settled(first)
-        step = moved / madd(sqrt(second), root_scale, eps)
-        return madd(-step_size, step, shrink * w), moved, settled_with(second, first)
+        step = moved / madd(sqrt(second), n.root_scale, n.eps)
+        return madd(-n.step_size, step, n.shrink * w), moved, settled_with(second, first)
 
 
 class adam_amsgrad(Rule):
@@ -55,27 +43,16 @@ class adam_amsgrad(Rule):
 
     @each
     def update(
-        w: Real,
-        m: Real,
-        v: Real,
-        top: Real,
-        g: Real,
-        weight_decay: float,
-        shrink: float,
-        step_size: float,
-        root_scale: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
+        w: Real, m: Real, v: Real, top: Real, g: Real, n: Numbers
     ) -> tuple[Real, Real, Real, Real]:
         """The maximum is taken before the bias correction, as PyTorch does."""
-        d = madd(weight_decay, w, g)
-        first = madd(1.0 - beta1, d, beta1 * m)
-        second = madd((1.0 - beta2) * d, d, beta2 * v)
+        d = madd(n.weight_decay, w, g)
+        first = madd(1.0 - n.beta1, d, n.beta1 * m)
+        second = madd((1.0 - n.beta2) * d, d, n.beta2 * v)
         highest = larger(top, second)
         moved = settled(first)
-        step = moved / madd(sqrt(highest), root_scale, eps)
-        return madd(-step_size, step, shrink * w), moved, settled_with(second, first), highest
+        step = moved / madd(sqrt(highest), n.root_scale, n.eps)
+        return madd(-n.step_size, step, n.shrink * w), moved, settled_with(second, first), highest
 
 
 class adamax(Rule):
@@ -87,23 +64,12 @@ class adamax(Rule):
     hyper = ("weight_decay", "shrink", "step_size", "beta1", "beta2", "eps")
 
     @each
-    def update(
-        w: Real,
-        m: Real,
-        u: Real,
-        g: Real,
-        weight_decay: float,
-        shrink: float,
-        step_size: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-    ) -> tuple[Real, Real, Real]:
+    def update(w: Real, m: Real, u: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
         """u is never below eps."""
-        d = madd(weight_decay, w, g)
-        moved = settled(madd(1.0 - beta1, d, beta1 * m))
-        greatest = larger(beta2 * u, abs(d) + eps)
-        return madd(-step_size, moved / greatest, shrink * w), moved, greatest
+        d = madd(n.weight_decay, w, g)
+        moved = settled(madd(1.0 - n.beta1, d, n.beta1 * m))
+        greatest = larger(n.beta2 * u, abs(d) + n.eps)
+        return madd(-n.step_size, moved / greatest, n.shrink * w), moved, greatest
 
 
 class Adam(Optimizer):

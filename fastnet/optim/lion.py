@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fastnet.formulas.language import Real, each, madd, sign
+from fastnet.formulas.language import Numbers, Real, each, madd, sign
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number
 from fastnet.optim.optimizer import Optimizer
@@ -18,20 +18,11 @@ class lion(Rule):
     hyper = ("lr", "weight_decay", "shrink", "beta1", "beta2")
 
     @each
-    def update(
-        w: Real,
-        m: Real,
-        g: Real,
-        lr: float,
-        weight_decay: float,
-        shrink: float,
-        beta1: float,
-        beta2: float,
-    ) -> tuple[Real, Real]:
+    def update(w: Real, m: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
         """The step is lr long in every coordinate."""
-        d = madd(weight_decay, w, g)
-        direction = sign(madd(1.0 - beta1, d, beta1 * m))
-        return madd(-lr, direction, shrink * w), settled(madd(1.0 - beta2, d, beta2 * m))
+        d = madd(n.weight_decay, w, g)
+        direction = sign(madd(1.0 - n.beta1, d, n.beta1 * m))
+        return madd(-n.lr, direction, n.shrink * w), settled(madd(1.0 - n.beta2, d, n.beta2 * m))
 
 
 class Lion(Optimizer):

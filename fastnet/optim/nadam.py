@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.formulas.language import Real, each, madd, sqrt, where
+from fastnet.formulas.language import Numbers, Real, each, madd, sqrt, where
 from fastnet.formulas.portable import exp, powers
 from fastnet.op import Array, Op
 from fastnet.optim.adam import Adam, corrections
@@ -37,28 +37,15 @@ class nadam(Rule):
     )
 
     @each
-    def update(
-        w: Real,
-        m: Real,
-        v: Real,
-        g: Real,
-        weight_decay: float,
-        shrink: float,
-        gradient_size: float,
-        step_size: float,
-        root_scale: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-    ) -> tuple[Real, Real, Real]:
+    def update(w: Real, m: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
         """The moments, then the step, in which the gradient has a share of its own."""
-        d = madd(weight_decay, w, g)
-        first = madd(1.0 - beta1, d, beta1 * m)
-        second = madd((1.0 - beta2) * d, d, beta2 * v)
+        d = madd(n.weight_decay, w, g)
+        first = madd(1.0 - n.beta1, d, n.beta1 * m)
+        second = madd((1.0 - n.beta2) * d, d, n.beta2 * v)
         moved = settled(first)
-        root = madd(sqrt(second), root_scale, eps)
-        step = madd(gradient_size, d, step_size * moved) / root
-        return shrink * w - step, moved, settled_with(second, first)
+        root = madd(sqrt(second), n.root_scale, n.eps)
+        step = madd(n.gradient_size, d, n.step_size * moved) / root
+        return n.shrink * w - step, moved, settled_with(second, first)
 
 
 class radam(Rule):
@@ -71,26 +58,14 @@ class radam(Rule):
     hyper = ("weight_decay", "shrink", "step_size", "adaptive", "beta1", "beta2", "eps")
 
     @each
-    def update(
-        w: Real,
-        m: Real,
-        v: Real,
-        g: Real,
-        weight_decay: float,
-        shrink: float,
-        step_size: float,
-        adaptive: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-    ) -> tuple[Real, Real, Real]:
+    def update(w: Real, m: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
         """eps is added to the root that has no bias correction, as PyTorch does."""
-        d = madd(weight_decay, w, g)
-        first = madd(1.0 - beta1, d, beta1 * m)
-        second = madd((1.0 - beta2) * d, d, beta2 * v)
+        d = madd(n.weight_decay, w, g)
+        first = madd(1.0 - n.beta1, d, n.beta1 * m)
+        second = madd((1.0 - n.beta2) * d, d, n.beta2 * v)
         moved = settled(first)
-        root = where(adaptive > 0, sqrt(second) + eps, 1)
-        return madd(-step_size, moved / root, shrink * w), moved, settled_with(second, first)
+        root = where(n.adaptive > 0, sqrt(second) + n.eps, 1)
+        return madd(-n.step_size, moved / root, n.shrink * w), moved, settled_with(second, first)
 
 
 class NAdam(Optimizer):

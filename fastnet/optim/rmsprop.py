@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fastnet.formulas.language import Real, each, madd, maximum, sqrt
+from fastnet.formulas.language import Numbers, Real, each, madd, maximum, sqrt
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number, is_on
 from fastnet.optim.optimizer import SMALLEST_EPS, Optimizer
@@ -18,20 +18,11 @@ class rmsprop(Rule):
     hyper = ("lr", "weight_decay", "shrink", "alpha", "eps")
 
     @each
-    def update(
-        w: Real,
-        v: Real,
-        g: Real,
-        lr: float,
-        weight_decay: float,
-        shrink: float,
-        alpha: float,
-        eps: float,
-    ) -> tuple[Real, Real]:
+    def update(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
         """The gradient over the root of its mean square."""
-        d = madd(weight_decay, w, g)
-        squares = madd((1.0 - alpha) * d, d, alpha * v)
-        return madd(-lr, d / (sqrt(squares) + eps), shrink * w), settled_with(squares, d)
+        d = madd(n.weight_decay, w, g)
+        squares = madd((1.0 - n.alpha) * d, d, n.alpha * v)
+        return madd(-n.lr, d / (sqrt(squares) + n.eps), n.shrink * w), settled_with(squares, d)
 
 
 class rmsprop_momentum(Rule):
@@ -41,23 +32,12 @@ class rmsprop_momentum(Rule):
     hyper = ("lr", "weight_decay", "shrink", "alpha", "eps", "momentum")
 
     @each
-    def update(
-        w: Real,
-        v: Real,
-        b: Real,
-        g: Real,
-        lr: float,
-        weight_decay: float,
-        shrink: float,
-        alpha: float,
-        eps: float,
-        momentum: float,
-    ) -> tuple[Real, Real, Real]:
+    def update(w: Real, v: Real, b: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
         """The velocity has scaled gradients in it."""
-        d = madd(weight_decay, w, g)
-        squares = madd((1.0 - alpha) * d, d, alpha * v)
-        velocity = settled(madd(momentum, b, d / (sqrt(squares) + eps)))
-        return madd(-lr, velocity, shrink * w), settled_with(squares, d), velocity
+        d = madd(n.weight_decay, w, g)
+        squares = madd((1.0 - n.alpha) * d, d, n.alpha * v)
+        velocity = settled(madd(n.momentum, b, d / (sqrt(squares) + n.eps)))
+        return madd(-n.lr, velocity, n.shrink * w), settled_with(squares, d), velocity
 
 
 class rmsprop_centered(Rule):
@@ -67,24 +47,14 @@ class rmsprop_centered(Rule):
     hyper = ("lr", "weight_decay", "shrink", "alpha", "eps")
 
     @each
-    def update(
-        w: Real,
-        v: Real,
-        a: Real,
-        g: Real,
-        lr: float,
-        weight_decay: float,
-        shrink: float,
-        alpha: float,
-        eps: float,
-    ) -> tuple[Real, Real, Real]:
+    def update(w: Real, v: Real, a: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
         """The root is the gradient's standard deviation."""
-        d = madd(weight_decay, w, g)
-        squares = madd((1.0 - alpha) * d, d, alpha * v)
-        first = madd(1.0 - alpha, d, alpha * a)
+        d = madd(n.weight_decay, w, g)
+        squares = madd((1.0 - n.alpha) * d, d, n.alpha * v)
+        first = madd(1.0 - n.alpha, d, n.alpha * a)
         mean = settled(first)
-        root = sqrt(maximum(madd(-mean, mean, squares), 0)) + eps
-        return madd(-lr, d / root, shrink * w), settled_with(squares, first), mean
+        root = sqrt(maximum(madd(-mean, mean, squares), 0)) + n.eps
+        return madd(-n.lr, d / root, n.shrink * w), settled_with(squares, first), mean
 
 
 class rmsprop_centered_momentum(Rule):
@@ -95,26 +65,16 @@ class rmsprop_centered_momentum(Rule):
 
     @each
     def update(
-        w: Real,
-        v: Real,
-        a: Real,
-        b: Real,
-        g: Real,
-        lr: float,
-        weight_decay: float,
-        shrink: float,
-        alpha: float,
-        eps: float,
-        momentum: float,
+        w: Real, v: Real, a: Real, b: Real, g: Real, n: Numbers
     ) -> tuple[Real, Real, Real, Real]:
         """As `rmsprop_centered`, then as `rmsprop_momentum`."""
-        d = madd(weight_decay, w, g)
-        squares = madd((1.0 - alpha) * d, d, alpha * v)
-        first = madd(1.0 - alpha, d, alpha * a)
+        d = madd(n.weight_decay, w, g)
+        squares = madd((1.0 - n.alpha) * d, d, n.alpha * v)
+        first = madd(1.0 - n.alpha, d, n.alpha * a)
         mean = settled(first)
-        root = sqrt(maximum(madd(-mean, mean, squares), 0)) + eps
-        velocity = settled(madd(momentum, b, d / root))
-        return madd(-lr, velocity, shrink * w), settled_with(squares, first), mean, velocity
+        root = sqrt(maximum(madd(-mean, mean, squares), 0)) + n.eps
+        velocity = settled(madd(n.momentum, b, d / root))
+        return madd(-n.lr, velocity, n.shrink * w), settled_with(squares, first), mean, velocity
 
 
 class RMSprop(Optimizer):

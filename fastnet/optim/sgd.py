@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet.errors import HyperparameterError, check_choice
-from fastnet.formulas.language import Real, each, madd
+from fastnet.formulas.language import Numbers, Real, each, madd
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number, is_on
 from fastnet.optim.optimizer import Optimizer, OptimizerState
@@ -22,9 +22,9 @@ class sgd(Rule):
     hyper = ("lr", "weight_decay", "shrink")
 
     @each
-    def update(w: Real, g: Real, lr: float, weight_decay: float, shrink: float) -> Real:
+    def update(w: Real, g: Real, n: Numbers) -> Real:
         """Plain gradient descent."""
-        return madd(-lr, madd(weight_decay, w, g), shrink * w)
+        return madd(-n.lr, madd(n.weight_decay, w, g), n.shrink * w)
 
 
 class sgd_momentum(Rule):
@@ -37,20 +37,11 @@ class sgd_momentum(Rule):
     hyper = ("lr", "weight_decay", "shrink", "momentum", "damping")
 
     @each
-    def update(
-        w: Real,
-        v: Real,
-        g: Real,
-        lr: float,
-        weight_decay: float,
-        shrink: float,
-        momentum: float,
-        damping: float,
-    ) -> tuple[Real, Real]:
+    def update(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
         """The velocity, then the step along it."""
-        d = madd(weight_decay, w, g)
-        velocity = settled(madd(damping, d, momentum * v))
-        return madd(-lr, velocity, shrink * w), velocity
+        d = madd(n.weight_decay, w, g)
+        velocity = settled(madd(n.damping, d, n.momentum * v))
+        return madd(-n.lr, velocity, n.shrink * w), velocity
 
 
 class sgd_nesterov(Rule):
@@ -60,19 +51,11 @@ class sgd_nesterov(Rule):
     hyper = ("lr", "weight_decay", "shrink", "momentum")
 
     @each
-    def update(
-        w: Real,
-        v: Real,
-        g: Real,
-        lr: float,
-        weight_decay: float,
-        shrink: float,
-        momentum: float,
-    ) -> tuple[Real, Real]:
+    def update(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
         """The velocity, then the step that looks one velocity ahead."""
-        d = madd(weight_decay, w, g)
-        velocity = settled(madd(momentum, v, d))
-        return madd(-lr, madd(momentum, velocity, d), shrink * w), velocity
+        d = madd(n.weight_decay, w, g)
+        velocity = settled(madd(n.momentum, v, d))
+        return madd(-n.lr, madd(n.momentum, velocity, d), n.shrink * w), velocity
 
 
 class sgd_textbook(Rule):
@@ -82,18 +65,10 @@ class sgd_textbook(Rule):
     hyper = ("lr", "weight_decay", "shrink", "momentum")
 
     @each
-    def update(
-        w: Real,
-        v: Real,
-        g: Real,
-        lr: float,
-        weight_decay: float,
-        shrink: float,
-        momentum: float,
-    ) -> tuple[Real, Real]:
+    def update(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
         """The velocity has the learning rate in it."""
-        velocity = settled(madd(-lr, madd(weight_decay, w, g), momentum * v))
-        return madd(shrink, w, velocity), velocity
+        velocity = settled(madd(-n.lr, madd(n.weight_decay, w, g), n.momentum * v))
+        return madd(n.shrink, w, velocity), velocity
 
 
 class sgd_textbook_nesterov(Rule):
@@ -106,20 +81,11 @@ class sgd_textbook_nesterov(Rule):
     hyper = ("lr", "weight_decay", "shrink", "momentum", "ahead")
 
     @each
-    def update(
-        w: Real,
-        v: Real,
-        g: Real,
-        lr: float,
-        weight_decay: float,
-        shrink: float,
-        momentum: float,
-        ahead: float,
-    ) -> tuple[Real, Real]:
+    def update(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
         """From the point ahead to the next point ahead."""
-        d = madd(weight_decay, w, g)
-        velocity = settled(madd(-lr, d, momentum * v))
-        return madd(ahead, velocity, madd(-lr, d, shrink * w)), velocity
+        d = madd(n.weight_decay, w, g)
+        velocity = settled(madd(-n.lr, d, n.momentum * v))
+        return madd(n.ahead, velocity, madd(-n.lr, d, n.shrink * w)), velocity
 
 
 class SGD(Optimizer):
