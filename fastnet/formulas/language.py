@@ -137,9 +137,9 @@ class Formula:
         tree.decorator_list = []  # so that `of` makes a formula of it again
         return tree
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *given: Any) -> Any:
         """The function's value."""
-        return self.function(*arguments)
+        return self.function(*given)
 
     def over_arrays(
         self, outputs: tuple[str, ...], arguments: tuple[str, ...], tails: Callable[..., Any]
@@ -148,7 +148,6 @@ class Formula:
 
         One that draws random numbers has the counter among its arguments; `tails` draws them.
         """
-        element, count = self.function, len(self.fields)
         inputs = [arguments.index(name) for name in self.arguments]
         counter = [arguments.index(name) for name in COUNTER] if self.draws else []
         written = [arguments.index(name) for name in outputs]
@@ -157,16 +156,20 @@ class Formula:
             like = given[written[0]]
             drawn = [tails(like.size, *(given[i] for i in counter))] if counter else []
             drawn = [tail.astype(like.dtype).reshape(like.shape) for tail in drawn]
-            values = [given[i] for i in inputs]
-            if count:
-                numbers = zip(self.fields, values[-count:], strict=True)
-                values[-count:] = [SimpleNamespace(**dict(numbers))]
-            results = element(*values, *drawn)
+            results = self.results(*(given[i] for i in inputs), *drawn)
             for i, result in zip(written, results if len(written) > 1 else [results], strict=True):
                 np.copyto(given[i], result)
 
-        kernel.__module__, kernel.__doc__ = element.__module__, element.__doc__
+        kernel.__module__, kernel.__doc__ = self.function.__module__, self.__doc__
         return kernel
+
+    def results(self, *given: Any) -> Any:
+        """What the kernel writes, from its arguments."""
+        if not self.fields:
+            return self.function(*given)
+        count = len(given) - len(self.fields)
+        numbers = zip(self.fields, given[count:], strict=True)
+        return self.function(*given[:count], SimpleNamespace(**dict(numbers)))
 
 
 class RowSum(Formula):
@@ -176,19 +179,10 @@ class RowSum(Formula):
         super().__init__(function)
         self.arguments = (*self.arguments, "divisor")
 
-    def over_arrays(
-        self, outputs: tuple[str, ...], arguments: tuple[str, ...], tails: Callable[..., Any]
-    ) -> Any:
-        """The reference kernel."""
-        places = [arguments.index(name) for name in self.arguments]
-
-        def kernel(*given: Any) -> None:
-            *elements, divisor = (given[i] for i in places)
-            np.sum(self.function(*elements), axis=1, dtype=np.float64, out=given[0])
-            given[0][...] /= divisor
-
-        kernel.__module__, kernel.__doc__ = self.function.__module__, self.__doc__
-        return kernel
+    def results(self, *given: Any) -> Any:
+        """The quotients of the sums."""
+        *elements, divisor = given
+        return np.sum(self.function(*elements), axis=1, dtype=np.float64) / divisor
 
 
 class RowSlope(Formula):
@@ -198,18 +192,10 @@ class RowSlope(Formula):
         super().__init__(function)
         self.arguments = ("drow_loss", *self.arguments, "divisor")
 
-    def over_arrays(
-        self, outputs: tuple[str, ...], arguments: tuple[str, ...], tails: Callable[..., Any]
-    ) -> Any:
-        """The reference kernel."""
-        places = [arguments.index(name) for name in self.arguments]
-
-        def kernel(*given: Any) -> None:
-            d, *elements, divisor = (given[i] for i in places)
-            given[0][...] = self.function(*elements) * (d / divisor)[:, None]
-
-        kernel.__module__, kernel.__doc__ = self.function.__module__, self.__doc__
-        return kernel
+    def results(self, *given: Any) -> Any:
+        """The slopes times their rows' shares."""
+        d, *elements, divisor = given
+        return self.function(*elements) * (d / divisor)[:, None]
 
 
 def formula(function: Callable[..., Any]) -> Formula:
