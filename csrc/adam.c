@@ -57,8 +57,8 @@ KERNEL(adam_amsgrad_update, INOUT(w), INOUT(m), INOUT(v), INOUT(top), IN(g)) {
         const real d_ = madd(R(weight_decay_), w_, g_);
         const real first_ = madd(R(1.0 - beta1_), d_, R(beta1_) * m_);
         const real second_ = madd(R(1.0 - beta2_) * d_, d_, R(beta2_) * v_);
-        const real highest_ = larger(top_, second_);
         const real moved_ = settled(first_);
+        const real highest_ = larger(top_, second_);
         const real step_ = moved_ / madd(real_sqrt(highest_), R(root_scale_), R(eps_));
         const real new_w = madd(R(-step_size_), step_, R(shrink_) * w_);
         const real new_m = moved_;

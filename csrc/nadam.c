@@ -12,12 +12,12 @@ ELEMENT settled_with(real v, real mover) {
 KERNEL(nadam_update, INOUT(w), INOUT(m), INOUT(v), IN(g)) {
     const double weight_decay_ = call->hyper[0];
     const double shrink_ = call->hyper[1];
-    const double gradient_size_ = call->hyper[2];
-    const double step_size_ = call->hyper[3];
-    const double root_scale_ = call->hyper[4];
-    const double beta1_ = call->hyper[5];
-    const double beta2_ = call->hyper[6];
-    const double eps_ = call->hyper[7];
+    const double step_size_ = call->hyper[2];
+    const double root_scale_ = call->hyper[3];
+    const double beta1_ = call->hyper[4];
+    const double beta2_ = call->hyper[5];
+    const double eps_ = call->hyper[6];
+    const double gradient_size_ = call->hyper[7];
     EACH_PARAMETER(i) {
         const real w_ = w[i];
         const real m_ = m[i];

@@ -8,7 +8,7 @@ from fastnet.formulas.language import Numbers, Real, each, madd, sqrt
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number
 from fastnet.optim.optimizer import SMALLEST_EPS, Optimizer
-from fastnet.optim.rules import Rule, settled
+from fastnet.optim.rules import Rule, mean_square, settled
 
 
 class adagrad(Rule):
@@ -40,13 +40,9 @@ class adadelta(Rule):
     def update(w: Real, v: Real, u: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
         """Δ has the unit of w."""
         d = madd(n.weight_decay, w, g)
-        squares = settled(madd((1.0 - n.rho) * d, d, n.rho * v))
+        squares = settled(mean_square(v, d, n.rho))
         delta = sqrt(u + n.eps) / sqrt(squares + n.eps) * d
-        return (
-            madd(-n.lr, delta, n.shrink * w),
-            squares,
-            settled(madd((1.0 - n.rho) * delta, delta, n.rho * u)),
-        )
+        return madd(-n.lr, delta, n.shrink * w), squares, settled(mean_square(u, delta, n.rho))
 
 
 class Adagrad(Optimizer):

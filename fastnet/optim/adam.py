@@ -6,12 +6,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.formulas.language import Numbers, Real, each, madd, sqrt
+from fastnet.formulas.language import Numbers, Real, each, formula, madd, sqrt
 from fastnet.formulas.portable import powers
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number
 from fastnet.optim.optimizer import SMALLEST_EPS, Optimizer
-from fastnet.optim.rules import Rule, larger, settled, settled_with
+from fastnet.optim.rules import Rule, larger, mean, mean_square, settled, settled_with
+
+
+@formula
+def moments(w: Real, m: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real, Real]:
+    """d = g + weight_decay·w, the new m before and after it is settled, and the new v."""
+    d = madd(n.weight_decay, w, g)
+    first = mean(m, d, n.beta1)
+    second = mean_square(v, d, n.beta2)
+    return d, first, settled(first), second
 
 
 class adam(Rule):
@@ -27,10 +36,7 @@ class adam(Rule):
     @each
     def update(w: Real, m: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
         """The moments, then the step; eps is added outside the bias-corrected root."""
-        d = madd(n.weight_decay, w, g)
-        first = madd(1.0 - n.beta1, d, n.beta1 * m)
-        second = madd((1.0 - n.beta2) * d, d, n.beta2 * v)
-        moved = settled(first)
+        _, first, moved, second = moments(w, m, v, g, n)
         step = moved / madd(sqrt(second), n.root_scale, n.eps)
         return madd(-n.step_size, step, n.shrink * w), moved, settled_with(second, first)
 
@@ -46,11 +52,8 @@ class adam_amsgrad(Rule):
         w: Real, m: Real, v: Real, top: Real, g: Real, n: Numbers
     ) -> tuple[Real, Real, Real, Real]:
         """The maximum is taken before the bias correction, as PyTorch does."""
-        d = madd(n.weight_decay, w, g)
-        first = madd(1.0 - n.beta1, d, n.beta1 * m)
-        second = madd((1.0 - n.beta2) * d, d, n.beta2 * v)
+        _, first, moved, second = moments(w, m, v, g, n)
         highest = larger(top, second)
-        moved = settled(first)
         step = moved / madd(sqrt(highest), n.root_scale, n.eps)
         return madd(-n.step_size, step, n.shrink * w), moved, settled_with(second, first), highest
 
@@ -67,7 +70,7 @@ class adamax(Rule):
     def update(w: Real, m: Real, u: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
         """u is never below eps."""
         d = madd(n.weight_decay, w, g)
-        moved = settled(madd(1.0 - n.beta1, d, n.beta1 * m))
+        moved = settled(mean(m, d, n.beta1))
         greatest = larger(n.beta2 * u, abs(d) + n.eps)
         return madd(-n.step_size, moved / greatest, n.shrink * w), moved, greatest
 

@@ -8,7 +8,7 @@ from fastnet.formulas.language import Numbers, Real, each, madd, sign
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number
 from fastnet.optim.optimizer import Optimizer
-from fastnet.optim.rules import Rule, settled
+from fastnet.optim.rules import Rule, mean, settled
 
 
 class lion(Rule):
@@ -21,8 +21,8 @@ class lion(Rule):
     def update(w: Real, m: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
         """The step is lr long in every coordinate."""
         d = madd(n.weight_decay, w, g)
-        direction = sign(madd(1.0 - n.beta1, d, n.beta1 * m))
-        return madd(-n.lr, direction, n.shrink * w), settled(madd(1.0 - n.beta2, d, n.beta2 * m))
+        direction = sign(mean(m, d, n.beta1))
+        return madd(-n.lr, direction, n.shrink * w), settled(mean(m, d, n.beta2))
 
 
 class Lion(Optimizer):

@@ -9,10 +9,10 @@ import numpy as np
 from fastnet.formulas.language import Numbers, Real, each, madd, sqrt, where
 from fastnet.formulas.portable import exp, powers
 from fastnet.op import Array, Op
-from fastnet.optim.adam import Adam, corrections
+from fastnet.optim.adam import Adam, adam, corrections, moments
 from fastnet.optim.numbers import Number
 from fastnet.optim.optimizer import Optimizer
-from fastnet.optim.rules import Rule, settled, settled_with
+from fastnet.optim.rules import Rule, settled_with
 
 LOG_096 = -0.0408219945202551295
 BLOCK = 4096  # steps whose momenta are multiplied at once
@@ -25,24 +25,12 @@ class nadam(Rule):
     """
 
     state: ClassVar = {"w": "N", "m": "N", "v": "N"}
-    hyper = (
-        "weight_decay",
-        "shrink",
-        "gradient_size",
-        "step_size",
-        "root_scale",
-        "beta1",
-        "beta2",
-        "eps",
-    )
+    hyper = (*adam.hyper, "gradient_size")
 
     @each
     def update(w: Real, m: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
         """The moments, then the step, in which the gradient has a share of its own."""
-        d = madd(n.weight_decay, w, g)
-        first = madd(1.0 - n.beta1, d, n.beta1 * m)
-        second = madd((1.0 - n.beta2) * d, d, n.beta2 * v)
-        moved = settled(first)
+        d, first, moved, second = moments(w, m, v, g, n)
         root = madd(sqrt(second), n.root_scale, n.eps)
         step = madd(n.gradient_size, d, n.step_size * moved) / root
         return n.shrink * w - step, moved, settled_with(second, first)
@@ -60,10 +48,7 @@ class radam(Rule):
     @each
     def update(w: Real, m: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
         """eps is added to the root that has no bias correction, as PyTorch does."""
-        d = madd(n.weight_decay, w, g)
-        first = madd(1.0 - n.beta1, d, n.beta1 * m)
-        second = madd((1.0 - n.beta2) * d, d, n.beta2 * v)
-        moved = settled(first)
+        _, first, moved, second = moments(w, m, v, g, n)
         root = where(n.adaptive > 0, sqrt(second) + n.eps, 1)
         return madd(-n.step_size, moved / root, n.shrink * w), moved, settled_with(second, first)
 

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fastnet.formulas.language import Numbers, Real, each, madd, maximum, sqrt
+from fastnet.formulas.language import Numbers, Real, each, formula, madd, maximum, sqrt
 from fastnet.op import Array, Op
 from fastnet.optim.numbers import Number, is_on
 from fastnet.optim.optimizer import SMALLEST_EPS, Optimizer
-from fastnet.optim.rules import Rule, settled, settled_with
+from fastnet.optim.rules import Rule, mean, mean_square, settled, settled_with
+
+
+@formula
+def scaled(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
+    """d = g + weight_decay·w, the new v, and d over the root, d / (√v + eps)."""
+    d = madd(n.weight_decay, w, g)
+    squares = mean_square(v, d, n.alpha)
+    return d, squares, d / (sqrt(squares) + n.eps)
+
+
+@formula
+def centred(w: Real, v: Real, a: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real, Real]:
+    """The new v, the new a before and after it is settled, and d / (√max(v − a², 0) + eps)."""
+    d = madd(n.weight_decay, w, g)
+    squares = mean_square(v, d, n.alpha)
+    first = mean(a, d, n.alpha)
+    centre = settled(first)
+    root = sqrt(maximum(madd(-centre, centre, squares), 0)) + n.eps
+    return squares, first, centre, d / root
 
 
 class rmsprop(Rule):
@@ -20,9 +39,8 @@ class rmsprop(Rule):
     @each
     def update(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
         """The gradient over the root of its mean square."""
-        d = madd(n.weight_decay, w, g)
-        squares = madd((1.0 - n.alpha) * d, d, n.alpha * v)
-        return madd(-n.lr, d / (sqrt(squares) + n.eps), n.shrink * w), settled_with(squares, d)
+        d, squares, step = scaled(w, v, g, n)
+        return madd(-n.lr, step, n.shrink * w), settled_with(squares, d)
 
 
 class rmsprop_momentum(Rule):
@@ -34,9 +52,8 @@ class rmsprop_momentum(Rule):
     @each
     def update(w: Real, v: Real, b: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
         """The velocity has scaled gradients in it."""
-        d = madd(n.weight_decay, w, g)
-        squares = madd((1.0 - n.alpha) * d, d, n.alpha * v)
-        velocity = settled(madd(n.momentum, b, d / (sqrt(squares) + n.eps)))
+        d, squares, step = scaled(w, v, g, n)
+        velocity = settled(madd(n.momentum, b, step))
         return madd(-n.lr, velocity, n.shrink * w), settled_with(squares, d), velocity
 
 
@@ -49,12 +66,8 @@ class rmsprop_centered(Rule):
     @each
     def update(w: Real, v: Real, a: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
         """The root is the gradient's standard deviation."""
-        d = madd(n.weight_decay, w, g)
-        squares = madd((1.0 - n.alpha) * d, d, n.alpha * v)
-        first = madd(1.0 - n.alpha, d, n.alpha * a)
-        mean = settled(first)
-        root = sqrt(maximum(madd(-mean, mean, squares), 0)) + n.eps
-        return madd(-n.lr, d / root, n.shrink * w), settled_with(squares, first), mean
+        squares, first, centre, step = centred(w, v, a, g, n)
+        return madd(-n.lr, step, n.shrink * w), settled_with(squares, first), centre
 
 
 class rmsprop_centered_momentum(Rule):
@@ -68,13 +81,9 @@ class rmsprop_centered_momentum(Rule):
         w: Real, v: Real, a: Real, b: Real, g: Real, n: Numbers
     ) -> tuple[Real, Real, Real, Real]:
         """As `rmsprop_centered`, then as `rmsprop_momentum`."""
-        d = madd(n.weight_decay, w, g)
-        squares = madd((1.0 - n.alpha) * d, d, n.alpha * v)
-        first = madd(1.0 - n.alpha, d, n.alpha * a)
-        mean = settled(first)
-        root = sqrt(maximum(madd(-mean, mean, squares), 0)) + n.eps
-        velocity = settled(madd(n.momentum, b, d / root))
-        return madd(-n.lr, velocity, n.shrink * w), settled_with(squares, first), mean, velocity
+        squares, first, centre, step = centred(w, v, a, g, n)
+        velocity = settled(madd(n.momentum, b, step))
+        return madd(-n.lr, velocity, n.shrink * w), settled_with(squares, first), centre, velocity
 
 
 class RMSprop(Optimizer):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from fastnet.formulas.language import Real, formula, is_tiny, where
+from fastnet.formulas.language import Real, formula, is_tiny, madd, where
 from fastnet.op import Op
 
 
@@ -34,6 +34,18 @@ def settled(v: Real) -> Real:
 def settled_with(v: Real, mover: Real) -> Real:
     """The same of a second moment; what moves it must be tiny too, as its root scales a step."""
     return where(is_tiny(v) & is_tiny(mover), 0, v)
+
+
+@formula
+def mean(m: Real, d: Real, beta: float) -> Real:
+    """The moving mean β·m + (1 − β)·d."""
+    return madd(1.0 - beta, d, beta * m)
+
+
+@formula
+def mean_square(v: Real, d: Real, beta: float) -> Real:
+    """The same of squares, β·v + (1 − β)·d²."""
+    return madd((1.0 - beta) * d, d, beta * v)
 
 
 class Rule(Op):
