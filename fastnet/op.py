@@ -6,7 +6,7 @@ with their dimensions; everything else is read off the kernels' argument names:
 - `forward(outputs…, state…, inputs…, scalars…, context…)` computes the outputs;
 - `vjp(d-inputs…, d-output, what it needs…, scalars…, context…)` computes, for each input `a`, its
   gradient `da` = (∂output/∂a)ᵀ · d-output. A tensor that `vjp` names is kept alive until then;
-- `update(state…, inputs…, hyper…)` is an optimizer's step.
+- `update(state…, inputs…, hyper…)` is an optimizer's step; a formula takes `hyper` as one record, `n`.
 
 A kernel that works element by element is declared by its formula (see fastnet.formulas.language): a
 function of what it reads that returns what the kernel above it writes.

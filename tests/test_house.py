@@ -24,10 +24,12 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 # A module imports from its own row and those above it, its own parts of fastnet among them.
 ROWS = [
     ("errors",),
+    ("formulas.language", "formulas.portable", "formulas.translate"),
     (
-        *("formulas", "op", "random", "init", "schedules", "parallel", "interrupts"),
+        *("op", "random", "init", "schedules", "parallel", "interrupts"),
         *("parameter", "tape", "arrays", "datasets"),
     ),
+    ("formulas",),  # what writes them
     ("layers", "losses", "optim"),
     ("plan",),
     ("backends",),
@@ -56,8 +58,9 @@ DYNAMIC = {
 
 
 def part(module):
-    """Which part of the package a module is: "layers" for fastnet.layers.linear."""
-    return module.partition(".")[2].partition(".")[0]
+    """Which part of the package a module is: "layers" for fastnet.layers.linear, or what a row names."""
+    inner = module.partition(".")[2]
+    return inner if inner in ROW else inner.partition(".")[0]
 
 
 def imported(module, node):
