@@ -9,12 +9,13 @@ enum { FN_LINE = 64 }; /* bytes of a line of cache */
 
 /* cdef: begin */
 
-enum { FN_SEGMENTS = 10, FN_TENSORS = 12, FN_SIZES = 4, FN_SCALARS = 4 };
+enum { FN_SEGMENTS = 11, FN_TENSORS = 12, FN_SIZES = 4, FN_SCALARS = 4 };
 enum { FN_SCRATCH = 1 << 20 }; /* bytes of scratch memory of each thread, 64-byte aligned */
 enum { FN_MAX_THREADS = 64 };
 enum { FN_FLOAT32 = 0, FN_FLOAT64 = 1, FN_UINT8 = 2, FN_INT64 = 3 };
-enum { FN_OK = 0, FN_NOT_FINITE = 1, FN_BAD_LABEL = 2, FN_OVERLAP = 3, FN_NORM_NOT_FINITE = 4 };
-enum { FN_PARAMS, FN_GRADS, FN_BUFFERS, FN_STATE, FN_WORKSPACE, FN_DERIVED, FN_X, FN_Y, FN_W, FN_TRAINING };
+enum { FN_OK = 0, FN_NOT_FINITE = 1, FN_BAD_LABEL = 2, FN_OVERLAP = 3, FN_NORM_NOT_FINITE = 4, FN_HOST = 5 };
+enum { FN_PARAMS, FN_GRADS, FN_BUFFERS, FN_STATE, FN_WORKSPACE, FN_DERIVED, FN_X, FN_Y, FN_W, FN_TRAINING, FN_STAGE };
+enum { FN_UNLESS = -6, FN_CHECK, FN_HOST_CALL, FN_RECORD, FN_GATHER, FN_KEEP }; /* kernels below 0 */
 
 typedef struct {
     int32_t kernel;
@@ -47,22 +48,15 @@ typedef struct {
 typedef struct {
     fn_context context;
     int64_t dtype;
-    int64_t forward, forward_count;
-    int64_t backward, backward_count;
-    int64_t update, update_count, collect_count, guard_count;
-    int64_t norm, updates;
-    int64_t x, x_kind, x_width, x_stage;
-    int64_t y, y_kind, y_width, y_stage;
-    int64_t classes, ignored;
-    int64_t w, w_stage;
-    int64_t steps;
-    int64_t batch_offsets;
-    int64_t index;
-    int64_t hyper, groups;
-    int64_t loss, row_loss, output, output_bytes;
-    int64_t buffers_bytes, buffers_kept;
+    int64_t program, count, before_update, at;
+    int64_t x, x_kind;
+    int64_t y, y_kind, classes, ignored;
+    int64_t w;
+    int64_t batch_offsets, index;
+    int64_t table_bytes;
     int64_t losses, row_losses, outputs;
-    int64_t done, status, bad_row;
+    int64_t steps, done, status, bad_row;
+    double value;
     int64_t beside;
 } fn_train_args;
 
@@ -103,7 +97,7 @@ const char *fn_source_digest(void);
 /* Run the instructions of a program, in order. */
 void fn_run(const fn_instruction *program, int64_t count, const fn_context *context);
 
-/* Run args->steps training steps; see TRAIN in records.py. Never calls Python, never allocates. */
+/* Run training steps until args->steps are done; see TRAIN in records.py. Never calls Python, never allocates. */
 void fn_train(fn_train_args *args);
 
 /* The output for rows of x, max_rows at a time: FN_OK, or FN_NOT_FINITE where x holds NaN or infinity, or

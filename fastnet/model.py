@@ -25,11 +25,10 @@ from fastnet.losses.function import Function, FunctionLoss, as_loss
 from fastnet.op import Array, Op
 from fastnet.optim.gradients import grad_norm
 from fastnet.optim.optimizer import Optimizer, OptimizerState
-from fastnet.plan.compiler import compile_update, state_vectors
 from fastnet.plan.extras import Extras
 from fastnet.plan.records import zeros_aligned
+from fastnet.plan.update import compile_update, state_vectors
 from fastnet.runtime import PREDICT_ROWS, Ending, Modes, Runtime
-from fastnet.stepwise import FunctionSteps, Trainable
 from fastnet.summary import Summary, summarize
 
 MOST_ROWS = 2**40  # of a minibatch: more than any memory holds
@@ -232,10 +231,6 @@ class Sequential(Container):
         """Run passes of extras, for whoever holds the lock."""
         self._runtime.extra(extras, ops)(number)
 
-    def prepare(self, program: np.ndarray) -> None:
-        """Make a program ready to run on the model's backend."""
-        self._runtime.backend.prepare(program)
-
     def predict(self, x: Any, batch_size: int | None = None, out: Array | None = None) -> Array:
         """The output for x (n, …) in evaluation mode: (n, …), a new array or `out`.
 
@@ -311,7 +306,9 @@ class Sequential(Container):
             w = None if scaled is None else scaled.astype(self.dtype)
             by_rows = w is not None  # without weights both means are the same
         classes, ignored = (shape[0], loss.ignore_index or 0) if labels else (0, 0)
-        return Data(x, np.require(y, requirements=["C", "A"]), classes, ignored, w, by_rows)
+        host = loss if isinstance(loss, FunctionLoss) else None
+        y = np.require(y, requirements=["C", "A"])
+        return Data(x, y, classes, ignored, w, by_rows, host, loss.explain)
 
     def optimizer_state(self, optimizer: Optimizer) -> OptimizerState:
         """The optimizer's state for this model, with its segment and its update program."""
@@ -334,7 +331,7 @@ class Sequential(Container):
 
     def training_executor(
         self, data: Data, rows: int, loss: Loss, respect_modes: bool = False
-    ) -> Trainable:
+    ) -> Executor:
         """What runs training steps of at most `rows` rows, every layer in training mode or by its own."""
         self._root("fit")
         return self._trainable(
@@ -343,9 +340,7 @@ class Sequential(Container):
 
     def _trainable(
         self, shape: tuple[int, ...], rows: int, modes: Modes, loss: Loss, data: Data
-    ) -> Trainable:
-        if isinstance(loss, FunctionLoss):
-            return FunctionSteps(self._runtime.for_functions(shape, rows, modes), loss)
+    ) -> Executor:
         ending = Ending(loss, data.classes > 0, data.w is not None, data.by_rows)
         return self._runtime.executor(shape, rows, modes, ending)
 

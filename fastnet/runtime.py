@@ -6,7 +6,6 @@ import inspect
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from fastnet.backends.passes import Passes
 from fastnet.errors import UsageError
 from fastnet.layers.base import Layer, Shape
 from fastnet.losses.base import Loss
+from fastnet.losses.function import FunctionLoss
 from fastnet.op import ROWS, Array, Op
 from fastnet.plan.compiler import Plan, compile_plan
 from fastnet.plan.extras import Extras
@@ -37,6 +37,12 @@ class Ending:
     labels: bool  # int64 (n,), else numbers
     weighted: bool = False  # by weights of the samples
     by_rows: bool = False  # a mean is over the rows, and not over their weights
+
+    def key(self) -> Any:
+        """What a plan depends on: that of a function of Python's ends in its output."""
+        if isinstance(self.loss, FunctionLoss):
+            return FunctionLoss
+        return self.loss.plan_key(), self.labels, self.weighted, self.by_rows
 
 
 class _Thread(threading.local):
@@ -66,17 +72,17 @@ class Runtime:
         self, shape: Shape, rows: int, modes: Modes, ending: Ending | None = None
     ) -> Executor:
         """Forward and backward of the model for at most `rows` rows, ending in a loss if given."""
-        kind = ending and (ending.loss.plan_key(), ending.labels, ending.weighted, ending.by_rows)
-        key = (shape, modes, kind)
+        key = shape, modes, ending and ending.key()
         return self._cached(
             self._executors, key, rows, lambda: self._compile(shape, rows, modes, ending)
         )
 
-    def for_functions(self, shape: Shape, rows: int, modes: Modes) -> Executor:
-        """As `executor`, whose backward computes the parameters' gradients alone."""
-        key = (shape, modes, "function")
-        make = partial(self._compile, shape, rows, modes, input_gradient=False)
-        return self._cached(self._executors, key, rows, make)
+    def evaluator(self, shape: Shape, rows: int, ending: Ending) -> Executor:
+        """The forward in evaluation mode for at most `rows` rows, with the loss of each at its end."""
+        key, modes = (shape, "evaluation", ending.key()), (False,) * len(self.layers)
+        return self._cached(
+            self._executors, key, rows, lambda: self._compile(shape, rows, modes, ending, fold=True)
+        )
 
     def training_workspace(self, shape: Shape, rows: int) -> int:
         """The bytes of workspace that training with minibatches of `rows` rows takes."""
@@ -128,13 +134,10 @@ class Runtime:
         ending: Ending | None = None,
         *,
         fold: bool = False,
-        input_gradient: bool = True,
     ) -> Executor:
-        plan = self._plan(shape, rows, modes, ending, fold=fold, input_gradient=input_gradient)
+        plan = self._plan(shape, rows, modes, ending, fold=fold)
         made: Executor | None = self.backend.executor(plan, self.storage)
-        made = made or Executor(plan, self.storage, self.backend)
-        made.explain = None if ending is None else ending.loss.explain
-        return made
+        return made or Executor(plan, self.storage, self.backend)
 
     def _plan(
         self,
@@ -144,7 +147,6 @@ class Runtime:
         ending: Ending | None = None,
         *,
         fold: bool = False,
-        input_gradient: bool = True,
     ) -> Plan:
         graph = Graph()
         x = output = Tensor((ROWS, *shape), segment="x")
@@ -153,7 +155,8 @@ class Runtime:
             shape = layer.output_shape(shape)
             graph.training = training
             output = layer.emit(graph, output)
-        if ending is not None:
+        host = ending is not None and isinstance(ending.loss, FunctionLoss)
+        if ending is not None and not host:
             target = Tensor((ROWS,), "int64", segment="y")
             if not ending.labels:
                 target = Tensor((ROWS, *ending.loss.target_shape(shape)), segment="y")
@@ -171,9 +174,9 @@ class Runtime:
             rows,
             target=target,
             loss=value,
-            weighted=ending is not None and ending.weighted,
+            weighted=ending is not None and ending.weighted and not host,
+            host=host,
             backward=not fold,
-            input_gradient=input_gradient,
         )
 
 

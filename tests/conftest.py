@@ -15,7 +15,7 @@ import fastnet
 from fastnet.backends import registry
 from fastnet.backends.base import Backend
 from fastnet.op import KERNELS, Op
-from fastnet.plan import compiler
+from fastnet.plan import instructions
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0":
     sys.setswitchinterval(1e-4)  # its threads of Python wait for each other all the time
@@ -89,7 +89,7 @@ def product():
     yield product
     for name in set(KERNELS) - before:
         del KERNELS[name]
-        compiler._NUMBER.pop(name, None)
+        instructions._NUMBER.pop(name, None)
 
 
 @pytest.fixture

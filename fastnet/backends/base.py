@@ -54,16 +54,12 @@ class Backend:
         return partial(self.run, program, context)
 
     def train(self, args: np.ndarray) -> None:
-        """Run `steps` training steps and fill `done`, `status`, `bad_row` and what `losses`,
-        `row_losses` and `outputs` point to.
+        """Run the program of a step until `steps` are done; fill `done`, `status` and what else is out.
 
-        A step gathers its rows of x and y (a contiguous run of rows that has the plan's dtype is used
-        in place; other dtypes are converted; labels are checked against `classes`), runs the forward
-        program, records the loss, runs the backward program, then the update program with its row of
-        `hyper`: of that the first `collect_count` instructions and, where `updates` says so, the others.
-        A label out of range ends the chunk before the forward (BAD_LABEL), a loss that is not finite
-        before the backward (NOT_FINITE), a `norm` that is not finite after `guard_count` instructions
-        of an update (NORM_NOT_FINITE), with the buffers as they were before the step.
+        Kernels run as in `run`; the other instructions are those of records.CONTROL. Each step has the rows
+        of `hyper` behind the last one's and a counter of random draws that is one more. The first step
+        begins at the instruction `at`. Where a step is refused the buffers are what they were before it,
+        and the steps before it are done. Context, `done` and `at` are left such that the next call goes on.
         """
         raise NotImplementedError
 

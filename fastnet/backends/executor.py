@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,14 +12,20 @@ import numpy as np
 from fastnet import parallel
 from fastnet.backends.base import Backend, Predict
 from fastnet.backends.steps import Data, Steps, Update, bad_label, diverged, norm_diverged
+from fastnet.errors import DivergenceError
+from fastnet.interrupts import held_back
 from fastnet.op import Array
-from fastnet.plan.compiler import Place, Plan
+from fastnet.plan.compiler import Plan
+from fastnet.plan.instructions import Place
 from fastnet.plan.records import (
     BAD_LABEL,
     CONTEXT,
+    CONTROL,
+    HOST,
     KIND,
     NORM_NOT_FINITE,
     NOT_FINITE,
+    OK,
     PREDICT,
     SCRATCH,
     SEGMENT,
@@ -47,32 +53,32 @@ class Executor:
         self._workspace = zeros_aligned(plan.workspace_bytes)
         self._derived = zeros_aligned(plan.derived_bytes)
         self._derived_version = -1
-        self._x = self._stage(plan.x_shape, plan.dtype)
-        self._y = None if plan.y_dtype is None else self._stage(plan.y_shape, plan.y_dtype)
-        self._w = self._stage((), plan.dtype) if plan.weighted else None
+        self._stage = zeros_aligned(plan.stage_bytes)
+        self._x = self._rows_of_x()
         self._team_to_predict = 0  # threads that `_native` is for
         self._native: Predict | None
         self._train_args: np.ndarray | None = None
-        self.steps_done = 0  # of the last chunk of training steps
+        self._joined = plan.step, plan.step  # an update's program, and that of a step with it
+        self.steps_done = 0  # of the last chunk of steps
         self.losses: Array  # of that chunk
-        # What the loss says of outputs and targets where it is not finite.
-        self.explain: Callable[[Array, Array], str | None] | None = None
         self._context = np.zeros(1, CONTEXT)
         self._context["elements_to_fuse"] = ELEMENTS_TO_FUSE
-        segments = {**storage.segments, "workspace": self._workspace, "derived": self._derived}
-        for name, block in segments.items():
+        own = {"workspace": self._workspace, "derived": self._derived, "stage": self._stage}
+        for name, block in {**storage.segments, **own}.items():
             self._context["segment"][0, SEGMENT[name]] = block.ctypes.data
         self._team = 0  # threads that there is scratch memory for
         self._work = _work(plan)
         self._x_address = self._x.ctypes.data
-        backend.prepare(plan.forward)
-        backend.prepare(plan.backward)
+        for program in (plan.forward, plan.backward, plan.step):
+            backend.prepare(program)
         self._threads(0)
 
-    def _stage(self, row_shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        shape = (self.plan.max_rows, *row_shape)
-        stage: Array = zeros_aligned(int(np.prod(shape)) * dtype.itemsize).view(dtype)
-        return stage.reshape(shape)
+    def _rows_of_x(self) -> Array:
+        """Room for the inputs of a forward: none where steps gather them."""
+        plan = self.plan
+        shape = (0 if len(plan.step) else plan.max_rows, *plan.x_shape)
+        rows: Array = zeros_aligned(math.prod(shape) * plan.dtype.itemsize).view(plan.dtype)
+        return rows.reshape(shape)
 
     def at(self, place: Place, shape: tuple[int, ...], dtype: Any) -> Array:
         """The array at a place of the plan; valid until the next run."""
@@ -163,10 +169,6 @@ class Executor:
         self.backend.run(self.plan.forward, context)
         return self.at(self.plan.output, (rows, *self.plan.output_shape), self.plan.dtype)
 
-    def forward_rows(self, data: Data, rows: Array, seed: int, step: int) -> Array:
-        """Run the forward program on these rows of a data set; returns a view of the output."""
-        return self.forward(data.x[rows], seed, step)
-
     def backward(self, dy: Array, *, accumulate: bool = True) -> None:
         """Run the backward program for dL/d-output of the last forward."""
         plan = self.plan
@@ -182,38 +184,18 @@ class Executor:
             return np.zeros((rows, *plan.x_shape), plan.dtype)
         return self.at(plan.dx, (rows, *plan.x_shape), plan.dtype)
 
-    def update(self, program: np.ndarray, segments: Mapping[str, Array], hyper: Array) -> None:
-        """Run an update program once, with `hyper` (passes, numbers) and the segments it needs."""
-        context = self._context
-        for name, segment in segments.items():
-            context["segment"][0, SEGMENT[name]] = segment.ctypes.data
-        context["hyper"], context["hyper_size"] = hyper.ctypes.data, hyper.shape[-1]
-        self._threads(1, update_work(program))
-        self.backend.run(program, context)
-
     def resident(self) -> AbstractContextManager[None]:
         """While this is open, a backend with memory of its own may keep there what it changes."""
         return nullcontext()
 
-    def buffers(self) -> Any:
-        """What the buffers hold now, for `set_buffers`."""
-        return self.storage.segments["buffers"].copy()
-
-    def set_buffers(self, kept: Any) -> None:
-        """Let the buffers be as they were."""
-        np.copyto(self.storage.segments["buffers"], kept)
-
-    def norm(self, update: Update) -> float:
-        """The norm that an update must find finite; 0 where it asks for none."""
-        return 0.0 if update.norm is None else float(update.norm[0])
-
     def train(self, data: Data, steps: Steps, update: Update | None) -> Array:
-        """Run a chunk of training steps in one call of the backend; returns their losses, float64.
+        """Run a chunk of steps in one call of the backend; returns their losses, float64.
 
-        Raises DataError for a label out of range and DivergenceError for a loss that is not finite;
-        the steps before it are done, the step itself has not been applied.
+        Where the loss is a function of Python's, that is called in the middle of each step. Raises
+        DataError for a label out of range and DivergenceError for a loss that is not finite; the steps
+        before it are done, the step itself has not been applied.
         """
-        plan, outputs = self.plan, steps.outputs
+        plan = self.plan
         if plan.derived:
             self._refresh()
         self.steps_done = 0
@@ -221,44 +203,35 @@ class Executor:
         losses = self.losses = np.empty(count)
         if self._train_args is None:
             self._train_args = self._training()
-        args = self._train_args
         field, context = self._train_field, self._train_context
         context["seed"][0], context["step"][0] = steps.seed, steps.first_step
         context["accumulate"][0] = steps.accumulate
         context["threads"][0] = self._threads(max(1, len(steps.index) // count))
         context["scratch"][0] = self._context["scratch"][0]
+        program = plan.step
         if update is not None:
+            program = self._with(update.program)
             context["segment"][0, SEGMENT["state"]] = update.state.ctypes.data
-            context["hyper_size"][0] = update.hyper.shape[2]
-            field["groups"][0] = update.hyper.shape[1]
-            field["hyper"][0] = update.hyper.ctypes.data
-            field["update"][0] = update.program.ctypes.data
-            field["collect_count"][0] = update.collect_count
-            field["guard_count"][0] = update.guard_count
             context["segment"][0, SEGMENT["training"]] = _address_of(update.training)
-            field["updates"][0] = _address_of(update.updates)
-            field["norm"][0] = _address_of(update.norm)
-        else:
-            for name in ("collect_count", "guard_count", "updates", "norm"):
-                field[name][0] = 0
-        field["update_count"][0] = 0 if update is None else len(update.program)
+            context["hyper"][0] = update.table.ctypes.data
+            context["hyper_size"][0] = update.table.shape[2]
+            field["table_bytes"][0] = 8 * math.prod(update.table.shape[1:])
+        field["program"][0], field["count"][0] = program.ctypes.data, len(program)
         field["x"][0], field["x_kind"][0] = data.x.ctypes.data, _KIND_OF[data.x.dtype]
         field["y"][0], field["y_kind"][0] = data.y.ctypes.data, _KIND_OF[data.y.dtype]
-        assert (data.w is None) == (self._w is None)
-        field["w"][0] = 0 if data.w is None else data.w.ctypes.data
-        field["classes"][0], field["steps"][0] = data.classes, count
-        field["ignored"][0] = data.ignored
+        field["w"][0] = _address_of(data.w)
+        field["classes"][0], field["ignored"][0] = data.classes, data.ignored
         field["batch_offsets"][0] = steps.offsets.ctypes.data
         field["index"][0] = steps.index.ctypes.data
         field["losses"][0] = losses.ctypes.data
-        field["outputs"][0] = field["done"][0] = 0
-        if outputs is not None and plan.output[0] == "x":
-            np.copyto(outputs, data.x[steps.index], casting="unsafe")  # nothing is computed
-        elif outputs is not None:
-            assert outputs.flags.c_contiguous and outputs.dtype == plan.dtype
-            field["outputs"][0] = outputs.ctypes.data
+        field["outputs"][0] = _address_of(steps.outputs)
+        field["row_losses"][0] = _address_of(steps.row_losses)
+        field["steps"][0], field["done"][0], field["at"][0] = count, 0, 0
         try:
-            self.backend.train(args)
+            if data.host is None:
+                self.backend.train(self._train_args)
+            else:
+                self._train_with_host(data, steps, count)
         finally:  # Ctrl-C is raised when the native call has returned
             done = self.steps_done = int(field["done"][0])
         status = field["status"][0]
@@ -267,22 +240,72 @@ class Executor:
         if status == NOT_FINITE:
             raise diverged(steps.first_step + done, losses[done], self._why(data, steps))
         if status == NORM_NOT_FINITE:
-            assert update is not None and update.norm is not None
-            raise norm_diverged(steps.first_step + done, update.norm[0])
+            raise norm_diverged(steps.first_step + done, float(field["value"][0]))
         return losses
+
+    def _train_with_host(self, data: Data, steps: Steps, count: int) -> None:
+        """The same, a step at a time, each of which asks for the loss of its output."""
+        args, field = self._train_args, self._train_field
+        assert args is not None
+        with held_back() as between:
+            for step in range(count):
+                field["steps"][0], field["at"][0] = step + 1, 0
+                self.backend.train(args)
+                while field["status"][0] == HOST:
+                    try:
+                        self._host(data, steps, step)
+                    except BaseException:  # the function's, or a second Ctrl-C
+                        self._put_back()
+                        raise
+                    self.backend.train(args)
+                if field["status"][0] != OK:
+                    return
+                between()
+
+    def _host(self, data: Data, steps: Steps, step: int) -> None:
+        """Compute the loss of a step's output, and its gradient."""
+        plan, rows = self.plan, _rows_of(steps, step)
+        assert data.host is not None and plan.loss is not None and plan.dy is not None
+        output = self._output(data, rows)
+        weight = None if data.w is None else data.w[rows]
+        loss, gradient = data.host.call(output, data.y[rows], weight)
+        with np.errstate(all="ignore"):  # what the dtype cannot hold is infinite
+            gradient = gradient.astype(plan.dtype, copy=False)
+        if math.isfinite(loss) and not np.isfinite(gradient).all():
+            raise DivergenceError(
+                f"the gradient that {data.host.name} returned in step {steps.first_step + step} is not "
+                "finite; the step's update was not applied"
+            )
+        self.at(plan.loss, (1,), np.float64)[0] = loss
+        np.copyto(self.at(plan.dy, gradient.shape, plan.dtype), gradient)
+
+    def _put_back(self) -> None:
+        """Let the buffers be as they were before the step."""
+        (keeps,) = np.nonzero(self.plan.step["kernel"] == CONTROL["keep"])
+        for keep in self.plan.step[keeps]:
+            begin, nbytes = int(keep["offset"][0]), int(keep["size"][0])
+            np.copyto(self.storage.segments["buffers"], self._stage[begin : begin + nbytes])
+
+    def _with(self, update: np.ndarray) -> np.ndarray:
+        """The program of a step that ends with this update."""
+        if self._joined[0] is not update:
+            whole = np.concatenate([self.plan.step, update])
+            self.backend.prepare(whole)
+            self._joined = update, whole
+        return self._joined[1]
 
     def _why(self, data: Data, steps: Steps) -> str | None:
         """What the loss says of the step that it was not finite in."""
-        if self.explain is None:
+        if data.explain is None:
             return None
-        begin, end = steps.offsets[self.steps_done : self.steps_done + 2]
-        rows = steps.index[begin:end]
-        output = data.x[rows]
-        if self.plan.output[0] != "x":
-            output = self.at(
-                self.plan.output, (len(rows), *self.plan.output_shape), self.plan.dtype
-            )
-        return self.explain(output, data.y[rows])
+        rows = _rows_of(steps, self.steps_done)
+        return data.explain(self._output(data, rows), data.y[rows])
+
+    def _output(self, data: Data, rows: Array) -> Array:
+        """The output of the step at work, of these rows of the data set."""
+        if self.plan.output[0] == "x":
+            return data.x[rows].astype(self.plan.dtype)
+        return self.at(self.plan.output, (len(rows), *self.plan.output_shape), self.plan.dtype)
 
     def _threads(self, rows: int, work: int | None = None) -> int:
         """How many threads share the work of so many rows, each with scratch memory from now on."""
@@ -297,23 +320,10 @@ class Executor:
     def _training(self) -> np.ndarray:
         """The argument of training steps, with what is the same in every call."""
         plan = self.plan
-        assert plan.loss and plan.row_loss and self._y is not None and plan.y_dtype is not None
         args = np.zeros(1, TRAIN)
         a = args[0]
         a["context"] = self._context[0]
-        a["dtype"] = KIND[plan.dtype.name]
-        for name, program in (("forward", plan.forward), ("backward", plan.backward)):
-            a[name], a[f"{name}_count"] = program.ctypes.data, len(program)
-        for name, stage in (("x", self._x), ("y", self._y)):
-            a[f"{name}_width"], a[f"{name}_stage"] = math.prod(stage.shape[1:]), stage.ctypes.data
-        a["w_stage"] = 0 if self._w is None else self._w.ctypes.data
-        a["loss"], a["row_loss"] = self._address(plan.loss), self._address(plan.row_loss)
-        if plan.output[0] != "x":
-            a["output"] = self._address(plan.output)
-            a["output_bytes"] = math.prod(plan.output_shape) * plan.dtype.itemsize
-        buffers = self.storage.segments["buffers"]
-        self._buffers_kept = zeros_aligned(buffers.nbytes)
-        a["buffers_bytes"], a["buffers_kept"] = buffers.nbytes, self._buffers_kept.ctypes.data
+        a["dtype"], a["before_update"] = KIND[plan.dtype.name], len(plan.step)
         # Writing through a view of one field takes a tenth of the time of writing to the record.
         self._train_field = {name: args[name] for name in TRAIN.names or ()}
         self._train_context = {name: args["context"][name] for name in CONTEXT.names or ()}
@@ -346,6 +356,12 @@ def update_work(program: np.ndarray) -> int:
     return UPDATE_WORK * int(program["size"][:, 0].sum())
 
 
+def _rows_of(steps: Steps, step: int) -> Array:
+    """The rows of a step's minibatch."""
+    rows: Array = steps.index[steps.offsets[step] : steps.offsets[step + 1]]
+    return rows
+
+
 def _address_of(array: Array | None) -> int:
     return 0 if array is None else int(array.ctypes.data)
 
@@ -372,5 +388,6 @@ def _plain(array: Any, dtype: np.dtype[Any], row: tuple[int, ...]) -> bool:
 
 def _work(plan: Plan) -> int:
     """About the multiplications of a plan's programs for one row: of its matrix products."""
-    sizes = np.concatenate([plan.forward["size"], plan.backward["size"]])
+    programs = np.concatenate([plan.forward, plan.backward, plan.step])
+    sizes = programs["size"][programs["kernel"] >= 0]
     return int(np.where(sizes == 0, 1, sizes).prod(axis=1).sum())

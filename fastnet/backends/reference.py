@@ -15,10 +15,11 @@ from fastnet.op import KERNELS, ROWS, Array, Kernel
 from fastnet.plan.records import (
     ABSENT,
     BAD_LABEL,
+    CONTROL,
+    CONTROLS,
+    HOST,
     INSTRUCTION,
     KINDS,
-    NORM_NOT_FINITE,
-    NOT_FINITE,
     OK,
     SEGMENT,
 )
@@ -60,12 +61,13 @@ class PythonRunner:
             self._run(program, context)
 
     def _run(self, program: np.ndarray, context: np.ndarray) -> None:
-        kernels = list(KERNELS.values())
         with np.errstate(all="ignore"):
             for instruction in program:
-                kernel = kernels[instruction["kernel"]]
-                function = self.find(kernel)
-                function(*self._arguments(kernel, instruction, context[0]))
+                self._call(instruction, context)
+
+    def _call(self, instruction: Any, context: np.ndarray) -> None:
+        kernel = list(KERNELS.values())[instruction["kernel"]]
+        self.find(kernel)(*self._arguments(kernel, instruction, context[0]))
 
     def _arguments(self, kernel: Kernel, instruction: Any, context: Any) -> list[Any]:
         op, rows = kernel.op, int(context["rows"])
@@ -91,116 +93,142 @@ class PythonRunner:
         return [values[name] for name in kernel.arguments]
 
     def train(self, args: np.ndarray) -> None:
-        """Run a chunk of training steps (see Backend.train); Ctrl-C waits for the end of a step."""
-        with held_back() as between:
-            self._train(args, between)
+        """Run a chunk of steps (see Backend.train); Ctrl-C waits for the end of a step."""
+        with held_back() as between, np.errstate(all="ignore"):
+            chunk = _Chunk(args)
+            while chunk.next() and self._step(chunk):
+                chunk.end_step()
+                between()
 
-    def _train(self, args: np.ndarray, between: Callable[[], None]) -> None:
-        a = args[0]
-        context = args["context"].copy()
-        offsets = view(a["batch_offsets"], (int(a["steps"]) + 1,), np.int64)
-        index = view(a["index"], (int(offsets[-1]),), np.int64)
-        losses = view(a["losses"], (int(a["steps"]),), np.float64)
-        programs = {
-            name: view(a[name], (int(a[f"{name}_count"]),), np.uint8)
-            if not a[f"{name}_count"]
-            else _program(int(a[name]), int(a[f"{name}_count"]))
-            for name in ("forward", "backward", "update")
-        }
-        hyper_row = 8 * int(a["groups"] * context[0]["hyper_size"])
-        held = (int(a["buffers_bytes"]),)
-        buffers = view(context["segment"][0, SEGMENT["buffers"]], held, np.uint8)
-        kept = view(a["buffers_kept"], held, np.uint8)
-        a["done"], a["status"] = 0, OK
-        for s in range(int(a["steps"])):
-            begin = int(offsets[s])
-            rows = index[begin : int(offsets[s + 1])]
-            context["rows"] = len(rows)
-            if not _gather_y(a, rows, context):
-                a["status"] = BAD_LABEL
-                return
-            _gather_x(a, rows, context)
-            _gather_w(a, rows, context)
-            np.copyto(kept, buffers)
-            self._run(programs["forward"], context)
-            losses[s] = view(a["loss"], (1,), np.float64)[0]
-            if a["outputs"]:
-                width = int(a["output_bytes"])
-                shape = (len(rows) * width,)
-                out = view(int(a["outputs"]) + begin * width, shape, np.uint8)
-                np.copyto(out, view(a["output"], shape, np.uint8))
-            if a["row_losses"]:
-                out = view(int(a["row_losses"]) + begin * 8, (len(rows),), np.float64)
-                np.copyto(out, view(a["row_loss"], (len(rows),), np.float64))
-            if not math.isfinite(losses[s]):
-                np.copyto(buffers, kept)
-                a["status"] = NOT_FINITE
-                return
-            self._run(programs["backward"], context)
-            context["hyper"] = int(a["hyper"]) + s * hyper_row
-            if not self._update(a, s, programs["update"], context):
-                np.copyto(buffers, kept)
-                a["status"] = NORM_NOT_FINITE
-                return
-            context["step"] += np.uint64(1)
-            a["done"] += 1
-            between()
-
-    def _update(self, a: Any, step: int, program: np.ndarray, context: np.ndarray) -> bool:
-        """Run what follows the backward of a step; returns whether all is well."""
-        first, guarded = int(a["collect_count"]), int(a["collect_count"] + a["guard_count"])
-        self._run(program[:first], context)
-        if a["updates"] and not view(a["updates"], (step + 1,), np.int64)[step]:
-            return True
-        self._run(program[first:guarded], context)
-        if a["norm"] and not math.isfinite(view(a["norm"], (1,), np.float64)[0]):
-            return False
-        self._run(program[guarded:], context)
+    def _step(self, chunk: _Chunk) -> bool:
+        """Run a step; returns whether it is done."""
+        program = chunk.program
+        at, chunk.a["at"] = int(chunk.a["at"]), 0
+        while at < len(program):
+            instruction = program[at]
+            at += 1
+            if instruction["kernel"] >= 0:
+                self._call(instruction, chunk.context)
+                continue
+            name = CONTROLS[-1 - instruction["kernel"]]
+            if name == "unless" and not chunk.number(instruction):
+                break
+            if name == "host":
+                chunk.a["at"] = at
+            if name != "unless":
+                chunk.a["status"] = getattr(chunk, name)(instruction)
+            if chunk.a["status"] != OK:
+                return False
         return True
+
+
+class _Chunk:
+    """A chunk of steps: what the control instructions do; each returns the status."""
+
+    def __init__(self, args: np.ndarray) -> None:
+        self.a, self.context = args[0], args["context"]
+        self.program = _program(int(self.a["program"]), int(self.a["count"]))
+        self.offsets = view(self.a["batch_offsets"], (int(self.a["steps"]) + 1,), np.int64)
+        self.a["status"] = OK
+
+    def next(self) -> bool:
+        """Turn to the next step; False where there is none."""
+        done = int(self.a["done"])
+        if done == self.a["steps"]:
+            return False
+        self.begin, end = (int(n) for n in self.offsets[done : done + 2])
+        self.rows = view(self.a["index"] + 8 * self.begin, (end - self.begin,), np.int64)
+        self.context["rows"] = len(self.rows)
+        return True
+
+    def end_step(self) -> None:
+        """Count a step that is done."""
+        self.a["done"] += 1
+        self.context["step"] += np.uint64(1)
+        self.context["hyper"] += self.a["table_bytes"]
+
+    def number(self, instruction: Any) -> float:
+        """The first number of an instruction's row of the table."""
+        row = self.context["hyper"][0] + 8 * instruction["group"] * self.context["hyper_size"][0]
+        return float(view(row, (1,), np.float64)[0])
+
+    def keep(self, instruction: Any) -> int:
+        """Copy the buffers."""
+        kept, buffers = self._kept(instruction)
+        np.copyto(kept, buffers)
+        return OK
+
+    def gather(self, instruction: Any) -> int:
+        """Bring the rows together."""
+        a, dtype = self.a, KINDS[self.a["dtype"]]
+        kinds = [KINDS[a["x_kind"]], KINDS[a["y_kind"]], dtype]
+        widths = [*(int(n) for n in instruction["size"][:2]), 1]
+        for i, name in enumerate(("x", "y", "w")):
+            if instruction["segment"][i] == ABSENT:
+                continue
+            taken = self._rows(int(a[name]), kinds[i], widths[i])
+            labels = name == "y" and a["classes"] > 0
+            if labels and (bad := self._bad_labels(taken[:, 0])).any():
+                a["bad_row"] = self.rows[bad][0]
+                return BAD_LABEL
+            stage = self._tensor(instruction, i, taken.shape, "int64" if labels else dtype)
+            np.copyto(stage, taken)
+            self.context["segment"][0, SEGMENT[name]] = self._address(instruction, i)
+        return OK
+
+    def record(self, instruction: Any) -> int:
+        """Keep the loss, and what else is wanted."""
+        a, rows, nbytes = self.a, len(self.rows), int(instruction["size"][0])
+        losses = view(a["losses"], (int(a["steps"]),), np.float64)
+        losses[a["done"]] = self._tensor(instruction, 0, (1,), np.float64)[0]
+        for i, name, size in ((1, "row_losses", 8), (2, "outputs", nbytes)):
+            if a[name]:
+                found = self._tensor(instruction, i, (rows * size,), np.uint8)
+                np.copyto(view(a[name] + self.begin * size, found.shape, np.uint8), found)
+        return OK
+
+    def host(self, instruction: Any) -> int:
+        """Go back to Python."""
+        return HOST
+
+    def check(self, instruction: Any) -> int:
+        """Refuse the step where the number is not finite."""
+        value = float(self._tensor(instruction, 0, (1,), np.float64)[0])
+        if math.isfinite(value):
+            return OK
+        for keep in self.program[self.program["kernel"] == CONTROL["keep"]]:
+            kept, buffers = self._kept(keep)
+            np.copyto(buffers, kept)
+        self.a["value"] = value
+        return int(instruction["size"][0])
+
+    def _kept(self, keep: Any) -> tuple[Array, Array]:
+        """What is kept of the buffers, and the buffers."""
+        kept = self._tensor(keep, 0, (int(keep["size"][0]),), np.uint8)
+        return kept, view(self.context["segment"][0, SEGMENT["buffers"]], kept.shape, np.uint8)
+
+    def _address(self, instruction: Any, i: int) -> int:
+        return int(self.context["segment"][0, instruction["segment"][i]] + instruction["offset"][i])
+
+    def _tensor(self, instruction: Any, i: int, shape: tuple[int, ...], dtype: Any) -> Array:
+        return view(self._address(instruction, i), shape, dtype)
+
+    def _rows(self, source: int, kind: str, width: int) -> Array:
+        """The minibatch's rows of an array, in their own dtype."""
+        if not len(self.rows):
+            return np.empty((0, width), kind)
+        taken: Array = view(source, (int(self.rows.max()) + 1, width), kind)[self.rows]
+        return taken
+
+    def _bad_labels(self, labels: Array) -> Array:
+        a = self.a
+        bad: Array = ((labels < 0) | (labels >= a["classes"])) & (labels != a["ignored"])
+        return bad
 
 
 def _program(address: int, count: int) -> np.ndarray:
     nbytes = count * INSTRUCTION.itemsize
     return view(address, (nbytes,), np.uint8).view(INSTRUCTION)
-
-
-def _rows(a: Any, which: str, rows: Array) -> Array:
-    """The minibatch's rows of x or y, in their own dtype."""
-    kind, width = KINDS[a[f"{which}_kind"]], int(a[f"{which}_width"])
-    if not len(rows):
-        return np.empty((0, width), kind)
-    source = view(a[which], (int(rows.max()) + 1, width), kind)
-    taken: Array = source[rows]
-    return taken
-
-
-def _gather_x(a: Any, rows: Array, context: np.ndarray) -> None:
-    shape = (len(rows), int(a["x_width"]))
-    np.copyto(view(a["x_stage"], shape, KINDS[a["dtype"]]), _rows(a, "x", rows))
-    context["segment"][0, SEGMENT["x"]] = a["x_stage"]
-
-
-def _gather_w(a: Any, rows: Array, context: np.ndarray) -> None:
-    if a["w"] and len(rows):
-        kind = KINDS[a["dtype"]]
-        weights = view(a["w"], (int(rows.max()) + 1,), kind)
-        np.copyto(view(a["w_stage"], rows.shape, kind), weights[rows])
-    context["segment"][0, SEGMENT["w"]] = a["w_stage"]
-
-
-def _gather_y(a: Any, rows: Array, context: np.ndarray) -> bool:
-    taken = _rows(a, "y", rows)
-    if a["classes"]:
-        labels = taken[:, 0]
-        bad = ((labels < 0) | (labels >= a["classes"])) & (labels != a["ignored"])
-        if bad.any():
-            a["bad_row"] = rows[bad][0]
-            return False
-    kind = "int64" if a["classes"] else KINDS[a["dtype"]]
-    shape = (len(rows), int(a["y_width"]))
-    np.copyto(view(a["y_stage"], shape, kind), taken)
-    context["segment"][0, SEGMENT["y"]] = a["y_stage"]
-    return True
 
 
 class ReferenceBackend(Backend):

@@ -1,8 +1,10 @@
-"""Training steps as an executor gets them: data, minibatches, updates; and how they may end."""
+"""Steps as an executor gets them: data, minibatches, updates; and how they may end."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -10,9 +12,22 @@ from fastnet.errors import DataError, DivergenceError
 from fastnet.op import Array
 
 
+class HostLoss(Protocol):
+    """A loss that Python computes in the middle of each step."""
+
+    name: str
+
+    def call(self, output: Array, target: Array, weight: Array | None) -> tuple[float, Array]:
+        """The loss and its gradient with respect to the output, whose rows these are."""
+
+
 @dataclass(eq=False, repr=False)
 class Data:
-    """A data set as native code reads it: contiguous rows x, targets y, weights w; bounds of labels."""
+    """A data set as native code reads it: contiguous rows x, targets y, weights w; bounds of labels.
+
+    host: what computes the loss, where that is a function of Python's. explain: why the loss of outputs and
+    targets is not finite, where that is known.
+    """
 
     x: Array
     y: Array
@@ -20,25 +35,23 @@ class Data:
     ignored: int = 0  # or this label
     w: Array | None = None  # the samples' weights, of the plan's dtype
     by_rows: bool = False  # a minibatch's mean divides by its rows, and not by its weights
+    host: HostLoss | None = None
+    explain: Callable[[Array, Array], str | None] | None = None
 
 
 @dataclass(eq=False, repr=False)
 class Update:
-    """An optimizer's part in training steps: its program, its state and a row of numbers a step."""
+    """An optimizer's part in training steps: its program, its state and a table of numbers."""
 
     program: np.ndarray
     state: Array
-    hyper: Array  # float64 (steps, passes, numbers)
+    table: Array  # float64 (steps, rows, numbers)
     training: Array | None = None  # the segment of what a trainer adds
-    collect_count: int = 0  # instructions of the program that run in every step; the others run
-    updates: Array | None = None  # int64 (steps,): where this is not 0 (None: everywhere),
-    guard_count: int = 0  # and after so many of them
-    norm: Array | None = None  # float64 (1,): this must be finite
 
 
 @dataclass(eq=False, repr=False)
 class Steps:
-    """A chunk of training steps: which rows make up each minibatch."""
+    """A chunk of steps: which rows make up each minibatch."""
 
     index: Array  # int64
     offsets: Array  # int64 (steps + 1,) into index
@@ -46,6 +59,7 @@ class Steps:
     first_step: int
     accumulate: bool = False
     outputs: Array | None = None  # out: rows of the model's output, in the order of the index
+    row_losses: Array | None = None  # out: their losses, float64
 
 
 def bad_label(classes: int, row: int) -> DataError:

@@ -6,20 +6,25 @@ workspace a lifetime, packs the workspace by lifetimes, and encodes the instruct
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from fastnet.op import KERNELS, Kernel, Op, add_to
+from fastnet.op import ROWS, Kernel, add_to
 from fastnet.parameter import Derived, Parameter
 from fastnet.plan.graph import Graph, Node, Tensor, parameters_of
-from fastnet.plan.records import ABSENT, INSTRUCTION, KIND, MAX_TENSORS, SEGMENT, aligned
+from fastnet.plan.instructions import Place, control, fill
+from fastnet.plan.records import (
+    INSTRUCTION,
+    NOT_FINITE,
+    aligned,
+)
 from fastnet.plan.segments import Storage, pack
 
-Place = tuple[str, int]  # a segment and an offset in bytes
+_NOTHING = np.zeros(0, INSTRUCTION)
 
 
 @dataclass(eq=False, repr=False)
@@ -41,20 +46,25 @@ class _Step:
 
 @dataclass(eq=False, repr=False)
 class Plan:
-    """A compiled graph for at most `max_rows` rows: programs, and where things lie."""
+    """A compiled graph for at most `max_rows` rows: programs, and where things lie.
+
+    A plan for training has the program of a `step`, all but the update; one that ends in a loss and has no
+    backward measures that loss in such steps. Other plans have `forward` and `backward`.
+    """
 
     dtype: np.dtype[Any]
     max_rows: int
     forward: np.ndarray
     backward: np.ndarray
+    step: np.ndarray
     workspace_bytes: int
+    stage_bytes: int
     x_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     output: Place
     dy: Place | None = None  # plans without a loss: where the caller puts dL/d-output
     dx: Place | None = None  # and finds dL/dx
-    loss: Place | None = None  # plans with a loss
-    row_loss: Place | None = None
+    loss: Place | None = None  # plans for steps; without a loss in the graph the host puts it there
     y_shape: tuple[int, ...] = ()
     y_dtype: np.dtype[Any] | None = None
     weighted: bool = False  # by weights of the samples
@@ -72,20 +82,21 @@ def compile_plan(
     target: Tensor | None = None,
     loss: Tensor | None = None,
     weighted: bool = False,
+    host: bool = False,
     backward: bool = True,
-    input_gradient: bool = True,
 ) -> Plan:
     """Compile a graph whose caller supplies x (and target) and wants output (or the loss).
 
-    With a loss the backward program computes the parameters' gradients alone; without one it starts
-    from dL/d-output and computes dL/dx too, unless `input_gradient=False`. `backward=False` gives a forward
-    program only.
+    With a loss in the graph, or one that the host computes (`host`), the plan is one for steps, whose
+    backward computes the parameters' gradients alone. Without one the backward starts from dL/d-output and
+    computes dL/dx too. `backward=False` leaves the backward out.
     """
     compiler = _Compiler(storage, max_rows)
     forward = [compiler.step(node, "forward") for node in graph.nodes]
     steps: list[_Step] = []
     dy = dx = None
-    asked = {x} if loss is None and input_gradient else set()
+    in_steps = loss is not None or host
+    asked = set() if in_steps else {x}
     if backward:
         grads: dict[Tensor, Tensor] = {}
         if loss is None:
@@ -95,28 +106,39 @@ def compile_plan(
             steps += compiler.backward(node, grads, wanted, loss)
         dx = grads.get(x) if asked else None
     boundary = len(forward)
-    pins = [(boundary, t) for t in (output, loss, dy) if t is not None]
-    row_loss = None
+    row_loss, value = None, loss
     if loss is not None:
         node = next(n for n in graph.nodes if n.output is loss)
         row_loss = node.arguments["row_loss"]
-        pins.append((boundary, row_loss))
+    elif host:
+        value = Tensor((1,), "float64")
+    pins = [(boundary, t) for t in (output, value, row_loss, dy) if t is not None]
     if dx is not None:
         pins.append((boundary + 1 + len(steps), dx))
     compiler.pack(list(enumerate(forward)) + list(enumerate(steps, boundary + 1)), pins)
+    programs = compiler.encode(forward), compiler.encode(steps)
+    step, stage_bytes = _NOTHING, 0
+    if value is not None:
+        weight = Tensor((ROWS,)) if weighted else None
+        places = [None if t is None else compiler.place(t) for t in (value, row_loss, output)]
+        step, stage_bytes = _step(
+            programs, (x, target, weight), places, _width(output), compiler, host
+        )
+        programs = _NOTHING, _NOTHING
     return Plan(
         dtype=storage.dtype,
         max_rows=max_rows,
-        forward=compiler.encode(forward),
-        backward=compiler.encode(steps),
+        forward=programs[0],
+        backward=programs[1],
+        step=step,
         workspace_bytes=compiler.workspace_bytes,
+        stage_bytes=stage_bytes,
         x_shape=_row_shape(x),
         output_shape=_row_shape(output),
         output=compiler.place(output),
         dy=compiler.place(dy) if dy else None,
         dx=compiler.place(dx) if dx else None,
-        loss=compiler.place(loss) if loss else None,
-        row_loss=compiler.place(row_loss) if row_loss else None,
+        loss=compiler.place(value) if value else None,
         y_shape=_row_shape(target) if target else (),
         y_dtype=np.dtype(target.dtype or storage.dtype) if target else None,
         weighted=weighted,
@@ -125,63 +147,36 @@ def compile_plan(
     )
 
 
-def compile_update(
-    passes: Sequence[Sequence[type[Op]]], group_of: Sequence[int], storage: Storage
-) -> np.ndarray:
-    """The update program of an optimizer: one pass of each op over each run of parameters of a group.
+def _step(
+    programs: tuple[np.ndarray, np.ndarray],
+    inputs: Sequence[Tensor | None],
+    results: Sequence[Place | None],
+    output_width: int,
+    compiler: _Compiler,
+    host: bool,
+) -> tuple[np.ndarray, int]:
+    """The program of a step with this forward and backward, and the bytes of its segment `stage`.
 
-    passes: for each group the ops of a step, in order; the rows of hyper are theirs, one after the
-    other. group_of: the group of each trainable parameter, in the order of the segment `params`. The
-    vectors of `state_vectors` lie one after the other in the segment `state`, each as long as `params`.
-    An op over a matrix ("I O") runs once for each parameter of two dimensions. Where an op of a group
-    writes `penalized`, those behind it take that for g.
+    inputs: x, target and weight, whose rows are gathered. results: where loss, row losses and output lie.
     """
-    vectors = {name: i for i, name in enumerate(state_vectors(passes))}
-    length, itemsize = storage.segments["params"].nbytes, storage.dtype.itemsize
-    first_row = np.cumsum([0, *map(len, passes)])
-    records = []
-    for begin, end, group, members in _runs(group_of, storage):
-        gradient = ("grads", 0)
-        for row, op in enumerate(passes[group], first_row[group]):
-            spans: list[tuple[int, tuple[int, ...]]] = [(begin, ((end - begin) // itemsize,))]
-            if len(op.dims) == 2:
-                spans = [(storage.place(p)[1], p.shape) for p in members if len(p.shape) == 2]
-            for offset, sizes in spans:
-                at = {name: ("state", i * length + offset) for name, i in vectors.items()}
-                at |= {"w": ("params", offset), "g": (gradient[0], gradient[1] + offset)}
-                records.append(update_pass(op, storage.dtype, at, sizes, row))
-            if "penalized" in op.state:
-                gradient = ("state", vectors["penalized"] * length)
-    return np.concatenate([np.zeros(0, INSTRUCTION), *records])
-
-
-def update_pass(
-    op: type[Op], dtype: np.dtype[Any], places: Mapping[str, Place], sizes: Any, row: int
-) -> np.ndarray:
-    """The instruction of an update: its tensors' places by name, its dims, its row of hyper."""
-    kernel, record = op.kernels["update"], np.zeros(1, INSTRUCTION)
-    _fill(record[0], kernel, dtype, [places[n] for n in kernel.tensors], list(sizes), [], 0)
-    record["group"] = row
-    return record
-
-
-def state_vectors(passes: Iterable[Iterable[type[Op]]]) -> list[str]:
-    """The names of the vectors that the ops of a step keep, beside the parameters `w` themselves."""
-    names = (name for ops in passes for op in ops for name in op.state if name != "w")
-    return list(dict.fromkeys(names))
-
-
-def _runs(
-    group_of: Sequence[int], storage: Storage
-) -> Iterator[tuple[int, int, int, list[Parameter]]]:
-    """What lies together of one group: begin and end in bytes of `params`, the group, its parameters."""
-    members = list(zip(storage.trainable(), group_of, strict=True))
-    begin = 0
-    for group, together in groupby(members, key=lambda member: member[1]):
-        run = [p for p, _ in together]
-        end = begin + sum(storage.nbytes(p) for p in run)
-        yield begin, end, group, run
-        begin = end
+    end, stages = 0, []
+    for tensor in inputs:
+        stages.append(None if tensor is None else ("stage", end))
+        end += 0 if tensor is None else aligned(compiler.bytes_of(tensor))
+    storage, (forward, backward) = compiler.storage, programs
+    buffers = storage.segments["buffers"].nbytes if len(backward) else 0
+    widths = [0 if t is None else _width(t) for t in inputs[:2]]
+    parts = [
+        control("gather", stages, widths),
+        forward,
+        control("host") if host else _NOTHING,
+        control("record", results, [output_width * storage.dtype.itemsize]),
+    ]
+    if len(backward):
+        parts += [control("check", results[:1], [NOT_FINITE]), backward]
+    if buffers:
+        parts.insert(0, control("keep", [("stage", end)], [buffers]))
+    return np.concatenate(parts), end + buffers
 
 
 def _wanted(graph: Graph, roots: set[Tensor]) -> set[Tensor]:
@@ -196,6 +191,10 @@ def _wanted(graph: Graph, roots: set[Tensor]) -> set[Tensor]:
 
 def _row_shape(tensor: Tensor) -> tuple[int, ...]:
     return tuple(int(d) for d in tensor.shape[1:])
+
+
+def _width(tensor: Tensor) -> int:
+    return math.prod(_row_shape(tensor))
 
 
 class _Compiler:
@@ -267,7 +266,7 @@ class _Compiler:
                     block[new] = root
                     span[root] = (span[root][0], max(span[root][1], life[new][1]))
         roots = [t for t in life if block[t] is t]
-        items = [(self._bytes(t), *span[t]) for t in roots]
+        items = [(self.bytes_of(t), *span[t]) for t in roots]
         offsets, self.workspace_bytes = pack(items)
         place = dict(zip(roots, offsets, strict=True))
         self.offsets = {t: place[block[t]] for t in life}
@@ -293,37 +292,11 @@ class _Compiler:
             places = [None if o is None else self.place(o) for o in step.operands]
             sizes = [node.sizes[d] for d in op.dims]
             scalars = [float(node.arguments[name]) for name in op.scalars]
-            _fill(record, step.kernel, self.storage.dtype, places, sizes, scalars, node.stream)
+            fill(record, step.kernel, self.storage.dtype, places, sizes, scalars, node.stream)
             record["accumulate"] = step.accumulate
         return program
 
-    def _bytes(self, tensor: Tensor) -> int:
+    def bytes_of(self, tensor: Tensor) -> int:
+        """The bytes of a tensor of as many rows as the plan takes."""
         itemsize = np.dtype(tensor.dtype or self.storage.dtype).itemsize
         return tensor.elements(self.max_rows) * itemsize
-
-
-_NUMBER: dict[str, int] = {}
-
-
-def _fill(
-    record: Any,
-    kernel: Kernel,
-    dtype: np.dtype[Any],
-    places: list[Any],
-    sizes: list[int],
-    scalars: list[float],
-    stream: int,
-) -> None:
-    if kernel.name not in _NUMBER:
-        _NUMBER.update({name: number for number, name in enumerate(KERNELS)})
-    record["kernel"] = _NUMBER[kernel.name]
-    record["dtype"] = KIND[dtype.name]
-    record["stream"] = stream
-    record["size"][: len(sizes)] = sizes
-    record["scalar"][: len(scalars)] = scalars
-    assert len(places) <= MAX_TENSORS, kernel.name
-    record["segment"] = ABSENT
-    for i, place in enumerate(places):
-        if place is not None:
-            record["segment"][i] = SEGMENT[place[0]]
-            record["offset"][i] = place[1]

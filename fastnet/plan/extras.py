@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastnet.op import Op
-from fastnet.plan.compiler import Place, update_pass
-from fastnet.plan.records import aligned, zeros_aligned
+from fastnet.plan.instructions import Place, control, update_pass
+from fastnet.plan.records import NORM_NOT_FINITE, aligned, zeros_aligned
 from fastnet.plan.segments import Storage
 
 NORM_BLOCK = 4096  # gradients whose squares are summed by one thread
@@ -35,6 +35,10 @@ class Extras:
         # By a backend's name and ops: runs these.
         self.ready: dict[tuple[str, tuple[type[Op], ...]], Callable[[Any], None]] = {}
 
-    def instruction(self, op: type[Op], row: int) -> np.ndarray[Any, Any]:
-        """The instruction of a pass, with its row of hyper."""
+    def instruction(self, op: type[Op] | str, row: int) -> np.ndarray[Any, Any]:
+        """The instruction of a pass, or of a control by name, with its row of the table."""
+        if op == "check":
+            return control(op, [self._places["norm"]], [NORM_NOT_FINITE])
+        if isinstance(op, str):
+            return control(op, row=row)
         return update_pass(op, self.dtype, self._places, [self._dims[d] for d in op.dims], row)

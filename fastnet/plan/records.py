@@ -14,9 +14,10 @@ import numpy as np
 # Who owns a segment: params, grads and buffers are the model's; state is the pair's of optimizer and
 # model; workspace and derived are the plan's; x, y and w are this minibatch's inputs, targets and weights;
 # training holds what a trainer adds to an optimizer's update: sums of gradients, their norm, averages of
-# params.
+# params; stage is the plan's too, with room for rows of x, y and w that cannot be used in place and for
+# what the buffers held before the step.
 SEGMENTS = (
-    "params", "grads", "buffers", "state", "workspace", "derived", "x", "y", "w", "training",
+    "params", "grads", "buffers", "state", "workspace", "derived", "x", "y", "w", "training", "stage",
 )  # fmt: skip
 SEGMENT = {name: number for number, name in enumerate(SEGMENTS)}
 ABSENT = -1
@@ -30,12 +31,15 @@ SCRATCH = 1 << 20  # FN_SCRATCH: bytes of scratch memory of a thread of a native
 KINDS = ("float32", "float64", "uint8", "int64")
 KIND = {name: number for number, name in enumerate(KINDS)}
 
-# How a chunk of steps, or a prediction, ended.
-OK, NOT_FINITE, BAD_LABEL, OVERLAP, NORM_NOT_FINITE = range(5)
+# How a chunk of steps, or a prediction, ended. HOST: not yet, Python has to do something first.
+OK, NOT_FINITE, BAD_LABEL, OVERLAP, NORM_NOT_FINITE, HOST = range(6)
 
 INSTRUCTION = np.dtype(
     [
-        ("kernel", "i4"),  # index into the kernels' names in order of registration
+        (
+            "kernel",
+            "i4",
+        ),  # index into the kernels' names in order of registration; < 0: see CONTROL
         ("dtype", "i4"),  # KIND of the plan
         ("stream", "i8"),  # the op's stream of random numbers
         ("group", "i8"),  # update only: the row of hyper that applies
@@ -70,55 +74,48 @@ CONTEXT = np.dtype(
     align=True,
 )
 
+# Instructions that a runner of steps carries out itself, and what they do. Their operands are tensors (T)
+# and sizes (S) by place.
+#
+# keep    T0 ← the segment buffers. S0: its bytes. A step that is refused later puts them back.
+# gather  The minibatch's rows of x, y and w, for which T0, T1 and T2 have room: they are copied there and
+#         converted, unless they are one run of rows of the plan's dtype, which is used in place. The
+#         segments x, y and w point to them. S0, S1: elements in a row of x and y. A label out of range ends
+#         the chunk with BAD_LABEL.
+# record  losses[step] ← T0; row_losses and outputs, where they are wanted, ← T1 and T2. S0: bytes of a
+#         row of output.
+# host    Ends the call with HOST; the next one goes on behind this instruction.
+# check   A T0 that is not finite refuses the step, and the chunk ends with the status S0.
+# unless  Where the first number of this instruction's row of the table is 0, the step ends here.
+CONTROLS = ("keep", "gather", "record", "host", "check", "unless")
+CONTROL = {name: -1 - number for number, name in enumerate(CONTROLS)}
+
 TRAIN = np.dtype(
     [
-        (
-            "context",
-            CONTEXT,
-        ),  # segments, seed, first step, accumulate; x, y, w, rows, hyper are set here
+        ("context", CONTEXT),  # in, out: that of the next step to be done, but for x, y, w and rows
         ("dtype", "i8"),  # KIND of the plan
-        ("forward", "i8"),  # programs: address and length
-        ("forward_count", "i8"),
-        ("backward", "i8"),
-        ("backward_count", "i8"),
-        ("update", "i8"),
-        ("update_count", "i8"),
-        ("collect_count", "i8"),  # its first instructions, which run in every step
-        ("guard_count", "i8"),  # the next, after which the norm must be finite
-        ("norm", "i8"),  # double[1], or 0
-        (
-            "updates",
-            "i8",
-        ),  # int64[steps]: 0 where only the first instructions run; or 0: always all
-        ("x", "i8"),  # the data set's inputs: row-major, x_width elements a row, of KIND x_kind
+        ("program", "i8"),  # the instructions of a step: address and length
+        ("count", "i8"),
+        ("before_update", "i8"),  # those before the update's
+        ("at", "i8"),  # the instruction to begin with; out, with HOST: to go on with
+        ("x", "i8"),  # the data set's inputs: row-major, of KIND x_kind
         ("x_kind", "i8"),
-        ("x_width", "i8"),
-        ("x_stage", "i8"),  # where rows are gathered that cannot be used in place
         ("y", "i8"),  # its targets, likewise
         ("y_kind", "i8"),
-        ("y_width", "i8"),
-        ("y_stage", "i8"),
         ("classes", "i8"),  # > 0: targets are int64 labels and must lie in [0, classes)
         ("ignored", "i8"),  # or be this label
         ("w", "i8"),  # or 0: its samples' weights, of the plan's dtype
-        ("w_stage", "i8"),
-        ("steps", "i8"),
         ("batch_offsets", "i8"),  # int64[steps + 1] into index
         ("index", "i8"),  # int64: the rows of each minibatch
-        ("hyper", "i8"),  # double[steps, groups, hyper_size]
-        ("groups", "i8"),
-        ("loss", "i8"),  # where the forward program leaves the loss: double[1]
-        ("row_loss", "i8"),  # and each row's: double[rows]
-        ("output", "i8"),  # and the model's output, output_bytes a row
-        ("output_bytes", "i8"),
-        ("buffers_bytes", "i8"),  # the length of the segment buffers,
-        ("buffers_kept", "i8"),  # and room for what it held before the step
+        ("table_bytes", "i8"),  # of a step's rows of hyper
         ("losses", "i8"),  # out: double[steps]
         ("row_losses", "i8"),  # out or 0: double, a row after the other
         ("outputs", "i8"),  # out or 0: rows of output, one after the other
-        ("done", "i8"),  # out: steps carried out whole
-        ("status", "i8"),  # out: OK, NOT_FINITE, BAD_LABEL or NORM_NOT_FINITE
+        ("steps", "i8"),  # of which
+        ("done", "i8"),  # in, out: so many are done
+        ("status", "i8"),  # out
         ("bad_row", "i8"),  # out: the row of the data set with a bad label
+        ("value", "f8"),  # out: what was not finite
         ("beside", "i8"),  # out, C only: gradients beside which the last step updated parameters
     ],
     align=True,

@@ -7,11 +7,11 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+from fastnet.backends.executor import Executor
 from fastnet.backends.steps import Data
 from fastnet.errors import DataError, DivergenceError, ShapeError, outside
 from fastnet.model import Sequential
 from fastnet.op import Array
-from fastnet.stepwise import Trainable
 from fastnet.train.data import batch_offsets
 from fastnet.train.scores import EpochScores
 
@@ -25,7 +25,7 @@ class Run:
     data: Data
     offsets: Array
     validation: Data | None
-    executor: Trainable
+    executor: Executor
     scores: EpochScores
     several: int = 1  # minibatches of one update
     chunk: int = 1  # steps of the next native call

@@ -19,6 +19,8 @@ from fastnet.optim.optimizer import OptimizerState
 from fastnet.plan.extras import Extras
 from fastnet.train.data import batch_offsets
 
+Passes = tuple[type[Op] | str, ...]
+
 
 class Updates:
     """Gradient accumulation, clipping and averages of parameters, around an optimizer's passes."""
@@ -46,40 +48,36 @@ class Updates:
         """The update programs and numbers of a chunk of steps."""
         assert state.segment is not None and state.program is not None
         hyper = state.hyper(max(1, part.count))
-        ops = self._ops(part.several)
-        if not any(ops):
+        added = self._added(part.several)
+        if added == ((), ()):
             return Update(state.program, state.segment, hyper)
-        extras = self.extras(model)
-        numbers = self._numbers(part)
-        own = np.zeros((len(part.ends), sum(map(len, ops)), 2))
-        for row, op in enumerate(op for stage in ops for op in stage):
-            for i, name in enumerate(op.hyper):
-                own[:, row, i] = numbers[name]
+        own = self._rows(added, part)
         steps = np.minimum(np.cumsum(part.ends) - part.ends, len(hyper) - 1)
         both = np.zeros((len(own), hyper.shape[1] + own.shape[1], max(hyper.shape[2], 2)))
         both[:, : hyper.shape[1], : hyper.shape[2]] = hyper[steps]
         both[:, hyper.shape[1] :, :2] = own
-        return Update(
-            self._compiled(model, state, ops, hyper.shape[1]),
-            state.segment,
-            both,
-            extras.segment,
-            collect_count=len(ops[0]),
-            updates=part.ends if part.several else None,
-            guard_count=len(ops[1]),
-            norm=None if self.clip_norm is None else extras.norm,
-        )
+        program = self._compiled(model, state, added, hyper.shape[1])
+        return Update(program, state.segment, both, self.extras(model).segment)
 
-    def _ops(self, several: bool) -> tuple[list[type[Op]], ...]:
-        """What is added: in every step, before the norm is checked, before and after the rule."""
+    def _added(self, several: bool) -> tuple[Passes, Passes]:
+        """What is added before and after the rule: ops, and controls by name."""
+        before: list[type[Op] | str] = [accumulate_gradient, "unless"] if several else []
+        if self.clip_value is not None:
+            before.append(clip_value)
+        if self.clip_norm is not None:
+            before += [grad_norm, "check", scale_to_norm]
         each_step = self.averaging is not None and self.averaging.each_step
-        return (
-            [accumulate_gradient] if several else [],
-            [clip_value] * (self.clip_value is not None)
-            + [grad_norm] * (self.clip_norm is not None),
-            [scale_to_norm] * (self.clip_norm is not None),
-            [average] * each_step,
-        )
+        return tuple(before), (average,) if each_step else ()
+
+    def _rows(self, added: tuple[Passes, Passes], part: Part) -> Array:
+        """Their rows of the table, two numbers each."""
+        numbers = self._numbers(part)
+        rows = np.zeros((len(part.ends), sum(map(len, added)), 2))
+        for row, what in enumerate(chain(*added)):
+            names = ("ends",) if what == "unless" else () if isinstance(what, str) else what.hyper
+            for i, name in enumerate(names):
+                rows[:, row, i] = numbers[name]
+        return rows
 
     def _numbers(self, part: Part) -> dict[str, Any]:
         rates: Any = 0.0
@@ -87,19 +85,21 @@ class Updates:
             found = self.averaging.rates(self.averaged, max(1, part.count))
             rates = found[np.minimum(np.cumsum(part.ends) - part.ends, len(found) - 1)]
         limits = {"limit": self.clip_value, "max_norm": self.clip_norm}
-        return {**limits, "keep": part.keep, "share": part.share, "rate": rates}
+        shares = {"keep": part.keep, "share": part.share, "ends": part.ends}
+        return {**limits, **shares, "rate": rates}
 
     def _compiled(
-        self, model: Sequential, state: OptimizerState, ops: tuple[list[type[Op]], ...], row: int
+        self, model: Sequential, state: OptimizerState, added: tuple[Passes, Passes], row: int
     ) -> np.ndarray:
         assert state.program is not None
         made = self._program
-        if made is None or made[0] != ops or made[1] is not state.program:
+        if made is None or made[0] != added or made[1] is not state.program:
             extras, rows = self.extras(model), count(row)
-            *before, after = [[extras.instruction(op, next(rows)) for op in added] for added in ops]
-            program = np.concatenate([*chain(*before), state.program, *after])
-            model.prepare(program)
-            made = self._program = ops, state.program, program
+            before, after = [
+                [extras.instruction(what, next(rows)) for what in part] for part in added
+            ]
+            program = np.concatenate([*before, state.program, *after])
+            made = self._program = added, state.program, program
         return made[2]
 
     def stepped(self, part: Part, steps: int) -> int:

@@ -47,6 +47,8 @@ class Job:
         if array.dtype == INSTRUCTION:
             names, entry = list(KERNELS), offset_of(INSTRUCTION, "entry")
             for k, i in enumerate(array):
+                if i["kernel"] < 0:
+                    continue
                 at = k * INSTRUCTION.itemsize + entry
                 self._entries.append((number, at, i["dtype"], names[i["kernel"]].encode()))
         return number
@@ -117,20 +119,18 @@ class Recorder:
 
     def watch(self, runner: Executor, data: Data, steps: Steps, update: Update) -> None:
         """Where the next chunk's arguments point to."""
-        plan, segments = runner.plan, runner.storage.segments
-        assert runner._y is not None
+        segments = runner.storage.segments
         self._results = {n: segments[n] for n in ("params", "grads", "buffers")}
         self._results["state"] = update.state
-        self._memory = [plan.forward, plan.backward, update.program, update.hyper]
+        self._memory = [runner._with(update.program), update.table]
         self._memory += [data.x, data.y, steps.index, steps.offsets]
-        self._memory += [runner._workspace, runner._x, runner._y]
-        self._kept = runner
+        self._memory += [runner._workspace, runner._stage]
 
     def _record(self, args: np.ndarray) -> None:
         room = (ctypes.c_double * int(args["steps"][0])).from_address(int(args["losses"][0]))
         results = {**self._results, "losses": np.frombuffer(room)}
         self.job = Job()
-        places = [(a, self.job.add(a)) for a in (*self._memory, self._kept._buffers_kept)]
+        places = [(a, self.job.add(a)) for a in self._memory]
         places += [(a, self.job.add(a, name)) for name, a in results.items()]
         on = self.job.add(args)
         self.job.call["argument"], self.job.call["training"] = on, 1

@@ -11,7 +11,7 @@ from fastnet.formulas.language import Real, each
 from fastnet.layers.base import Layer
 from fastnet.layers.elementwise import Elementwise
 from fastnet.op import KERNELS
-from fastnet.plan import compiler
+from fastnet.plan import instructions
 
 X = np.arange(6.0).reshape(3, 2)
 MAKES = ("numba", "cuda", "reference")  # backends that make kernels of formulas
@@ -41,7 +41,7 @@ def cube():
     yield Cube()
     for name in set(KERNELS) - before:
         del KERNELS[name]
-        compiler._NUMBER.pop(name, None)
+        instructions._NUMBER.pop(name, None)
 
 
 @pytest.mark.contract

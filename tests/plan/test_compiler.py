@@ -175,9 +175,9 @@ def test_the_callers_rows_are_never_written():
 
 def test_training_needs_no_gradient_of_its_input():
     plan = plan_of(fn.Tanh(), fn.Linear(4, 4), fn.Dropout(0.5), loss=fn.MSELoss())
-    names = [list(KERNELS)[k] for k in plan.backward["kernel"]]
-    assert names == ["mse_vjp", "dropout_vjp", "linear_vjp"]
-    assert addresses(plan.backward, "linear_vjp")["dx"][0] == -1
+    names = [list(KERNELS)[k] for k in plan.step["kernel"] if k >= 0]
+    assert names[-3:] == ["mse_vjp", "dropout_vjp", "linear_vjp"]
+    assert addresses(plan.step, "linear_vjp")["dx"][0] == -1
     assert plan.dx is None
 
 

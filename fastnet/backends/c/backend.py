@@ -57,6 +57,9 @@ class CBackend(Backend):
         names = tuple(KERNELS)
         before, finishes = None, 0
         for instruction in program:
+            if instruction["kernel"] < 0:
+                before = None
+                continue
             name, kind = names[instruction["kernel"]], int(instruction["dtype"])
             if (name, kind) not in entries:
                 raise no_kernel(self.name, name, formula=KERNELS[name].formula is not None)

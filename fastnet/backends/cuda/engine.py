@@ -13,7 +13,8 @@ from fastnet.backends.cuda.kernels import LAUNCHERS
 from fastnet.backends.cuda.kernels.formulas import launcher_of
 from fastnet.backends.cuda.kernels.registry import absent, changing, tensor_arguments
 from fastnet.backends.reference import PythonRunner
-from fastnet.op import KERNELS, Kernel
+from fastnet.op import Kernel
+from fastnet.plan.instructions import kernels_of
 
 
 def reason(install: str) -> str | None:
@@ -55,9 +56,8 @@ class Engine:
 
     def prepare(self, program: np.ndarray) -> None:
         """Refuse what is missing."""
-        kernels = list(KERNELS.values())
-        for instruction in program:
-            launcher_of(kernels[instruction["kernel"]])
+        for _, kernel in kernels_of(program):
+            launcher_of(kernel)
 
     def _call(self, kernel: Kernel, *arguments: Any) -> None:
         given = dict(zip(kernel.arguments, arguments, strict=True))

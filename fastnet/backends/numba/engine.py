@@ -19,6 +19,7 @@ from fastnet.backends.numba.natives import Natives
 from fastnet.backends.numba.threads import FEW, MANY
 from fastnet.backends.reference import PythonRunner, view
 from fastnet.op import KERNELS, Kernel
+from fastnet.plan.instructions import kernels_of
 from fastnet.plan.records import KIND, KINDS
 
 _addresses: dict[int, tuple[weakref.ref[np.ndarray], int]] = {}  # by the array's id
@@ -60,9 +61,9 @@ class Engine:
 
     def prepare(self, program: np.ndarray) -> None:
         """Compile the kernels that are missing and write the entries' addresses."""
-        kernels, largest, address = list(KERNELS.values()), 0, _address(program)
-        for instruction in program:
-            kernel, dtype = kernels[instruction["kernel"]], KINDS[instruction["dtype"]]
+        largest, address = 0, _address(program)
+        for instruction, kernel in kernels_of(program):
+            dtype = KINDS[instruction["dtype"]]
             instruction["entry"] = self._entry(kernel, dtype)
             if kernel.op.name == "linear":
                 largest = max(largest, int(instruction["size"][0] * instruction["size"][1]))
@@ -107,7 +108,7 @@ class Engine:
         dtype, x_kind, y_kind = int(a["dtype"]), int(a["x_kind"]), int(a["y_kind"])
         y_wanted = KIND["int64"] if a["classes"] else dtype
         convert_x, convert_y = self._converter(x_kind, dtype), self._converter(y_kind, y_wanted)
-        product, steps = self._products.get(int(a["forward"]), 0), int(a["steps"])
+        product, steps = self._products.get(int(a["program"]), 0), int(a["steps"])
         offsets = view(a["batch_offsets"], (steps + 1,), np.int64)
         rows = int(offsets[-1] - offsets[0]) // max(steps, 1)  # of most minibatches
         _call(product * rows, self._train, _address(args), convert_x, convert_y)
@@ -122,9 +123,8 @@ class PlainEngine(Engine):
 
     def prepare(self, program: np.ndarray) -> None:
         """Refuse what is missing."""
-        kernels = list(KERNELS.values())
-        for instruction in program:
-            function(kernels[instruction["kernel"]])
+        for _, kernel in kernels_of(program):
+            function(kernel)
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
         """Run the instructions in order."""

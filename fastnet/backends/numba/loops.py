@@ -9,43 +9,51 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import cfunc, float64, int64, njit
+from numba import cfunc, float64, int32, int64, njit
 from numba.np.numpy_support import from_dtype
 
 from fastnet.backends.numba.lowlevel import call, move, reader, types, vector, writer
 from fastnet.plan.records import (
     BAD_LABEL,
     CONTEXT,
+    CONTROL,
+    CONTROLS,
+    HOST,
     INSTRUCTION,
     KINDS,
-    NORM_NOT_FINITE,
-    NOT_FINITE,
+    MAX_SIZES,
+    MAX_TENSORS,
     OK,
     SEGMENT,
+    SEGMENTS,
     TRAIN,
 )
 
-_ADDRESS = np.dtype([("address", "i8")])
 _get_instruction, _get, _put = reader(INSTRUCTION), reader(TRAIN), writer(TRAIN)
 _get_context, _put_context = reader(CONTEXT), writer(CONTEXT)
-_get_address, _put_address = reader(_ADDRESS), writer(_ADDRESS)
 
-_STRIDE = INSTRUCTION.itemsize
-_CONTEXT = TRAIN.fields["context"][1]  # type: ignore[index]
-_X, _Y, _W, _BUFFERS = (
-    _CONTEXT + CONTEXT.fields["segment"][1] + 8 * SEGMENT[name]  # type: ignore[index]
-    for name in ("x", "y", "w", "buffers")
-)
+
+def _at(record: np.dtype[Any], name: str) -> int:
+    return int(record.fields[name][1])  # type: ignore[index]
+
+
+_STRIDE, _CONTEXT, _BASES = INSTRUCTION.itemsize, _at(TRAIN, "context"), _at(CONTEXT, "segment")
+_SEGMENT, _OFFSET, _SIZE = (_at(INSTRUCTION, name) for name in ("segment", "offset", "size"))
+_X, _Y, _W, _BUFFERS = (SEGMENT[name] for name in ("x", "y", "w", "buffers"))
+_KEEP, _GATHER, _RECORD, _HOST, _CHECK, _UNLESS = (CONTROL[name] for name in CONTROLS)
 _BYTES = tuple(np.dtype(kind).itemsize for kind in KINDS)
 _THREE_INTEGERS = types.void(int64, int64, int64)
 
 
 @njit(error_model="numpy")
-def _run(program: int, count: int, context: int) -> None:
-    """Run `count` instructions."""
-    for _ in range(count):
+def _run(program: int, count: int, context: int) -> int:
+    """Run instructions up to the first that is no kernel's; returns how many these are."""
+    for done in range(count):
+        if _get_instruction(program, "kernel") < 0:
+            return done
         call(_get_instruction(program, "entry"), (program, context))
         program += _STRIDE
+    return count
 
 
 @njit(error_model="numpy")
@@ -84,79 +92,136 @@ def _gather_labels(index: Any, source: int, stage: int, classes: int, ignored: i
 
 
 @njit(error_model="numpy")
-def _update(args: int, step: int, context: int) -> bool:
-    """Run what follows the backward of a step; returns whether all is well."""
-    program, count = _get(args, "update"), _get(args, "update_count")
-    first, guarded = _get(args, "collect_count"), _get(args, "guard_count")
-    _run(program, first, context)
-    if _get(args, "updates") != 0 and not vector(_get(args, "updates"), step + 1, int64)[step]:
-        return True
-    _run(program + first * _STRIDE, guarded, context)
-    if _get(args, "norm") != 0 and not math.isfinite(vector(_get(args, "norm"), 1, float64)[0]):
-        return False
-    _run(program + (first + guarded) * _STRIDE, count - first - guarded, context)
-    return True
+def _operand(at: int, context: int, i: int) -> int:
+    """The address of an instruction's tensor; 0: it is absent."""
+    segment = vector(at + _SEGMENT, MAX_TENSORS, int32)[i]
+    if segment < 0:
+        return 0
+    return (
+        vector(context + _BASES, len(SEGMENTS), int64)[segment]
+        + vector(at + _OFFSET, MAX_TENSORS, int64)[i]
+    )
+
+
+@njit(error_model="numpy")
+def _size(at: int, i: int) -> int:
+    return vector(at + _SIZE, MAX_SIZES, int64)[i]
+
+
+@njit(error_model="numpy")
+def _gather_inputs(args: int, at: int, index: Any, convert_x: int, convert_y: int) -> int:
+    """The control `gather`; returns the status."""
+    context, dtype, classes = args + _CONTEXT, _get(args, "dtype"), _get(args, "classes")
+    segments = vector(context + _BASES, len(SEGMENTS), int64)
+    x, y, w = _operand(at, context, 0), _operand(at, context, 1), _operand(at, context, 2)
+    if y != 0 and classes > 0:
+        bad = _gather_labels(index, _get(args, "y"), y, classes, _get(args, "ignored"))
+        if bad >= 0:
+            _put(args, "bad_row", index[bad])
+            return BAD_LABEL
+        segments[_Y] = y
+    elif y != 0:
+        source, kind = _get(args, "y"), _get(args, "y_kind")
+        segments[_Y] = _gather(index, source, kind, _size(at, 1), y, dtype, convert_y)
+    if w != 0:
+        segments[_W] = _gather(index, _get(args, "w"), dtype, 1, w, dtype, 0)
+    source, kind = _get(args, "x"), _get(args, "x_kind")
+    segments[_X] = _gather(index, source, kind, _size(at, 0), x, dtype, convert_x)
+    return OK
+
+
+@njit(error_model="numpy")
+def _record(args: int, at: int, step: int, begin: int, rows: int) -> None:
+    """The control `record`."""
+    context, nbytes = args + _CONTEXT, _size(at, 0)
+    loss = vector(_operand(at, context, 0), 1, float64)
+    vector(_get(args, "losses"), step + 1, float64)[step] = loss[0]
+    if _get(args, "row_losses") != 0:
+        move(_get(args, "row_losses") + 8 * begin, _operand(at, context, 1), 8 * rows)
+    if _get(args, "outputs") != 0:
+        into = _get(args, "outputs") + begin * nbytes
+        move(into, _operand(at, context, 2), rows * nbytes)
+
+
+@njit(error_model="numpy")
+def _keep(args: int, at: int, back: bool) -> None:
+    """The control `keep`, or the other way about."""
+    context = args + _CONTEXT
+    kept, buffers = (
+        _operand(at, context, 0),
+        vector(context + _BASES, len(SEGMENTS), int64)[_BUFFERS],
+    )
+    if back:
+        move(buffers, kept, _size(at, 0))
+    else:
+        move(kept, buffers, _size(at, 0))
+
+
+@njit(error_model="numpy")
+def _check(args: int, at: int) -> int:
+    """The control `check`; returns the status."""
+    value = vector(_operand(at, args + _CONTEXT, 0), 1, float64)[0]
+    if math.isfinite(value):
+        return OK
+    program = _get(args, "program")
+    for _ in range(_get(args, "count")):
+        if _get_instruction(program, "kernel") == _KEEP:
+            _keep(args, program, True)
+        program += _STRIDE
+    _put(args, "value", value)
+    return _size(at, 0)
+
+
+@njit(error_model="numpy")
+def _step(args: int, step: int, first: int, convert_x: int, convert_y: int) -> int:
+    """Run a step from the instruction `first` on; returns the status."""
+    context, program, count = args + _CONTEXT, _get(args, "program"), _get(args, "count")
+    offsets = vector(_get(args, "batch_offsets"), step + 2, int64)
+    begin, rows = offsets[step], offsets[step + 1] - offsets[step]
+    index = vector(_get(args, "index") + 8 * begin, rows, int64)
+    _put_context(context, "rows", rows)
+    status = OK
+    i = first
+    while i < count:
+        i += _run(program + i * _STRIDE, count - i, context)
+        if i == count:
+            break
+        at = program + i * _STRIDE
+        kernel = _get_instruction(at, "kernel")
+        i += 1
+        if kernel == _KEEP:
+            _keep(args, at, False)
+        elif kernel == _GATHER:
+            status = _gather_inputs(args, at, index, convert_x, convert_y)
+        elif kernel == _RECORD:
+            _record(args, at, step, begin, rows)
+        elif kernel == _CHECK:
+            status = _check(args, at)
+        elif kernel == _HOST:
+            _put(args, "at", i)
+            status = HOST
+        elif kernel == _UNLESS:
+            row = _get_instruction(at, "group") * _get_context(context, "hyper_size")
+            if vector(_get_context(context, "hyper"), row + 1, float64)[row] == 0:
+                break
+        if status != OK:
+            break
+    return status
 
 
 @njit(error_model="numpy")
 def _train(args: int, convert_x: int, convert_y: int) -> None:
-    """Run a chunk of training steps; the conversions are addresses, 0 where none is needed."""
-    context = args + _CONTEXT
-    steps, dtype, classes = _get(args, "steps"), _get(args, "dtype"), _get(args, "classes")
-    first = _get_context(context, "step")
-    offsets = vector(_get(args, "batch_offsets"), steps + 1, int64)
-    losses = vector(_get(args, "losses"), steps, float64)
-    hyper_bytes = 8 * _get(args, "groups") * _get_context(context, "hyper_size")
-    output_bytes, buffers_bytes = _get(args, "output_bytes"), _get(args, "buffers_bytes")
-    buffers, kept = _get_address(args + _BUFFERS, "address"), _get(args, "buffers_kept")
-    x, x_kind, x_width, x_stage = (
-        _get(args, "x"), _get(args, "x_kind"), _get(args, "x_width"), _get(args, "x_stage")
-    )  # fmt: skip
-    y, y_kind, y_width, y_stage = (
-        _get(args, "y"), _get(args, "y_kind"), _get(args, "y_width"), _get(args, "y_stage")
-    )  # fmt: skip
-    w, w_stage = _get(args, "w"), _get(args, "w_stage")
-    status, done = OK, 0
-    for s in range(steps):
-        begin, rows = offsets[s], offsets[s + 1] - offsets[s]
-        index = vector(_get(args, "index") + 8 * begin, rows, int64)
-        _put_context(context, "rows", rows)
-        if classes > 0:
-            bad = _gather_labels(index, y, y_stage, classes, _get(args, "ignored"))
-            if bad >= 0:
-                status = BAD_LABEL
-                _put(args, "bad_row", index[bad])
-                break
-            _put_address(args + _Y, "address", y_stage)
-        else:
-            taken = _gather(index, y, y_kind, y_width, y_stage, dtype, convert_y)
-            _put_address(args + _Y, "address", taken)
-        if w != 0:
-            _put_address(args + _W, "address", _gather(index, w, dtype, 1, w_stage, dtype, 0))
-        taken = _gather(index, x, x_kind, x_width, x_stage, dtype, convert_x)
-        _put_address(args + _X, "address", taken)
-        move(kept, buffers, buffers_bytes)
-        _run(_get(args, "forward"), _get(args, "forward_count"), context)
-        losses[s] = vector(_get(args, "loss"), 1, float64)[0]
-        if _get(args, "outputs") != 0:
-            into = _get(args, "outputs") + begin * output_bytes
-            move(into, _get(args, "output"), rows * output_bytes)
-        if _get(args, "row_losses") != 0:
-            move(_get(args, "row_losses") + 8 * begin, _get(args, "row_loss"), 8 * rows)
-        if not math.isfinite(losses[s]):
-            move(buffers, kept, buffers_bytes)
-            status = NOT_FINITE
+    """Run a chunk of steps; the conversions are addresses, 0 where none is needed."""
+    context, status, first = args + _CONTEXT, OK, _get(args, "at")
+    for s in range(_get(args, "done"), _get(args, "steps")):
+        status = _step(args, s, first, convert_x, convert_y)
+        if status != OK:
             break
-        _run(_get(args, "backward"), _get(args, "backward_count"), context)
-        _put_context(context, "hyper", _get(args, "hyper") + s * hyper_bytes)
-        if not _update(args, s, context):
-            move(buffers, kept, buffers_bytes)
-            status = NORM_NOT_FINITE
-            break
-        _put_context(context, "step", first + np.uint64(s + 1))
-        done += 1
-    _put_context(context, "step", first)
-    _put(args, "done", done)
+        first = 0
+        _put(args, "done", s + 1)
+        hyper = _get_context(context, "hyper") + _get(args, "table_bytes")
+        _put_context(context, "hyper", hyper)
+        _put_context(context, "step", _get_context(context, "step") + np.uint64(1))
     _put(args, "status", status)
 
 

@@ -1,0 +1,72 @@
+"""Instructions: how one is written down, that of a kernel and that of a control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnet.op import KERNELS, Kernel, Op
+from fastnet.plan.records import ABSENT, CONTROL, INSTRUCTION, KIND, MAX_TENSORS, SEGMENT
+
+Place = tuple[str, int]  # a segment and an offset in bytes
+
+_NUMBER: dict[str, int] = {}
+
+
+def fill(
+    record: Any,
+    kernel: Kernel,
+    dtype: np.dtype[Any],
+    places: list[Any],
+    sizes: list[int],
+    scalars: list[float],
+    stream: int,
+) -> None:
+    """Write a kernel's instruction into a record that is zero."""
+    if kernel.name not in _NUMBER:
+        _NUMBER.update({name: number for number, name in enumerate(KERNELS)})
+    record["kernel"] = _NUMBER[kernel.name]
+    record["dtype"] = KIND[dtype.name]
+    record["stream"] = stream
+    record["scalar"][: len(scalars)] = scalars
+    assert len(places) <= MAX_TENSORS, kernel.name
+    _put_operands(record, places, sizes)
+
+
+def _put_operands(record: Any, places: Sequence[Place | None], sizes: Sequence[int]) -> None:
+    record["size"][: len(sizes)] = sizes
+    record["segment"] = ABSENT
+    for i, place in enumerate(places):
+        if place is not None:
+            record["segment"][i] = SEGMENT[place[0]]
+            record["offset"][i] = place[1]
+
+
+def kernels_of(program: np.ndarray) -> Iterator[tuple[Any, Kernel]]:
+    """The instructions of a program that are kernels', each with its kernel."""
+    kernels = list(KERNELS.values())
+    for instruction in program:
+        if instruction["kernel"] >= 0:
+            yield instruction, kernels[instruction["kernel"]]
+
+
+def control(
+    name: str, places: Sequence[Place | None] = (), sizes: Sequence[int] = (), row: int = 0
+) -> np.ndarray:
+    """A control instruction (see records.CONTROL): its tensors' places, its sizes, its row of the table."""
+    record = np.zeros(1, INSTRUCTION)
+    record["kernel"], record["group"] = CONTROL[name], row
+    _put_operands(record[0], places, sizes)
+    return record
+
+
+def update_pass(
+    op: type[Op], dtype: np.dtype[Any], places: Mapping[str, Place], sizes: Any, row: int
+) -> np.ndarray:
+    """The instruction of an update: its tensors' places by name, its dims, its row of hyper."""
+    kernel, record = op.kernels["update"], np.zeros(1, INSTRUCTION)
+    fill(record[0], kernel, dtype, [places[n] for n in kernel.tensors], list(sizes), [], 0)
+    record["group"] = row
+    return record

@@ -1,0 +1,63 @@
+"""The update program of an optimizer: its ops over the parameters, group by group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+
+from fastnet.op import Op
+from fastnet.parameter import Parameter
+from fastnet.plan.instructions import update_pass
+from fastnet.plan.records import INSTRUCTION
+from fastnet.plan.segments import Storage
+
+
+def compile_update(
+    passes: Sequence[Sequence[type[Op]]], group_of: Sequence[int], storage: Storage
+) -> np.ndarray:
+    """The update program of an optimizer: one pass of each op over each run of parameters of a group.
+
+    passes: for each group the ops of a step, in order; the rows of hyper are theirs, one after the
+    other. group_of: the group of each trainable parameter, in the order of the segment `params`. The
+    vectors of `state_vectors` lie one after the other in the segment `state`, each as long as `params`.
+    An op over a matrix ("I O") runs once for each parameter of two dimensions. Where an op of a group
+    writes `penalized`, those behind it take that for g.
+    """
+    vectors = {name: i for i, name in enumerate(state_vectors(passes))}
+    length, itemsize = storage.segments["params"].nbytes, storage.dtype.itemsize
+    first_row = np.cumsum([0, *map(len, passes)])
+    records = []
+    for begin, end, group, members in _runs(group_of, storage):
+        gradient = ("grads", 0)
+        for row, op in enumerate(passes[group], first_row[group]):
+            spans: list[tuple[int, tuple[int, ...]]] = [(begin, ((end - begin) // itemsize,))]
+            if len(op.dims) == 2:
+                spans = [(storage.place(p)[1], p.shape) for p in members if len(p.shape) == 2]
+            for offset, sizes in spans:
+                at = {name: ("state", i * length + offset) for name, i in vectors.items()}
+                at |= {"w": ("params", offset), "g": (gradient[0], gradient[1] + offset)}
+                records.append(update_pass(op, storage.dtype, at, sizes, row))
+            if "penalized" in op.state:
+                gradient = ("state", vectors["penalized"] * length)
+    return np.concatenate([np.zeros(0, INSTRUCTION), *records])
+
+
+def state_vectors(passes: Iterable[Iterable[type[Op]]]) -> list[str]:
+    """The names of the vectors that the ops of a step keep, beside the parameters `w` themselves."""
+    names = (name for ops in passes for op in ops for name in op.state if name != "w")
+    return list(dict.fromkeys(names))
+
+
+def _runs(
+    group_of: Sequence[int], storage: Storage
+) -> Iterator[tuple[int, int, int, list[Parameter]]]:
+    """What lies together of one group: begin and end in bytes of `params`, the group, its parameters."""
+    members = list(zip(storage.trainable(), group_of, strict=True))
+    begin = 0
+    for group, together in groupby(members, key=lambda member: member[1]):
+        run = [p for p, _ in together]
+        end = begin + sum(storage.nbytes(p) for p in run)
+        yield begin, end, group, run
+        begin = end
