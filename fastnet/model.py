@@ -344,6 +344,11 @@ class Sequential(Container):
         ending = Ending(loss, data.classes > 0, data.w is not None, data.by_rows)
         return self._runtime.executor(shape, rows, modes, ending)
 
+    def evaluator(self, data: Data, rows: int, loss: Loss) -> Executor:
+        """What measures a loss in steps of at most `rows` rows, in evaluation mode."""
+        ending = Ending(loss, data.classes > 0, data.w is not None)
+        return self._runtime.evaluator(tuple(data.x.shape[1:]), rows, ending)
+
     def min_training_rows(self, respect_modes: bool = False) -> int:
         """The rows that a training minibatch must have: 2 where there is batchnorm that trains."""
         layers = (la for _, la in self._flat if la.training or not respect_modes)

@@ -49,7 +49,7 @@ class _Thread(threading.local):
     """What a thread predicts with."""
 
     def __init__(self) -> None:
-        self.executors: dict[Shape, Executor] = {}
+        self.executors: dict[Any, Executor] = {}
         # The predictor that it used last, for what that takes as it is.
         self.short_way: Callable[[Any, Any], Array | None] = lambda x, out: None
 
@@ -77,13 +77,6 @@ class Runtime:
             self._executors, key, rows, lambda: self._compile(shape, rows, modes, ending)
         )
 
-    def evaluator(self, shape: Shape, rows: int, ending: Ending) -> Executor:
-        """The forward in evaluation mode for at most `rows` rows, with the loss of each at its end."""
-        key, modes = (shape, "evaluation", ending.key()), (False,) * len(self.layers)
-        return self._cached(
-            self._executors, key, rows, lambda: self._compile(shape, rows, modes, ending, fold=True)
-        )
-
     def training_workspace(self, shape: Shape, rows: int) -> int:
         """The bytes of workspace that training with minibatches of `rows` rows takes."""
         return self._plan(shape, rows, (True,) * len(self.layers)).workspace_bytes
@@ -95,12 +88,16 @@ class Runtime:
         return executor
 
     def _predictor(self, shape: Shape, rows: int) -> Executor:
+        return self.evaluator(shape, rows, None)
+
+    def evaluator(self, shape: Shape, rows: int, ending: Ending | None) -> Executor:
+        """The same, ending in a loss if given: its steps measure that."""
         modes = (False,) * len(self.layers)
         return self._cached(
             self.thread.executors,
-            shape,
+            (shape, ending and ending.key()),
             rows,
-            lambda: self._compile(shape, rows, modes, fold=True),
+            lambda: self._compile(shape, rows, modes, ending, fold=True),
         )
 
     def passes(self, program: np.ndarray, ops: Sequence[type[Op]], own: dict[str, Array]) -> Passes:

@@ -218,7 +218,8 @@ class Executor:
             field["table_bytes"][0] = 8 * math.prod(update.table.shape[1:])
         field["program"][0], field["count"][0] = program.ctypes.data, len(program)
         field["x"][0], field["x_kind"][0] = data.x.ctypes.data, _KIND_OF[data.x.dtype]
-        field["y"][0], field["y_kind"][0] = data.y.ctypes.data, _KIND_OF[data.y.dtype]
+        if data.host is None:  # whose targets may be of any kind
+            field["y"][0], field["y_kind"][0] = data.y.ctypes.data, _KIND_OF[data.y.dtype]
         field["w"][0] = _address_of(data.w)
         field["classes"][0], field["ignored"][0] = data.classes, data.ignored
         field["batch_offsets"][0] = steps.offsets.ctypes.data
@@ -304,7 +305,7 @@ class Executor:
     def _output(self, data: Data, rows: Array) -> Array:
         """The output of the step at work, of these rows of the data set."""
         if self.plan.output[0] == "x":
-            return data.x[rows].astype(self.plan.dtype)
+            return np.asarray(data.x[rows], self.plan.dtype)
         return self.at(self.plan.output, (len(rows), *self.plan.output_shape), self.plan.dtype)
 
     def _threads(self, rows: int, work: int | None = None) -> int:

@@ -15,7 +15,9 @@ from fastnet.op import Array
 class HostLoss(Protocol):
     """A loss that Python computes in the middle of each step."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What error messages call it."""
 
     def call(self, output: Array, target: Array, weight: Array | None) -> tuple[float, Array]:
         """The loss and its gradient with respect to the output, whose rows these are."""

@@ -21,7 +21,7 @@ from fastnet.errors import (
 )
 from fastnet.layers.base import Builder, Shape
 from fastnet.losses.metrics import Metric
-from fastnet.losses.reduced import OWN_WEIGHTS, ROWS, SUM, weighted_loss
+from fastnet.losses.reduced import OWN_WEIGHTS, ROWS, SUM, summed, weighted_loss
 from fastnet.op import Array
 from fastnet.tape import Tape, Value
 
@@ -166,6 +166,16 @@ class Loss:
             mean = math.fsum(product.tolist()) / max(1, len(product)) or 1.0
         given = np.ones(len(target)) if weight is None else weight.astype(np.float64)
         return np.asarray(given / mean)
+
+    def of_rows(self, losses: Array, target: Array, weight: Array | None) -> float:
+        """The loss of rows that have these losses, float64; its bits are the same on every machine."""
+        weights = np.ones(len(losses)) if weight is None else weight.astype(np.float64)
+        counts = self.counts(target)
+        total = 1.0
+        if self.reduction != "sum":
+            total = summed(weights if counts is None else weights * counts)
+        value = summed(weights * np.where((weights == 0) & np.isinf(losses), 0.0, losses))
+        return value / total if total > 0 else value if math.isnan(value) else 0.0
 
     def check_trainable(self) -> None:
         """Raise HyperparameterError where the loss is not one number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -44,3 +45,20 @@ class weighted_loss(Op):
     def vjp(drow_loss: Array, scale: Array, w: Array) -> None:
         """w·scale."""
         drow_loss[...] = w * scale[0] if w.size else scale[0]
+
+
+LANES = 64  # sums that are taken side by side
+
+
+def summed(values: Array) -> float:
+    """Σ values, float64, in an order that depends on their number alone, whatever the machine.
+
+    NumPy's sum of a vector has an order that depends on the instruction set; that over the rows of a
+    matrix has not. 10⁶ terms are within 1e-11 of Σ|terms|.
+    """
+    whole = len(values) // LANES * LANES
+    lanes = values[:whole].reshape(-1, LANES).sum(axis=0)
+    try:
+        return math.fsum([*lanes, *values[whole:]])
+    except (OverflowError, ValueError):  # a sum beyond the largest number; ∞ − ∞
+        return float(sum([*lanes, *values[whole:]]))

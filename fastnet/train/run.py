@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fastnet.backends.executor import Executor
-from fastnet.backends.steps import Data
-from fastnet.errors import DataError, DivergenceError, ShapeError, outside
+from fastnet.backends.steps import Data, Steps
+from fastnet.errors import DataError, DivergenceError, ShapeError, check_int, outside
+from fastnet.losses.base import Loss
+from fastnet.losses.function import FunctionLoss
 from fastnet.model import Sequential
 from fastnet.op import Array
+from fastnet.runtime import PREDICT_ROWS
 from fastnet.train.data import batch_offsets
 from fastnet.train.scores import EpochScores
 
@@ -70,6 +76,24 @@ def validation_parts(given: Any) -> tuple[Any, Any, Any]:
     except (TypeError, ValueError):
         raise DataError("validation_data must be a pair (X, y), or (X, y, sample_weight)") from None
     return x, y, w
+
+
+def evaluate(
+    model: Sequential, loss: Loss, data: Data, batch_size: int | None, outputs: bool
+) -> tuple[float, Array]:
+    """The loss of a data set in evaluation mode, and the outputs of its rows if they are wanted."""
+    if isinstance(loss, FunctionLoss):
+        output = model.on_host("output", model.predict(data.x, batch_size=batch_size))
+        return copy.copy(loss).forward(output, data.y, data.w), output
+    rows = PREDICT_ROWS if batch_size is None else check_int("batch_size", batch_size, low=1)
+    rows = max(1, min(rows, len(data.x)))
+    executor = model.evaluator(data, rows, loss)
+    shape = len(data.x) if outputs else 0, *executor.plan.output_shape
+    output, losses = np.empty(shape, executor.plan.dtype), np.empty(len(data.x))
+    index, offsets = np.arange(len(data.x)), batch_offsets(len(data.x), rows)
+    kept = output if outputs else None
+    executor.train(data, Steps(index, offsets, 0, 0, outputs=kept, row_losses=losses), None)
+    return loss.of_rows(losses, data.y, data.w), output
 
 
 def check_parameters(model: Sequential, epoch: int) -> None:

@@ -27,7 +27,13 @@ from fastnet.train.callbacks import Callback, KeepBest, Kept, check_callbacks
 from fastnet.train.data import epoch_order
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
-from fastnet.train.run import Run, check_parameters, training_offsets, validation_parts
+from fastnet.train.run import (
+    Run,
+    check_parameters,
+    evaluate,
+    training_offsets,
+    validation_parts,
+)
 from fastnet.train.scores import EpochScores, check_metrics, measure, metrics_of
 from fastnet.train.updates import Part, Updates, recompute_statistics
 
@@ -302,9 +308,7 @@ class Trainer:
         return self._evaluate(self._checked(X, y, sample_weight, "X", "y"), batch_size)
 
     def _evaluate(self, data: Data, batch_size: int | None = None) -> dict[str, float]:
-        output = self.model.on_host("output", self.model.predict(data.x, batch_size=batch_size))
-        loss = copy.copy(self.loss)  # whose forward leaves a pending backward of the caller's alone
-        value = loss.forward(output, data.y, data.w)
+        value, output = evaluate(self.model, self.loss, data, batch_size, bool(self.metrics))
         return {"loss": value, **measure(self.metrics, data.y, output)}
 
     def _prepare(

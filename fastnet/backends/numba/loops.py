@@ -92,19 +92,17 @@ def _gather_labels(index: Any, source: int, stage: int, classes: int, ignored: i
 
 
 @njit(error_model="numpy")
-def _operand(at: int, context: int, i: int) -> int:
+def _operand(at: int, context: int, i: int) -> Any:
     """The address of an instruction's tensor; 0: it is absent."""
     segment = vector(at + _SEGMENT, MAX_TENSORS, int32)[i]
     if segment < 0:
         return 0
-    return (
-        vector(context + _BASES, len(SEGMENTS), int64)[segment]
-        + vector(at + _OFFSET, MAX_TENSORS, int64)[i]
-    )
+    offset = vector(at + _OFFSET, MAX_TENSORS, int64)[i]
+    return vector(context + _BASES, len(SEGMENTS), int64)[segment] + offset
 
 
 @njit(error_model="numpy")
-def _size(at: int, i: int) -> int:
+def _size(at: int, i: int) -> Any:
     return vector(at + _SIZE, MAX_SIZES, int64)[i]
 
 
@@ -158,7 +156,7 @@ def _keep(args: int, at: int, back: bool) -> None:
 
 
 @njit(error_model="numpy")
-def _check(args: int, at: int) -> int:
+def _check(args: int, at: int) -> Any:
     """The control `check`; returns the status."""
     value = vector(_operand(at, args + _CONTEXT, 0), 1, float64)[0]
     if math.isfinite(value):
@@ -173,7 +171,7 @@ def _check(args: int, at: int) -> int:
 
 
 @njit(error_model="numpy")
-def _step(args: int, step: int, first: int, convert_x: int, convert_y: int) -> int:
+def _step(args: int, step: int, first: int, convert_x: int, convert_y: int) -> Any:
     """Run a step from the instruction `first` on; returns the status."""
     context, program, count = args + _CONTEXT, _get(args, "program"), _get(args, "count")
     offsets = vector(_get(args, "batch_offsets"), step + 2, int64)
