@@ -244,7 +244,7 @@ class Container(Owned, Attributed):
 
     def named_parameters(self) -> dict[str, Array]:
         """The trainable parameters by name, such as "0.weight": read-only views."""
-        return parameter.values(self._named(), trainable_only=True)
+        return parameter.values(self._named(), without_buffers=True)
 
     @property
     def grads(self) -> dict[str, Array]:

@@ -313,8 +313,9 @@ class Sequential(Container):
     def optimizer_state(self, optimizer: Optimizer) -> OptimizerState:
         """The optimizer's state for this model, with its segment and its update program."""
         state = optimizer.state(self)
-        if state.program is None or state.backend is not self._runtime.backend:
-            storage, kept = self.bind(), optimizer.initial() | state.vectors
+        storage, backend = self.bind(), self._runtime.backend
+        if state.program is None or (state.backend, state.frozen) != (backend, storage.frozen):
+            kept = optimizer.initial() | state.vectors
             names, length = state_vectors(state.passes), storage.segments["params"].nbytes
             state.segment = zeros_aligned(len(names) * length)
             rows = state.segment.reshape(len(names), length).view(storage.dtype)
@@ -323,7 +324,7 @@ class Sequential(Container):
                 vector[...] = kept.get(name, 0)
             waiting = {n: v.copy() for n, v in state.vectors.items() if n not in made}
             state.vectors = waiting | made
-            state.backend = self._runtime.backend
+            state.backend, state.frozen = backend, storage.frozen
             state.program = compile_update(state.passes, state.group_of, storage)
             ops = [op for passes in state.passes for op in passes]
             state.run = self._runtime.passes(state.program, ops, {"state": state.segment})
@@ -372,7 +373,7 @@ class Sequential(Container):
         if any(modes):
             self._draws += 1
         moved = zip(modes, self._flat, strict=True)
-        if any(f and any(not p.trainable for p in la._parameters.values()) for f, (_, la) in moved):
+        if any(f and any(p.buffer for p in la._parameters.values()) for f, (_, la) in moved):
             self.touch(by_backend=True)
 
 

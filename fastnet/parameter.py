@@ -29,8 +29,10 @@ class Parameter:
     """A named array of a layer, in the layout that kernels use.
 
     `value` and `grad` are arrays of its own while the layer is alone (None before its first use), and
-    views of the model's segments once the layer is part of a model. A buffer, such as batchnorm's
-    running mean, is a Parameter that is not trainable: it has no gradient.
+    views of the model's segments once the layer is part of a model.
+
+    buffer: it is a layer's own, such as batchnorm's running mean: no optimizer changes it and it has no
+    gradient. frozen: no optimizer changes it for now, and no gradient of it is computed.
     """
 
     name: str
@@ -39,7 +41,8 @@ class Parameter:
     fan_in: int = 1
     fan_out: int = 1
     transposed: bool = False  # PyTorch shows it transposed
-    trainable: bool = True
+    buffer: bool = False
+    frozen: bool = False
     dtype: str | None = None  # None: the model's
     low: float = -math.inf  # no value may be lower
     value: Array | None = None
@@ -54,6 +57,11 @@ class Parameter:
         value = self.init.sample(self.shape, self.fan_in, self.fan_out, where)
         return value.astype(self.dtype or dtype)
 
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes it by its gradient."""
+        return not (self.buffer or self.frozen)
+
     def shown(self, array: Array) -> Array:
         """`array`, which has this parameter's shape, as PyTorch shapes it: a view."""
         if self.shape == (1,) and self.dtype == "int64":
@@ -67,7 +75,7 @@ class Parameter:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if self.trainable and self.value is not None:
+        if not self.buffer and self.value is not None:
             self.grad = np.zeros_like(self.value)
 
 
@@ -132,12 +140,12 @@ def readonly(array: Array) -> Array:
     return np.asarray(memoryview(array).toreadonly())  # type: ignore[arg-type]
 
 
-def values(named: Named, *, trainable_only: bool = False) -> dict[str, Array]:
+def values(named: Named, *, without_buffers: bool = False) -> dict[str, Array]:
     """Read-only views of the values by name, in PyTorch's shapes; they follow later changes."""
     return {
         name: readonly(p.shown(p.value))
         for name, p in named.items()
-        if p.value is not None and (p.trainable or not trainable_only)
+        if p.value is not None and not (p.buffer and without_buffers)
     }
 
 

@@ -72,7 +72,7 @@ class Runtime:
         self, shape: Shape, rows: int, modes: Modes, ending: Ending | None = None
     ) -> Executor:
         """Forward and backward of the model for at most `rows` rows, ending in a loss if given."""
-        key = shape, modes, ending and ending.key()
+        key = shape, modes, ending and ending.key(), self.storage.frozen
         return self._cached(
             self._executors, key, rows, lambda: self._compile(shape, rows, modes, ending)
         )

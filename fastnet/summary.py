@@ -26,9 +26,9 @@ def summarize(
         if shape is not None:
             shape = layer.output_shape(shape)
         shown = "(n, ...)" if shape is None else f"({', '.join(map(str, ('n', *shape)))})"
-        rows.append((f"{path}  {layer!r}", shown, f"{_count(layer, True):,}"))
-    total = sum(_count(layer, True) for _, layer in layers)
-    buffers = sum(_count(layer, False) for _, layer in layers)
+        rows.append((f"{path}  {layer!r}", shown, f"{_count(layer, False):,}"))
+    total = sum(_count(layer, False) for _, layer in layers)
+    buffers = sum(_count(layer, True) for _, layer in layers)
     rows.append(("total", "", f"{total:,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
@@ -43,6 +43,6 @@ def summarize(
     return Summary("\n".join(table))
 
 
-def _count(layer: Layer, trainable: bool) -> int:
+def _count(layer: Layer, buffers: bool) -> int:
     held = layer._parameters.values()
-    return sum(math.prod(p.shape) for p in held if p.trainable is trainable)
+    return sum(math.prod(p.shape) for p in held if p.buffer is buffers)

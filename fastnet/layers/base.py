@@ -185,7 +185,7 @@ class Layer(Owned):
 
     def parameters(self) -> list[Array]:
         """The trainable parameters: read-only views in PyTorch's shapes."""
-        return list(parameter.values(self._ready(), trainable_only=True).values())
+        return list(parameter.values(self._ready(), without_buffers=True).values())
 
     def state_dict(self) -> dict[str, Array]:
         """Parameters and buffers by name, as they are now: new arrays in PyTorch's shapes."""
@@ -257,4 +257,4 @@ class Layer(Owned):
         self._seed = random.fresh_seed() if seed is None else seed
         for place, p in enumerate(self._parameters.values()):
             p.value = p.draw(dtype, self._seed, self._index, place)
-            p.grad = np.zeros_like(p.value) if p.trainable else None
+            p.grad = None if p.buffer else np.zeros_like(p.value)

@@ -161,9 +161,9 @@ class BatchNorm1d(Layer):
         if self.affine:
             self._declare("weight", shape, init=Constant(1.0))
             self._declare("bias", shape, init=Zeros())
-        self._declare("running_mean", shape, init=Zeros(), trainable=False)
-        self._declare("running_var", shape, init=Constant(1.0), trainable=False, low=0.0)
-        self._declare("num_batches_tracked", (1,), init=Zeros(), trainable=False, dtype="int64")
+        self._declare("running_mean", shape, init=Zeros(), buffer=True)
+        self._declare("running_var", shape, init=Constant(1.0), buffer=True, low=0.0)
+        self._declare("num_batches_tracked", (1,), init=Zeros(), buffer=True, dtype="int64")
 
     @property
     def in_width(self) -> int:

@@ -47,12 +47,13 @@ class OptimizerState:
 
     settings: list[Optimizer]  # for each group of parameters, one with that group's numbers
     passes: list[list[type[Op]]]  # for each group, the ops of a step
-    group_of: list[int]  # of each trainable parameter
+    group_of: list[int]  # of each parameter
     options: dict[str, Any]  # the optimizer's hyper-parameters when this was made
     segment: Array | None = None  # bytes; the ops' vectors one after the other
     program: np.ndarray | None = None
     run: Any = None  # runs the program with a step's numbers
     backend: Any = None  # on which
+    frozen: Any = None  # the parameters that it leaves out
     steps: int = 0
     since: list[int | None] = field(default_factory=list)  # each parameter's first with vectors
     vectors: dict[str, Array] = field(default_factory=dict)  # those of the segment by name
@@ -215,7 +216,7 @@ class Optimizer:
             state.vectors, state.warned = self._carried(old, state, model), old.warned
             if (old.passes, old.group_of) == (passes, group_of):
                 state.segment, state.program = old.segment, old.program
-                state.run, state.backend = old.run, old.backend
+                state.run, state.backend, state.frozen = old.run, old.backend, old.frozen
         self._states[model] = state
         return state
 

@@ -171,7 +171,7 @@ class SGD(Optimizer):
             return old.vectors
         storage, t = model.bind(), np.array([old.steps])
         velocity = old.vectors["v"].copy()
-        for p, group in zip(storage.trainable(), new.group_of, strict=True):
+        for p, group in zip(storage.parameters(), new.group_of, strict=True):
             begin = storage.place(p)[1] // velocity.itemsize
             lr = float(np.ravel(new.settings[group]._at(t).lr)[0])
             factor = -lr if self.form == "textbook" else -1 / lr if lr else 0.0

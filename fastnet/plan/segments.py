@@ -33,7 +33,7 @@ class Storage:
         held = list(parameters)
         sizes = {"params": 0, "buffers": 0}
         for p in held:
-            segment = "params" if p.trainable else "buffers"
+            segment = "buffers" if p.buffer else "params"
             self._places[id(p)] = (segment, sizes[segment])
             sizes[segment] += self.nbytes(p)
         self.segments = {
@@ -42,12 +42,13 @@ class Storage:
             "buffers": zeros_aligned(sizes["buffers"]),
         }
         self._held = held  # keeps the ids in _places valid
+        self.frozen = frozenset(id(p) for p in held if p.frozen)
         for p in held:
             view = self._view(self.place(p), p)
             if p.value is not None:
                 np.copyto(view, p.value, casting="unsafe")
             p.value = view
-            p.grad = self._view(("grads", self.place(p)[1]), p) if p.trainable else None
+            p.grad = None if p.buffer else self._view(("grads", self.place(p)[1]), p)
 
     def place(self, parameter: Parameter) -> tuple[str, int]:
         """The segment and the offset in bytes of a parameter's value."""
@@ -57,12 +58,25 @@ class Storage:
         """The bytes that a parameter's value takes, padding included."""
         return aligned(int(np.prod(parameter.shape)) * self._dtype(parameter).itemsize)
 
+    def parameters(self) -> list[Parameter]:
+        """What the segment `params` holds, in its order: all but the buffers."""
+        return [p for p in self._held if not p.buffer]
+
     def trainable(self) -> list[Parameter]:
-        """The trainable parameters in the order of `params`, which has nothing else."""
+        """Those of them that are not frozen."""
         return [p for p in self._held if p.trainable]
 
+    def freeze(self, parameters: Iterable[Parameter]) -> None:
+        """From now on exactly these are frozen; their gradients are zero."""
+        self.frozen = frozenset(id(p) for p in parameters)
+        for p in self.parameters():
+            p.frozen = id(p) in self.frozen
+            if p.frozen and p.grad is not None:
+                p.grad.fill(0)
+        self.host_version += 1
+
     def trainable_places(self) -> Array:
-        """Where `flat` holds the elements of trainable parameters, in order: all but the padding."""
+        """Where `flat` holds the elements of trainable parameters, in order."""
         starts = [self.place(p)[1] // self.dtype.itemsize for p in self.trainable()]
         sizes = [int(np.prod(p.shape)) for p in self.trainable()]
         parts = [np.arange(a, a + n) for a, n in zip(starts, sizes, strict=True)]

@@ -20,10 +20,10 @@ def compile_update(
     """The update program of an optimizer: one pass of each op over each run of parameters of a group.
 
     passes: for each group the ops of a step, in order; the rows of hyper are theirs, one after the
-    other. group_of: the group of each trainable parameter, in the order of the segment `params`. The
-    vectors of `state_vectors` lie one after the other in the segment `state`, each as long as `params`.
-    An op over a matrix ("I O") runs once for each parameter of two dimensions. Where an op of a group
-    writes `penalized`, those behind it take that for g.
+    other. group_of: the group of each parameter, in the order of the segment `params`. Frozen parameters
+    are left out. The vectors of `state_vectors` lie one after the other in the segment `state`, each as
+    long as `params`. An op over a matrix ("I O") runs once for each parameter of two dimensions. Where an
+    op of a group writes `penalized`, those behind it take that for g.
     """
     vectors = {name: i for i, name in enumerate(state_vectors(passes))}
     length, itemsize = storage.segments["params"].nbytes, storage.dtype.itemsize
@@ -54,10 +54,11 @@ def _runs(
     group_of: Sequence[int], storage: Storage
 ) -> Iterator[tuple[int, int, int, list[Parameter]]]:
     """What lies together of one group: begin and end in bytes of `params`, the group, its parameters."""
-    members = list(zip(storage.trainable(), group_of, strict=True))
+    members = list(zip(storage.parameters(), group_of, strict=True))
     begin = 0
-    for group, together in groupby(members, key=lambda member: member[1]):
+    for (group, frozen), together in groupby(members, key=lambda m: (m[1], m[0].frozen)):
         run = [p for p, _ in together]
         end = begin + sum(storage.nbytes(p) for p in run)
-        yield begin, end, group, run
+        if not frozen:
+            yield begin, end, group, run
         begin = end

@@ -75,8 +75,8 @@ def test_parameters_and_gradients_share_one_aligned_layout():
         Parameter(f"p{i}", shape, Zeros(), value=np.full(shape, i + 1.0))
         for i, shape in enumerate(shapes)
     ]
-    held.insert(2, Parameter("m", (5,), Zeros(), trainable=False, value=np.full(5, 9.0)))
-    held.append(Parameter("n", (1,), Zeros(), trainable=False, dtype="int64", value=np.array([7])))
+    held.insert(2, Parameter("m", (5,), Zeros(), buffer=True, value=np.full(5, 9.0)))
+    held.append(Parameter("n", (1,), Zeros(), buffer=True, dtype="int64", value=np.array([7])))
     storage = Storage(held, "float32")
     assert storage.segments["params"].nbytes == 4 * 64
     assert storage.segments["grads"].nbytes == 4 * 64
