@@ -14,6 +14,7 @@ import numpy as np
 
 from fastnet import parameter, random
 from fastnet.backends import registry
+from fastnet.builder import Builder
 from fastnet.errors import (
     Attributed,
     HyperparameterError,
@@ -163,6 +164,12 @@ class Container(Owned, Attributed):
         for _, layer in self._flat:
             shape = layer.output_shape(shape)
         return shape
+
+    def emit(self, g: Builder, x: Any) -> Any:
+        """Describe the layers by ops, one after the other."""
+        for layer in self._layers:
+            x = g.enter(layer, x)
+        return x
 
     @property
     def training(self) -> bool:

@@ -28,7 +28,8 @@ from fastnet.optim.optimizer import Optimizer, OptimizerState
 from fastnet.plan.extras import Extras
 from fastnet.plan.records import zeros_aligned
 from fastnet.plan.update import compile_update, state_vectors
-from fastnet.runtime import PREDICT_ROWS, Ending, Modes, Runtime
+from fastnet.runtime import PREDICT_ROWS, Modes, Runtime
+from fastnet.structure import Ending
 from fastnet.summary import Summary, summarize
 
 MOST_ROWS = 2**40  # of a minibatch: more than any memory holds
@@ -94,9 +95,8 @@ class Sequential(Container):
         if self._running is None:
             with self._first:
                 if self._running is None:
-                    layers = [layer for _, layer in self._flat]
                     backend = registry.get(self._given["backend"])
-                    self._running = Runtime(layers, self.bind(), backend)
+                    self._running = Runtime(self, self.bind(), backend)
         return self._running
 
     def forward(self, x: Any, out: Array | None = None) -> Array:

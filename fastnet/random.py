@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastnet.errors import UsageError
 from fastnet.formulas import language, portable
 from fastnet.formulas.language import Real
 from fastnet.formulas.portable import horner
@@ -25,11 +26,23 @@ Array = np.ndarray
 # What a stream is for; kinds never share a counter, so equal seeds give independent draws.
 DROPOUT, INIT, SHUFFLE, NOISE = range(4)
 STREAMS_PER_KIND = 1 << 24
+STREAMS_PER_USE = 1 << 26  # beyond all kinds
+MOST_USES = 64  # of one layer, as a stream's number has 32 bits
 
 
 def stream_of(kind: int, index: int = 0) -> int:
     """The stream number of the `index`-th user of one kind of draw (DROPOUT, INIT, SHUFFLE, NOISE)."""
     return kind * STREAMS_PER_KIND + index
+
+
+def stream_of_use(stream: int, use: int) -> int:
+    """The stream of a layer's use, from 0, which for its first use is the layer's own."""
+    if use >= MOST_USES:
+        raise UsageError(
+            f"a layer that draws is used more than {MOST_USES} times in one model; use copies of it "
+            "(copy.deepcopy)"
+        )
+    return stream + use * STREAMS_PER_USE
 
 
 def fresh_seed() -> int:

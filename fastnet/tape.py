@@ -6,11 +6,12 @@ carries them out on arrays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fastnet.builder import Builder
 from fastnet.op import ROWS, Array, Op
 from fastnet.parameter import Derived, Parameter
 
@@ -35,15 +36,13 @@ class _Record:
     sizes: dict[str, int]
 
 
-@dataclass(eq=False, repr=False)
-class Tape:
+class Tape(Builder):
     """Runs ops on NumPy arrays as they are applied, and remembers them for `backward`."""
 
-    dtype: Any
-    training: bool = True
-    seed: int = 0
-    step: int = 0
-    records: list[_Record] = field(default_factory=list)
+    def __init__(self, dtype: Any, training: bool = True, seed: int = 0, step: int = 0) -> None:
+        super().__init__()
+        self.dtype, self.training, self.seed, self.step = dtype, training, seed, step
+        self.records: list[_Record] = []
 
     def apply(self, op: type[Op], *, stream: int = 0, **arguments: Any) -> Value:
         """Run one op's forward; returns its main output."""
@@ -52,7 +51,12 @@ class Tape:
         rows = next((v.array.shape[0] for v in arguments.values() if isinstance(v, Value)), 1)
         for name in op.outputs:
             arguments[name] = Value(self._empty(op, name, sizes, rows))
-        arguments |= {"stream": stream, "seed": self.seed, "step": self.step, "accumulate": 1}
+        arguments |= {
+            "stream": self.stream(stream),
+            "seed": self.seed,
+            "step": self.step,
+            "accumulate": 1,
+        }
         self.records.append(_Record(op, arguments, sizes))
         kernel = op.kernels["forward"]
         kernel.function(*(self._array(arguments[name]) for name in kernel.arguments))

@@ -27,13 +27,13 @@ ROWS = [
     ("formulas.language", "formulas.portable", "formulas.translate"),
     (
         *("op", "random", "init", "schedules", "parallel", "interrupts"),
-        *("parameter", "tape", "arrays", "datasets"),
+        *("parameter", "builder", "tape", "arrays", "datasets"),
     ),
     ("formulas",),  # what writes them
     ("layers", "losses", "optim"),
     ("plan",),
     ("backends",),
-    ("runtime", "stepwise", "summary", "container", "model"),
+    ("structure", "runtime", "summary", "container", "model"),
     ("train",),
     ("",),  # fastnet itself: the public names
     ("examples",),

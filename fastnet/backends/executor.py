@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,6 +15,7 @@ from fastnet.backends.steps import Data, Steps, Update, bad_label, diverged, nor
 from fastnet.errors import DivergenceError
 from fastnet.interrupts import held_back
 from fastnet.op import Array
+from fastnet.parameter import Derived
 from fastnet.plan.compiler import Plan
 from fastnet.plan.instructions import Place
 from fastnet.plan.records import (
@@ -52,6 +53,8 @@ class Executor:
         self.plan, self.storage, self.backend = plan, storage, backend
         self._workspace = zeros_aligned(plan.workspace_bytes)
         self._derived = zeros_aligned(plan.derived_bytes)
+        self._numbers: Array | None = None
+        self._derived_values: Sequence[Derived] = ()
         self._derived_version = -1
         self._stage = zeros_aligned(plan.stage_bytes)
         self._x = self._rows_of_x()
@@ -72,6 +75,15 @@ class Executor:
         for program in (plan.forward, plan.backward, plan.step):
             backend.prepare(program)
         self._threads(0)
+
+    def use(self, numbers: Array, derived: Sequence[Derived]) -> None:
+        """From now on, run with these scalars of nodes and these values derived from parameters."""
+        if numbers is self._numbers:
+            return
+        self._numbers = numbers
+        self.plan.write(numbers)
+        self._derived_values, self._derived_version = derived, -1
+        self._joined = self.plan.step, self.plan.step
 
     def _rows_of_x(self) -> Array:
         """Room for the inputs of a forward: none where steps gather them."""
@@ -340,7 +352,8 @@ class Executor:
             self.storage.take_edits()
         version = self.storage.version
         if self._derived_version != version:
-            for derived, offset in self.plan.derived:
+            for number, offset in self.plan.derived:
+                derived = self._derived_values[number]
                 shape = tuple(int(d) for d in derived.shape)
                 np.copyto(self.at(("derived", offset), shape, self.plan.dtype), derived.compute())
             self._derived_version = version

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+from fastnet.builder import Builder
 from fastnet.errors import SMALLEST, check_choice, check_real
 from fastnet.formulas import language
 from fastnet.formulas.language import (
@@ -19,7 +20,7 @@ from fastnet.formulas.language import (
     minimum,
     where,
 )
-from fastnet.layers.base import Builder, Layer
+from fastnet.layers.base import Layer
 from fastnet.layers.elementwise import Activation, Elementwise
 
 ROOT_HALF = math.sqrt(0.5)

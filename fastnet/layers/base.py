@@ -6,11 +6,12 @@ import copy
 import inspect
 import weakref
 from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
 from fastnet import arrays, parameter, random
+from fastnet.builder import Builder
 from fastnet.errors import (
     ShapeError,
     UsageError,
@@ -19,23 +20,11 @@ from fastnet.errors import (
     check_seed,
     undefined,
 )
-from fastnet.op import Array, Op
+from fastnet.op import Array
 from fastnet.parameter import Parameter
 from fastnet.tape import Tape, Value
 
 Shape = tuple[int, ...]
-
-
-class Builder(Protocol):
-    """What `Layer.emit` talks to: the graph being compiled, or the tape of a lone layer."""
-
-    training: bool
-
-    def apply(self, op: type[Op], *, stream: int = 0, **arguments: Any) -> Any:
-        """Add one op; returns its main output."""
-
-    def output(self, name: str) -> Any:
-        """Another output of the last op applied."""
 
 
 class Owned:

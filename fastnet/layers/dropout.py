@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet import random
+from fastnet.builder import Builder
 from fastnet.errors import check_real
-from fastnet.layers.base import Builder, Layer
+from fastnet.layers.base import Layer
 from fastnet.op import Array, Op
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fastnet.layers.base import Builder, Layer
+from fastnet.builder import Builder
+from fastnet.layers.base import Layer
 from fastnet.op import Op
 
 

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastnet.builder import Builder
 from fastnet.errors import ShapeError, check_flag, check_int
 from fastnet.init import FanInUniform, Initializer, KaimingUniform, check_init
-from fastnet.layers.base import Builder, Layer, Shape
+from fastnet.layers.base import Layer, Shape
 from fastnet.op import Array, Op, put, row_products, row_sums
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastnet import random
+from fastnet.builder import Builder
 from fastnet.formulas.language import Real, each, sigmoid, sqrt, where
-from fastnet.layers.base import Builder, Layer
+from fastnet.layers.base import Layer
 from fastnet.layers.elementwise import Elementwise
 from fastnet.layers.rectifiers import relu
 from fastnet.random import normal_of_tail

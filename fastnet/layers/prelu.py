@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastnet.builder import Builder
 from fastnet.errors import ShapeError, check_int, check_real
 from fastnet.init import Constant
-from fastnet.layers.base import Builder, Layer, Shape
+from fastnet.layers.base import Layer, Shape
 from fastnet.op import Array, Op, put, row_sums
 
 

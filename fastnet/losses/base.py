@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet import arrays
+from fastnet.builder import Builder
 from fastnet.errors import (
     DataError,
     HyperparameterError,
@@ -19,7 +20,7 @@ from fastnet.errors import (
     check_choice,
     undefined,
 )
-from fastnet.layers.base import Builder, Shape
+from fastnet.layers.base import Shape
 from fastnet.losses.metrics import Metric
 from fastnet.losses.reduced import OWN_WEIGHTS, ROWS, SUM, summed, weighted_loss
 from fastnet.op import Array

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastnet.builder import Builder
 from fastnet.errors import HyperparameterError, ShapeError, check_real
-from fastnet.layers.base import Builder, Shape
+from fastnet.layers.base import Shape
 from fastnet.losses.base import probabilities
 from fastnet.losses.labels import LabelLoss, constant
 from fastnet.losses.softmax_nll import below_top, softmax_nll

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastnet.builder import Builder
 from fastnet.errors import SMALLEST, ShapeError, check_flag, check_real
-from fastnet.layers.base import Builder, Shape
+from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss, numbers
 from fastnet.op import Array, Op
 

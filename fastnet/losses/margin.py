@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastnet.builder import Builder
 from fastnet.errors import check_int, check_real
-from fastnet.layers.base import Builder
 from fastnet.losses.labels import LabelLoss, constant
 from fastnet.op import Array, Op
 

@@ -21,9 +21,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastnet.builder import Builder
 from fastnet.errors import ShapeError
 from fastnet.formulas.language import RowSlope, RowSum
-from fastnet.layers.base import Builder, Shape
+from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss, numbers
 from fastnet.losses.labels import constant
 from fastnet.op import Array, Op

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fastnet.builder import Builder
 from fastnet.errors import SMALLEST, check_real
 from fastnet.formulas.language import (
     Real,
@@ -18,7 +19,6 @@ from fastnet.formulas.language import (
     tanh,
     where,
 )
-from fastnet.layers.base import Builder
 from fastnet.losses.mse import mse
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
 

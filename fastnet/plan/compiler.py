@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from fastnet.op import ROWS, Kernel, add_to
+from fastnet.op import Array, Kernel, add_to
 from fastnet.parameter import Derived, Parameter
-from fastnet.plan.graph import Graph, Node, Tensor, parameters_of
+from fastnet.plan.graph import Graph, Node, Structure, Tensor, derived_of, parameters_of
 from fastnet.plan.instructions import Place, control, fill
 from fastnet.plan.records import (
     INSTRUCTION,
@@ -24,7 +24,7 @@ from fastnet.plan.records import (
 )
 from fastnet.plan.segments import Storage, pack
 
-_NOTHING = np.zeros(0, INSTRUCTION)
+_NOTHING, _NO_NODES = np.zeros(0, INSTRUCTION), np.zeros(0, int)
 
 
 @dataclass(eq=False, repr=False)
@@ -69,28 +69,38 @@ class Plan:
     y_dtype: np.dtype[Any] | None = None
     weighted: bool = False  # by weights of the samples
     derived_bytes: int = 0
-    derived: list[tuple[Derived, int]] = field(default_factory=list)
+    derived: list[tuple[int, int]] = field(default_factory=list)  # numbers in derived_of, offsets
+    nodes: tuple[Array, ...] = ()  # of the instructions of each program; −1: none
+
+    def copy(self) -> Plan:
+        """One with programs of its own, which a backend may prepare and numbers be written to."""
+        return replace(
+            self,
+            forward=self.forward.copy(),
+            backward=self.backward.copy(),
+            step=self.step.copy(),
+        )
+
+    def write(self, numbers: Array) -> None:
+        """Let the instructions have the scalars of their nodes (see graph.numbers_of)."""
+        for program, nodes in zip(
+            (self.forward, self.backward, self.step), self.nodes, strict=True
+        ):
+            of_a_node = nodes >= 0
+            program["scalar"][of_a_node] = numbers[nodes[of_a_node]]
 
 
 def compile_plan(
-    graph: Graph,
-    x: Tensor,
-    output: Tensor,
-    storage: Storage,
-    max_rows: int,
-    *,
-    target: Tensor | None = None,
-    loss: Tensor | None = None,
-    weighted: bool = False,
-    host: bool = False,
-    backward: bool = True,
+    structure: Structure, storage: Storage, max_rows: int, *, backward: bool = True
 ) -> Plan:
     """Compile a graph whose caller supplies x (and target) and wants output (or the loss).
 
-    With a loss in the graph, or one that the host computes (`host`), the plan is one for steps, whose
-    backward computes the parameters' gradients alone. Without one the backward starts from dL/d-output and
-    computes dL/dx too. `backward=False` leaves the backward out.
+    With a loss, in the graph or on the host, the plan is one for steps, whose backward computes the
+    parameters' gradients alone. Without one the backward starts from dL/d-output and computes dL/dx too.
+    `backward=False` leaves the backward out.
     """
+    graph, x, output, target = structure.graph, structure.x, structure.output, structure.target
+    loss, host = structure.loss, structure.on_host
     compiler = _Compiler(storage, max_rows)
     forward = [compiler.step(node, "forward") for node in graph.nodes]
     steps: list[_Step] = []
@@ -117,14 +127,20 @@ def compile_plan(
         pins.append((boundary + 1 + len(steps), dx))
     compiler.pack(list(enumerate(forward)) + list(enumerate(steps, boundary + 1)), pins)
     programs = compiler.encode(forward), compiler.encode(steps)
+    numbered = {d: k for k, d in enumerate(derived_of(graph))}
+    number = {id(node): k for k, node in enumerate(graph.nodes)}
+    of = [np.array([number.get(id(s.node), -1) for s in part], int) for part in (forward, steps)]
     step, stage_bytes = _NOTHING, 0
     if value is not None:
-        weight = Tensor((ROWS,)) if weighted else None
         places = [None if t is None else compiler.place(t) for t in (value, row_loss, output)]
         step, stage_bytes = _step(
-            programs, (x, target, weight), places, _width(output), compiler, host
+            programs, (x, target, structure.weight), places, _width(output), compiler, host
         )
-        programs = _NOTHING, _NOTHING
+        nodes = np.full(len(step), -1)
+        nodes[step["kernel"] >= 0] = np.concatenate(of)
+        of, programs = [_NO_NODES, _NO_NODES, nodes], (_NOTHING, _NOTHING)
+    else:
+        of.append(_NO_NODES)
     return Plan(
         dtype=storage.dtype,
         max_rows=max_rows,
@@ -141,9 +157,10 @@ def compile_plan(
         loss=compiler.place(value) if value else None,
         y_shape=_row_shape(target) if target else (),
         y_dtype=np.dtype(target.dtype or storage.dtype) if target else None,
-        weighted=weighted,
+        weighted=structure.weight is not None,
         derived_bytes=compiler.derived_bytes,
-        derived=list(compiler.derived.values()),
+        derived=[(numbered[d], offset) for d, (_, offset) in compiler.derived.items()],
+        nodes=tuple(of),
     )
 
 

@@ -48,7 +48,7 @@ def _joined(
             source[node] = before
     dropped = set(source.values())
     nodes = [join(source[n], n) if n in source else n for n in graph.nodes if n not in dropped]
-    return Graph(training=graph.training, nodes=nodes)
+    return Graph(nodes=nodes)
 
 
 def _rectified(first: Node, drop: Node) -> Node:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from fastnet.builder import Builder
 from fastnet.op import ROWS, Op
-from fastnet.parameter import Parameter
+from fastnet.parameter import Derived, Parameter
+from fastnet.plan.records import MAX_SCALARS
 
 
 @dataclass(eq=False, repr=False)
@@ -46,12 +51,12 @@ class Node:
         return [(name, t) for name, t in read if isinstance(t, Tensor)]
 
 
-@dataclass(eq=False, repr=False)
-class Graph:
-    """Nodes in an order in which they can run. It is the builder that `Layer.emit` talks to."""
+class Graph(Builder):
+    """Nodes in an order in which they can run."""
 
-    training: bool = True
-    nodes: list[Node] = field(default_factory=list)
+    def __init__(self, modes: Mapping[int, bool] | None = None, nodes: Iterable[Node] = ()) -> None:
+        super().__init__(modes)
+        self.nodes = list(nodes)
 
     def apply(self, op: type[Op], *, stream: int = 0, **arguments: Any) -> Tensor:
         """Add one op; returns its main output."""
@@ -60,7 +65,7 @@ class Graph:
         for name in op.outputs:
             spec = op.tensors[name]
             arguments[name] = Tensor(op.shape(name, sizes), spec.dtype)
-        node = Node(op, arguments, sizes, stream)
+        node = Node(op, arguments, sizes, self.stream(stream))
         self.nodes.append(node)
         return node.output
 
@@ -68,6 +73,63 @@ class Graph:
         """Another output of the last op applied."""
         tensor: Tensor = self.nodes[-1].arguments[name]
         return tensor
+
+
+@dataclass(eq=False, repr=False)
+class Structure:
+    """A graph, and its tensors that have a meaning outside.
+
+    Structures of equal signatures have one plan: numbers, such as a Huber delta or a dropout's p, and
+    what is derived from parameters or constant are given to what runs it.
+    """
+
+    graph: Graph
+    x: Tensor
+    output: Tensor
+    target: Tensor | None = None
+    weight: Tensor | None = None
+    loss: Tensor | None = None
+    on_host: bool = False  # Python computes the loss of the output
+
+
+def numbers_of(graph: Graph) -> np.ndarray:
+    """The scalars of each node, in the order of its op: float64 (nodes, MAX_SCALARS)."""
+    numbers = np.zeros((len(graph.nodes), MAX_SCALARS))
+    for row, node in zip(numbers, graph.nodes, strict=True):
+        row[: len(node.op.scalars)] = [float(node.arguments[name]) for name in node.op.scalars]
+    return numbers
+
+
+def derived_of(graph: Graph) -> list[Derived]:
+    """What nodes use that is derived, each once."""
+    used = (a for node in graph.nodes for a in node.arguments.values() if isinstance(a, Derived))
+    return list(dict.fromkeys(used))
+
+
+def signature_of(structure: Structure, place: Callable[[Parameter], Any]) -> Any:
+    """What a plan depends on but for its rows, where `place` tells of parameters where they lie."""
+    graph, known = structure.graph, dict[Tensor, int]()
+    derived = {d: number for number, d in enumerate(derived_of(graph))}
+
+    def of(argument: Any) -> Any:
+        if isinstance(argument, Tensor):
+            number = known.setdefault(argument, len(known))
+            return number, argument.shape, argument.dtype, argument.segment
+        if isinstance(argument, Parameter):
+            return place(argument), argument.shape, argument.trainable
+        if isinstance(argument, Derived):
+            return derived[argument], argument.shape
+        return argument is None
+
+    ends = structure.x, structure.output, structure.target, structure.weight, structure.loss
+    return (
+        structure.on_host,
+        tuple(map(of, ends)),
+        tuple(
+            (n.op, n.stream, *n.sizes.items(), *((name, of(a)) for name, a in n.arguments.items()))
+            for n in graph.nodes
+        ),
+    )
 
 
 def parameters_of(node: Node) -> list[tuple[str, Parameter]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ class Run:
     data: Data
     offsets: Array
     validation: Data | None
+    find: Callable[[], Executor]  # under the lock: another loss's numbers may be in its plan now
     executor: Executor
     scores: EpochScores
     several: int = 1  # minibatches of one update

@@ -175,6 +175,7 @@ class Trainer:
         if restore_best:
             called = check_callbacks([KeepBest(called), *called], names)
         with self.model.training_lock(), ExitStack() as at_the_end:
+            run.executor = run.find()
             self.stop_training = False
             for callback in called:
                 callback.trainer = self
@@ -275,6 +276,7 @@ class Trainer:
         run = self._prepare((X, y, None), batch_size, None, drop_last, respect_modes)
         batches = trial.minibatches(run.offsets, len(run.data.x), self.seed, self.epoch)
         with self.model.training_lock():
+            run.executor = run.find()
             segments = "params", "buffers", "grads"
             kept, before = Kept(self.model, segments), (self.optimizer, self.step, self._updates)
             try:
@@ -329,12 +331,13 @@ class Trainer:
             validation = self._checked(*parts, "validation X", "validation y")
         offsets = training_offsets(self.model, len(data.x), batch_size, drop_last, respect_modes)
         rows = int(np.diff(offsets).max())
-        executor = self.model.training_executor(data, rows, self.loss, respect_modes)
+        find = partial(self.model.training_executor, data, rows, self.loss, respect_modes)
+        executor = find()
         self.model.optimizer_state(self.optimizer)  # its groups must fit the model
         check_metrics(self.metrics, executor.plan.output_shape)
         total = self.loss.reduction == "sum"
         scores = EpochScores(self.metrics, offsets, executor.plan, total=total)
-        return Run(data, offsets, validation, executor, scores)
+        return Run(data, offsets, validation, find, executor, scores)
 
     def _checked(self, X: Any, y: Any, w: Any, x_name: str, y_name: str) -> Data:
         x = self.model.features(x_name, X)

@@ -185,7 +185,7 @@ def test_a_model_is_set_free_and_the_optimizers_state_with_it(backend):
     state = weakref.ref(optimizer.state(model))
     assert state().steps == 1
     gone = weakref.ref(model)
-    runs = [weakref.ref(e) for e in model._runtime._executors.values()]
+    runs = [weakref.ref(e) for e in model._runtime.kept.executors.values()]
     runs += [weakref.ref(e) for e in model._runtime.thread.executors.values()]
     assert len(runs) >= 3
     part = model[1]

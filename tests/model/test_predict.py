@@ -229,18 +229,21 @@ def test_plans_are_bounded_and_one_in_use_stays(backend):
     expected = [twin.forward(x), twin.backward(y)]
     output = model.forward(x)
     executors = weakref.WeakSet()
-    for number in range(40):
-        model.value_and_grad(fn.HuberLoss(delta=1 + number / 40), x, y)
-        model.predict(np.ones((4, number + 1), np.float32))
-        executors.update(model._runtime._executors.values())
+    for width in range(1, 41):
+        rows = np.ones((4, width), np.float32)
+        model.value_and_grad(fn.HuberLoss(), rows, rows)
+        model.predict(rows)
+        executors.update(model._runtime.kept.executors.values())
         executors.update(model._runtime.thread.executors.values())
     gc.collect()
     assert len(executors) <= 2 * runtime.KEPT + 1  # and the one that is in use
+    assert len(runtime._plans) <= runtime.PLANS
     np.testing.assert_array_equal(output, expected[0])
     np.testing.assert_array_equal(model.backward(y), expected[1])
-    for number in range(runtime.KEPT):  # those used last are not made anew
-        model.value_and_grad(fn.HuberLoss(delta=1 + (39 - number) / 40), x, y)
-    assert set(model._runtime._executors.values()) <= set(executors)
+    for width in range(40, 40 - runtime.KEPT, -1):  # those used last are not made anew
+        rows = np.ones((4, width), np.float32)
+        model.value_and_grad(fn.HuberLoss(), rows, rows)
+    assert set(model._runtime.kept.executors.values()) <= set(executors)
 
 
 MEMMAP = """

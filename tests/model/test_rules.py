@@ -233,6 +233,7 @@ def test_a_plan_serves_smaller_batches(backend, monkeypatch):
         return compiler.compile_plan(*arguments, **options)
 
     monkeypatch.setattr(runtime, "compile_plan", compile_plan)
+    runtime._plans.clear()
     model = net(backend)
     for rows, plans in ((12, 1), (5, 1), (12, 1), (2, 1), (13, 2), (12, 2)):
         model.forward(np.resize(X, (rows, 3)))

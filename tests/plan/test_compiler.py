@@ -15,7 +15,7 @@ from fastnet.init import Zeros
 from fastnet.op import KERNELS, ROWS
 from fastnet.parameter import Parameter
 from fastnet.plan.compiler import compile_plan
-from fastnet.plan.graph import Graph, Tensor
+from fastnet.plan.graph import Graph, Structure, Tensor
 from fastnet.plan.segments import Storage
 from fastnet.runtime import Ending
 
@@ -58,7 +58,7 @@ class Net:
         self.storage = Storage([self.w, self.b], "float64")
         self.graph, x = Graph(), Tensor((ROWS, 4), segment="x")
         output = build(self.graph, x, self.w, self.b)
-        self.plan = compile_plan(self.graph, x, output, self.storage, rows)
+        self.plan = compile_plan(Structure(self.graph, x, output), self.storage, rows)
         self.executor = Executor(self.plan, self.storage, backend)
 
     def check(self, x, u):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastnet as fn
-from fastnet import runtime
+from fastnet import structure
 from fastnet.op import KERNELS, ROWS
 from fastnet.plan.fusion import fold_batchnorm, join_dropout
 from fastnet.plan.graph import Graph, Tensor
@@ -79,7 +79,8 @@ def test_a_fold_follows_every_change(backend, part):
 
 def graph_of(model):
     """The evaluation graph of Linear and BatchNorm1d, with both of its tensors."""
-    graph, x = Graph(training=False), Tensor((ROWS, 5), segment="x")
+    graph, x = Graph(), Tensor((ROWS, 5), segment="x")
+    graph.training = False
     h = model[0].emit(graph, x)
     return graph, h, model[1].emit(graph, h)
 
@@ -129,7 +130,7 @@ def test_a_rectifier_joined_with_dropout_gives_the_same_bits(backend, monkeypatc
     x = normal(4, (17, 33)).astype(dtype)
     x[:, :3] = 0.0, -0.0, np.finfo(dtype).smallest_subnormal
     joined = bits(p, dtype, backend, x)
-    monkeypatch.setattr(runtime, "join_dropout", lambda graph, output: graph)
+    monkeypatch.setattr(structure, "join_dropout", lambda graph, output: graph)
     assert joined == bits(p, dtype, backend, x)
 
 
