@@ -11,8 +11,15 @@ import numpy as np
 
 from fastnet import parallel
 from fastnet.backends.base import Backend, Predict
-from fastnet.backends.steps import Data, Steps, Update, bad_label, diverged, norm_diverged
-from fastnet.errors import DivergenceError
+from fastnet.backends.steps import (
+    Data,
+    Steps,
+    Update,
+    bad_label,
+    diverged,
+    host_loss,
+    norm_diverged,
+)
 from fastnet.interrupts import held_back
 from fastnet.op import Array
 from fastnet.parameter import Derived
@@ -277,18 +284,10 @@ class Executor:
 
     def _host(self, data: Data, steps: Steps, step: int) -> None:
         """Compute the loss of a step's output, and its gradient."""
-        plan, rows = self.plan, _rows_of(steps, step)
-        assert data.host is not None and plan.loss is not None and plan.dy is not None
-        output = self._output(data, rows)
-        weight = None if data.w is None else data.w[rows]
-        loss, gradient = data.host.call(output, data.y[rows], weight)
-        with np.errstate(all="ignore"):  # what the dtype cannot hold is infinite
-            gradient = gradient.astype(plan.dtype, copy=False)
-        if math.isfinite(loss) and not np.isfinite(gradient).all():
-            raise DivergenceError(
-                f"the gradient that {data.host.name} returned in step {steps.first_step + step} is not "
-                "finite; the step's update was not applied"
-            )
+        plan = self.plan
+        assert plan.loss is not None and plan.dy is not None
+        output = self._output(data, steps.rows(step))
+        loss, gradient = host_loss(data, steps, step, output)
         self.at(plan.loss, (1,), np.float64)[0] = loss
         np.copyto(self.at(plan.dy, gradient.shape, plan.dtype), gradient)
 
@@ -311,7 +310,7 @@ class Executor:
         """What the loss says of the step that it was not finite in."""
         if data.explain is None:
             return None
-        rows = _rows_of(steps, self.steps_done)
+        rows = steps.rows(self.steps_done)
         return data.explain(self._output(data, rows), data.y[rows])
 
     def _output(self, data: Data, rows: Array) -> Array:
@@ -368,12 +367,6 @@ def team_for(work: int) -> int:
 def update_work(program: np.ndarray) -> int:
     """About how many multiplications take as long as an update program."""
     return UPDATE_WORK * int(program["size"][:, 0].sum())
-
-
-def _rows_of(steps: Steps, step: int) -> Array:
-    """The rows of a step's minibatch."""
-    rows: Array = steps.index[steps.offsets[step] : steps.offsets[step + 1]]
-    return rows
 
 
 def _address_of(array: Array | None) -> int:

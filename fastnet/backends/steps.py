@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -62,6 +63,30 @@ class Steps:
     accumulate: bool = False
     outputs: Array | None = None  # out: rows of the model's output, in the order of the index
     row_losses: Array | None = None  # out: their losses, float64
+
+    def rows(self, step: int) -> Array:
+        """The rows of a step's minibatch."""
+        found: Array = self.index[self.offsets[step] : self.offsets[step + 1]]
+        return found
+
+
+def host_loss(data: Data, steps: Steps, step: int, output: Array) -> tuple[float, Array]:
+    """The loss that Python computes of a step's output, and its gradient, of the output's dtype.
+
+    DivergenceError where the gradient is not finite although the loss is.
+    """
+    assert data.host is not None
+    rows = steps.rows(step)
+    weight = None if data.w is None else data.w[rows]
+    loss, gradient = data.host.call(output, data.y[rows], weight)
+    with np.errstate(all="ignore"):  # what the dtype cannot hold is infinite
+        gradient = gradient.astype(output.dtype, copy=False)
+    if math.isfinite(loss) and not np.isfinite(gradient).all():
+        raise DivergenceError(
+            f"the gradient that {data.host.name} returned in step {steps.first_step + step} is not "
+            "finite; the step's update was not applied"
+        )
+    return loss, gradient
 
 
 def bad_label(classes: int, row: int) -> DataError:

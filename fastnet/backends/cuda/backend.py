@@ -88,8 +88,8 @@ class CudaBackend(Backend):
 
     def executor(self, plan: Plan, storage: Storage) -> Any:
         """What runs a plan on copies of the model's segments, which stay on the device."""
-        self.prepare(plan.forward)
-        self.prepare(plan.backward)
+        for program in (plan.forward, plan.backward, plan.step):
+            self.prepare(program)
         return _module("executor").CudaExecutor(plan, storage)
 
     def passes(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,15 @@ import numpy as np
 from fastnet.arrays import on_device
 from fastnet.backends.cuda import rows as move
 from fastnet.backends.cuda.arrays import check_out, matrix
-from fastnet.backends.cuda.memory import Snapshot, cut, data_of, empty, fetch, put, segments_of
-from fastnet.backends.cuda.programs import KEPT, Program
-from fastnet.backends.cuda.training import Chunks, segments_of_update
+from fastnet.backends.cuda.memory import cut, empty, fetch, put, segments_of
+from fastnet.backends.cuda.programs import KEPT, Control, Program, parts_of
+from fastnet.backends.cuda.training import Chunks
 from fastnet.backends.executor import takes
 from fastnet.backends.steps import Data, Steps, Update
 from fastnet.op import Array, Op
-from fastnet.plan.compiler import Place, Plan
-from fastnet.plan.records import ALIGNMENT
+from fastnet.plan.compiler import Plan
+from fastnet.plan.instructions import Place
+from fastnet.plan.records import ALIGNMENT, CONTROL
 from fastnet.plan.segments import Storage
 
 NUMBERS = {"counter": 24, "at": 16}  # bytes: of the random draws, of the steps of a chunk
@@ -35,30 +35,22 @@ class CudaExecutor:
         self.stream = self.memory.stream
         self.steps_done = 0  # of the last chunk of training steps
         self.losses: Array  # of that chunk
-        self.explain: Callable[[Array, Array], str | None] | None = None  # as Executor's
-        row = {"x": (plan.x_shape, plan.dtype), "y": (plan.y_shape, plan.y_dtype)}
-        self._stages = {
-            name: (math.prod(shape), np.dtype(dtype))
-            for name, (shape, dtype) in row.items()
-            if dtype
-        }
-        if plan.weighted:
-            self._stages["w"] = 1, plan.dtype
-        sizes = {
-            name: plan.max_rows * n * kind.itemsize for name, (n, kind) in self._stages.items()
-        }
+        self._x_row = math.prod(plan.x_shape)
+        sizes = {"x": 0 if len(plan.step) else plan.max_rows * self._x_row * plan.dtype.itemsize}
         sizes |= {"workspace": plan.workspace_bytes, "derived": plan.derived_bytes}
-        sizes |= NUMBERS
+        sizes |= {"stage": plan.stage_bytes, **NUMBERS}
         self._own = {name: empty((size,), np.uint8) for name, size in sizes.items()}
+        for gather in plan.step[plan.step["kernel"] == CONTROL["gather"]]:
+            for name, begin in zip("xyw", gather["offset"].tolist(), strict=False):
+                self._own[name] = self._own["stage"][begin:]
         self._on_device = False  # whether the last dL/d-output was
         self._counter = 0, 0  # of the random draws of the last forward
         self.counted: Any = None  # the counter on the device
         self._views: dict[Any, Any] = {}
         self._derived_version = -1
         self._programs: dict[int, tuple[Program, Program]] = {}  # by rows: forward, backward
-        self._updates: dict[Any, Program] = {}
+        self._parts: dict[Any, list[Program | Control]] = {}  # of steps
         self._room: dict[Any, Any] = {}  # of what is needed for a chunk alone
-        self._kept_buffers = Snapshot()
         self._chunks = Chunks(self)
 
     # Where things lie.
@@ -72,10 +64,9 @@ class CudaExecutor:
             self._views[key] = cut(self._own[place[0]], place[1], shape, dtype)
         return self._views[key]
 
-    def stage(self, name: str, rows: int) -> Any:
-        """Where `rows` rows of x, y or w are put: a matrix."""
-        width, dtype = self._stages[name]
-        return self.place((name, 0), (rows, width), dtype)
+    def _x(self, rows: int) -> Any:
+        """Where so many rows of x are put: a matrix."""
+        return self.place(("x", 0), (rows, self._x_row), self.plan.dtype)
 
     def _output(self, rows: int) -> Any:
         return self.place(self.plan.output, (rows, *self.plan.output_shape), self.plan.dtype)
@@ -99,26 +90,29 @@ class CudaExecutor:
         if rows not in self._programs:
             if len(self._programs) >= KEPT:
                 self._programs.clear()
-            blocks = {name: self.memory.named(name).device for name in self.storage.segments}
-            blocks |= self._own
+            blocks = self._blocks({})
             made = [Program(p, blocks, rows) for p in (self.plan.forward, self.plan.backward)]
             self._programs[rows] = made[0], made[1]
         return self._programs[rows]
 
-    def update_program(
-        self, program: np.ndarray, segments: Mapping[str, Array], shape: tuple[int, ...]
-    ) -> Program:
-        """An update program on these segments, beside the model's, and as many numbers: (passes, each)."""
-        key = (program.tobytes(), shape, *((name, id(host)) for name, host in segments.items()))
-        blocks = {**self.storage.segments, **segments}
-        devices = {name: self.memory.block(host).device for name, host in blocks.items()}
-        devices["hyper"] = self.room("hyper", 8 * math.prod(shape))
-        kept = self._updates.get(key)
-        if kept is None or any(kept.blocks[name] is not device for name, device in devices.items()):
-            if len(self._updates) >= KEPT:
-                self._updates.clear()
-            kept = self._updates[key] = Program(program, devices, 1, shape[1])
-        return kept
+    def _blocks(self, own: Mapping[str, Array]) -> dict[str, Any]:
+        """The device arrays of all segments: the model's, the plan's and these."""
+        hosts = {**self.storage.segments, **own}
+        return {name: self.memory.block(host).device for name, host in hosts.items()} | self._own
+
+    def parts(
+        self, rows: int, update: Update | None, own: Mapping[str, Array], shape: tuple[int, ...]
+    ) -> list[Program | Control]:
+        """The parts of a step of so many rows; its part of the table has this shape."""
+        update_program = self.plan.step[:0] if update is None else update.program
+        blocks = self._blocks(own) | {"hyper": self.room("hyper", 8 * math.prod(shape))}
+        key = rows, shape, update_program.tobytes(), *map(id, blocks.values())
+        if key not in self._parts:
+            if len(self._parts) >= KEPT:
+                self._parts.clear()
+            program = np.concatenate([self.plan.step, update_program])
+            self._parts[key] = parts_of(program, blocks, rows, shape[1])
+        return self._parts[key]
 
     # One minibatch.
 
@@ -147,35 +141,18 @@ class CudaExecutor:
         self.memory.synchronize()
         return out
 
-    def forward_rows(self, data: Data, rows: Array, seed: int, step: int) -> Array:
-        """Run the forward program on these rows of a data set; returns the output."""
-        with self.memory.call():
-            source = data_of(data, self.stream).x
-            begin = self.upload("rows", np.array([0, *rows], np.int64))  # before the rows
-            move.gather(self.stream, self.stage("x", len(rows)), source, begin[1:], begin)
-            self._forward(len(rows), seed, step)
-            return self._host(self._output(len(rows)))
-
-    def upload(self, name: str, host: Array) -> Any:
-        """A host array's values, in room of that name."""
-        if not host.size:
-            return empty(host.shape, host.dtype)
-        device = cut(self.room(name, host.nbytes), 0, host.shape, host.dtype)
-        put(device, host, self.stream)
-        return device
-
     def _put_x(self, x: Array) -> None:
         if on_device(x):
-            move.put(self.stream, self.stage("x", len(x)), 0, matrix(x))
+            move.put(self.stream, self._x(len(x)), 0, matrix(x))
         elif x.size:
             rows = np.ascontiguousarray(x.reshape(len(x), -1), self.plan.dtype)
-            put(self.stage("x", len(x)), rows, self.stream)
+            put(self._x(len(x)), rows, self.stream)
 
     def _forward(self, rows: int, seed: int, step: int) -> None:
         self.refresh()
         self._counter = seed, step
         forward = self.programs(rows)[0]
-        self.note(forward)
+        self.memory.note(forward.changes, {})
         self._count(forward)
         forward.launch(self.stream)
 
@@ -199,7 +176,7 @@ class CudaExecutor:
                 given = np.ascontiguousarray(dy, plan.dtype)
                 put(target, given, self.stream)
             backward = self.programs(len(dy))[1]
-            self.note(backward)
+            self.memory.note(backward.changes, {})
             self._count(backward)
             backward.launch(self.stream, accumulate)
 
@@ -213,10 +190,6 @@ class CudaExecutor:
                 found: Array = self._copy(self.place(plan.dx, (rows, *plan.x_shape), plan.dtype))
                 return found
             return self.at(plan.dx, (rows, *plan.x_shape), plan.dtype)
-
-    def note(self, program: Program, segments: Mapping[str, Array] = MappingProxyType({})) -> None:
-        """What a program writes to changes on the device, of the model's segments and of these."""
-        self.memory.note(program.changes, segments)
 
     def refresh(self) -> None:
         """Recompute on the host what is derived from parameters, where these have changed since."""
@@ -246,7 +219,7 @@ class CudaExecutor:
         with self.memory.call():
             for begin in range(0, len(x), plan.max_rows):
                 part = rows[begin : begin + plan.max_rows]
-                move.put(self.stream, self.stage("x", len(part)), 0, part)
+                move.put(self.stream, self._x(len(part)), 0, part)
                 self._forward(len(part), 0, 0)
                 move.put(self.stream, target, begin, matrix(self._output(len(part))))
             self.memory.synchronize()
@@ -280,47 +253,11 @@ class CudaExecutor:
         """While this is open, what steps change stays on the device."""
         return self.memory.resident()
 
-    def buffers(self) -> Any:
-        """What the buffers hold now, for `set_buffers`."""
-        with self.memory.call():
-            return self._kept_buffers.take([self.memory.named("buffers").device], self.stream)
-
-    def set_buffers(self, kept: Any) -> None:
-        """Let the buffers be as they were."""
-        with self.memory.call():
-            kept.restore(self.stream)
-            self.memory.named("buffers").newer = True
-
-    def norm(self, update: Update) -> float:
-        """The norm that an update must find finite; 0 where it asks for none."""
-        if update.norm is None:
-            return 0.0
-        return float(self._host(self.norm_place(update))[0])
-
-    def norm_place(self, update: Update) -> Any:
-        """Where that norm lies on the device."""
-        assert update.training is not None and update.norm is not None
-        begin = update.norm.ctypes.data - update.training.ctypes.data
-        return cut(self.memory.block(update.training).device, begin, (1,), np.float64)
-
-    def update(self, program: np.ndarray, segments: Mapping[str, Array], hyper: Array) -> None:
-        """Run an update program once, with `hyper` (passes, numbers) and the segments it needs."""
-        if not len(program):
-            return
-        with self.memory.call(*segments.values()):
-            ready = self.update_program(program, segments, hyper.shape)
-            self.upload("hyper", hyper)
-            self.note(ready, segments)
-            ready.launch(self.stream)
-
     def train(self, data: Data, steps: Steps, update: Update | None) -> Array:
-        """Run a chunk of training steps; as Executor.train."""
+        """Run a chunk of steps; as Executor.train."""
         self.steps_done = 0
         self.losses = np.empty(len(steps.offsets) - 1)
-        own = [] if update is None else [*segments_of_update(update).values()]
-        with self.memory.call(*own):
-            self.refresh()
-            self._chunks.train(data, steps, update)
+        self._chunks.train(data, steps, update)
         return self.losses
 
 

@@ -10,12 +10,32 @@ import numpy as np
 from fastnet.backends.cuda.device import cuda
 from fastnet.backends.cuda.engine import written
 from fastnet.backends.cuda.failures import failed
-from fastnet.backends.cuda.kernels.registry import COUNTER, LAUNCHERS, absent, changing
+from fastnet.backends.cuda.kernels.formulas import launcher_of
+from fastnet.backends.cuda.kernels.registry import COUNTER, absent, changing
 from fastnet.backends.cuda.memory import cut
-from fastnet.op import KERNELS, ROWS, Kernel
-from fastnet.plan.records import ABSENT, KINDS, SEGMENTS
+from fastnet.op import ROWS, Kernel
+from fastnet.plan.instructions import kernels_of
+from fastnet.plan.records import ABSENT, CONTROLS, KINDS, SEGMENTS
 
 KEPT = 16  # kinds of programs, or of steps, whose launches are kept
+
+
+class Control:
+    """A control instruction (see records.CONTROLS) and the device arrays of bytes that it works on."""
+
+    changes: frozenset[str] = frozenset()  # what it writes to, beside the plan's own
+
+    def __init__(self, instruction: Any, blocks: Mapping[str, Any]) -> None:
+        self.name = CONTROLS[-1 - int(instruction["kernel"])]
+        self.sizes, self.row = instruction["size"].tolist(), int(instruction["group"])
+        self.blocks = blocks
+        self._segments, self._offsets = instruction["segment"], instruction["offset"].tolist()
+
+    def tensor(self, i: int, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Its tensor i on the device; None where it is absent."""
+        if self._segments[i] == ABSENT:
+            return None
+        return cut(self.blocks[SEGMENTS[self._segments[i]]], self._offsets[i], shape, dtype)
 
 
 class Program:
@@ -34,16 +54,14 @@ class Program:
         rows: int,
         width: int = 0,
     ) -> None:
-        kernels = list(KERNELS.values())
         self.blocks = blocks
         self.changes = _segments_written(program)
         self.draws = False  # whether it asks for the counter
         self._calls = []
-        for instruction in program:
-            kernel = kernels[instruction["kernel"]]
+        for instruction, kernel in kernels_of(program):
             self.draws |= not changing(kernel).keys().isdisjoint(COUNTER)
             values, adds = _arguments(kernel, instruction, blocks, rows, width)
-            self._calls.append((kernel.name, LAUNCHERS[kernel.name], values, adds))
+            self._calls.append((kernel.name, launcher_of(kernel), values, adds))
 
     def launch(self, stream: Any, accumulate: bool = False) -> None:
         """Enqueue all kernels."""
@@ -56,6 +74,18 @@ class Program:
                 launch(stream, *values)
         except Exception as error:
             raise failed(f"the kernel {kernel}", error) from error
+
+
+def parts_of(
+    program: np.ndarray, blocks: Mapping[str, Any], rows: int, width: int
+) -> list[Program | Control]:
+    """A step's program, cut at its control instructions."""
+    controls = program["kernel"] < 0
+    cuts = np.flatnonzero(controls[1:] | controls[:-1]) + 1
+    return [
+        Control(part[0], blocks) if part["kernel"][0] < 0 else Program(part, blocks, rows, width)
+        for part in np.split(program, cuts)
+    ]
 
 
 def _arguments(
@@ -90,9 +120,8 @@ def _arguments(
 
 def _segments_written(program: np.ndarray) -> set[str]:
     """The segments that a program writes to."""
-    kernels, found = list(KERNELS.values()), set()
-    for instruction in program:
-        kernel = kernels[instruction["kernel"]]
+    found = set()
+    for instruction, kernel in kernels_of(program):
         names = written(kernel)
         for name, number in zip(kernel.tensors, instruction["segment"], strict=False):
             if name in names and number != ABSENT:

@@ -14,16 +14,19 @@ from fastnet.backends.cuda.failures import failed
 
 
 @kernel
-def _turn(at: Any, counter: Any, starts: Any, hyper: Any, hypers: Any, scores: Any) -> None:
+def _turn(
+    at: Any, counter: Any, starts: Any, hyper: Any, hypers: Any, scores: Any, width: int
+) -> None:
     lane = cuda.threadIdx.x
     step = at[0] + 1
     syncthreads()
     for i in range(lane, hyper.size, THREADS):
         hyper[i] = hypers[step * hyper.size + i]
+    for i in range(lane, width, THREADS):
+        scores[width * step + i] = 0.0
     if lane == 0:
         at[0], at[1] = step, starts[step]
         counter[1] = counter[2] + np.uint64(step)
-        scores[2 * step + 1] = 0.0
 
 
 @kernel
@@ -54,25 +57,32 @@ def _put_at(out: Any, begin: Any, source: Any) -> None:
 
 
 @kernel
-def _keep(scores: Any, at: Any, column: int, value: Any) -> None:
+def _score(scores: Any, at: Any, width: int, column: int, value: Any) -> None:
     if cuda.threadIdx.x == 0:
-        scores[2 * at[0] + column] = value[0]
+        scores[width * at[0] + column] = value[0]
 
 
 def turn(
-    stream: Any, at: Any, counter: Any, starts: Any, hyper: Any, hypers: Any, scores: Any
+    stream: Any,
+    at: Any,
+    counter: Any,
+    starts: Any,
+    hyper: Any,
+    hypers: Any,
+    scores: Any,
+    width: int,
 ) -> None:
-    """Go to the next step: its number and first row (`at`), its draws and its optimizer's numbers.
+    """Go to the next step: its number and first row (`at`), its draws and its rows of the table.
 
     at: int64, the step, from −1, and starts[step]. counter: uint64, seed, step and that of the first one.
-    hyper: float64, a row of hypers. scores: of each step, a loss and a norm, which becomes 0.
+    hyper: float64, a step's part of hypers. scores: float64, `width` for each step, which become 0.
     """
-    _launch(_turn, 1, stream, at, counter, starts, hyper, hypers, scores)
+    _launch(_turn, 1, stream, at, counter, starts, hyper, hypers, scores, width)
 
 
-def keep(stream: Any, scores: Any, at: Any, column: int, value: Any) -> None:
+def score(stream: Any, scores: Any, at: Any, width: int, column: int, value: Any) -> None:
     """Write a number to a column of this step's scores."""
-    _launch(_keep, 1, stream, scores, at, column, value)
+    _launch(_score, 1, stream, scores, at, width, column, value)
 
 
 def gather(stream: Any, out: Any, source: Any, index: Any, begin: Any) -> None:

@@ -1,15 +1,18 @@
 """Chunks of training steps on the device.
 
-All steps of a chunk are launched before the host looks at a loss. Should one not be finite, the segments
-go back to what they were before the chunk, and its steps run again one by one, the host looking at each:
-kernels give the same bits every time. The other way, a flag on the device that every kernel would have
-to ask before it writes, costs each of them something in every fit, and this costs a copy of the segments
-a chunk, on the device.
+All steps of a chunk are launched before the host looks at what is to be checked. Should a number not be
+finite, the segments go back to what they were before the chunk, and its steps run again one by one, the
+host looking at each: kernels give the same bits every time. The other way, a flag on the device that every
+kernel would have to ask before it writes, costs each of them something in every fit, and this costs a copy
+of the segments a chunk, on the device.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,15 +22,19 @@ from fastnet.backends.cuda import rows as move
 from fastnet.backends.cuda.device import taped
 from fastnet.backends.cuda.graphs import Step, tell
 from fastnet.backends.cuda.memory import DeviceData, Snapshot, cut, data_of, fetch, put
-from fastnet.backends.cuda.programs import KEPT, Program
-from fastnet.backends.steps import Data, Steps, Update, bad_label, diverged, norm_diverged
+from fastnet.backends.cuda.programs import KEPT, Control, Program
+from fastnet.backends.steps import (
+    Data,
+    Steps,
+    Update,
+    bad_label,
+    diverged,
+    host_loss,
+    norm_diverged,
+)
+from fastnet.interrupts import held_back
 from fastnet.op import Array
-
-
-def segments_of_update(update: Update) -> dict[str, Array]:
-    """The segments that an update brings along, by name."""
-    found = {"state": update.state}
-    return found if update.training is None else {**found, "training": update.training}
+from fastnet.plan.records import NOT_FINITE
 
 
 class Chunks:
@@ -35,26 +42,35 @@ class Chunks:
 
     def __init__(self, executor: Any) -> None:
         self._executor = executor
-        self._before, self._buffers = Snapshot(), Snapshot()
+        self._before = Snapshot()
         # By what they depend on; forgotten with the data set.
         self._kept: WeakKeyDictionary[DeviceData, dict[Any, Step]] = WeakKeyDictionary()
 
     def train(self, data: Data, steps: Steps, update: Update | None) -> None:
         """Run a chunk; sets the executor's losses and steps_done, and raises as Executor.train does."""
-        source = data_of(data, self._executor.stream)
-        count, bad = _good_steps(source, steps)
-        chunk = _Chunk(self._executor, source, steps, update)
-        kept = self._kept.setdefault(source, {})
-        if count == 1 or not self._at_once(chunk, count, kept):
-            self._one_by_one(chunk, count, data.y)
+        memory, own = self._executor.memory, segments_of_update(update)
+        with memory.resident():
+            with memory.call(*own.values()):
+                source = data_of(data, memory.stream)
+                chunk = _Chunk(self._executor, data, source, steps, update, own)
+            count, bad = _good_steps(source, steps)
+            if data.host is None:
+                with chunk.open():
+                    if count == 1 or not self._at_once(chunk, count, source):
+                        self._one_by_one(chunk, count)
+            else:
+                with held_back() as between:
+                    self._one_by_one(chunk, count, between)
         if bad is not None:
             raise bad_label(data.classes, bad)
         tell()
 
-    def _at_once(self, chunk: _Chunk, count: int, kept: dict[Any, Step]) -> bool:
+    def _at_once(self, chunk: _Chunk, count: int, source: DeviceData) -> bool:
         """Run the steps without a look at them; False, and nothing changed, where one goes wrong."""
         executor, stream = self._executor, self._executor.stream
-        self._before.take(executor.memory.changing(), stream)
+        kept = self._kept.setdefault(source, {})
+        if chunk.checks:
+            self._before.take(executor.memory.changing(), stream)
         chunk.rewind()
         for s in range(count):
             key = chunk.key(s)
@@ -66,46 +82,46 @@ class Chunks:
             if len(kept) >= KEPT:
                 kept.clear()
             kept[key] = Step(calls, chunk.used(s))
-        losses, norms = chunk.scores(count)
-        if not (np.isfinite(losses).all() and np.isfinite(norms).all()):
+        scores = chunk.scores(0, count)
+        if not np.isfinite(scores[:, chunk.checks]).all():
             self._before.restore(stream)
             return False
-        executor.losses[:count] = losses
-        chunk.fetch_outputs(count)
-        executor.steps_done = count
+        self._end(chunk, scores)
         return True
 
-    def _one_by_one(self, chunk: _Chunk, count: int, y: Array) -> None:
-        executor, stream = self._executor, self._executor.stream
-        first, buffers = chunk.steps.first_step, executor.memory.named("buffers").device
+    def _one_by_one(
+        self, chunk: _Chunk, count: int, between: Callable[[], None] | None = None
+    ) -> None:
         chunk.rewind()
         for s in range(count):
-            self._buffers.take([buffers], stream)
-            chunk.forward(s)
-            loss = executor.losses[s] = chunk.scores(s + 1)[0][s]
-            if not math.isfinite(loss):
-                self._buffers.restore(stream)
-                raise diverged(first + s, loss, self._why(chunk.rows(s), y))
-            chunk.backward(s)
-            chunk.collect()
-            if chunk.updates(s):
-                chunk.guard()
-                norm = chunk.scores(s + 1)[1][s]
-                if not math.isfinite(norm):
-                    self._buffers.restore(stream)
-                    raise norm_diverged(first + s, norm)
-                chunk.apply()
-            executor.steps_done = s + 1
-        chunk.fetch_outputs(count)
+            chunk.keep()
+            try:
+                at = chunk.step(s, looks=True)
+                while at:
+                    chunk.call_host(s)
+                    at = chunk.step(s, at, looks=True)
+            except BaseException:  # of a check, of the host's function, or a second Ctrl-C
+                chunk.keep(back=True)
+                raise
+            self._executor.steps_done = s + 1
+            if between is not None:
+                between()
+        with chunk.open():
+            self._end(chunk, chunk.scores(0, count))
 
-    def _why(self, rows: Array, y: Array) -> str | None:
-        """What the loss says of these rows, whose outputs are the last forward's."""
-        executor, plan = self._executor, self._executor.plan
-        if executor.explain is None:
-            return None
-        shape = len(rows), *plan.output_shape
-        why: str | None = executor.explain(executor.at(plan.output, shape, plan.dtype), y[rows])
-        return why
+    def _end(self, chunk: _Chunk, scores: Array) -> None:
+        """Take what so many steps have found."""
+        count = self._executor.steps_done = len(scores)
+        self._executor.losses[:count] = scores[:, 0]
+        chunk.fetch_rows(count)
+
+
+def segments_of_update(update: Update | None) -> dict[str, Array]:
+    """The segments that an update brings along, by name."""
+    if update is None:
+        return {}
+    found = {"state": update.state}
+    return found if update.training is None else {**found, "training": update.training}
 
 
 def _good_steps(source: DeviceData, steps: Steps) -> tuple[int, int | None]:
@@ -119,49 +135,63 @@ def _good_steps(source: DeviceData, steps: Steps) -> tuple[int, int | None]:
 
 
 class _Chunk:
-    """The launches of the steps of a chunk.
+    """The launches of the steps of a chunk: programs, and what the control instructions do between them.
 
     Two steps of the same key have the same launches with the same arguments: what differs lies in tables on
-    the device, out of which each step takes its row.
+    the device, out of which each step takes its row. A step's scores are its loss and what its checks look
+    at: `checks` are their columns.
     """
 
     def __init__(
-        self, executor: Any, source: DeviceData, steps: Steps, update: Update | None
+        self,
+        executor: Any,
+        data: Data,
+        source: DeviceData,
+        steps: Steps,
+        update: Update | None,
+        own: dict[str, Array],
     ) -> None:
-        self.steps, self._executor, self._update, self._source = steps, executor, update, source
-        plan, count = executor.plan, len(steps.offsets) - 1
-        assert plan.loss is not None
-        self._offsets = steps.offsets.tolist()
-        hyper = np.zeros((count, 1, 1))
-        if update is not None and update.hyper.size:
-            hyper = update.hyper
-        shape = hyper.shape[1:]
+        self._executor, self._data, self._source, self._steps = executor, data, source, steps
+        self._stream, self._own = executor.stream, own
+        count, self._offsets = len(steps.offsets) - 1, steps.offsets.tolist()
+        self._table = np.zeros((count, 1, 1))
+        if update is not None and update.table.size:
+            self._table = update.table
+        self._shape = self._table.shape[1:]
         self._blocks: list[Any] = []
-        self._index = self._table("index", steps.index, np.int64)
-        self._starts = self._table("starts", steps.offsets, np.int64)
-        self._hypers = self._table("hypers", hyper, np.float64)
-        self._hyper = self._room("hyper", math.prod(shape), np.float64)[: math.prod(shape)]
-        self._scores = self._room("scores", 2 * count, np.float64)
+        self._index = self._upload("index", steps.index, np.int64)
+        self._starts = self._upload("starts", steps.offsets, np.int64)
+        self._hypers = self._upload("hypers", self._table, np.float64)
+        numbers = math.prod(self._shape)
+        self._hyper = self._room("hyper", numbers, np.float64)[:numbers]
         self._at = executor.place(("at", 0), (2,), np.int64)
         self._counter = executor.place(("counter", 0), (3,), np.uint64)
-        self._loss = executor.place(plan.loss, (1,), np.float64)
-        self._outputs, self._width = None, math.prod(plan.output_shape)
-        if steps.outputs is not None and steps.outputs.size:
-            self._outputs = self._room("outputs", len(steps.index) * self._width, plan.dtype)
-        self._parts: list[Program] = []
-        self._segments: dict[str, Array] = {}
-        if update is not None:
-            self._segments = segments_of_update(update)
-            first, guarded = update.collect_count, update.collect_count + update.guard_count
-            parts = update.program[:first], update.program[first:guarded], update.program[guarded:]
-            self._parts = [executor.update_program(part, self._segments, shape) for part in parts]
-            if update.norm is not None:
-                self._norm = executor.norm_place(update)
-        rows = {self._rows(s) for s in range(count)}
-        for program in [p for n in rows for p in executor.programs(n)] + self._parts:
-            executor.note(program, self._segments)
+        self._parts: dict[int, list[Program | Control]] = {}  # of a step, by its rows
+        for rows in {self._rows(s) for s in range(count)}:
+            self._parts[rows] = executor.parts(rows, update, own, self._shape)
+        self._changes = set[str]()
+        for part in itertools.chain(*self._parts.values()):
+            self._changes |= part.changes
+        # In the parts of any number of rows the controls are in the same places.
+        parts = next(iter(self._parts.values()), [])
+        self._controls = {i: part for i, part in enumerate(parts) if isinstance(part, Control)}
+        # Checks that end with NOT_FINITE are of the loss, which is recorded.
+        number = itertools.count(1)
+        self._columns = {
+            i: 0 if control.sizes[0] == NOT_FINITE else next(number)
+            for i, control in self._controls.items()
+            if control.name == "check"
+        }
+        self.checks = [*self._columns.values()]
+        self._width = 1 + max(self.checks, default=0)
+        self._scores = self._room("scores", self._width * count, np.float64)
+        # By the tensor of `record`: where the results of rows come together, and where they are wanted.
+        self._found = {
+            i: (self._room(f"result {i}", host.size, host.dtype), host)
+            for i, host in ((1, steps.row_losses), (2, steps.outputs))
+            if host is not None and host.size
+        }
         self._keys: dict[Any, Any] = {}
-        self._same = shape, steps.accumulate, self._outputs is None
 
     def _room(self, name: str, count: int, dtype: Any) -> Any:
         """At least so many numbers of room, and all there is: kernels are told the lengths of arrays."""
@@ -170,98 +200,149 @@ class _Chunk:
         self._blocks.append(block)
         return cut(block, 0, (block.size // size,), dtype)
 
-    def _table(self, name: str, host: Array, dtype: Any) -> Any:
-        self._executor.upload(name, np.ascontiguousarray(host, dtype))
-        return self._room(name, host.size, dtype)
+    def _upload(self, name: str, host: Array, dtype: Any) -> Any:
+        room = self._room(name, host.size, dtype)
+        if host.size:
+            put(room[: host.size], np.ascontiguousarray(host, dtype).reshape(-1), self._stream)
+        return room
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """While this is open, the device has the newest values, which steps may change."""
+        memory = self._executor.memory
+        with memory.call(*self._own.values()):
+            self._executor.refresh()
+            memory.note(self._changes, self._own)
+            yield
 
     def rewind(self) -> None:
         """Let the first step be the next one."""
-        steps, stream = self.steps, self._executor.stream
-        counter = np.array([steps.seed, 0, steps.first_step], np.uint64)
-        put(self._at, np.array([-1, 0], np.int64), stream)
-        put(self._counter, counter, stream)
-        self._executor.counted = None
+        counter = np.array([self._steps.seed, 0, self._steps.first_step], np.uint64)
+        with self.open():
+            put(self._at, np.array([-1, 0], np.int64), self._stream)
+            put(self._counter, counter, self._stream)
+            self._executor.counted = None
 
     def used(self, s: int) -> list[Any]:
         """What a step's launches depend on, beside the data set."""
-        return [*self._executor.programs(self._rows(s)), *self._parts, *self._blocks]
+        return [self._parts[self._rows(s)], *self._blocks]
 
     def key(self, s: int) -> Any:
         """The same for steps whose launches are the same."""
-        kind = self._rows(s), self.updates(s)
+        skips = [c for c in self._controls.values() if c.name == "unless"]
+        kind = self._rows(s), *(self._goes_on(s, control) for control in skips)
         if kind not in self._keys:
-            self._keys[kind] = *kind, *self._same, *map(id, self.used(s))
+            same = self._shape, self._steps.accumulate, *self._found
+            self._keys[kind] = *kind, *same, *map(id, self.used(s))
         return self._keys[kind]
-
-    def rows(self, s: int) -> Array:
-        """The rows of a step."""
-        return self.steps.index[self._offsets[s] : self._offsets[s + 1]]
 
     def _rows(self, s: int) -> int:
         return int(self._offsets[s + 1] - self._offsets[s])
 
-    def step(self, s: int) -> None:
-        """All of a step."""
-        self.forward(s)
-        self.backward(s)
-        self.collect()
-        if self.updates(s):
-            self.guard()
-            self.apply()
+    def _goes_on(self, s: int, unless: Control) -> bool:
+        return bool(self._table[s, unless.row, 0])
 
-    def forward(self, s: int) -> None:
-        """Gather the next minibatch, run the forward program, keep its loss and its output."""
-        executor, rows, at = self._executor, self._rows(s), self._at
-        stream, plan, begin = executor.stream, executor.plan, at[1:]
-        tables = self._starts, self._hyper, self._hypers, self._scores
-        move.turn(stream, at, self._counter, *tables)
-        for name in ("x", "y", "w"):
-            source = getattr(self._source, name)
-            if source is not None:
-                move.gather(stream, executor.stage(name, rows), source, self._index, begin)
-        executor.programs(rows)[0].launch(stream)
-        move.keep(stream, self._scores, at, 0, self._loss)
-        if self._outputs is not None:
-            output = executor.place(plan.output, (rows, self._width), plan.dtype)
-            move.put_at(stream, self._outputs, begin, output)
+    def step(self, s: int, begin: int = 0, *, looks: bool = False) -> int:
+        """Launch a step from a part of it on; returns the part to go on with behind `host`, 0 at the end.
 
-    def backward(self, s: int) -> None:
-        """Run the backward program."""
-        executor = self._executor
-        executor.programs(self._rows(s))[1].launch(executor.stream, self.steps.accumulate)
+        `looks`: at what is to be checked, for DivergenceError where that is not finite.
+        """
+        with self.open():
+            if not begin:
+                tables = self._starts, self._hyper, self._hypers, self._scores
+                move.turn(self._stream, self._at, self._counter, *tables, self._width)
+            parts = self._parts[self._rows(s)]
+            for i, part in enumerate(parts[begin:], begin):
+                if isinstance(part, Program):
+                    part.launch(self._stream, self._steps.accumulate)
+                elif part.name == "gather":
+                    self._gather(s, part)
+                elif part.name == "record":
+                    self._record(s, part)
+                elif part.name == "host":
+                    return i + 1
+                elif part.name == "check":
+                    self._check(s, self._columns[i], part, looks)
+                elif part.name == "unless" and not self._goes_on(s, part):
+                    break
+            return 0
 
-    def updates(self, s: int) -> bool:
-        """Whether a step ends with an update."""
-        update = self._update
-        return update is not None and (update.updates is None or bool(update.updates[s]))
+    def _gather(self, s: int, control: Control) -> None:
+        plan = self._executor.plan
+        widths = *control.sizes[:2], 1
+        for i, dtype in enumerate((plan.dtype, plan.y_dtype, plan.dtype)):
+            out = control.tensor(i, (self._rows(s), widths[i]), dtype)
+            if out is not None:
+                source = (self._source.x, self._source.y, self._source.w)[i]
+                move.gather(self._stream, out, source, self._index, self._at[1:])
 
-    def collect(self) -> None:
-        """The instructions of the update that run in every step."""
-        if self._update is not None:
-            self._parts[0].launch(self._executor.stream)
+    def _record(self, s: int, control: Control) -> None:
+        self._score(0, control)
+        for i, (device, host) in self._found.items():
+            found = control.tensor(i, (self._rows(s), host[0].size), host.dtype)
+            move.put_at(self._stream, device, self._at[1:], found)
 
-    def guard(self) -> None:
-        """Those after which the norm must be finite; keep that."""
-        self._parts[1].launch(self._executor.stream)
-        if self._update is not None and self._update.norm is not None:
-            move.keep(self._executor.stream, self._scores, self._at, 1, self._norm)
+    def _score(self, column: int, control: Control) -> None:
+        value = control.tensor(0, (1,), np.float64)
+        move.score(self._stream, self._scores, self._at, self._width, column, value)
 
-    def apply(self) -> None:
-        """All others."""
-        self._parts[2].launch(self._executor.stream)
+    def _check(self, s: int, column: int, control: Control, looks: bool) -> None:
+        if column:
+            self._score(column, control)
+        if not looks:
+            return
+        scores = self.scores(s, s + 1)[0]
+        loss, value = float(scores[0]), float(scores[column])
+        self._executor.losses[s] = loss
+        if math.isfinite(value):
+            return
+        step = self._steps.first_step + s
+        if control.sizes[0] != NOT_FINITE:
+            raise norm_diverged(step, value)
+        explain, y = self._data.explain, self._data.y
+        raise diverged(step, value, explain and explain(self._output(s), y[self._steps.rows(s)]))
 
-    def scores(self, count: int) -> tuple[Array, Array]:
-        """The losses of the first steps, and the norms of their gradients, or 0."""
-        both = np.empty((count, 2))
-        if count:
-            fetch(self._scores[: 2 * count].reshape(count, 2), both, self._executor.stream)
-        return both[:, 0], both[:, 1]
+    def _output(self, s: int) -> Array:
+        plan = self._executor.plan
+        shape = self._rows(s), *plan.output_shape
+        found: Array = self._executor.at(plan.output, shape, plan.dtype)
+        return found
 
-    def fetch_outputs(self, count: int) -> None:
-        """The outputs of the first steps, to where they are wanted."""
-        rows = self._offsets[count]
-        if self._outputs is not None and self.steps.outputs is not None and rows:
-            target = self.steps.outputs[:rows]
-            found = np.empty(target.size, target.dtype)
-            fetch(self._outputs[: target.size], found, self._executor.stream)
-            target[...] = found.reshape(target.shape)
+    def call_host(self, s: int) -> None:
+        """Let Python compute the loss of a step's output, and its gradient."""
+        plan = self._executor.plan
+        with self.open():
+            output = self._output(s)
+        loss, gradient = host_loss(self._data, self._steps, s, output)
+        with self.open():
+            for place, host in ((plan.loss, np.array([loss])), (plan.dy, gradient)):
+                if place is not None and host.size:
+                    target = self._executor.place(place, host.shape, host.dtype)
+                    put(target, np.ascontiguousarray(host), self._stream)
+
+    def keep(self, *, back: bool = False) -> None:
+        """Copy the buffers as they are before a step, or let them be so again."""
+        with self.open():
+            for control in self._controls.values():
+                if control.name == "keep":
+                    kept = control.tensor(0, (control.sizes[0],), np.uint8)
+                    both = kept, control.blocks["buffers"]
+                    target, source = both[::-1] if back else both
+                    target.copy_to_device(source, stream=self._stream)
+
+    def scores(self, begin: int, end: int) -> Array:
+        """The scores of some steps."""
+        found = np.empty((end - begin, self._width))
+        if found.size:
+            part = self._scores[begin * self._width : end * self._width]
+            fetch(part.reshape(*found.shape), found, self._stream)
+        return found
+
+    def fetch_rows(self, count: int) -> None:
+        """The rows' results of the first steps, to where they are wanted."""
+        for device, host in self._found.values():
+            target = host[: self._offsets[count]]
+            if target.size:
+                found = np.empty(target.size, target.dtype)
+                fetch(device[: target.size], found, self._stream)
+                target[...] = found.reshape(target.shape)
