@@ -18,6 +18,7 @@ from fastnet.backends.cuda.training import Chunks
 from fastnet.backends.executor import takes
 from fastnet.backends.steps import Data, Steps, Update
 from fastnet.op import Array, Op
+from fastnet.parameter import Derived
 from fastnet.plan.compiler import Plan
 from fastnet.plan.instructions import Place
 from fastnet.plan.records import ALIGNMENT, CONTROL
@@ -47,11 +48,23 @@ class CudaExecutor:
         self._counter = 0, 0  # of the random draws of the last forward
         self.counted: Any = None  # the counter on the device
         self._views: dict[Any, Any] = {}
+        self._numbers: Array | None = None
+        self._derived_values: Sequence[Derived] = ()
         self._derived_version = -1
         self._programs: dict[int, tuple[Program, Program]] = {}  # by rows: forward, backward
         self._parts: dict[Any, list[Program | Control]] = {}  # of steps
         self._room: dict[Any, Any] = {}  # of what is needed for a chunk alone
         self._chunks = Chunks(self)
+
+    def use(self, numbers: Array, derived: Sequence[Derived]) -> None:
+        """As Executor.use."""
+        if numbers is self._numbers:
+            return
+        self._numbers = numbers
+        self.plan.write(numbers)
+        self._derived_values, self._derived_version = derived, -1
+        self._programs.clear()
+        self._parts.clear()
 
     # Where things lie.
 
@@ -197,7 +210,8 @@ class CudaExecutor:
         if not plan.derived or self._derived_version == storage.version:
             return
         self.memory.download()  # the host may be behind
-        for derived, offset in plan.derived:
+        for number, offset in plan.derived:
+            derived = self._derived_values[number]
             shape = tuple(int(d) for d in derived.shape)
             values = np.ascontiguousarray(derived.compute(), plan.dtype).reshape(shape)
             if values.size:
