@@ -6,11 +6,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnet import arrays
 from fastnet.backends import registry
 from fastnet.backends.executor import Executor
-from fastnet.backends.steps import Data, Steps
+from fastnet.backends.steps import Steps
 from fastnet.container import Container
+from fastnet.data import arrays
+from fastnet.data.dataset import Dataset
 from fastnet.errors import (
     DataError,
     HyperparameterError,
@@ -21,7 +22,7 @@ from fastnet.errors import (
     check_real,
 )
 from fastnet.losses.base import Loss
-from fastnet.losses.function import Function, FunctionLoss, as_loss
+from fastnet.losses.function import Function, as_loss
 from fastnet.op import Array, Op
 from fastnet.optim.gradients import grad_norm
 from fastnet.optim.optimizer import Optimizer, OptimizerState
@@ -286,29 +287,19 @@ class Sequential(Container):
         *,
         by_rows: bool = False,
         weight_mean: float | None = None,
-    ) -> Data:
-        """Inputs (checked before), targets and weights as training steps read them, checked.
-
-        by_rows: the weights are divided by `weight_mean` (None: by their mean over these rows), and a
-        minibatch's mean is one over its rows.
-        """
-        shape = self.output_shape(tuple(x.shape[1:]))
-        sample_weight = self.on_host("sample_weight", sample_weight)
-        y = self.on_host(y_name, y)
-        y = loss.target(loss.column(arrays.as_array(y_name, y), shape), shape, y_name)
-        arrays.check_lengths(x_name, x, y_name, y)
-        labels = y.ndim == 1 and y.dtype == np.int64
-        if not labels and not isinstance(loss, FunctionLoss):  # which may make something of NaN
-            arrays.check_finite(y_name, y, self.dtype, loss.takes_minus_infinity)
-        w = loss.weights(y, sample_weight, self.dtype)
-        if by_rows := by_rows and loss.reduction != "sum":
-            scaled = loss.scaled_weights(y, w, weight_mean)
-            w = None if scaled is None else scaled.astype(self.dtype)
-            by_rows = w is not None  # without weights both means are the same
-        classes, ignored = (shape[0], loss.ignore_index or 0) if labels else (0, 0)
-        host = loss if isinstance(loss, FunctionLoss) else None
-        y = np.require(y, requirements=["C", "A"])
-        return Data(x, y, classes, ignored, w, by_rows, host, loss.explain)
+    ) -> Dataset:
+        """Inputs (checked before), targets and weights as steps read them (see Dataset.checked)."""
+        return Dataset.checked(
+            loss,
+            x,
+            self.on_host(y_name, y),
+            self.on_host("sample_weight", sample_weight),
+            output_shape=self.output_shape(tuple(x.shape[1:])),
+            dtype=self.dtype,
+            names=(x_name, y_name),
+            by_rows=by_rows,
+            weight_mean=weight_mean,
+        )
 
     def optimizer_state(self, optimizer: Optimizer) -> OptimizerState:
         """The optimizer's state for this model, with its segment and its update program."""
@@ -331,24 +322,24 @@ class Sequential(Container):
         return state
 
     def training_executor(
-        self, data: Data, rows: int, loss: Loss, respect_modes: bool = False
+        self, data: Dataset, rows: int, loss: Loss, respect_modes: bool = False
     ) -> Executor:
         """What runs training steps of at most `rows` rows, every layer in training mode or by its own."""
         self._root("fit")
         return self._trainable(
-            tuple(data.x.shape[1:]), rows, self._modes(None if respect_modes else True), loss, data
+            data.row_shape, rows, self._modes(None if respect_modes else True), loss, data
         )
 
     def _trainable(
-        self, shape: tuple[int, ...], rows: int, modes: Modes, loss: Loss, data: Data
+        self, shape: tuple[int, ...], rows: int, modes: Modes, loss: Loss, data: Dataset
     ) -> Executor:
         ending = Ending(loss, data.classes > 0, data.w is not None, data.by_rows)
         return self._runtime.executor(shape, rows, modes, ending)
 
-    def evaluator(self, data: Data, rows: int, loss: Loss) -> Executor:
+    def evaluator(self, data: Dataset, rows: int, loss: Loss) -> Executor:
         """What measures a loss in steps of at most `rows` rows, in evaluation mode."""
         ending = Ending(loss, data.classes > 0, data.w is not None)
-        return self._runtime.evaluator(tuple(data.x.shape[1:]), rows, ending)
+        return self._runtime.evaluator(data.row_shape, rows, ending)
 
     def min_training_rows(self, respect_modes: bool = False) -> int:
         """The rows that a training minibatch must have: 2 where there is batchnorm that trains."""

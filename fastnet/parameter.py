@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnet import arrays, random
+from fastnet import random
+from fastnet.data import arrays
 from fastnet.errors import Attributed, DataError, StateDictError, UsageError, check_flag, shown
 from fastnet.init import Draw, Initializer
 from fastnet.interrupts import Bracket

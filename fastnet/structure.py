@@ -10,7 +10,6 @@ from typing import Any
 from fastnet.errors import UsageError
 from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss
-from fastnet.losses.function import FunctionLoss
 from fastnet.op import ROWS
 from fastnet.plan.fusion import fold_batchnorm, join_dropout
 from fastnet.plan.graph import Graph, Structure, Tensor
@@ -28,12 +27,12 @@ class Ending:
     @property
     def on_host(self) -> bool:
         """Whether Python computes the loss of the graph's output."""
-        return isinstance(self.loss, FunctionLoss)
+        return self.loss.on_host
 
     def key(self) -> Any:
         """What a graph depends on: that of a function of Python's ends in its output."""
         if self.on_host:
-            return FunctionLoss
+            return "on host"
         return self.loss.plan_key(), self.labels, self.weighted, self.by_rows
 
 

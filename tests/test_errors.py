@@ -10,7 +10,7 @@ import pytest
 from refusals import NOT_INTEGERS, refused
 
 import fastnet as fn
-from fastnet import arrays
+from fastnet.data import arrays
 from fastnet.errors import (
     DataError,
     HyperparameterError,

@@ -27,7 +27,7 @@ ROWS = [
     ("formulas.language", "formulas.portable", "formulas.translate"),
     (
         *("op", "random", "init", "schedules", "parallel", "interrupts"),
-        *("parameter", "builder", "tape", "arrays", "datasets"),
+        *("parameter", "builder", "tape", "data", "datasets"),
     ),
     ("formulas",),  # what writes them
     ("layers", "losses", "optim"),

@@ -11,15 +11,8 @@ import numpy as np
 
 from fastnet import parallel
 from fastnet.backends.base import Backend, Predict
-from fastnet.backends.steps import (
-    Data,
-    Steps,
-    Update,
-    bad_label,
-    diverged,
-    host_loss,
-    norm_diverged,
-)
+from fastnet.backends.steps import Steps, Update, bad_label, diverged, host_loss, norm_diverged
+from fastnet.data.dataset import Dataset
 from fastnet.interrupts import held_back
 from fastnet.op import Array
 from fastnet.parameter import Derived
@@ -42,7 +35,7 @@ from fastnet.plan.records import (
 )
 from fastnet.plan.segments import Storage
 
-_KIND_OF = {np.dtype(name): number for name, number in KIND.items()}
+_KIND_OF: dict[Any, int] = {np.dtype(name): number for name, number in KIND.items()}
 
 # Multiplications of a step that are worth a team of threads: about half a millisecond of one. The team's
 # barriers take some µs, and on a busy machine everyone waits for the one that is held up.
@@ -207,7 +200,7 @@ class Executor:
         """While this is open, a backend with memory of its own may keep there what it changes."""
         return nullcontext()
 
-    def train(self, data: Data, steps: Steps, update: Update | None) -> Array:
+    def train(self, data: Dataset, steps: Steps, update: Update | None) -> Array:
         """Run a chunk of steps in one call of the backend; returns their losses, float64.
 
         Where the loss is a function of Python's, that is called in the middle of each step. Raises
@@ -236,10 +229,10 @@ class Executor:
             context["hyper_size"][0] = update.table.shape[2]
             field["table_bytes"][0] = 8 * math.prod(update.table.shape[1:])
         field["program"][0], field["count"][0] = program.ctypes.data, len(program)
-        field["x"][0], field["x_kind"][0] = data.x.ctypes.data, _KIND_OF[data.x.dtype]
-        if data.host is None:  # whose targets may be of any kind
-            field["y"][0], field["y_kind"][0] = data.y.ctypes.data, _KIND_OF[data.y.dtype]
-        field["w"][0] = _address_of(data.w)
+        for name in ("x", "y") if data.host is None else ("x",):  # whose targets are of any kind
+            field[name][0], dtype = data.source(name)
+            field[f"{name}_kind"][0] = _KIND_OF[dtype]
+        field["w"][0], _ = data.source("w")
         field["classes"][0], field["ignored"][0] = data.classes, data.ignored
         field["batch_offsets"][0] = steps.offsets.ctypes.data
         field["index"][0] = steps.index.ctypes.data
@@ -263,7 +256,7 @@ class Executor:
             raise norm_diverged(steps.first_step + done, float(field["value"][0]))
         return losses
 
-    def _train_with_host(self, data: Data, steps: Steps, count: int) -> None:
+    def _train_with_host(self, data: Dataset, steps: Steps, count: int) -> None:
         """The same, a step at a time, each of which asks for the loss of its output."""
         args, field = self._train_args, self._train_field
         assert args is not None
@@ -282,7 +275,7 @@ class Executor:
                     return
                 between()
 
-    def _host(self, data: Data, steps: Steps, step: int) -> None:
+    def _host(self, data: Dataset, steps: Steps, step: int) -> None:
         """Compute the loss of a step's output, and its gradient."""
         plan = self.plan
         assert plan.loss is not None and plan.dy is not None
@@ -306,14 +299,14 @@ class Executor:
             self._joined = update, whole
         return self._joined[1]
 
-    def _why(self, data: Data, steps: Steps) -> str | None:
+    def _why(self, data: Dataset, steps: Steps) -> str | None:
         """What the loss says of the step that it was not finite in."""
         if data.explain is None:
             return None
         rows = steps.rows(self.steps_done)
         return data.explain(self._output(data, rows), data.y[rows])
 
-    def _output(self, data: Data, rows: Array) -> Array:
+    def _output(self, data: Dataset, rows: Array) -> Array:
         """The output of the step at work, of these rows of the data set."""
         if self.plan.output[0] == "x":
             return np.asarray(data.x[rows], self.plan.dtype)

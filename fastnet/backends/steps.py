@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
+from fastnet.data.dataset import Dataset
 from fastnet.errors import DataError, DivergenceError
 from fastnet.op import Array
-
-
-class HostLoss(Protocol):
-    """A loss that Python computes in the middle of each step."""
-
-    @property
-    def name(self) -> str:
-        """What error messages call it."""
-
-    def call(self, output: Array, target: Array, weight: Array | None) -> tuple[float, Array]:
-        """The loss and its gradient with respect to the output, whose rows these are."""
-
-
-@dataclass(eq=False, repr=False)
-class Data:
-    """A data set as native code reads it: contiguous rows x, targets y, weights w; bounds of labels.
-
-    host: what computes the loss, where that is a function of Python's. explain: why the loss of outputs and
-    targets is not finite, where that is known.
-    """
-
-    x: Array
-    y: Array
-    classes: int = 0  # > 0: y are labels in [0, classes)
-    ignored: int = 0  # or this label
-    w: Array | None = None  # the samples' weights, of the plan's dtype
-    by_rows: bool = False  # a minibatch's mean divides by its rows, and not by its weights
-    host: HostLoss | None = None
-    explain: Callable[[Array, Array], str | None] | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -70,15 +40,15 @@ class Steps:
         return found
 
 
-def host_loss(data: Data, steps: Steps, step: int, output: Array) -> tuple[float, Array]:
+def host_loss(data: Dataset, steps: Steps, step: int, output: Array) -> tuple[float, Array]:
     """The loss that Python computes of a step's output, and its gradient, of the output's dtype.
 
     DivergenceError where the gradient is not finite although the loss is.
     """
     assert data.host is not None
     rows = steps.rows(step)
-    weight = None if data.w is None else data.w[rows]
-    loss, gradient = data.host.call(output, data.y[rows], weight)
+    _, y, w = data.take(rows)
+    loss, gradient = data.host.call(output, y, w)
     with np.errstate(all="ignore"):  # what the dtype cannot hold is infinite
         gradient = gradient.astype(output.dtype, copy=False)
     if math.isfinite(loss) and not np.isfinite(gradient).all():

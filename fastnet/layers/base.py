@@ -10,8 +10,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnet import arrays, parameter, random
+from fastnet import parameter, random
 from fastnet.builder import Builder
+from fastnet.data import arrays
 from fastnet.errors import (
     ShapeError,
     UsageError,

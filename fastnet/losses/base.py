@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet import arrays
 from fastnet.builder import Builder
+from fastnet.data import arrays
 from fastnet.errors import (
     DataError,
     HyperparameterError,
@@ -55,6 +55,7 @@ class Loss:
 
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
     domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)  # outputs of which it is defined
+    on_host: ClassVar[bool] = False  # whether Python computes it in the middle of a step
     ignore_index: int | None = None  # the label that marks rows to be left out
     takes_minus_infinity: bool = False  # among its targets
 

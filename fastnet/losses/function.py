@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet import arrays
+from fastnet.data import arrays
 from fastnet.errors import DataError, HyperparameterError, ShapeError, shown
 from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss
@@ -42,6 +42,7 @@ class FunctionLoss(Loss):
     """
 
     reductions = ("mean", "sum")
+    on_host = True
 
     def __init__(self, function: Function, reduction: str = "mean") -> None:
         if not callable(function) or isinstance(function, type):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet import arrays
+from fastnet.data import arrays
 from fastnet.errors import DataError, HyperparameterError, ShapeError, check_int, shown
 from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss

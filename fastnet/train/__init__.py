@@ -1,7 +1,7 @@
 """Training: minibatches, the trainer, callbacks, its progress and its history."""
 
+from fastnet.data.minibatches import batches
 from fastnet.train.callbacks import Callback, EarlyStopping, ReduceLROnPlateau
-from fastnet.train.data import batches
 from fastnet.train.history import History
 from fastnet.train.trainer import Trainer
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.backends.steps import Data, Steps
+from fastnet.backends.steps import Steps
+from fastnet.data.dataset import Dataset
+from fastnet.data.minibatches import batch_offsets
 from fastnet.errors import (
     DivergenceError,
     HyperparameterError,
@@ -29,7 +31,6 @@ from fastnet.errors import (
 from fastnet.losses.base import Loss
 from fastnet.model import Sequential
 from fastnet.op import Array
-from fastnet.train.data import batch_offsets
 from fastnet.train.history import History
 
 DESCENT = "gradient-descent"
@@ -136,7 +137,7 @@ class Objective:
     """
 
     def __init__(
-        self, model: Sequential, loss: Loss, data: Data, settings: Settings, seed: int, step: int
+        self, model: Sequential, loss: Loss, data: Dataset, settings: Settings, seed: int, step: int
     ) -> None:
         self.model, self.data = model, data
         self.storage = model.bind()
@@ -144,7 +145,7 @@ class Objective:
         if not self.places.size:
             raise UsageError("the model has no trainable parameters; there is nothing to fit")
         self.seed, self.step = seed, step
-        count = len(data.x)
+        count = data.rows
         self.offsets = batch_offsets(count, _rows(model, loss, data, settings))
         self.shares = np.diff(self.offsets) / count  # of the blocks' losses in the loss of all rows
         if loss.reduction == "sum":
@@ -274,9 +275,9 @@ class Objective:
             )
 
 
-def _rows(model: Sequential, loss: Loss, data: Data, settings: Settings) -> int:
+def _rows(model: Sequential, loss: Loss, data: Dataset, settings: Settings) -> int:
     """The rows of a block: all where batchnorm takes statistics over them."""
-    count, modes = len(data.x), settings.respect_modes
+    count, modes = data.rows, settings.respect_modes
     if settings.batch_size is not None:
         return min(settings.batch_size, count)
     if model.min_training_rows(modes) > 1:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.data.minibatches import epoch_order
 from fastnet.errors import DivergenceError, HyperparameterError, MissingExtra, check_int, check_real
 from fastnet.formulas import portable
 from fastnet.op import Array
 from fastnet.optim.optimizer import Optimizer
 from fastnet.schedules import ExponentialLR, Schedule
-from fastnet.train.data import epoch_order
 
 FIRST = 10  # steps that tell how high the loss is at first
 SLOW, FAST = 0.9, 0.8  # moving averages of about ten steps, to see where to end, and five

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from fastnet.backends.executor import Executor
-from fastnet.backends.steps import Data, Steps
-from fastnet.errors import DataError, DivergenceError, ShapeError, check_int, outside
+from fastnet.backends.steps import Steps
+from fastnet.data.dataset import Dataset
+from fastnet.data.minibatches import batch_offsets
+from fastnet.errors import DataError, DivergenceError, check_int
 from fastnet.losses.base import Loss
 from fastnet.losses.function import FunctionLoss
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.runtime import PREDICT_ROWS
-from fastnet.train.data import batch_offsets
 from fastnet.train.scores import EpochScores
 
 CHUNK_SECONDS = 0.05  # so that Ctrl-C and the bar stay lively
@@ -29,9 +29,9 @@ CHUNK_SECONDS = 0.05  # so that Ctrl-C and the bar stay lively
 class Run:
     """What one fit works with."""
 
-    data: Data
+    data: Dataset
     offsets: Array
-    validation: Data | None
+    validation: Dataset | None
     find: Callable[[], Executor]  # under the lock: another loss's numbers may be in its plan now
     executor: Executor
     scores: EpochScores
@@ -42,32 +42,6 @@ class Run:
         """Aim at CHUNK_SECONDS, growing no more than eightfold at a time."""
         wanted = int(CHUNK_SECONDS * steps / max(seconds, 1e-6))
         self.chunk = max(1, min(wanted, 8 * self.chunk))
-
-
-def training_offsets(
-    model: Sequential, count: int, batch_size: int, drop_last: bool, respect_modes: bool
-) -> Array:
-    """Where the minibatches of an epoch begin and end, large enough for batchnorm; or an error."""
-    minimum = model.min_training_rows(respect_modes)
-    if min(count, batch_size) < minimum:
-        raise ShapeError(
-            f"X has {count} rows and batch_size is {batch_size}; this model has batchnorm and "
-            f"needs minibatches of at least {minimum} rows in training"
-        )
-    offsets = batch_offsets(count, batch_size, drop_last)
-    if len(offsets) < 2:
-        raise DataError(
-            f"X has {count} rows, fewer than batch_size = {batch_size}, and drop_last=True "
-            "leaves none to train on"
-        )
-    if offsets[-1] - offsets[-2] < minimum:
-        offsets = offsets[:-1]
-        warnings.warn(
-            f"the last minibatch of each epoch has {count % batch_size} row, too few for "
-            "batchnorm in training: it is left out (choose another batch_size to use it)",
-            stacklevel=outside(),
-        )
-    return offsets
 
 
 def validation_parts(given: Any) -> tuple[Any, Any, Any]:
@@ -81,18 +55,18 @@ def validation_parts(given: Any) -> tuple[Any, Any, Any]:
 
 
 def evaluate(
-    model: Sequential, loss: Loss, data: Data, batch_size: int | None, outputs: bool
+    model: Sequential, loss: Loss, data: Dataset, batch_size: int | None, outputs: bool
 ) -> tuple[float, Array]:
     """The loss of a data set in evaluation mode, and the outputs of its rows if they are wanted."""
     if isinstance(loss, FunctionLoss):
         output = model.on_host("output", model.predict(data.x, batch_size=batch_size))
         return copy.copy(loss).forward(output, data.y, data.w), output
     rows = PREDICT_ROWS if batch_size is None else check_int("batch_size", batch_size, low=1)
-    rows = max(1, min(rows, len(data.x)))
+    rows = max(1, min(rows, data.rows))
     executor = model.evaluator(data, rows, loss)
-    shape = len(data.x) if outputs else 0, *executor.plan.output_shape
-    output, losses = np.empty(shape, executor.plan.dtype), np.empty(len(data.x))
-    index, offsets = np.arange(len(data.x)), batch_offsets(len(data.x), rows)
+    shape = data.rows if outputs else 0, *executor.plan.output_shape
+    output, losses = np.empty(shape, executor.plan.dtype), np.empty(data.rows)
+    index, offsets = np.arange(data.rows), batch_offsets(data.rows, rows)
     kept = output if outputs else None
     executor.train(data, Steps(index, offsets, 0, 0, outputs=kept, row_losses=losses), None)
     return loss.of_rows(losses, data.y, data.w), output

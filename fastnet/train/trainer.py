@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from fastnet import random
-from fastnet.backends.steps import Data, Steps
+from fastnet.backends.steps import Steps
+from fastnet.data.dataset import Dataset
+from fastnet.data.minibatches import epoch_order, training_offsets
 from fastnet.errors import check_attribute, check_flag, check_int, check_kind, check_seed
 from fastnet.interrupts import held_back
 from fastnet.losses.base import Loss
@@ -24,14 +26,12 @@ from fastnet.optim import Adam, Optimizer
 from fastnet.optim.averaging import Averaging
 from fastnet.train import full_batch, range_test
 from fastnet.train.callbacks import Callback, KeepBest, Kept, check_callbacks
-from fastnet.train.data import epoch_order
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
 from fastnet.train.run import (
     Run,
     check_parameters,
     evaluate,
-    training_offsets,
     validation_parts,
 )
 from fastnet.train.scores import EpochScores, check_metrics, measure, metrics_of
@@ -274,7 +274,7 @@ class Trainer:
         trial = range_test.Trial.checked(min_lr, max_lr, steps, stop_factor)
         batch_size = check_int("batch_size", batch_size, low=1)
         run = self._prepare((X, y, None), batch_size, None, drop_last, respect_modes)
-        batches = trial.minibatches(run.offsets, len(run.data.x), self.seed, self.epoch)
+        batches = trial.minibatches(run.offsets, run.data.rows, self.seed, self.epoch)
         with self.model.training_lock():
             run.executor = run.find()
             segments = "params", "buffers", "grads"
@@ -309,7 +309,7 @@ class Trainer:
         """{"loss": of all samples at once, and each metric}, in evaluation mode."""
         return self._evaluate(self._checked(X, y, sample_weight, "X", "y"), batch_size)
 
-    def _evaluate(self, data: Data, batch_size: int | None = None) -> dict[str, float]:
+    def _evaluate(self, data: Dataset, batch_size: int | None = None) -> dict[str, float]:
         value, output = evaluate(self.model, self.loss, data, batch_size, bool(self.metrics))
         return {"loss": value, **measure(self.metrics, data.y, output)}
 
@@ -329,7 +329,9 @@ class Trainer:
         if validation_data is not None:
             parts = validation_parts(validation_data)
             validation = self._checked(*parts, "validation X", "validation y")
-        offsets = training_offsets(self.model, len(data.x), batch_size, drop_last, respect_modes)
+        offsets = training_offsets(
+            data.rows, batch_size, drop_last, self.model.min_training_rows(respect_modes)
+        )
         rows = int(np.diff(offsets).max())
         find = partial(self.model.training_executor, data, rows, self.loss, respect_modes)
         executor = find()
@@ -339,14 +341,14 @@ class Trainer:
         scores = EpochScores(self.metrics, offsets, executor.plan, total=total)
         return Run(data, offsets, validation, find, executor, scores)
 
-    def _checked(self, X: Any, y: Any, w: Any, x_name: str, y_name: str) -> Data:
+    def _checked(self, X: Any, y: Any, w: Any, x_name: str, y_name: str) -> Dataset:
         x = self.model.features(x_name, X)
         return self.model.data(self.loss, x, y, x_name, y_name, w, by_rows=True)
 
     def _fit_epoch(self, run: Run, shuffle: bool, progress: Progress) -> dict[str, Any]:
         begun = time.perf_counter()
         data, offsets, scores = run.data, run.offsets, run.scores
-        order = epoch_order(len(data.x), self.seed, self.epoch, shuffle)[: int(offsets[-1])]
+        order = epoch_order(data.rows, self.seed, self.epoch, shuffle)[: int(offsets[-1])]
         done = 0
         with run.executor.resident():
             while done < scores.steps:

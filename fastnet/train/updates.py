@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnet.backends.steps import Update
+from fastnet.data.minibatches import batch_offsets
 from fastnet.errors import UsageError, check_kind, check_real
 from fastnet.layers import BatchNorm1d
 from fastnet.model import Sequential
@@ -17,7 +18,6 @@ from fastnet.optim.averaging import Averaging, average
 from fastnet.optim.gradients import accumulate_gradient, clip_value, grad_norm, scale_to_norm
 from fastnet.optim.optimizer import OptimizerState
 from fastnet.plan.extras import Extras
-from fastnet.train.data import batch_offsets
 
 Passes = tuple[type[Op] | str, ...]
 

@@ -12,9 +12,10 @@ from recorded import Recorder
 import fastnet as fn
 from fastnet import random
 from fastnet.backends import registry
-from fastnet.backends.steps import Data, Steps, Update
+from fastnet.backends.steps import Steps, Update
+from fastnet.data.dataset import Dataset
+from fastnet.data.minibatches import batch_offsets, epoch_order
 from fastnet.op import Array
-from fastnet.train.data import batch_offsets, epoch_order
 
 ROWS, INPUTS, CLASSES, BATCH, SEED = (
     263,
@@ -62,7 +63,7 @@ def train(
     """Adam's steps as `fit` takes them, in chunks of so many and one of all that remain.
 
     Returns their losses."""
-    data = Data(X.astype(model.dtype), LABELS, classes=CLASSES)
+    data = Dataset(X.astype(model.dtype), LABELS, classes=CLASSES)
     runner = model.training_executor(data, BATCH, fn.CrossEntropyLoss())
     optimizer = fn.Adam(LEARNING_RATE)
     state = model.optimizer_state(optimizer)

@@ -10,7 +10,8 @@ from onecall import Call
 
 from fastnet.backends import registry
 from fastnet.backends.executor import Executor
-from fastnet.backends.steps import Data, Steps, Update
+from fastnet.backends.steps import Steps, Update
+from fastnet.data.dataset import Dataset
 from fastnet.op import KERNELS, Array
 from fastnet.plan.records import CONTEXT, INSTRUCTION
 
@@ -117,7 +118,7 @@ class Recorder:
     def __exit__(self, *exception: object) -> None:
         del self._backend.train
 
-    def watch(self, runner: Executor, data: Data, steps: Steps, update: Update) -> None:
+    def watch(self, runner: Executor, data: Dataset, steps: Steps, update: Update) -> None:
         """Where the next chunk's arguments point to."""
         segments = runner.storage.segments
         self._results = {n: segments[n] for n in ("params", "grads", "buffers")}

@@ -9,7 +9,8 @@ import pytest
 
 import fastnet as fn
 from fastnet.backends import executor, registry
-from fastnet.backends.steps import Data, Steps, Update
+from fastnet.backends.steps import Steps, Update
+from fastnet.data.dataset import Dataset
 
 if reason := fn.backends()["c"].reason:
     pytest.skip(reason, allow_module_level=True)
@@ -120,7 +121,7 @@ def test_what_is_updated_beside(monkeypatch, widths, threads, expected):
     C.set_level(C.levels().index("x86-64-v4"))
     try:
         model, (x, y) = net(widths, "float32"), numbers(widths, 200)
-        data, optimizer = Data(x.astype(np.float32), y.astype(np.float32)), fn.Adam(0.01)
+        data, optimizer = Dataset(x.astype(np.float32), y.astype(np.float32)), fn.Adam(0.01)
         runner, state = (
             model.training_executor(data, 100, fn.MSELoss()),
             model.optimizer_state(optimizer),

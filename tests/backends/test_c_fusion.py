@@ -9,7 +9,7 @@ import pytest
 
 import fastnet as fn
 from fastnet.backends import executor, registry
-from fastnet.backends.steps import Data
+from fastnet.data.dataset import Dataset
 from fastnet.op import KERNELS
 
 pytestmark = pytest.mark.skipif(not fn.backends()["c"].available, reason="needs the C backend")
@@ -114,7 +114,7 @@ def test_a_rectifier_in_tiles_is_the_rectifier(monkeypatch, widths, rows, dtype,
     assert any(gates) or backend.levels()[backend.level()] != "x86-64-v4"
 
 
-DATA = Data(np.zeros((5, 8)), np.zeros((5, 4)))
+DATA = Dataset(np.zeros((5, 8)), np.zeros((5, 4)))
 
 
 def test_what_is_fused_and_what_is_not():

@@ -13,7 +13,8 @@ import pytest
 
 import fastnet as fn
 from fastnet.backends.executor import Executor
-from fastnet.backends.steps import Data, Steps, Update
+from fastnet.backends.steps import Steps, Update
+from fastnet.data.dataset import Dataset
 from fastnet.op import KERNELS
 
 pytestmark = on_cuda.MARKS
@@ -47,14 +48,14 @@ def chunk(model, loss, y, optimizer, x=X, size=3):
 
 
 def test_its_executor_has_the_interface_of_the_others():
-    mine = type(net("cuda").training_executor(Data(X, Y, 2), 4, LOSS))
+    mine = type(net("cuda").training_executor(Dataset(X, Y, 2), 4, LOSS))
     assert mine is not Executor
     public = {n: f for n, f in vars(Executor).items() if not n.startswith("_")}
     for name, function in public.items():
         want, got = inspect.signature(function), inspect.signature(getattr(mine, name))
         assert list(got.parameters) == list(want.parameters), name
-    made = net("cuda").training_executor(Data(X, Y, 2), 4, LOSS)
-    other = net("reference").training_executor(Data(X, Y, 2), 4, LOSS)
+    made = net("cuda").training_executor(Dataset(X, Y, 2), 4, LOSS)
+    other = net("reference").training_executor(Dataset(X, Y, 2), 4, LOSS)
     shown = {name for name in vars(other) if not name.startswith("_")} - {"backend"}
     assert shown - {"losses"} <= vars(made).keys()
 
@@ -255,7 +256,7 @@ def test_a_data_set_is_measured(layers, size):
     found = []
     for backend in ("cuda", "reference"):
         model = fn.Sequential(*copy.deepcopy(layers), dtype="float64", backend=backend, seed=1)
-        data, rows = Data(x, y), np.arange(12)[::-1].copy()
+        data, rows = Dataset(x, y), np.arange(12)[::-1].copy()
         executor = model.evaluator(data, size, fn.MSELoss())
         outputs, losses = np.empty_like(y), np.empty(12)
         offsets = np.arange(12 // size + 1) * size

@@ -9,8 +9,9 @@ import pytest
 
 import fastnet as fn
 from fastnet import random
-from fastnet.backends.steps import Data, Steps, Update
-from fastnet.train.data import batch_offsets, epoch_order
+from fastnet.backends.steps import Steps, Update
+from fastnet.data.dataset import Dataset
+from fastnet.data.minibatches import batch_offsets, epoch_order
 
 STEPS, BATCH, SEED = 50, 32, 0
 
@@ -96,7 +97,7 @@ def index_of(count):
 
 def train(model, X, y):
     """All steps in one call of the backend; returns the losses and the outputs."""
-    data = Data(X, y, classes=10)
+    data = Dataset(X, y, classes=10)
     executor = model.training_executor(data, BATCH, fn.CrossEntropyLoss())
     optimizer = fn.Adam(lr=3e-3)
     state = model.optimizer_state(optimizer)

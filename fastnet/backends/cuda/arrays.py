@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fastnet import arrays
 from fastnet.backends.cuda import dlpack
 from fastnet.backends.cuda.device import SIMULATOR, THREADS, blocks_for, cuda, kernel, launch
 from fastnet.backends.cuda.failures import doing
 from fastnet.backends.reference import view
+from fastnet.data import arrays
 from fastnet.errors import DataError, ShapeError
 from fastnet.op import Array
 
@@ -64,7 +64,7 @@ def _bad(values: Any, limit: Any, found: Any) -> None:
 
 
 def features(name: str, value: Any, shape: tuple[int, ...] | None, dtype: Any) -> Any:
-    """Rows of numbers on the device, checked as `fastnet.arrays.features` checks them, where they lie."""
+    """Rows of numbers on the device, checked where they lie, as `data.arrays.features` checks others."""
     array = adopt(name, value)
     found = tuple(array.shape)
     arrays.check_rows(name, found, shape)

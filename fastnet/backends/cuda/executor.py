@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.arrays import on_device
 from fastnet.backends.cuda import rows as move
 from fastnet.backends.cuda.arrays import check_out, matrix
 from fastnet.backends.cuda.memory import cut, empty, fetch, put, segments_of
 from fastnet.backends.cuda.programs import KEPT, Control, Program, parts_of
 from fastnet.backends.cuda.training import Chunks
 from fastnet.backends.executor import takes
-from fastnet.backends.steps import Data, Steps, Update
+from fastnet.backends.steps import Steps, Update
+from fastnet.data.arrays import on_device
+from fastnet.data.dataset import Dataset
 from fastnet.op import Array, Op
 from fastnet.parameter import Derived
 from fastnet.plan.compiler import Plan
@@ -267,7 +268,7 @@ class CudaExecutor:
         """While this is open, what steps change stays on the device."""
         return self.memory.resident()
 
-    def train(self, data: Data, steps: Steps, update: Update | None) -> Array:
+    def train(self, data: Dataset, steps: Steps, update: Update | None) -> Array:
         """Run a chunk of steps; as Executor.train."""
         self.steps_done = 0
         self.losses = np.empty(len(steps.offsets) - 1)

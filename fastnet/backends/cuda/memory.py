@@ -12,11 +12,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnet.arrays import on_device
 from fastnet.backends.cuda.arrays import matrix
 from fastnet.backends.cuda.device import SIMULATOR, new_array, stream_for
 from fastnet.backends.cuda.failures import doing
-from fastnet.backends.steps import Data
+from fastnet.data.arrays import on_device
+from fastnet.data.dataset import Dataset
 from fastnet.interrupts import Bracket
 from fastnet.op import Array
 from fastnet.plan.segments import Storage
@@ -225,7 +225,7 @@ class Snapshot:
 class DeviceData:
     """A data set on the device: rows of numbers in their own dtypes; which labels are out of range."""
 
-    def __init__(self, data: Data, stream: Any) -> None:
+    def __init__(self, data: Dataset, stream: Any) -> None:
         def moved(array: Array) -> Any:
             if on_device(array):
                 return matrix(array)
@@ -244,11 +244,11 @@ class DeviceData:
             self.bad = np.flatnonzero(outside)
 
 
-_data: weakref.WeakKeyDictionary[Data, DeviceData] = weakref.WeakKeyDictionary()
+_data: weakref.WeakKeyDictionary[Dataset, DeviceData] = weakref.WeakKeyDictionary()
 
 
-def data_of(data: Data, stream: Any) -> DeviceData:
-    """A data set on the device, where it stays as long as the Data lives."""
+def data_of(data: Dataset, stream: Any) -> DeviceData:
+    """A data set on the device, where it stays as long as the Dataset lives."""
     found = _data.get(data)
     if found is None:
         found = _data[data] = DeviceData(data, stream)

@@ -23,15 +23,8 @@ from fastnet.backends.cuda.device import taped
 from fastnet.backends.cuda.graphs import Step, tell
 from fastnet.backends.cuda.memory import DeviceData, Snapshot, cut, data_of, fetch, put
 from fastnet.backends.cuda.programs import KEPT, Control, Program
-from fastnet.backends.steps import (
-    Data,
-    Steps,
-    Update,
-    bad_label,
-    diverged,
-    host_loss,
-    norm_diverged,
-)
+from fastnet.backends.steps import Steps, Update, bad_label, diverged, host_loss, norm_diverged
+from fastnet.data.dataset import Dataset
 from fastnet.interrupts import held_back
 from fastnet.op import Array
 from fastnet.plan.records import NOT_FINITE
@@ -46,7 +39,7 @@ class Chunks:
         # By what they depend on; forgotten with the data set.
         self._kept: WeakKeyDictionary[DeviceData, dict[Any, Step]] = WeakKeyDictionary()
 
-    def train(self, data: Data, steps: Steps, update: Update | None) -> None:
+    def train(self, data: Dataset, steps: Steps, update: Update | None) -> None:
         """Run a chunk; sets the executor's losses and steps_done, and raises as Executor.train does."""
         memory, own = self._executor.memory, segments_of_update(update)
         with memory.resident():
@@ -145,7 +138,7 @@ class _Chunk:
     def __init__(
         self,
         executor: Any,
-        data: Data,
+        data: Dataset,
         source: DeviceData,
         steps: Steps,
         update: Update | None,

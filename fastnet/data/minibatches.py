@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from fastnet import arrays, random
-from fastnet.errors import DataError, ShapeError, check_flag, check_int, check_seed
+from fastnet import random
+from fastnet.data import arrays
+from fastnet.errors import DataError, ShapeError, check_flag, check_int, check_seed, outside
 from fastnet.op import Array
 
 
@@ -22,6 +24,29 @@ def batch_offsets(count: int, batch_size: int, drop_last: bool = False) -> Array
     """Where minibatches begin and end: int64 (batches + 1,), the last one may be smaller."""
     batches = count // batch_size if drop_last else -(-count // batch_size)
     return np.minimum(np.arange(batches + 1, dtype=np.int64) * min(batch_size, count), count)
+
+
+def training_offsets(count: int, batch_size: int, drop_last: bool, minimum: int = 1) -> Array:
+    """Where the minibatches of an epoch begin and end, each of at least `minimum` rows; or an error."""
+    if min(count, batch_size) < minimum:
+        raise ShapeError(
+            f"X has {count} rows and batch_size is {batch_size}; this model has batchnorm and "
+            f"needs minibatches of at least {minimum} rows in training"
+        )
+    offsets = batch_offsets(count, batch_size, drop_last)
+    if len(offsets) < 2:
+        raise DataError(
+            f"X has {count} rows, fewer than batch_size = {batch_size}, and drop_last=True "
+            "leaves none to train on"
+        )
+    if offsets[-1] - offsets[-2] < minimum:
+        offsets = offsets[:-1]
+        warnings.warn(
+            f"the last minibatch of each epoch has {count % batch_size} row, too few for "
+            "batchnorm in training: it is left out (choose another batch_size to use it)",
+            stacklevel=outside(),
+        )
+    return offsets
 
 
 def batches(

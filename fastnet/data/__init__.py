@@ -1,0 +1,1 @@
+"""Data sets: users' arrays and their checks, what steps read, order and minibatches."""

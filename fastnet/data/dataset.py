@@ -1,0 +1,102 @@
+"""Dataset: inputs, targets and weights as steps read them, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from fastnet.data import arrays
+from fastnet.op import Array
+
+
+class HostLoss(Protocol):
+    """A loss that Python computes in the middle of each step."""
+
+    @property
+    def name(self) -> str:
+        """What error messages call it."""
+
+    def call(self, output: Array, target: Array, weight: Array | None) -> tuple[float, Array]:
+        """The loss and its gradient with respect to the output, whose rows these are."""
+
+
+@dataclass(eq=False, repr=False)
+class Dataset:
+    """Rows of x, targets y and weights w, and what a loss says of them.
+
+    host: what computes the loss, where that is a function of Python's. explain: why the loss of outputs and
+    targets is not finite, where that is known.
+    """
+
+    x: Array
+    y: Array
+    classes: int = 0  # > 0: y are labels in [0, classes)
+    ignored: int = 0  # or this label
+    w: Array | None = None  # the samples' weights, of the model's dtype
+    by_rows: bool = False  # a minibatch's mean divides by its rows, and not by its weights
+    host: HostLoss | None = None
+    explain: Callable[[Array, Array], str | None] | None = None
+
+    @classmethod
+    def checked(
+        cls,
+        loss: Any,
+        x: Array,
+        y: Any,
+        sample_weight: Any,
+        *,
+        output_shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        names: tuple[str, str],
+        by_rows: bool = False,
+        weight_mean: float | None = None,
+    ) -> Self:
+        """A data set for a loss of outputs with rows of a shape; inputs are checked before.
+
+        by_rows: the weights are divided by `weight_mean` (None: by their mean over these rows), and a
+        minibatch's mean is one over its rows. names: what errors call x and y.
+        """
+        x_name, y_name = names
+        y = loss.column(arrays.as_array(y_name, y), output_shape)
+        y = loss.target(y, output_shape, y_name)
+        arrays.check_lengths(x_name, x, y_name, y)
+        labels = y.ndim == 1 and y.dtype == np.int64
+        if not (labels or loss.on_host):  # a function may make something of NaN
+            arrays.check_finite(y_name, y, dtype, loss.takes_minus_infinity)
+        w = loss.weights(y, sample_weight, dtype)
+        if by_rows := by_rows and loss.reduction != "sum":
+            scaled = loss.scaled_weights(y, w, weight_mean)
+            w = None if scaled is None else scaled.astype(dtype)
+            by_rows = w is not None  # without weights both means are the same
+        classes, ignored = (output_shape[0], loss.ignore_index or 0) if labels else (0, 0)
+        y = np.require(y, requirements=["C", "A"])
+        host = loss if loss.on_host else None
+        return cls(x, y, classes, ignored, w, by_rows, host, loss.explain)
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self.x)
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of a row of x."""
+        return tuple(self.x.shape[1:])
+
+    @property
+    def width(self) -> int:
+        """The numbers in a row of x."""
+        return math.prod(self.row_shape)
+
+    def take(self, index: Array) -> tuple[Array, Array, Array | None]:
+        """These rows of x, y and w."""
+        return self.x[index], self.y[index], None if self.w is None else self.w[index]
+
+    def source(self, name: str) -> tuple[int, np.dtype[Any] | None]:
+        """Where native code reads the rows of "x", "y" or "w", and their dtype; (0, None): nowhere."""
+        array: Array | None = getattr(self, name)
+        return (0, None) if array is None else (int(array.ctypes.data), array.dtype)
