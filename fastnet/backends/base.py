@@ -26,17 +26,13 @@ def no_kernel(backend: str, name: str, *, formula: bool = False) -> BackendUnava
 
 
 class Backend:
-    """Base of all backends. One instance a process; it holds no model's data.
+    """Base of all backends. One instance a process, made on demand; it holds no model's data.
 
     Programs are arrays of INSTRUCTION, contexts and training arguments one-element arrays of CONTEXT
     and TRAIN (see fastnet.plan.records). The caller keeps everything alive that they point to.
     """
 
     name: ClassVar[str]
-
-    def reason(self) -> str | None:
-        """None where the backend can run here; else why not, and how to get it, in one line."""
-        raise NotImplementedError
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
         """The kernels it has: the names of their tensor arguments, in order, by kernel name."""

@@ -240,10 +240,6 @@ class ReferenceBackend(Backend):
         runner = PythonRunner()
         self.run, self.train = runner.run, runner.train  # type: ignore[method-assign]
 
-    def reason(self) -> str | None:
-        """Always available."""
-        return None
-
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
         """All of them, as registered."""
         return {name: kernel.tensors for name, kernel in KERNELS.items()}

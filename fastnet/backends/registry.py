@@ -11,16 +11,17 @@ from fastnet import parallel
 from fastnet.backends.base import Backend
 from fastnet.errors import BackendUnavailable, outside
 
-# Name → (module, class): a backend's module is imported when it is first asked for.
+# Name → (module, what makes its backend): imported and made when it is first asked for. That raises
+# BackendUnavailable where the backend cannot run here; the text, one line, says why and how to get it.
 _MODULES = {
     "c": ("fastnet.backends.c", "CBackend"),
-    "numba": ("fastnet.backends.numba", "NumbaBackend"),
+    "numba": ("fastnet.backends.numba", "load"),
     "reference": ("fastnet.backends.reference", "ReferenceBackend"),
-    "cuda": ("fastnet.backends.cuda", "CudaBackend"),
+    "cuda": ("fastnet.backends.cuda", "load"),
 }
 NAMES = tuple(_MODULES)
 _AUTOMATIC = NAMES[:3]  # what `auto` tries, in this order: a GPU is only used by its name
-_instances: dict[str, Backend] = {}
+_found: dict[str, Backend | str] = {}
 _lock = parallel.across_forks(threading.Lock())
 
 
@@ -36,13 +37,16 @@ class BackendInfo:
         return "available" if self.available else f"not available: {self.reason}"
 
 
-def _instance(name: str) -> Backend:
+def _find(name: str) -> Backend | str:
+    """A backend, or why it cannot run here: the same answer for the whole process."""
     with _lock:
-        if name not in _instances:
-            module, attribute = _MODULES[name]
-            backend: Backend = getattr(importlib.import_module(module), attribute)()
-            _instances[name] = backend
-        return _instances[name]
+        if name not in _found:
+            module, make = _MODULES[name]
+            try:
+                _found[name] = getattr(importlib.import_module(module), make)()
+            except BackendUnavailable as error:
+                _found[name] = str(error)
+        return _found[name]
 
 
 def backends() -> dict[str, BackendInfo]:
@@ -51,8 +55,11 @@ def backends() -> dict[str, BackendInfo]:
     Each value has `available` and, where that is False, `reason`: why, and how to get it. Asking
     loads the backends (Numba takes some tenths of a second).
     """
-    reasons = {name: _instance(name).reason() for name in NAMES}
-    return {name: BackendInfo(name, reason is None, reason) for name, reason in reasons.items()}
+    found = {name: _find(name) for name in NAMES}
+    return {
+        name: BackendInfo(name, False, one) if isinstance(one, str) else BackendInfo(name, True)
+        for name, one in found.items()
+    }
 
 
 def check_name(name: str) -> str:
@@ -70,21 +77,20 @@ def get(name: str) -> Backend:
     nothing but the reference is available.
     """
     if check_name(name) != "auto":
-        backend = _instance(name)
-        reason = backend.reason()
-        if reason is not None:
-            raise BackendUnavailable(f"backend {name!r} is not available: {reason}")
-        return backend
+        found = _find(name)
+        if isinstance(found, str):
+            raise BackendUnavailable(f"backend {name!r} is not available: {found}")
+        return found
     missing = []
     for candidate in _AUTOMATIC:
-        backend = _instance(candidate)
-        reason = backend.reason()
-        if reason is None:
+        found = _find(candidate)
+        if not isinstance(found, str):
             break
-        missing.append(f"{candidate}: {reason}")
-    if backend.name == "reference":
+        missing.append(f"{candidate}: {found}")
+    assert not isinstance(found, str)  # the reference is always there
+    if found.name == "reference":
         _warn_slow("; ".join(missing))
-    return backend
+    return found
 
 
 _warned = False

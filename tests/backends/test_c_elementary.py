@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import fastnet as fn
 from fastnet.backends.c import CBackend
 from fastnet.op import KERNELS
 from fastnet.plan.records import ABSENT, CONTEXT, INSTRUCTION, KIND
 
-if reason := CBackend().reason():
+if reason := fn.backends()["c"].reason:
     pytest.skip(reason, allow_module_level=True)
 
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-40, 1e38, -1e38, -700, -103.9, -745, 88.8]

@@ -56,8 +56,9 @@ def test_versions_that_do_not_fit_together_are_a_reason(monkeypatch):
         raise AttributeError("module 'numba.cuda.types' has no attribute 'NPDatetime'")
 
     monkeypatch.setattr(backend, "importlib", SimpleNamespace(import_module=broken))
-    reason = backend.CudaBackend().reason()
-    assert reason.startswith("numba.cuda cannot be imported (AttributeError: module 'numba.cuda.")
+    wanted = r"^numba\.cuda cannot be imported \(AttributeError: module 'numba\.cuda\."
+    with pytest.raises(fn.BackendUnavailable, match=wanted):
+        backend.load()
 
 
 def test_failures_are_told_with_their_remedy():

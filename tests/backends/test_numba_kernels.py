@@ -12,7 +12,7 @@ from gradcheck import NUMBERS
 import fastnet.layers
 import fastnet.losses
 import fastnet.optim.rules  # noqa: F401
-from fastnet.backends.numba import NumbaBackend
+from fastnet.backends import registry
 from fastnet.backends.reference import ReferenceBackend
 from fastnet.errors import BackendUnavailable
 from fastnet.op import KERNELS, ROWS
@@ -20,7 +20,7 @@ from fastnet.plan.records import ABSENT, CONTEXT, INSTRUCTION, KIND, SEGMENT, ze
 
 pytest.importorskip("numba")
 
-BACKEND = NumbaBackend()
+BACKEND = registry.get("numba")
 DTYPES = ("float32", "float64")
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 

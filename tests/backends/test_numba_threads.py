@@ -117,7 +117,7 @@ import json, threading
 import numpy as np
 import fastnet as fn
 from fastnet.backends import registry
-registry.get("numba").reason()
+registry.get("numba")
 from fastnet.backends.numba import blas
 one = blas.FOUND and blas.FOUND.one_thread
 

@@ -86,8 +86,8 @@ def test_without_numba_it_says_how_to_get_it():
     text = """
 import sys
 sys.modules["numba"] = None
-from fastnet.backends.numba import NumbaBackend
-print(NumbaBackend().reason())
+import fastnet
+print(fastnet.backends()["numba"].reason)
 """
     assert script(text) == "numba is not installed: pip install 'fastnet-engine[numba]'\n"
 
@@ -100,8 +100,8 @@ class Broken(importlib.abc.MetaPathFinder):
         if name == "numba":
             raise ImportError("Numba needs NumPy 1.0 or less")
 sys.meta_path.insert(0, Broken())
-from fastnet.backends.numba import NumbaBackend
-print(NumbaBackend().reason())
+import fastnet
+print(fastnet.backends()["numba"].reason)
 """
     assert script(text) == "numba cannot be imported: Numba needs NumPy 1.0 or less\n"
 

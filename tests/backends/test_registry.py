@@ -52,13 +52,10 @@ def test_an_unknown_backend_is_refused(name):
 
 
 class Fake(Backend):
-    """A backend that is there, or is not, as the test wants it."""
+    """A backend that is there."""
 
-    def __init__(self, name, reason):
-        self.name, self._why = name, reason
-
-    def reason(self):
-        return self._why
+    def __init__(self, name):
+        self.name = name
 
 
 @pytest.fixture
@@ -66,8 +63,8 @@ def missing(monkeypatch):
     """A function that makes backends of these names missing, and the warning new."""
 
     def replace(*names):
-        fakes = {n: Fake(n, f"no {n} here" if n in names else None) for n in registry.NAMES}
-        monkeypatch.setattr(registry, "_instances", fakes)
+        found = {n: f"no {n} here" if n in names else Fake(n) for n in registry.NAMES}
+        monkeypatch.setattr(registry, "_found", found)
         monkeypatch.setattr(registry, "_warned", False)
 
     return replace

@@ -20,32 +20,52 @@ LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
 FINISHES_TILES = 2  # fn_finishing
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A kernel at one level: its address, that of its form for pieces (0: none), how it hands pieces on."""
+
+    address: int
+    piece: int
+    finishes: int  # fn_finishing
+    gates: int  # which rectifier it is, where tiles do it in registers
+
+
 class CBackend(Backend):
-    """The fastest backend on a CPU; needs the extension `fastnet._native`, loaded when first used.
+    """The fastest backend on a CPU; needs the extension `fastnet._native`, which it loads.
 
     Kernels exist for several levels of instruction sets; a program is prepared with those of the
     highest level that this machine runs, or of a lower one that FASTNET_SIMD_LEVEL or `set_level`
-    asks for.
+    asks for. Raises BackendUnavailable where the extension is not there, or is of another version of the
+    package.
     """
 
     name = "c"
 
     def __init__(self) -> None:
-        self._native: Native | None = None
-        self._reason: str | None = None
-
-    def reason(self) -> str | None:
-        """None where the extension is there and fits this version of the package."""
-        if self._native is None and self._reason is None:
-            try:
-                self._native = Native(extension(), predict_module())
-            except ImportError as error:
-                self._reason = str(error)
-        return self._reason
+        try:
+            module, predict = extension(), predict_module()
+        except ImportError as error:
+            raise BackendUnavailable(str(error)) from None
+        ffi, lib = module.ffi, module.lib
+        self._from_buffer = ffi.from_buffer
+        self._run, self._train = lib.fn_run, lib.fn_train
+        self._predictor = predict.predictor
+        self._tensors: dict[str, tuple[str, ...]] = {}
+        self._all: dict[tuple[str, int], dict[int, Entry]] = {}  # by name and KIND: by level
+        info = ffi.new("fn_kernel_info *")
+        for i in range(lib.fn_kernel_count()):
+            lib.fn_kernel_at(i, info)
+            name = ffi.string(info.name).decode()
+            self._tensors[name] = tuple(ffi.string(info.tensors).decode().split(", "))
+            entry = Entry(info.entry, info.piece, info.finishes, info.gates)
+            self._all.setdefault((name, info.dtype), {})[info.level] = entry
+        top = lib.fn_machine_level()
+        self._levels = tuple(ffi.string(lib.fn_level_name(i)).decode() for i in range(top + 1))
+        self._choose(LEVEL_VARIABLE, level_wanted(top))
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
         """As the extension lists them."""
-        return dict(self._loaded().tensors)
+        return dict(self._tensors)
 
     def prepare(self, program: np.ndarray) -> None:
         """Fill in the addresses of the kernels for the level in force; fuse what can be.
@@ -53,7 +73,6 @@ class CBackend(Backend):
         An elementwise kernel in place on what the kernel before it has just written is called by that
         one, piece by piece, while the piece is in cache. No bit changes.
         """
-        entries = self._loaded().entries
         names = tuple(KERNELS)
         before, finishes = None, 0
         for instruction in program:
@@ -61,9 +80,9 @@ class CBackend(Backend):
                 before = None
                 continue
             name, kind = names[instruction["kernel"]], int(instruction["dtype"])
-            if (name, kind) not in entries:
+            if (name, kind) not in self._entries:
                 raise no_kernel(self.name, name, formula=KERNELS[name].formula is not None)
-            entry = entries[name, kind]
+            entry = self._entries[name, kind]
             instruction["entry"] = entry.address
             if before is not None and entry.piece and _in_place(instruction, before):
                 before["piece"] = entry.piece
@@ -76,40 +95,40 @@ class CBackend(Backend):
 
     def runner(self, program: np.ndarray, context: np.ndarray) -> Callable[[], None]:
         """The native function, which finds its arguments by their addresses."""
-        native = self._native or self._loaded()
-        instructions = native.from_buffer("fn_instruction[]", program)
-        whole = native.from_buffer("fn_context[]", context)
-        return partial(native.fn_run, instructions, len(program), whole)
+        instructions = self._from_buffer("fn_instruction[]", program)
+        whole = self._from_buffer("fn_context[]", context)
+        return partial(self._run, instructions, len(program), whole)
 
     def train(self, args: np.ndarray) -> None:
         """One native call, without the GIL."""
-        native = self._native or self._loaded()
-        native.fn_train(native.from_buffer("fn_train_args[]", args))
+        self._train(self._from_buffer("fn_train_args[]", args))
 
     def predictor(
         self, args: np.ndarray, x_row: tuple[int, ...], out_row: tuple[int, ...]
     ) -> Predict | None:
         """One native call a prediction, whatever its number of rows."""
-        predict: Predict = self._loaded().predictor(args, np.ndarray, x_row, out_row)
+        predict: Predict = self._predictor(args, np.ndarray, x_row, out_row)
         return predict
 
     def level(self) -> int:
         """The level of instruction sets that programs are prepared for."""
-        return self._loaded().level
+        return self._level
 
     def levels(self) -> tuple[str, ...]:
         """The names of the levels that this machine runs, from 0."""
-        return self._loaded().levels
+        return self._levels
 
     def set_level(self, level: int) -> None:
         """Prepare programs for another level from now on; those prepared before keep theirs."""
-        self._loaded().set_level("level", level)
+        self._choose("level", level)
 
-    def _loaded(self) -> Native:
-        reason = self.reason()
-        if self._native is None:
-            raise BackendUnavailable(f"backend 'c' cannot run: {reason}")
-        return self._native
+    def _choose(self, name: str, level: int) -> None:
+        """For each kernel choose the entry of the highest level up to this one."""
+        self._level = check_int(name, level, low=0, high=len(self._levels) - 1)
+        self._entries = {
+            key: by_level[max(n for n in by_level if n <= self._level)]
+            for key, by_level in self._all.items()
+        }
 
 
 def _in_place(instruction: Any, before: Any) -> bool:
@@ -119,46 +138,6 @@ def _in_place(instruction: Any, before: Any) -> bool:
         for i, n in ((instruction, 0), (instruction, 1), (before, 0))
     ]
     return len(set(places)) == 1 and places[0][0] != ABSENT
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A kernel at one level: its address, that of its form for pieces (0: none), how it hands pieces on."""
-
-    address: int
-    piece: int
-    finishes: int  # fn_finishing
-    gates: int  # which rectifier it is, where tiles do it in registers
-
-
-class Native:
-    """The loaded extension: its functions, its kernels, and the level of instruction sets chosen."""
-
-    def __init__(self, module: Any, predict: Any) -> None:
-        ffi, lib = module.ffi, module.lib
-        self.from_buffer = ffi.from_buffer
-        self.fn_run, self.fn_train = lib.fn_run, lib.fn_train
-        self.predictor = predict.predictor
-        self.tensors: dict[str, tuple[str, ...]] = {}
-        self._all: dict[tuple[str, int], dict[int, Entry]] = {}  # by name and KIND: by level
-        info = ffi.new("fn_kernel_info *")
-        for i in range(lib.fn_kernel_count()):
-            lib.fn_kernel_at(i, info)
-            name = ffi.string(info.name).decode()
-            self.tensors[name] = tuple(ffi.string(info.tensors).decode().split(", "))
-            entry = Entry(info.entry, info.piece, info.finishes, info.gates)
-            self._all.setdefault((name, info.dtype), {})[info.level] = entry
-        top = lib.fn_machine_level()
-        self.levels = tuple(ffi.string(lib.fn_level_name(i)).decode() for i in range(top + 1))
-        self.set_level(LEVEL_VARIABLE, level_wanted(top))
-
-    def set_level(self, name: str, level: int) -> None:
-        """For each kernel choose the entry of the highest level up to this one."""
-        self.level = check_int(name, level, low=0, high=len(self.levels) - 1)
-        self.entries = {
-            key: by_level[max(n for n in by_level if n <= self.level)]
-            for key, by_level in self._all.items()
-        }
 
 
 def level_wanted(top: int) -> int:

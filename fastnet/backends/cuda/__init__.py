@@ -1,8 +1,8 @@
 """The CUDA backend: the kernels as grids of GPU threads, compiled by numba-cuda.
 
-Importing this package imports neither Numba nor CUDA; `CudaBackend` does so when it is first asked.
+Importing this package imports neither Numba nor CUDA; `load` does.
 """
 
-from fastnet.backends.cuda.backend import CudaBackend
+from fastnet.backends.cuda.backend import load
 
-__all__ = ["CudaBackend"]
+__all__ = ["load"]

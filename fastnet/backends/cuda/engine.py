@@ -1,20 +1,25 @@
-"""The engine: kernels on the device for programs whose tensors lie on the host, one after another."""
+"""CudaBackend, and why it could not run here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
+from fastnet.backends.base import Backend
+from fastnet.backends.cuda import arrays
 from fastnet.backends.cuda.device import SIMULATOR, cuda, stream_for
+from fastnet.backends.cuda.executor import CudaExecutor, CudaPasses
 from fastnet.backends.cuda.kernels import LAUNCHERS
 from fastnet.backends.cuda.kernels.formulas import launcher_of
-from fastnet.backends.cuda.kernels.registry import absent, changing, tensor_arguments
+from fastnet.backends.cuda.kernels.registry import absent, changing, tensor_arguments, written
 from fastnet.backends.reference import PythonRunner
-from fastnet.op import Kernel
+from fastnet.op import Array, Kernel, Op
+from fastnet.plan.compiler import Plan
 from fastnet.plan.instructions import kernels_of
+from fastnet.plan.segments import Storage
 
 
 def reason(install: str) -> str | None:
@@ -38,13 +43,19 @@ def reason(install: str) -> str | None:
     return f"no NVIDIA driver works here ({error}): install one, until nvidia-smi shows a device"
 
 
-class Engine:
-    """Copies a kernel's operands to the device, launches it, and copies back what it wrote."""
+class CudaBackend(Backend):
+    """Kernels compiled by numba-cuda, each when it is first launched.
+
+    Under NUMBA_ENABLE_CUDASIM=1 they run in Numba's simulator, which needs no GPU and is very slow.
+    `run` and `train`, of programs whose tensors lie on the host, copy a kernel's operands to the device,
+    launch it, and copy back what it wrote.
+    """
+
+    name = "cuda"
 
     def __init__(self) -> None:
         runner = PythonRunner(lambda kernel: partial(self._call, kernel))
-        self.run: Callable[[np.ndarray, np.ndarray], None] = runner.run
-        self.train: Callable[[np.ndarray], None] = runner.train
+        self.run, self.train = runner.run, runner.train  # type: ignore[method-assign]
 
     @cached_property
     def _queue(self) -> Any:  # made when it is needed: a stream takes a context on the device
@@ -58,6 +69,31 @@ class Engine:
         """Refuse what is missing."""
         for _, kernel in kernels_of(program):
             launcher_of(kernel)
+
+    def features(self, name: str, value: Any, shape: tuple[int, ...] | None, dtype: Any) -> Any:
+        """Rows that lie on the device, checked there."""
+        return arrays.features(name, value, shape, dtype)
+
+    def host(self, name: str, value: Any) -> Array:
+        """A copy in the host's memory."""
+        return arrays.host(name, value)
+
+    def executor(self, plan: Plan, storage: Storage) -> CudaExecutor:
+        """What runs a plan on copies of the model's segments, which stay on the device."""
+        for program in (plan.forward, plan.backward, plan.step):
+            self.prepare(program)
+        return CudaExecutor(plan, storage)
+
+    def passes(
+        self,
+        program: np.ndarray,
+        ops: Sequence[type[Op]],
+        own: Mapping[str, Array],
+        storage: Storage,
+    ) -> CudaPasses:
+        """What runs an update program on them."""
+        self.prepare(program)
+        return CudaPasses(program, ops, own, storage)
 
     def _call(self, kernel: Kernel, *arguments: Any) -> None:
         given = dict(zip(kernel.arguments, arguments, strict=True))
@@ -79,10 +115,3 @@ class Engine:
             if tensors[name].size:
                 given[name].copy_to_host(tensors[name], stream=self._queue)
         self._queue.synchronize()
-
-
-def written(kernel: Kernel) -> tuple[str, ...]:
-    """The tensors that a kernel writes: outputs and state, or gradients of inputs."""
-    op = kernel.op
-    made = {f"d{name}" for name in op.inputs} if kernel.phase == "vjp" else {*op.outputs, *op.state}
-    return tuple(name for name in kernel.tensors if name in made)

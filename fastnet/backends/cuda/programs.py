@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastnet.backends.cuda.device import cuda
-from fastnet.backends.cuda.engine import written
 from fastnet.backends.cuda.failures import failed
 from fastnet.backends.cuda.kernels.formulas import launcher_of
-from fastnet.backends.cuda.kernels.registry import COUNTER, absent, changing
+from fastnet.backends.cuda.kernels.registry import COUNTER, absent, changing, written
 from fastnet.backends.cuda.memory import cut
 from fastnet.op import ROWS, Kernel
 from fastnet.plan.instructions import kernels_of

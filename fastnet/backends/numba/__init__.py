@@ -1,8 +1,8 @@
 """The Numba backend: the kernels as jitted loops, a whole chunk of training steps in one native call.
 
-Importing this package imports no Numba; `NumbaBackend` does so when it is first asked for work.
+Importing this package imports no Numba; `load` does.
 """
 
-from fastnet.backends.numba.backend import NumbaBackend
+from fastnet.backends.numba.backend import load
 
-__all__ = ["NumbaBackend"]
+__all__ = ["load"]

@@ -1,15 +1,15 @@
-"""The engine: compiles what programs need, once for the process, and runs them."""
+"""NumbaBackend: compiles what programs need, once for the process, and runs them."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import numpy as np
 from _cffi_backend import FFI  # cffi's casts and calls, without its parser of C
 
+from fastnet.backends.base import Backend
 from fastnet.backends.numba import blas, loops
 from fastnet.backends.numba.entry import compile_entry
 from fastnet.backends.numba.kernels import FUNCTIONS
@@ -46,8 +46,10 @@ def _call(multiplications: int, function: Any, *arguments: int) -> None:
         function(*arguments)
 
 
-class Engine:
-    """Compiles what programs need and runs them."""
+class NumbaBackend(Backend):
+    """Kernels compiled by Numba, each on its own, when a program first needs it."""
+
+    name = "numba"
 
     def __init__(self) -> None:
         self._natives = Natives()
@@ -114,7 +116,7 @@ class Engine:
         _call(product * rows, self._train, _address(args), convert_x, convert_y)
 
 
-class PlainEngine(Engine):
+class PlainBackend(NumbaBackend):
     """The same kernels as plain Python functions, for NUMBA_DISABLE_JIT=1."""
 
     def __init__(self) -> None:
@@ -144,7 +146,6 @@ def tensor_arguments(name: str, function: Any) -> tuple[str, ...]:
     return tuple(a for a in arguments if KERNELS[name].op.spec(a) is not None)
 
 
-@cache
-def engine() -> Engine:
-    """The process's one engine."""
-    return PlainEngine() if PLAIN else Engine()
+def create() -> NumbaBackend:
+    """The backend with its kernels compiled, or as plain Python under NUMBA_DISABLE_JIT=1."""
+    return PlainBackend() if PLAIN else NumbaBackend()

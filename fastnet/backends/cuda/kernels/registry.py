@@ -45,3 +45,10 @@ def absent(kernel: Kernel, name: str, dtype: Any) -> Array:
     spec = kernel.op.spec(name)
     assert spec is not None
     return np.empty((0,) * len(spec.dims), spec.dtype or dtype)
+
+
+def written(kernel: Kernel) -> tuple[str, ...]:
+    """The tensors that a kernel writes: outputs and state, or gradients of inputs."""
+    op = kernel.op
+    made = {f"d{name}" for name in op.inputs} if kernel.phase == "vjp" else {*op.outputs, *op.state}
+    return tuple(name for name in kernel.tensors if name in made)
