@@ -242,7 +242,7 @@ class Sequential(Container):
         if self._owner_ref is not None:
             self._root("predict")
         if batch_size is None and self._running is not None:
-            result = self._running.thread.short_way(x, out)
+            result = self._running.thread.fast_path(x, out)
             if result is not None:
                 return result
         x = self.features("x", x)
@@ -257,7 +257,7 @@ class Sequential(Container):
             target = np.empty(result.shape, self.dtype)
         for begin in range(0, len(x), rows):
             part = np.ascontiguousarray(x[begin : begin + rows], self.dtype)
-            if not executor.predict(part, target[begin : begin + rows]):
+            if self._runtime.thread.fast_path(part, target[begin : begin + rows]) is None:
                 raise DataError(
                     "x is not finite any more; leave it alone while it is predicted from"
                 )

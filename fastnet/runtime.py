@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastnet.backends.base import Backend
-from fastnet.backends.executor import Executor
+from fastnet.backends.executor import Executor, FastPath
 from fastnet.backends.passes import Passes
 from fastnet.layers.base import Shape
 from fastnet.op import Array, Op
@@ -40,8 +40,7 @@ class _Thread(_Kept, threading.local):
 
     def __init__(self) -> None:
         super().__init__()
-        # The predictor that it used last, for what that takes as it is.
-        self.short_way: Callable[[Any, Any], Array | None] = lambda x, out: None
+        self.fast_path: FastPath = lambda x, out: None  # of the executor that it used last
 
 
 class Described:
@@ -82,9 +81,12 @@ class Runtime:
         return plan_of(described, self.storage, rows, backward=True).workspace_bytes
 
     def predictor(self, shape: Shape, rows: int) -> Executor:
-        """The forward in evaluation mode for at most `rows` rows, with a workspace of this thread's."""
+        """The forward in evaluation mode for at most `rows` rows, with a workspace of this thread's.
+
+        Its fast path is the thread's from now on.
+        """
         executor = self.evaluator(shape, max(rows, PREDICT_ROWS), None)
-        self.thread.short_way = executor.short_way()
+        self.thread.fast_path = executor.fast_path()
         return executor
 
     def evaluator(self, shape: Shape, rows: int, ending: Ending | None) -> Executor:

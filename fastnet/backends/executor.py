@@ -45,6 +45,8 @@ UPDATE_WORK = 16  # multiplications that take as long as the update of one param
 # anyway, and one long pass is faster than many pieces.
 ELEMENTS_TO_FUSE = 1 << 16
 
+FastPath = Callable[[Any, Any], Array | None]  # see Executor.fast_path
+
 
 class Executor:
     """Runs one plan. Not for two threads at once: each has its own workspace."""
@@ -58,8 +60,7 @@ class Executor:
         self._derived_version = -1
         self._stage = zeros_aligned(plan.stage_bytes)
         self._x = self._rows_of_x()
-        self._team_to_predict = 0  # threads that `_native` is for
-        self._native: Predict | None
+        self._native: tuple[int, Predict | None] = 0, None  # for so many threads
         self._train_args: np.ndarray | None = None
         self._joined = plan.step, plan.step  # an update's program, and that of a step with it
         self.steps_done = 0  # of the last chunk of steps
@@ -109,59 +110,48 @@ class Executor:
         np.copyto(self._x[:rows], x, casting="unsafe")
         return self._forward(rows, self._x_address, seed, step)
 
-    def predict(self, x: Any, out: Any) -> bool:
-        """Write the output for any number of rows to `out`.
-
-        False, and out left alone, where x or out is not an aligned contiguous array of the plan's dtype
-        and shape, where they overlap, or where x is not finite.
-        """
-        predict = self._ready_to_predict()
-        self._refresh()
-        return predict(x, out)
-
-    def short_way(self) -> Callable[[Any, Any], Array | None]:
+    def fast_path(self) -> FastPath:
         """A function (x, out) that predicts with nothing in between; `out`, or a new array for None.
 
-        It returns None, and leaves out alone, where `predict` is False or the number of threads is
-        another one now: the caller then looks into it. It keeps the executor alive, which does not keep it.
+        It returns None, and leaves out alone, where x or out is not an aligned contiguous array of the
+        plan's dtype and shape, where they overlap, or where x is not finite: the caller then looks into it.
+        It keeps the executor alive, which does not keep it.
         """
-        plan, storage, predict = self.plan, self.storage, self._ready_to_predict()
+        plan, storage = self.plan, self.storage
         dtype, row = plan.dtype, plan.output_shape
         ndarray, empty = np.ndarray, np.empty
-        team = self._team_to_predict
+        team, predict = self._predictor()
 
-        def short_way(x: Any, out: Any) -> Array | None:
-            if team != parallel.count:
-                return None
+        def fast_path(x: Any, out: Any) -> Array | None:
+            nonlocal team, predict
             if out is None:
                 if type(x) is not ndarray or not x.ndim:
                     return None
                 out = empty((len(x), *row), dtype)
+            if team != parallel.count:
+                team, predict = self._predictor()
             if self._derived_version != storage.version or storage.editing:
                 self._refresh()
             return out if predict(x, out) else None
 
-        return short_way
+        return fast_path
 
-    def _ready_to_predict(self) -> Predict:
-        """What predicts with the number of threads in force."""
-        team = parallel.get_num_threads()
-        if self._team_to_predict != team:
-            self._native, self._team_to_predict = self._predictor(), team
-        return self._native or self._in_blocks
-
-    def _predictor(self) -> Predict | None:
-        plan, args = self.plan, np.zeros(1, PREDICT)
-        a = args[0]
-        self._threads(plan.max_rows)
-        a["context"] = self._context[0]
-        a["rows_to_share"] = math.ceil(WORK_TO_SHARE / max(1, self._work))
-        a["dtype"], a["max_rows"] = KIND[plan.dtype.name], plan.max_rows
-        a["forward"], a["forward_count"] = plan.forward.ctypes.data, len(plan.forward)
-        a["x_bytes"] = math.prod(plan.x_shape) * plan.dtype.itemsize
-        a["output"] = 0 if plan.output[0] == "x" else self._address(plan.output)
-        a["output_bytes"] = math.prod(plan.output_shape) * plan.dtype.itemsize
-        return self.backend.predictor(args, plan.x_shape, plan.output_shape)
+    def _predictor(self) -> tuple[int, Predict]:
+        """The number of threads in force, and what predicts with it."""
+        plan, team = self.plan, parallel.get_num_threads()
+        if self._native[0] != team:
+            args = np.zeros(1, PREDICT)
+            a = args[0]
+            self._threads(plan.max_rows)
+            a["context"] = self._context[0]
+            a["rows_to_share"] = math.ceil(WORK_TO_SHARE / max(1, self._work))
+            a["dtype"], a["max_rows"] = KIND[plan.dtype.name], plan.max_rows
+            a["forward"], a["forward_count"] = plan.forward.ctypes.data, len(plan.forward)
+            a["x_bytes"] = math.prod(plan.x_shape) * plan.dtype.itemsize
+            a["output"] = 0 if plan.output[0] == "x" else self._address(plan.output)
+            a["output_bytes"] = math.prod(plan.output_shape) * plan.dtype.itemsize
+            self._native = team, self.backend.predictor(args, plan.x_shape, plan.output_shape)
+        return team, self._native[1] or self._in_blocks
 
     def _in_blocks(self, x: Any, out: Any) -> bool:
         if not takes(self.plan, x, out):

@@ -1,4 +1,4 @@
-"""Prediction on the short way, which a thread takes from its second call on, and its way back."""
+"""Prediction on the fast path, which a thread takes from its second call on, and its way back."""
 
 import gc
 import sys
@@ -26,17 +26,24 @@ def x():
 def warm(model, x):
     """The output, and a model whose predictor is ready and takes x without a detour."""
     model.predict(x)
-    output = model._runtime.thread.short_way(x, None)
+    output = model._runtime.thread.fast_path(x, None)
     assert output is not None
     return output
 
 
-def test_the_short_way_gives_the_outputs_of_the_long_one(model, x):
+def test_the_fast_path_gives_the_outputs_of_the_slow_one(model, x):
     first = model.predict(x, batch_size=100)
     np.testing.assert_allclose(warm(model, x), first, rtol=1e-6, atol=1e-7)
     out = np.full((600, 3), np.nan, np.float32)
     assert model.predict(x, out=out) is out
     np.testing.assert_array_equal(out, model.predict(x))
+
+
+def test_the_fast_path_goes_on_with_another_number_of_threads(model, x):
+    expected = warm(model, x)
+    for count in (3, 1):
+        with fn.threads(count):
+            np.testing.assert_array_equal(model._runtime.thread.fast_path(x, None), expected)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +61,9 @@ def test_the_short_way_gives_the_outputs_of_the_long_one(model, x):
     ],
     ids=["float64", "columns", "strided", "subclass", "foreign", "unaligned", "list"],
 )
-def test_what_is_no_plain_array_takes_the_long_way_to_the_same_output(model, x, other):
+def test_what_is_no_plain_array_takes_the_slow_path_to_the_same_output(model, x, other):
     expected = warm(model, x)
-    assert model._runtime.thread.short_way(other(x), None) is None
+    assert model._runtime.thread.fast_path(other(x), None) is None
     np.testing.assert_array_equal(model.predict(other(x)), expected)
 
 
@@ -189,18 +196,18 @@ def test_inputs_of_another_width_get_their_own_plan(backend, x):
     ],
     ids=lambda out: f"{type(out).__name__}{getattr(out, 'dtype', '')}{getattr(out, 'shape', '')}",
 )
-def test_the_short_way_leaves_alone_what_is_no_plain_output(model, x, out):
+def test_the_fast_path_leaves_alone_what_is_no_plain_output(model, x, out):
     warm(model, x)
     before = np.array(out)
-    assert model._runtime.thread.short_way(x, out) is None
+    assert model._runtime.thread.fast_path(x, out) is None
     np.testing.assert_array_equal(np.array(out), before)
 
 
 @pytest.mark.parametrize("x", [None, 7, "x", np.float32(1), np.zeros((), np.float32), b"", [[1.0]]])
-def test_the_short_way_refuses_what_is_no_array(model, x):
+def test_the_fast_path_refuses_what_is_no_array(model, x):
     warm(model, np.ones((2, 5), np.float32))
-    assert model._runtime.thread.short_way(x, None) is None
-    assert model._runtime.thread.short_way(x, np.zeros((1, 3), np.float32)) is None
+    assert model._runtime.thread.fast_path(x, None) is None
+    assert model._runtime.thread.fast_path(x, np.zeros((1, 3), np.float32)) is None
 
 
 def test_arrays_and_executors_are_let_go(backend):
@@ -212,7 +219,7 @@ def test_arrays_and_executors_are_let_go(backend):
     for _ in range(100):
         model.predict(x, out=out)
         model.predict(x)
-        model._runtime.thread.short_way(x, 7)
+        model._runtime.thread.fast_path(x, 7)
     assert abs(sys.getrefcount(np.ndarray) - references) < 10
     del x
     assert held() is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,7 +14,7 @@ from fastnet.backends.cuda.arrays import check_out, matrix
 from fastnet.backends.cuda.memory import cut, empty, fetch, put, segments_of
 from fastnet.backends.cuda.programs import KEPT, Control, Program, parts_of
 from fastnet.backends.cuda.training import Chunks
-from fastnet.backends.executor import takes
+from fastnet.backends.executor import FastPath, takes
 from fastnet.backends.steps import Steps, Update
 from fastnet.data.arrays import on_device
 from fastnet.data.dataset import Dataset
@@ -222,10 +222,6 @@ class CudaExecutor:
 
     # Prediction.
 
-    def predict(self, x: Any, out: Any) -> bool:
-        """Write the output for any number of rows to `out`; False as in Executor.predict."""
-        return self._short_way(x, out) is not None
-
     def predict_on_device(self, x: Any, out: Any = None) -> Any:
         """The output for rows on the device, there: a new array or `out`."""
         plan, shape = self.plan, (len(x), *self.plan.output_shape)
@@ -240,11 +236,11 @@ class CudaExecutor:
             self.memory.synchronize()
         return out
 
-    def short_way(self) -> Callable[[Any, Any], Array | None]:
-        """As Executor.short_way; nothing is made ahead."""
-        return self._short_way
+    def fast_path(self) -> FastPath:
+        """As Executor.fast_path; nothing is made ahead."""
+        return self._predict
 
-    def _short_way(self, x: Any, out: Any) -> Any:
+    def _predict(self, x: Any, out: Any) -> Any:
         plan = self.plan
         if out is None:
             if type(x) is not np.ndarray or not x.ndim:
