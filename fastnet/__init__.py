@@ -5,6 +5,7 @@ from importlib import import_module as _import_module
 
 from fastnet import errors, init, layers, losses, optim, schedules
 from fastnet.backends.registry import backends
+from fastnet.configured import register
 from fastnet.errors import BackendUnavailable, DeviceError, DivergenceError, FastnetError
 from fastnet.layers import *  # noqa: F403
 from fastnet.losses import *  # noqa: F403
@@ -21,6 +22,7 @@ if _typing.TYPE_CHECKING:
         ReduceLROnPlateau,
         Trainer,
         batches,
+        from_config,
     )
 
 __version__ = "0.1.0"
@@ -41,8 +43,10 @@ __all__ = [
     "batches",
     "datasets",
     "errors",
+    "from_config",
     "get_num_threads",
     "init",
+    "register",
     "schedules",
     "set_num_threads",
     "threads",
@@ -53,7 +57,10 @@ __all__ = [
 
 
 # What a program that only predicts does not need loads with its first use.
-_TRAIN = "Callback", "EarlyStopping", "History", "ReduceLROnPlateau", "Trainer", "batches"
+_TRAIN = (
+    *("Callback", "EarlyStopping", "History", "ReduceLROnPlateau", "Trainer", "batches"),
+    "from_config",  # whose kinds are then all there
+)
 _LATE = {"datasets": "", **dict.fromkeys(_TRAIN, "train")}
 
 

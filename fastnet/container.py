@@ -15,8 +15,8 @@ import numpy as np
 from fastnet import parameter, random
 from fastnet.backends import registry
 from fastnet.builder import Builder
+from fastnet.configured import Configured
 from fastnet.errors import (
-    Attributed,
     HyperparameterError,
     UsageError,
     check_flag,
@@ -31,7 +31,7 @@ from fastnet.plan.segments import Storage
 _models: weakref.WeakSet[Container] = weakref.WeakSet()
 
 
-class Container(Owned, Attributed):
+class Container(Owned, Configured, base=True):
     """What a Sequential is before it runs: its layers, their names, values and gradients."""
 
     # What is written in place of an assignment.
@@ -137,12 +137,15 @@ class Container(Owned, Attributed):
                 f"the index of a layer is {shown(index)}; expected an integer or a slice"
             ) from None
 
+    def _argument_values(self) -> dict[str, Any]:
+        own = {} if self._owner else {"dtype": self._dtype.name, **self._given}
+        found = {"layers": self._layers, **own}  # of a nested one, only the layers count
+        return {name: value for name, value in found.items() if name in self._constructor()}
+
     def __repr__(self) -> str:
-        lines = [f"    {line}" for layer in self._layers for line in f"{layer!r},".split("\n")]
-        if self._owner is None:  # of a nested one, only the layers count
-            shown = {"dtype": self._dtype.name, **self._given}
-            plain = {"dtype": "float32", "backend": "auto", "seed": None}
-            lines += [f"    {k}={v!r}," for k, v in shown.items() if v != plain[k]]
+        lines = [
+            f"    {line}" for word in self._argument_words() for line in f"{word},".split("\n")
+        ]
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
     @property

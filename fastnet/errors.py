@@ -194,10 +194,10 @@ def check_seed(name: str, value: Any) -> int | None:
     return None if value is None else check_int(name, value, low=0, high=2**64 - 1)
 
 
-def check_attribute(thing: Any, name: str, value: Any, known: Iterable[str] = ()) -> Any:
+def _check_attribute(thing: Attributed, name: str, value: Any) -> Any:
     """Return `value`, or raise AttributeError where assigning it to this name would have no effect.
 
-    Private names pass, and those that the object knows: `known`, its class's annotations and attributes.
+    Private names pass, and those that the object knows: its class's annotations and attributes.
     fastnet's own classes take no other; a subclass from elsewhere takes all but a near miss of one. What
     fastnet annotates as bool is True or False, or HyperparameterError is raised. A property without a
     setter is refused with what the class's `_instead` says is written in place of that.
@@ -216,7 +216,7 @@ def check_attribute(thing: Any, name: str, value: Any, known: Iterable[str] = ()
         return value
     declared = {n for base in kind.__mro__ for n in inspect.get_annotations(base)}
     own = {n for n in declared if not hasattr(kind, n)}  # what an object has, not its class
-    names = sorted(n for n in own.union(known) if n[0] != "_")
+    names = sorted(n for n in own.union(thing._assignable()) if n[0] != "_")
     if name in names:
         return value
     if name in FROZEN:
@@ -236,10 +236,14 @@ def _is_own(kind: type) -> bool:
 
 
 class Attributed:
-    """What takes no attribute but those that it knows (see check_attribute)."""
+    """What takes no attribute but those that it knows (see _check_attribute)."""
+
+    def _assignable(self) -> Iterable[str]:
+        """Names beside its class's annotations and attributes."""
+        return ()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, check_attribute(self, name, value))
+        super().__setattr__(name, _check_attribute(self, name, value))
 
 
 FROZEN = ("requires_grad", "trainable")  # what other libraries freeze parameters by

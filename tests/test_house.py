@@ -23,7 +23,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 
 # A module imports from its own row and those above it, its own parts of fastnet among them.
 ROWS = [
-    ("errors",),
+    ("errors", "configured"),
     ("formulas.language", "formulas.portable", "formulas.translate"),
     (
         *("op", "random", "init", "schedules", "parallel", "interrupts"),

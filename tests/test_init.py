@@ -256,7 +256,7 @@ def test_initialisers_are_values():
     assert init.GlorotUniform(gain=2.0) == init.GlorotUniform(gain=2.0)
     assert init.GlorotUniform() != init.GlorotNormal()
     assert repr(init.KaimingUniform(a=0.5)) == "init.KaimingUniform(a=0.5)"
-    assert repr(init.Sparse(0.5)) == "init.Sparse(sparsity=0.5)"
+    assert repr(init.Sparse(0.5)) == "init.Sparse(0.5)"
     assert repr(init.LecunNormal()) == "init.LecunNormal()"
 
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet import random
-from fastnet.errors import Attributed, HyperparameterError, shown, undefined
+from fastnet.configured import Configured
+from fastnet.errors import HyperparameterError, shown, undefined
 
 Shape = tuple[int, ...]
 Array = np.ndarray
@@ -39,7 +40,7 @@ class Draw:
         return random.words64(math.prod(shape), self.seed, self.stream, apart).reshape(shape)
 
 
-class Initializer(Attributed):
+class Initializer(Configured, base=True):
     """Base of the initialisers; those that are dataclasses are equal where class and numbers are."""
 
     of_matrices: ClassVar[bool] = False  # cannot draw a vector, such as a bias
@@ -66,13 +67,9 @@ class Initializer(Attributed):
         return hash((type(self), self._numbers()))
 
     def __repr__(self) -> str:
-        # As code beside `from fastnet import init`, with what differs from its default.
-        shown: list[Any] = (
-            [(f, getattr(self, f.name)) for f in fields(self)] if is_dataclass(self) else []
-        )
-        words = [f"{f.name}={value!r}" for f, value in shown if value != f.default]
+        # As code beside `from fastnet import init`.
         place = "init." if type(self).__module__.startswith("fastnet.init.") else ""
-        return f"{place}{type(self).__name__}({', '.join(words)})"
+        return f"{place}{super().__repr__()}"
 
 
 def check_init(name: str, value: object, *, vector: bool = False) -> Initializer | None:

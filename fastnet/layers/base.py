@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import numpy as np
 
 from fastnet import parameter, random
 from fastnet.builder import Builder
+from fastnet.configured import Fixed
 from fastnet.data import arrays
 from fastnet.errors import (
     ShapeError,
     UsageError,
-    check_attribute,
     check_flag,
     check_seed,
     undefined,
@@ -43,7 +42,7 @@ class Owned:
         self._owner_ref = None if model is None else weakref.ref(model)
 
 
-class Layer(Owned):
+class Layer(Owned, Fixed, base=True):
     """Base of all layers.
 
     A subclass passes its checked hyper-parameters to `super().__init__`, under the names of its own
@@ -61,7 +60,7 @@ class Layer(Owned):
     min_training_rows = 1  # rows that a training minibatch must have
 
     def __init__(self, **config: Any) -> None:
-        self._config = config
+        super().__init__(**config)
         self._parameters: dict[str, Parameter] = {}
         self._path = ""  # its name there, such as "2" or "1.0"
         self._index = 0  # its place in the flattened model, which names its random stream
@@ -186,37 +185,23 @@ class Layer(Owned):
         self._alone("load_state_dict")
         parameter.load(self._ready(), state, strict=strict)
 
+    def _assignable(self) -> Iterable[str]:
+        return [*super()._assignable(), "training"]
+
     def __getattr__(self, name: str) -> Any:
         if name in self.__dict__.get("_parameters", ()):
             p = self._ready()[name]
             assert p.value is not None
             return parameter.readonly(p.shown(p.value))
-        config = self.__dict__.get("_config", {})
-        if name not in config:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return config[name]
+        return super().__getattr__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self.__dict__.get("_config", ()) or name in self.__dict__.get("_parameters", ()):
+        if name in self.__dict__.get("_parameters", ()):
             raise AttributeError(
-                f"{self.label}: {name} cannot be assigned: hyper-parameters are fixed (build a new "
-                "layer), values are written by load_state_dict or within model.edit()"
+                f"{self.label}: {name} cannot be assigned: values are written by load_state_dict or within "
+                "model.edit()"
             )
-        known = [*self.__dict__.get("_config", ()), "training"]
-        super().__setattr__(name, check_attribute(self, name, value, known))
-
-    def __repr__(self) -> str:
-        # As the code that made it: what has no default, then what differs from its default.
-        words = []
-        for name, p in inspect.signature(type(self)).parameters.items():
-            if p.kind is inspect.Parameter.VAR_KEYWORD:
-                continue
-            value = self._config[name]
-            if p.default is inspect.Parameter.empty:
-                words.append(repr(value))
-            elif value != p.default:
-                words.append(f"{name}={value!r}")
-        return f"{type(self).__name__}({', '.join(words)})"
+        super().__setattr__(name, value)
 
     def __copy__(self) -> Self:
         # Never shallow: two layers must not share values.

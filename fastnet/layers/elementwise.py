@@ -18,7 +18,7 @@ class Elementwise(Op):
     inplace = True
 
 
-class Activation(Layer):
+class Activation(Layer, base=True):
     """Base of layers that are one elementwise op, whose numbers are the layer's hyper-parameters."""
 
     op: ClassVar[type[Op]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -10,13 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet.builder import Builder
+from fastnet.configured import Fixed
 from fastnet.data import arrays
 from fastnet.errors import (
     DataError,
     HyperparameterError,
     ShapeError,
     UsageError,
-    check_attribute,
     check_choice,
     undefined,
 )
@@ -27,7 +26,7 @@ from fastnet.op import Array
 from fastnet.tape import Tape, Value
 
 
-class Loss:
+class Loss(Fixed, base=True):
     """Base of all losses.
 
     reduction: "mean" (default), "sum", or "none": the losses that these are made of, one for each
@@ -61,7 +60,7 @@ class Loss:
 
     def __init__(self, reduction: str = "mean", **config: Any) -> None:
         check_choice("reduction", reduction, self.reductions)
-        self._config = {**config, "reduction": reduction}
+        super().__init__(**config, reduction=reduction)
         self._pending: Callable[[Array | None], Array] | None = None
 
     # What a subclass says of itself.
@@ -244,34 +243,6 @@ class Loss:
             return given.grad
 
         return losses.array, backward
-
-    def __getattr__(self, name: str) -> Any:
-        config = self.__dict__.get("_config", {})
-        if name not in config:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return config[name]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in self.__dict__.get("_config", ()):
-            raise AttributeError(
-                f"{type(self).__name__}: {name} cannot be assigned: hyper-parameters are fixed "
-                "(build a new loss)"
-            )
-        value = check_attribute(self, name, value, self.__dict__.get("_config", ()))
-        super().__setattr__(name, value)
-
-    def __repr__(self) -> str:
-        # As the code that made it: what has no default, then what differs from its default.
-        words = []
-        for name, p in inspect.signature(type(self)).parameters.items():
-            value = self._config[name]
-            if p.default is inspect.Parameter.empty:
-                words.append(repr(value))
-            elif isinstance(value, np.ndarray) or value != p.default:
-                words.append(
-                    f"{name}={value.tolist() if isinstance(value, np.ndarray) else value!r}"
-                )
-        return f"{type(self).__name__}({', '.join(words)})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pending": None}

@@ -41,7 +41,7 @@ def constant(value: Array | None) -> Derived | None:
     return None if value is None else Derived(value.shape, lambda: value)
 
 
-class LabelLoss(Loss):
+class LabelLoss(Loss, base=True):
     """Base of losses of integer labels t (n,) in [0, C) for outputs (n, C)."""
 
     def __init__(self, reduction: str, weight: Any = None, **config: Any) -> None:

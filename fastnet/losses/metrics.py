@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastnet.errors import Attributed, HyperparameterError, ShapeError, check_real
+from fastnet.configured import Configured
+from fastnet.errors import HyperparameterError, ShapeError, check_real
 from fastnet.op import Array
 
 Metric = Callable[[Array, Array], float]
@@ -76,7 +77,7 @@ class ClassAccuracy:
         return kept
 
 
-class binary_accuracy(Attributed):
+class binary_accuracy(Configured):
     """The share of elements on the side of the threshold where their target is: y and output (n, k).
 
     An output counts as true where it is at least `threshold`, a target where it is at least ½. So one
@@ -100,6 +101,3 @@ class binary_accuracy(Attributed):
                 "the same shape"
             )
         return float(np.mean((output >= self.threshold) == (y >= 0.5))) if y.size else 0.0
-
-    def __repr__(self) -> str:
-        return f"binary_accuracy(threshold={self.threshold:g})"

@@ -56,7 +56,7 @@ class Pointwise(Op):
         return ("dy",) if phase == "vjp" else tuple(cls.outputs)
 
 
-class PointwiseLoss(Loss):
+class PointwiseLoss(Loss, base=True):
     """Base of losses that are one Pointwise op, whose numbers and columns are the loss's attributes."""
 
     op: ClassVar[type[Pointwise]]

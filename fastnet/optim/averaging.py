@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastnet.errors import Attributed, check_int, check_real
+from fastnet.configured import Configured
+from fastnet.errors import check_int, check_real
 from fastnet.formulas.language import Real, each, madd, where
 from fastnet.op import Array, Op
 
@@ -25,7 +26,7 @@ class average(Op):
         return where(rate < 1, madd(rate, w - average, average), w)
 
 
-class Averaging(Attributed):
+class Averaging(Configured, base=True):
     """Base of EMA and SWA: how much each set of parameters counts in the average."""
 
     each_step: ClassVar[bool]  # or each epoch
@@ -42,9 +43,6 @@ class Averaging(Attributed):
         return type(other) is type(self) and vars(other) == vars(self)
 
     __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in vars(self).items())})"
 
 
 class EMA(Averaging):

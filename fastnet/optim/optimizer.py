@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from fastnet.configured import Configured
 from fastnet.errors import SMALLEST, HyperparameterError, check_flag, outside, shown
 from fastnet.op import Array, Op
 from fastnet.optim.groups import check_groups, group_numbers, own_numbers
@@ -90,7 +91,7 @@ class OptimizerState:
 
     def _schedules(self) -> Iterator[tuple[Schedule, int]]:
         for one in self.settings:
-            for value in one._options().values():
+            for value in one._argument_values().values():
                 for part in value if isinstance(value, tuple) else (value,):
                     if isinstance(part, Schedule) and part.length is not None:
                         yield part, part.length
@@ -111,7 +112,7 @@ class OptimizerState:
         self._ahead = 0, np.empty(0)
 
 
-class Optimizer:
+class Optimizer(Configured, base=True):
     """Base of all optimizers, and what every one of them takes, by name, beside its own arguments.
 
     groups: parameters with hyper-parameters of their own, written as PyTorch's:
@@ -146,7 +147,8 @@ class Optimizer:
     _since: int | None = 0  # the first step of its vectors
     __signature__: ClassVar[inspect.Signature]
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
         # So that signatures are those of `__init__`, and not of `__new__`.
         own = inspect.signature(cls.__init__)
         cls.__signature__ = own.replace(
@@ -183,7 +185,8 @@ class Optimizer:
             self._decoupled if decoupled_weight_decay is None else decoupled_weight_decay
         )
         self.l1, self.l1_proximal, self.max_norm = l1, l1_proximal, max_norm
-        self.groups: tuple[dict[str, Any], ...] = groups  # type: ignore[assignment]  # made one there
+        self.groups: tuple[dict[str, Any], ...] = ()  # those given are checked with all else there
+        self.groups = groups  # type: ignore[assignment]  # made one there
 
     def step(self, model: Any) -> None:
         """Update the model's parameters in place from its gradients, in one pass."""
@@ -205,7 +208,7 @@ class Optimizer:
         old = self._states.get(model)
         if old is not None and self._unchanged(old):
             return old
-        options = self._options()
+        options = self._argument_values()
         options["groups"] = tuple(dict(group) for group in self.groups)
         steps, since = (0, []) if old is None else (old.steps, old.since)
         settings, group_of, since = self._settings(model.named_parameters(), steps, since)
@@ -224,7 +227,7 @@ class Optimizer:
         self, model: Any, steps: int, since: list[int | None], vectors: dict[str, Array]
     ) -> None:
         """Go on with a model as after the steps of a state, which had these vectors."""
-        options = {**self._options(), "groups": None}  # so that the state is made of this
+        options = {**self._argument_values(), "groups": None}  # so that the state is made of this
         self._states[model] = OptimizerState(
             [], [], [], options, steps=steps, since=since, vectors=vectors
         )
@@ -237,7 +240,7 @@ class Optimizer:
         if state.options["groups"] != self.groups:  # whose dictionaries may change by themselves
             return False
         if state.changes != self._changes:
-            if state.options != self._options():
+            if state.options != self._argument_values():
                 return False
             state.forget_numbers()  # which a subclass may make of more than options
             state.changes = self._changes
@@ -275,7 +278,7 @@ class Optimizer:
 
     def _checked(self, groups: Any) -> tuple[dict[str, Any], ...]:
         return check_groups(
-            groups, [n for n in self._arguments() if n not in NOT_IN_GROUPS], self._with
+            groups, [n for n in self._constructor() if n not in NOT_IN_GROUPS], self._with
         )
 
     def _variant(self, given: Mapping[str, Any], undecayed: bool) -> Optimizer:
@@ -285,10 +288,7 @@ class Optimizer:
         return self._with(given) if given else self
 
     def _with(self, given: Mapping[str, Any]) -> Optimizer:
-        return type(self)(**{**self._options(), "groups": (), **given})
-
-    def _options(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name[0] != "_"}
+        return type(self)(**{**self._argument_values(), "groups": (), **given})
 
     @property
     def op(self) -> type[Op]:
@@ -317,7 +317,7 @@ class Optimizer:
         """The hyper-parameters at steps t: a number, or an array where there is a schedule."""
         if not self._scheduled:
             return self
-        found = self._options()
+        found = self._argument_values()
         for name, interval in self._intervals().items():
             found[name] = evaluate(name, found[name], t, interval)
         if "betas" in found:
@@ -346,38 +346,29 @@ class Optimizer:
         return self._shared_ranges | self._ranges
 
     def __setattr__(self, name: str, value: Any) -> None:
-        known = self._arguments()
+        known = self._constructor()
         if name not in known and not name.startswith("_"):
             raise AttributeError(
                 f"{type(self).__name__} has no hyper-parameter {name!r}; it has {', '.join(known)}"
             )
         if name in self._intervals() and not (name == "max_norm" and value is None):
             value = check_number(name, value, self._intervals()[name])
-        if isinstance(known.get(name), bool) or name == "decoupled_weight_decay":
+        if name in known and isinstance(known[name].default, bool):
             value = check_flag(name, value)
         if name == "betas":
             value = check_betas(value)
         if name == "groups":
             value = self._checked(value)
         super().__setattr__(name, value)
-        super().__setattr__("_scheduled", holds_schedule(self._options().values()))
+        super().__setattr__("_scheduled", holds_schedule(vars(self).values()))
         super().__setattr__("_changes", self._changes + 1)
 
     @classmethod
     @cache
-    def _arguments(cls) -> dict[str, Any]:
-        """The hyper-parameters by name, with their defaults."""
-        given = inspect.signature(cls).parameters.values()
-        return {p.name: p.default for p in given if p.kind is not p.VAR_KEYWORD} | SHARED
-
-    def __repr__(self) -> str:
-        usual = {"decoupled_weight_decay": self._decoupled}
-        shown = (
-            (name, value)
-            for name, value in self._options().items()
-            if name not in SHARED or value not in (SHARED[name], usual.get(name))
-        )
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown)})"
+    def _constructor(cls) -> dict[str, inspect.Parameter]:
+        found = super()._constructor()
+        decoupled = found["decoupled_weight_decay"].replace(default=cls._decoupled)
+        return {**found, "decoupled_weight_decay": decoupled}
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy starts afresh: states belong to pairs of optimizer and model.
@@ -388,8 +379,6 @@ class Optimizer:
         self._states = weakref.WeakKeyDictionary()
 
 
-# What every optimizer takes by name, and what it is if it is not given.
-SHARED: dict[str, Any] = dict(Optimizer.__init__.__kwdefaults__ or {})
 NOT_IN_GROUPS = ("groups", "decay_biases_and_norms", "initial_accumulator_value")
 
 

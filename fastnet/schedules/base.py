@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
 
+from fastnet.configured import Configured
 from fastnet.errors import HyperparameterError, check_int, check_real, shown, undefined
 
 Array = np.ndarray
@@ -17,7 +17,7 @@ NOT_NEGATIVE: dict[str, Any] = {"low": 0.0}
 FRACTION: dict[str, Any] = {"low": 0.0, "high": 1.0}
 
 
-class Schedule:
+class Schedule(Configured, base=True):
     """Base of the schedules: immutable, compared by value, a pure function of the step.
 
     `s(step)` is the number for a step of the optimizer, counted from 0, or an array of numbers for an
@@ -94,13 +94,6 @@ class Schedule:
 
     def __hash__(self) -> int:
         return hash((type(self), *self.__dict__.values()))
-
-    def __repr__(self) -> str:
-        # As code, with what differs from its default.
-        given = inspect.signature(type(self)).parameters.values()
-        shown = ((p.name, getattr(self, p.name), p.default) for p in given if p.name in vars(self))
-        words = [f"{name}={value!r}" for name, value, default in shown if value != default]
-        return f"{type(self).__name__}({', '.join(words)})"
 
 
 class ProductLR(Schedule):

@@ -208,6 +208,8 @@ class OneCycleLR(_OneCycle):
             )
         super().__init__(
             max_lr=max_lr,
+            epochs=None,
+            steps_per_epoch=None,
             **_check_cycle(total_steps, pct_start, anneal_strategy, three_phase),
             base_momentum=base_momentum,
             max_momentum=max_momentum,

@@ -1,8 +1,17 @@
 """Training: minibatches, the trainer, callbacks, its progress and its history."""
 
+from fastnet.configured import from_config
 from fastnet.data.minibatches import batches
 from fastnet.train.callbacks import Callback, EarlyStopping, ReduceLROnPlateau
 from fastnet.train.history import History
 from fastnet.train.trainer import Trainer
 
-__all__ = ["Callback", "EarlyStopping", "History", "ReduceLROnPlateau", "Trainer", "batches"]
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "ReduceLROnPlateau",
+    "Trainer",
+    "batches",
+    "from_config",
+]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.configured import Configured
 from fastnet.errors import (
-    Attributed,
     HyperparameterError,
     UsageError,
     check_choice,
@@ -22,7 +22,7 @@ from fastnet.errors import (
 from fastnet.schedules import Schedule
 
 
-class Callback(Attributed):
+class Callback(Configured, base=True):
     """Base of the callbacks: override the hooks that are needed; all others do nothing.
 
     `self.trainer` is the trainer while it fits. A hook may read everything, predict, evaluate, assign
@@ -34,7 +34,12 @@ class Callback(Attributed):
 
     trainer: Any = None
 
-    def __init_subclass__(cls) -> None:
+    def __init__(self, **arguments: Any) -> None:
+        for name, value in arguments.items():
+            setattr(self, name, value)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
         hooks = [name for name in vars(Callback) if name.startswith("on_")]
         for name in vars(cls):
             if name.startswith("on_") and name not in hooks:
@@ -174,16 +179,16 @@ class EarlyStopping(_Monitor):
 
 
 class KeepBest(EarlyStopping):
-    """`fit(restore_best=True)`: goes back to the epoch with the best score, never stops.
+    """`fit(restore_best=True)`: goes back to the epoch with the best score, never stops."""
 
-    The score is what the first EarlyStopping among the fit's callbacks monitors, else val_loss.
-    """
+    @classmethod
+    def among(cls, callbacks: Iterable[Callback]) -> KeepBest:
+        """By the score that the first EarlyStopping of these monitors, else val_loss."""
+        asked = (cls(c.monitor, c.mode) for c in callbacks if isinstance(c, EarlyStopping))
+        return next(asked, cls())
 
-    def __init__(self, callbacks: Iterable[Callback]) -> None:
-        asked = (c for c in callbacks if isinstance(c, EarlyStopping))
-        stopping = next(asked, None)
-        monitor = ("val_loss", "auto") if stopping is None else (stopping.monitor, stopping.mode)
-        super().__init__(monitor[0], 2**62, mode=monitor[1], restore_best_weights=True)
+    def __init__(self, monitor: str = "val_loss", mode: str = "auto") -> None:
+        super().__init__(monitor, 2**62, mode=mode, restore_best_weights=True)
 
     def check(self, names: Iterable[str]) -> None:
         """Refuse a fit without the score."""

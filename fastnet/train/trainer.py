@@ -15,7 +15,7 @@ from fastnet import random
 from fastnet.backends.steps import Steps
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import epoch_order, training_offsets
-from fastnet.errors import check_attribute, check_flag, check_int, check_kind, check_seed
+from fastnet.errors import Attributed, check_flag, check_int, check_kind, check_seed
 from fastnet.interrupts import held_back
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
@@ -38,7 +38,7 @@ from fastnet.train.scores import EpochScores, check_metrics, measure, metrics_of
 from fastnet.train.updates import Part, Updates, recompute_statistics
 
 
-class Trainer:
+class Trainer(Attributed):
     """Trains a model on arrays in memory.
 
     model: the Sequential; its backend runs the steps.
@@ -85,8 +85,8 @@ class Trainer:
         self.history = History()
         self.epoch = self.step = 0  # epochs and steps done; the latter count the draws of dropout
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, check_attribute(self, name, value, _ASSIGNED))
+    def _assignable(self) -> Iterable[str]:
+        return _ASSIGNED
 
     def __repr__(self) -> str:
         return f"Trainer(loss={self.loss!r}, optimizer={self.optimizer!r}, seed={self.seed})"
@@ -173,7 +173,7 @@ class Trainer:
         names += [f"val_{name}" for name in names if run.validation is not None]
         called = check_callbacks(callbacks, names)
         if restore_best:
-            called = check_callbacks([KeepBest(called), *called], names)
+            called = check_callbacks([KeepBest.among(called), *called], names)
         with self.model.training_lock(), ExitStack() as at_the_end:
             run.executor = run.find()
             self.stop_training = False

@@ -53,9 +53,9 @@ def test_a_group_has_the_parameters_that_its_patterns_fit(backend, params, membe
 def test_a_group_moves_as_all_would_with_its_numbers(backend, optimizer):
     given = {"lr": 0.02, "weight_decay": 0.3}
     groups = [{"params": ["0.bias", "2.*"], **given}]
-    got = moved(net(backend), type(optimizer)(**{**optimizer._options(), "groups": groups}))
+    got = moved(net(backend), type(optimizer)(**{**optimizer._argument_values(), "groups": groups}))
     plain = moved(net(backend), copy.deepcopy(optimizer))
-    other = moved(net(backend), type(optimizer)(**{**optimizer._options(), **given}))
+    other = moved(net(backend), type(optimizer)(**{**optimizer._argument_values(), **given}))
     for name in NAMES:
         want = other if name == "0.bias" or name.startswith("2.") else plain
         np.testing.assert_array_equal(got[name], want[name], err_msg=name)

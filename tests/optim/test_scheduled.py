@@ -82,7 +82,7 @@ def test_the_attribute_is_the_schedule():
     ramp = Ramp(0.1, 0.2)
     optimizer = fn.Adam(ramp, betas=(ramp, 0.9))
     assert optimizer.lr is ramp and optimizer.betas == (ramp, 0.9)
-    assert "lr=Ramp(base=0.1, slope=0.2)" in repr(optimizer)
+    assert "lr=Ramp(0.1, slope=0.2)" in repr(optimizer)
     for twin in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
         assert twin.lr == ramp and twin.betas == (ramp, 0.9)
         np.testing.assert_array_equal(twin.hyper(2, 3), optimizer.hyper(2, 3))

@@ -1,0 +1,214 @@
+"""Configured: what is described by the arguments of its constructor, and made again from these."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Self, TypeVar
+
+import numpy as np
+
+from fastnet.errors import Attributed, HyperparameterError, UsageError, shown
+
+Kind = TypeVar("Kind", bound=type)
+_kinds: dict[str, type[Configured]] = {}  # what `from_config` makes, by name
+
+
+class Configured(Attributed):
+    """Base of layers, losses, optimizers, schedules, initialisers, callbacks, averagings and models.
+
+    The constructor's arguments, `config()` and the repr are one description. An argument is kept as an
+    attribute of its name; what a constructor takes as `**others` are the arguments of the class above it.
+    """
+
+    def __init_subclass__(cls, *, base: bool = False) -> None:
+        """Register fastnet's own classes, but for those that are bases of others."""
+        super().__init_subclass__()
+        if cls.__module__.startswith("fastnet.") and cls.__name__[0] != "_" and not base:
+            register(cls)
+
+    @classmethod
+    @cache
+    def _constructor(cls) -> dict[str, inspect.Parameter]:
+        """The constructor's arguments by name."""
+        found: dict[str, inspect.Parameter] = {}
+        for kind in cls.__mro__[:-1]:
+            if "__init__" not in vars(kind):
+                continue
+            given = list(inspect.signature(vars(kind)["__init__"]).parameters.values())[1:]
+            named = [p for p in given if p.kind is not p.VAR_KEYWORD]
+            if found:  # which are passed on by name
+                named = [p.replace(kind=p.KEYWORD_ONLY) for p in named]
+            found |= {p.name: p for p in named if p.name not in found}
+            if len(named) == len(given):
+                break
+        return found
+
+    def _assignable(self) -> Iterable[str]:
+        return self._constructor()
+
+    def _argument_store(self) -> Mapping[str, Any]:
+        """Where the arguments are, by name."""
+        return vars(self)
+
+    def _argument_values(self) -> dict[str, Any]:
+        """The constructor's arguments by name, as they are now."""
+        kept = self._argument_store()
+        if missing := [name for name in self._constructor() if name not in kept]:
+            name = missing[0]
+            raise UsageError(
+                f"{type(self).__name__} has not kept its argument {name!r}: keep it as self.{name}, or "
+                f"pass it on by super().__init__({name}={name})"
+            )
+        return {name: kept[name] for name in self._constructor()}
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments by name, as they are now; `from_config` makes an equal object.
+
+        Values are as JSON has them: numbers, strings, bools, None and lists, for tuples and arrays too. An
+        object with a configuration of its own is {"type": "StepLR", "lr": 0.1, …}. A function stays a
+        function, which JSON refuses. Raises UsageError where a class of your own has not kept an argument,
+        or is part of another configuration and not registered.
+        """
+        return {name: _described(value) for name, value in self._argument_values().items()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """One with the arguments of a `config()`; those that are left out have their defaults.
+
+        Raises HyperparameterError where a name is no argument's, and what the constructor raises.
+        """
+        known, kind = cls._constructor(), cls.__name__
+        if not isinstance(config, Mapping):
+            raise HyperparameterError(f"config is {shown(config)}; expected a dict of arguments")
+        takes = f"it takes {', '.join(known) or 'none'}"
+        given = {name: _made(value) for name, value in config.items()}
+        for name in given:
+            if name not in known:
+                raise HyperparameterError(f"{kind} has no argument {shown(name)}; {takes}")
+        for name, p in known.items():
+            if p.kind is p.VAR_POSITIONAL:
+                if not isinstance(given.setdefault(name, []), list):
+                    raise HyperparameterError(f"{name} is {shown(given[name])}; expected a list")
+            elif p.default is p.empty and name not in given:
+                raise HyperparameterError(f"the config of {kind} has no {name!r}; {takes}")
+        ordered = {name: given[name] for name in known if name in given}
+        bound = inspect.BoundArguments(inspect.Signature(list(known.values())), ordered)
+        return cls(*bound.args, **bound.kwargs)
+
+    def _argument_words(self) -> list[str]:
+        """The arguments as code: what has no default, then what differs from its default."""
+        words: list[str] = []
+        for name, value in self._argument_values().items():
+            p = self._constructor()[name]
+            plain = _plain(value)
+            if p.kind is p.VAR_POSITIONAL:
+                words += map(repr, plain)
+            elif p.default is p.empty and p.kind is not p.KEYWORD_ONLY:
+                words.append(repr(plain))
+            elif plain != p.default:
+                words.append(f"{name}={plain!r}")
+        return words
+
+    def __repr__(self) -> str:
+        # As the code that made it.
+        try:
+            return f"{type(self).__name__}({', '.join(self._argument_words())})"
+        except UsageError:  # of a class of one's own
+            return super().__repr__()
+
+
+class Fixed(Configured, base=True):
+    """What has arguments that never change, checked by a subclass and passed on to `super().__init__`."""
+
+    def __init__(self, **config: Any) -> None:
+        self._config = config
+
+    def _argument_store(self) -> Mapping[str, Any]:
+        return self.__dict__.get("_config", {})  # type: ignore[no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        config = self._argument_store()
+        if name not in config:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return config[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._argument_store():
+            raise AttributeError(
+                f"{type(self).__name__}: {name} cannot be assigned: hyper-parameters are fixed (build a "
+                "new object)"
+            )
+        super().__setattr__(name, value)
+
+
+def register(kind: Kind) -> Kind:
+    """Let `from_config` make a class of your own, by its name; also as a decorator. Returns the class.
+
+    Raises HyperparameterError where it is no class of layers, losses, optimizers, schedules, initialisers,
+    callbacks, averagings or models, or another class has the name.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, Configured)):
+        raise HyperparameterError(f"kind is {shown(kind)}; expected a class, such as one of layers")
+    if (other := _kinds.setdefault(kind.__name__, kind)) is not kind:
+        raise HyperparameterError(
+            f"kind is {kind.__module__}.{kind.__name__}, and {other.__module__}.{other.__name__} has this "
+            "name; expected another"
+        )
+    return kind
+
+
+def from_config(config: Mapping[str, Any]) -> Any:
+    """The object of a configuration with its type, {"type": "Linear", "in_features": 3, …}.
+
+    The types are fastnet's own classes by name, and those given to `register`; nothing is imported.
+    Raises HyperparameterError where a name or an argument is not known, and what the constructor raises.
+    """
+    if not isinstance(config, Mapping) or "type" not in config:
+        raise HyperparameterError(f'config is {shown(config)}; expected {{"type": "Linear", …}}')
+    name = config["type"]
+    if not isinstance(name, str) or name not in _kinds:
+        raise HyperparameterError(
+            f"type is {shown(name)}; expected one of {', '.join(sorted(_kinds))}, or a class of your own "
+            "that was given to fastnet.register"
+        )
+    return _kinds[name].from_config({k: v for k, v in config.items() if k != "type"})
+
+
+def _described(value: Any) -> Any:
+    """A value as `config` has it."""
+    if isinstance(value, Configured):
+        kind = type(value)
+        if _kinds.get(kind.__name__) is not kind:
+            raise UsageError(
+                f"the class {kind.__name__} is not registered: fastnet.register it first"
+            )
+        return {"type": kind.__name__, **value.config()}
+    if isinstance(value, (list, tuple)):
+        return [_described(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _described(item) for name, item in value.items()}
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """A value with Python's numbers and lists in the place of NumPy's."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return value
+
+
+def _made(value: Any) -> Any:
+    """A value of `config` as a constructor takes it."""
+    if isinstance(value, (list, tuple)):
+        return [_made(item) for item in value]
+    if isinstance(value, Mapping):
+        if "type" in value:
+            return from_config(value)
+        return {name: _made(item) for name, item in value.items()}
+    return value
