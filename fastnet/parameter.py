@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,16 @@ import numpy as np
 
 from fastnet import random
 from fastnet.data import arrays
-from fastnet.errors import Attributed, DataError, StateDictError, UsageError, check_flag, shown
+from fastnet.errors import (
+    Attributed,
+    DataError,
+    HyperparameterError,
+    StateDictError,
+    UsageError,
+    check_flag,
+    check_int,
+    shown,
+)
 from fastnet.init import Draw, Initializer
 from fastnet.interrupts import Bracket
 from fastnet.op import Array
@@ -168,6 +177,53 @@ def _few(names: list[Any]) -> str:
     return f"[{', '.join(map(shown, names[:8]))}]{more}"
 
 
+def check_names(
+    what: str, state: Any, needed: Iterable[str], also: Container[str] = (), remedy: str = ""
+) -> None:
+    """Raise StateDictError unless `state` maps all needed names, and none that is not among `also`."""
+    if not isinstance(state, Mapping):
+        raise StateDictError(f"{what} is {shown(state)}; expected a mapping of names to arrays")
+    wanted = dict.fromkeys(needed)
+    missing = [name for name in wanted if name not in state]
+    unexpected = [name for name in state if name not in wanted and name not in also]
+    if missing or unexpected:
+        raise StateDictError(
+            f"{what} does not fit: missing {_few(missing)}, unexpected {_few(unexpected)}{remedy}"
+        )
+
+
+def check_array(what: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """Return a state dict's array of numbers of this shape, or raise StateDictError."""
+    try:
+        array = arrays.numbers(what, value)
+    except DataError as error:
+        raise StateDictError(str(error)) from None
+    if array.shape != shape:
+        raise StateDictError(f"{what} has shape {array.shape}, expected {shape}")
+    return array
+
+
+def check_count(what: str, value: Any, high: int | None = None) -> int:
+    """Return a state dict's integer in [0, high], or raise StateDictError."""
+    try:
+        return check_int(what, value, high=high)
+    except HyperparameterError as error:
+        raise StateDictError(str(error)) from None
+
+
+def vector_state(vector: str, parts: Mapping[str, Array]) -> dict[str, Array]:
+    """Copies of a vector's parts, which are those of parameters by name: {"m/0.weight": …}."""
+    return {f"{vector}/{name}": np.array(part, order="C") for name, part in parts.items()}
+
+
+def fill(what: str, vector: str, parts: Mapping[str, Array], state: Mapping[str, Any]) -> None:
+    """Copy what a state dict has of a vector to these parts of a new one, or raise StateDictError."""
+    for name, part in parts.items():
+        if (key := f"{vector}/{name}") in state:
+            with np.errstate(all="ignore"):  # a vector may have overflowed
+                part[...] = check_array(f"{what}[{key!r}]", state[key], part.shape)
+
+
 def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None:
     """Copy the arrays of a state dict into the values; nothing is changed where anything is wrong.
 
@@ -175,32 +231,18 @@ def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None
     passed over. Shapes must always agree, values must be finite numbers.
     """
     strict = check_flag("strict", strict)
-    if not isinstance(state, Mapping):
-        raise StateDictError(f"state_dict is {shown(state)}; expected a mapping of names to arrays")
-    missing = [name for name in named if name not in state]
-    unexpected = [name for name in state if name not in named]
-    if strict and (missing or unexpected):
-        raise StateDictError(
-            f"state_dict does not fit: missing {_few(missing)}, unexpected {_few(unexpected)}; "
-            "pass strict=False to load only the names that both have"
-        )
+    remedy = "; pass strict=False to load only the names that both have"
+    check_names("state_dict", state, named if strict else (), () if strict else state, remedy)
     checked: list[tuple[Array, Array]] = []
     for name, parameter in named.items():
         if name not in state:
             continue
         assert parameter.value is not None
         target = parameter.shown(parameter.value)
-        try:
-            array = arrays.numbers(f"state_dict[{name!r}]", state[name])
-        except DataError as error:
-            raise StateDictError(str(error)) from None
+        array = check_array(f"state_dict[{name!r}]", state[name], target.shape)
         with np.errstate(all="ignore"):  # what does not fit the dtype is refused below
             cast = array.astype(target.dtype)
         finite = bool(np.isfinite(array).all() and np.isfinite(cast).all())
-        if cast.shape != target.shape:
-            raise StateDictError(
-                f"state_dict[{name!r}] has shape {cast.shape}, expected {target.shape}"
-            )
         if not finite:
             raise StateDictError(f"state_dict[{name!r}] holds NaN or infinity as {target.dtype}")
         if target.dtype.kind == "i" and not np.array_equal(cast, array):

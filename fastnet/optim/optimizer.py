@@ -30,6 +30,8 @@ from fastnet.optim.numbers import (
     is_on,
 )
 from fastnet.optim.penalties import l1_gradient, scale_units, soft_threshold
+from fastnet.optim.rules import family_vectors, vectors_of
+from fastnet.parameter import check_count, check_names, fill, vector_state
 from fastnet.schedules.base import Schedule
 
 SMALLEST_EPS = SMALLEST  # 0/0 would follow from less, where a gradient has always been zero
@@ -222,6 +224,61 @@ class Optimizer(Configured, base=True):
                 state.run, state.backend, state.frozen = old.run, old.backend, old.frozen
         self._states[model] = state
         return state
+
+    def state_dict(self, model: Any) -> dict[str, Any]:
+        """What the optimizer remembers of a model, by name: copies, which follow no later step.
+
+        "steps": the number of steps taken, of which 0 is the whole state. "since/0.weight": for each
+        parameter with vectors, the step from which on it has them, mostly 0. "m/0.weight": the vector m of
+        the rule for that parameter, in PyTorch's shape. Hyper-parameters are in `config`.
+        """
+        _check_model(model)
+        state = model.optimizer_state(self)
+        if not state.steps:
+            return {"steps": 0}
+        since = dict(zip(model.named_parameters(), state.since, strict=True))
+        found = {f"since/{name}": step for name, step in since.items() if step is not None}
+        for vector in sorted(state.vectors.keys() & family_vectors(self.op)):
+            parts = zip(since, model.bind().parts(state.vectors[vector]), strict=True)
+            found |= vector_state(vector, {n: p for n, p in parts if since[n] is not None})
+        return {"steps": state.steps, **found}
+
+    def load_state_dict(self, model: Any, state: Mapping[str, Any]) -> None:
+        """Go on with a model as an optimizer with these hyper-parameters that had this `state_dict`.
+
+        Arrays are copied, to the model's dtype. Raises StateDictError, and changes nothing, where a name is
+        missing or unexpected or a shape differs. Vectors that the present rule has no use for wait.
+        """
+        _check_model(model)
+        with model.training_lock():
+            self.restore(model, *self.checked_state("state_dict", model, state))
+
+    def checked_state(
+        self, what: str, model: Any, state: Mapping[str, Any]
+    ) -> tuple[int, list[int | None], dict[str, Array]]:
+        """The arguments of `restore` for a state dict, or StateDictError."""
+        check_names(what, state, ["steps"], state)
+        steps, named = check_count(f"{what}['steps']", state["steps"]), model.named_parameters()
+        keys = {name: f"since/{name}" for name in named}
+        since = [
+            check_count(f"{what}[{key!r}]", state[key], steps) if key in state else None
+            for key in keys.values()
+        ]
+        settings, group_of, _ = self._settings(named, steps, since)
+        needed, also = ["steps"], set()
+        for name, group, begun in zip(named, group_of, since, strict=True):
+            if steps and (own := vectors_of(settings[group].op)):
+                needed += [keys[name], *(f"{vector}/{name}" for vector in sorted(own))]
+            if steps and begun is not None:
+                also |= {keys[name], *(f"{vector}/{name}" for vector in family_vectors(self.op))}
+        check_names(what, state, needed, also)
+        vectors, storage = {}, model.bind()
+        for vector in {key.partition("/")[0] for key in state} & family_vectors(self.op):
+            start = self.initial().get(vector, 0.0)
+            vectors[vector] = np.full_like(storage.flat("params"), start)
+            parts = dict(zip(named, storage.parts(vectors[vector]), strict=True))
+            fill(what, vector, parts, state)
+        return steps, since, vectors
 
     def restore(
         self, model: Any, steps: int, since: list[int | None], vectors: dict[str, Array]

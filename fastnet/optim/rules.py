@@ -53,3 +53,14 @@ class Rule(Op):
 
     inputs: ClassVar = {"g": "N"}
     dims = ("N",)
+
+
+def vectors_of(rule: type[Op]) -> set[str]:
+    """The names of the vectors that a rule keeps beside w."""
+    return rule.state.keys() - {"w"}
+
+
+def family_vectors(rule: type[Op]) -> set[str]:
+    """Those of all rules of its file, between which the hyper-parameters of an optimizer choose."""
+    family = [rule, *(r for r in Rule.__subclasses__() if r.__module__ == rule.__module__)]
+    return set().union(*map(vectors_of, family))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -171,11 +170,10 @@ class SGD(Optimizer):
             return old.vectors
         storage, t = model.bind(), np.array([old.steps])
         velocity = old.vectors["v"].copy()
-        for p, group in zip(storage.parameters(), new.group_of, strict=True):
-            begin = storage.place(p)[1] // velocity.itemsize
+        for part, group in zip(storage.parts(velocity), new.group_of, strict=True):
             lr = float(np.ravel(new.settings[group]._at(t).lr)[0])
             factor = -lr if self.form == "textbook" else -1 / lr if lr else 0.0
-            velocity[begin : begin + math.prod(p.shape)] *= factor
+            part *= factor
         return {**old.vectors, "v": velocity}
 
     def _columns(self, at: Any, t: Array) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -81,6 +82,14 @@ class Storage:
         sizes = [int(np.prod(p.shape)) for p in self.trainable()]
         parts = [np.arange(a, a + n) for a, n in zip(starts, sizes, strict=True)]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def parts(self, vector: Array) -> list[Array]:
+        """Views of a vector laid out as `params`: each parameter's part, in PyTorch's shape."""
+        found = []
+        for p in self.parameters():
+            begin = self.place(p)[1] // vector.itemsize
+            found.append(p.shown(vector[begin : begin + math.prod(p.shape)].reshape(p.shape)))
+        return found
 
     def flat(self, segment: str) -> Array:
         """`params` or `grads` as one vector of the model's dtype, padding included."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from fastnet.errors import (
     check_real,
     shown,
 )
+from fastnet.op import Array
+from fastnet.parameter import check_array, check_count, check_names, vector_state
 from fastnet.schedules import Schedule
 
 
@@ -59,14 +61,22 @@ class Callback(Configured, base=True):
     def on_train_end(self) -> None:
         """Called when a fit ends, however it does, after Ctrl-C or an error too."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """What it has counted and kept, by name; here nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on as one with the same arguments that had this `state_dict`, or raise StateDictError."""
+        check_names("state_dict", state, ())
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "trainer"}
 
 
 class Kept:
-    """A copy of a model's parameters and buffers, or of other segments, to go back to."""
+    """A copy of segments of a model, to go back to."""
 
-    def __init__(self, model: Any, names: Iterable[str] = ("params", "buffers")) -> None:
+    def __init__(self, model: Any, names: Iterable[str]) -> None:
         self.model = model
         segments = model.bind().segments
         self.values = {name: segments[name].copy() for name in names}
@@ -77,6 +87,16 @@ class Kept:
         for name, value in self.values.items():
             np.copyto(segments[name], value)
         self.model.touch()
+
+
+def put_back(model: Any, kept: Mapping[str, Array]) -> None:
+    """Give a model the values of a state dict of its own again, for whoever holds its lock."""
+    views = {name: p.shown(p.value) for name, p in model._named().items()}
+    check_names("kept", kept, views)
+    values = {n: check_array(f"kept[{n!r}]", kept[n], view.shape) for n, view in views.items()}
+    for name, view in views.items():
+        np.copyto(view, values[name], casting="unsafe")
+    model.touch()
 
 
 # Whether less or more is better, of what every trainer may record.
@@ -90,6 +110,7 @@ class _Monitor(Callback):
     mode: str
     best: float
     wait: int
+    _counted: ClassVar[tuple[str, ...]]  # the attributes that a fit changes
 
     def __init__(self, monitor: str, mode: str) -> None:
         self.monitor, self.mode = monitor, check_choice("mode", mode, ("auto", "min", "max"))
@@ -103,6 +124,16 @@ class _Monitor(Callback):
             self.mode = _MODES[known]
         self.best = math.inf if self.mode == "min" else -math.inf
 
+    def state_dict(self) -> dict[str, Any]:
+        """The best score and the counts, by name."""
+        return {name: getattr(self, name) for name in self._counted}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on as one with the same arguments that had this `state_dict`, or raise StateDictError."""
+        check_names("state_dict", state, self._counted)
+        for name, value in {n: _checked(n, state[n]) for n in self._counted}.items():
+            setattr(self, name, value)
+
     def check(self, names: Iterable[str]) -> None:
         """Refuse a fit that does not record what is monitored."""
         if self.monitor not in names:
@@ -110,6 +141,15 @@ class _Monitor(Callback):
                 f"{type(self).__name__}: monitor is {self.monitor!r}; this fit records "
                 f"{', '.join(names)} (val_… with validation_data)"
             )
+
+
+def _checked(name: str, value: Any) -> Any:
+    """A score, a count, or None for a number that is not there yet; or StateDictError."""
+    what = f"state_dict[{name!r}]"
+    if name == "best":
+        return float(check_array(what, value, ()))
+    optional = name in ("best_epoch", "stopped_epoch", "trained_key")
+    return None if value is None and optional else check_count(what, value)
 
 
 class EarlyStopping(_Monitor):
@@ -134,6 +174,7 @@ class EarlyStopping(_Monitor):
     restore_best_weights: bool
     best_epoch: int | None
     stopped_epoch: int | None
+    _counted = ("best", "wait", "best_epoch", "stopped_epoch")
 
     def __init__(
         self,
@@ -153,7 +194,7 @@ class EarlyStopping(_Monitor):
         self.best = math.inf if self.mode == "min" else -math.inf
         self.wait = 0
         self.best_epoch = self.stopped_epoch = None
-        self._kept: Kept | None = None
+        self._kept: dict[str, Array] = {}
 
     def on_train_begin(self) -> None:
         """Begin anew."""
@@ -166,16 +207,27 @@ class EarlyStopping(_Monitor):
         if gain > self.min_delta:
             self.best, self.best_epoch, self.wait = score, epoch, 0
             if self.restore_best_weights:
-                self._kept = Kept(self.trainer.model)
+                self._kept = self.trainer.model.state_dict()
         elif self.wait >= self.patience:
             self.stopped_epoch = epoch
             self.trainer.stop_training = True
 
     def on_train_end(self) -> None:
         """Go back to the best epoch."""
-        if self._kept is not None:
-            self._kept.restore()
-            self._kept = None
+        if self._kept:
+            put_back(self.trainer.model, self._kept)
+            self._kept = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score, the counts, and within a fit the values to go back to: "kept/0.weight", …."""
+        return {**super().state_dict(), **vector_state("kept", self._kept)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on as one with the same arguments that had this `state_dict`, or raise StateDictError."""
+        check_names("state_dict", state, self._counted, state)
+        kept = {n.partition("/")[2]: v for n, v in state.items() if str(n).startswith("kept/")}
+        super().load_state_dict({n: v for n, v in state.items() if str(n)[:5] != "kept/"})
+        self._kept = {name: np.array(value) for name, value in kept.items()}
 
 
 class KeepBest(EarlyStopping):
@@ -226,6 +278,9 @@ class ReduceLROnPlateau(_Monitor):
     min_lr: float
     eps: float
     cooling: int
+    trained_key: int | None  # the trainer's key, and its epochs so far
+    trained_epoch: int
+    _counted = ("best", "wait", "cooling", "trained_key", "trained_epoch")
 
     def __init__(
         self,
@@ -247,7 +302,7 @@ class ReduceLROnPlateau(_Monitor):
         self.cooldown = check_int("cooldown", cooldown)
         self.min_lr = check_real("min_lr", min_lr, low=0.0)
         self.eps = check_real("eps", eps, low=0.0)
-        self._of = -1, 0  # the trainer's key, and its epochs so far
+        self.trained_key, self.trained_epoch = None, 0
         self._start()
 
     def _start(self) -> None:
@@ -256,13 +311,12 @@ class ReduceLROnPlateau(_Monitor):
 
     def on_train_begin(self) -> None:
         """Go on, or begin anew."""
-        key, epoch = self._of
-        if key != self.trainer.key or epoch > self.trainer.epoch:
+        if self.trained_key != self.trainer.key or self.trained_epoch > self.trainer.epoch:
             self._start()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """Compare, count, reduce."""
-        self._of = self.trainer.key, epoch
+        self.trained_key, self.trained_epoch = self.trainer.key, epoch
         score, self.wait = logs[self.monitor], self.wait + 1
         if self._is_better(score):
             self.best, self.wait = score, 0

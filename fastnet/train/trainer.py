@@ -15,7 +15,15 @@ from fastnet import random
 from fastnet.backends.steps import Steps
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import epoch_order, training_offsets
-from fastnet.errors import Attributed, check_flag, check_int, check_kind, check_seed
+from fastnet.errors import (
+    Attributed,
+    StateDictError,
+    check_flag,
+    check_int,
+    check_kind,
+    check_seed,
+    shown,
+)
 from fastnet.interrupts import held_back
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
@@ -24,6 +32,7 @@ from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
 from fastnet.optim.averaging import Averaging
+from fastnet.parameter import check_count, check_names
 from fastnet.train import full_batch, range_test
 from fastnet.train.callbacks import Callback, KeepBest, Kept, check_callbacks
 from fastnet.train.history import History
@@ -94,16 +103,55 @@ class Trainer(Attributed):
     def __copy__(self) -> Trainer:
         return copy.deepcopy(self)  # never shallow: two trainers must not share a model
 
+    def state_dict(self) -> dict[str, Any]:
+        """What training has made beside the model's values, by name: copies, which follow no later step.
+
+        "epoch" and "step": how many are done. "seed". "key": a number that tells this trainer, and those
+        that go on for it, from others. "history": the records, a list of dicts. "optimizer": its
+        `state_dict` for the model. "averages": "count", the sets of parameters in the average, and where
+        that is not 0 "average/0.weight", …. Hyper-parameters are no part of it: see the `config` of each.
+        """
+        return {
+            **{name: getattr(self, name) for name in _COUNTS},
+            "history": [dict(record) for record in self.history.records],
+            "optimizer": self.optimizer.state_dict(self.model),
+            "averages": self._updates.state_dict(self.model),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on, to the bit, as a trainer with the same arguments that had this `state_dict`.
+
+        The model's own `load_state_dict` loads its values. Raises StateDictError, and changes nothing,
+        where a name is missing or unexpected, a shape differs or a count is no integer ≥ 0.
+        """
+        with self.model.training_lock():
+            check_names("state_dict", state, [*_COUNTS, "history", "optimizer", "averages"])
+            counts = {
+                n: check_count(f"state_dict[{n!r}]", state[n], high) for n, high in _COUNTS.items()
+            }
+            records = state["history"]
+            if not (isinstance(records, list) and all(isinstance(r, Mapping) for r in records)):
+                raise StateDictError(
+                    f"state_dict['history'] is {shown(records)}; expected a list of dicts"
+                )
+            of_optimizer, of_averages = (
+                owner.checked_state(f"state_dict[{name!r}]", self.model, state[name])
+                for name, owner in (("optimizer", self.optimizer), ("averages", self._updates))
+            )
+            self._updates.restore(self.model, *of_averages)
+            self.optimizer.restore(self.model, *of_optimizer)
+            for name, count in counts.items():
+                setattr(self, name, count)
+            self.history = History([dict(record) for record in records])
+            self.model.touch()
+
     def __getstate__(self) -> dict[str, Any]:
         # An optimizer's copy starts afresh, so what it remembers of the model goes with the trainer.
-        state = self.model.optimizer_state(self.optimizer)
-        kept = {n: v.copy() for n, v in state.vectors.items()} if state.steps else {}
-        return {**self.__dict__, "_remembered": (state.steps, state.since, kept)}
+        return {**self.__dict__, "history": None, "_state": self.state_dict()}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         self.__dict__.update(kept)
-        self.optimizer.restore(self.model, *self.__dict__.pop("_remembered"))
-        self._updates.restore(self.model)
+        self.load_state_dict(self.__dict__.pop("_state"))
 
     def reset(self) -> None:
         """Start over: the model's parameters as its seed draws them, no optimizer state, epoch 0."""
@@ -396,4 +444,5 @@ class Trainer(Attributed):
                 state.steps += self._updates.stepped(part, run.executor.steps_done)
 
 
-_ASSIGNED = ("model", "loss", "optimizer", "metrics", "seed", "key", "history", "epoch", "step")
+_COUNTS = {"epoch": None, "step": None, "seed": 2**64 - 1, "key": 2**64 - 1}  # and the highest
+_ASSIGNED = ("model", "loss", "optimizer", "metrics", "history", *_COUNTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from itertools import chain, count, pairwise
 from typing import Any
 
@@ -10,13 +11,14 @@ import numpy as np
 
 from fastnet.backends.steps import Update
 from fastnet.data.minibatches import batch_offsets
-from fastnet.errors import UsageError, check_kind, check_real
+from fastnet.errors import StateDictError, UsageError, check_kind, check_real
 from fastnet.layers import BatchNorm1d
 from fastnet.model import Sequential
 from fastnet.op import Array, Op
 from fastnet.optim.averaging import Averaging, average
 from fastnet.optim.gradients import accumulate_gradient, clip_value, grad_norm, scale_to_norm
 from fastnet.optim.optimizer import OptimizerState
+from fastnet.parameter import check_count, check_names, fill, vector_state
 from fastnet.plan.extras import Extras
 
 Passes = tuple[type[Op] | str, ...]
@@ -121,14 +123,39 @@ class Updates:
         self.averaged = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = self._extras.average.copy() if self._extras is not None and self.averaged else None
-        return {**self.__dict__, "_extras": None, "_program": None, "_kept": kept}
+        return {**self.__dict__, "averaged": 0, "_extras": None, "_program": None}
 
-    def restore(self, model: Sequential) -> None:
-        """After a copy: take the average along to the new model."""
-        kept = self.__dict__.pop("_kept", None)
-        if kept is not None:
-            np.copyto(self.extras(model).average, kept)
+    def _parts(self, model: Sequential, average: Array) -> dict[str, Array]:
+        return dict(zip(model.named_parameters(), model.bind().parts(average), strict=True))
+
+    def state_dict(self, model: Sequential) -> dict[str, Any]:
+        """The average so far: "count", the sets of parameters in it, and "average/0.weight", …."""
+        if not self.averaged:
+            return {"count": 0}
+        parts = self._parts(model, self.extras(model).average)
+        return {"count": self.averaged, **vector_state("average", parts)}
+
+    def checked_state(
+        self, what: str, model: Sequential, state: Mapping[str, Any]
+    ) -> tuple[int, Array | None]:
+        """The arguments of `restore` for a state dict, or StateDictError."""
+        check_names(what, state, ["count"], state)
+        count = check_count(f"{what}['count']", state["count"])
+        if count and self.averaging is None:
+            raise StateDictError(
+                f"{what}['count'] is {count} for a trainer without averaging; expected 0"
+            )
+        average = np.zeros_like(model.bind().flat("params"))
+        parts = self._parts(model, average) if count else {}
+        check_names(what, state, ["count", *(f"average/{name}" for name in parts)])
+        fill(what, "average", parts, state)
+        return count, average if count else None
+
+    def restore(self, model: Sequential, count: int, average: Array | None) -> None:
+        """Go on with this average."""
+        if average is not None:
+            np.copyto(self.extras(model).average, average)
+        self.averaged = count
 
     def without_averages(self) -> Updates:
         """The same clipping, and no average."""
