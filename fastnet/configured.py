@@ -196,8 +196,8 @@ def _plain(value: Any) -> Any:
     """A value with Python's numbers and lists in the place of NumPy's."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
-    if isinstance(value, tuple):
-        return tuple(map(_plain, value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value))
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     return value

@@ -138,8 +138,9 @@ class Container(Owned, Configured, base=True):
             ) from None
 
     def _argument_values(self) -> dict[str, Any]:
-        own = {} if self._owner else {"dtype": self._dtype.name, **self._given}
-        found = {"layers": self._layers, **own}  # of a nested one, only the layers count
+        found: dict[str, Any] = {"layers": self._layers}
+        if self._owner is None:  # of a nested one, only the layers count
+            found |= {"dtype": self._dtype.name, **self._given}
         return {name: value for name, value in found.items() if name in self._constructor()}
 
     def __repr__(self) -> str:

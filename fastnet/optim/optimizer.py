@@ -274,8 +274,7 @@ class Optimizer(Configured, base=True):
         check_names(what, state, needed, also)
         vectors, storage = {}, model.bind()
         for vector in {key.partition("/")[0] for key in state} & family_vectors(self.op):
-            start = self.initial().get(vector, 0.0)
-            vectors[vector] = np.full_like(storage.flat("params"), start)
+            vectors[vector] = np.zeros_like(storage.flat("params"))
             parts = dict(zip(named, storage.parts(vectors[vector]), strict=True))
             fill(what, vector, parts, state)
         return steps, since, vectors

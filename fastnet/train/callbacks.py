@@ -31,7 +31,8 @@ class Callback(Configured, base=True):
     hyper-parameters (`self.trainer.optimizer.lr = …`, from the next step on) and end the fit after this
     epoch (`self.trainer.stop_training = True`). The model's values are the fit's until it ends:
     editing, loading or training them raises UsageError. An error in a hook ends the fit, which leaves
-    model and trainer as they are after that epoch.
+    model and trainer as they are after that epoch. A callback whose constructor has arguments passes them
+    on, `super().__init__(path=path)`, which keeps them as attributes, for `config()` and the repr.
     """
 
     trainer: Any = None
@@ -164,8 +165,8 @@ class EarlyStopping(_Monitor):
         that epoch's end. A training score, such as "loss", is one of the steps within the epoch, whose
         parameters were others: to go back to the parameters of a score, monitor a validation score.
 
-    A NaN is never better. Each fit begins anew. Afterwards `best` is the best score, `best_epoch` its
-    epoch, and `stopped_epoch` the epoch that ended the fit, else None.
+    A NaN is never better. Each fit begins anew, whatever state was loaded before it. Afterwards `best` is
+    the best score, `best_epoch` its epoch, and `stopped_epoch` the epoch that ended the fit, else None.
     Source: L. Prechelt, "Early stopping - but when?", in: Neural networks: tricks of the trade, 1998.
     """
 
@@ -225,9 +226,15 @@ class EarlyStopping(_Monitor):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on as one with the same arguments that had this `state_dict`, or raise StateDictError."""
         check_names("state_dict", state, self._counted, state)
-        kept = {n.partition("/")[2]: v for n, v in state.items() if str(n).startswith("kept/")}
-        super().load_state_dict({n: v for n, v in state.items() if str(n)[:5] != "kept/"})
-        self._kept = {name: np.array(value) for name, value in kept.items()}
+        names = [name for name in state if str(name).startswith("kept/")]
+        kept = {
+            name.removeprefix("kept/"): np.array(
+                check_array(f"state_dict[{name!r}]", state[name], np.shape(state[name]))
+            )
+            for name in names
+        }
+        super().load_state_dict({n: v for n, v in state.items() if n not in names})
+        self._kept = kept
 
 
 class KeepBest(EarlyStopping):

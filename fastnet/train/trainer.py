@@ -143,7 +143,7 @@ class Trainer(Attributed):
             for name, count in counts.items():
                 setattr(self, name, count)
             self.history = History([dict(record) for record in records])
-            self.model.touch()
+            self.model.touch()  # a backend with memory of its own has another average there
 
     def __getstate__(self) -> dict[str, Any]:
         # An optimizer's copy starts afresh, so what it remembers of the model goes with the trainer.

@@ -279,6 +279,9 @@ def test_callbacks_have_states(kind):
         kept = {n.removeprefix("kept/"): v.tobytes() for n, v in last.items() if "kept/" in n}
         assert kept == bits(one.model)  # which has gone back to these
     before = plain(other.state_dict())
+    if kind != "plateau":
+        text = {**last, "kept/0.bias": np.array(["a"])}
+        refused(lambda: other.load_state_dict(text), StateDictError, r"\['kept/0.bias'\] has dtype")
     for change in ({"wait": -1}, {"best": np.zeros(2)}, {"best": "3"}, {"spam": 1}, {"wait": None}):
         refused(lambda c=change: other.load_state_dict({**last, **c}), StateDictError, "state_dict")
     refused(lambda: other.load_state_dict({"best": 1.0}), StateDictError, "missing .*'wait'")
