@@ -68,8 +68,9 @@ class FastnetChunk(_Fastnet):
     def run(self, steps: int) -> Any:
         """One call of the backend; returns the losses of the steps."""
         state = self.model.optimizer_state(self.optimizer)
-        assert state.program is not None and state.segment is not None
-        update = Update(state.program, state.segment, self.optimizer.hyper(state.steps, steps))
+        update = Update(
+            state.rule.program, state.rule.segment, self.optimizer.hyper(state.steps, steps)
+        )
         index, offsets = self.rows(steps)
         losses = self.executor.train(self.data, Steps(index, offsets, SEED, self.taken), update)
         self.model.touch(by_backend=True)

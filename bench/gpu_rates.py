@@ -77,13 +77,12 @@ class Update:
         grads = storage.flat("grads")
         grads[...] = np.random.default_rng(SEED).standard_normal(grads.shape, np.float32)
         state = self.model.optimizer_state(fn.Adam(lr=LR))
-        assert state.program is not None and state.segment is not None
         hyper, self.memory = state.hyper(1)[0].astype(np.float64), segments_of(storage)
-        with self.memory.call(state.segment):  # copies what the host has
-            blocks = {**storage.segments, "state": state.segment}
+        with self.memory.call(state.rule.segment):  # copies what the host has
+            blocks = {**storage.segments, "state": state.rule.segment}
             devices = {name: self.memory.block(host).device for name, host in blocks.items()}
         devices["hyper"] = cuda.to_device(hyper.reshape(-1).view(np.uint8))
-        self.program = Program(state.program, devices, 1, hyper.shape[1])
+        self.program = Program(state.rule.program, devices, 1, hyper.shape[1])
         self.kept = state
 
     def run(self, steps: int) -> None:

@@ -181,18 +181,18 @@ class Updates:
         scratch, self.context = zeros_aligned(SCRATCH), np.zeros(1, CONTEXT)
         for name in ("params", "grads"):
             self.context["segment"][0, SEGMENT[name]] = storage.segments[name].ctypes.data
-        self.context["segment"][0, SEGMENT["state"]] = self.state.segment.ctypes.data
+        self.context["segment"][0, SEGMENT["state"]] = self.state.rule.segment.ctypes.data
         self.context["hyper"] = self.hyper.ctypes.data
         self.context["hyper_size"] = self.hyper.shape[-1]
         self.context["rows"], self.context["threads"] = 1, 1
         self.context["scratch"] = scratch.ctypes.data
         self.kept = scratch
-        self.program = self.state.program
+        self.program = self.state.rule.program
 
     def run(self, count: int) -> None:
         """`count` steps in one call."""
-        if len(self.program) != count * len(self.state.program):
-            self.program = np.tile(self.state.program, count)
+        if len(self.program) != count * len(self.state.rule.program):
+            self.program = np.tile(self.state.rule.program, count)
         self.backend.run(self.program, self.context)
 
 

@@ -27,8 +27,7 @@ from fastnet.op import Array, Op
 from fastnet.optim.gradients import grad_norm
 from fastnet.optim.optimizer import Optimizer, OptimizerState
 from fastnet.plan.extras import Extras
-from fastnet.plan.records import zeros_aligned
-from fastnet.plan.update import compile_update, state_vectors
+from fastnet.plan.update import compile_rule
 from fastnet.runtime import PREDICT_ROWS, Modes, Runtime
 from fastnet.structure import Ending
 from fastnet.summary import Summary, summarize
@@ -226,7 +225,7 @@ class Sequential(Container):
         with self.training_lock():
             extras = self._runtime.extras
             self.run_extra(extras, *ops, number=number)
-            return float(extras.norm[0])
+            return float(extras.vector(grad_norm, "norm")[0])
 
     def run_extra(self, extras: Extras, *ops: type[Op], number: float) -> None:
         """Run passes of extras, for whoever holds the lock."""
@@ -302,23 +301,17 @@ class Sequential(Container):
         )
 
     def optimizer_state(self, optimizer: Optimizer) -> OptimizerState:
-        """The optimizer's state for this model, with its segment and its update program."""
+        """The optimizer's state for this model, with its rule ready to run."""
         state = optimizer.state(self)
         storage, backend = self.bind(), self._runtime.backend
-        if state.program is None or (state.backend, state.frozen) != (backend, storage.frozen):
-            kept = optimizer.initial() | state.vectors
-            names, length = state_vectors(state.passes), storage.segments["params"].nbytes
-            state.segment = zeros_aligned(len(names) * length)
-            rows = state.segment.reshape(len(names), length).view(storage.dtype)
-            made = dict(zip(names, rows, strict=True))
-            for name, vector in made.items():
-                vector[...] = kept.get(name, 0)
-            waiting = {n: v.copy() for n, v in state.vectors.items() if n not in made}
-            state.vectors = waiting | made
-            state.backend, state.frozen = backend, storage.frozen
-            state.program = compile_update(state.passes, state.group_of, storage)
+        if state.rule is None or (state.backend, state.rule.frozen) != (backend, storage.frozen):
+            start = optimizer.initial() | state.vectors
+            rule = state.rule = compile_rule(state.passes, state.group_of, storage, start)
+            waiting = {n: v.copy() for n, v in state.vectors.items() if n not in rule.vectors}
+            state.vectors = waiting | rule.vectors
             ops = [op for passes in state.passes for op in passes]
-            state.run = self._runtime.passes(state.program, ops, {"state": state.segment})
+            state.run = self._runtime.passes(rule.program, ops, {"state": rule.segment})
+            state.backend = backend
         return state
 
     def training_executor(

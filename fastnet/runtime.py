@@ -102,6 +102,7 @@ class Runtime:
     def extra(self, extras: Extras, ops: tuple[type[Op], ...]) -> Callable[[Any], None]:
         """The passes of extras by these ops, one after the other, ready to run."""
         key = self.backend.name, ops
+        extras.need(ops)
         if key not in extras.ready:
             program = np.concatenate([extras.instruction(op, row) for row, op in enumerate(ops)])
             extras.ready[key] = self.passes(program, ops, {"training": extras.segment})

@@ -52,14 +52,12 @@ class OptimizerState:
     passes: list[list[type[Op]]]  # for each group, the ops of a step
     group_of: list[int]  # of each parameter
     options: dict[str, Any]  # the optimizer's hyper-parameters when this was made
-    segment: Array | None = None  # bytes; the ops' vectors one after the other
-    program: np.ndarray | None = None
-    run: Any = None  # runs the program with a step's numbers
+    rule: Any = None  # the passes, compiled
+    run: Any = None  # runs them with a step's numbers
     backend: Any = None  # on which
-    frozen: Any = None  # the parameters that it leaves out
     steps: int = 0
     since: list[int | None] = field(default_factory=list)  # each parameter's first with vectors
-    vectors: dict[str, Array] = field(default_factory=dict)  # those of the segment by name
+    vectors: dict[str, Array] = field(default_factory=dict)  # the rule's, and those that wait
     changes: int = 0  # the optimizer's when its options were last looked at
     warned: bool = False  # of a schedule that has ended
     _ahead: tuple[int, Array] = (0, np.empty(0))  # numbers of more steps, and the first of these
@@ -220,8 +218,7 @@ class Optimizer(Configured, base=True):
         if old is not None:
             state.vectors, state.warned = self._carried(old, state, model), old.warned
             if (old.passes, old.group_of) == (passes, group_of):
-                state.segment, state.program = old.segment, old.program
-                state.run, state.backend, state.frozen = old.run, old.backend, old.frozen
+                state.rule, state.run, state.backend = old.rule, old.run, old.backend
         self._states[model] = state
         return state
 

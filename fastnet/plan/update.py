@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
-from fastnet.op import Op
+from fastnet.op import Array, Op
 from fastnet.parameter import Parameter
 from fastnet.plan.instructions import update_pass
-from fastnet.plan.records import INSTRUCTION
+from fastnet.plan.records import INSTRUCTION, zeros_aligned
 from fastnet.plan.segments import Storage
+
+
+@dataclass(eq=False, repr=False)
+class Rule:
+    """An optimizer's passes over a model's parameters, compiled, and the vectors that they keep."""
+
+    program: np.ndarray
+    segment: np.ndarray  # bytes: the vectors, one after the other, each as long as `params`
+    vectors: dict[str, Array]
+    frozen: frozenset[int]  # the parameters that are left out
+
+
+def compile_rule(
+    passes: Sequence[Sequence[type[Op]]],
+    group_of: Sequence[int],
+    storage: Storage,
+    start: Mapping[str, Any],
+) -> Rule:
+    """The rule of these passes (see compile_update). start: what vectors begin with, where not with 0."""
+    names, length = state_vectors(passes), storage.segments["params"].nbytes
+    segment = zeros_aligned(len(names) * length)
+    rows = segment.reshape(len(names), length).view(storage.dtype)
+    vectors = dict(zip(names, rows, strict=True))
+    for name, vector in vectors.items():
+        vector[...] = start.get(name, 0)
+    program = compile_update(passes, group_of, storage)
+    return Rule(program, segment, vectors, storage.frozen)
 
 
 def compile_update(

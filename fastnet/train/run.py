@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from fastnet.backends.steps import Steps
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import batch_offsets
 from fastnet.errors import DataError, DivergenceError, check_int
+from fastnet.layers import BatchNorm1d
 from fastnet.losses.base import Loss
 from fastnet.losses.function import FunctionLoss
 from fastnet.model import Sequential
@@ -80,3 +82,37 @@ def check_parameters(model: Sequential, epoch: int) -> None:
             f"the parameters are not finite after the last update of epoch {epoch}; a "
             "smaller learning rate usually helps (reset() or load_state_dict starts over)"
         )
+
+
+def recompute_statistics(model: Sequential, X: Any, batch_size: int) -> None:
+    """Batchnorm's running statistics anew: their means over the minibatches of X, all layers training."""
+    x = model.features("X", X)
+    norms = [(path, la) for path, la in model.layers if isinstance(la, BatchNorm1d) and la.momentum]
+    if not norms:
+        return
+    names = [f"{path}.running_{what}" for path, _ in norms for what in ("mean", "var")]
+    momenta = [layer.momentum for _, layer in norms for _ in range(2)]
+    sums: list[Any] = [0.0] * len(names)
+    offsets = batch_offsets(len(x), batch_size)
+    if len(offsets) > 2 and offsets[-1] - offsets[-2] < model.min_training_rows():
+        offsets = offsets[:-1]
+    with model.edit() as values:
+        for path, _ in norms:
+            values[f"{path}.num_batches_tracked"][...] = 0
+    modes = [layer.training for _, layer in model.layers]
+    model.train()
+    for begin, end in pairwise(offsets):
+        with model.edit() as values:
+            for name in names:
+                values[name][...] = 0
+        model.forward(x[begin:end])  # running ← momentum·minibatch's
+        found = [value for _, la in norms for value in (la.running_mean, la.running_var)]
+        sums = [
+            total + value.astype(np.float64) / momentum
+            for total, value, momentum in zip(sums, found, momenta, strict=True)
+        ]
+    with model.edit() as values:
+        for name, total in zip(names, sums, strict=True):
+            values[name][...] = total / (len(offsets) - 1)
+    for (_, layer), mode in zip(model.layers, modes, strict=True):
+        layer.train(mode)

@@ -35,16 +35,17 @@ from fastnet.optim.averaging import Averaging
 from fastnet.parameter import check_count, check_names
 from fastnet.train import full_batch, range_test
 from fastnet.train.callbacks import Callback, KeepBest, Kept, check_callbacks
+from fastnet.train.chain import Chain, Span
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
 from fastnet.train.run import (
     Run,
     check_parameters,
     evaluate,
+    recompute_statistics,
     validation_parts,
 )
 from fastnet.train.scores import EpochScores, check_metrics, measure, metrics_of
-from fastnet.train.updates import Part, Updates, recompute_statistics
 
 
 class Trainer(Attributed):
@@ -87,7 +88,7 @@ class Trainer(Attributed):
         check_kind("optimizer", self.optimizer, Optimizer)
         self.model, self.loss = model, loss
         self.metrics = metrics_of(loss, metrics)
-        self._updates = Updates(clip_value, clip_norm, averaging)
+        self._chain = Chain(clip_value, clip_norm, averaging)
         known = check_seed("seed", seed)
         self.seed = random.fresh_seed() if known is None else known
         self.key = random.fresh_seed()  # tells it, and copies that go on for it, from others
@@ -115,7 +116,7 @@ class Trainer(Attributed):
             **{name: getattr(self, name) for name in _COUNTS},
             "history": [dict(record) for record in self.history.records],
             "optimizer": self.optimizer.state_dict(self.model),
-            "averages": self._updates.state_dict(self.model),
+            "averages": self._chain.state_dict(self.model),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -136,9 +137,9 @@ class Trainer(Attributed):
                 )
             of_optimizer, of_averages = (
                 owner.checked_state(f"state_dict[{name!r}]", self.model, state[name])
-                for name, owner in (("optimizer", self.optimizer), ("averages", self._updates))
+                for name, owner in (("optimizer", self.optimizer), ("averages", self._chain))
             )
-            self._updates.restore(self.model, *of_averages)
+            self._chain.restore(self.model, *of_averages)
             self.optimizer.restore(self.model, *of_optimizer)
             for name, count in counts.items():
                 setattr(self, name, count)
@@ -157,7 +158,7 @@ class Trainer(Attributed):
         """Start over: the model's parameters as its seed draws them, no optimizer state, epoch 0."""
         self.model.reset_parameters()
         self.optimizer.reset(self.model)
-        self._updates.reset()
+        self._chain.reset()
         self.history = History()
         self.epoch = self.step = 0
 
@@ -326,17 +327,17 @@ class Trainer(Attributed):
         with self.model.training_lock():
             run.executor = run.find()
             segments = "params", "buffers", "grads"
-            kept, before = Kept(self.model, segments), (self.optimizer, self.step, self._updates)
+            kept, before = Kept(self.model, segments), (self.optimizer, self.step, self._chain)
             try:
                 now = self.model.optimizer_state(self.optimizer).steps
                 self.optimizer = trial.optimizer(self.optimizer, now)
                 # Its schedules are not made for the test's steps.
                 self.model.optimizer_state(self.optimizer).warned = True
-                self._updates = self._updates.without_averages()
+                self._chain = self._chain.without_averages()
                 return trial.run(partial(self._chunk, run, outputs=None), run, *batches)
             finally:
                 kept.restore()
-                self.optimizer, self.step, self._updates = before
+                self.optimizer, self.step, self._chain = before
 
     def averaged_model(self, X: Any = None, batch_size: int = 32) -> Sequential:
         """A copy of the model with the averages of its parameters, in evaluation mode.
@@ -346,7 +347,7 @@ class Trainer(Attributed):
             batchnorm, as nothing has passed through the averaged parameters yet; without X the copy has
             the model's statistics.
         """
-        made = self._updates.averaged_model(self.model, X is None)
+        made = self._chain.averaged_model(self.model, X is None)
         if X is not None:
             recompute_statistics(made, X, check_int("batch_size", batch_size, low=1))
         return made
@@ -404,15 +405,15 @@ class Trainer(Attributed):
                 part = offsets[begin : done + 1]
                 index = order[part[0] : part[-1]]
                 started = time.perf_counter()
-                updates = Part(offsets, begin, done, run.several, total=scores.total)
+                span = Span(offsets, begin, done, run.several, total=scores.total)
                 out = scores.outputs(begin, done)
-                losses = self._chunk(run, index, part - part[0], out, updates)
+                losses = self._chunk(run, index, part - part[0], out, span)
                 run.resize(done - begin, time.perf_counter() - started)
                 scores.add(begin, done, losses, data.y, order)
                 progress.advance(len(index), partial(scores.mean_loss, done))
         seconds = time.perf_counter() - begun
         check_parameters(self.model, self.epoch + 1)
-        self._updates.end_epoch(self.model, self.epoch + 1)
+        self._chain.end_epoch(self.model, self.epoch + 1)
         record: dict[str, Any] = {"epoch": self.epoch + 1, **scores.record()}
         if run.validation is not None:
             record |= {f"val_{name}": v for name, v in self._evaluate(run.validation).items()}
@@ -429,11 +430,11 @@ class Trainer(Attributed):
         index: Array,
         offsets: Array,
         outputs: Array | None,
-        part: Part | None = None,
+        span: Span | None = None,
     ) -> Array:
         state = self.model.optimizer_state(self.optimizer)
-        part = part or Part(offsets, 0, len(offsets) - 1)
-        update = self._updates.chunk(self.model, state, part)
+        span = span or Span(offsets, 0, len(offsets) - 1)
+        update = self._chain.chunk(self.model, state, span)
         steps = Steps(index, offsets, self.seed, self.step, outputs=outputs)
         with held_back():  # until all that counts steps has counted these
             try:
@@ -441,7 +442,7 @@ class Trainer(Attributed):
             finally:
                 self.model.touch(by_backend=True)
                 self.step += run.executor.steps_done
-                state.steps += self._updates.stepped(part, run.executor.steps_done)
+                state.steps += self._chain.stepped(span, run.executor.steps_done)
 
 
 _COUNTS = {"epoch": None, "step": None, "seed": 2**64 - 1, "key": 2**64 - 1}  # and the highest

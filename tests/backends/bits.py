@@ -77,7 +77,7 @@ def train(
         here = Steps(
             order[ends[begin] : ends[end]], ends[begin : end + 1] - ends[begin], SEED, begin
         )
-        update = Update(state.program, state.segment, optimizer.hyper(begin, end - begin))
+        update = Update(state.rule.program, state.rule.segment, optimizer.hyper(begin, end - begin))
         if recorder is not None:
             recorder.watch(runner, data, here, update)
         losses.append(runner.train(data, here, update))

@@ -45,7 +45,7 @@ def numbers(widths, rows):
 
 def bits(model, optimizer):
     segments, state = model.bind().segments, model.optimizer_state(optimizer)
-    return [segments["params"].tobytes(), segments["grads"].tobytes(), state.segment.tobytes()]
+    return [segments["params"].tobytes(), segments["grads"].tobytes(), state.rule.segment.tobytes()]
 
 
 def fitted(widths, dtype, optimizer, rows, batch):
@@ -126,7 +126,7 @@ def test_what_is_updated_beside(monkeypatch, widths, threads, expected):
             model.training_executor(data, 100, fn.MSELoss()),
             model.optimizer_state(optimizer),
         )
-        update = Update(state.program, state.segment, optimizer.hyper(0, 2))
+        update = Update(state.rule.program, state.rule.segment, optimizer.hyper(0, 2))
         with fn.threads(threads):
             runner.train(data, Steps(np.arange(200), np.array([0, 100, 200]), 0, 0), update)
         assert runner._train_args["beside"][0] == expected

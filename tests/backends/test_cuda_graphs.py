@@ -14,6 +14,7 @@ import on_cuda
 import pytest
 
 import fastnet as fn
+from fastnet.optim.averaging import average
 from fastnet.schedules import ExponentialLR
 from fastnet.train import run
 
@@ -82,8 +83,8 @@ def fit(case, backend="cuda"):
     found |= {f"state.{name}": vector for name, vector in state.vectors.items()}
     for name in ("loss", "accuracy"):
         found[name] = np.array([record[name] for record in trainer.history.records])
-    if trainer._updates.averaged:
-        found["average"] = trainer._updates.extras(model).average
+    if trainer._chain.averaged:
+        found["average"] = trainer._chain.extras(model).vector(average, "average")
     return {name: np.array(value) for name, value in found.items()}
 
 

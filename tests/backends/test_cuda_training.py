@@ -44,7 +44,11 @@ def chunk(model, loss, y, optimizer, x=X, size=3):
     count = len(x) // size
     state = model.optimizer_state(optimizer)
     steps = Steps(np.arange(len(x)), np.arange(count + 1) * size, 5, 0)
-    return executor, (data, steps, Update(state.program, state.segment, state.hyper(count)))
+    return executor, (
+        data,
+        steps,
+        Update(state.rule.program, state.rule.segment, state.hyper(count)),
+    )
 
 
 def test_its_executor_has_the_interface_of_the_others():

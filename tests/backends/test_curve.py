@@ -104,7 +104,7 @@ def train(model, X, y):
     index, offsets = index_of(len(X))
     outputs = np.empty((len(index), 10), model.dtype)
     steps = Steps(index, offsets, SEED, 0, outputs=outputs)
-    update = Update(state.program, state.segment, optimizer.hyper(0, STEPS))
+    update = Update(state.rule.program, state.rule.segment, optimizer.hyper(0, STEPS))
     losses = executor.train(data, steps, update)
     model.touch()
     return losses, outputs

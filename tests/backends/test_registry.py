@@ -149,7 +149,7 @@ def bare(tmp_path_factory):
         ({"fastnet._native": "broken", "numba": "broken"}, {"c", "numba"}),
         ({"fastnet._native": "missing"}, {"c"}),
     ],
-    ids=str,
+    ids=lambda one: str(sorted(one)),
 )
 def test_an_installation_where_parts_are_missing(bare, faults, gone, monkeypatch):
     if "numba" not in gone:

@@ -287,7 +287,7 @@ def test_a_copied_trainer_and_its_callback_go_on_to_the_bit(way, when, options):
     assert repr(twin.optimizer) == repr(trainer.optimizer)
     assert (twin.step, twin.epoch, other.best) == (trainer.step, trainer.epoch, plateau.best)
     assert bits(twin.model) == bits(trainer.model)
-    if trainer._updates.averaging:
+    if trainer._chain.averaging:
         with_x = () if "ema" in options else (X,)
         averaged = [bits(each.averaged_model(*with_x)) for each in (twin, trainer)]
         assert averaged[0] == averaged[1]

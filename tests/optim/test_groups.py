@@ -98,10 +98,10 @@ def test_one_instruction_for_each_run():
     model = net()
     groups = [{"params": ["0.*", "1.weight", "3.*"], "lr": 0.5}]
     state = model.optimizer_state(fn.Adam(groups=groups))
-    assert state.program["group"].tolist() == [0, 1, 0]
-    sizes = state.program["size"][:, 0]
+    assert state.rule.program["group"].tolist() == [0, 1, 0]
+    sizes = state.rule.program["size"][:, 0]
     assert sizes.sum() == model.bind().flat("params").size
-    assert len(model.optimizer_state(fn.Adam()).program) == 1
+    assert len(model.optimizer_state(fn.Adam()).rule.program) == 1
 
 
 def test_groups_follow_the_optimizers_own_numbers(backend):
@@ -126,7 +126,7 @@ def test_a_new_number_keeps_the_state(backend):
     optimizer.groups = [{"params": "0.*", "lr": 0.3}]
     moved(model, optimizer, 1)
     after = optimizer.state(model)
-    assert after.segment is before.segment and after.steps == 4
+    assert after.rule is before.rule and after.steps == 4
 
 
 def test_a_fit_is_the_loop_by_hand(backend):

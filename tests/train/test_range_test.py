@@ -31,7 +31,7 @@ def everything(t):
     """All that a range test could change."""
     state = t.model.optimizer_state(t.optimizer)
     segments = {name: block.tobytes() for name, block in t.model.bind().segments.items()}
-    memory = state.segment.tobytes(), state.steps
+    memory = state.rule.segment.tobytes(), state.steps
     counts = t.step, t.epoch, len(t.history), t.stop_training
     return segments, memory, counts, repr(t.optimizer), t.model.training, id(t.optimizer)
 

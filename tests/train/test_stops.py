@@ -259,7 +259,7 @@ def test_ctrl_c_comes_between_two_steps(backend, loss, ctrl_c):
         ctrl_c(RNG.uniform(1e-4, 2e-2), lambda: trainer.fit(X, LABELS, 50, batch_size=5, verbose=0))
         done = trainer.model.state_dict()["1.num_batches_tracked"]
         steps = trainer.optimizer.state(trainer.model).steps
-        assert done == trainer.step == steps == trainer._updates.averaged
+        assert done == trainer.step == steps == trainer._chain.averaged
 
 
 def test_a_second_ctrl_c_ends_a_step_that_does_not_end(ctrl_c):

@@ -1,0 +1,198 @@
+"""Chain: what a trainer adds to an optimizer's steps, in the same native calls."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastnet.backends.steps import Update
+from fastnet.errors import StateDictError, UsageError, check_kind, check_real
+from fastnet.layers import BatchNorm1d
+from fastnet.model import Sequential
+from fastnet.op import Array, Op
+from fastnet.optim.averaging import Averaging, average
+from fastnet.optim.gradients import accumulate_gradient, clip_value, grad_norm, scale_to_norm
+from fastnet.optim.optimizer import OptimizerState
+from fastnet.parameter import check_count, check_names, fill, vector_state
+from fastnet.plan.extras import Extras
+
+
+class Pass:
+    """An op over all parameters, or a control instruction by name, with its numbers by name.
+
+    Each number is one for all steps or one for each: the op's hyper-numbers, or a control's first.
+    """
+
+    def __init__(self, op: type[Op] | str, **numbers: Any) -> None:
+        self.op = op
+        self.numbers = [numbers[name] for name in (numbers if isinstance(op, str) else op.hyper)]
+
+
+class Chain:
+    """The passes around an optimizer's: gradient accumulation, clipping, averages of parameters."""
+
+    def __init__(
+        self, clip_value: float | None, clip_norm: float | None, averaging: Averaging | None
+    ) -> None:
+        limits = {"clip_value": clip_value, "clip_norm": clip_norm}
+        given = {n: None if v is None else check_real(n, v, low=0.0) for n, v in limits.items()}
+        self.clip_value, self.clip_norm = given["clip_value"], given["clip_norm"]
+        if averaging is not None:
+            check_kind("averaging", averaging, Averaging)
+        self.averaging = averaging
+        self.averaged = 0  # sets of parameters in the average
+        self._extras: Extras | None = None
+        self._program: tuple[Any, np.ndarray, np.ndarray] | None = None  # and what it was made of
+
+    def extras(self, model: Sequential) -> Extras:
+        """What compiles the passes that are added, with their memory."""
+        if self._extras is None:
+            self._extras = Extras(model.bind())
+        return self._extras
+
+    def _passes(self, span: Span) -> tuple[list[Pass], list[Pass]]:
+        """What is added before and after the rule, in order: all that this class knows of them."""
+        before, after = [], []
+        if span.several:
+            before.append(Pass(accumulate_gradient, keep=span.keep, share=span.share))
+            before.append(Pass("unless", ends=span.ends))
+        if self.clip_value is not None:
+            before.append(Pass(clip_value, limit=self.clip_value))
+        if self.clip_norm is not None:
+            before.append(Pass(grad_norm))
+            before.append(Pass("check"))
+            before.append(Pass(scale_to_norm, max_norm=self.clip_norm))
+        if self.averaging is not None and self.averaging.each_step:
+            rates = self.averaging.rates(self.averaged, max(1, span.count))
+            after.append(Pass(average, rate=span.of_updates(rates)))
+        return before, after
+
+    def chunk(self, model: Sequential, state: OptimizerState, span: Span) -> Update:
+        """The update's program and table of a chunk of steps."""
+        rule, hyper = state.rule, state.hyper(max(1, span.count))
+        before, after = self._passes(span)
+        added = [*before, *after]
+        if not added:
+            return Update(rule.program, rule.segment, hyper)
+        first = hyper.shape[1]  # the rule's rows stand before those that are added
+        width = max(hyper.shape[2], *(len(one.numbers) for one in added))
+        table = np.zeros((len(span.ends), first + len(added), width))
+        table[:, :first, : hyper.shape[2]] = span.of_updates(hyper)
+        for row, one in enumerate(added, first):
+            for i, number in enumerate(one.numbers):
+                table[:, row, i] = number
+        extras, ops = self.extras(model), [one.op for one in added]
+        extras.need(op for op in ops if not isinstance(op, str))
+        made = self._program
+        if made is None or made[0] != (ops, len(before)) or made[1] is not rule:
+            parts = [extras.instruction(op, row) for row, op in enumerate(ops, first)]
+            program = np.concatenate([*parts[: len(before)], rule.program, *parts[len(before) :]])
+            made = self._program = (ops, len(before)), rule, program
+        return Update(made[2], rule.segment, table, extras.segment)
+
+    def stepped(self, span: Span, steps: int) -> int:
+        """Count the updates of so many first steps of a span; returns how many these are."""
+        updates = int(span.ends[:steps].sum())
+        if self.averaging is not None and self.averaging.each_step:
+            self.averaged += updates
+        return updates
+
+    def end_epoch(self, model: Sequential, epoch: int) -> None:
+        """Take the parameters of the end of an epoch into the average, where they count."""
+        if self.averaging is not None and self.averaging.takes(epoch):
+            (rate,) = self.averaging.rates(self.averaged, 1)
+            model.run_extra(self.extras(model), average, number=rate)
+            self.averaged += 1
+
+    def reset(self) -> None:
+        """Forget the average."""
+        self.averaged = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "averaged": 0, "_extras": None, "_program": None}
+
+    def _parts(self, model: Sequential, average: Array) -> dict[str, Array]:
+        return dict(zip(model.named_parameters(), model.bind().parts(average), strict=True))
+
+    def state_dict(self, model: Sequential) -> dict[str, Any]:
+        """The average so far: "count", the sets of parameters in it, and "average/0.weight", …."""
+        if not self.averaged:
+            return {"count": 0}
+        parts = self._parts(model, self.extras(model).vector(average, "average"))
+        return {"count": self.averaged, **vector_state("average", parts)}
+
+    def checked_state(
+        self, what: str, model: Sequential, state: Mapping[str, Any]
+    ) -> tuple[int, Array | None]:
+        """The arguments of `restore` for a state dict, or StateDictError."""
+        check_names(what, state, ["count"], state)
+        count = check_count(f"{what}['count']", state["count"])
+        if count and self.averaging is None:
+            raise StateDictError(
+                f"{what}['count'] is {count} for a trainer without averaging; expected 0"
+            )
+        values = np.zeros_like(model.bind().flat("params"))
+        parts = self._parts(model, values) if count else {}
+        check_names(what, state, ["count", *(f"average/{name}" for name in parts)])
+        fill(what, "average", parts, state)
+        return count, values if count else None
+
+    def restore(self, model: Sequential, count: int, values: Array | None) -> None:
+        """Go on with these values of the average."""
+        if values is not None:
+            np.copyto(self.extras(model).vector(average, "average"), values)
+        self.averaged = count
+
+    def without_averages(self) -> Chain:
+        """The same clipping, and no average."""
+        return Chain(self.clip_value, self.clip_norm, None)
+
+    def averaged_model(self, model: Sequential, statistics: bool) -> Sequential:
+        """A copy of the model with the averages for parameters, in evaluation mode.
+
+        `statistics`: whether it is to keep the model's running statistics.
+        """
+        if self.averaging is None:
+            raise UsageError("this trainer has no averages; pass averaging=EMA(…) or SWA(…)")
+        if not self.averaged:
+            raise UsageError(f"{self.averaging!r} has averaged nothing yet; fit first")
+        norms = any(isinstance(layer, BatchNorm1d) for _, layer in model.layers)
+        if statistics and norms and not self.averaging.each_step:
+            raise UsageError(
+                "the model has batchnorm, whose statistics do not fit the mean of its parameters; pass "
+                "inputs X, such as the training set's"
+            )
+        made = copy.deepcopy(model)
+        np.copyto(made.bind().flat("params"), self.extras(model).vector(average, "average"))
+        made.touch()
+        return made.eval()
+
+
+class Span:
+    """Steps of an epoch: which end with an update, and the share of each in the gradient so far.
+
+    An update is made after each `several` minibatches and at the end of the epoch. Its gradient is the
+    mean over their rows, or with `total` the sum over the minibatches: `keep` times the gradient so far
+    plus `share` times that of the step.
+    """
+
+    def __init__(
+        self, offsets: Array, begin: int, end: int, several: int = 1, *, total: bool = False
+    ) -> None:
+        self.several = several > 1
+        number = np.arange(begin, end)
+        first = number - number % several  # of the minibatches that belong together
+        self.ends = ((number + 1) % several == 0) | (number == len(offsets) - 2)
+        self.ends = self.ends.astype(np.int64)
+        rows = np.diff(offsets)[begin:end] / (offsets[number + 1] - offsets[first])
+        self.share = np.ones(len(number)) if total else rows
+        self.keep = (number > first) * 1.0 if total else 1.0 - rows
+        self.count = int(self.ends.sum())
+
+    def of_updates(self, numbers: Array) -> Array:
+        """For each step the numbers of the update that it belongs to."""
+        found: Array = numbers[np.minimum(np.cumsum(self.ends) - self.ends, len(numbers) - 1)]
+        return found
