@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+
 import numpy as np
 import pytest
 from refusals import refused
@@ -97,6 +100,27 @@ def test_names_and_shapes():
     }
     assert all(v.flags.c_contiguous and v.flags.owndata for v in optimizer.values())
     assert state["epoch"] == 2 and state["seed"] == 3 and len(state["history"]) == 2
+
+
+class Counting(pickle.Pickler):
+    """Notes the bytes of each array."""
+
+    def reducer_override(self, value):
+        if isinstance(value, np.ndarray):
+            self.sizes.append(value.nbytes)
+        return NotImplemented
+
+
+@pytest.mark.parametrize(("options", "vectors"), [("adam", 3), ("momentum", 1), ("sgd", 0)])
+def test_a_pickle_has_values_vectors_and_averages_and_no_padding(options, vectors):
+    one = fit(trainer("c", options))
+    pickler = Counting(io.BytesIO())
+    pickler.sizes = []
+    pickler.dump(one)
+    values = sum(value.nbytes for value in one.model.state_dict().values())
+    trained = sum(value.nbytes for value in one.model.parameters())
+    averages = one.state_dict()["averages"]["count"] > 0
+    assert sum(pickler.sizes) == values + trained * (vectors + averages)
 
 
 def test_what_is_made_anew_by_each_step_is_no_state():
