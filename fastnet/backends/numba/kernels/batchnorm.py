@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from fastnet.backends.numba.kernels.registry import kernel
-from fastnet.backends.numba.kernels.sums import add_block, add_lost, clear, rows_of_block
+from fastnet.backends.numba.kernels.sums import add_block, add_lost, clear, put, rows_of_block
 from fastnet.backends.numba.lowlevel import LOCAL, local, window
 from fastnet.op import Array
 
@@ -60,8 +60,7 @@ def _moments(centre: Any, squares: Any, x: Any, begin: int, width: int) -> None:
     rows, columns = x.shape
     first, step, count = window(x, begin, width), rows_of_block(rows), x.dtype.type(rows)
     lost, block = local(x), local(x)
-    for values in (centre, squares, lost, block):
-        clear(values, width)
+    clear(width, centre, squares, lost, block)
     for top in range(0, rows, step):
         for i in range(top, min(top + step, rows)):
             a = window(x, i * columns + begin, width)
@@ -69,7 +68,7 @@ def _moments(centre: Any, squares: Any, x: Any, begin: int, width: int) -> None:
                 block[j] += a[j] - first[j]
         add_block(centre, lost, block, width)
     add_lost(centre, lost, width)
-    clear(lost, width)
+    clear(width, lost)
     for j in range(width):
         centre[j] /= count
     for top in range(0, rows, step):
@@ -97,14 +96,9 @@ def _sum_rows(
     """Sum dy and dy·x̂ over the rows, for `width` columns; first, centre and rstd are these columns'."""
     rows, columns = x.shape
     step = rows_of_block(rows)
-    lost_sums, lost_products, block_sums, block_products = (
-        local(dy),
-        local(dy),
-        local(dy),
-        local(dy),
-    )
-    for values in (sums, products, lost_sums, lost_products, block_sums, block_products):
-        clear(values, width)
+    lost_sums, lost_products = local(dy), local(dy)
+    block_sums, block_products = local(dy), local(dy)
+    clear(width, sums, products, lost_sums, lost_products, block_sums, block_products)
     for top in range(0, rows, step):
         for i in range(top, min(top + step, rows)):
             place = i * columns + begin
@@ -116,15 +110,6 @@ def _sum_rows(
         add_block(products, lost_products, block_products, width)
     add_lost(sums, lost_sums, width)
     add_lost(products, lost_products, width)
-
-
-@njit(error_model="numpy")
-def _put(into: Any, values: Any, begin: int, width: int, accumulate: int) -> None:
-    """Write or add the gradients of `width` parameters, unless nobody asked for them."""
-    if into.size > 0:
-        a = window(into, begin, width)
-        for j in range(width):
-            a[j] = values[j] + a[j] if accumulate else values[j]
 
 
 @kernel
@@ -147,8 +132,8 @@ def batchnorm_vjp(
         width = min(LOCAL, columns - begin)
         f, m, r = window(x, begin, width), window(shift, begin, width), window(rstd, begin, width)
         _sum_rows(sums, products, dy, x, f, m, r, begin, width)
-        _put(dgamma, products, begin, width, accumulate)
-        _put(dbeta, sums, begin, width, accumulate)
+        put(dgamma, products, begin, width, accumulate)
+        put(dbeta, sums, begin, width, accumulate)
         if dx.size > 0:
             for j in range(width):
                 scale[j] = gamma[begin + j] * r[j] if gamma.size > 0 else r[j]
@@ -211,15 +196,15 @@ def batchnorm_inference_vjp(
     rows, columns = x.shape
     one, small = dy.dtype.type(1), dy.dtype.type(eps)
     sums, products, scale, zero = local(dy), local(dy), local(dy), local(dy)
-    clear(zero, LOCAL)
+    clear(LOCAL, zero)
     for begin in range(0, columns, LOCAL):
         width = min(LOCAL, columns - begin)
         m = window(running_mean, begin, width)
         for j in range(width):
             scale[j] = one / np.sqrt(running_var[begin + j] + small)
         _sum_rows(sums, products, dy, x, m, zero, scale, begin, width)
-        _put(dgamma, products, begin, width, accumulate)
-        _put(dbeta, sums, begin, width, accumulate)
+        put(dgamma, products, begin, width, accumulate)
+        put(dbeta, sums, begin, width, accumulate)
         if dx.size > 0:
             for j in range(width):
                 scale[j] = gamma[begin + j] * scale[j] if gamma.size > 0 else scale[j]

@@ -12,7 +12,7 @@ from numba import njit
 
 from fastnet.backends.numba.blas import FOUND, gemm
 from fastnet.backends.numba.kernels.registry import kernel
-from fastnet.backends.numba.kernels.sums import add_block, add_lost, clear, rows_of_block
+from fastnet.backends.numba.kernels.sums import add_block, add_lost, clear, put, rows_of_block
 from fastnet.backends.numba.lowlevel import LOCAL, PLAIN, flat, local, window
 from fastnet.op import MANY_ROWS, ROW_BLOCK, Array
 
@@ -100,8 +100,7 @@ def _sum_rows(db: Any, dy: Any, accumulate: int) -> None:
     sums, lost, block = local(dy), local(dy), local(dy)
     for begin in range(0, columns, LOCAL):
         width = min(LOCAL, columns - begin)
-        for values in (sums, lost, block):
-            clear(values, width)
+        clear(width, sums, lost, block)
         for top in range(0, rows, step):
             for i in range(top, min(top + step, rows)):
                 d = window(dy, i * columns + begin, width)
@@ -109,5 +108,4 @@ def _sum_rows(db: Any, dy: Any, accumulate: int) -> None:
                     block[j] += d[j]
             add_block(sums, lost, block, width)
         add_lost(sums, lost, width)
-        for j in range(width):
-            db[begin + j] = db[begin + j] + sums[j] if accumulate else sums[j]
+        put(db, sums, begin, width, accumulate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastnet.backends.numba.kernels.registry import kernel
-from fastnet.backends.numba.kernels.sums import add_block, add_lost, clear, rows_of_block
+from fastnet.backends.numba.kernels.sums import add_block, add_lost, clear, put, rows_of_block
 from fastnet.backends.numba.lowlevel import LOCAL, local, window
 from fastnet.op import Array
 
@@ -37,8 +37,7 @@ def prelu_vjp(dx: Array, da: Array, dy: Array, x: Array, a: Array, accumulate: i
     sums, lost, block = local(dy), local(dy), local(dy)
     for first in range(0, count, LOCAL):
         slopes = min(LOCAL, count - first)
-        for values in (sums, lost, block):
-            clear(values, LOCAL)
+        clear(LOCAL, sums, lost, block)
         for begin in range(first, columns, count * repeats):
             width = min(slopes * repeats, columns - begin)
             for top in range(0, rows, step):
@@ -54,5 +53,4 @@ def prelu_vjp(dx: Array, da: Array, dy: Array, x: Array, a: Array, accumulate: i
             for j in range(half):
                 sums[j] += sums[half + j]
             half //= 2
-        for j in range(slopes):
-            da[first + j] = da[first + j] + sums[j] if accumulate else sums[j]
+        put(da, sums, first, slopes, accumulate)

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from fastnet.backends.numba.kernels.registry import kernel
-from fastnet.backends.numba.lowlevel import flat
+from fastnet.backends.numba.lowlevel import flat, window
 from fastnet.op import MANY_ROWS, ROW_BLOCK, Array
 
 
@@ -27,10 +27,11 @@ def rows_of_block(rows: int) -> int:
 
 
 @njit(error_model="numpy")
-def clear(values: Any, width: int) -> None:
-    """Set the first `width` to 0."""
-    for j in range(width):
-        values[j] = values.dtype.type(0)
+def clear(width: int, *sums: Any) -> None:
+    """Set the first `width` of each to 0."""
+    for values in sums:
+        for j in range(width):
+            values[j] = values.dtype.type(0)
 
 
 @njit(error_model="numpy")
@@ -51,3 +52,12 @@ def add_lost(totals: Any, lost: Any, width: int) -> None:
     for j in range(width):
         if not np.isnan(lost[j]):
             totals[j] += lost[j]
+
+
+@njit(error_model="numpy")
+def put(into: Any, values: Any, begin: int, width: int, accumulate: int) -> None:
+    """Write or add the gradients of `width` parameters, unless nobody asked for them."""
+    if into.size > 0:
+        a = window(into, begin, width)
+        for j in range(width):
+            a[j] = values[j] + a[j] if accumulate else values[j]
