@@ -65,7 +65,6 @@ class Plan:
     dy: Place | None = None  # plans without a loss: where the caller puts dL/d-output
     dx: Place | None = None  # and finds dL/dx
     loss: Place | None = None  # plans for steps; without a loss in the graph the host puts it there
-    y_shape: tuple[int, ...] = ()
     y_dtype: np.dtype[Any] | None = None
     weighted: bool = False  # by weights of the samples
     derived_bytes: int = 0
@@ -155,7 +154,6 @@ def compile_plan(
         dy=compiler.place(dy) if dy else None,
         dx=compiler.place(dx) if dx else None,
         loss=compiler.place(value) if value else None,
-        y_shape=_row_shape(target) if target else (),
         y_dtype=np.dtype(target.dtype or storage.dtype) if target else None,
         weighted=structure.weight is not None,
         derived_bytes=compiler.derived_bytes,
