@@ -43,7 +43,10 @@ def test_another_layout_is_refused_with_a_reason(monkeypatch, struct, change):
 def test_constants_are_the_records():
     lib = native.lib
     numbers = {f"FN_{name.upper()}": n for name, n in (records.SEGMENT | records.KIND).items()}
+    numbers |= {f"FN_{name.upper()}": n for name, n in records.CONTROL.items()}
     numbers |= {
+        "FN_HOST_CALL": records.CONTROL["host"],
+        "FN_HOST": records.HOST,  # the status
         "FN_OK": records.OK,
         "FN_NOT_FINITE": records.NOT_FINITE,
         "FN_BAD_LABEL": records.BAD_LABEL,
