@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fastnet import parallel
 from fastnet.backends.base import Backend
 from fastnet.backends.executor import Executor, FastPath
 from fastnet.backends.passes import Passes
@@ -146,12 +147,12 @@ class Runtime:
 
 
 _plans: dict[Any, Plan] = {}  # by signature, rows and whether there is a backward
-_planning = threading.Lock()
+_lock = parallel.across_forks(threading.Lock())
 
 
 def plan_of(described: Described, storage: Storage, rows: int, *, backward: bool) -> Plan:
     """The plan of a structure for at most `rows` rows, which whoever runs it copies."""
-    with _planning:
+    with _lock:
         return _last_used(
             _plans,
             (described.signature, rows, backward),

@@ -374,8 +374,9 @@ def test_the_quota_of_a_control_group(files, cores, tmp_path):
 
 HELD = """
 import os, threading, time
+import numpy as np
 import fastnet as fn
-from fastnet import parallel
+from fastnet import parallel, runtime
 from fastnet.backends import registry
 
 held = threading.Event()
@@ -390,13 +391,14 @@ if pid == 0:
     import signal
     signal.alarm(20)
     fn.get_num_threads()
+    fn.Sequential(fn.Linear(2, 1), backend="reference").predict(np.ones((1, 2)))
     fn.backends()
     os._exit(0)
 print(os.waitpid(pid, 0)[1])
 """
 
 
-@pytest.mark.parametrize("module", ["parallel", "registry"])
+@pytest.mark.parametrize("module", ["parallel", "registry", "runtime"])
 def test_a_fork_waits_for_whoever_has_a_lock(module):
     assert child.run(HELD.replace("MODULE", module)) == 0
 
