@@ -246,6 +246,10 @@ class Executor:
             raise norm_diverged(steps.first_step + done, float(field["value"][0]))
         return losses
 
+    def ready(self, update: Update) -> None:
+        """Compile what steps with this update need, which may take long: before signals have to wait."""
+        self._with(update.program)
+
     def _train_with_host(self, data: Dataset, steps: Steps, count: int) -> None:
         """The same, a step at a time, each of which asks for the loss of its output."""
         args, field = self._train_args, self._train_field

@@ -436,6 +436,7 @@ class Trainer(Attributed):
         span = span or Span(offsets, 0, len(offsets) - 1)
         update = self._chain.chunk(self.model, state, span)
         steps = Steps(index, offsets, self.seed, self.step, outputs=outputs)
+        run.executor.ready(update)
         with held_back():  # until all that counts steps has counted these
             try:
                 return run.executor.train(run.data, steps, update)

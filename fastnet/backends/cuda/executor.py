@@ -57,6 +57,9 @@ class CudaExecutor:
         self._room: dict[Any, Any] = {}  # of what is needed for a chunk alone
         self._chunks = Chunks(self)
 
+    def ready(self, update: Update) -> None:
+        """Nothing is made ahead: kernels are compiled when they are first launched."""
+
     def use(self, numbers: Array, derived: Sequence[Derived]) -> None:
         """As Executor.use."""
         if numbers is self._numbers:

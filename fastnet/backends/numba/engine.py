@@ -69,6 +69,8 @@ class NumbaBackend(Backend):
             instruction["entry"] = self._entry(kernel, dtype)
             if kernel.op.name == "linear":
                 largest = max(largest, int(instruction["size"][0] * instruction["size"][1]))
+        if self._train is None and (program["kernel"] < 0).any():
+            self._train = self._function("train")
         self._products[address] = largest
         weakref.finalize(program, self._products.pop, address, None).atexit = False
 
@@ -104,8 +106,6 @@ class NumbaBackend(Backend):
 
     def train(self, args: np.ndarray) -> None:
         """Run a chunk of training steps (see Backend.train)."""
-        if self._train is None:
-            self._train = self._function("train")
         a = args[0]
         dtype, x_kind, y_kind = int(a["dtype"]), int(a["x_kind"]), int(a["y_kind"])
         y_wanted = KIND["int64"] if a["classes"] else dtype

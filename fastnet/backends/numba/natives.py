@@ -28,7 +28,6 @@ from numba.core.runtime.nrt import rtsys
 from fastnet import parallel
 from fastnet.backends.numba import blas
 from fastnet.backends.numba.store import Store, directory
-from fastnet.interrupts import held_back
 
 _PATIENCE = 1.0  # seconds of compiling before the user is told
 _PACKAGE = Path(__file__).parents[2]
@@ -110,14 +109,18 @@ class Natives:
     def address(self, name: str, compile: Callable[[], Any], keep: bool = True) -> int:
         """The address of the function of this name; `compile` makes it, a cfunc, where it is new.
 
-        It is kept on disk unless told otherwise: where `compile` uses what is not in this package.
+        It is kept on disk unless told otherwise: where `compile` uses what is not in this package. Ctrl-C
+        is answered at once; a function that is being compiled is finished for the next to ask for it.
         """
+        if name not in self._known:
+            _elsewhere(lambda: self._find(name, compile, keep))
+        return int(self._known[name].address)
+
+    def _find(self, name: str, compile: Callable[[], Any], keep: bool) -> None:
         with self._lock:
             if name not in self._known:
-                with held_back():  # LLVM's calls back into Python would swallow it
-                    found = self._load(name) if keep else None
-                    self._known[name] = found or self._compile(name, compile, keep)
-            return int(self._known[name].address)
+                found = self._load(name) if keep else None
+                self._known[name] = found or self._compile(name, compile, keep)
 
     def _load(self, name: str) -> Loaded | None:
         stored = _store().load(name)
@@ -136,6 +139,30 @@ class Natives:
                 _store().save(name, _storable(function))
         self._seconds += time.perf_counter() - start
         return function
+
+
+def _elsewhere(work: Callable[[], None]) -> None:
+    """Do it in another thread, and wait for that.
+
+    A signal's handler runs in the main thread. There, LLVM's calls back into Python would lose what it
+    raises, and nothing could be raised before they come.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        work()
+        return
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # which is the caller's
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="fastnet compiles")
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
 
 
 def _tell() -> None:
