@@ -10,5 +10,7 @@ import fastnet  # noqa: E402, F401  (all ops)
 from fastnet.formulas.c_text import files  # noqa: E402
 
 for name, text in files().items():
-    (CSRC / name).write_text(text, encoding="utf-8")
-    print(name)
+    path = CSRC / name
+    if not path.exists() or path.read_text("utf-8") != text:  # what is as it was is not rebuilt
+        path.write_text(text, encoding="utf-8")
+        print(name)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +28,25 @@ def test_the_c_files_are_what_the_generator_writes():
     assert sum(text.count(f"{name},") for name in KERNELS for text in texts.values()) >= 10
     for name, text in texts.items():
         assert (CSRC / name).read_text("utf-8") == text, f"run python csrc/generate.py ({name})"
+
+
+def test_the_generator_leaves_files_alone_that_are_as_they_were(tmp_path):
+    shutil.copy(CSRC / "generate.py", tmp_path)
+    copies = {name: tmp_path / name for name in files()}
+    for name, path in copies.items():
+        shutil.copy(CSRC / name, path)
+        os.utime(path, ns=(0, 0))  # a file that is written again has another time, and is built again
+    copies["lion.c"].write_text("other", "utf-8")
+    copies["sgd.c"].unlink()
+    root = str(CSRC.parent)
+    command = [sys.executable, tmp_path / "generate.py"]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True, check=True
+    )
+    assert sorted(done.stdout.split()) == ["lion.c", "sgd.c"]
+    changed = {name for name, path in copies.items() if path.stat().st_mtime_ns}
+    assert changed == {"lion.c", "sgd.c"}
+    assert all(path.read_text("utf-8") == files()[name] for name, path in copies.items())
 
 
 @formula
