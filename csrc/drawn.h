@@ -4,7 +4,7 @@
  *         … y[i] = noisy_relu_forward_of(x[i], tail[i - begin]) …
  *     }
  *
- * computes the elements [begin, end), as many as one draw of words serves.
+ * computes the elements [begin, end), as many as one draw of words serves. An update has DRAWN_PARAMETERS.
  */
 #ifndef FASTNET_DRAWN_H
 #define FASTNET_DRAWN_H
@@ -19,6 +19,24 @@ static inline void tails_of(real tail[DRAW], const uint32_t word[DRAW]) {
         tail[i] = word[i] > INT32_MAX ? -size : size;
     }
 }
+
+/* Those of the block that begins at an element; returns the block's end. */
+static inline int64_t draw_tails(real tail[DRAW], const philox *at, int64_t begin, int64_t end) {
+    _Alignas(64) uint32_t word[DRAW];
+    if (begin < end) {
+        philox_draw(word, at, begin / DRAW);
+        tails_of(tail, word);
+    }
+    return smaller(begin + DRAW, end);
+}
+
+/* Blocks [begin, end) of an optimizer's vectors, each with its elements' numbers in `tail`. */
+#define DRAWN_PARAMETERS(tail, begin, end)                                                         \
+    const philox at = philox_at(call->seed, call->step, call->stream);                             \
+    real tail[DRAW];                                                                               \
+    SHARED(r, call, call->size[0], 4 * DRAW)                                                       \
+        for (int64_t begin = r.begin, end = draw_tails(tail, &at, begin, r.end); begin < r.end;    \
+             begin = end, end = draw_tails(tail, &at, begin, r.end))
 
 #define DRAWN(kernel, ...)                                                                         \
     static inline __attribute__((always_inline)) void kernel##_elements(                           \

@@ -153,6 +153,10 @@ class Source:
         ]
         head = f"KERNEL({self.kernel.name}, {operands}) {{"
         loop = ["EACH_PARAMETER(i) {", *indented(body), "}"]
+        if self.draws:
+            body.insert(0, f"const real {TAIL}_ = {TAIL}[i - begin];")
+            each = ["for (int64_t i = begin; i < end; i++) {", *indented(body), "}"]
+            loop = [f"DRAWN_PARAMETERS({TAIL}, begin, end) {{", *indented(each), "}"]
         return "\n".join([head, *indented([*self.declarations(), *loop]), "}"])
 
     def beside(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet import random
 from fastnet.op import KERNELS, Kernel, Op
 from fastnet.plan.records import ABSENT, CONTROL, INSTRUCTION, KIND, MAX_TENSORS, SEGMENT
 
@@ -67,6 +68,8 @@ def update_pass(
 ) -> np.ndarray:
     """The instruction of an update: its tensors' places by name, its dims, its row of hyper."""
     kernel, record = op.kernels["update"], np.zeros(1, INSTRUCTION)
-    fill(record[0], kernel, dtype, [places[n] for n in kernel.tensors], list(sizes), [], 0)
+    # Its random numbers are no layer's: those count their streams from the other end.
+    stream = random.stream_of(random.NOISE, random.STREAMS_PER_KIND - 1 - row)
+    fill(record[0], kernel, dtype, [places[n] for n in kernel.tensors], list(sizes), [], stream)
     record["group"] = row
     return record

@@ -126,3 +126,26 @@ def test_the_values_are_the_reference_s(dtype, tmp_path):
     near = 20 * np.finfo(dtype).eps
     np.testing.assert_allclose(a, want[0], rtol=near, atol=near)
     np.testing.assert_allclose(b, want[1], rtol=near, atol=near * 1e3)
+
+
+@formula
+def with_noise(g: Real, sigma: float, tail: Real) -> Real:
+    """An update that draws."""
+    return g + sigma * tail
+
+
+@pytest.mark.parametrize("double", [0, 1])
+def test_an_update_may_draw(tmp_path, double):
+    op = SimpleNamespace(
+        scalars=(), hyper=("sigma",), state={"g": "N"}, written=lambda phase: ("g",)
+    )
+    kernel = SimpleNamespace(
+        name="noisy_update", phase="update", op=op, formula=with_noise, tensors=("g",)
+    )
+    source = tmp_path / "noisy.c"
+    source.write_text(c_text.file("fastnet.optim.noisy", [c_text.Source(kernel)]), "utf-8")
+    compiler = shutil.which("cc") or pytest.skip("no C compiler")
+    flags = ["-std=gnu11", "-fsyntax-only", "-Wall", "-Werror", "-DLEVEL=0"]
+    command = [compiler, *flags, f"-DREAL_IS_DOUBLE={double}", "-I", CSRC, source]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 
 import fastnet as fn
+from fastnet import random
 from fastnet.backends import registry
 from fastnet.backends.base import Backend
 from fastnet.backends.executor import Executor
 from fastnet.backends.reference import PythonRunner
 from fastnet.init import Zeros
 from fastnet.op import KERNELS, ROWS
+from fastnet.optim.gradients import clip_value
 from fastnet.parameter import Parameter
 from fastnet.plan.compiler import compile_plan
 from fastnet.plan.graph import Graph, Structure, Tensor
+from fastnet.plan.instructions import update_pass
 from fastnet.plan.segments import Storage
 from fastnet.runtime import Ending
 
@@ -257,3 +260,14 @@ def test_gradients_of_a_parameter_used_twice_add(backend, accumulate):
     model.value_and_grad(loss, x, y, accumulate=accumulate)
     found = model.grads["0.weight"] - expected * accumulate
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_a_pass_draws_from_no_stream_of_a_layers():
+    places = {"g": ("grads", 0)}
+    streams = {
+        int(update_pass(clip_value, np.dtype("f4"), places, [8], row)["stream"][0])
+        for row in range(4)
+    }
+    assert len(streams) == 4
+    kinds = random.DROPOUT, random.INIT, random.SHUFFLE, random.NOISE
+    assert streams.isdisjoint(random.stream_of(kind, i) for kind in kinds for i in range(1000))
