@@ -337,7 +337,8 @@ class Optimizer(Configured, base=True):
     def _variant(self, given: Mapping[str, Any], undecayed: bool) -> Optimizer:
         """This optimizer with the numbers of a group, and with or without decay."""
         if undecayed:
-            given = {**given, "weight_decay": 0.0, "l1": 0.0}
+            off = dict.fromkeys(("weight_decay", "l1"), 0.0)
+            given = {**given, **{name: off[name] for name in off if name in self._constructor()}}
         return self._with(given) if given else self
 
     def _with(self, given: Mapping[str, Any]) -> Optimizer:
@@ -385,11 +386,11 @@ class Optimizer(Configured, base=True):
 
     def _common(self, at: Any) -> dict[str, Any]:
         """The numbers that every optimizer has."""
-        decoupled = self.decoupled_weight_decay
+        decoupled, decay = self.decoupled_weight_decay, getattr(at, "weight_decay", 0.0)
         return {
             "lr": at.lr,
-            "weight_decay": 0.0 if decoupled else at.weight_decay,
-            "shrink": 1.0 - at.lr * at.weight_decay if decoupled else 1.0,
+            "weight_decay": 0.0 if decoupled else decay,
+            "shrink": 1.0 - at.lr * decay if decoupled else 1.0,
             "l1": at.l1,
             "cut": at.lr * at.l1,
             "max_norm": None if at.max_norm is None else np.where(at.lr == 0, np.inf, at.max_norm),

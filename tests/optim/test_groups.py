@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from refusals import refused
 
 import fastnet as fn
 from fastnet.errors import HyperparameterError
+from fastnet.optim import Optimizer
+from fastnet.optim.sgd import sgd
 
 
 def net(backend="auto", dtype="float64"):
@@ -220,3 +223,29 @@ def test_a_group_that_was_changed_in_place_is_checked_at_the_next_step(name, val
     optimizer.groups[0].update(kept, params="0.weight", lr=0.0)
     steps = moved(model, optimizer)
     assert not steps["0.weight"].any() and steps["0.bias"].any()
+
+
+class Plain(Optimizer):
+    """An optimizer that has no weight decay."""
+
+    _ranges: ClassVar = {"lr": {"low": 0.0}}
+
+    def __init__(self, lr=0.1, **shared):
+        self.lr = lr
+        super().__init__(**shared)
+
+    @property
+    def op(self):
+        return sgd
+
+    def _columns(self, at, t):
+        return {}
+
+
+@pytest.mark.parametrize("lr", [0.1, fn.schedules.StepLR(0.1, 2)])
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_an_optimizer_needs_no_weight_decay(lr, decoupled):
+    shared = {"decay_biases_and_norms": False, "decoupled_weight_decay": decoupled}
+    ours, theirs = (moved(net(), kind(lr, **shared)) for kind in (Plain, fn.SGD))
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(ours[name], value, name)
