@@ -35,7 +35,9 @@ def test_the_generator_leaves_files_alone_that_are_as_they_were(tmp_path):
     copies = {name: tmp_path / name for name in files()}
     for name, path in copies.items():
         shutil.copy(CSRC / name, path)
-        os.utime(path, ns=(0, 0))  # a file that is written again has another time, and is built again
+        os.utime(
+            path, ns=(0, 0)
+        )  # a file that is written again has another time, and is built again
     copies["lion.c"].write_text("other", "utf-8")
     copies["sgd.c"].unlink()
     root = str(CSRC.parent)
