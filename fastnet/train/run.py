@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,6 +26,7 @@ from fastnet.runtime import PREDICT_ROWS
 from fastnet.train.scores import EpochScores
 
 CHUNK_SECONDS = 0.05  # so that Ctrl-C and the bar stay lively
+FIRST_CHUNK = 8  # steps of the first native call of a validation
 
 
 @dataclass(eq=False, repr=False)
@@ -42,8 +44,13 @@ class Run:
 
     def resize(self, steps: int, seconds: float) -> None:
         """Aim at CHUNK_SECONDS, growing no more than eightfold at a time."""
-        wanted = int(CHUNK_SECONDS * steps / max(seconds, 1e-6))
-        self.chunk = max(1, min(wanted, 8 * self.chunk))
+        self.chunk = _resized(self.chunk, steps, seconds)
+
+
+def _resized(chunk: int, steps: int, seconds: float) -> int:
+    """The steps of the next native call, where so many took so long."""
+    wanted = int(CHUNK_SECONDS * steps / max(seconds, 1e-6))
+    return max(1, min(wanted, 8 * chunk))
 
 
 def validation_parts(given: Any) -> tuple[Any, Any, Any]:
@@ -68,9 +75,17 @@ def evaluate(
     executor = model.evaluator(data, rows, loss)
     shape = data.rows if outputs else 0, *executor.plan.output_shape
     output, losses = np.empty(shape, executor.plan.dtype), np.empty(data.rows)
-    index, offsets = np.arange(data.rows), batch_offsets(data.rows, rows)
-    kept = output if outputs else None
-    executor.train(data, Steps(index, offsets, 0, 0, outputs=kept, row_losses=losses), None)
+    offsets = batch_offsets(data.rows, rows)
+    done, chunk = 0, FIRST_CHUNK
+    while done < len(offsets) - 1:
+        begin, done = done, min(done + chunk, len(offsets) - 1)
+        part = offsets[begin : done + 1]
+        these = slice(part[0], part[-1])
+        steps = Steps(np.arange(part[0], part[-1]), part - part[0], 0, 0)
+        steps.outputs, steps.row_losses = output[these] if outputs else None, losses[these]
+        started = time.perf_counter()
+        executor.train(data, steps, None)
+        chunk = _resized(chunk, done - begin, time.perf_counter() - started)
     return loss.of_rows(losses, data.y, data.w), output
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import fastnet as fn
-from fastnet.train import scores
+from fastnet.backends.executor import Executor
+from fastnet.train import run, scores
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(23, 3)).astype("float32"), RNG.integers(0, 2, 23)
@@ -80,3 +81,24 @@ def test_blocks_weigh_as_many_rows_as_count_in_them(monkeypatch, case, rows):
     whole = accuracy()
     monkeypatch.setattr(scores, "BLOCK_BYTES", rows * 2 * 4)
     assert accuracy() == pytest.approx(whole, rel=1e-15)
+
+
+@pytest.mark.parametrize("metrics", [None, {}])
+@pytest.mark.parametrize("rows", [1, 2, None])
+def test_a_validation_goes_by_short_calls_which_change_nothing(monkeypatch, metrics, rows):
+    model = fn.Sequential(fn.Linear(3, 2), fn.BatchNorm1d(2), seed=0)
+    trainer = fn.Trainer(model, fn.CrossEntropyLoss(), metrics=metrics, seed=1)
+    weights, whole, calls, train = RNG.random(23), [], [], Executor.train
+
+    def counted(self, data, steps, update):
+        calls.append(len(steps.offsets) - 1)
+        return train(self, data, steps, update)
+
+    monkeypatch.setattr(Executor, "train", counted)
+    for first, seconds in (1000, 1e9), (1, 0.0):  # one call, or a call a minibatch
+        monkeypatch.setattr(run, "FIRST_CHUNK", first, raising=False)
+        monkeypatch.setattr(run, "CHUNK_SECONDS", seconds)
+        calls.clear()
+        whole.append(trainer.evaluate(X, Y, rows, sample_weight=weights))
+    assert whole[0] == whole[1]
+    assert calls == [1] * -(-23 // (rows or 23))
