@@ -37,14 +37,15 @@ class _Hold:
 def held_back() -> Iterator[Callable[[], None]]:
     """`with held_back() as between: …`: Ctrl-C is answered at `between()` or when the block ends.
 
-    By the handler that was there before. Blocks within such a block change nothing. A second Ctrl-C is
+    By the handler that was there before. A block within such a block ends without an answer, but its
+    `between()` gives it: what is done by then must count for the outer one too. A second Ctrl-C is
     answered at once: it ends what does not end by itself. Other threads than the main one, in which
     Python answers no signal, are left alone.
     """
     main = threading.current_thread() is threading.main_thread()
     answer: Any = signal.getsignal(signal.SIGINT) if main else None
     if not callable(answer) or isinstance(answer, _Hold):
-        yield _nothing
+        yield answer.between if isinstance(answer, _Hold) else _nothing
         return
     hold = _Hold(answer)
     # From here on a Ctrl-C raises nothing until the handler is back.

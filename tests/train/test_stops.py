@@ -262,6 +262,24 @@ def test_ctrl_c_comes_between_two_steps(backend, loss, ctrl_c):
         assert done == trainer.step == steps == trainer._chain.averaged
 
 
+def test_ctrl_c_in_a_function_waits_for_no_later_step(backend):
+    calls = []
+
+    def function(output, y):
+        calls.append(len(output))
+        if len(calls) == 40:  # in the middle of a chunk
+            signal.raise_signal(signal.SIGINT)
+        return by_function(output, y)
+
+    trainer = fn.Trainer(net(backend), function, fn.SGD(1e-4), {}, seed=3, averaging=fn.EMA(0.9))
+    inputs = np.zeros((500, 3), "float32")
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(inputs, np.zeros(500), batch_size=5, verbose=0)
+    assert len(calls) == trainer.step == trainer.optimizer.state(trainer.model).steps == 40
+    assert trainer._chain.averaged == trainer.model.state_dict()["1.num_batches_tracked"] == 40
+    trainer.fit(inputs, np.zeros(500), batch_size=5, verbose=0)
+
+
 def test_a_second_ctrl_c_ends_a_step_that_does_not_end(ctrl_c):
     def endless(output, y):
         signal.raise_signal(signal.SIGINT)
