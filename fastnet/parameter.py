@@ -203,7 +203,10 @@ def check_array(what: str, value: Any, shape: tuple[int, ...]) -> Array:
     return array
 
 
-def check_count(what: str, value: Any, high: int | None = None) -> int:
+MOST = 2**53  # steps and epochs: up to here all integers are float64's, as schedules take them
+
+
+def check_count(what: str, value: Any, high: int = MOST) -> int:
     """Return a state dict's integer in [0, high], or raise StateDictError."""
     try:
         return check_int(what, value, high=high)

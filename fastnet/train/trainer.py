@@ -32,7 +32,7 @@ from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
 from fastnet.optim.averaging import Averaging
-from fastnet.parameter import check_count, check_names
+from fastnet.parameter import MOST, check_count, check_names
 from fastnet.train import full_batch, range_test
 from fastnet.train.callbacks import Callback, KeepBest, Kept, check_callbacks
 from fastnet.train.chain import Chain, Span
@@ -446,5 +446,5 @@ class Trainer(Attributed):
                 state.steps += self._chain.stepped(span, run.executor.steps_done)
 
 
-_COUNTS = {"epoch": None, "step": None, "seed": 2**64 - 1, "key": 2**64 - 1}  # and the highest
+_COUNTS = {"epoch": MOST, "step": MOST, "seed": 2**64 - 1, "key": 2**64 - 1}  # and the highest
 _ASSIGNED = ("model", "loss", "optimizer", "metrics", "history", *_COUNTS)

@@ -330,3 +330,21 @@ def test_a_plateau_goes_on_from_its_state():
     assert second.optimizer.lr == lone.optimizer.lr < 0.1
     found = {**after.state_dict(), "trained_key": None}
     assert found == {**whole.state_dict(), "trained_key": None}
+
+
+@pytest.mark.parametrize("count", [2**53 + 1, 2**63, 2**64, -1])
+@pytest.mark.parametrize("name", ["epoch", "step", "optimizer"])
+def test_counts_that_no_fit_could_go_on_from_are_refused(name, count):
+    model = fn.Sequential(fn.Linear(2, 1), backend="reference", seed=0)
+    trainer = fn.Trainer(model, fn.MSELoss(), fn.SGD(fn.schedules.StepLR(0.1, 5)), seed=0)
+    trainer.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
+    state = trainer.state_dict()
+    if name == "optimizer":
+        state["optimizer"]["steps"] = count
+    else:
+        state[name] = count
+    with pytest.raises(
+        StateDictError, match=rf"{'steps' if name == 'optimizer' else name}.* is {count}"
+    ):
+        trainer.load_state_dict(state)
+    assert trainer.state_dict()["step"] == 1
