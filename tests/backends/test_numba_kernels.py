@@ -11,14 +11,15 @@ from gradcheck import NUMBERS
 
 import fastnet.layers
 import fastnet.losses
-import fastnet.optim.rules  # noqa: F401
+import fastnet.optim.rules
 from fastnet.backends import registry
 from fastnet.backends.reference import ReferenceBackend
 from fastnet.errors import BackendUnavailable
 from fastnet.op import KERNELS, ROWS
 from fastnet.plan.records import ABSENT, CONTEXT, INSTRUCTION, KIND, SEGMENT, zeros_aligned
 
-pytest.importorskip("numba")
+if reason := fastnet.backends()["numba"].reason:
+    pytest.skip(reason, allow_module_level=True)
 
 BACKEND = registry.get("numba")
 DTYPES = ("float32", "float64")
