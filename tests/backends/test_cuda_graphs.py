@@ -190,7 +190,7 @@ def test_steps_of_another_data_set_are_others(training):
         trainer.fit((abs(X) * 10).astype(np.uint8), LABELS, batch_size=3, verbose=0)
     for name, value in twin.state_dict().items():
         np.testing.assert_allclose(model.state_dict()[name], value, rtol=1e-4, atol=1e-6)
-    kept = [dict(e._chunks._kept) for e in model._runtime._executors.values()]
+    kept = [dict(e._chunks._kept) for e in model._runtime.kept.executors.values()]
     assert len(kept) == 1 and kept == [{}]  # forgotten with their data
 
 
