@@ -133,8 +133,8 @@ def test_what_moves_rows_compiles(compiled, dtype, source):
 def test_what_turns_to_the_next_step_compiles(compiled):
     at, counter, starts = Tensor((2,), "int64"), Tensor((3,), "uint64"), Tensor((9,), "int64")
     hyper, scores = Tensor((6,), "float64"), Tensor((16,), "float64")
-    rows.turn(QUEUE, at, counter, starts, hyper, Tensor((48,), "float64"), scores)
-    rows.keep(QUEUE, scores, at, 1, Tensor((1,), "float64"))
+    rows.turn(QUEUE, at, counter, starts, hyper, Tensor((48,), "float64"), scores, 2)
+    rows.score(QUEUE, scores, at, 2, 1, Tensor((1,), "float64"))
     assert len(compiled) == 2
 
 

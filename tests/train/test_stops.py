@@ -262,6 +262,7 @@ def test_ctrl_c_comes_between_two_steps(backend, loss, ctrl_c):
         assert done == trainer.step == steps == trainer._chain.averaged
 
 
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_in_a_function_waits_for_no_later_step(backend):
     calls = []
 
