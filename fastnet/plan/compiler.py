@@ -133,7 +133,13 @@ def compile_plan(
     if value is not None:
         places = [None if t is None else compiler.place(t) for t in (value, row_loss, output)]
         step, stage_bytes = _step(
-            programs, (x, target, structure.weight), places, _width(output), compiler, host
+            programs,
+            (x, target, structure.weight),
+            places,
+            _width(output),
+            compiler,
+            host=host,
+            trains=backward,
         )
         nodes = np.full(len(step), -1)
         nodes[step["kernel"] >= 0] = np.concatenate(of)
@@ -168,18 +174,21 @@ def _step(
     results: Sequence[Place | None],
     output_width: int,
     compiler: _Compiler,
+    *,
     host: bool,
+    trains: bool,
 ) -> tuple[np.ndarray, int]:
     """The program of a step with this forward and backward, and the bytes of its segment `stage`.
 
     inputs: x, target and weight, whose rows are gathered. results: where loss, row losses and output lie.
+    trains: whether the loss is checked and the buffers are kept, though nothing may be there to train.
     """
     end, stages = 0, []
     for tensor in inputs:
         stages.append(None if tensor is None else ("stage", end))
         end += 0 if tensor is None else aligned(compiler.bytes_of(tensor))
     storage, (forward, backward) = compiler.storage, programs
-    buffers = storage.segments["buffers"].nbytes if len(backward) else 0
+    buffers = storage.segments["buffers"].nbytes if trains else 0
     widths = [0 if t is None else _width(t) for t in inputs[:2]]
     parts = [
         control("gather", stages, widths),
@@ -187,7 +196,7 @@ def _step(
         control("host") if host else _NOTHING,
         control("record", results, [output_width * storage.dtype.itemsize]),
     ]
-    if len(backward):
+    if trains:
         parts += [control("check", results[:1], [NOT_FINITE]), backward]
     if buffers:
         parts.insert(0, control("keep", [("stage", end)], [buffers]))

@@ -101,3 +101,25 @@ def test_the_whole_data_set_at_once(backend):
     trainer.fit_full_batch(X, Y, max_iter=5, weight_decay=0.1)
     for name, value in values(model).items():
         assert np.array_equal(value, before[name]) == (name in ("0.weight", "0.bias")), name
+
+
+def huge(output, y):
+    """A loss that is infinite, whose gradient is not."""
+    return float("inf"), 0 * output
+
+
+@pytest.mark.parametrize("loss", [fn.MSELoss(), fn.FunctionLoss(huge)])
+@pytest.mark.parametrize("layers", [[fn.Tanh], [lambda: fn.BatchNorm1d(1), fn.Tanh]])
+def test_where_nothing_is_trained_the_loss_is_checked_all_the_same(backend, layers, loss):
+    """The step of a model without parameters, or of frozen ones alone, has no backward."""
+    model = fn.Sequential(*(make() for make in layers), dtype="float64", backend=backend, seed=0)
+    storage = model.bind()
+    storage.freeze(storage.parameters())
+    before = model.state_dict()
+    x, y = np.array([[-1.0], [1.0], [2.0]]), np.full((3, 1), 1e200)
+    with pytest.raises(fn.DivergenceError, match="is inf"):
+        model.value_and_grad(loss, x, y)
+    with pytest.raises(fn.DivergenceError, match="is inf"):
+        fn.Trainer(model, loss, seed=0).fit(x, y, verbose=0)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
