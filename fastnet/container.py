@@ -250,11 +250,11 @@ class Container(Owned, Configured, base=True):
         }
 
     def parameters(self) -> list[Array]:
-        """The trainable parameters: read-only views in PyTorch's shapes, in PyTorch's order."""
+        """The parameters, frozen ones too, no buffers: read-only views in PyTorch's shapes and order."""
         return list(self.named_parameters().values())
 
     def named_parameters(self) -> dict[str, Array]:
-        """The trainable parameters by name, such as "0.weight": read-only views."""
+        """The parameters by name, such as "0.weight", frozen ones too, no buffers: read-only views."""
         return parameter.values(self._named(), without_buffers=True)
 
     @property

@@ -66,7 +66,6 @@ class Plan:
     dx: Place | None = None  # and finds dL/dx
     loss: Place | None = None  # plans for steps; without a loss in the graph the host puts it there
     y_dtype: np.dtype[Any] | None = None
-    weighted: bool = False  # by weights of the samples
     derived_bytes: int = 0
     derived: list[tuple[int, int]] = field(default_factory=list)  # numbers in derived_of, offsets
     nodes: tuple[Array, ...] = ()  # of the instructions of each program; −1: none
@@ -161,7 +160,6 @@ def compile_plan(
         dx=compiler.place(dx) if dx else None,
         loss=compiler.place(value) if value else None,
         y_dtype=np.dtype(target.dtype or storage.dtype) if target else None,
-        weighted=structure.weight is not None,
         derived_bytes=compiler.derived_bytes,
         derived=[(numbered[d], offset) for d, (_, offset) in compiler.derived.items()],
         nodes=tuple(of),
