@@ -67,9 +67,22 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Backend]:
 
 
 @pytest.fixture
-def product():
-    """An op y = a·b, elementwise, that only the reference kernels know; unregistered afterwards."""
+def passing_ops():
+    """Ops that a test defines are forgotten after it, by the backends that made kernels of them too."""
     before = set(KERNELS)
+    yield
+    tables = [KERNELS, instructions._NUMBER]
+    for backend, table in (("numba", "FUNCTIONS"), ("cuda", "LAUNCHERS")):
+        if kernels := sys.modules.get(f"fastnet.backends.{backend}.kernels"):
+            tables.append(getattr(kernels, table))
+    for name in set(KERNELS) - before:
+        for table in tables:
+            table.pop(name, None)
+
+
+@pytest.fixture
+def product(passing_ops):
+    """An op y = a·b, elementwise, that only the reference kernels know; unregistered afterwards."""
 
     class product(Op):  # noqa: N801
         outputs: ClassVar = {"y": "B N"}
@@ -86,10 +99,7 @@ def product():
                 if grad.size:
                     np.multiply(dy, other, out=grad)
 
-    yield product
-    for name in set(KERNELS) - before:
-        del KERNELS[name]
-        instructions._NUMBER.pop(name, None)
+    return product
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import pytest
 
 import fastnet as fn
 from fastnet.formulas.language import Real, each, madd
-from fastnet.op import KERNELS, Op
-from fastnet.plan import instructions
+from fastnet.op import Op
 from fastnet.train.chain import Chain, Pass
 
 X = np.random.default_rng(0).normal(size=(24, 3))
@@ -18,9 +17,8 @@ Y = np.random.default_rng(1).normal(size=(24, 2))
 
 
 @pytest.fixture
-def heavy_ball():
+def heavy_ball(passing_ops):
     """g ← pull·seen + g, seen ← that: a pass with a vector and a number of its own."""
-    before = set(KERNELS)
 
     class HeavyBall(Op):
         state: ClassVar = {"seen": "N", "g": "N"}
@@ -33,10 +31,7 @@ def heavy_ball():
             piled = madd(pull, seen, g)
             return piled, piled
 
-    yield HeavyBall
-    for name in set(KERNELS) - before:
-        del KERNELS[name]
-        instructions._NUMBER.pop(name, None)
+    return HeavyBall
 
 
 @pytest.mark.parametrize("options", [{}, {"clip_norm": 1e9, "averaging": fn.EMA(0.5)}])
