@@ -136,6 +136,11 @@ class Container(Owned, Configured, base=True):
             raise HyperparameterError(
                 f"the index of a layer is {shown(index)}; expected an integer or a slice"
             ) from None
+        except IndexError:
+            raise IndexError(
+                f"the index of a layer is {shown(index)}; expected an integer in "
+                f"[{-len(self)}, {len(self) - 1}]"
+            ) from None
 
     def _argument_values(self) -> dict[str, Any]:
         found: dict[str, Any] = {"layers": self._layers}

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -235,8 +235,38 @@ def _is_own(kind: type) -> bool:
     return kind.__module__.split(".")[0] == "fastnet"
 
 
+class _OfInit:
+    """The signature of a class whose `__new__` takes what its `__init__` does: that of `__init__`."""
+
+    def __get__(self, thing: Any, kind: type) -> inspect.Signature:
+        if kind.__init__ is object.__init__:  # type: ignore[misc]
+            return inspect.Signature()
+        own = inspect.signature(kind.__init__)  # type: ignore[misc]
+        return own.replace(
+            parameters=list(own.parameters.values())[1:], return_annotation=own.empty
+        )
+
+
 class Attributed:
-    """What takes no attribute but those that it knows (see _check_attribute)."""
+    """What takes no argument and no attribute but those that it knows (see _check_attribute)."""
+
+    __signature__ = _OfInit()
+
+    def __new__(cls, *given: Any, **_: Any) -> Self:
+        """Before arguments are bound, name those that there are where too many are given by position."""
+        if given:
+            known = inspect.signature(cls).parameters.values()
+            by_place = [p.name for p in known if p.kind <= p.POSITIONAL_OR_KEYWORD]
+            if len(given) > len(by_place) and all(p.kind is not p.VAR_POSITIONAL for p in known):
+                named = [p.name for p in known if p.kind is p.KEYWORD_ONLY]
+                takes = f"by position it takes {', '.join(by_place) or 'none'}"
+                if named:
+                    takes += f", by name alone {', '.join(named)}"
+                raise HyperparameterError(
+                    f"argument {len(by_place) + 1} of {cls.__name__} is {shown(given[len(by_place)])}; "
+                    f"{takes if by_place or named else 'it takes none'}"
+                )
+        return super().__new__(cls)
 
     def _assignable(self) -> Iterable[str]:
         """Names beside its class's annotations and attributes."""

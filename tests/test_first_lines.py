@@ -68,6 +68,25 @@ CASES = {
         r"a Callback, such as EarlyStopping\(",
     ),
     "a list of layers": (lambda: fn.Sequential([fn.Linear(3, 1)]), r"write Sequential\(\*layers\)"),
+    "an argument of a layer without any": (
+        lambda: fn.ReLU(3),
+        r"^argument 1 of ReLU is 3; it takes",
+    ),
+    "an array for one": (lambda: fn.ReLU(X), r"^argument 1 of ReLU is an array of shape \(8, 3\)"),
+    "an argument of a callback": (
+        lambda: fn.Callback(3),
+        r"^argument 1 of Callback is 3; it takes",
+    ),
+    "the base of schedules": (lambda: fn.schedules.Schedule(3), r"^argument 1 of Schedule is 3; "),
+    "more than there are": (
+        lambda: fn.Dropout(0.5, 3),
+        r"^argument 2 of Dropout is 3; by position it takes p$",
+    ),
+    "by position what has a name": (
+        lambda: fn.Trainer(model(), fn.MSELoss(), fn.SGD(0.1), None, 0, 0.5),
+        r"^argument 6 of Trainer is 0\.5; by position it takes .*, by name alone clip_value, ",
+    ),
+    "no records": (lambda: fn.History(3), r"^records is 3; expected a list of dicts"),
     "names of metrics": (
         lambda: fn.Trainer(model(), fn.MSELoss(), metrics=["mae"]),
         r'metrics=\{"mae": lambda y, output:',
@@ -80,6 +99,27 @@ def test_the_error_says_what_to_write(case):
     call, message = CASES[case]
     with pytest.raises(HyperparameterError, match=message):
         call()
+
+
+@pytest.mark.parametrize("index", [2, -3, 10**20])
+def test_an_index_beyond_the_layers_names_those_that_there_are(index):
+    two = fn.Sequential(fn.Linear(3, 1), fn.ReLU())
+    with pytest.raises(IndexError, match=rf"layer is {index}; expected an integer in \[-2, 1\]$"):
+        two[index]
+
+
+class Own(fn.Layer):
+    """A layer of one's own that keeps what it is given."""
+
+    def __init__(self, *sizes, scale=1.0):
+        super().__init__()
+        self.sizes, self.scale = sizes, scale
+
+
+def test_own_classes_take_what_their_constructor_takes():
+    assert Own(1, 2, 3, scale=2.0).sizes == (1, 2, 3)
+    with pytest.raises(TypeError, match="scales"):
+        Own(scales=2.0)
 
 
 LARGE_ONES = {

@@ -145,17 +145,8 @@ class Optimizer(Configured, base=True):
     _scheduled = False  # whether a hyper-parameter is a schedule
     _changes = 0  # assignments so far
     _since: int | None = 0  # the first step of its vectors
-    __signature__: ClassVar[inspect.Signature]
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        # So that signatures are those of `__init__`, and not of `__new__`.
-        own = inspect.signature(cls.__init__)
-        cls.__signature__ = own.replace(
-            parameters=list(own.parameters.values())[1:], return_annotation=cls
-        )
-
-    def __new__(cls, *given: Any, **_: Any) -> Self:
+    def __new__(cls, *given: Any, **named: Any) -> Self:
         """Before arguments are bound, tell those who write PyTorch's first line what is written here."""
         if cls is Optimizer:
             raise HyperparameterError(
@@ -167,7 +158,7 @@ class Optimizer(Configured, base=True):
                 f"{cls.__name__}(lr=...), and give it the model by Trainer(model, loss, optimizer) or "
                 "optimizer.step(model)"
             )
-        return super().__new__(cls)
+        return super().__new__(cls, *given, **named)
 
     def __init__(
         self,

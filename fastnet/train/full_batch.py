@@ -41,7 +41,6 @@ WORKSPACE_BYTES = 1 << 23  # of one native call, about
 Callback = Callable[[dict[str, Any]], Any]
 
 
-@dataclass(repr=False)
 class FullBatchHistory(History):
     """The records of a full-batch fit, iteration by iteration, and how it ended.
 
@@ -52,7 +51,11 @@ class FullBatchHistory(History):
         float64 vector in the order of the model; of gradient descent, a namespace with the same names.
     """
 
-    result: Any = None
+    result: Any
+
+    def __init__(self, records: Any = (), result: Any = None) -> None:
+        super().__init__(records)
+        self.result = result
 
     def __repr__(self) -> str:
         last = f", last {self.records[-1]}" if self.records else ""

@@ -22,7 +22,6 @@ from fastnet.errors import (
     check_int,
     check_kind,
     check_seed,
-    shown,
 )
 from fastnet.interrupts import held_back
 from fastnet.losses.base import Loss
@@ -36,7 +35,7 @@ from fastnet.parameter import MOST, check_count, check_names
 from fastnet.train import full_batch, range_test
 from fastnet.train.callbacks import Callback, KeepBest, Kept, check_callbacks
 from fastnet.train.chain import Chain, Span
-from fastnet.train.history import History
+from fastnet.train.history import History, copied_records
 from fastnet.train.progress import Progress
 from fastnet.train.run import (
     Run,
@@ -130,11 +129,7 @@ class Trainer(Attributed):
             counts = {
                 n: check_count(f"state_dict[{n!r}]", state[n], high) for n, high in _COUNTS.items()
             }
-            records = state["history"]
-            if not (isinstance(records, list) and all(isinstance(r, Mapping) for r in records)):
-                raise StateDictError(
-                    f"state_dict['history'] is {shown(records)}; expected a list of dicts"
-                )
+            records = copied_records("state_dict['history']", state["history"], StateDictError)
             of_optimizer, of_averages = (
                 owner.checked_state(f"state_dict[{name!r}]", self.model, state[name])
                 for name, owner in (("optimizer", self.optimizer), ("averages", self._chain))
@@ -143,7 +138,7 @@ class Trainer(Attributed):
             self.optimizer.restore(self.model, *of_optimizer)
             for name, count in counts.items():
                 setattr(self, name, count)
-            self.history = History([dict(record) for record in records])
+            self.history = History(records)
             self.model.touch()  # a backend with memory of its own has another average there
 
     def __getstate__(self) -> dict[str, Any]:
