@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnet.backends import registry
 from fastnet.backends.executor import Executor
-from fastnet.backends.steps import Steps
+from fastnet.backends.steps import Steps, Update
 from fastnet.container import Container
 from fastnet.data import arrays
 from fastnet.data.dataset import Dataset
@@ -310,7 +310,7 @@ class Sequential(Container):
             waiting = {n: v.copy() for n, v in state.vectors.items() if n not in rule.vectors}
             state.vectors = waiting | rule.vectors
             ops = [op for passes in state.passes for op in passes]
-            state.run = self._runtime.passes(rule.program, ops, {"state": rule.segment})
+            state.run = self._runtime.passes(Update.alone(rule.program, ops, rule.segment))
             state.backend = backend
         return state
 

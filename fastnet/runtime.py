@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,8 +13,9 @@ from fastnet import parallel
 from fastnet.backends.base import Backend
 from fastnet.backends.executor import Executor, FastPath
 from fastnet.backends.passes import Passes
+from fastnet.backends.steps import Update
 from fastnet.layers.base import Shape
-from fastnet.op import Array, Op
+from fastnet.op import Op
 from fastnet.plan.compiler import Plan, compile_plan
 from fastnet.plan.extras import Extras
 from fastnet.plan.graph import Structure, derived_of, numbers_of, signature_of
@@ -95,10 +96,10 @@ class Runtime:
         modes = (False,) * len(self.layers)
         return self._executor(self.thread, shape, rows, modes, ending, fold=True)
 
-    def passes(self, program: np.ndarray, ops: Sequence[type[Op]], own: dict[str, Array]) -> Passes:
-        """An update program, ready to run."""
-        made: Passes | None = self.backend.passes(program, ops, own, self.storage)
-        return made or Passes(program, ops, own, self.storage, self.backend)
+    def passes(self, update: Update) -> Passes:
+        """An update by itself, ready to run."""
+        made: Passes | None = self.backend.passes(update, self.storage)
+        return made or Passes(update, self.storage, self.backend)
 
     def extra(self, extras: Extras, ops: tuple[type[Op], ...]) -> Callable[[Any], None]:
         """The passes of extras by these ops, one after the other, ready to run."""
@@ -106,7 +107,8 @@ class Runtime:
         extras.need(ops)
         if key not in extras.ready:
             program = np.concatenate([extras.instruction(op, row) for row, op in enumerate(ops)])
-            extras.ready[key] = self.passes(program, ops, {"training": extras.segment})
+            update = Update.alone(program, ops, training=extras.segment)
+            extras.ready[key] = self.passes(update)
         return extras.ready[key]
 
     def _executor(

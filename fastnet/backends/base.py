@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
+from fastnet.backends.steps import Update
 from fastnet.errors import BackendUnavailable, DataError
-from fastnet.op import Array, Op
+from fastnet.op import Array, Kernel
 from fastnet.plan.compiler import Plan
 from fastnet.plan.segments import Storage
 
@@ -23,6 +24,17 @@ def no_kernel(backend: str, name: str, *, formula: bool = False) -> BackendUnava
         f"backend {backend!r} has no kernel {name}; use {others}model.to('reference'), which has those "
         "of every op"
     )
+
+
+def kernel_of(
+    backend: str, table: dict[str, Any], kernel: Kernel, define: Callable[[Kernel], Any]
+) -> Any:
+    """A backend's kernel, from its table; made by `define` where it is a formula younger than that."""
+    if kernel.name not in table:
+        if kernel.formula is None:
+            raise no_kernel(backend, kernel.name)
+        table[kernel.name] = define(kernel)
+    return table[kernel.name]
 
 
 class Backend:
@@ -88,12 +100,6 @@ class Backend:
         """
         return None
 
-    def passes(
-        self,
-        program: np.ndarray,
-        ops: Sequence[type[Op]],
-        own: Mapping[str, Array],
-        storage: Storage,
-    ) -> Any:
-        """What runs an update program, with the interface of `passes.Passes`; None: a Passes does it."""
+    def passes(self, update: Update, storage: Storage) -> Any:
+        """What runs an update alone, with the interface of `passes.Passes`; None: a Passes does it."""
         return None

@@ -213,7 +213,7 @@ class Executor:
         program = plan.step
         if update is not None:
             program = self._with(update.program)
-            context["segment"][0, SEGMENT["state"]] = update.state.ctypes.data
+            context["segment"][0, SEGMENT["state"]] = _address_of(update.state)
             context["segment"][0, SEGMENT["training"]] = _address_of(update.training)
             context["hyper"][0] = update.table.ctypes.data
             context["hyper_size"][0] = update.table.shape[2]

@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from fastnet.data.dataset import Dataset
 from fastnet.errors import DataError, DivergenceError
-from fastnet.op import Array
+from fastnet.op import Array, Op
 
 
 @dataclass(eq=False, repr=False)
 class Update:
-    """An optimizer's part in training steps: its program, its state and a table of numbers."""
+    """An optimizer's part in training steps: its program, a table of numbers, and its segments."""
 
     program: np.ndarray
-    state: Array
+    state: Array | None  # the optimizer's vectors
     table: Array  # float64 (steps, rows, numbers)
-    training: Array | None = None  # the segment of what a trainer adds
+    training: Array | None = None  # what a trainer adds
+
+    @classmethod
+    def alone(
+        cls,
+        program: np.ndarray,
+        ops: Sequence[type[Op]],
+        state: Array | None = None,
+        training: Array | None = None,
+    ) -> Self:
+        """One that runs by itself, with a table of one step for these ops, its rows."""
+        width = max((len(op.hyper) for op in ops), default=0)
+        return cls(program, state, np.zeros((1, len(ops), width)), training)
+
+    @property
+    def segments(self) -> dict[str, Array]:
+        """Those that it brings along, by name."""
+        both = {"state": self.state, "training": self.training}
+        return {name: segment for name, segment in both.items() if segment is not None}
 
 
 @dataclass(eq=False, repr=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,7 +16,8 @@ from fastnet.backends.cuda.kernels import LAUNCHERS
 from fastnet.backends.cuda.kernels.formulas import launcher_of
 from fastnet.backends.cuda.kernels.registry import absent, changing, tensor_arguments, written
 from fastnet.backends.reference import PythonRunner
-from fastnet.op import Array, Kernel, Op
+from fastnet.backends.steps import Update
+from fastnet.op import Array, Kernel
 from fastnet.plan.compiler import Plan
 from fastnet.plan.instructions import kernels_of
 from fastnet.plan.segments import Storage
@@ -84,16 +85,10 @@ class CudaBackend(Backend):
             self.prepare(program)
         return CudaExecutor(plan, storage)
 
-    def passes(
-        self,
-        program: np.ndarray,
-        ops: Sequence[type[Op]],
-        own: Mapping[str, Array],
-        storage: Storage,
-    ) -> CudaPasses:
-        """What runs an update program on them."""
-        self.prepare(program)
-        return CudaPasses(program, ops, own, storage)
+    def passes(self, update: Update, storage: Storage) -> CudaPasses:
+        """What runs an update alone on them."""
+        self.prepare(update.program)
+        return CudaPasses(update, storage)
 
     def _call(self, kernel: Kernel, *arguments: Any) -> None:
         given = dict(zip(kernel.arguments, arguments, strict=True))

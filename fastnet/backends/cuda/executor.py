@@ -18,7 +18,7 @@ from fastnet.backends.executor import FastPath, takes
 from fastnet.backends.steps import Steps, Update
 from fastnet.data.arrays import on_device
 from fastnet.data.dataset import Dataset
-from fastnet.op import Array, Op
+from fastnet.op import Array
 from fastnet.parameter import Derived
 from fastnet.plan.compiler import Plan
 from fastnet.plan.instructions import Place
@@ -276,24 +276,17 @@ class CudaExecutor:
 
 
 class CudaPasses:
-    """An update program over a model's parameters; the interface of `fastnet.backends.passes.Passes`."""
+    """Runs an update by itself on the device; the interface of `fastnet.backends.passes.Passes`."""
 
-    def __init__(
-        self,
-        program: np.ndarray,
-        ops: Sequence[type[Op]],
-        own: Mapping[str, Array],
-        storage: Storage,
-    ) -> None:
-        self._program, self._storage, self._own = program, storage, dict(own)
-        self._hyper = np.zeros((len(ops), max((len(op.hyper) for op in ops), default=0)))
+    def __init__(self, update: Update, storage: Storage) -> None:
+        self._own, self._hyper = update.segments, update.table[0]
         self._memory = segments_of(storage)
-        blocks = {**storage.segments, **own}
+        blocks = {**storage.segments, **self._own}
         devices = {name: self._memory.block(host).device for name, host in blocks.items()}
         if self._hyper.size:
             devices["hyper"] = empty((self._hyper.nbytes,), np.uint8)
             self._numbers = cut(devices["hyper"], 0, self._hyper.shape, np.float64)
-        self._ready = Program(program, devices, 1, self._hyper.shape[1])
+        self._ready = Program(update.program, devices, 1, self._hyper.shape[1])
 
     def __call__(self, numbers: Any) -> None:
         """Run once with these numbers, (ops, numbers), or one for all."""

@@ -41,7 +41,7 @@ class Chunks:
 
     def train(self, data: Dataset, steps: Steps, update: Update | None) -> None:
         """Run a chunk; sets the executor's losses and steps_done, and raises as Executor.train does."""
-        memory, own = self._executor.memory, segments_of_update(update)
+        memory, own = self._executor.memory, {} if update is None else update.segments
         with memory.resident():
             with memory.call(*own.values()):
                 source = data_of(data, memory.stream)
@@ -107,14 +107,6 @@ class Chunks:
         count = self._executor.steps_done = len(scores)
         self._executor.losses[:count] = scores[:, 0]
         chunk.fetch_rows(count)
-
-
-def segments_of_update(update: Update | None) -> dict[str, Array]:
-    """The segments that an update brings along, by name."""
-    if update is None:
-        return {}
-    found = {"state": update.state}
-    return found if update.training is None else {**found, "training": update.training}
 
 
 def _good_steps(source: DeviceData, steps: Steps) -> tuple[int, int | None]:

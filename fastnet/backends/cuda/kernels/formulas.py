@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.backends.base import no_kernel
+from fastnet.backends.base import kernel_of
 from fastnet.backends.cuda.device import device
 from fastnet.backends.cuda.elementary import NAMES
 from fastnet.backends.cuda.kernels.loops import cells, draws, each, rows
@@ -64,8 +64,5 @@ LAUNCHERS |= {
 
 def launcher_of(kernel: Kernel) -> Launcher:
     """A kernel's launcher, made now where its op is younger than this module."""
-    if kernel.name not in LAUNCHERS:
-        if kernel.formula is None:
-            raise no_kernel("cuda", kernel.name)
-        LAUNCHERS[kernel.name] = define(kernel)
-    return LAUNCHERS[kernel.name]
+    found: Launcher = kernel_of("cuda", LAUNCHERS, kernel, define)
+    return found

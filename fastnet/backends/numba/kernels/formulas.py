@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from fastnet.backends.base import no_kernel
+from fastnet.backends.base import kernel_of
 from fastnet.backends.numba import elementary
 from fastnet.backends.numba.kernels.registry import FUNCTIONS
 from fastnet.backends.numba.lowlevel import LOCAL, copy, flat, local
@@ -122,8 +122,4 @@ FUNCTIONS |= {
 
 def function(kernel: Kernel) -> Any:
     """A kernel's jitted function, made now where its op is younger than this module."""
-    if kernel.name not in FUNCTIONS:
-        if kernel.formula is None:
-            raise no_kernel("numba", kernel.name)
-        FUNCTIONS[kernel.name] = define(kernel)
-    return FUNCTIONS[kernel.name]
+    return kernel_of("numba", FUNCTIONS, kernel, define)
