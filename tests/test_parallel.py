@@ -376,7 +376,8 @@ HELD = """
 import os, threading, time
 import numpy as np
 import fastnet as fn
-from fastnet import parallel, runtime
+from fastnet import parallel
+from fastnet.model import runtime
 from fastnet.backends import registry
 
 held = threading.Event()

@@ -21,8 +21,8 @@ from fastnet.layers import BatchNorm1d
 from fastnet.losses.base import Loss
 from fastnet.losses.function import FunctionLoss
 from fastnet.model import Sequential
+from fastnet.model.runtime import PREDICT_ROWS
 from fastnet.op import Array
-from fastnet.runtime import PREDICT_ROWS
 from fastnet.train.scores import EpochScores
 
 CHUNK_SECONDS = 0.05  # so that Ctrl-C and the bar stay lively

@@ -11,8 +11,8 @@ import fastnet as fn
 from fastnet import random
 from fastnet.errors import ShapeError, UsageError
 from fastnet.layers.base import Layer
+from fastnet.model.structure import Ending, graph_of
 from fastnet.plan.graph import Graph
-from fastnet.structure import Ending, graph_of
 
 
 class Twice(Layer):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastnet as fn
-from fastnet import runtime
+from fastnet.model import runtime
 
 X = np.random.default_rng(0).normal(size=(12, 5))
 Y = np.random.default_rng(1).normal(size=(12, 3))

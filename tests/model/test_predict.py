@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastnet as fn
-from fastnet import runtime
+from fastnet.model import runtime
 
 
 @pytest.fixture

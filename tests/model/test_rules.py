@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastnet as fn
-from fastnet import runtime
+from fastnet.model import runtime
 from fastnet.plan import compiler
 
 RNG = np.random.default_rng(0)

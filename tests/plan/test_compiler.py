@@ -13,6 +13,7 @@ from fastnet.backends.base import Backend
 from fastnet.backends.executor import Executor
 from fastnet.backends.reference import PythonRunner
 from fastnet.init import Zeros
+from fastnet.model.runtime import Ending
 from fastnet.op import KERNELS, ROWS
 from fastnet.optim.gradients import clip_value
 from fastnet.parameter import Parameter
@@ -20,7 +21,6 @@ from fastnet.plan.compiler import compile_plan
 from fastnet.plan.graph import Graph, Structure, Tensor
 from fastnet.plan.instructions import update_pass
 from fastnet.plan.segments import Storage
-from fastnet.runtime import Ending
 
 
 def op(name):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastnet as fn
-from fastnet import structure
+from fastnet.model import structure
 from fastnet.op import KERNELS, ROWS
 from fastnet.plan.fusion import fold_batchnorm, join_dropout
 from fastnet.plan.graph import Graph, Tensor

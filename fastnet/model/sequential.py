@@ -9,7 +9,6 @@ import numpy as np
 from fastnet.backends import registry
 from fastnet.backends.executor import Executor
 from fastnet.backends.steps import Steps, Update
-from fastnet.container import Container
 from fastnet.data import arrays
 from fastnet.data.dataset import Dataset
 from fastnet.errors import (
@@ -23,14 +22,15 @@ from fastnet.errors import (
 )
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
+from fastnet.model.container import Container
+from fastnet.model.runtime import PREDICT_ROWS, Modes, Runtime
+from fastnet.model.structure import Ending
+from fastnet.model.summary import Summary, summarize
 from fastnet.op import Array, Op
 from fastnet.optim.gradients import grad_norm
 from fastnet.optim.optimizer import Optimizer, OptimizerState
 from fastnet.plan.extras import Extras
 from fastnet.plan.update import compile_rule
-from fastnet.runtime import PREDICT_ROWS, Modes, Runtime
-from fastnet.structure import Ending
-from fastnet.summary import Summary, summarize
 
 MOST_ROWS = 2**40  # of a minibatch: more than any memory holds
 

@@ -15,12 +15,12 @@ from fastnet.backends.executor import Executor, FastPath
 from fastnet.backends.passes import Passes
 from fastnet.backends.steps import Update
 from fastnet.layers.base import Shape
+from fastnet.model.structure import Ending, graph_of
 from fastnet.op import Op
 from fastnet.plan.compiler import Plan, compile_plan
 from fastnet.plan.extras import Extras
 from fastnet.plan.graph import Structure, derived_of, numbers_of, signature_of
 from fastnet.plan.segments import Storage
-from fastnet.structure import Ending, graph_of
 
 PREDICT_ROWS = 256  # rows that a prediction takes at once where the caller does not say
 KEPT = 8  # plans of a model, and as many of each thread that predicts: those used last
