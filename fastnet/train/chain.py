@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from fastnet.backends.steps import Update
+from fastnet.data.minibatches import batch_offsets
 from fastnet.errors import StateDictError, UsageError, check_kind, check_real
 from fastnet.layers import BatchNorm1d
 from fastnet.model import Sequential
@@ -150,17 +152,17 @@ class Chain:
         """The same clipping, and no average."""
         return Chain(self.clip_value, self.clip_norm, None)
 
-    def averaged_model(self, model: Sequential, statistics: bool) -> Sequential:
+    def averaged_model(self, model: Sequential, X: Any, batch_size: int) -> Sequential:
         """A copy of the model with the averages for parameters, in evaluation mode.
 
-        `statistics`: whether it is to keep the model's running statistics.
+        Its running statistics are those of minibatches of X, or the model's where X is None.
         """
         if self.averaging is None:
             raise UsageError("this trainer has no averages; pass averaging=EMA(…) or SWA(…)")
         if not self.averaged:
             raise UsageError(f"{self.averaging!r} has averaged nothing yet; fit first")
         norms = any(isinstance(layer, BatchNorm1d) for _, layer in model.layers)
-        if statistics and norms and not self.averaging.each_step:
+        if X is None and norms and not self.averaging.each_step:
             raise UsageError(
                 "the model has batchnorm, whose statistics do not fit the mean of its parameters; pass "
                 "inputs X, such as the training set's"
@@ -168,6 +170,8 @@ class Chain:
         made = copy.deepcopy(model)
         np.copyto(made.bind().flat("params"), self.extras(model).vector(average, "average"))
         made.touch()
+        if X is not None:
+            recompute_statistics(made, X, batch_size)
         return made.eval()
 
 
@@ -196,3 +200,37 @@ class Span:
         """For each step the numbers of the update that it belongs to."""
         found: Array = numbers[np.minimum(np.cumsum(self.ends) - self.ends, len(numbers) - 1)]
         return found
+
+
+def recompute_statistics(model: Sequential, X: Any, batch_size: int) -> None:
+    """Batchnorm's running statistics anew: their means over the minibatches of X, all layers training."""
+    x = model.features("X", X)
+    norms = [(path, la) for path, la in model.layers if isinstance(la, BatchNorm1d) and la.momentum]
+    if not norms:
+        return
+    names = [f"{path}.running_{what}" for path, _ in norms for what in ("mean", "var")]
+    momenta = [layer.momentum for _, layer in norms for _ in range(2)]
+    sums: list[Any] = [0.0] * len(names)
+    offsets = batch_offsets(len(x), batch_size)
+    if len(offsets) > 2 and offsets[-1] - offsets[-2] < model.min_training_rows():
+        offsets = offsets[:-1]
+    with model.edit() as values:
+        for path, _ in norms:
+            values[f"{path}.num_batches_tracked"][...] = 0
+    modes = [layer.training for _, layer in model.layers]
+    model.train()
+    for begin, end in pairwise(offsets):
+        with model.edit() as values:
+            for name in names:
+                values[name][...] = 0
+        model.forward(x[begin:end])  # running ← momentum·minibatch's
+        found = [value for _, la in norms for value in (la.running_mean, la.running_var)]
+        sums = [
+            total + value.astype(np.float64) / momentum
+            for total, value, momentum in zip(sums, found, momenta, strict=True)
+        ]
+    with model.edit() as values:
+        for name, total in zip(names, sums, strict=True):
+            values[name][...] = total / (len(offsets) - 1)
+    for (_, layer), mode in zip(model.layers, modes, strict=True):
+        layer.train(mode)

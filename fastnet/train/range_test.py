@@ -16,6 +16,7 @@ from fastnet.formulas import portable
 from fastnet.op import Array
 from fastnet.optim.optimizer import Optimizer
 from fastnet.schedules import ExponentialLR, Schedule
+from fastnet.train.scores import resized
 
 FIRST = 10  # steps that tell how high the loss is at first
 SLOW, FAST = 0.9, 0.8  # moving averages of about ten steps, to see where to end, and five
@@ -132,7 +133,7 @@ class Trial:
                     raise
                 break
             losses = np.append(losses, found)
-            run.resize(len(found), time.perf_counter() - started)
+            run.chunk = resized(run.chunk, len(found), time.perf_counter() - started)
         return evaluate(self.rates(np.arange(len(losses))), losses, self.stop_factor)
 
 

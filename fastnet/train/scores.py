@@ -1,22 +1,27 @@
-"""Loss and metrics of an epoch, the same to the last bit however its steps are cut into chunks."""
+"""What a model scores on a data set: its loss, and metrics by name."""
 
 from __future__ import annotations
 
-import math
+import copy
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fastnet.errors import DataError, HyperparameterError, shown
+from fastnet.backends.steps import Steps
+from fastnet.data.dataset import Dataset
+from fastnet.data.minibatches import batch_offsets
+from fastnet.errors import DataError, HyperparameterError, check_int, shown
 from fastnet.losses.base import Loss
+from fastnet.losses.function import FunctionLoss
 from fastnet.losses.metrics import ClassAccuracy, Metric, accuracy
+from fastnet.model import Sequential
+from fastnet.model.runtime import PREDICT_ROWS
 from fastnet.op import Array
-from fastnet.plan.compiler import Plan
 
-BLOCK_BYTES = 1 << 26  # outputs that are kept until the metrics see them
-
-
+CHUNK_SECONDS = 0.05  # so that Ctrl-C and the bar stay lively
+FIRST_CHUNK = 8  # steps of the first native call of a validation
 RESERVED = ("epoch", "loss", "seconds", "samples_per_second")  # other names of the logs
 
 
@@ -63,73 +68,36 @@ def measure(metrics: Mapping[str, Metric], y: Array, output: Array) -> dict[str,
     return values
 
 
-class EpochScores:
-    """Collects losses and outputs of one epoch after the other.
+def evaluate(
+    model: Sequential, loss: Loss, data: Dataset, batch_size: int | None, outputs: bool
+) -> tuple[float, Array]:
+    """The loss of a data set in evaluation mode, and the outputs of its rows if they are wanted."""
+    if isinstance(loss, FunctionLoss):
+        output = model.on_host("output", model.predict(data.x, batch_size=batch_size))
+        return copy.copy(loss).forward(output, data.y, data.w), output
+    rows = PREDICT_ROWS if batch_size is None else check_int("batch_size", batch_size, low=1)
+    rows = max(1, min(rows, data.rows))
+    executor = model.evaluator(data, rows, loss)
+    shape = data.rows if outputs else 0, *executor.plan.output_shape
+    output, losses = np.empty(shape, executor.plan.dtype), np.empty(data.rows)
+    offsets = batch_offsets(data.rows, rows)
+    done, chunk = 0, FIRST_CHUNK
+    while done < len(offsets) - 1:
+        begin, done = done, min(done + chunk, len(offsets) - 1)
+        part = offsets[begin : done + 1]
+        these = slice(part[0], part[-1])
+        steps = Steps(np.arange(part[0], part[-1]), part - part[0], 0, 0)
+        steps.outputs, steps.row_losses = output[these] if outputs else None, losses[these]
+        started = time.perf_counter()
+        executor.train(data, steps, None)
+        chunk = resized(chunk, done - begin, time.perf_counter() - started)
+    return loss.of_rows(losses, data.y, data.w), output
 
-    Metrics see the outputs of the whole epoch at once where these fit into BLOCK_BYTES, otherwise
-    blocks of as many minibatches as fit; then a metric is the mean over the blocks, by rows, of which
-    `accuracy` counts those that count for it. Chunks of steps must not go beyond `limit`. total: the
-    losses of minibatches are sums, and so is that of the epoch.
+
+def resized(chunk: int, steps: int, seconds: float) -> int:
+    """The steps of the next native call, where so many took so long: they aim at CHUNK_SECONDS.
+
+    They grow no more than eightfold at a time.
     """
-
-    def __init__(
-        self,
-        metrics: Mapping[str, Metric],
-        offsets: Array,
-        plan: Plan,
-        *,
-        total: bool = False,
-    ) -> None:
-        row_shape, dtype = plan.output_shape, plan.dtype
-        self.metrics, self.offsets = metrics, offsets
-        self.total = total
-        self.steps = len(offsets) - 1
-        row_bytes = math.prod(row_shape) * np.dtype(dtype).itemsize
-        batch = int(np.diff(offsets).max())
-        self._block = max(1, BLOCK_BYTES // max(1, batch * row_bytes)) if metrics else self.steps
-        rows = min(int(offsets[-1]), self._block * batch) if metrics else 0
-        self._outputs = np.empty((rows, *row_shape), dtype)
-        self._losses = np.empty(self.steps)
-        self._sizes = np.diff(offsets).astype(np.float64)
-        self._forget()
-
-    def _forget(self) -> None:
-        self._measured = dict.fromkeys(self.metrics, 0.0)
-        self._counted = dict.fromkeys(self.metrics, 0)
-
-    def limit(self, step: int) -> int:
-        """The step at which a chunk that begins with `step` must have ended."""
-        return min(self.steps, (step // self._block + 1) * self._block)
-
-    def outputs(self, begin: int, end: int) -> Array | None:
-        """Where the outputs of steps begin … end − 1 go; None where no metric asks for them."""
-        if not self.metrics:
-            return None
-        first = self.offsets[begin // self._block * self._block]
-        return self._outputs[self.offsets[begin] - first : self.offsets[end] - first]
-
-    def add(self, begin: int, end: int, losses: Array, y: Array, order: Array) -> None:
-        """Take the losses of steps begin … end − 1; with a block complete, measure its outputs."""
-        if begin == 0:
-            self._forget()
-        self._losses[begin:end] = losses
-        if self.metrics and end == self.limit(begin):
-            first, last = self.offsets[begin // self._block * self._block], self.offsets[end]
-            y = y[order[first:last]]
-            for name, value in measure(self.metrics, y, self._outputs[: last - first]).items():
-                metric = self.metrics[name]
-                rows = metric.counted(y) if isinstance(metric, ClassAccuracy) else len(y)
-                self._measured[name] += value * rows
-                self._counted[name] += rows
-
-    def mean_loss(self, end: int | None = None) -> float:
-        """The mean over the samples of the steps before `end` (all), or sum; in float64, exactly."""
-        end = self.steps if end is None else end
-        if self.total:
-            return math.fsum(self._losses[:end])
-        return math.fsum(self._losses[:end] * self._sizes[:end]) / float(self.offsets[end])
-
-    def record(self) -> dict[str, float]:
-        """The epoch's mean loss and metrics."""
-        measured = {n: value / max(1, self._counted[n]) for n, value in self._measured.items()}
-        return {"loss": self.mean_loss(), **measured}
+    wanted = int(CHUNK_SECONDS * steps / max(seconds, 1e-6))
+    return max(1, min(wanted, 8 * chunk))

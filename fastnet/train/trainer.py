@@ -37,14 +37,8 @@ from fastnet.train.callbacks import Callback, KeepBest, Kept, check_callbacks
 from fastnet.train.chain import Chain, Span
 from fastnet.train.history import History, copied_records
 from fastnet.train.progress import Progress
-from fastnet.train.run import (
-    Run,
-    check_parameters,
-    evaluate,
-    recompute_statistics,
-    validation_parts,
-)
-from fastnet.train.scores import EpochScores, check_metrics, measure, metrics_of
+from fastnet.train.run import EpochScores, Run, check_parameters, validation_parts
+from fastnet.train.scores import check_metrics, evaluate, measure, metrics_of, resized
 
 
 class Trainer(Attributed):
@@ -342,10 +336,8 @@ class Trainer(Attributed):
             batchnorm, as nothing has passed through the averaged parameters yet; without X the copy has
             the model's statistics.
         """
-        made = self._chain.averaged_model(self.model, X is None)
-        if X is not None:
-            recompute_statistics(made, X, check_int("batch_size", batch_size, low=1))
-        return made
+        batch_size = check_int("batch_size", batch_size, low=1)
+        return self._chain.averaged_model(self.model, X, batch_size)
 
     def evaluate(
         self, X: Any, y: Any, batch_size: int | None = None, *, sample_weight: Any = None
@@ -403,7 +395,7 @@ class Trainer(Attributed):
                 span = Span(offsets, begin, done, run.several, total=scores.total)
                 out = scores.outputs(begin, done)
                 losses = self._chunk(run, index, part - part[0], out, span)
-                run.resize(done - begin, time.perf_counter() - started)
+                run.chunk = resized(run.chunk, done - begin, time.perf_counter() - started)
                 scores.add(begin, done, losses, data.y, order)
                 progress.advance(len(index), partial(scores.mean_loss, done))
         seconds = time.perf_counter() - begun

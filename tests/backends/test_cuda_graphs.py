@@ -16,7 +16,7 @@ import pytest
 import fastnet as fn
 from fastnet.optim.averaging import average
 from fastnet.schedules import ExponentialLR
-from fastnet.train import run
+from fastnet.train import scores
 
 pytestmark = on_cuda.MARKS
 
@@ -59,7 +59,7 @@ cases = pytest.mark.parametrize("case", CASES)
 
 @pytest.fixture(autouse=True)
 def long_chunks(monkeypatch):
-    monkeypatch.setattr(run, "CHUNK_SECONDS", 1e6)
+    monkeypatch.setattr(scores, "CHUNK_SECONDS", 1e6)
 
 
 @pytest.fixture

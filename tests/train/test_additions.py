@@ -13,7 +13,7 @@ from refusals import NOT_INTEGERS, refused
 import fastnet as fn
 from fastnet.errors import DivergenceError, HyperparameterError, UsageError
 from fastnet.schedules import Schedule
-from fastnet.train import run as run_module
+from fastnet.train import scores
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(43, 3)), RNG.normal(size=(43, 2))
@@ -189,7 +189,7 @@ EVERYTHING = {"clip_value": 0.3, "clip_norm": 0.2, "averaging": fn.EMA(0.8)}
 def test_how_steps_are_chunked_changes_nothing(backend, monkeypatch, averaging):
     found = []
     for seconds in (0.0, 1e9):
-        monkeypatch.setattr(run_module, "CHUNK_SECONDS", seconds)
+        monkeypatch.setattr(scores, "CHUNK_SECONDS", seconds)
         model = net(backend, "float32")
         fit = trainer(model, **EVERYTHING | {"averaging": averaging})
         fit.fit(X, Y, 3, 5, accumulation_steps=4, verbose=0)

@@ -11,8 +11,7 @@ from refusals import NOT_FINITE, NOT_INTEGERS, NOT_NUMBERS, refused
 import fastnet as fn
 from fastnet.backends import registry
 from fastnet.errors import DivergenceError, HyperparameterError, MissingExtra, UsageError, shown
-from fastnet.train import range_test
-from fastnet.train import run as run_module
+from fastnet.train import range_test, scores
 
 S = fn.schedules
 RNG = np.random.default_rng(0)
@@ -100,10 +99,10 @@ def test_losses_are_those_of_a_loop_with_such_rates(backend):
 
 
 def test_the_curve_does_not_depend_on_chunks(backend, monkeypatch):
-    curves, calls, resize = [], [], run_module.Run.resize
-    monkeypatch.setattr(run_module.Run, "resize", lambda *a: (calls.append(1), resize(*a))[1])
+    curves, calls, resized = [], [], scores.resized
+    monkeypatch.setattr(range_test, "resized", lambda *a: (calls.append(1), resized(*a))[1])
     for seconds in (0.0, 1e9):  # chunks of one step, and of 1, 8, 64, …
-        monkeypatch.setattr(run_module, "CHUNK_SECONDS", seconds)
+        monkeypatch.setattr(scores, "CHUNK_SECONDS", seconds)
         calls.clear()
         curves.append(trainer(backend).find_lr(X, Y, 5, max_lr=1e4))
         steps = len(curves[0].rates)

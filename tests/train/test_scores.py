@@ -28,7 +28,7 @@ def test_blocks_cut_nothing_off(monkeypatch, rows):
         return float(np.mean(np.argmax(output, axis=1) == y))
 
     whole = fit()
-    monkeypatch.setattr(scores, "BLOCK_BYTES", rows * 2 * 4)
+    monkeypatch.setattr(run, "BLOCK_BYTES", rows * 2 * 4)
     parts = fit({"accuracy": metric})
     assert sum(seen) == 2 * 23
     assert max(seen) == min(23, max(5, rows // 5 * 5))
@@ -79,7 +79,7 @@ def test_blocks_weigh_as_many_rows_as_count_in_them(monkeypatch, case, rows):
         return [record["accuracy"] for record in records]
 
     whole = accuracy()
-    monkeypatch.setattr(scores, "BLOCK_BYTES", rows * 2 * 4)
+    monkeypatch.setattr(run, "BLOCK_BYTES", rows * 2 * 4)
     assert accuracy() == pytest.approx(whole, rel=1e-15)
 
 
@@ -96,8 +96,8 @@ def test_a_validation_goes_by_short_calls_which_change_nothing(monkeypatch, metr
 
     monkeypatch.setattr(Executor, "train", counted)
     for first, seconds in (1000, 1e9), (1, 0.0):  # one call, or a call a minibatch
-        monkeypatch.setattr(run, "FIRST_CHUNK", first, raising=False)
-        monkeypatch.setattr(run, "CHUNK_SECONDS", seconds)
+        monkeypatch.setattr(scores, "FIRST_CHUNK", first)
+        monkeypatch.setattr(scores, "CHUNK_SECONDS", seconds)
         calls.clear()
         whole.append(trainer.evaluate(X, Y, rows, sample_weight=weights))
     assert whole[0] == whole[1]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastnet as fn
-from fastnet.train import run as run_module
+from fastnet.train import scores
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(23, 3))
@@ -283,7 +283,7 @@ def test_a_trainers_seed_drives_dropout(backend):
 def test_how_steps_are_chunked_changes_nothing(backend, monkeypatch):
     outcomes = []
     for seconds in (0.0, 1e-4, 1e9):
-        monkeypatch.setattr(run_module, "CHUNK_SECONDS", seconds)
+        monkeypatch.setattr(scores, "CHUNK_SECONDS", seconds)
         model = net(backend)
         metrics = {"accuracy": fn.accuracy, "largest": lambda y, output: output.max()}
         history = trainer(model, metrics=metrics).fit(X, LABELS, 3, 2, drop_last=True, verbose=0)
