@@ -1,16 +1,17 @@
-"""Writes the C kernels of formulas, a file for each family that has any: python csrc/generate.py."""
+"""Writes csrc/generated: the C kernels of formulas, a file for each family that has any."""
 
 import sys
 from pathlib import Path
 
 CSRC = Path(__file__).parent
+GENERATED = CSRC / "generated"
 sys.path.insert(0, str(CSRC.parent))
 
 import fastnet  # noqa: E402, F401  (all ops)
 from fastnet.formulas.c_text import files  # noqa: E402
 
 for name, text in files().items():
-    path = CSRC / name
+    path = GENERATED / name
     if not path.exists() or path.read_text("utf-8") != text:  # what is as it was is not rebuilt
         path.write_text(text, encoding="utf-8")
         print(name)

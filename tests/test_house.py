@@ -1,8 +1,9 @@
-"""House rules: which way imports point, what an import loads, docstrings."""
+"""House rules: which way imports and includes point, what an import loads, docstrings."""
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tomllib
 from graphlib import TopologicalSorter
@@ -90,6 +91,24 @@ def test_imports_point_down():
     assert len(pairs) > 100
     wrong = [(a, b) for a, b in pairs if part(a) != part(b) and FLOOR[part(b)] >= FLOOR[part(a)]]
     assert wrong == []
+
+
+# A C file includes from its own folder of csrc/ and those before it.
+FOLDERS = ["engine", "lib", "generated", "products", "kernels"]
+
+
+def test_includes_point_one_way():
+    csrc = ROOT / "csrc"
+    files = [*csrc.rglob("*.c"), *csrc.rglob("*.h")]
+    assert {path.relative_to(csrc).parts[0] for path in files} == set(FOLDERS)
+    wrong, count = [], 0
+    for path in files:
+        for name in re.findall(r'#include "(.+)"', path.read_text("utf-8")):
+            count += 1
+            folders = FOLDERS[: FOLDERS.index(path.parent.name) + 1]
+            if name.partition("/")[0] not in folders or not (csrc / name).exists():
+                wrong.append((path.name, name))
+    assert count > 50 and wrong == []
 
 
 def test_no_import_goes_round_in_a_circle():

@@ -206,9 +206,9 @@ def parts(module: str, sources: list[Source]) -> tuple[str, list[str]]:
 def file(module: str, sources: list[Source]) -> str:
     """The text of a family's file."""
     head, helpers = parts(module, sources)
-    header = "drawn.h" if any(source.draws for source in sources) else "formula.h"
+    header = "lib/drawn.h" if any(source.draws for source in sources) else "lib/formula.h"
     if any(isinstance(source.kernel.formula, RowSum) for source in sources):
-        header = "pointwise.h"
+        header = "lib/pointwise.h"
     return "\n\n".join([f'{head}\n#include "{header}"', *helpers, *map(str, sources)]) + "\n"
 
 
@@ -216,12 +216,12 @@ def header(module: str, source: Source) -> str:
     """The text of the file of an update's formula for tiles."""
     head, helpers = parts(module, [source])
     guard = f"FASTNET_{source.kernel.name.upper()}_H"
-    opening = f'{head}\n#ifndef {guard}\n#define {guard}\n\n#include "formula.h"'
+    opening = f'{head}\n#ifndef {guard}\n#define {guard}\n\n#include "lib/formula.h"'
     return "\n\n".join([opening, *helpers, source.beside(), "#endif"]) + "\n"
 
 
 def files() -> dict[str, str]:
-    """The text of every file of kernels of formulas, by the name that it has in csrc/."""
+    """The text of every file of kernels of formulas, by its name in csrc/generated."""
     families: dict[str, list[Source]] = {}
     for kernel in KERNELS.values():
         if kernel.formula is not None:

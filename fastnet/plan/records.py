@@ -1,7 +1,7 @@
 """The records that every backend reads: instructions, the context of a run, a chunk of training steps.
 
 They are NumPy structured dtypes whose fields have the names, offsets and sizes of the C structs in
-csrc/fastnet.h; the C backend compares them field by field before it runs anything. Pointers are
+csrc/engine/fastnet.h; the C backend compares them field by field before it runs anything. Pointers are
 integers (0: absent). A tensor is addressed by a segment and an offset in bytes.
 """
 

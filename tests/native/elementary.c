@@ -1,5 +1,5 @@
 /* The elementary functions of formulas, for arrays: test_elementary.py loads this. */
-#include "formula.h"
+#include "lib/formula.h"
 
 #define FUNCTION(name)                                                                             \
     void name(real *y, const real *x, int64_t n);                                                  \

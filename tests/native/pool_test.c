@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "pool.h"
+#include "engine/pool.h"
 
 enum { N = 3001, PHASES = 7, LOOPS_A_PHASE = 11, ROUNDS = 30 };
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fastnet.h"
+#include "engine/fastnet.h"
 
 enum { MOST_BLOCKS = 64 };
 

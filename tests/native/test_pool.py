@@ -22,7 +22,7 @@ def test_teams_visit_everything_once_and_wait_for_one_another(sanitizer, tmp_pat
     flags = ["-O1", "-g", "-std=gnu11", "-Wall", "-Wextra", "-pthread", f"-I{CSRC}"]
     flags += ["-Wl,--wrap=pthread_create"]  # the program decides how many threads there are
     flags += [] if sanitizer == "none" else [f"-fsanitize={sanitizer}"]
-    sources = [str(HERE / "pool_test.c"), str(CSRC / "pool.c")]
+    sources = [str(HERE / "pool_test.c"), str(CSRC / "engine" / "pool.c")]
     built = subprocess.run(
         [compiler, *flags, *sources, "-o", str(program)],
         capture_output=True,

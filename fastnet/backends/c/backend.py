@@ -1,4 +1,4 @@
-"""Runs plans through the native extension, whose interface is csrc/fastnet.h."""
+"""Runs plans through the native extension, whose interface is csrc/engine/fastnet.h."""
 
 from __future__ import annotations
 

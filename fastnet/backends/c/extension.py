@@ -89,8 +89,9 @@ def _installed() -> Iterator[Path]:
 
 def source_digest(folder: Path) -> str:
     """The digest of C sources as the build computes it (see csrc/CMakeLists.txt)."""
-    paths = [*folder.glob("*.c"), *folder.glob("*.h"), folder / "CMakeLists.txt"]
-    digests = (hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(paths))
+    paths = [*folder.glob("*/*.c"), *folder.glob("*/*.h"), folder / "CMakeLists.txt"]
+    paths.sort(key=lambda path: path.relative_to(folder).as_posix())
+    digests = (hashlib.sha256(p.read_bytes()).hexdigest() for p in paths)
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 

@@ -1,0 +1,92 @@
+/* The kernels of this build, and programs of them; see fastnet/plan/records.py. */
+#include <string.h>
+
+#include "engine/gather.h"
+#include "engine/program.h"
+
+/* The linker gathers the descriptors of all kernels in one section and names its ends. */
+extern const fn_kernel *const __start_fn_kernels[], *const __stop_fn_kernels[];
+
+int64_t fn_kernel_count(void) { return __stop_fn_kernels - __start_fn_kernels; }
+
+/* Only tiles of AVX-512 have registers and code for it; see GATES. */
+enum { GATING_LEVEL = 3 };
+
+/* Whether tiles of a product do what a kernel does. */
+static fn_gate gates(const fn_kernel *kernel) {
+    if (kernel->level != GATING_LEVEL)
+        return FN_GATE_NONE;
+    return !strcmp(kernel->name, "relu_forward") ? FN_GATE_ITSELF
+           : !strcmp(kernel->name, "relu_vjp")   ? FN_GATE_OTHER
+                                                 : FN_GATE_NONE;
+}
+
+void fn_kernel_at(int64_t i, fn_kernel_info *info) {
+    const fn_kernel *kernel = __start_fn_kernels[i];
+    *info = (fn_kernel_info){kernel->name, kernel->tensors, kernel->dtype, kernel->level,
+                             (int64_t)(intptr_t)kernel->entry, (int64_t)(intptr_t)kernel->piece,
+                             kernel->finishes, gates(kernel)};
+}
+
+fn_entry *fn_entry_of(const char *name, int64_t dtype, int64_t level) {
+    for (int64_t i = 0; i < fn_kernel_count(); i++) {
+        const fn_kernel *kernel = __start_fn_kernels[i];
+        if (kernel->dtype == dtype && kernel->level == level && !strcmp(kernel->name, name))
+            return kernel->entry;
+    }
+    return NULL;
+}
+
+#if defined(__x86_64__)
+static const char *const level_names[] = {"x86-64", "x86-64-fma", "x86-64-v3", "x86-64-v4"};
+
+int64_t fn_machine_level(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("x86-64-v4")   ? 3
+           : __builtin_cpu_supports("x86-64-v3") ? 2
+           : __builtin_cpu_supports("fma")       ? 1
+                                                 : 0;
+}
+#else
+static const char *const level_names[] = {"aarch64"};
+
+int64_t fn_machine_level(void) { return 0; }
+#endif
+
+const char *fn_level_name(int64_t level) {
+    const int64_t count = sizeof level_names / sizeof *level_names;
+    return level >= 0 && level < count ? level_names[level] : "unknown";
+}
+
+const char *fn_source_digest(void) { return FASTNET_SOURCE_DIGEST; }
+
+typedef struct {
+    const fn_instruction *program;
+    int64_t count;
+    const fn_context *context;
+} run;
+
+static void run_as(fn_member *member, void *argument) {
+    const run *r = argument;
+    run_program(r->program, r->program + r->count, r->context, member, NULL);
+}
+
+void fn_run(const fn_instruction *program, int64_t count, const fn_context *context) {
+    run r = {program, count, context};
+    fn_run_team(context->threads, run_as, &r);
+}
+
+extern const fn_data_functions *const __start_fn_data_functions[], *const __stop_fn_data_functions[];
+
+const fn_data_functions *fn_data_functions_of(int64_t dtype) {
+    static const fn_data_functions *found[2]; /* any thread finds the same */
+    const fn_data_functions *best = __atomic_load_n(&found[dtype == FN_FLOAT64], __ATOMIC_RELAXED);
+    if (best)
+        return best;
+    const int64_t top = fn_machine_level();
+    for (const fn_data_functions *const *at = __start_fn_data_functions; at < __stop_fn_data_functions; at++)
+        if ((*at)->dtype == dtype && (*at)->level <= top && (!best || (*at)->level > best->level))
+            best = *at;
+    __atomic_store_n(&found[dtype == FN_FLOAT64], best, __ATOMIC_RELAXED);
+    return best;
+}

@@ -1,0 +1,287 @@
+/* Training steps; see TRAIN in fastnet/plan/records.py. */
+#include <math.h>
+#include <string.h>
+
+#include "engine/gather.h"
+#include "engine/program.h"
+
+/* The rows in place, where they are one run of the data set and have the plan's dtype; else NULL. */
+static const void *in_place(const fn_source *s, const int64_t *index, int64_t rows, int64_t dtype) {
+    if (s->kind != dtype)
+        return NULL;
+    for (int64_t r = 1; r < rows; r++)
+        if (index[r] != index[r - 1] + 1)
+            return NULL;
+    return rows ? (const char *)s->data + index[0] * s->width * fn_bytes_of(s->kind) : NULL;
+}
+
+/* Copy labels while checking them, so that a caller's later change cannot pass the check. Returns
+ * the first row of the data set whose label is neither in [0, classes) nor `ignored`, or -1. */
+static int64_t gather_labels(const fn_source *s, const int64_t *index, int64_t rows,
+                             int64_t classes, int64_t ignored) {
+    const volatile int64_t *labels = s->data;
+    int64_t *stage = s->stage;
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t label = labels[index[r]];
+        if ((label < 0 || label >= classes) && label != ignored)
+            return index[r];
+        stage[r] = label;
+    }
+    return -1;
+}
+
+/* Bytes: a minibatch of more is not fetched a step ahead, nor are rows of less, of which a tile fetches one. Measured. */
+enum { MOST_AHEAD = 1 << 18, LEAST_ROW_AHEAD = 4 * FN_LINE };
+
+/* What the threads of a chunk of steps share. */
+typedef struct {
+    fn_train_args *args;
+    fn_gather *gather_rows;
+    const fn_instruction *program, *update, *end;
+    const fn_instruction *keep; /* or NULL: there are no buffers to keep */
+    int64_t row_bytes;          /* of x, where rows are fetched ahead; else 0 */
+    int is_plain;               /* whether the update consists of kernels alone, which others may then do in part */
+    int bad_label;              /* whether the rows gathered last have one */
+} training;
+
+/* One thread's way through the steps. Every thread finds the status by itself. */
+typedef struct {
+    training *t;
+    fn_call call; /* of no kernel: the thread's part in its team */
+    fn_context context;
+    int64_t step;
+    const int64_t *offsets, *index;
+    int64_t status;
+    fn_update update;
+} walk;
+
+static void *tensor(const walk *w, const fn_instruction *at, int i) {
+    return at->segment[i] < 0 ? NULL : pointer(w->context.segment[at->segment[i]] + at->offset[i]);
+}
+
+/* The inputs of a step: x by the whole team, y and w by its first. */
+static void gather(walk *w, const fn_instruction *at) {
+    fn_train_args *args = w->t->args;
+    fn_gather *const gather_rows = w->t->gather_rows;
+    const int64_t rows = w->context.rows, *index = w->index + w->offsets[w->step];
+    const fn_source of_x = {pointer(args->x), args->x_kind, at->size[0], tensor(w, at, 0)};
+    const fn_source of_y = {pointer(args->y), args->y_kind, at->size[1], tensor(w, at, 1)};
+    const fn_source of_w = {pointer(args->w), args->dtype, 1, tensor(w, at, 2)};
+    const void *x = in_place(&of_x, index, rows, args->dtype);
+    const void *y = args->classes || !of_y.stage ? NULL : in_place(&of_y, index, rows, args->dtype);
+    if (!x)
+        SHARED(r, &w->call, rows, 1 + 4096 / (of_x.width + 1))
+            gather_rows(&of_x, index, r.begin, r.end);
+    if (is_first(&w->call) && of_y.stage && args->classes) {
+        args->bad_row = gather_labels(&of_y, index, rows, args->classes, args->ignored);
+        w->t->bad_label = args->bad_row >= 0;
+    } else if (is_first(&w->call) && of_y.stage && !y) {
+        gather_rows(&of_y, index, 0, rows);
+    }
+    if (is_first(&w->call) && of_w.stage)
+        gather_rows(&of_w, index, 0, rows);
+    w->context.segment[FN_X] = (int64_t)(intptr_t)(x ? x : of_x.stage);
+    w->context.segment[FN_Y] = (int64_t)(intptr_t)(y ? y : of_y.stage);
+    w->context.segment[FN_W] = (int64_t)(intptr_t)of_w.stage;
+}
+
+/* The running statistics become what they were before the step, or the other way about. */
+static void keep(const walk *w, const fn_instruction *at, int back) {
+    void *const kept = tensor(w, at, 0), *const buffers = pointer(w->context.segment[FN_BUFFERS]);
+    memcpy(back ? buffers : kept, back ? kept : buffers, (size_t)at->size[0]);
+}
+
+/* What a step leaves behind once its forward has run. */
+static void record(const walk *w, const fn_instruction *at) {
+    const fn_train_args *args = w->t->args;
+    const int64_t first = w->offsets[w->step], rows = w->context.rows, bytes = at->size[0];
+    ((double *)pointer(args->losses))[w->step] = *(const double *)tensor(w, at, 0);
+    if (args->row_losses)
+        memcpy((double *)pointer(args->row_losses) + first, tensor(w, at, 1), (size_t)rows * sizeof(double));
+    if (args->outputs)
+        memcpy((char *)pointer(args->outputs) + first * bytes, tensor(w, at, 2), (size_t)(rows * bytes));
+}
+
+static void check(walk *w, const fn_instruction *at) {
+    const double value = *(const double *)tensor(w, at, 0);
+    if (isfinite(value))
+        return;
+    w->status = at->size[0];
+    if (is_first(&w->call)) {
+        w->t->args->value = value;
+        if (w->t->keep)
+            keep(w, w->t->keep, 1);
+    }
+}
+
+/* This thread's part of a control instruction; returns where to go on. The team's first does what is not shared. */
+static const fn_instruction *control(walk *w, const fn_instruction *at) {
+    training *t = w->t;
+    const int first = is_first(&w->call);
+    switch (at->kernel) {
+    case FN_KEEP: /* the team waits behind the rows */
+        if (first)
+            keep(w, at, 0);
+        break;
+    case FN_GATHER:
+        gather(w, at);
+        together(&w->call);
+        w->status = t->bad_label ? FN_BAD_LABEL : FN_OK;
+        break;
+    case FN_RECORD: /* the team waits behind a check, or behind the next rows */
+        if (first)
+            record(w, at);
+        break;
+    case FN_CHECK:
+        check(w, at);
+        together(&w->call);
+        break;
+    case FN_HOST_CALL:
+        w->status = FN_HOST;
+        if (first)
+            t->args->at = at + 1 - t->program;
+        break;
+    case FN_UNLESS:
+        if (!((const double *)pointer(w->context.hyper))[at->group * w->context.hyper_size])
+            return t->end;
+    }
+    return at + 1;
+}
+
+/* This thread's share of the rows of the next step; none where rows are short, or where they are so many that the
+ * update would drive them from the caches again. */
+static fn_rows rows_ahead(const walk *w) {
+    const training *t = w->t;
+    const int64_t *offsets = w->offsets + w->step + 1, bytes = t->row_bytes;
+    const int64_t given = bytes >= LEAST_ROW_AHEAD && w->step + 1 < t->args->steps ? offsets[1] - offsets[0] : 0;
+    const int64_t rows = given * bytes > MOST_AHEAD ? 0 : given;
+    const fn_member *member = w->call.member;
+    const int64_t number = member ? member->number : 0, team = member ? w->context.threads : 1;
+    return (fn_rows){
+        .data = pointer(t->args->x),
+        .index = w->index + offsets[0],
+        .bytes = bytes,
+        .begin = rows * number / team,
+        .end = rows * (number + 1) / team,
+    };
+}
+
+/* An update instruction's elements from `from` on that nobody has taken, up to the next that somebody has; none where
+ * no such are left. */
+static fn_range left_over(const fn_update *u, const fn_instruction *at, int64_t from) {
+    for (;;) {
+        fn_range r = {from, at->size[0]};
+        int64_t next = from;
+        for (int64_t i = 0; i < u->count; i++) {
+            const fn_taken *t = &u->taken[i];
+            if (t->at == at && t->begin <= from && t->end > next)
+                next = t->end;
+            else if (t->at == at && t->begin > from && t->begin < r.end)
+                r.end = t->begin;
+        }
+        if (next == from)
+            return r;
+        from = next;
+    }
+}
+
+/* This thread's part of a plain update, but for what has been taken, up to where nobody has taken anything; returns
+ * where that is. */
+static const fn_instruction *run_left_over(const fn_instruction *update, const fn_context *context, fn_member *member,
+                                           const fn_update *u) {
+    const fn_instruction *rest = update;
+    for (int64_t i = 0; i < u->count; i++)
+        rest = u->taken[i].at >= rest ? u->taken[i].at + 1 : rest;
+    for (const fn_instruction *at = update; at < rest; at++) {
+        fn_instruction part = *at;
+        for (fn_range r = left_over(u, at, 0); r.begin < r.end; r = left_over(u, at, r.end)) {
+            part.size[0] = r.end - r.begin;
+            for (int i = 0; i < FN_TENSORS; i++)
+                part.offset[i] = at->offset[i] + r.begin * fn_bytes_of(at->dtype);
+            run_program(&part, &part + 1, context, member, NULL);
+        }
+    }
+    return rest;
+}
+
+/* This thread's part of a step from an instruction on; whether the step is done. */
+static int run_step(walk *w, const fn_instruction *at) {
+    const training *t = w->t;
+    fn_update *update = &w->update;
+    fn_rows rows = rows_ahead(w);
+    const fn_beside beside = {rows.begin < rows.end ? &rows : NULL, update};
+    update->hyper = pointer(w->context.hyper);
+    update->count = 0;
+    while (at < t->update) {
+        at = run_program(at, t->update, &w->context, w->call.member, &beside);
+        if (at < t->update)
+            at = control(w, at);
+        if (w->status != FN_OK)
+            return 0;
+    }
+    if (update->count)
+        at = run_left_over(at, &w->context, w->call.member, update);
+    while (at < t->end) {
+        at = run_program(at, t->end, &w->context, w->call.member, NULL);
+        if (at < t->end)
+            at = control(w, at);
+        if (w->status != FN_OK)
+            return 0;
+    }
+    return 1;
+}
+
+/* This thread's part of all steps. */
+static void train_as(fn_member *member, void *argument) {
+    training *t = argument;
+    fn_train_args *args = t->args;
+    walk w;
+    w.t = t;
+    w.call = (fn_call){.member = member};
+    w.context = args->context;
+    w.offsets = pointer(args->batch_offsets);
+    w.index = pointer(args->index);
+    w.status = FN_OK;
+    w.update.program = t->update;
+    w.update.end = t->is_plain ? t->end : t->update;
+    w.update.backward_end = t->update;
+    w.update.hyper_size = w.context.hyper_size;
+    w.update.pending = NULL;
+    w.update.count = 0;
+    const int64_t steps = args->steps;
+    const fn_instruction *at = t->program + args->at;
+    for (w.step = args->done; w.step < steps; w.step++) {
+        w.context.rows = w.offsets[w.step + 1] - w.offsets[w.step];
+        if (!run_step(&w, at))
+            break;
+        at = t->program;
+        w.context.step++;
+        w.context.hyper += args->table_bytes;
+    }
+    if (!is_first(&w.call))
+        return;
+    args->done = w.step;
+    args->status = w.status;
+    args->beside = w.update.count;
+    args->context = w.context;
+}
+
+void fn_train(fn_train_args *args) {
+    const fn_instruction *program = pointer(args->program);
+    training t = {
+        .args = args,
+        .gather_rows = fn_data_functions_of(args->dtype)->gather,
+        .program = program,
+        .update = program + args->before_update,
+        .end = program + args->count,
+        .is_plain = 1,
+    };
+    for (const fn_instruction *at = program; at < t.end; at++) {
+        t.is_plain &= at < t.update || at->kernel >= 0;
+        if (at->kernel == FN_KEEP)
+            t.keep = at;
+        if (at->kernel == FN_GATHER)
+            t.row_bytes = at->size[0] * fn_bytes_of(args->x_kind);
+    }
+    fn_run_team(args->context.threads, train_as, &t);
+}

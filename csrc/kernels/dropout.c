@@ -1,0 +1,37 @@
+/* Dropout with masks drawn anew by the VJP, alone and behind a rectifier. Formulas: fastnet/layers/dropout.py and
+ * relu_dropout.py. */
+#include "lib/rng.h"
+#include "engine/share.h"
+
+/* to = scale·from where the element's word ≥ threshold, else 0; both may be the same array. What of `from` is ≤ bound
+ * counts as 0: nothing, where the bound is NaN. */
+static __attribute__((noinline)) void mask(const fn_call *call, real *to, const real *from, real bound) {
+    const uint64_t threshold = (uint64_t)call->scalar[0];
+    const uint32_t least = (uint32_t)threshold;
+    const real scale = (real)call->scalar[1];
+    const philox at = philox_at(call->seed, call->step, call->stream);
+    SHARED(r, call, call->rows * call->size[0], 16 * DRAW) {
+        if (threshold > UINT32_MAX) { /* no word reaches it */
+            memset(to + r.begin, 0, (size_t)(r.end - r.begin) * sizeof(real));
+            continue;
+        }
+        for (int64_t i = r.begin; i < r.end; i += DRAW) {
+            _Alignas(64) uint32_t word[DRAW];
+            const int64_t n = smaller(DRAW, r.end - i);
+            philox_draw(word, &at, i / DRAW);
+            INDEPENDENT
+            for (int64_t e = 0; e < n; e++) {
+                const real kept = (from[i + e] <= bound ? 0 : from[i + e]) * scale;
+                to[i + e] = word[e] >= least ? kept : 0;
+            }
+        }
+    }
+}
+
+static const real unbounded = REAL_FN(nan)("");
+
+KERNEL(dropout_forward, OUT_OVER(y), IN_UNDER(x)) { mask(call, y, x, unbounded); }
+
+KERNEL(dropout_vjp, OUT_OVER(dx), IN_UNDER(dy)) { mask(call, dx, dy, unbounded); }
+
+KERNEL(relu_dropout_forward, OUT_OVER(y), IN_UNDER(x)) { mask(call, y, x, 0); }

@@ -1,0 +1,135 @@
+/* The linear layer. Formulas: fastnet/layers/linear.py. */
+#include "products/gemm.h"
+#include "lib/kernel.h"
+#include "lib/rows.h"
+#include "engine/share.h"
+
+PRODUCT_KERNEL(linear_forward, OUT(y), IN(x), IN(w), IN(b)) {
+    const int64_t B = call->rows, I = call->size[0], O = call->size[1];
+    gemm(call, (product){B, O, I, {x, I, 1}, {w, O, 1}, y, O, b, 0, 1, call, y, 0});
+}
+
+/* The sums of n columns, at most so many vectors of them; each adds its rows in order. */
+static inline __attribute__((always_inline)) void
+sum_columns(const int vectors, real *into, const real *from, int64_t rows, int64_t columns,
+            int64_t n, int accumulate) {
+    vec sum[4];
+    for (int v = 0; v < vectors; v++)
+        sum[v] = accumulate ? load_first(into + v * WIDTH, n - v * WIDTH) : (vec){0};
+    for (int64_t r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++)
+            sum[v] += load_first(from + r * columns + v * WIDTH, n - v * WIDTH);
+    for (int v = 0; v < vectors; v++)
+        store_first(into + v * WIDTH, sum[v], n - v * WIDTH);
+}
+
+static inline void sum_rows(real *into, const real *from, int64_t rows, int64_t columns,
+                            fn_range part, int accumulate) {
+    int64_t j = part.begin;
+    for (; j + 4 * WIDTH <= part.end; j += 4 * WIDTH)
+        sum_columns(4, into + j, from + j, rows, columns, 4 * WIDTH, accumulate);
+    for (; j < part.end; j += WIDTH)
+        sum_columns(1, into + j, from + j, rows, columns, part.end - j, accumulate);
+}
+
+/* The same for more than MANY_ROWS rows. */
+static inline void sum_many_rows(real *into, const real *from, int64_t rows, int64_t columns, fn_range part,
+                                 int accumulate) {
+    for (int64_t j = part.begin; j < part.end; j += 4 * WIDTH) {
+        const int64_t n = smaller(4 * WIDTH, part.end - j);
+        vec total[4] = {0}, lost[4] = {0};
+        real block[4 * WIDTH] = {0};
+        for (int64_t r = 0; r < rows; r += ROW_BLOCK) {
+            sum_rows(block, from + r * columns + j, smaller(ROW_BLOCK, rows - r), columns, (fn_range){0, n}, 0);
+            for (int v = 0; v < 4; v++)
+                add_block(&total[v], &lost[v], load(block + v * WIDTH));
+        }
+        for (int v = 0; v < 4; v++) {
+            const vec sum = with_lost(total[v], lost[v]);
+            real *to = into + j + v * WIDTH;
+            store_first(to, accumulate ? load_first(to, n - v * WIDTH) + sum : sum, n - v * WIDTH);
+        }
+    }
+}
+
+/* dw = xᵀ·dy, with the update of w beside it; 0: that cannot be, and dw is still to be computed. */
+static __attribute__((noinline)) int update_beside(const fn_call *call, real *dw, const real *dy, const real *x) {
+    const int64_t B = call->rows, I = call->size[0], O = call->size[1];
+    pending todo;
+    /* Several blocks of k would end no row before the last one; a team's parts must be whole rows; where dy is packed and
+     * x is not, so would dy be for every few rows. */
+    if (B < LEAST_K_BESIDE || B > BLOCK_K || I < ROWS_BESIDE || O < TILE_COLUMNS || (call->member && I <= O) ||
+        (I < FAR && O >= FAR) ||
+        !takes_update(call, dw, I * O, &todo))
+        return 0;
+    call->update->pending = &todo;
+    together(call); /* nobody reads w any more */
+    gemm(call, (product){I, O, B, {x, 1, I}, {dy, O, 1}, dw, O, NULL, 0, 0, call, NULL, 0});
+    call->update->pending = NULL;
+    return 1;
+}
+
+/* A piece of dw, so small that no product of its size packs A: then scratch memory is free behind the panels of B. */
+enum { PIECE_ROWS = 4 * TILE_ROWS, PIECE_COLUMNS = 8 * TILE_COLUMNS, PIECE = PIECE_ROWS * PIECE_COLUMNS };
+_Static_assert((int)PIECE_ROWS < (int)COLUMNS_FOR_COLUMNS_OF_A, "A is packed where a product is turned");
+_Static_assert((int)PIECE_COLUMNS < (int)COLUMNS_FOR_COLUMNS_OF_A, "A is packed");
+_Static_assert(((int)PANELS_OF_B + 3 * (int)PIECE) * (int)sizeof(real) <= FN_SCRATCH, "no room for the sums");
+
+/* dw = xᵀ·dy for more than MANY_ROWS rows: piece by piece, the sum over blocks of rows of their products. */
+static inline void product_of_many_rows(const fn_call *call, real *dw, const real *dy, const real *x) {
+    const int64_t B = call->rows, I = call->size[0], O = call->size[1], across = quotient_up(O, PIECE_COLUMNS);
+    real *const block = (real *)call->scratch + PANELS_OF_B, *const total = block + PIECE, *const lost = total + PIECE;
+    fn_call alone = *call; /* a member takes whole pieces */
+    alone.member = NULL;
+    alone.next_rows = NULL;
+    SHARED(r, call, quotient_up(I, PIECE_ROWS) * across, 1)
+        for (int64_t piece = r.begin; piece < r.end; piece++) {
+            const int64_t i = piece / across * PIECE_ROWS, j = piece % across * PIECE_COLUMNS;
+            const int64_t M = smaller(PIECE_ROWS, I - i), N = smaller(PIECE_COLUMNS, O - j);
+            memset(total, 0, 2 * PIECE * sizeof(real)); /* and lost */
+            for (int64_t b = 0; b < B; b += ROW_BLOCK) {
+                gemm(&alone, (product){M, N, smaller(ROW_BLOCK, B - b), {x + b * I + i, 1, I}, {dy + b * O + j, O, 1},
+                                       block, N, NULL, 0, 0, &alone, NULL, 0});
+                for (int64_t e = 0; e < M * N; e += WIDTH) {
+                    vec sum = load(total + e), rest = load(lost + e);
+                    add_block(&sum, &rest, load(block + e));
+                    store(total + e, sum);
+                    store(lost + e, rest);
+                }
+            }
+            for (int64_t k = 0; k < M; k++)
+                for (int64_t l = 0; l < N; l += WIDTH) {
+                    real *const into = dw + (i + k) * O + j + l;
+                    const int64_t n = N - l, e = k * N + l;
+                    const vec sum = with_lost(load_first(total + e, n), load_first(lost + e, n));
+                    store_first(into, call->accumulate ? load_first(into, n) + sum : sum, n);
+                }
+        }
+}
+
+/* Apart from the kernel, so that small minibatches pass it by. */
+static __attribute__((noinline)) void of_many_rows(const fn_call *call, real *dw, real *db, const real *dy,
+                                                   const real *x) {
+    if (dw)
+        product_of_many_rows(call, dw, dy, x);
+    if (db)
+        SHARED(r, call, call->size[1], grain(4 * WIDTH, call->rows))
+            sum_many_rows(db, dy, call->rows, call->size[1], r, call->accumulate != 0);
+}
+
+PRODUCT_KERNEL(linear_vjp, OUT(dx), OUT(dw), OUT(db), IN(dy), IN(x), IN_UNDER(w)) {
+    const int64_t B = call->rows, I = call->size[0], O = call->size[1];
+    const int accumulate = call->accumulate != 0;
+    if (dx) /* dy·wᵀ */
+        gemm(call, (product){B, I, O, {dy, O, 1}, {w, 1, O}, dx, I, NULL, 0, 1, call, dx, 0});
+    if (B > MANY_ROWS) {
+        of_many_rows(call, dw, db, dy, x);
+        return;
+    }
+    if (dw && !(UPDATES_BESIDE && exceeds_cache(I * O) && !accumulate && update_beside(call, dw, dy, x)))
+        gemm(call, (product){I, O, B, {x, 1, I}, {dy, O, 1}, dw, O, NULL, accumulate, 0, call, /* xᵀ·dy */
+                             NULL, 0});
+    if (db)
+        SHARED(r, call, O, grain(4 * WIDTH, B))
+            sum_rows(db, dy, B, O, r, accumulate);
+}
