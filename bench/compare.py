@@ -11,9 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import ratios
-
 from fastnet.train.progress import show
+from tables import ratios
 
 ALLOWED = 0.15
 

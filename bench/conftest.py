@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import pin  # noqa: F401  # isort: skip  (before NumPy loads)
+from measure import pin  # noqa: F401  # isort: skip  (before NumPy loads)
 
 import time
 from collections.abc import Callable
 from typing import Any
 
-import measure as calls
 import pytest
+
+from measure import timing
 
 _TEST_SECONDS = 0.5
 _count = 1
@@ -42,7 +43,7 @@ def timed(benchmark: Any) -> Callable[..., None]:
         if benchmark.disabled:  # a smoke test
             benchmark.pedantic(run, args=(quantum,))
             return
-        _count, seconds = calls.calibrate(run, quantum)
+        _count, seconds = timing.calibrate(run, quantum)
         benchmark.extra_info["items_per_call"] = _count
         rounds = max(5, min(50, int(_TEST_SECONDS / seconds)))
         benchmark.pedantic(run, args=(_count,), rounds=rounds, warmup_rounds=1)

@@ -5,7 +5,7 @@ python bench/report.py [--only steps,gemm] [--workloads xor,mnist] [--seconds 10
 
 from __future__ import annotations
 
-import pin  # noqa: F401  # isort: skip  (before NumPy loads)
+from measure import pin  # noqa: F401  # isort: skip  (before NumPy loads)
 
 import argparse
 import json
@@ -13,14 +13,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ratios
-import report_gpu
 import run
 import targets
-from measure import median, microseconds, ratio
-from tables import columns, faster_table, markdown, not_measured, notes, roofline_table, times_table
-
 from fastnet.train.progress import show
+from measure.timing import median, microseconds, ratio
+from tables import ratios, sections
+from tables.markdown import (
+    columns,
+    faster_table,
+    markdown,
+    not_measured,
+    notes,
+    roofline_table,
+    times_table,
+)
 
 Results = dict[str, Any]
 
@@ -153,8 +159,8 @@ WRITERS: dict[str, Callable[[Results], list[str]]] = {
     "cost": cost,
     "threads": threads,
     "cold": cold,
-    "cuda": report_gpu.cuda,
-    "sanitizer": report_gpu.sanitizer,
+    "cuda": sections.cuda,
+    "sanitizer": sections.sanitizer,
 }
 
 
@@ -183,7 +189,7 @@ def text(results: Results, plots: list[str]) -> str:
 
 def gpu_alone(results: Results) -> bool:
     """Whether a run measured nothing but what is measured on a GPU."""
-    return not any(section in results for section in run.SECTIONS if section not in report_gpu.ALL)
+    return not any(section in results for section in run.SECTIONS if section not in sections.ALL)
 
 
 def joined(results: Results, old: Results) -> Results:
@@ -192,9 +198,9 @@ def joined(results: Results, old: Results) -> Results:
     A GPU is usually another machine's: its figures stay where a run has none, and a run of it alone
     leaves all else.
     """
-    kept = old if gpu_alone(results) else {s: old[s] for s in report_gpu.ALL if s in old}
-    nothing = [s for s in report_gpu.ALL if s in kept and not report_gpu.measured(results, s)]
-    new = report_gpu.ALL if gpu_alone(results) and old else results
+    kept = old if gpu_alone(results) else {s: old[s] for s in sections.ALL if s in old}
+    nothing = [s for s in sections.ALL if s in kept and not sections.measured(results, s)]
+    new = sections.ALL if gpu_alone(results) and old else results
     return kept | {key: results[key] for key in new if key in results and key not in nothing}
 
 
@@ -212,7 +218,7 @@ def main() -> None:
     run.save(results, path)
     if not alone:
         try:
-            import plots
+            from tables import plots
         except ImportError as error:
             show(f"no plots: {error}")
             drawn = []

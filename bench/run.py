@@ -8,7 +8,7 @@ the times of all who took part, seconds round by round; everything else is compu
 
 from __future__ import annotations
 
-import pin  # isort: skip  (before NumPy loads)
+from measure import pin  # isort: skip  (before NumPy loads)
 
 import argparse
 import datetime
@@ -21,18 +21,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cold
-import contenders
-import cost
-import machine
-import methods
-import peers
-import predictors
-import products
-import roofline
-import sanitizer
-from measure import interleave
-from workloads import SLOW, WORKLOADS
+from contenders import methods, peers, predictors, products, roofline, training
+from contenders.workloads import SLOW, WORKLOADS
+from gpu import sanitizer
+from measure import machine
+from measure.timing import interleave, warm
+from suites import cold, cost
 
 Results = dict[str, Any]
 PLACEMENTS = 3  # of a method's tensors in memory: where they lie makes some percent at 10⁶ elements
@@ -55,10 +49,10 @@ def steps(options: argparse.Namespace) -> Results:
     for name in options.workloads:
         workload = WORKLOADS[name]
         say(workload.title)
-        backends = [b for b in FASTNETS if b in contenders.backends()]
-        same = contenders.check_same_work(workload, backends, steps=2 if name in SLOW else 10)
-        makers = contenders.fastnets(backends) | peers.available()
-        ready, failed = contenders.warm({n: partial(m, workload) for n, m in makers.items()})
+        backends = [b for b in FASTNETS if b in machine.backends()]
+        same = training.check_same_work(workload, backends, steps=2 if name in SLOW else 10)
+        makers = training.fastnets(backends) | peers.available()
+        ready, failed = warm({n: partial(m, workload) for n, m in makers.items()})
         floors = {} if roofline.reason() else roofline.floors(workload)
         times = interleave(ready | floors, options.seconds)
         parts = roofline.fold(times, floors)
@@ -77,7 +71,7 @@ def predict(options: argparse.Namespace) -> Results:
     cases: Results = {}
     for case in predictors.CASES:
         say(f"predict {case}")
-        ready, failed = contenders.warm(predictors.makers(case))
+        ready, failed = warm(predictors.makers(case))
         predictors.check_same_output(ready)
         cases[case] = {"times": interleave(ready, options.seconds / 3), "left_out": failed}
     return cases
@@ -92,7 +86,7 @@ def gemm(options: argparse.Namespace) -> Results:
             continue
         say(f"products {shape}")
         for form in products.FORMS:
-            ready, _ = contenders.warm(products.makers(shape, form))
+            ready, _ = warm(products.makers(shape, form))
             floors = {} if roofline.reason() else {"peak": roofline.multiply_adds("GEMM", flops)}
             rounds = 5 if flops > 1e10 else 7
             times = interleave(ready | floors, options.seconds / 10, min_rounds=rounds)
@@ -110,7 +104,7 @@ def each_method(options: argparse.Namespace) -> Results:
     for name, (family, makers) in methods.cases(largest).items():
         times, kept = {}, []
         for _ in range(PLACEMENTS):
-            ready, failed = contenders.warm(makers)
+            ready, failed = warm(makers)
             kept.append(ready)  # keeps its memory, so that the next ones lie elsewhere
             for who, taken in interleave(ready, options.seconds / 20 / PLACEMENTS).items():
                 times[who] = times.get(who, []) + taken
@@ -121,14 +115,14 @@ def each_method(options: argparse.Namespace) -> Results:
 def two_threads(options: argparse.Namespace) -> Results:
     """One thread against two, in a process of its own that may use two cores."""
     say("two threads")
-    script = str(Path(__file__).with_name("two_threads.py"))
+    script = str(Path(__file__).parent / "suites" / "two_threads.py")
     command = [sys.executable, script, str(options.seconds / 2), *options.workloads]
     return json.loads(pin.run_on(2, command))
 
 
 def on_a_gpu(options: argparse.Namespace) -> Results:
     """Training steps and an optimizer's update on a GPU, in a process of its own on all cores."""
-    script = str(Path(__file__).with_name("gpu.py"))
+    script = str(Path(__file__).parent / "gpu" / "steps.py")
     command = [sys.executable, script, str(options.seconds), *options.workloads]
     found = json.loads(pin.run_on(None, command).splitlines()[-1])
     return found if "left_out" in found else found | {"command": own_command()}

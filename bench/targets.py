@@ -9,7 +9,7 @@ and with both it and the peer undisturbed: in the quickest tenth of their turns.
 
 from __future__ import annotations
 
-import pin  # noqa: F401  # isort: skip  (before NumPy loads)
+from measure import pin  # noqa: F401  # isort: skip  (before NumPy loads)
 
 import argparse
 import sys
@@ -18,14 +18,11 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-import methods
-import products
-import ratios
 import run
-import workloads
-from measure import undisturbed_ratio
-
+from contenders import methods, products, workloads
 from fastnet.train.progress import show
+from measure.timing import undisturbed_ratio
+from tables import ratios
 
 STEPS = {  # times as fast as the fastest PyTorch, JAX, scikit-learn; share of the roofline
     "xor": (400, 100, 6, None),

@@ -59,7 +59,7 @@ def test_a_run_a_report_and_a_comparison(tmp_path: Path):
 UNKNOWN = """
 import sys
 sys.path.insert(0, "bench")
-import method_peers, methods
+from contenders import method_peers, methods
 for family, known in methods.FAMILIES.items():
     for code in getattr(method_peers, family.upper()):
         assert code.split("(")[0] in known, code

@@ -23,10 +23,12 @@ def script(code: str, *, env: dict[str, str] | None = None) -> str:
 
 # A net whose graph of an epoch has three minibatches: no multiple of the steps that are compared.
 SAME_WORK = """
-import pin, contenders, gpu_peers
-from workloads import Workload
+from measure import pin
+from contenders import training
+from contenders.workloads import Workload
+from gpu import pytorch
 net = Workload("deep", (7, 5, 4, 3), 6, batchnorm=True, dropout=0.2, batches=3)
-found = contenders.check_same_work(net, ["reference"], 5, gpu_peers.available("cpu"))
+found = training.check_same_work(net, ["reference"], 5, pytorch.available("cpu"))
 print(len(found), max(found.values()))
 """
 
@@ -38,7 +40,9 @@ def test_pytorchs_ways_on_a_gpu_do_the_same_work_as_fastnet():
 
 
 CAPTURE = """
-import pin, gpu_peers, torch
+from measure import pin
+from gpu import pytorch
+import torch
 from unittest import mock
 from unittest.mock import call
 happened, where = [], ["current"]
@@ -55,7 +59,7 @@ cuda.current_stream = mock.create_autospec(torch.cuda.current_stream)
 cuda.CUDAGraph = mock.create_autospec(torch.cuda.CUDAGraph)
 cuda.graph = mock.create_autospec(torch.cuda.graph, side_effect=lambda g: Entered("graph"))
 with mock.patch.object(torch, "cuda", cuda):
-    replay = gpu_peers.captured(lambda: happened.append(where[-1]), "cuda")
+    replay = pytorch.captured(lambda: happened.append(where[-1]), "cuda")
 beside, current = cuda.Stream.return_value, cuda.current_stream.return_value
 assert beside.wait_stream.mock_calls == [call(current)]
 assert current.wait_stream.mock_calls == [call(beside)]
@@ -92,9 +96,9 @@ def test_all_that_is_measured_on_a_gpu_runs_in_the_simulator(tmp_path: Path):
 
 def test_the_simulator_gives_no_figures():
     pytest.importorskip("numba")
-    code = "import contenders; print('cuda' in contenders.backends())"
+    code = "from measure import machine; print('cuda' in machine.backends())"
     assert script(code, env={"NUMBA_ENABLE_CUDASIM": "1"}) == "False\n"
-    done = run("bench/gpu.py", "5", "mnist", env={"NUMBA_ENABLE_CUDASIM": "1"})
+    done = run("bench/gpu/steps.py", "5", "mnist", env={"NUMBA_ENABLE_CUDASIM": "1"})
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout).keys() == {"left_out"}
 
@@ -210,7 +214,7 @@ echo "$@" >&2
 cat "$SAID"
 exit "$STATUS"
 """
-CHECK = "import json, sanitizer; print(json.dumps(sanitizer.run('racecheck')))"
+CHECK = "import json; from gpu import sanitizer; print(json.dumps(sanitizer.run('racecheck')))"
 CLEAN = "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\n"
 
 
@@ -238,5 +242,5 @@ def test_the_sanitizer_is_believed_where_it_surely_looked(tmp_path, said, status
 
 
 def test_the_sanitizer_is_not_run_without_a_device():
-    done = run("bench/sanitizer.py", env={"NUMBA_ENABLE_CUDASIM": "1"})
+    done = run("bench/gpu/sanitizer.py", env={"NUMBA_ENABLE_CUDASIM": "1"})
     assert done.returncode == 1 and done.stdout.startswith("not run: "), done.stderr

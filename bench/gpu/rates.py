@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import gpu_peers
 import numpy as np
-import roofline
-from measure import calibrate
-from workloads import LR, SEED, Workload
 
 import fastnet as fn
+from contenders import roofline
+from contenders.workloads import LR, SEED, Workload
 from fastnet.backends.cuda.device import SIMULATOR, cuda
 from fastnet.backends.cuda.gemm import gemm
 from fastnet.backends.cuda.memory import segments_of
 from fastnet.backends.cuda.programs import Program
+from gpu import pytorch
+from measure.timing import calibrate
 
 PRODUCT = 8 if SIMULATOR else 8192  # rows and columns of what is multiplied
 COPY = 1 << 10 if SIMULATOR else 1 << 29  # bytes of what is copied from memory to memory
@@ -93,7 +93,7 @@ class Update:
 
 
 def rounds_inputs() -> bool:
-    """Whether a product of fastnet's rounds its inputs to TF32; as `gpu_peers.rounds_inputs`."""
+    """Whether a product of fastnet's rounds its inputs to TF32; as `pytorch.rounds_inputs`."""
     size, queue = (4 if SIMULATOR else 256), cuda.stream()
     x = np.full((size, size), 1 + 2.0**-12, np.float32)
     c = cuda.device_array(x.shape, x.dtype)
@@ -113,8 +113,8 @@ class Rates:
 
     def __init__(self, device: str) -> None:
         products: list[Any] = [Product(PRODUCT)]
-        if not gpu_peers.reason(device):
-            products.append(gpu_peers.Product(PRODUCT, device))
+        if not pytorch.reason(device):
+            products.append(pytorch.Product(PRODUCT, device))
         self.product = min(products, key=seconds)
         self.l2 = l2_bytes()
         self.copy, self.copy_in_l2 = Copy(COPY), Copy(self.l2 // 4)

@@ -1,4 +1,4 @@
-/* What one core can do at best: bench/roofline.py compiles this for the machine and times it. */
+/* What one core can do at best: roofline.py compiles this for the machine and times it. */
 #include <math.h>
 #include <stdint.h>
 

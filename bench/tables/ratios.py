@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from measure import Times, median, ratio
+from measure.timing import Times, median, ratio
 
 STEPS_OURS = ("fastnet c", "fastnet numba")
 PREDICT_OURS = ("fastnet", "fastnet out=")

@@ -1,6 +1,6 @@
 """Training steps on a GPU against PyTorch's, and an optimizer's update: prints JSON for `run.py`.
 
-    python bench/gpu.py SECONDS WORKLOAD …
+    python bench/gpu/steps.py SECONDS WORKLOAD …
 
 A process of its own, on all cores, as PyTorch launches its backward from a thread of its own. float32
 products are float32's on both sides: TF32 is off, which is measured.
@@ -9,36 +9,37 @@ products are float32's on both sides: TF32 is off, which is measured.
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # before any of NVIDIA's libraries loads
 os.environ.pop("FASTNET_CUDA_TF32", None)
 os.environ.pop("FASTNET_CUDA_GRAPHS", None)  # which are taken as they come
 
-import pin  # noqa: F401  # isort: skip  (before NumPy loads)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # bench/, as for a script there
+
+from measure import pin  # noqa: F401  # isort: skip  (before NumPy loads)
 
 import datetime
 import json
-import sys
 import warnings
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import contenders
-import gpu_peers
-import machine
-import roofline
-from measure import MIN_ROUNDS, interleave
-from workloads import ON_A_GPU, SLOW, Workload
-
 import fastnet as fn
+from contenders import roofline, training
+from contenders.workloads import ON_A_GPU, SLOW, Workload
+from gpu import pytorch
+from measure import machine
+from measure.timing import MIN_ROUNDS, interleave, warm
 
 Results = dict[str, Any]
 OURS = "fastnet cuda"
 STEPS = 5  # whose losses are compared: rounding errors grow tenfold every few steps of a deep net
 
 
-class Staying(contenders.FastnetChunk):
+class Staying(training.FastnetChunk):
     """A chunk within an epoch of `Trainer.fit`: what it changes stays on the device."""
 
     def __init__(self, workload: Workload) -> None:
@@ -69,14 +70,14 @@ def rounds(seconds: float) -> int:
 
 def case(workload: Workload, rates: Any, device: str, seconds: float) -> Results:
     """One net: who takes part, checked to do the same work, their times and the least ones."""
-    peers = gpu_peers.available(device)
+    peers = pytorch.available(device)
     makers = {OURS: Staying, **peers}
     result: Results = {"title": workload.title, "times": {}, "parts": {}, "same_work": {}}
     try:
-        ready, failed = contenders.warm({n: partial(make, workload) for n, make in makers.items()})
+        ready, failed = warm({n: partial(make, workload) for n, make in makers.items()})
         working = {name: peers[name] for name in ready if name != OURS}
         steps = 2 if workload.name in SLOW or seconds < 1 else STEPS
-        same = contenders.check_same_work(workload, ["cuda"], steps, working)
+        same = training.check_same_work(workload, ["cuda"], steps, working)
         floors = rates.floors(workload)
         times = interleave(ready | floors, seconds, rounds(seconds))
     except Exception as error:  # the other cases' figures are wanted all the same
@@ -87,12 +88,12 @@ def case(workload: Workload, rates: Any, device: str, seconds: float) -> Results
 
 def update(rates: Any, device: str, seconds: float) -> Results:
     """Adam on one flat vector, and the copy of as many bytes as it must move."""
-    import gpu_rates
+    from gpu.rates import PARAMETERS, Update
 
-    size = gpu_rates.PARAMETERS
-    ready: dict[str, Any] = {OURS: gpu_rates.Update(size), "copy": rates.copy}
-    if not gpu_peers.reason(device):
-        ready["PyTorch fused"] = gpu_peers.Update(size, device)
+    size = PARAMETERS
+    ready: dict[str, Any] = {OURS: Update(size), "copy": rates.copy}
+    if not pytorch.reason(device):
+        ready["PyTorch fused"] = pytorch.Update(size, device)
     times = interleave(ready, seconds, rounds(seconds))
     units = roofline.ADAM_BYTES * size / rates.copy.amount
     times["copy"] = [units * each for each in times["copy"]]
@@ -101,11 +102,11 @@ def update(rates: Any, device: str, seconds: float) -> Results:
 
 def refuse_tf32(device: str) -> None:
     """Stop where a product rounds what it multiplies."""
-    import gpu_rates
+    from gpu.rates import rounds_inputs
 
-    rounded = {"fastnet": gpu_rates.rounds_inputs()}
-    if not gpu_peers.reason(device):
-        rounded["PyTorch"] = gpu_peers.rounds_inputs(device)
+    rounded = {"fastnet": rounds_inputs()}
+    if not pytorch.reason(device):
+        rounded["PyTorch"] = pytorch.rounds_inputs(device)
     if any(rounded.values()):
         raise AssertionError(f"products are not float32's: TF32 {rounded}")
 
@@ -132,7 +133,7 @@ def measure(seconds: float, names: list[str]) -> Results:
 
     if SIMULATOR and seconds >= 1:
         return {"left_out": "Numba's simulator is on, whose times say nothing"}
-    import gpu_rates
+    from gpu.rates import Rates
 
     device = "cpu" if SIMULATOR else "cuda"
     results: Results = {
@@ -142,11 +143,11 @@ def measure(seconds: float, names: list[str]) -> Results:
         "device": "Numba's simulator" if SIMULATOR else describe(),
         "simulator": SIMULATOR,
     }
-    if reason := gpu_peers.reason(device):
+    if reason := pytorch.reason(device):
         results["without"] = f"PyTorch ({reason})"
     results["warned"] = warned()
     refuse_tf32(device)
-    rates = gpu_rates.Rates(device)
+    rates = Rates(device)
     results["update"] = update(rates, device, seconds)
     results["cases"] = {}
     cases = {name: workload for name, workload in ON_A_GPU.items() if workload.name in names}

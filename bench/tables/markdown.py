@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import ratios
-from measure import median, microseconds, ratio
+from measure.timing import median, microseconds, ratio
+from tables import ratios
 
 Results = dict[str, Any]
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import contenders
-import peers
 import pytest
-from contenders import FastnetFit, FastnetLoop
-from workloads import SLOW, WORKLOADS
 
-MAKERS: dict[str, Callable[..., contenders.Contender]] = {
-    **contenders.fastnets(contenders.backends()),
+from contenders import peers, training
+from contenders.training import FastnetFit, FastnetLoop
+from contenders.workloads import SLOW, WORKLOADS
+from measure import machine, timing
+
+MAKERS: dict[str, Callable[..., timing.Contender]] = {
+    **training.fastnets(machine.backends()),
     **{
         f"fastnet {name}, {way}": lambda workload, name=name, kind=kind: kind(workload, name)
-        for name in contenders.backends()
+        for name in machine.backends()
         for way, kind in (("own loop", FastnetLoop), ("fit", FastnetFit))
     },
     **peers.available(),
@@ -34,7 +35,7 @@ def bench_step(name: str, who: str, timed: Callable[..., None], request: pytest.
         and name != "xor"
     ):
         pytest.skip("compiles for long")
-    ready, failed = contenders.warm({who: lambda: MAKERS[who](workload)})
+    ready, failed = timing.warm({who: lambda: MAKERS[who](workload)})
     if who in failed:
         pytest.skip(failed[who])
     contender = ready[who]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import contenders
-from measure import interleave
-from workloads import Workload
+from contenders import training
+from contenders.workloads import Workload
+from measure import machine
+from measure.timing import interleave
 
 
 def net(width: int, depth: int, batch: int) -> Workload:
@@ -24,7 +25,7 @@ def measure(seconds: float) -> dict[str, Any]:
     for regime, base in (("small", SMALL), ("large", LARGE)):
         sizes = [base] + [{**base, dim: base[dim] * by} for dim in base for by in (2, 4)]
         nets = {str(size): net(**size) for size in sizes}
-        makers = {n: lambda w=w: contenders.FastnetChunk(w, backend()) for n, w in nets.items()}
+        makers = {n: lambda w=w: training.FastnetChunk(w, backend()) for n, w in nets.items()}
         times = interleave({n: make() for n, make in makers.items()}, seconds)
         each = {n: [t / nets[n].flops for t in times[n]] for n in nets}
         for dim in base:
@@ -39,4 +40,4 @@ def measure(seconds: float) -> dict[str, Any]:
 
 def backend() -> str:
     """The one that is measured."""
-    return "c" if "c" in contenders.backends() else "reference"
+    return "c" if "c" in machine.backends() else "reference"

@@ -15,11 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import contenders
-
 import fastnet as fn
+from measure import machine
 
-ROOT = Path(__file__).resolve().parents[1]
+BENCH, ROOT = Path(__file__).resolve().parents[1:3]
 PACKAGE = Path(fn.__file__).resolve().parents[1]  # the fastnet that runs here, installed or not
 BYTECODE = tempfile.TemporaryDirectory(prefix="bytecode-")
 
@@ -39,18 +38,20 @@ print(time.perf_counter() - begin)
 
 # The net's first step, from the import on. Peers are spared the import of fastnet and of this suite.
 FIRST_STEP = """
-import pin, time, numpy
+from measure import pin
+import time, numpy
 from dataclasses import replace
 {before}
 begin = time.perf_counter()
-import contenders, peers
-from workloads import WORKLOADS
+from contenders import peers, training
+from contenders.workloads import WORKLOADS
 {make}(replace(WORKLOADS["mnist"], batches=1){how}).run(1)
 print(time.perf_counter() - begin)
 """
 
 DATA = """
-import pin, numpy
+from measure import pin
+import numpy
 random = numpy.random.default_rng(0)
 X = random.integers(0, 256, (55_000, 784), dtype=numpy.uint8)
 y = random.integers(0, 10, 55_000)
@@ -92,7 +93,7 @@ else:
 
 def fresh(script: str, **variables: str) -> float:
     """The number that a script prints last, in a process of its own."""
-    path = os.pathsep.join([str(PACKAGE), str(Path(__file__).parent)])
+    path = os.pathsep.join([str(PACKAGE), str(BENCH)])
     # As installed packages have it: compiled to bytecode, by the first process if not before.
     bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": BYTECODE.name}
     environment = {**os.environ, "PYTHONPATH": path, **bytecode, **variables}
@@ -120,15 +121,15 @@ def imports() -> dict[str, str]:
 
 def first_steps() -> dict[str, str]:
     """Seconds from import to the end of the first step of the mnist net."""
-    chunk = "contenders.FastnetChunk"
+    chunk = "training.FastnetChunk"
     scripts = {
         f"fastnet {name}": FIRST_STEP.format(before="", make=chunk, how=f", {name!r}")
-        for name in contenders.backends()
+        for name in machine.backends()
         if name != "reference"
     }
     for name in _installed({"PyTorch": "torch", "JAX": "jax"}):
         make = {"PyTorch": "peers.Torch", "JAX": "peers.Jax"}[name]
-        scripts[name] = FIRST_STEP.format(before="import contenders", make=make, how="")
+        scripts[name] = FIRST_STEP.format(before="import contenders.training", make=make, how="")
     return scripts
 
 

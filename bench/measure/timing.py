@@ -6,16 +6,24 @@ import gc
 import math
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
-
-from contenders import Contender
+from typing import Any, Protocol
 
 VISIT_SECONDS = 0.02  # of one turn, about
 MAX_COUNT = 20_000  # of steps in one turn
 MIN_ROUNDS = 7
 
 Times = dict[str, list[float]]
+
+
+class Contender(Protocol):
+    """Runs training steps of one workload; `quantum`: steps come in multiples of it."""
+
+    quantum: int
+
+    def run(self, steps: int, /) -> Any:
+        """Carry out `steps` steps; returns their losses where the contender can tell."""
 
 
 def calibrate(run: Callable[[int], Any], quantum: int) -> tuple[int, float]:
@@ -32,6 +40,27 @@ def calibrate(run: Callable[[int], Any], quantum: int) -> tuple[int, float]:
     each = max(taken, 1e-9) / count
     count = quantum * max(1, math.ceil(min(MAX_COUNT, VISIT_SECONDS / each) / quantum))
     return count, count * each
+
+
+def warm(
+    makers: Mapping[str, Callable[[], Contender]],
+) -> tuple[dict[str, Contender], dict[str, str]]:
+    """Contenders that have run once, and why each peer that could not is left out."""
+    ready: dict[str, Contender] = {}
+    failed: dict[str, str] = {}
+    for name, make in makers.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the peers' own
+                contender = make()
+                contender.run(contender.quantum)
+        except Exception as error:
+            if name.startswith("fastnet"):
+                raise
+            failed[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160]}"
+        else:
+            ready[name] = contender
+    return ready, failed
 
 
 def interleave(

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from repeated import Repeated
 
+from contenders.repeated import Repeated
 from fastnet.op import KERNELS
 
 SHAPES = (  # M, N, K

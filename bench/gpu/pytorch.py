@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import peers
-from workloads import LR, SEED, Workload
+from contenders import peers
+from contenders.workloads import LR, SEED, Workload
 
 WARMUPS = 3  # before a capture, as PyTorch's documentation has it
 

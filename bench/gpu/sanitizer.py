@@ -1,6 +1,6 @@
 """compute-sanitizer over the contract tests on a GPU: errors of memory, races in shared memory.
 
-    python bench/sanitizer.py          # exits with 1 where there is one, or where it cannot tell
+    python bench/gpu/sanitizer.py      # exits with 1 where there is one, or where it cannot tell
 
 compute-sanitizer comes with the CUDA toolkit. A segment is one allocation, so that memcheck sees what lies
 beyond all of it; the tests put canaries between tensors. Races through global memory are not looked for.
@@ -8,20 +8,22 @@ beyond all of it; the tests put canaries between tensors. Races through global m
 
 from __future__ import annotations
 
-import pin  # isort: skip  (before NumPy loads)
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # bench/, as for a script there
+
+from measure import pin  # isort: skip  (before NumPy loads)
 
 import os
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
-
-import contenders
 
 import fastnet as fn
 from fastnet.train.progress import show
+from measure import machine
 
 Results = dict[str, Any]
 PROGRAM = "compute-sanitizer"
@@ -42,7 +44,7 @@ def reason() -> str | None:
     info = fn.backends()["cuda"]
     if not info.available:
         return info.reason
-    if contenders.simulated():
+    if machine.simulated():
         return "Numba's simulator is on, and has no device"
     if not shutil.which(PROGRAM):
         return f"there is no {PROGRAM} on the PATH; it comes with the CUDA toolkit"
@@ -63,7 +65,7 @@ def judge(status: int, output: str) -> Results:
 
 def run(tool: str) -> Results:
     """One tool over the contract tests of the backend."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         [PROGRAM, "--tool", tool, *COMMON, *TOOLS[tool], sys.executable, *TESTS],
         cwd=root,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import predictors
 import pytest
+
+from contenders import predictors
 
 
 @pytest.mark.parametrize(

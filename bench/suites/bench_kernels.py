@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import contenders
 import pytest
-from repeated import Repeated
 
+from contenders.repeated import Repeated
 from fastnet.backends import registry
 from fastnet.op import KERNELS
+from measure import machine
 
 SIZES = {"small": (32, 32), "big": (256, 512)}  # rows, and every other dimension
 
 
-@pytest.mark.parametrize("backend", [b for b in contenders.backends() if b != "cuda"])
+@pytest.mark.parametrize("backend", [b for b in machine.backends() if b != "cuda"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kernel", KERNELS)
 def bench_kernel(kernel: str, size: str, backend: str, timed: Callable[..., None]):

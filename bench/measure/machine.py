@@ -7,8 +7,6 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-import contenders
-
 import fastnet
 from fastnet.backends import registry
 
@@ -26,6 +24,17 @@ def versions() -> dict[str, str]:
     return found
 
 
+def simulated() -> bool:
+    """Whether Numba's simulator takes a GPU's place, whose times say nothing."""
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
+def backends() -> list[str]:
+    """The backends of fastnet that run here, and not in the simulator."""
+    found = [name for name, info in fastnet.backends().items() if info.available]
+    return [name for name in found if name != "cuda" or not simulated()]
+
+
 def describe() -> str:
     """The processor, the number of its cores, and the instruction set of the C backend."""
     model = platform.processor() or platform.machine()
@@ -37,7 +46,7 @@ def describe() -> str:
         if "cpu family" in about and "model" in about:  # some name no more than their maker
             model += f" (family {about['cpu family']}, model {about['model']})"
     text = f"{model}, {os.cpu_count()} cores, {platform.system()}"
-    if "c" in contenders.backends():
+    if "c" in backends():
         native = registry.get("c")
         text += f"; the C backend at level {native.levels()[native.level()]}"  # type: ignore[attr-defined]
     return text

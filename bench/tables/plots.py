@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import ratios
-from measure import median, microseconds, ratio
+
+from measure.timing import median, microseconds, ratio
+from tables import ratios
 
 matplotlib.use("Agg")
 

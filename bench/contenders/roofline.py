@@ -19,8 +19,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from measure import Times
-from workloads import Workload
+
+from contenders.workloads import Workload
+from measure.timing import Times
 
 FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 ADAM_BYTES = (

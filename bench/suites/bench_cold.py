@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import cold
 import pytest
+
+from suites import cold
 
 _sum = 0.0
 

@@ -14,9 +14,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from workloads import LR, SEED, Workload
 
 import fastnet as fn
+from contenders.workloads import LR, SEED, Workload
 
 NORM_EPS, ADAM_EPS, BETAS, MOMENTUM = 1e-5, 1e-8, (0.9, 0.999), 0.1
 

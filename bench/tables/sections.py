@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from measure import median, microseconds, ratio
-from ratios import CUDA, CUDA_FAMILIES
-from roofline import ADAM_BYTES
-from tables import faster_table, markdown, not_measured, notes, roofline_table, times_table
+from contenders.roofline import ADAM_BYTES
+from measure.timing import median, microseconds, ratio
+from tables.markdown import faster_table, markdown, not_measured, notes, roofline_table, times_table
+from tables.ratios import CUDA, CUDA_FAMILIES
 
 Results = dict[str, Any]
 ALL = ("cuda", "sanitizer")

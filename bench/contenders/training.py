@@ -1,4 +1,4 @@
-"""Who is measured: fastnet on each backend and its peers, each doing the same training steps.
+"""Training steps of fastnet on each backend, and the check that its peers' are the same work.
 
 A contender's `run(steps)` carries out that many steps, each with the next minibatch, and goes on where
 it stopped.
@@ -6,26 +6,15 @@ it stopped.
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import peers
-from workloads import LR, SEED, Workload
 
 import fastnet as fn
+from contenders import peers
+from contenders.workloads import LR, SEED, Workload
 from fastnet.backends.steps import Steps, Update
-
-
-class Contender(Protocol):
-    """Runs training steps of one workload; `quantum`: steps come in multiples of it."""
-
-    quantum: int
-
-    def run(self, steps: int, /) -> Any:
-        """Carry out `steps` steps; returns their losses where the contender can tell."""
 
 
 class _Fastnet:
@@ -112,44 +101,12 @@ class FastnetFit(_Fastnet):
         self.trainer.history.records.clear()
 
 
-def simulated() -> bool:
-    """Whether Numba's simulator takes a GPU's place, whose times say nothing."""
-    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
-
-
-def backends() -> list[str]:
-    """The backends of fastnet that run here, and not in the simulator."""
-    found = [name for name, info in fn.backends().items() if info.available]
-    return [name for name in found if name != "cuda" or not simulated()]
-
-
-def fastnets(names: Iterable[str]) -> dict[str, Callable[[Workload], Contender]]:
+def fastnets(names: Iterable[str]) -> dict[str, Callable[[Workload], FastnetChunk]]:
     """fastnet on each backend, a chunk of steps in one native call."""
     return {
         f"fastnet {name}": lambda workload, name=name: FastnetChunk(workload, name)
         for name in names
     }
-
-
-def warm(
-    makers: Mapping[str, Callable[[], Contender]],
-) -> tuple[dict[str, Contender], dict[str, str]]:
-    """Contenders that have run once, and why each peer that could not is left out."""
-    ready: dict[str, Contender] = {}
-    failed: dict[str, str] = {}
-    for name, make in makers.items():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the peers' own
-                contender = make()
-                contender.run(contender.quantum)
-        except Exception as error:
-            if name.startswith("fastnet"):
-                raise
-            failed[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160]}"
-        else:
-            ready[name] = contender
-    return ready, failed
 
 
 def check_same_work(

@@ -1,24 +1,28 @@
 """One thread against two, in a process that may use two cores: prints JSON for `run.py`.
 
-FASTNET_BENCH_CORES=2 python bench/two_threads.py SECONDS WORKLOAD …
+FASTNET_BENCH_CORES=2 python bench/suites/two_threads.py SECONDS WORKLOAD …
 """
 
 from __future__ import annotations
 
-import pin  # isort: skip  (before NumPy loads)
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # bench/, as for a script there
+
+from measure import pin  # isort: skip  (before NumPy loads)
 
 import json
-import sys
 from typing import Any
 
-import contenders
-from measure import interleave
-from workloads import WORKLOADS, Workload
-
 import fastnet as fn
+from contenders import training
+from contenders.workloads import WORKLOADS, Workload
+from measure import machine
+from measure.timing import interleave
 
 
-class Threaded(contenders.FastnetChunk):
+class Threaded(training.FastnetChunk):
     """fastnet's C backend with at most so many threads."""
 
     def __init__(self, workload: Workload, threads: int) -> None:
@@ -37,7 +41,7 @@ def main() -> None:
     reason = None
     if not hasattr(fn, "threads"):
         reason = "this fastnet has no threads"
-    elif "c" not in contenders.backends():
+    elif "c" not in machine.backends():
         reason = "the C backend is not available"
     elif pin.CORES is not None and len(pin.CORES) < 2:
         reason = "there is one core only"

@@ -57,7 +57,7 @@ def peers(family: str) -> dict[str, Any]:
     """PyTorch's code by fastnet's; nothing where PyTorch is missing."""
     if not importlib.util.find_spec("torch"):
         return {}
-    import method_peers
+    from contenders import method_peers
 
     found: dict[str, Any] = getattr(method_peers, family.upper())
     return {code: line for code, line in found.items() if code.split("(")[0] in FAMILIES[family]}
@@ -215,7 +215,7 @@ def cases(largest: float = math.inf) -> dict[str, tuple[str, Makers]]:
         for code, theirs in _of("optimizers"):
             makers: Makers = {"fastnet": partial(Updates, code, rows * width)}
             if theirs:
-                import method_peers
+                from contenders import method_peers
 
                 makers["PyTorch"] = partial(method_peers.Stepped, theirs, rows * width)
             found[f"{code}, {size}"] = "optimizers", makers
@@ -230,7 +230,7 @@ def _of(family: str) -> list[tuple[str, Any]]:
 def _makers(ours: Callable[[], Any], line: str | None, rows: int, width: int) -> Makers:
     makers: Makers = {"fastnet": ours}
     if line:
-        import method_peers
+        from contenders import method_peers
 
         makers["PyTorch"] = lambda: method_peers.Scripted(line, method_peers.tensors(rows, width))
     return makers

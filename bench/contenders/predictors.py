@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from peers import torch_net
-from workloads import WORKLOADS, Workload
 
 import fastnet as fn
+from contenders.peers import torch_net
+from contenders.workloads import WORKLOADS, Workload
 
 CASES = {
     f"{net}, batch {batch}": (net, batch) for net in ("housing", "mnist") for batch in (1, 1024)

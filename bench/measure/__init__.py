@@ -1,0 +1,1 @@
+"""How time is taken: pinned cores, turns, and what is said of the machine."""

@@ -1,0 +1,1 @@
+"""What is measured in a way of its own: fresh processes, sizes, threads, pytest-benchmark's suites."""
