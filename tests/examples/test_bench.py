@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -29,6 +30,29 @@ def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Comple
         timeout=600,
         check=False,
     )
+
+
+# A room of the benchmarks imports from itself and from those before it.
+ROOMS = ("measure", "contenders", "gpu", "suites", "tables")
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """The rooms that a file of the benchmarks imports from, within functions too."""
+    nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+    names = [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
+    names += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    return {name.split(".")[0] for name in names} & {*ROOMS}
+
+
+def test_rooms_import_from_those_before_them():
+    found = {path.parent.name for path in (ROOT / "bench").glob("*/*.py")}
+    assert found == {*ROOMS}
+    for number, room in enumerate(ROOMS):
+        files = list((ROOT / "bench" / room).glob("*.py"))
+        assert {
+            path.name for path in files if not rooms_imported(path) <= {*ROOMS[: number + 1]}
+        } == set()
+    assert rooms_imported(ROOT / "bench" / "run.py") >= {"measure", "contenders", "gpu", "suites"}
 
 
 @pytest.mark.slow
