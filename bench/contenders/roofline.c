@@ -44,7 +44,7 @@ void multiply_add(int64_t units) {
         sink = sum[c][0];
 }
 
-/* a / √a over an array that stays in the first cache. */
+/* a / √a over an array that stays in the L1 cache. */
 void root_divide(int64_t units, float *from, float *to) {
     for (int64_t unit = 0; unit < units; unit++) {
         for (int i = 0; i < ELEMENTS; i++)
@@ -53,7 +53,7 @@ void root_divide(int64_t units, float *from, float *to) {
     }
 }
 
-/* Changing n floats where they are; a unit moves 8 n bytes. */
+/* Changing n floats in place; a unit moves 8 n bytes. */
 void change(int64_t units, float *values, int64_t n) {
     for (int64_t unit = 0; unit < units; unit++) {
         for (int64_t i = 0; i < n; i++)

@@ -39,14 +39,14 @@ OURS = "fastnet cuda"
 STEPS = 5  # whose losses are compared: rounding errors grow tenfold every few steps of a deep net
 
 
-class Staying(training.FastnetChunk):
+class Resident(training.FastnetChunk):
     """A chunk within an epoch of `Trainer.fit`: what it changes stays on the device."""
 
     def __init__(self, workload: Workload) -> None:
         super().__init__(workload, "cuda")
         self.quantum = workload.batches
-        self.staying = self.executor.resident()
-        self.staying.__enter__()
+        self.resident = self.executor.resident()
+        self.resident.__enter__()
 
 
 def tiny(workload: Workload) -> Workload:
@@ -56,7 +56,7 @@ def tiny(workload: Workload) -> Workload:
 
 def warned() -> list[str]:
     """What is warned of when a net is trained here: that CUDA graphs cannot be used, say."""
-    contender = Staying(tiny(ON_A_GPU["mnist, batch 32"]))
+    contender = Resident(tiny(ON_A_GPU["mnist, batch 32"]))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         contender.run(2 * contender.quantum)
@@ -71,7 +71,7 @@ def rounds(seconds: float) -> int:
 def case(workload: Workload, rates: Any, device: str, seconds: float) -> Results:
     """One net: who takes part, checked to do the same work, their times and the least ones."""
     peers = pytorch.available(device)
-    makers = {OURS: Staying, **peers}
+    makers = {OURS: Resident, **peers}
     result: Results = {"title": workload.title, "times": {}, "parts": {}, "same_work": {}}
     try:
         ready, failed = warm({n: partial(make, workload) for n, make in makers.items()})

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-VISIT_SECONDS = 0.02  # of one turn, about
+TURN_SECONDS = 0.02  # of one turn, about
 MAX_COUNT = 20_000  # of steps in one turn
 MIN_ROUNDS = 7
 
@@ -34,11 +34,11 @@ def calibrate(run: Callable[[int], Any], quantum: int) -> tuple[int, float]:
         begin = time.perf_counter()
         run(count)
         taken = time.perf_counter() - begin
-        if taken >= VISIT_SECONDS / 4 or count >= MAX_COUNT:
+        if taken >= TURN_SECONDS / 4 or count >= MAX_COUNT:
             break
-        count *= 4 if taken < VISIT_SECONDS / 16 else 2
+        count *= 4 if taken < TURN_SECONDS / 16 else 2
     each = max(taken, 1e-9) / count
-    count = quantum * max(1, math.ceil(min(MAX_COUNT, VISIT_SECONDS / each) / quantum))
+    count = quantum * max(1, math.ceil(min(MAX_COUNT, TURN_SECONDS / each) / quantum))
     return count, count * each
 
 
