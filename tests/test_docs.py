@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+WRITTEN = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "bench/README.md")),
+    *sorted(DOCS.glob("*.md")),
+]
 
 
 @pytest.fixture
@@ -84,3 +89,42 @@ def test_the_plots_are_up_to_date(generate, tmp_path):
         assert titles[0] == titles[1] and len(titles[0]) > 50, "run python docs/generate.py"
         if f"Matplotlib v{matplotlib.__version__}" in kept:  # others draw other numbers
             assert kept == new, "run python docs/generate.py"
+
+
+def anchors(path):
+    """What a link may name in a document: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    text = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
+    lost = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        target, _, anchor = link.partition("#")
+        file = (path.parent / target).resolve() if target else path
+        if link.startswith("http"):
+            continue
+        known = anchors(file) if anchor and file.suffix == ".md" and file.exists() else {anchor}
+        if not file.exists() or anchor not in known:
+            lost.append(link)
+    assert lost == []
+
+
+@pytest.mark.parametrize("name", ["design.md", "tuning.md"])
+def test_python_files_that_the_design_names_exist(name):
+    named = set(re.findall(r"`([\w/]+\.py)`", (DOCS / name).read_text("utf-8")))
+    rooms = [ROOT / room for room in ("fastnet", "csrc", "tests", "bench")]
+    there = [path.as_posix() for room in rooms for path in room.rglob("*.py")]
+    assert len(named) > 5
+    assert [file for file in named if not any(p.endswith(f"/{file}") for p in there)] == []
+
+
+def test_every_document_is_linked_from_another():
+    linked = {
+        (path.parent / link.partition("#")[0]).resolve()
+        for path in WRITTEN
+        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8"))
+    }
+    assert [path.name for path in DOCS.glob("*.md") if path not in linked] == []
