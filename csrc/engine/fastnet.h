@@ -1,21 +1,21 @@
-/* fastnet's native interface: every prototype once. Python's view of it is derived from this file, and
- * the structs are compared field by field with fastnet/plan/records.py, which says what they mean. */
+/* fastnet's native interface. The build derives Python's view of it from this file. The C backend compares the structs
+ * field by field with fastnet/plan/records.py, which documents the fields. */
 #ifndef FASTNET_H
 #define FASTNET_H
 
 #include <stdint.h>
 
-enum { FN_LINE = 64 }; /* bytes of a line of cache */
+enum { FN_LINE = 64 }; /* bytes of a cache line */
 
 /* cdef: begin */
 
 enum { FN_SEGMENTS = 11, FN_TENSORS = 12, FN_SIZES = 4, FN_SCALARS = 4 };
-enum { FN_SCRATCH = 1 << 20 }; /* bytes of scratch memory of each thread, 64-byte aligned */
+enum { FN_SCRATCH = 1 << 20 }; /* bytes of a thread's scratch memory, aligned to cache lines */
 enum { FN_MAX_THREADS = 64 };
 enum { FN_FLOAT32 = 0, FN_FLOAT64 = 1, FN_UINT8 = 2, FN_INT64 = 3 };
 enum { FN_OK = 0, FN_NOT_FINITE = 1, FN_BAD_LABEL = 2, FN_OVERLAP = 3, FN_NORM_NOT_FINITE = 4, FN_HOST = 5 };
 enum { FN_PARAMS, FN_GRADS, FN_BUFFERS, FN_STATE, FN_WORKSPACE, FN_DERIVED, FN_X, FN_Y, FN_W, FN_TRAINING, FN_STAGE };
-enum { FN_UNLESS = -6, FN_CHECK, FN_HOST_CALL, FN_RECORD, FN_GATHER, FN_KEEP }; /* kernels below 0 */
+enum { FN_UNLESS = -6, FN_CHECK, FN_HOST_CALL, FN_RECORD, FN_GATHER, FN_KEEP }; /* the `kernel` of controls */
 
 typedef struct {
     int32_t kernel;
@@ -24,8 +24,8 @@ typedef struct {
     int64_t group;
     int64_t accumulate;
     int64_t entry;
-    int64_t piece;
-    int64_t gates;
+    int64_t epilogue;
+    int64_t relu_mask;
     int32_t segment[FN_TENSORS];
     int64_t offset[FN_TENSORS];
     int64_t size[FN_SIZES];
@@ -57,7 +57,7 @@ typedef struct {
     int64_t losses, row_losses, outputs;
     int64_t steps, done, status, bad_row;
     double value;
-    int64_t beside;
+    int64_t interleaved;
 } fn_train_args;
 
 typedef struct {
@@ -70,38 +70,36 @@ typedef struct {
     int64_t output, output_bytes;
 } fn_predict_args;
 
-/* The kernels of this build: name and argument list as the reference spells them; dtype; level of the
- * instruction set (0: any machine of this architecture); the form of an elementwise kernel that works on a
- * piece (0: none), and whether the kernel hands on such pieces (fn_finishing); whether a product's tiles do what it
- * does in registers (fn_gate, 0: they do not). */
+/* A kernel of this build. */
 typedef struct {
-    const char *name;
-    const char *tensors;
+    const char *name, *tensors; /* as in the reference: the name, and the argument list */
     int64_t dtype;
-    int64_t level;
-    int64_t entry;
-    int64_t piece, finishes;
-    int64_t gates;
+    int64_t level;     /* of the instruction set; 0: any machine of this architecture */
+    int64_t entry;     /* address */
+    int64_t epilogue;  /* the address of its form as another kernel's epilogue, or 0 */
+    int64_t fuses;     /* what epilogues it calls: an fn_fusing */
+    int64_t relu_mask; /* which ReLU it is, where tiles of a product apply it in registers: an fn_relu_mask */
 } fn_kernel_info;
 
 int64_t fn_kernel_count(void);
 void fn_kernel_at(int64_t i, fn_kernel_info *info);
 
-/* The highest level that this machine runs, and its name. */
+/* The highest level that this machine runs, and a level's name. */
 int64_t fn_machine_level(void);
 const char *fn_level_name(int64_t level);
 
-/* The digest of the sources of this build: SHA-256 over the SHA-256 of every file of csrc by name. */
+/* The digest of the sources of this build: SHA-256 over the SHA-256 of each source file, in the order of their
+ * paths. */
 const char *fn_source_digest(void);
 
-/* Run the instructions of a program, in order. */
+/* Run a program's instructions in order. */
 void fn_run(const fn_instruction *program, int64_t count, const fn_context *context);
 
-/* Run training steps until args->steps are done; see TRAIN in records.py. Never calls Python, never allocates. */
+/* Run training steps until args->steps are done; see TRAIN in records.py. Neither calls Python nor allocates memory. */
 void fn_train(fn_train_args *args);
 
-/* The output for rows of x, max_rows at a time: FN_OK, or FN_NOT_FINITE where x holds NaN or infinity, or
- * FN_OVERLAP where x and out share memory; then out is as it was. See PREDICT in records.py. */
+/* Compute the output for rows of x, max_rows at a time; see PREDICT in records.py. Returns FN_OK, or, with `out`
+ * untouched, FN_NOT_FINITE if x holds NaN or infinity and FN_OVERLAP if x and out share memory. */
 int64_t fn_predict(const fn_predict_args *args, const void *x, int64_t rows, void *out);
 
 /* cdef: end */

@@ -1,31 +1,30 @@
-/* The kernels of this build, and programs of them; see fastnet/plan/records.py. */
+/* The registry of kernels, and running a program; see fastnet/plan/records.py. */
 #include <string.h>
 
 #include "engine/gather.h"
 #include "engine/program.h"
 
-/* The linker gathers the descriptors of all kernels in one section and names its ends. */
+/* The linker collects the descriptors of all kernels in one section, and defines these symbols at its ends. */
 extern const fn_kernel *const __start_fn_kernels[], *const __stop_fn_kernels[];
 
 int64_t fn_kernel_count(void) { return __stop_fn_kernels - __start_fn_kernels; }
 
-/* Only tiles of AVX-512 have registers and code for it; see GATES. */
-enum { GATING_LEVEL = 3 };
+/* Only AVX-512 tiles apply ReLU masks; see MASKS_IN_TILES. */
+enum { MASKING_LEVEL = 3 };
 
-/* Whether tiles of a product do what a kernel does. */
-static fn_gate gates(const fn_kernel *kernel) {
-    if (kernel->level != GATING_LEVEL)
-        return FN_GATE_NONE;
-    return !strcmp(kernel->name, "relu_forward") ? FN_GATE_ITSELF
-           : !strcmp(kernel->name, "relu_vjp")   ? FN_GATE_OTHER
-                                                 : FN_GATE_NONE;
+static fn_relu_mask relu_mask(const fn_kernel *kernel) {
+    if (kernel->level != MASKING_LEVEL)
+        return FN_MASK_NONE;
+    return !strcmp(kernel->name, "relu_forward") ? FN_MASK_OF_ITSELF
+           : !strcmp(kernel->name, "relu_vjp")   ? FN_MASK_OF_OTHER
+                                                 : FN_MASK_NONE;
 }
 
 void fn_kernel_at(int64_t i, fn_kernel_info *info) {
     const fn_kernel *kernel = __start_fn_kernels[i];
     *info = (fn_kernel_info){kernel->name, kernel->tensors, kernel->dtype, kernel->level,
-                             (int64_t)(intptr_t)kernel->entry, (int64_t)(intptr_t)kernel->piece,
-                             kernel->finishes, gates(kernel)};
+                             (int64_t)(intptr_t)kernel->entry, (int64_t)(intptr_t)kernel->epilogue,
+                             kernel->fuses, relu_mask(kernel)};
 }
 
 fn_entry *fn_entry_of(const char *name, int64_t dtype, int64_t level) {
@@ -79,7 +78,7 @@ void fn_run(const fn_instruction *program, int64_t count, const fn_context *cont
 extern const fn_data_functions *const __start_fn_data_functions[], *const __stop_fn_data_functions[];
 
 const fn_data_functions *fn_data_functions_of(int64_t dtype) {
-    static const fn_data_functions *found[2]; /* any thread finds the same */
+    static const fn_data_functions *found[2]; /* a cache; every thread stores the same value */
     const fn_data_functions *best = __atomic_load_n(&found[dtype == FN_FLOAT64], __ATOMIC_RELAXED);
     if (best)
         return best;

@@ -1,5 +1,5 @@
-/* A pool of threads. Those without work spin for 10 µs, where no other of the team needs their core, then
- * sleep in the kernel. */
+/* The pool of threads. A thread that waits spins for a while, unless another member needs its core, and then sleeps in
+ * the kernel (a futex). */
 #define _GNU_SOURCE
 #include "engine/pool.h"
 
@@ -18,29 +18,29 @@ enum { SPIN_NANOSECONDS = 10000, LOOPS = 8, STACK = 1 << 20 };
 
 typedef _Atomic uint32_t word;
 
-/* A word that threads wait on, and how many of them sleep. */
+/* A word that threads wait on for a change, and the number of those that sleep. */
 typedef struct {
     _Alignas(FN_LINE) word value;
     word sleepers;
 } gate;
 
 struct fn_team {
-    gate call[FN_MAX_THREADS]; /* of worker i: counts its calls to work; it waits for the next one */
-    gate left;                 /* workers that have not returned: the caller waits for none */
+    gate call[FN_MAX_THREADS]; /* counts the calls to work of each worker, which waits for the next one */
+    gate left;                 /* the number of workers that have not returned; the caller waits for 0 */
     gate phase;                /* of the barrier */
     _Alignas(FN_LINE) word arrived;
-    _Atomic int16_t core[FN_MAX_THREADS]; /* + 1, where each member was last seen; 0: nowhere */
+    _Atomic int16_t core[FN_MAX_THREADS]; /* 1 + the core where each member was last seen; 0: unknown */
     fn_work *work;
     void *argument;
     _Atomic int64_t members;
     struct {
-        _Alignas(FN_LINE) _Atomic int64_t taken; /* of the loop's range */
+        _Alignas(FN_LINE) _Atomic int64_t taken; /* so much of the loop's range */
     } loop[LOOPS];
 };
 
 static struct fn_team team;
 static atomic_flag at_work = ATOMIC_FLAG_INIT;
-static int workers; /* started; guarded by at_work */
+static int workers; /* the number started; guarded by at_work */
 static int fork_safe;
 
 static void pause_a_little(void) {
@@ -57,8 +57,8 @@ static int64_t now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* How long a member may spin: not at all on a core that another one has run on too, and waits for. There may
- * be fewer cores than members, or others be busy with something else. */
+/* How long a member may spin: not at all if another member was last seen on the same core, which may be waiting for it.
+ * That happens with fewer cores than members, and where other processes keep cores busy. */
 static int64_t spin_of(int64_t number) {
     const int16_t mine = (int16_t)(sched_getcpu() + 1);
     const int64_t members = atomic_load_explicit(&team.members, memory_order_relaxed);
@@ -69,7 +69,7 @@ static int64_t spin_of(int64_t number) {
     return SPIN_NANOSECONDS;
 }
 
-/* Wait until the gate's value is another; returns that. */
+/* Wait until the gate's value is no longer `old`; return it. */
 static uint32_t wait_beyond(gate *g, uint32_t old, int64_t spin) {
     uint32_t value;
     for (const int64_t begun = now(); now() - begun < spin;)
@@ -85,7 +85,7 @@ static uint32_t wait_beyond(gate *g, uint32_t old, int64_t spin) {
     return value;
 }
 
-/* After a change of the gate's value. Sleepers count themselves before they look at it. */
+/* Call after a change of the gate's value. No sleeper is missed: it counts itself before it looks at the value. */
 static void wake(gate *g) {
     if (atomic_load(&g->sleepers))
         syscall(SYS_futex, &g->value, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
@@ -103,14 +103,14 @@ static void *worker(void *argument) {
     return NULL;
 }
 
-/* The child of a fork has one thread: that of the fork. */
+/* Of all threads, a fork's child has only the one that forked. */
 static void forget_workers(void) {
     workers = 0;
     memset(&team, 0, sizeof team);
     atomic_flag_clear(&at_work);
 }
 
-/* As early as can be: a fork may come at any time after the first team. */
+/* At load time, before any team: a fork may come at any time after the first one. */
 __attribute__((constructor)) static void prepare_for_forks(void) {
     fork_safe = pthread_atfork(NULL, NULL, forget_workers) == 0;
 }
@@ -125,7 +125,7 @@ static void start_workers(int wanted) {
         return;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, STACK);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's own threads */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* workers take no signals: those are for the program's own threads */
     while (workers < wanted) {
         pthread_t thread;
         if (pthread_create(&thread, &attributes, worker, (void *)(intptr_t)(workers + 1)))
@@ -184,8 +184,8 @@ void fn_barrier(fn_member *member) {
     member->loops = 0;
 }
 
-/* Half of a member's share of what is left, so that the parts shrink towards the end and all end together,
- * even where one begins late or is held up. */
+/* Guided self-scheduling: take half of a member's share of what is left. Ranges shrink towards the end, so all members
+ * finish together, even if one starts late or is preempted. */
 static fn_range take(const fn_member *member, int64_t n, int64_t grain) {
     _Atomic int64_t *const taken = &member->team->loop[member->loops - 1].taken;
     const int64_t shares = 2 * member->team->members;
@@ -203,7 +203,7 @@ static fn_range take(const fn_member *member, int64_t n, int64_t grain) {
 fn_range fn_first_range(fn_member *member, int64_t n, int64_t grain) {
     if (++member->loops <= LOOPS)
         return take(member, n, grain);
-    /* No counter is left before the next barrier: one fixed range for each. */
+    /* No counter is left until the next barrier: each member takes one fixed range. */
     const int64_t grains = (n + grain - 1) / grain, members = member->team->members;
     const int64_t begin = grains * member->number / members * grain;
     const int64_t end = grains * (member->number + 1) / members * grain;

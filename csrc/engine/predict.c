@@ -1,4 +1,5 @@
-/* Prediction: a forward program over blocks of rows, straight from the caller's array to the caller's. */
+/* Prediction: runs a forward program over blocks of rows, from the caller's input array to the caller's output
+ * array. */
 #include <string.h>
 
 #include "engine/call.h"

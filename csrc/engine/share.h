@@ -1,13 +1,13 @@
-/* How the threads of a team share a kernel's work. Every thread of the team runs the whole kernel; a loop
- * over SHARED ranges hands each range to one of them:
+/* How the threads of a team share a kernel's work. Every thread runs the whole kernel; a loop over SHARED ranges hands
+ * each range to one of them:
  *
  *     SHARED(r, call, rows, 16)
  *         for (int64_t i = r.begin; i < r.end; i++) …
  *
- * Ranges begin at multiples of the grain and cover [0, n) once. Which thread takes which range is left
- * open, and alone a thread takes [0, n) whole, so results must depend on neither: no element may be
- * computed from another range's. `together` waits until the whole team has arrived there; between two
- * kernels of a program the runner does that. Every thread must meet the same loops in the same order.
+ * Ranges begin at multiples of the grain and cover [0, n) once. Neither their lengths nor the thread that takes one are
+ * specified, and a thread that is alone takes [0, n) whole. Results must not depend on that, so no element may be
+ * computed from another range's results. `together` is a barrier; run_program has one between two kernels. Every thread
+ * must meet the same loops in the same order.
  */
 #ifndef FASTNET_SHARE_H
 #define FASTNET_SHARE_H
@@ -31,7 +31,7 @@ static inline void together(const fn_call *call) {
         fn_barrier(call->member);
 }
 
-/* Whether this thread is the one of its team that does what only one shall do. */
+/* Whether this thread does what only one of its team must do. */
 static inline int is_first(const fn_call *call) { return !call->member || !call->member->number; }
 
 #endif

@@ -5,7 +5,7 @@
 #include "engine/gather.h"
 #include "engine/program.h"
 
-/* The rows in place, where they are one run of the data set and have the plan's dtype; else NULL. */
+/* The rows where they lie, if they are one run of the data set and have the plan's dtype; else NULL. */
 static const void *in_place(const fn_source *s, const int64_t *index, int64_t rows, int64_t dtype) {
     if (s->kind != dtype)
         return NULL;
@@ -15,8 +15,8 @@ static const void *in_place(const fn_source *s, const int64_t *index, int64_t ro
     return rows ? (const char *)s->data + index[0] * s->width * fn_bytes_of(s->kind) : NULL;
 }
 
-/* Copy labels while checking them, so that a caller's later change cannot pass the check. Returns
- * the first row of the data set whose label is neither in [0, classes) nor `ignored`, or -1. */
+/* Copy labels and check the copies: the caller may change the data set meanwhile. Returns the first row of the data set
+ * whose label is neither in [0, classes) nor `ignored`, or -1. */
 static int64_t gather_labels(const fn_source *s, const int64_t *index, int64_t rows,
                              int64_t classes, int64_t ignored) {
     const volatile int64_t *labels = s->data;
@@ -30,24 +30,26 @@ static int64_t gather_labels(const fn_source *s, const int64_t *index, int64_t r
     return -1;
 }
 
-/* Bytes: a minibatch of more is not fetched a step ahead, nor are rows of less, of which a tile fetches one. Measured. */
-enum { MOST_AHEAD = 1 << 18, LEAST_ROW_AHEAD = 4 * FN_LINE };
+/* Rows of the next step are prefetched for minibatches of at most MAX_PREFETCH bytes: the update would evict more of
+ * them before they are read. Rows shorter than MIN_PREFETCHED_ROW are not: a tile prefetches from one row only, and
+ * gets too little of them done. Measured: docs/tuning.md. */
+enum { MAX_PREFETCH = 1 << 18, MIN_PREFETCHED_ROW = 4 * FN_LINE };
 
-/* What the threads of a chunk of steps share. */
+/* A chunk of steps, as all threads of the team see it. */
 typedef struct {
     fn_train_args *args;
     fn_gather *gather_rows;
     const fn_instruction *program, *update, *end;
-    const fn_instruction *keep; /* or NULL: there are no buffers to keep */
-    int64_t row_bytes;          /* of x, where rows are fetched ahead; else 0 */
-    int is_plain;               /* whether the update consists of kernels alone, which others may then do in part */
-    int bad_label;              /* whether the rows gathered last have one */
+    const fn_instruction *keep; /* the FN_KEEP instruction, or NULL */
+    int64_t row_bytes;          /* of x, as the data set has it; 0: x is not gathered */
+    int is_plain;               /* the update has no control instructions, so products may do parts of it */
+    int bad_label;              /* the rows gathered last have one */
 } training;
 
-/* One thread's way through the steps. Every thread finds the status by itself. */
+/* One thread's way through the steps. Each thread determines the status by itself. */
 typedef struct {
     training *t;
-    fn_call call; /* of no kernel: the thread's part in its team */
+    fn_call call; /* of no kernel; it holds the thread's part in the team */
     fn_context context;
     int64_t step;
     const int64_t *offsets, *index;
@@ -59,7 +61,7 @@ static void *tensor(const walk *w, const fn_instruction *at, int i) {
     return at->segment[i] < 0 ? NULL : pointer(w->context.segment[at->segment[i]] + at->offset[i]);
 }
 
-/* The inputs of a step: x by the whole team, y and w by its first. */
+/* Gather the inputs of a step: the whole team shares x, and its first member does y and w. */
 static void gather(walk *w, const fn_instruction *at) {
     fn_train_args *args = w->t->args;
     fn_gather *const gather_rows = w->t->gather_rows;
@@ -85,13 +87,13 @@ static void gather(walk *w, const fn_instruction *at) {
     w->context.segment[FN_W] = (int64_t)(intptr_t)of_w.stage;
 }
 
-/* The running statistics become what they were before the step, or the other way about. */
+/* Save the buffers (running statistics) before a step, or restore them if `back`. */
 static void keep(const walk *w, const fn_instruction *at, int back) {
     void *const kept = tensor(w, at, 0), *const buffers = pointer(w->context.segment[FN_BUFFERS]);
     memcpy(back ? buffers : kept, back ? kept : buffers, (size_t)at->size[0]);
 }
 
-/* What a step leaves behind once its forward has run. */
+/* Write out a step's loss, losses of rows and outputs. */
 static void record(const walk *w, const fn_instruction *at) {
     const fn_train_args *args = w->t->args;
     const int64_t first = w->offsets[w->step], rows = w->context.rows, bytes = at->size[0];
@@ -102,6 +104,7 @@ static void record(const walk *w, const fn_instruction *at) {
         memcpy((char *)pointer(args->outputs) + first * bytes, tensor(w, at, 2), (size_t)(rows * bytes));
 }
 
+/* Refuse the step if a value is not finite, and restore the buffers. */
 static void check(walk *w, const fn_instruction *at) {
     const double value = *(const double *)tensor(w, at, 0);
     if (isfinite(value))
@@ -114,12 +117,13 @@ static void check(walk *w, const fn_instruction *at) {
     }
 }
 
-/* This thread's part of a control instruction; returns where to go on. The team's first does what is not shared. */
+/* Run this thread's part of a control instruction; return where to go on. The team's first member does what is not
+ * shared. */
 static const fn_instruction *control(walk *w, const fn_instruction *at) {
     training *t = w->t;
     const int first = is_first(&w->call);
     switch (at->kernel) {
-    case FN_KEEP: /* the team waits behind the rows */
+    case FN_KEEP: /* no barrier: one follows in FN_GATHER */
         if (first)
             keep(w, at, 0);
         break;
@@ -128,7 +132,7 @@ static const fn_instruction *control(walk *w, const fn_instruction *at) {
         together(&w->call);
         w->status = t->bad_label ? FN_BAD_LABEL : FN_OK;
         break;
-    case FN_RECORD: /* the team waits behind a check, or behind the next rows */
+    case FN_RECORD: /* no barrier: one follows in FN_CHECK, or in the next FN_GATHER */
         if (first)
             record(w, at);
         break;
@@ -148,13 +152,12 @@ static const fn_instruction *control(walk *w, const fn_instruction *at) {
     return at + 1;
 }
 
-/* This thread's share of the rows of the next step; none where rows are short, or where they are so many that the
- * update would drive them from the caches again. */
+/* This thread's share of the rows to prefetch for the next step; empty if prefetching does not pay. */
 static fn_rows rows_ahead(const walk *w) {
     const training *t = w->t;
     const int64_t *offsets = w->offsets + w->step + 1, bytes = t->row_bytes;
-    const int64_t given = bytes >= LEAST_ROW_AHEAD && w->step + 1 < t->args->steps ? offsets[1] - offsets[0] : 0;
-    const int64_t rows = given * bytes > MOST_AHEAD ? 0 : given;
+    const int64_t given = bytes >= MIN_PREFETCHED_ROW && w->step + 1 < t->args->steps ? offsets[1] - offsets[0] : 0;
+    const int64_t rows = given * bytes > MAX_PREFETCH ? 0 : given;
     const fn_member *member = w->call.member;
     const int64_t number = member ? member->number : 0, team = member ? w->context.threads : 1;
     return (fn_rows){
@@ -166,8 +169,8 @@ static fn_rows rows_ahead(const walk *w) {
     };
 }
 
-/* An update instruction's elements from `from` on that nobody has taken, up to the next that somebody has; none where
- * no such are left. */
+/* The next range of an update instruction's elements, at or after `from`, that no product has updated; empty if
+ * there is none. */
 static fn_range left_over(const fn_update *u, const fn_instruction *at, int64_t from) {
     for (;;) {
         fn_range r = {from, at->size[0]};
@@ -185,8 +188,8 @@ static fn_range left_over(const fn_update *u, const fn_instruction *at, int64_t 
     }
 }
 
-/* This thread's part of a plain update, but for what has been taken, up to where nobody has taken anything; returns
- * where that is. */
+/* Run this thread's part of those update instructions of which products have done a part: what these left over. Returns
+ * the first instruction after them. */
 static const fn_instruction *run_left_over(const fn_instruction *update, const fn_context *context, fn_member *member,
                                            const fn_update *u) {
     const fn_instruction *rest = update;
@@ -204,16 +207,16 @@ static const fn_instruction *run_left_over(const fn_instruction *update, const f
     return rest;
 }
 
-/* This thread's part of a step from an instruction on; whether the step is done. */
+/* Run this thread's part of a step from an instruction on; return whether the step is done. */
 static int run_step(walk *w, const fn_instruction *at) {
     const training *t = w->t;
     fn_update *update = &w->update;
     fn_rows rows = rows_ahead(w);
-    const fn_beside beside = {rows.begin < rows.end ? &rows : NULL, update};
+    const fn_side_work side_work = {rows.begin < rows.end ? &rows : NULL, update};
     update->hyper = pointer(w->context.hyper);
     update->count = 0;
     while (at < t->update) {
-        at = run_program(at, t->update, &w->context, w->call.member, &beside);
+        at = run_program(at, t->update, &w->context, w->call.member, &side_work);
         if (at < t->update)
             at = control(w, at);
         if (w->status != FN_OK)
@@ -231,7 +234,7 @@ static int run_step(walk *w, const fn_instruction *at) {
     return 1;
 }
 
-/* This thread's part of all steps. */
+/* Run this thread's part of all steps. */
 static void train_as(fn_member *member, void *argument) {
     training *t = argument;
     fn_train_args *args = t->args;
@@ -246,7 +249,7 @@ static void train_as(fn_member *member, void *argument) {
     w.update.end = t->is_plain ? t->end : t->update;
     w.update.backward_end = t->update;
     w.update.hyper_size = w.context.hyper_size;
-    w.update.pending = NULL;
+    w.update.queue = NULL;
     w.update.count = 0;
     const int64_t steps = args->steps;
     const fn_instruction *at = t->program + args->at;
@@ -262,7 +265,7 @@ static void train_as(fn_member *member, void *argument) {
         return;
     args->done = w.step;
     args->status = w.status;
-    args->beside = w.update.count;
+    args->interleaved = w.update.count;
     args->context = w.context;
 }
 

@@ -1,6 +1,6 @@
 /* y ← y + x. */
-#include "lib/kernel.h"
 #include "engine/share.h"
+#include "lib/kernel.h"
 
 KERNEL(add_to_forward, INOUT(y), IN(x)) {
     SHARED(r, call, call->rows * call->size[0], 4096)

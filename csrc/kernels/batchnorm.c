@@ -1,14 +1,14 @@
-/* Batch normalisation over the rows. Formulas: fastnet/layers/batchnorm.py. Columns are taken in blocks
- * whose sums stay in registers and whose rows stay in cache from one pass to the next. */
-#include "lib/rows.h"
+/* Batch normalisation. Formulas: fastnet/layers/batchnorm.py. Columns are taken in blocks so narrow that sums over rows
+ * stay in registers, and that the rows stay in cache from one pass to the next. */
 #include "engine/share.h"
+#include "lib/rows.h"
 
-enum { MOST = 8, SOME = 4 }; /* vectors of a block */
+enum { MOST = 8, SOME = 4 }; /* vectors in a block */
 
 #define INLINED static inline __attribute__((always_inline))
 
-/* Call block(call, j, n, vectors, …) for all blocks of n columns from j on; n and vectors are constants
- * but for the last columns, which share one vector. */
+/* Call block(call, j, n, vectors, …) for each block of n columns from j on. n and vectors are constants, except for the
+ * remainder of less than a vector. */
 #define BY_BLOCKS(block, call, ...)                                                                \
     SHARED(r, call, (call)->size[0], MOST * WIDTH)                                                 \
         for (int64_t j = r.begin, n; j < r.end; j += n) {                                          \
@@ -21,7 +21,7 @@ enum { MOST = 8, SOME = 4 }; /* vectors of a block */
                 block(call, j, n = smaller(n, WIDTH), 1, __VA_ARGS__);                             \
         }
 
-/* The v-th vector of n numbers. */
+/* The v-th vector of n numbers, of which the last may be partial. */
 INLINED vec part(const real *p, int v, int64_t n) {
     return load_first(p + v * WIDTH, n - v * WIDTH);
 }
@@ -99,10 +99,10 @@ INLINED void forward_block(const fn_call *call, int64_t j, int64_t n, const int 
             const vec from_first = part(x + b * N + j, v, n) - first[v];
             put_part(y + b * N + j, v, n, vec_madd(from_first, scale[v], offset[v]));
         }
-    finish(call, j, N, B, n);
+    apply_epilogue(call, j, N, B, n);
 }
 
-FINISHING_KERNEL(batchnorm_forward, OUT(y), OUT(shift), OUT(rstd), INOUT(running_mean),
+FUSING_KERNEL(batchnorm_forward, OUT(y), OUT(shift), OUT(rstd), INOUT(running_mean),
                  INOUT(running_var),
                  INOUT_AS(int64_t, batches), IN(x), IN(gamma), IN(beta)) {
     BY_BLOCKS(forward_block, call, y, shift, rstd, running_mean, running_var, x, gamma, beta)
@@ -140,7 +140,7 @@ INLINED void column_sums(vec *sum_dy, vec *sum_dy_xhat, int64_t B, int64_t N, in
     }
 }
 
-/* Write or add the gradients of a parameter that is wanted. */
+/* Write a parameter's gradient, or add to it. NULL: it is not wanted. */
 INLINED void put_gradient(real *into, int64_t j, int64_t n, const int vectors, const vec *from,
                           int64_t accumulate) {
     for (int v = 0; into && v < vectors; v++)
@@ -162,7 +162,7 @@ INLINED void vjp_block(const fn_call *call, int64_t j, int64_t n, const int vect
     put_gradient(dbeta, j, n, vectors, sum_dy, call->accumulate);
     if (!dx)
         return;
-    /* dx = scale·(dy − Σdy/B − x̂·Σdy·x̂/B), by the factors of dy and of x − first. */
+    /* dx = scale·(dy − Σdy/B − x̂·Σdy·x̂/B), written as a linear function of dy and x − first. */
     vec scale[MOST], slope[MOST], offset[MOST];
     for (int v = 0; v < vectors; v++) {
         scale[v] = inverse[v] * part_or(gamma, j, v, n, 1);

@@ -1,10 +1,11 @@
-/* Gradients made shorter, and weights. Formulas: gradients.py and
- * penalties.py in fastnet/optim. */
-#include "lib/reduce.h"
+/* Norms of gradients and weights, and scaling down to a limit. Formulas: gradients.py and penalties.py in
+ * fastnet/optim. */
 #include "engine/share.h"
+#include "lib/reduce.h"
 #include <math.h>
 
-/* Where a sum of squares overflows, or is less than LEAST, it is taken again of scaled numbers. */
+/* A sum of squares that overflows, or is so small that it may have lost accuracy, is computed again of scaled
+ * numbers. */
 #define SCALE 0x1p-538
 #define LEAST 0x1p-930
 

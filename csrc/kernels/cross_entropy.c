@@ -1,8 +1,8 @@
-/* Cross-entropies with options. Formulas: fastnet/losses/cross_entropy.py. */
+/* Cross-entropies with class weights and label smoothing. Formulas: fastnet/losses/cross_entropy.py. */
 #include "engine/share.h"
 #include "lib/softmax.h"
 
-/* Σ_c v_c; absent ones are 1. */
+/* Σ_c v_c, the weights of classes; NULL: all are 1. */
 static inline double sum_of_weights(const real *v, int64_t C) {
     if (!v)
         return (double)C;
@@ -10,7 +10,7 @@ static inline double sum_of_weights(const real *v, int64_t C) {
     return sum;
 }
 
-/* q·x, 0 where q is 0, also of an infinite x, but not of NaN. */
+/* q·x, except that 0·∞ is 0. NaN passes through. */
 static inline double times(double q, real x) { return q != 0 || x != x ? q * (double)x : 0; }
 
 /* Σ_c v_c·x_c */
@@ -23,7 +23,7 @@ static inline double weighed(const real *x, const real *v, int64_t C) {
     return sum;
 }
 
-/* A row's loss is Σq·log(total) − Σ_c q_c·(z_c − m), both of which are at least 0. */
+/* A row's loss is Σq·log(total) + Σ_c q_c·(m − z_c), with m = max(z). Both terms are at least 0, so nothing cancels. */
 KERNEL(cross_entropy_forward, OUT_AS(double, row_loss), OUT(count), OUT(p), IN(z), IN_AS(int64_t, t),
        IN(v)) {
     const int64_t C = call->size[0], ignored = (int64_t)call->scalar[1];
@@ -70,7 +70,7 @@ KERNEL(cross_entropy_vjp, OUT(dz), IN_AS(double, drow_loss), IN(p), IN_AS(int64_
             const real scale = (real)(d * whole), low = (real)(d * flat);
             for (int64_t c = 0; c < C; c++)
                 to[c] = from[c] * scale - (v ? v[c] : 1) * low;
-            /* Of the other classes' p and q, as it cancels where p is about 1. */
+            /* By the other classes' p and q: p·Σq − q itself cancels where p is about 1. */
             const double own = v ? (double)v[label] : 1;
             SUM(double, others, C, i == label ? 0 : (double)from[i])
             to[label] = (real)(d * ((double)from[label] * (flat * (all - own))
@@ -114,7 +114,7 @@ KERNEL(soft_cross_entropy_vjp, OUT(dz), IN_AS(double, drow_loss), IN(p), IN(t), 
             SUM(double, rest, C, from[i] > (real)0.5 ? 0 : (double)from[i])
             const double d = drow_loss[b];
             real *to = dz + b * C;
-            for (int64_t c = 0; c < C; c++) { /* p·Σq − q, of the others' q and p */
+            for (int64_t c = 0; c < C; c++) { /* p·Σq − q, where p is large by the other classes' p */
                 const double q = (double)soft(given[c], v ? v[c] : 1, sharp, flat);
                 const double own = (double)from[c], left = own > 0.5 ? rest : 1 - own;
                 to[c] = (real)(d * (own * (whole - q) - q * left));

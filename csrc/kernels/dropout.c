@@ -1,10 +1,10 @@
-/* Dropout with masks drawn anew by the VJP, alone and behind a rectifier. Formulas: fastnet/layers/dropout.py and
- * relu_dropout.py. */
-#include "lib/rng.h"
+/* Dropout, alone and after ReLU. The VJP draws the mask again instead of reading a stored one. Formulas: dropout.py and
+ * relu_dropout.py in fastnet/layers. */
 #include "engine/share.h"
+#include "lib/rng.h"
 
-/* to = scale·from where the element's word ≥ threshold, else 0; both may be the same array. What of `from` is ≤ bound
- * counts as 0: nothing, where the bound is NaN. */
+/* to = scale·from if the element's random word is ≥ threshold, else 0; both may be the same array. Elements of
+ * `from` that are ≤ bound count as 0; none do if the bound is NaN. */
 static __attribute__((noinline)) void mask(const fn_call *call, real *to, const real *from, real bound) {
     const uint64_t threshold = (uint64_t)call->scalar[0];
     const uint32_t least = (uint32_t)threshold;

@@ -1,4 +1,4 @@
-/* Gathering minibatches and checking inputs: see gather.h. */
+/* Gathering minibatches and checking inputs: see engine/gather.h. */
 #include "engine/gather.h"
 
 #include <string.h>
@@ -13,8 +13,8 @@ typedef double other_real;
 
 enum { OWN = REAL_IS_DOUBLE ? FN_FLOAT64 : FN_FLOAT32 };
 
-/* Rows lie anywhere in a large array: ask for the next one while this one is at work. */
-static inline void fetch(const void *row, int64_t bytes) {
+/* Prefetch a row: the hardware cannot predict where in a large data set the next one lies. */
+static inline void prefetch(const void *row, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += FN_LINE)
         __builtin_prefetch((const char *)row + i);
 }
@@ -25,12 +25,13 @@ static inline void fetch(const void *row, int64_t bytes) {
         const type *restrict from = data + index[r] * n;                                           \
         real *restrict to = (real *)source->stage + r * n;                                         \
         if (r + 1 < end)                                                                           \
-            fetch(data + index[r + 1] * n, n * (int64_t)sizeof(type));                             \
+            prefetch(data + index[r + 1] * n, n * (int64_t)sizeof(type));                             \
         for (int64_t j = 0; j < n; j++)                                                            \
             to[j] = (real)from[j];                                                                 \
     }
 
-/* So many bytes, the same number in call after call: few are not worth a call of memcpy. */
+/* Copy a row. A few bytes are not worth a call of memcpy, and the branches are well predicted: all rows have one
+ * length. */
 static inline __attribute__((always_inline)) void copy(char *restrict to, const char *restrict from, int64_t bytes) {
     if (bytes == 4) {
         memcpy(to, from, 4);
@@ -65,14 +66,14 @@ typedef int64_t bits;
 typedef int32_t bits;
 #endif
 
-/* Infinities and NaN have all bits of the exponent set, finite numbers have not. */
+/* Only infinities and NaN have all bits of the exponent set. */
 static int all_finite(const void *numbers, int64_t n) {
-    enum { PIECE = 4 * LANES, AHEAD = 1024 }; /* elements; bytes that are fetched ahead, as memory binds */
+    enum { PIECE = 4 * LANES, AHEAD = 1024 }; /* elements at a time; the prefetch distance in bytes */
     const bits exponent = REAL(0x7F800000, 0x7FF0000000000000), *word = numbers;
     bits greatest[PIECE] = {0};
     int64_t at = 0;
     for (; at + PIECE <= n; at += PIECE) {
-        fetch((const char *)(word + at) + AHEAD, PIECE * sizeof(real));
+        prefetch((const char *)(word + at) + AHEAD, PIECE * sizeof(real));
         for (int l = 0; l < PIECE; l++) {
             const bits own = word[at + l] & exponent;
             greatest[l] = own > greatest[l] ? own : greatest[l];

@@ -1,6 +1,7 @@
-/* Targets under Gaussians of predicted means and variances. Formulas: fastnet/losses/gaussian.py. */
-#include "lib/elementary.h"
+/* Negative log-likelihood of targets under Gaussians with predicted mean and variance. Formulas:
+ * fastnet/losses/gaussian.py. */
 #include "engine/share.h"
+#include "lib/elementary.h"
 
 static inline real at_least(real variance, real eps) { return variance < eps ? eps : variance; }
 

@@ -1,15 +1,15 @@
 /* The linear layer. Formulas: fastnet/layers/linear.py. */
-#include "products/gemm.h"
+#include "engine/share.h"
 #include "lib/kernel.h"
 #include "lib/rows.h"
-#include "engine/share.h"
+#include "products/gemm.h"
 
 PRODUCT_KERNEL(linear_forward, OUT(y), IN(x), IN(w), IN(b)) {
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
     gemm(call, (product){B, O, I, {x, I, 1}, {w, O, 1}, y, O, b, 0, 1, call, y, 0});
 }
 
-/* The sums of n columns, at most so many vectors of them; each adds its rows in order. */
+/* The sums of n columns, at most `vectors` vectors of them. Each column adds its rows in order. */
 static inline __attribute__((always_inline)) void
 sum_columns(const int vectors, real *into, const real *from, int64_t rows, int64_t columns,
             int64_t n, int accumulate) {
@@ -23,6 +23,7 @@ sum_columns(const int vectors, real *into, const real *from, int64_t rows, int64
         store_first(into + v * WIDTH, sum[v], n - v * WIDTH);
 }
 
+/* The column sums of up to MANY_ROWS rows, for the columns of `part`. */
 static inline void sum_rows(real *into, const real *from, int64_t rows, int64_t columns,
                             fn_range part, int accumulate) {
     int64_t j = part.begin;
@@ -32,7 +33,7 @@ static inline void sum_rows(real *into, const real *from, int64_t rows, int64_t 
         sum_columns(1, into + j, from + j, rows, columns, part.end - j, accumulate);
 }
 
-/* The same for more than MANY_ROWS rows. */
+/* The same for more than MANY_ROWS rows: a compensated sum over blocks (lib/rows.h). */
 static inline void sum_many_rows(real *into, const real *from, int64_t rows, int64_t columns, fn_range part,
                                  int accumulate) {
     for (int64_t j = part.begin; j < part.end; j += 4 * WIDTH) {
@@ -52,41 +53,43 @@ static inline void sum_many_rows(real *into, const real *from, int64_t rows, int
     }
 }
 
-/* dw = xᵀ·dy, with the update of w beside it; 0: that cannot be, and dw is still to be computed. */
-static __attribute__((noinline)) int update_beside(const fn_call *call, real *dw, const real *dy, const real *x) {
+/* dw = xᵀ·dy with the update of w interleaved. Returns 0, with nothing done, where that is impossible or does not
+ * pay. */
+static __attribute__((noinline)) int interleave_update(const fn_call *call, real *dw, const real *dy, const real *x) {
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
-    pending todo;
-    /* Several blocks of k would end no row before the last one; a team's parts must be whole rows; where dy is packed and
-     * x is not, so would dy be for every few rows. */
-    if (B < LEAST_K_BESIDE || B > BLOCK_K || I < ROWS_BESIDE || O < TILE_COLUMNS || (call->member && I <= O) ||
-        (I < FAR && O >= FAR) ||
-        !takes_update(call, dw, I * O, &todo))
+    update_queue queue;
+    /* All of k must be one block: with several, no row of dw is complete before the last one. A team must share dw by
+     * rows, as a queue holds whole rows. And dy must not be packed unless x is: each small block of rows would pack it
+     * again. */
+    if (B < MIN_INTERLEAVED_K || B > BLOCK_K || I < INTERLEAVED_ROWS || O < TILE_COLUMNS || (call->member && I <= O) ||
+        (I < LARGE_STRIDE && O >= LARGE_STRIDE) || !take_update(call, dw, I * O, &queue))
         return 0;
-    call->update->pending = &todo;
-    together(call); /* nobody reads w any more */
+    call->update->queue = &queue;
+    together(call); /* until no member reads w any more */
     gemm(call, (product){I, O, B, {x, 1, I}, {dy, O, 1}, dw, O, NULL, 0, 0, call, NULL, 0});
-    call->update->pending = NULL;
+    call->update->queue = NULL;
     return 1;
 }
 
-/* A piece of dw, so small that no product of its size packs A: then scratch memory is free behind the panels of B. */
+/* A piece of dw is so small that its product never packs A. Scratch memory behind the panels of B is then free for the
+ * compensated sum. */
 enum { PIECE_ROWS = 4 * TILE_ROWS, PIECE_COLUMNS = 8 * TILE_COLUMNS, PIECE = PIECE_ROWS * PIECE_COLUMNS };
-_Static_assert((int)PIECE_ROWS < (int)COLUMNS_FOR_COLUMNS_OF_A, "A is packed where a product is turned");
+_Static_assert((int)PIECE_ROWS < (int)COLUMNS_FOR_COLUMNS_OF_A, "A is packed where the product is transposed");
 _Static_assert((int)PIECE_COLUMNS < (int)COLUMNS_FOR_COLUMNS_OF_A, "A is packed");
 _Static_assert(((int)PANELS_OF_B + 3 * (int)PIECE) * (int)sizeof(real) <= FN_SCRATCH, "no room for the sums");
 
-/* dw = xᵀ·dy for more than MANY_ROWS rows: piece by piece, the sum over blocks of rows of their products. */
+/* dw = xᵀ·dy for more than MANY_ROWS rows: for each piece, a compensated sum of the products of blocks of rows. */
 static inline void product_of_many_rows(const fn_call *call, real *dw, const real *dy, const real *x) {
     const int64_t B = call->rows, I = call->size[0], O = call->size[1], across = quotient_up(O, PIECE_COLUMNS);
     real *const block = (real *)call->scratch + PANELS_OF_B, *const total = block + PIECE, *const lost = total + PIECE;
-    fn_call alone = *call; /* a member takes whole pieces */
+    fn_call alone = *call; /* the team shares pieces, not the products within one */
     alone.member = NULL;
     alone.next_rows = NULL;
     SHARED(r, call, quotient_up(I, PIECE_ROWS) * across, 1)
         for (int64_t piece = r.begin; piece < r.end; piece++) {
             const int64_t i = piece / across * PIECE_ROWS, j = piece % across * PIECE_COLUMNS;
             const int64_t M = smaller(PIECE_ROWS, I - i), N = smaller(PIECE_COLUMNS, O - j);
-            memset(total, 0, 2 * PIECE * sizeof(real)); /* and lost */
+            memset(total, 0, 2 * PIECE * sizeof(real)); /* and `lost` */
             for (int64_t b = 0; b < B; b += ROW_BLOCK) {
                 gemm(&alone, (product){M, N, smaller(ROW_BLOCK, B - b), {x + b * I + i, 1, I}, {dy + b * O + j, O, 1},
                                        block, N, NULL, 0, 0, &alone, NULL, 0});
@@ -107,7 +110,7 @@ static inline void product_of_many_rows(const fn_call *call, real *dw, const rea
         }
 }
 
-/* Apart from the kernel, so that small minibatches pass it by. */
+/* Not inlined, so that the kernel stays short for small minibatches. */
 static __attribute__((noinline)) void of_many_rows(const fn_call *call, real *dw, real *db, const real *dy,
                                                    const real *x) {
     if (dw)
@@ -126,7 +129,7 @@ PRODUCT_KERNEL(linear_vjp, OUT(dx), OUT(dw), OUT(db), IN(dy), IN(x), IN_UNDER(w)
         of_many_rows(call, dw, db, dy, x);
         return;
     }
-    if (dw && !(UPDATES_BESIDE && exceeds_cache(I * O) && !accumulate && update_beside(call, dw, dy, x)))
+    if (dw && !(INTERLEAVES_UPDATES && exceeds_cache(I * O) && !accumulate && interleave_update(call, dw, dy, x)))
         gemm(call, (product){I, O, B, {x, 1, I}, {dy, O, 1}, dw, O, NULL, accumulate, 0, call, /* xᵀ·dy */
                              NULL, 0});
     if (db)

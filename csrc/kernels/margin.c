@@ -1,10 +1,10 @@
 /* Hinge losses of labels. Formulas: fastnet/losses/margin.py. */
-#include "lib/reduce.h"
 #include "engine/share.h"
+#include "lib/reduce.h"
 
 enum { ROWS = 16 };
 
-/* max(0, short)^power; NaN stays. */
+/* max(0, lack)^power; NaN passes through. */
 static inline double cost(real lack, int squared) {
     const real z = lack <= 0 ? 0 : lack;
     return (double)(squared ? z * z : z);
@@ -18,7 +18,7 @@ static inline double row_share(const fn_call *call, const real *v, int64_t label
     return (v ? (double)v[label] : 1) / call->scalar[2];
 }
 
-/* 0 of a class of weight 0, also where the sum is infinite, but not where it is NaN. */
+/* sum·share, except that ∞·0 is 0. NaN passes through. */
 static inline double weighed(double sum, double share) {
     return share != 0 || sum != sum ? sum * share : 0;
 }

@@ -1,13 +1,13 @@
 /* Mean squared error. Formulas: fastnet/losses/mse.py. */
-#include "lib/reduce.h"
 #include "engine/share.h"
+#include "lib/reduce.h"
 
 static inline double squared_error(real y, real t) {
     const real error = y - t;
     return (double)(error * error);
 }
 
-/* N is a constant where it is 1, and the rows are elements then. */
+/* Inlined, so that N is a constant where it is 1; then the loop over rows is vectorised. */
 static inline __attribute__((always_inline)) void row_losses(double *row_loss, const real *y,
                                                              const real *t, int64_t rows,
                                                              int64_t N) {

@@ -1,9 +1,9 @@
-/* A rectifier with trained slopes. Formulas: fastnet/layers/prelu.py. */
+/* ReLU with trained slopes (PReLU). Formulas: fastnet/layers/prelu.py. */
 #include "engine/share.h"
 #include "lib/kernel.h"
 #include "lib/rows.h"
 
-enum { BLOCK = 64 }; /* columns whose slopes, or sums, are at hand */
+enum { BLOCK = 64 }; /* columns at a time */
 
 /* The slopes of the columns from j on. */
 static inline void take_slopes(real slope[BLOCK], const real *a, int64_t A, int64_t j, int64_t n) {
@@ -13,7 +13,7 @@ static inline void take_slopes(real slope[BLOCK], const real *a, int64_t A, int6
 
 KERNEL(prelu_forward, OUT(y), IN(x), IN(a)) {
     const int64_t N = call->size[0], A = call->size[1];
-    if (A == 1) { /* one line of elements, whatever the columns */
+    if (A == 1) { /* a single slope: rows and columns make no difference */
         const real slope = a[0];
         SHARED(r, call, call->rows * N, 2048)
             for (int64_t i = r.begin; i < r.end; i++)
@@ -31,8 +31,8 @@ KERNEL(prelu_forward, OUT(y), IN(x), IN(a)) {
         }
 }
 
-/* Columns of one slope add up in the same lane, `A * repeats` columns after one another, and the lanes of a slope as a
- * tree. */
+/* A slope's gradient is a sum over its columns, which lie A apart. Where A is small, `repeats` lanes per slope take
+ * them in turn, so that vectors are full; a binary tree then adds the lanes of each slope. */
 KERNEL(prelu_vjp, OUT(dx), OUT(da), IN(dy), IN(x), IN(a)) {
     const int64_t N = call->size[0], A = call->size[1];
     if (dx)

@@ -12,8 +12,8 @@ KERNEL(softmax_forward, OUT_OVER(y), IN_UNDER(x)) {
         }
 }
 
-/* A row of dx, of LANES columns or more, from the sum of its dy·y; returns that of another row. By itself each
- * addition would wait for the one before. */
+/* A row of dx, of LANES columns or more, given `sum`, the sum of its dy·y. Returns that sum for another row. The two
+ * computations are interleaved, as the sum alone is limited by the latency of its additions. */
 static inline real softmax_vjp_row(real *dx, const real *dy, const real *y, real sum,
                                    const real *other_dy, const real *other_y, int64_t C) {
     real lane[LANES] = {0};
@@ -70,11 +70,11 @@ KERNEL(softmax_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
     }
 }
 
-/* Exponentials that are needed for a moment: of several short rows, or of a part of a long one. */
-enum { MOMENT = 1024 };
+/* The size of a buffer of exponentials: those of several short rows, or of a part of a long one. */
+enum { BUFFER = 1024 };
 
 static inline int64_t rows_at_once(int64_t C) {
-    const int64_t rows = MOMENT / C;
+    const int64_t rows = BUFFER / C;
     return rows < 1 ? 1 : smaller(rows, LANES);
 }
 
@@ -83,10 +83,10 @@ KERNEL(log_softmax_forward, OUT_OVER(y), IN_UNDER(x)) {
     SHARED(r, call, call->rows, LANES)
         for (int64_t b = r.begin; b < r.end; b += most) {
             const int64_t rows = smaller(most, r.end - b);
-            real *to = y + b * C, e[MOMENT], total[LANES] = {0};
+            real *to = y + b * C, e[BUFFER], total[LANES] = {0};
             below_top(to, x + b * C, rows, C);
-            for (int64_t first = 0; first < C; first += MOMENT) { /* more than once: of one row */
-                const int64_t n = smaller(MOMENT, C - first);
+            for (int64_t first = 0; first < C; first += BUFFER) { /* more than once only for one long row */
+                const int64_t n = smaller(BUFFER, C - first);
                 map(e, to + first, rows * n, real_exp_below_0);
                 for (int64_t row = 0; row < rows; row++) {
                     SUM(real, sum, n, e[row * n + i])
@@ -105,14 +105,14 @@ KERNEL(log_softmax_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(y)) {
     SHARED(r, call, call->rows, LANES)
         for (int64_t b = r.begin; b < r.end; b += most) {
             const int64_t rows = smaller(most, r.end - b), at = b * C;
-            real e[MOMENT], sums[LANES];
+            real e[BUFFER], sums[LANES];
             for (int64_t row = 0; row < rows; row++) {
                 const real *d = dy + at + row * C;
                 SUM(real, sum, C, d[i])
                 sums[row] = sum;
             }
-            for (int64_t first = 0; first < C; first += MOMENT) { /* more than once: of one row */
-                const int64_t n = smaller(MOMENT, C - first);
+            for (int64_t first = 0; first < C; first += BUFFER) { /* more than once only for one long row */
+                const int64_t n = smaller(BUFFER, C - first);
                 map(e, y + at + first, rows * n, real_exp_below_0);
                 for (int64_t row = 0; row < rows; row++) {
                     const real *d = dy + at + row * C + first;

@@ -1,4 +1,4 @@
-/* Softmax and negative log-likelihood in one. Formulas: fastnet/losses/softmax_nll.py. */
+/* Softmax fused with the negative log-likelihood. Formulas: fastnet/losses/softmax_nll.py. */
 #include "engine/share.h"
 #include "lib/softmax.h"
 

@@ -1,6 +1,6 @@
-/* Means and sums of the losses of rows. Formulas: fastnet/losses/base.py. */
-#include "lib/reduce.h"
+/* Weighted means and sums of rows' losses. Formulas: fastnet/losses/base.py. */
 #include "engine/share.h"
+#include "lib/reduce.h"
 
 KERNEL(weighted_loss_forward, OUT_AS(double, loss), OUT_AS(double, scale), IN_AS(double, row_loss),
        IN(w), IN(c)) {

@@ -1,10 +1,10 @@
-/* Kernels of formulas that take a random number for each element, `tail` (see fastnet/random.py):
+/* Kernels of formulas that take a random number `tail` for each element (see fastnet/random.py).
  *
  *     DRAWN(noisy_relu_forward, OUT_OVER(y), IN_UNDER(x)) {
  *         … y[i] = noisy_relu_forward_of(x[i], tail[i - begin]) …
  *     }
  *
- * computes the elements [begin, end), as many as one draw of words serves. An update has DRAWN_PARAMETERS.
+ * computes elements [begin, end), as many as one draw of words serves. An optimizer's update uses DRAWN_PARAMETERS.
  */
 #ifndef FASTNET_DRAWN_H
 #define FASTNET_DRAWN_H
@@ -12,7 +12,7 @@
 #include "lib/formula.h"
 #include "lib/rng.h"
 
-/* (k + ½)·2⁻³² for the lower 31 bits k of each word, negative where the upper bit is set. */
+/* (k + ½)·2⁻³² for the lower 31 bits k of each word, negative if the top bit is set. */
 static inline void tails_of(real tail[DRAW], const uint32_t word[DRAW]) {
     for (int i = 0; i < DRAW; i++) {
         const real size = ((real)(int32_t)(word[i] & INT32_MAX) + (real)0.5) * (real)0x1p-32;
@@ -20,7 +20,7 @@ static inline void tails_of(real tail[DRAW], const uint32_t word[DRAW]) {
     }
 }
 
-/* Those of the block that begins at an element; returns the block's end. */
+/* The tails of a draw that begins at element `begin`; returns where it ends. */
 static inline int64_t draw_tails(real tail[DRAW], const philox *at, int64_t begin, int64_t end) {
     _Alignas(64) uint32_t word[DRAW];
     if (begin < end) {
@@ -30,7 +30,7 @@ static inline int64_t draw_tails(real tail[DRAW], const philox *at, int64_t begi
     return smaller(begin + DRAW, end);
 }
 
-/* Blocks [begin, end) of an optimizer's vectors, each with its elements' numbers in `tail`. */
+/* Ranges [begin, end) of an optimizer's vectors, each with the tails of its elements. */
 #define DRAWN_PARAMETERS(tail, begin, end)                                                         \
     const philox at = philox_at(call->seed, call->step, call->stream);                             \
     real tail[DRAW];                                                                               \

@@ -1,7 +1,7 @@
-/* exp, log, tanh and the logistic function: the same bits on every machine with FMA, no calls, no
- * branches and no tables, so that the compiler vectorises the loops they stand in. Special values are
- * IEEE's; results may be denormal. Greatest errors measured, in units in the last place: see
- * tests/backends/test_c_elementary.py.
+/* exp, log, tanh, the logistic function, erf and relatives, with the same bits on every machine with FMA.
+ *
+ * They have no calls, branches or tables, so the compiler vectorises the loops they stand in. Special values are
+ * IEEE's, and results may be denormal. tests/native/test_elementary.py bounds the errors.
  */
 #ifndef FASTNET_ELEMENTARY_H
 #define FASTNET_ELEMENTARY_H
@@ -10,7 +10,7 @@
 
 #include "lib/simd.h"
 
-/* A loop that calls what is not inlined is not vectorised; the compiler by itself inlines small ones. */
+/* A function of elements. A loop that calls one is vectorised only if the call is inlined. */
 #define ELEMENT static inline __attribute__((always_inline)) real
 
 #if REAL_IS_DOUBLE
@@ -24,10 +24,10 @@ typedef int32_t signed_bits;
 enum { MANTISSA = REAL(23, 52), BIAS = REAL(127, 1023) };
 
 static const real LOG2_E = REAL(1.44269504089f, 1.4426950408889634074);
-/* ln 2 in two parts, the first so short that its product with an exponent is exact without FMA. */
+/* ln 2 in two parts. The first has so few bits that its product with an exponent is exact, even without FMA. */
 static const real LN2_HIGH = REAL(0.693359375f, 6.93145751953125e-1);
 static const real LN2_LOW = REAL(-2.12194440e-4f, 1.42860682030941723212e-6);
-/* Adding it rounds to an integer, which then stands in the lowest bits. */
+/* Adding it to x rounds x to an integer, which is then in the lowest bits of the sum. */
 static const real ROUNDER = REAL(12582912.0f, 6755399441055744.0);
 
 static inline bits bits_of(real x) {
@@ -45,14 +45,14 @@ ELEMENT real_of(bits b) {
 /* 2ⁿ for a normal result; n is a two's complement number. */
 ELEMENT two_to(bits n) { return real_of((n + BIAS) << MANTISSA); }
 
-/* x = n·ln 2 + r with |r| ≤ ln 2 / 2; returns r. */
+/* Range reduction: x = n·ln 2 + r with |r| ≤ ln 2 / 2; returns r. */
 ELEMENT reduced(real x, bits *n) {
     real shifted = madd(x, LOG2_E, ROUNDER), whole = shifted - ROUNDER;
     *n = bits_of(shifted) - bits_of(ROUNDER);
     return madd(whole, -LN2_LOW, madd(whole, -LN2_HIGH, x));
 }
 
-/* e^r − 1 for |r| ≤ ln 2 / 2: the Taylor series, whose next term is below a tenth of an ulp. */
+/* e^r − 1 for |r| ≤ ln 2 / 2, by the Taylor series. The first term left out is below a tenth of an ulp. */
 ELEMENT exp_minus_1_near_0(real r) {
 #if REAL_IS_DOUBLE
     real q = 1.0 / 6227020800;
@@ -76,15 +76,16 @@ ELEMENT exp_minus_1_near_0(real r) {
 /* e^x for x ≤ 0. */
 ELEMENT real_exp_below_0(real x) {
     enum { DEEP = MANTISSA + 1 };
-    /* Below this the result is 0, which scaling yields by itself; NaN passes through. */
+    /* The result for `low` is 0 already. NaN passes through. */
     const real low = REAL(-104.0f, -745.2);
     x = x < low ? low : x;
     bits n;
     real e = 1 + exp_minus_1_near_0(reduced(x, &n));
-    return e * two_to(n + DEEP) * two_to((bits)-DEEP); /* in two steps, as 2ⁿ may be denormal */
+    return e * two_to(n + DEEP) * two_to((bits)-DEEP); /* in two factors, as 2ⁿ alone may be denormal */
 }
 
-/* e^x − 1 = 2ⁿ(e^r − 1) + (2ⁿ − 1), which cancels nothing; half of it twice, as 2ⁿ may overflow. */
+/* e^x − 1 = 2ⁿ(e^r − 1) + (2ⁿ − 1), which loses nothing by cancellation. Computed with 2ⁿ⁻¹ and doubled, as 2ⁿ may
+ * overflow. */
 ELEMENT real_expm1(real x) {
     const real high = REAL(89.0f, 710.0), low = REAL(-20.0f, -40.0);
     real a = x > high ? high : x;
@@ -94,7 +95,7 @@ ELEMENT real_expm1(real x) {
     return 2 * madd(half, e, half - (real)0.5);
 }
 
-/* e^x; infinite and denormal where it must be, as 2ⁿ is taken in two steps. */
+/* e^x. 2ⁿ is applied in two factors, so that the result overflows and becomes denormal where it must. */
 ELEMENT real_exp(real x) {
     const real high = REAL(89.0f, 710.0), low = REAL(-104.0f, -745.2);
     real a = x > high ? high : x;
@@ -105,7 +106,7 @@ ELEMENT real_exp(real x) {
     return e * two_to(half) * two_to(n - half);
 }
 
-/* tanh a = (e^2a − 1)/((e^2a − 1) + 2), odd. e^2a − 1 = 2ⁿ(e^r − 1) + (2ⁿ − 1) cancels nothing. */
+/* tanh a = (e^2a − 1)/((e^2a − 1) + 2) for a = |x|, with e^2a − 1 as in real_expm1; the sign is x's. */
 ELEMENT real_tanh(real x) {
     const real saturated = REAL(10.0f, 22.0);
     real a = REAL_FN(fabs)(x);
@@ -116,7 +117,7 @@ ELEMENT real_tanh(real x) {
     return REAL_FN(copysign)(e / (e + 2), x);
 }
 
-/* 1/(1 + e^−x), from e^−|x| so that nothing overflows. */
+/* 1/(1 + e^−x), by e^−|x|, which cannot overflow. */
 ELEMENT real_sigmoid(real x) {
     real e = real_exp_below_0(-REAL_FN(fabs)(x));
     return (x >= 0 ? 1 : e) / (1 + e);
@@ -131,7 +132,7 @@ ELEMENT polynomial(const real *c, int count, real x) {
     return sum;
 }
 
-/* 2/3, 2/5, …: 2 artanh s = 2s + s³·(their polynomial in s²). */
+/* 2 artanh s = 2s + s³·(the polynomial in s² with these coefficients). */
 static const real ARTANH[] = {(real)2 / 3,  (real)2 / 5,  (real)2 / 7,  (real)2 / 9,  (real)2 / 11,
                               (real)2 / 13, (real)2 / 15, (real)2 / 17, (real)2 / 19, (real)2 / 21,
                               (real)2 / 23, (real)2 / 25, (real)2 / 27, (real)2 / 29, (real)2 / 31};
@@ -166,13 +167,14 @@ ELEMENT real_log1p(real x) {
     return real_log(u) + ((u > 0) & (u < REAL_FN(inf)()) ? correction : 0);
 }
 
-/* In float32 1 − erf is the eighth power of 1 − p/8, with p a polynomial of |x| without constant, whose first
- * coefficient has two parts: little cancels, and near 0 as near 1 few roundings count. In float64 erf(x)/x is a
- * polynomial of x² for |x| < 1; beyond, erf is 1 − e^−x²·q/(1 + 2|x|) with q in powers of (|x| − 2)/(|x| + 2).
- * Coefficients: p's have the least greatest error of erf in ulp, first in real numbers, then, rounded, that a
- * search among their neighbours found; the others interpolate at Chebyshev's points. */
+/* float32: 1 − erf(|x|) = (1 − p/8)⁸, with a polynomial p of |x| that has no constant term and whose first coefficient
+ * is split in two. Little cancels, and few roundings matter near 0 and near 1. The coefficients minimise the greatest
+ * error of erf in ulp (minimax); a search among their neighbours rounded them.
+ *
+ * float64: erf(x)/x is a polynomial of x² for |x| < 1. Beyond, erf = 1 − e^−x²·q/(1 + 2|x|) with q a polynomial of
+ * (|x| − 2)/(|x| + 2). The coefficients interpolate at Chebyshev points. */
 ELEMENT real_erf(real x) {
-    const real one = REAL(3.93f, 6.0), a = REAL_FN(fabs)(x); /* erf is 1 from there on */
+    const real one = REAL(3.93f, 6.0), a = REAL_FN(fabs)(x); /* from `one` on, erf rounds to 1 */
 #if REAL_IS_DOUBLE
     static const real near[] = {
         1.1283791670955125738,      -0.37612638903183748056,    0.11283791670954878666,
@@ -201,8 +203,8 @@ ELEMENT real_erf(real x) {
     return REAL_FN(copysign)(a >= one ? 1 : result, x);
 }
 
-/* to = f(from) for n elements; both may be the same array. The last ones, too few for a row of lanes,
- * are filled up to one: f is slow where it is not vectors. */
+/* to = f(from) for n elements; both may be the same array. The remainder is padded to LANES elements, as scalar code
+ * for f would be slow. */
 static inline __attribute__((always_inline)) void map(real *to, const real *from, int64_t n,
                                                       real (*f)(real)) {
     const int64_t whole = n & -LANES;

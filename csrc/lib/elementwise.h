@@ -1,12 +1,12 @@
-/* Kernels of elements, each from one formula:
+/* Elementwise kernels, each from one formula.
  *
  *     ELEMENTWISE(relu_forward, OUT_OVER(y), IN_UNDER(x)) {
  *         ELEMENTS(i)
  *             y[i] = x[i] <= 0 ? 0 : x[i];
  *     }
  *
- * defines what computes elements [begin, end), the kernel that shares all of them among a team, and the
- * form in which the kernel before it applies the formula to each piece that it has just written.
+ * defines the formula for elements [begin, end), the kernel, which shares all elements among a team, and the epilogue,
+ * by which the kernel before it applies the formula to each piece that it has just written.
  */
 #ifndef FASTNET_ELEMENTWISE_H
 #define FASTNET_ELEMENTWISE_H
@@ -16,9 +16,9 @@
 
 #define ELEMENTWISE(kernel, ...) ELEMENTWISE_BY(kernel##_range, kernel, __VA_ARGS__)
 
-/* The same for a formula of two arrays so cheap that memory binds beyond the caches. There Zen 4 loads halves of
- * cache lines, which it fetches ahead sooner: 3 to 20 % faster. Within the caches whole lines are up to twice as fast
- * there, and with Zen 5 beyond them, too, by a fifth. */
+/* The same for a formula that reads two arrays and computes so little that beyond the caches memory is the limit. There
+ * Zen 4 is faster with 256-bit loads, after which its hardware prefetchers run further ahead. Within the caches, and on
+ * Zen 5 everywhere, 512-bit loads are faster; see docs/tuning.md. */
 #if defined(__AVX512F__) && !defined(__clang__)
 static inline int halves_pay(int64_t n) { return exceeds_cache(n) && __builtin_cpu_is("amdfam19h"); }
 
@@ -44,7 +44,7 @@ static inline int halves_pay(int64_t n) { return exceeds_cache(n) && __builtin_c
         const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__), int64_t begin, int64_t end) {     \
         kernel##_elements(call EACH(KERNEL_NAME, __VA_ARGS__), begin, end);                        \
     }                                                                                              \
-    static void kernel##_piece(const fn_call *call, int64_t first, int64_t stride, int64_t rows,   \
+    static void kernel##_epilogue(const fn_call *call, int64_t first, int64_t stride, int64_t rows,   \
                                int64_t n) {                                                        \
         const int tensors = COUNT(__VA_ARGS__);                                                    \
         for (int64_t at = first; rows > 0; rows--, at += stride)                                   \
@@ -53,7 +53,7 @@ static inline int halves_pay(int64_t n) { return exceeds_cache(n) && __builtin_c
             else                                                                                   \
                 kernel##_range(call EACH(KERNEL_ARGUMENT, __VA_ARGS__), at, at + n);               \
     }                                                                                              \
-    KERNEL_AS(kernel, kernel##_piece, FN_FINISHES_NOTHING, __VA_ARGS__) {                          \
+    KERNEL_AS(kernel, kernel##_epilogue, FN_FUSES_NOTHING, __VA_ARGS__) {                          \
         SHARED(r, call, call->rows * call->size[0], 2048)                                          \
             range(call EACH(KERNEL_NAME, __VA_ARGS__), r.begin, r.end);                            \
     }                                                                                              \
@@ -61,7 +61,7 @@ static inline int halves_pay(int64_t n) { return exceeds_cache(n) && __builtin_c
 
 #define KERNEL_NAME(k, pair) , PAIR_NAME pair
 
-/* Each element of the range; an output may lie over an input. */
+/* Each element of the range; an output may be an input. */
 #define ELEMENTS(i) INDEPENDENT for (int64_t i = begin; i < end; i++)
 
 #endif

@@ -1,4 +1,4 @@
-/* What the kernels written by generate.py are made of: the primitives of formulas, and their loops. */
+/* What generated kernels are made of: the primitives of formulas, and the loops around them. */
 #ifndef FASTNET_FORMULA_H
 #define FASTNET_FORMULA_H
 
@@ -15,8 +15,9 @@ ELEMENT real_maximum(real a, real bound) { return bound > a ? bound : a; }
 ELEMENT real_minimum(real a, real bound) { return bound < a ? bound : a; }
 static inline int is_tiny(real x) { return REAL_FN(fabs)(x) < REAL(0x1p-126f, 0x1p-1022); }
 
-/* The LANES elements of an array from `at` on, as name_at: where fewer are left before `end`, a copy of these
- * with zeros behind them. What is computed for a copy goes to one, whose first elements are then stored. */
+/* Loops over LANES elements at a time, without a scalar remainder. INPUT_LANES: name_at points to the elements of an
+ * array from `at` on; if fewer than LANES are left before `end`, to a copy padded with zeros. OUTPUT_LANES: name_at
+ * points to where results go; if fewer are left, to a buffer, of which STORE_REST then stores the first elements. */
 #define INPUT_LANES(name, at, end)                                                                 \
     real name##_rest[LANES];                                                                       \
     const real *name##_at = name + (at);                                                           \
@@ -30,8 +31,7 @@ static inline int is_tiny(real x) { return REAL_FN(fabs)(x) < REAL(0x1p-126f, 0x
     if ((end) - (at) < LANES)                                                                      \
     store_lanes(name + (at), name##_rest, (end) - (at))
 
-/* The elements of a row of lanes. That their number is known spares the compiler's code for elements left over,
- * and one copy is enough for what takes long. */
+/* Each of LANES elements. The constant count spares a remainder; unrolling would only add copies of a long body. */
 #define EACH_LANE(l) INDEPENDENT ROLLED for (int l = 0; l < LANES; l++)
 
 /* Each element of an optimizer's vectors. */

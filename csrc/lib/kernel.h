@@ -1,9 +1,10 @@
-/* How kernels are written. Every kernel source is compiled once for each dtype and instruction set:
+/* How kernels are written. Every kernel source is compiled once for each dtype and level of the instruction set.
  *
- *     KERNEL(relu_forward, OUT_OVER(y), IN_UNDER(x)) { ... call->rows * call->size[0] ... }
+ *     KERNEL(relu_forward, OUT_OVER(y), IN_UNDER(x)) { … call->rows * call->size[0] … }
  *
- * defines a function of typed pointers named and ordered as in the Python reference, an entry that
- * unpacks them from a call, and a descriptor that fn_kernel_at finds: there is no list to keep.
+ * defines three things: a function of typed pointers, named and ordered as in the Python reference; an entry that
+ * unpacks them from a call; and a descriptor, which registers the kernel through a linker section. There is no list to
+ * keep.
  */
 #ifndef FASTNET_KERNEL_H
 #define FASTNET_KERNEL_H
@@ -20,28 +21,28 @@ typedef float real;
 #define REAL_FN(name) __builtin_##name##f
 #endif
 
-/* Tensors of the plan's dtype. OVER and UNDER: of an op that may work in place, so that the output
- * may be the input itself (not another overlap); everything else never overlaps. */
+/* Tensors of the plan's dtype. OVER and UNDER mark an op that may work in place: the output may be the input itself.
+ * Tensors never overlap in any other way. */
 #define OUT(name) (real *restrict, name)
 #define IN(name) (const real *restrict, name)
 #define INOUT(name) (real *restrict, name)
 #define OUT_OVER(name) (real *, name)
 #define IN_UNDER(name) (const real *, name)
-/* Tensors of a dtype of their own. */
+/* Tensors of another dtype. */
 #define OUT_AS(type, name) (type *restrict, name)
 #define IN_AS(type, name) (const type *restrict, name)
 #define INOUT_AS(type, name) (type *restrict, name)
 
-#define KERNEL(kernel, ...) KERNEL_AS(kernel, NULL, FN_FINISHES_NOTHING, __VA_ARGS__)
+#define KERNEL(kernel, ...) KERNEL_AS(kernel, NULL, FN_FUSES_NOTHING, __VA_ARGS__)
 
-/* A kernel that calls `finish` on each piece of its first tensor, so that the elementwise kernel behind it
- * can work on that while it is in cache. */
-#define FINISHING_KERNEL(kernel, ...) KERNEL_AS(kernel, NULL, FN_FINISHES_PIECES, __VA_ARGS__)
+/* A kernel that calls `apply_epilogue` for each piece of its first tensor, so that the elementwise kernel after it
+ * can be fused with it. */
+#define FUSING_KERNEL(kernel, ...) KERNEL_AS(kernel, NULL, FN_FUSES_PIECES, __VA_ARGS__)
 
-/* One whose first tensor is a product, by `gemm`: its tiles finish what they can in registers. */
-#define PRODUCT_KERNEL(kernel, ...) KERNEL_AS(kernel, NULL, FN_FINISHES_TILES, __VA_ARGS__)
+/* The same for a kernel whose first tensor is a product by `gemm`: tiles can apply a ReLU mask in registers, too. */
+#define PRODUCT_KERNEL(kernel, ...) KERNEL_AS(kernel, NULL, FN_FUSES_TILES, __VA_ARGS__)
 
-#define KERNEL_AS(kernel, piece, finishes, ...)                                                    \
+#define KERNEL_AS(kernel, epilogue, fuses, ...)                                                    \
     static inline void kernel(const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__));            \
     static void kernel##_entry(const fn_call *call) {                                              \
         const int tensors = COUNT(__VA_ARGS__);                                                    \
@@ -49,12 +50,12 @@ typedef float real;
     }                                                                                              \
     static const fn_kernel kernel##_info = {#kernel, &(EACH(KERNEL_TEXT, __VA_ARGS__))[2],         \
                                             REAL_IS_DOUBLE ? FN_FLOAT64 : FN_FLOAT32, LEVEL,       \
-                                            kernel##_entry, piece, finishes};                      \
+                                            kernel##_entry, epilogue, fuses};                      \
     static const fn_kernel *const kernel##_listed                                                  \
         __attribute__((section("fn_kernels"), used)) = &kernel##_info;                             \
     static inline void kernel(const fn_call *call EACH(KERNEL_PARAMETER, __VA_ARGS__))
 
-/* A tensor is a pair (type, name); k counts the tensors from it to the last. */
+/* A tensor is a pair (type, name); k counts the tensors from this one to the last. */
 #define PAIR_TYPE(type, name) type
 #define PAIR_NAME(type, name) name
 #define PAIR_TEXT(type, name) ", " #name
@@ -80,9 +81,8 @@ typedef float real;
 #define EACH_11(f, a, ...) f(11, a) EACH_10(f, __VA_ARGS__)
 #define EACH_12(f, a, ...) f(12, a) EACH_11(f, __VA_ARGS__)
 
-/* Before a loop over elements whose iterations do not depend on one another, even where an output
- * lies over an input: without it the compiler would fall back to scalar code there. ROLLED keeps one copy of a
- * loop's body. */
+/* INDEPENDENT, before a loop: the iterations do not depend on one another. Without it the compiler falls back to scalar
+ * code where an output may be an input. ROLLED, before a loop: do not unroll. */
 #if defined(__clang__)
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #define ROLLED _Pragma("clang loop unroll(disable)")
@@ -91,10 +91,10 @@ typedef float real;
 #define ROLLED _Pragma("GCC unroll 1")
 #endif
 
-/* Sums across a row use this many lanes on every machine, so that all of them add in one order. */
+/* Sums across a row use this many lanes on every machine, whatever its vectors: so all add in the same order. */
 enum { LANES = 16 };
 
-/* a·b + c: fused where the instruction set can, always rounded twice where it cannot. */
+/* a·b + c: fused if the level has FMA instructions, otherwise rounded twice. */
 static inline real madd(real a, real b, real c) {
 #if defined(__FMA__) || defined(__aarch64__)
     return REAL_FN(fma)(a, b, c);

@@ -1,5 +1,5 @@
-/* What the kernels of pointwise losses are made of: blocks of a few rows, or of a part of a long one, whose
- * elements are computed one after the other and then taken row by row. See fastnet/losses/pointwise.py. */
+/* What the kernels of pointwise losses are made of. A block is a few whole rows, or a part of one long row. Its
+ * elements are computed first, then summed or scaled row by row. See fastnet/losses/pointwise.py. */
 #ifndef FASTNET_POINTWISE_H
 #define FASTNET_POINTWISE_H
 
@@ -9,8 +9,8 @@
 enum { BLOCK = 1024 }; /* elements; a multiple of LANES */
 
 typedef struct {
-    int64_t row, rows, first, width; /* columns [first, first + width) of some rows, more than 1 if whole */
-    int64_t at, n;                   /* its elements lie together */
+    int64_t row, rows, first, width; /* columns [first, first + width); several rows only if these are whole */
+    int64_t at, n;                   /* as a range of elements: they are contiguous */
 } fn_block;
 
 static inline fn_block block_at(int64_t row, int64_t first, int64_t end, int64_t N) {
@@ -31,10 +31,10 @@ static inline fn_block block_after(fn_block x, int64_t end, int64_t N) {
         for (fn_block x = block_at(r.begin, 0, r.end, N); x.row < r.end;                           \
              x = block_after(x, r.end, N))
 
-/* One copy for all kernels of a file: a call takes a block. */
+/* Not inlined: one copy serves all kernels of a file, and a call does a whole block. */
 #define SHARED_CODE static __attribute__((noinline, unused))
 
-/* A number for each column, as often as a block has rows. */
+/* Repeat a row of columns' numbers for each row of a block. */
 SHARED_CODE void repeat(real to[BLOCK], const real *from, fn_block x) {
     for (int64_t i = 0; i < x.n; i += x.width)
         for (int64_t c = 0; c < x.width; c++)

@@ -1,11 +1,12 @@
-/* Sums in one order on every machine: of whole rows of sixteen, element i goes to lane i % 16 and the lanes are
- * added as a tree; the rest follows in order. Maxima need none. */
+/* Sums and maxima across a row. A sum adds in the same order on every machine: element i goes to lane i % LANES, the
+ * lanes are added as a binary tree, and the remainder follows element by element. A maximum needs no order. */
 #ifndef FASTNET_REDUCE_H
 #define FASTNET_REDUCE_H
 
 #include "lib/simd.h"
 
-/* Fold the upper half of the lanes onto the lower, down to one; each loop has constant bounds. */
+/* Reduce 16 lanes to one: combine lanes l and l + half, for half = 8, 4, 2, 1. The bounds are constants, so that each
+ * loop is vectorised. */
 #define FOLD(statement)                                                                            \
     do {                                                                                           \
         for (int l = 0, half = 8; l < 8; l++)                                                      \
@@ -42,8 +43,8 @@ static inline double mean_of(const double *values, int64_t n) {
     return sum / (double)n;
 }
 
-/* The greatest of n values that are numbers: the same in any order and whether or not one is met twice. So four
- * vectors, which do not wait for one another, take what there is, and the last one ends where the values end. */
+/* The greatest of n values, none of them NaN. It does not depend on the order, nor on whether a value is met twice.
+ * So four independent vectors take the bulk, and the last load overlaps the one before it and ends with the values. */
 static inline real max_of(const real *values, int64_t n) {
     if (n < WIDTH) {
         real max = -REAL_FN(inf)();

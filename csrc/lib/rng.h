@@ -1,9 +1,9 @@
-/* Philox4x32-10 (J. K. Salmon et al., SC 2011), as fastnet/random.py draws it: neighbouring blocks in
- * neighbouring lanes, so that every sixteen of them yield four whole rows of words.
+/* Philox4x32-10 (J. K. Salmon et al., SC 2011), in the order in which fastnet/random.py draws it: consecutive blocks in
+ * consecutive lanes, so that sixteen blocks yield four rows of sixteen words.
  *
- * Words are kept in the lower halves of 64-bit lanes, those of even blocks in some vectors, those of
- * odd blocks in others: the product of two words is then one instruction everywhere, whatever the
- * upper halves hold, and lanes move only once, at the end.
+ * A 32-bit word is kept in the lower half of a 64-bit lane. Even blocks are in some vectors and odd blocks in others.
+ * The widening product of two words is then one instruction on every machine, and words are interleaved once, at the
+ * end.
  */
 #ifndef FASTNET_RNG_H
 #define FASTNET_RNG_H
@@ -15,17 +15,17 @@
 
 #include "lib/simd.h"
 
-/* Integers are the same in any vector, so the level of scalar FMAs has vectors of words too. */
+/* Results in integers do not depend on the width, so even the level of scalar FMAs uses vectors here. */
 enum { WORDS_BYTES = VECTOR_BYTES < 16 ? 16 : VECTOR_BYTES };
 typedef uint64_t words __attribute__((vector_size(WORDS_BYTES)));
 
 enum {
     PAIRS = WORDS_BYTES / 8,                   /* lanes of `words` */
-    BLOCKS = VECTOR_BYTES == 64 ? 32 : LANES,  /* drawn at once: enough to hide latencies */
-    DRAW = 4 * BLOCKS                          /* their words */
+    BLOCKS = VECTOR_BYTES == 64 ? 32 : LANES,  /* drawn at a time: enough to hide latencies */
+    DRAW = 4 * BLOCKS                          /* words of a draw */
 };
 
-/* The numbers of one stream at one step: its round keys, and the counter's words but the block's. */
+/* A stream at a step: the round keys, and the words of the counter except the block number. */
 typedef struct {
     uint32_t key[10][2], step[2], stream;
 } philox;
@@ -39,7 +39,7 @@ static inline philox philox_at(uint64_t seed, uint64_t step, int64_t stream) {
     return p;
 }
 
-/* The products of the lower halves. */
+/* The 64-bit products of the lower halves. */
 static inline words product(words a, uint32_t b) {
 #if defined(__AVX512F__)
     return (words)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(b));
@@ -54,12 +54,12 @@ static inline words product(words a, uint32_t b) {
 #endif
 }
 
-/* The words of elements draw·DRAW … draw·DRAW + DRAW − 1, in their order. */
+/* The words of elements draw·DRAW, …, draw·DRAW + DRAW − 1, in order. */
 static inline void philox_draw(uint32_t word[DRAW], const philox *p, int64_t draw) {
     static const uint64_t even[] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
     enum { VECTORS = BLOCKS / PAIRS };
     words c[4][VECTORS];
-    /* Vectors 2i and 2i + 1 hold the even and the odd ones of the blocks from 2i·PAIRS on. */
+    /* Vectors 2i and 2i + 1 hold the even and the odd blocks of 2·PAIRS blocks from 2i·PAIRS on. */
 #pragma GCC unroll 8
     for (int v = 0; v < VECTORS; v++) {
         words block;

@@ -1,11 +1,11 @@
-/* Softmax of rows, as the layer and the loss compute it. */
+/* Softmax of rows, shared by the layer and the losses. */
 #ifndef FASTNET_SOFTMAX_H
 #define FASTNET_SOFTMAX_H
 
 #include "lib/elementary.h"
 #include "lib/reduce.h"
 
-/* y = x − the row's maximum, for each row. A NaN that the maximum overlooks is met again by the sum. */
+/* y = x − max(x), for each row. The maximum may miss NaN, which then reaches the results by the sum. */
 static inline void below_top(real *y, const real *x, int64_t rows, int64_t C) {
     for (int64_t b = 0; b < rows; b++) {
         const real top = max_of(x + b * C, C);
@@ -14,8 +14,8 @@ static inline void below_top(real *y, const real *x, int64_t rows, int64_t C) {
     }
 }
 
-/* p = softmax(p), for each row, of what `below_top` left. Each pass runs over all rows, so that few classes fill
- * the vectors as well. */
+/* p = softmax(p), for each row of what `below_top` left. The exponentials are computed over all rows at once, so that
+ * vectors are full even with few classes. */
 static inline void softmax_below_top(real *p, int64_t rows, int64_t C) {
     map(p, p, rows * C, real_exp_below_0);
     for (int64_t b = 0; b < rows; b++) {
@@ -26,8 +26,8 @@ static inline void softmax_below_top(real *p, int64_t rows, int64_t C) {
     }
 }
 
-/* The same for losses; log_total: the logarithms of the sums of the exponentials, from the sums less 1, of which
- * nothing is lost where they are small: one of the exponentials is 1, as is that of each maximum. */
+/* The same for losses, with log_total = log Σ exp for each row. The exponential of the maximum is 1, so the sum is
+ * taken without it and log_total is log1p of that: it stays accurate where the other exponentials are tiny. */
 static inline void softmax_and_log(real *p, real *log_total, int64_t rows, int64_t C) {
     map(p, p, rows * C, real_exp_below_0);
     for (int64_t b = 0; b < rows; b++) {

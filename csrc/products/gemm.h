@@ -1,42 +1,281 @@
-/* C = A·B (+ C) (+ bias): the one family of matrix products.
+/* C = A·B (+ C) (+ bias): the matrix products of the linear layer.
  *
- * A tile of TILE_ROWS × 2 vectors of C lives in registers while k runs over a block of at most
- * LONG_BLOCK_K. Every element of C adds its products one by one in the order of k, by fused
- * multiply-adds from zero or from what is there; between blocks C itself is the accumulator, and
- * the bias comes last. So its bits depend neither on the sizes of tiles and blocks nor on the
- * element's place, nor on which thread computes it.
+ * The scheme is that of BLIS and GotoBLAS. The micro-kernel (tile.h) computes a register tile of C over a block of k.
+ * B goes into packed panels, A into packed tiles of rows, each where packing pays (pack.h); otherwise the micro-kernel
+ * reads the operand in place. Row and column strides describe transposed operands. What exceeds the caches is
+ * prefetched by earlier tiles, or stored by streaming stores; docs/tuning.md has the measurements.
  *
- * Strides make the transposed products: A and B may be read by columns as well as by rows. They are
- * read in place where that is as fast, and otherwise first copied to scratch memory in the order in
- * which tiles read them: B by panels of two vectors of columns, and A as many tiles of rows at a
- * time as the scratch memory holds. What is too large for the caches is fetched while the tile before
- * it computes, or stored past them (docs/design.md has the measurements). Where the transposed product
- * is cheaper, C is written by columns, through a tile on the stack. A single row of C, and a few rows of
- * less than a vector, are tiles of their own; where C has very few columns, vectors run across its rows.
+ * The bits of C do not depend on blocking, tile sizes, packing or threads. Each element adds its products one after the
+ * other in the order of k, by fused multiply-adds, from zero or from what C holds. Between blocks of k the running sum
+ * is in C itself. The bias comes last.
+ *
+ * Some shapes take another way than the general loops (`tiled`):
+ *   - `plain`, where everything stays in the caches: fewer decisions before the first tile
+ *   - Cᵀ = Bᵀ·Aᵀ, where that is cheaper; each tile of C is transposed on the stack
+ *   - `one_row`, for M = 1, and `small_tiles`, for a few rows of less than a vector
+ *   - `few_columns`, for very small N: SIMD lanes run across the rows of C
  */
 #ifndef FASTNET_GEMM_H
 #define FASTNET_GEMM_H
 
 #include "engine/share.h"
-#include "products/tiling.h"
+#include "products/pack.h"
+#include "products/tile.h"
 
-static inline void finish_piece(const product *p, const real *c, int64_t rows, int64_t n) {
-    if (p->finishes)
-        finish(p->call, c - p->origin, p->c_row, p->by_columns ? n : rows,
-               p->by_columns ? rows : n);
+/* Element (i, j) of a matrix is at[i·rs + j·cs]: row stride and column stride, one of which is 1. */
+typedef struct {
+    const real *at;
+    int64_t rs, cs;
+} matrix;
+
+static inline matrix part(matrix m, int64_t i, int64_t j) {
+    return (matrix){m.at + i * m.rs + j * m.cs, m.rs, m.cs};
 }
 
-/* By tiles; scratch is this thread's own. */
+static inline matrix transposed(matrix m) { return (matrix){m.at, m.cs, m.rs}; }
+
+enum {
+    FEW_COLUMNS = WIDTH / 4,
+    PART = 1 << 16, /* the least multiply-adds worth handing to another thread */
+
+    /* Scratch memory holds two packed panels of B, or one twice as long, and packed tiles of A. */
+    BLOCK_K = 512,
+    PACKED_ROWS = (TILE_ROWS + WIDTH - 1) / WIDTH * WIDTH,
+    LONG_BLOCK_K = 2 * BLOCK_K, /* where tiles of C are transposed, or an unpacked B stays in the cache */
+    PANELS_OF_B = 2 * BLOCK_K * TILE_COLUMNS,
+    TILE_OF_A = BLOCK_K * PACKED_ROWS,
+    TILES_OF_A = (FN_SCRATCH / (int)sizeof(real) - PANELS_OF_B) / TILE_OF_A,
+
+    /* From this stride on, rows fall into few sets of the caches, and each needs a TLB entry of its own. Then C is
+     * prefetched. Packing A pays from a number of columns of C on, which depends on the direction in which A is
+     * contiguous; packing B pays from a number of rows on. All are measured: docs/tuning.md. */
+    LARGE_STRIDE = 3584 / sizeof(real),
+    COLUMNS_FOR_ROWS_OF_A = 2 * TILE_COLUMNS,
+    COLUMNS_FOR_COLUMNS_OF_A = 16 * TILE_COLUMNS,
+    ROWS_FOR_B = 256,
+    /* With an interleaved update a block of rows has so many tiles where A is packed or B exceeds the cache, else one:
+     * rows wait for their update until the block is complete, but B is read once a block. */
+    INTERLEAVED_TILES = 16,
+};
+
+/* C (M, N) = A (M, K) · B (K, N), plus C itself if accumulate, plus bias (N) unless NULL. */
+typedef struct {
+    int64_t M, N, K;
+    matrix a, b;
+    real *c;
+    int64_t ldc;
+    const real *bias;
+    int accumulate;
+    int has_epilogue; /* whether `apply_epilogue` is called for each tile of C */
+    const fn_call *call;
+    const real *origin; /* element 0 of C, from which the epilogue counts */
+    int c_transposed;   /* C is stored by columns, ldc apart */
+} product;
+
+static inline int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+static inline real *element(const product *p, int64_t i, int64_t j) {
+    return p->c + (p->c_transposed ? i + j * p->ldc : i * p->ldc + j);
+}
+
+static inline int is_vector(const product *p) { return p->M == 1 || (p->N == 1 && p->ldc == 1); }
+
+static inline int pays_to_pack_a(matrix a, int64_t N) {
+    return (a.rs >= LARGE_STRIDE && N >= COLUMNS_FOR_ROWS_OF_A) ||
+           (a.cs >= LARGE_STRIDE && N >= COLUMNS_FOR_COLUMNS_OF_A);
+}
+
+/* Whether Cᵀ = Bᵀ·Aᵀ is cheaper. */
+static inline int pays_to_transpose(const product *p) {
+    if (p->bias)
+        return 0;
+    if (is_vector(p)) /* so that the matrix is read contiguously */
+        return p->M == 1 ? p->b.cs > 1 : p->a.cs > 1;
+    if (p->b.cs == 1) /* so that fewer SIMD lanes are idle */
+        return p->a.rs == 1 && p->N > FEW_COLUMNS && p->M >= WIDTH &&
+               p->K * (WIDTH - p->N) > 8 * p->N;
+    if (p->a.cs != 1 || p->M % WIDTH)
+        return 0;
+    if (pays_to_pack_a(transposed(p->b), p->M)) /* which costs more than packing B by transposed blocks */
+        return 0;
+    /* Compare the elements to transpose: A's and C's, which is loaded and stored once a block, with B's. */
+    const int64_t transposes_of_c = 2 * quotient_up(p->K, LONG_BLOCK_K) - 1;
+    return 2 * p->M * (p->K + transposes_of_c * p->N) < p->K * p->N;
+}
+
+static inline int pays_to_pack_b(const product *p) {
+    return p->b.cs != 1 || (p->b.rs >= LARGE_STRIDE && p->M >= ROWS_FOR_B);
+}
+
+/* Whether the short way serves: B and C stay in the caches, one block of k and of rows covers all, and no special shape
+ * applies. */
+static inline int is_plain(const product *p, int large_b, int large_c) {
+    return p->M > 1 && p->N > FEW_COLUMNS && !large_b && !large_c && !p->c_transposed && p->K <= LONG_BLOCK_K &&
+           p->ldc < LARGE_STRIDE && !pays_to_pack_a(p->a, p->N);
+}
+
+/* Cut n into as few parts of at most `most` as possible, of about equal length; returns that length, a multiple of
+ * `unit`. */
+static inline int64_t even(int64_t n, int64_t most, int64_t unit) {
+    const int64_t part = n <= most ? n : quotient_up(n, quotient_up(n, most));
+    return unit == 1 || !part ? part + !part : quotient_up(part, unit) * unit;
+}
+
+static inline product rows_of(product p, fn_range r) {
+    p.M = r.end - r.begin;
+    p.a.at += r.begin * p.a.rs;
+    p.c = element(&p, r.begin, 0);
+    return p;
+}
+
+static inline product columns_of(product p, fn_range r) {
+    p.N = r.end - r.begin;
+    p.b.at += r.begin * p.b.cs;
+    p.c = element(&p, 0, r.begin);
+    p.bias = p.bias ? p.bias + r.begin : NULL;
+    return p;
+}
+
+/* The least number of rows or columns that a thread takes, a multiple of `unit`; `work`: multiply-adds of each. */
+static inline int64_t grain(int64_t unit, int64_t work) {
+    return unit * (1 + PART / (unit * (work + 1)));
+}
+
+/* How the loops cut a product. */
+typedef struct {
+    int pack_a, pack_b;
+    int prefetch_b;      /* tiles prefetch the next panel of B */
+    int double_buffer;   /* and pack it, each a share, into the other of two buffers */
+    int streaming;       /* C is stored by streaming stores: nobody reads it soon */
+    int prefetch_c;      /* tiles prefetch the next tile of C */
+    int needs_lookahead; /* tiles do any of this, prefetch rows of the next step, or interleave an update */
+    int64_t height;      /* of a tile */
+    int64_t rows, k;     /* of a block */
+} blocking;
+
+static inline blocking blocking_of(const product *p, int large_b, int large_c, int interleaving) {
+    const int pack_a = pays_to_pack_a(p->a, p->N), pack_b = pays_to_pack_b(p);
+    const int64_t height = interleaving ? INTERLEAVED_ROWS : even(p->M, TILE_ROWS, 1);
+    const int64_t most = !interleaving ? TILES_OF_A : smaller(TILES_OF_A, pack_a || large_b ? INTERLEAVED_TILES : 1);
+    const int long_block = !pack_a && (p->c_transposed || (!large_b && !pack_b));
+    blocking t = {.pack_a = pack_a, .pack_b = pack_b, .height = height};
+    t.rows = pack_a || interleaving ? even(p->M, most * height, height) : p->M;
+    t.k = even(p->K, long_block ? LONG_BLOCK_K : BLOCK_K, 1);
+    t.prefetch_b = large_b && !(p->c_transposed && pack_b);
+    t.double_buffer = t.prefetch_b && pack_b;
+    t.streaming = HAS_STREAMING_STORE && large_c && !interleaving && !p->has_epilogue && !p->c_transposed &&
+                  !p->accumulate && p->K <= t.k &&
+                  ((uintptr_t)p->c | (uintptr_t)p->ldc * sizeof(real)) % FN_LINE == 0;
+    t.prefetch_c = !t.streaming && (large_b || large_c || p->ldc >= LARGE_STRIDE);
+    t.needs_lookahead = t.prefetch_b || t.prefetch_c || interleaving || p->call->next_rows;
+    return t;
+}
+
+/* A tile's share of a panel of B: rows from the k-th on, n columns wide. */
+typedef struct {
+    matrix b;
+    int64_t k, rows, n;
+} panel_share;
+
+/* The i-th share of the first panel of B, which has K rows. Where the panel is transposed, shares are whole blocks of
+ * WIDTH rows. Empty if no column is left. */
+static inline panel_share share_of(matrix b, int64_t left, int64_t K, int64_t i, int64_t shares) {
+    if (left <= 0)
+        return (panel_share){0};
+    const int64_t unit = b.cs == 1 ? 1 : WIDTH, units = quotient_up(K, unit);
+    const int64_t k = units * i / shares * unit, end = units * (i + 1) / shares * unit;
+    return (panel_share){part(b, k, 0), k, smaller(K, end) - k, smaller(TILE_COLUMNS, left)};
+}
+
+static inline int64_t bytes(int64_t n) { return n * (int64_t)sizeof(real); }
+
+/* The share as contiguous runs, for prefetching. */
+static inline strip strip_of_share(const panel_share *s) {
+    return s->b.cs == 1 ? strip_of(s->b.at, bytes(s->b.rs), s->rows, bytes(s->n))
+                        : strip_of(s->b.at, bytes(s->b.cs), s->n, bytes(s->rows));
+}
+
+static inline strip strip_of_tile(const product *p, int64_t i, int64_t j, int64_t rows, int64_t n) {
+    return p->c_transposed ? strip_of(element(p, i, j), bytes(p->ldc), n, bytes(rows))
+                           : strip_of(element(p, i, j), bytes(p->ldc), rows, bytes(n));
+}
+
+static inline int64_t whole_vectors(int64_t n) { return n > WIDTH ? 2 * WIDTH : WIDTH; }
+
+/* Where the share lies in the packed panel. */
+static inline real *place_of(const panel_share *s, real *panel) { return panel + s->k * whole_vectors(s->n); }
+
+/* The next few cache lines of the rows that the next training step reads; empty if all are prefetched. */
+static inline strip next_rows_of(fn_rows *rows) {
+    enum { SOME = 7 }; /* few enough to hide behind a tile, enough to get through a minibatch; see docs/tuning.md */
+    if (!rows || rows->begin >= rows->end)
+        return (strip){0};
+    const char *row = rows->data + rows->index[rows->begin] * rows->bytes;
+    const strip some = {row + rows->at, FN_LINE, smaller(SOME, quotient_up(rows->bytes - rows->at, FN_LINE)), 1};
+    rows->at += some.runs * FN_LINE;
+    if (rows->at >= rows->bytes) {
+        rows->begin++;
+        rows->at = 0;
+    }
+    return some;
+}
+
+/* The innermost blocked loop: one panel of B by a block of M rows of C, from element (i0, j0) of C on. */
+typedef struct {
+    matrix b; /* the panel in B itself, packed or not */
+    int64_t i0, j0, M, K;
+    int64_t left;    /* columns of C from the panel's first on */
+    int packs_ahead; /* whether the micro-kernel packs the next panel */
+} panel_loop;
+
+/* Whether the micro-kernel packs the next panel. It copies rows of whole vectors only: to transpose blocks it would
+ * need more registers than a tile leaves. */
+static inline int may_pack_ahead(const blocking *t, matrix b, int64_t left) {
+    const int64_t n_next = smaller(TILE_COLUMNS, left - TILE_COLUMNS);
+    return t->double_buffer && b.cs == 1 && n_next > 0 && n_next % WIDTH == 0;
+}
+
+/* Fill in the lookahead of the i-th tile of a panel, which packs into `to`. `share` is the tile's share of the next
+ * panel; `tiled` packs it where the micro-kernel does not. */
+static inline __attribute__((always_inline)) void
+plan_lookahead(const product *p, const blocking *t, const panel_loop *panel, int64_t i, real *to, panel_share *share,
+               lookahead *ahead) {
+    const int64_t K = panel->K, tiles = quotient_up(panel->M, t->height);
+    const int64_t rows_next = smaller(t->height, panel->M - (i + 1) * t->height);
+    const int64_t left = panel->left - TILE_COLUMNS, n_next = smaller(TILE_COLUMNS, left);
+    const matrix next = part(panel->b, 0, TILE_COLUMNS), after = part(next, 0, TILE_COLUMNS);
+    panel_share prefetched = *share = share_of(next, t->prefetch_b ? left : 0, K, i, tiles);
+    if (panel->packs_ahead) /* a tile packs the share that the tile before has prefetched */
+        prefetched = rows_next > 0 ? share_of(next, left, K, i + 1, tiles)
+                                   : share_of(after, left - TILE_COLUMNS, K, 0, tiles);
+    *ahead = (lookahead){.read = prefetched.rows > 0 ? strip_of_share(&prefetched) : next_rows_of(p->call->next_rows)};
+    if (t->prefetch_c && rows_next > 0)
+        ahead->written = strip_of_tile(p, panel->i0 + (i + 1) * t->height, panel->j0, rows_next,
+                                       smaller(TILE_COLUMNS, panel->left));
+    else if (t->prefetch_c && n_next > 0)
+        ahead->written = strip_of_tile(p, panel->i0, panel->j0 + TILE_COLUMNS, smaller(t->height, panel->M), n_next);
+    if (panel->packs_ahead)
+        ahead->packed = (row_copy){share->b.at, place_of(share, to), share->b.rs, share->rows, whole_vectors(n_next)};
+    ahead->steps = smaller(steps_of(ahead), K);
+}
+
+/* Call the fused elementwise kernel for a tile that has its last values. */
+static inline void run_epilogue(const product *p, const real *c, int64_t rows, int64_t n) {
+    if (p->has_epilogue)
+        apply_epilogue(p->call, c - p->origin, p->ldc, p->c_transposed ? n : rows, p->c_transposed ? rows : n);
+}
+
+/* The general loops: blocks of k, blocks of rows, panels of B, tiles. `scratch` is this thread's own. */
 static inline __attribute__((always_inline)) void tiled(const product p, const int large_b, const int large_c,
                                                         real *scratch) {
     real *const panels[2] = {scratch, scratch + PANELS_OF_B / 2}, *const tiles_of_a = scratch + PANELS_OF_B;
-    real turned[PACKED_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
-    pending *const todo = is_updating(p.call) ? p.call->update->pending : NULL;
-    const tiling t = tiling_of(&p, large_b, large_c, todo != NULL);
-    pending waiting; /* rows of C whose parameters are to be updated beside the rows after them */
-    if (todo) {
-        waiting = *todo;
-        waiting.at = waiting.end = p.c - todo->g;
+    real tile_of_c[PACKED_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
+    update_queue *const update = is_interleaving(p.call) ? p.call->update->queue : NULL;
+    const blocking t = blocking_of(&p, large_b, large_c, update != NULL);
+    update_queue queue; /* of the parameters of the block of rows before */
+    if (update) {
+        queue = *update;
+        queue.at = queue.end = p.c - update->g;
     }
 
     for (int64_t k0 = 0; k0 == 0 || k0 < p.K; k0 += t.k)
@@ -44,76 +283,76 @@ static inline __attribute__((always_inline)) void tiled(const product p, const i
             const int64_t K = smaller(t.k, p.K - k0), M = smaller(t.rows, p.M - i0);
             const int64_t tiles_of_panel = quotient_up(M, t.height);
             matrix a = part(p.a, i0, k0);
-            int64_t a_tile = t.height * a.row;
+            int64_t a_tile = t.height * a.rs;
             if (t.pack_a) {
                 for (int64_t i = 0; i < tiles_of_panel; i++)
-                    pack(tiles_of_a + i * TILE_OF_A, a.at + i * a_tile, a.column, a.row, K,
+                    pack(tiles_of_a + i * TILE_OF_A, a.at + i * a_tile, a.cs, a.rs, K,
                          smaller(t.height, M - i * t.height), PACKED_ROWS);
                 a = (matrix){tiles_of_a, 1, PACKED_ROWS};
                 a_tile = TILE_OF_A;
             }
-            for (int64_t j0 = 0, turn = 0; j0 < p.N; j0 += TILE_COLUMNS, turn ^= t.two_panels) {
+            for (int64_t j0 = 0, current = 0; j0 < p.N; j0 += TILE_COLUMNS, current ^= t.double_buffer) {
                 const int64_t left = p.N - j0, n = smaller(TILE_COLUMNS, left);
                 const int vectors = n > WIDTH ? 2 : 1, reload = p.accumulate || k0 > 0;
                 const real *bias = p.bias && k0 + K >= p.K ? p.bias + j0 : NULL, *at = a.at;
                 matrix b = part(p.b, k0, j0);
-                const panel_of_b panel = {b, i0, j0, M, K, left, tiles_may_copy(&t, b, left)};
+                const panel_loop panel = {b, i0, j0, M, K, left, may_pack_ahead(&t, b, left)};
                 if (t.pack_b || n < vectors * WIDTH) {
-                    if (!t.two_panels || !j0)
-                        pack(panels[turn], b.at, b.row, b.column, K, n, vectors * WIDTH);
-                    b = (matrix){panels[turn], vectors * WIDTH, 1};
+                    if (!t.double_buffer || !j0)
+                        pack(panels[current], b.at, b.rs, b.cs, K, n, vectors * WIDTH);
+                    b = (matrix){panels[current], vectors * WIDTH, 1};
                 }
                 for (int64_t i = 0; i < tiles_of_panel; i++, at += a_tile) {
                     const int64_t rows = smaller(t.height, M - i * t.height);
                     real *c = element(&p, i0 + i * t.height, j0);
-                    share_of_b mine = {0}; /* of the next panel */
-                    ahead soon;
-                    if (t.looks_ahead)
-                        look_ahead(&p, &t, &panel, i, panels[turn ^ 1], &mine, &soon);
+                    panel_share share = {0};
+                    lookahead ahead;
+                    if (t.needs_lookahead)
+                        plan_lookahead(&p, &t, &panel, i, panels[current ^ 1], &share, &ahead);
 
-                    if (p.by_columns && reload)
-                        pack(turned, c, 1, p.c_row, rows, n, TILE_COLUMNS);
-                    if (todo && rows == ROWS_BESIDE && vectors == 2)
-                        tile_beside(K, at, a.row, a.column, b.at, b.row, c, p.c_row, n, &soon, &waiting);
+                    if (p.c_transposed && reload)
+                        pack(tile_of_c, c, 1, p.ldc, rows, n, TILE_COLUMNS);
+                    if (update && rows == INTERLEAVED_ROWS && vectors == 2)
+                        tile_with_update(K, at, a.rs, a.cs, b.at, b.rs, c, p.ldc, n, &ahead, &queue);
                     else
-                        tiles[rows - 1][vectors - 1](K, at, a.row, a.column, b.at, b.row,
-                                                     p.by_columns ? turned : c,
-                                                     p.by_columns ? TILE_COLUMNS : p.c_row,
-                                                     p.by_columns ? vectors * WIDTH : n, bias, reload,
-                                                     t.past_caches, t.looks_ahead ? &soon : NULL, NULL);
-                    if (p.by_columns)
-                        unpack(c, p.c_row, turned, rows, n);
-                    if (t.two_panels && !panel.tiles_copy && mine.rows > 0)
-                        pack(place_of(&mine, panels[turn ^ 1]), mine.b.at, mine.b.row, mine.b.column, mine.rows,
-                             mine.n, whole_vectors(mine.n));
+                        tiles[rows - 1][vectors - 1](K, at, a.rs, a.cs, b.at, b.rs,
+                                                     p.c_transposed ? tile_of_c : c,
+                                                     p.c_transposed ? TILE_COLUMNS : p.ldc,
+                                                     p.c_transposed ? vectors * WIDTH : n, bias, reload,
+                                                     t.streaming, t.needs_lookahead ? &ahead : NULL, NULL);
+                    if (p.c_transposed)
+                        unpack(c, p.ldc, tile_of_c, rows, n);
+                    if (t.double_buffer && !panel.packs_ahead && share.rows > 0)
+                        pack(place_of(&share, panels[current ^ 1]), share.b.at, share.b.rs, share.b.cs, share.rows,
+                             share.n, whole_vectors(share.n));
                     if (k0 + K >= p.K)
-                        finish_piece(&p, c, rows, n);
+                        run_epilogue(&p, c, rows, n);
                 }
             }
-            if (todo) {
-                update_rest(&waiting);
-                waiting.end += M * p.N;
+            if (update) {
+                update_all(&queue);
+                queue.end += M * p.N;
             }
         }
-    if (todo)
-        update_rest(&waiting);
-    if (t.past_caches)
-        settle();
+    if (update)
+        update_all(&queue);
+    if (t.streaming)
+        streaming_fence();
 }
 
-/* What tiles rectify C by, from element 0 of C on; NULL: they do not. */
-static inline const real *gate_of(const product *p) {
-    if (!GATES || !p->finishes || !p->call->next || !p->call->gates)
+/* What the ReLU mask of C is computed from, laid out as C is; NULL: tiles apply no mask. */
+static inline const real *relu_mask_of(const product *p) {
+    if (!MASKS_IN_TILES || !p->has_epilogue || !p->call->next || !p->call->relu_mask)
         return NULL;
-    return p->call->gates == FN_GATE_ITSELF ? p->c : fn_tensor(p->call->next, 2); /* dx, dy and y of the rectifier */
+    return p->call->relu_mask == FN_MASK_OF_ITSELF ? p->c : fn_tensor(p->call->next, 2); /* y of relu_vjp(dx, dy, y) */
 }
 
-/* By tiles, where a product is plain: nothing is fetched ahead. A function of its own, and p is not copied: with a
- * short way from one product to the next the processor begins this one while it ends the one before. */
+/* The loops where everything stays in the caches: no blocks of k or rows, no lookahead. A function of its own that does
+ * not copy p: few instructions lie between two products, so the processor starts one while it finishes the other. */
 static __attribute__((noinline)) void plain(const product *p, real *panel) {
     const int64_t K = p->K, N = p->N, height = even(p->M, TILE_ROWS, 1);
     const int pack_b = pays_to_pack_b(p);
-    const real *gate = gate_of(p);
+    const real *relu = relu_mask_of(p);
     for (int64_t j0 = 0; j0 < N; j0 += TILE_COLUMNS) {
         const int64_t n = smaller(TILE_COLUMNS, N - j0);
         const int vectors = n > WIDTH ? 2 : 1;
@@ -121,40 +360,40 @@ static __attribute__((noinline)) void plain(const product *p, real *panel) {
         real *c = p->c + j0;
         matrix b = part(p->b, 0, j0);
         if (pack_b || n < vectors * WIDTH) {
-            pack(panel, b.at, b.row, b.column, K, n, vectors * WIDTH);
+            pack(panel, b.at, b.rs, b.cs, K, n, vectors * WIDTH);
             b = (matrix){panel, vectors * WIDTH, 1};
         }
-        for (int64_t left = p->M; left > 0; left -= height, a += height * p->a.row, c += height * p->c_row) {
+        for (int64_t left = p->M; left > 0; left -= height, a += height * p->a.rs, c += height * p->ldc) {
             const int64_t rows = smaller(height, left);
-            tiles[rows - 1][vectors - 1](K, a, p->a.row, p->a.column, b.at, b.row, c, p->c_row, n, bias,
-                                         p->accumulate, 0, NULL, gate ? gate + (c - p->c) : NULL);
-            if (!gate)
-                finish_piece(p, c, rows, n);
+            tiles[rows - 1][vectors - 1](K, a, p->a.rs, p->a.cs, b.at, b.rs, c, p->ldc, n, bias,
+                                         p->accumulate, 0, NULL, relu ? relu + (c - p->c) : NULL);
+            if (!relu)
+                run_epilogue(p, c, rows, n);
         }
     }
 }
 
-/* A single row by a contiguous B, whose rows are read through once. */
+/* One row of C, with B contiguous by rows: each row of B is read once, from end to end. */
 static void one_row(const product p) {
     for (int64_t j = 0; j < p.N; j += ROW_VECTORS * WIDTH) {
         const int64_t n = smaller(ROW_VECTORS * WIDTH, p.N - j);
-        row_tiles[(n - 1) / WIDTH](p.K, p.a.at, p.a.row, p.a.column, p.b.at + j, p.b.row, p.c + j,
-                                   p.c_row, n, p.bias ? p.bias + j : NULL, p.accumulate, 0, NULL, NULL);
-        finish_piece(&p, p.c + j, 1, n);
+        row_tiles[(n - 1) / WIDTH](p.K, p.a.at, p.a.rs, p.a.cs, p.b.at + j, p.b.rs, p.c + j,
+                                   p.ldc, n, p.bias ? p.bias + j : NULL, p.accumulate, 0, NULL, NULL);
+        run_epilogue(&p, p.c + j, 1, n);
     }
 }
 
-/* A square of which only some rows, or less than all of each, are there, transposed; zeros elsewhere. One copy for
- * all that few_columns unrolls. */
-static __attribute__((noinline)) void load_corner(vec square[WIDTH], const real *from, int64_t row, int64_t rows,
-                                                  int64_t n) {
+/* load_transposed of a block at the edge: only `rows` rows of n elements exist, and the others count as zero. Not
+ * inlined, as few_columns would have a copy for each unrolled group. */
+static __attribute__((noinline)) void load_edge(vec block[WIDTH], const real *from, int64_t row, int64_t rows,
+                                                int64_t n) {
 #pragma GCC unroll 16
     for (int i = 0; i < WIDTH; i++)
-        square[i] = i < rows ? load_first(from + i * row, n) : (vec){0};
-    turn(square);
+        block[i] = i < rows ? load_first(from + i * row, n) : (vec){0};
+    transpose(block);
 }
 
-/* At most FEW_COLUMNS columns: vectors run across the rows, GROUPS of them side by side. */
+/* At most FEW_COLUMNS columns: SIMD lanes run across the rows of C, GROUPS vectors of them at a time. */
 static inline __attribute__((always_inline)) void few_columns(const int columns, const product p) {
     enum { GROUPS = 4 };
 #define EACH_LANES                                                                                 \
@@ -162,11 +401,11 @@ static inline __attribute__((always_inline)) void few_columns(const int columns,
         _Pragma("GCC unroll 4") for (int j = 0; j < columns; j++)
     for (int64_t i0 = 0; i0 < p.M; i0 += GROUPS * WIDTH) {
         const int64_t M = smaller(GROUPS * WIDTH, p.M - i0);
-        real *c = p.c + i0 * p.c_row, lane[GROUPS][4][WIDTH];
+        real *c = p.c + i0 * p.ldc, lane[GROUPS][4][WIDTH];
         vec sum[GROUPS][4];
         for (int64_t i = 0; p.accumulate && i < M; i++)
             for (int j = 0; j < columns; j++)
-                lane[i / WIDTH][j][i % WIDTH] = c[i * p.c_row + j];
+                lane[i / WIDTH][j][i % WIDTH] = c[i * p.ldc + j];
         EACH_LANES sum[g][j] = p.accumulate ? load(lane[g][j]) : (vec){0};
         for (int64_t k0 = 0; k0 < p.K; k0 += WIDTH) {
             const int64_t K = smaller(WIDTH, p.K - k0);
@@ -174,34 +413,34 @@ static inline __attribute__((always_inline)) void few_columns(const int columns,
             for (int g = 0; g < GROUPS; g++) {
                 const matrix a = part(p.a, i0 + g * WIDTH, k0);
                 const int64_t rows = M - g * WIDTH;
-                vec square[WIDTH]; /* a's columns */
+                vec block[WIDTH]; /* WIDTH rows of A, transposed */
                 if (rows <= 0)
                     break;
-                if (a.row == 1) {
+                if (a.rs == 1) {
 #pragma GCC unroll 16
                     for (int k = 0; k < WIDTH; k++)
-                        square[k] = k < K ? load_first(a.at + k * a.column, rows) : (vec){0};
+                        block[k] = k < K ? load_first(a.at + k * a.cs, rows) : (vec){0};
                 } else if (rows >= WIDTH && K == WIDTH) {
-                    load_turned(square, a.at, a.row);
+                    load_transposed(block, a.at, a.rs);
                 } else {
-                    vec corner[WIDTH];
-                    load_corner(corner, a.at, a.row, rows, K);
+                    vec edge[WIDTH];
+                    load_edge(edge, a.at, a.rs, rows, K);
 #pragma GCC unroll 16
                     for (int i = 0; i < WIDTH; i++)
-                        square[i] = corner[i];
+                        block[i] = edge[i];
                 }
 #pragma GCC unroll 16
                 for (int k = 0; k < WIDTH; k++)
                     if (k < K)
 #pragma GCC unroll 4
                         for (int j = 0; j < columns; j++) {
-                            const real b = p.b.at[(k0 + k) * p.b.row + j * p.b.column];
-                            sum[g][j] = vec_madd(square[k], broadcast(b), sum[g][j]);
+                            const real b = p.b.at[(k0 + k) * p.b.rs + j * p.b.cs];
+                            sum[g][j] = vec_madd(block[k], broadcast(b), sum[g][j]);
                         }
             }
         }
         EACH_LANES sum[g][j] = p.bias ? sum[g][j] + p.bias[j] : sum[g][j];
-        if (columns == 1 && p.c_row == 1) {
+        if (columns == 1 && p.ldc == 1) {
 #pragma GCC unroll 4
             for (int g = 0; g < GROUPS; g++)
                 store_first(c + g * WIDTH, sum[g][0], M - g * WIDTH);
@@ -209,17 +448,17 @@ static inline __attribute__((always_inline)) void few_columns(const int columns,
             EACH_LANES store(lane[g][j], sum[g][j]);
             for (int64_t i = 0; i < M; i++)
                 for (int j = 0; j < columns; j++)
-                    c[i * p.c_row + j] = lane[i / WIDTH][j][i % WIDTH];
+                    c[i * p.ldc + j] = lane[i / WIDTH][j][i % WIDTH];
         }
-        finish_piece(&p, c, M, columns);
+        run_epilogue(&p, c, M, columns);
     }
 }
 
-/* Every way but `plain`; one function, so that no product is passed on by value. */
-static __attribute__((noinline)) void by_parts(const fn_call *call, const product *given, int updates, int large_b,
+/* Share the product among the team, by rows or by columns of C. One function, so that no product is passed by value. */
+static __attribute__((noinline)) void by_parts(const fn_call *call, const product *given, int interleaving, int large_b,
                                                int large_c) {
     const product p = *given;
-    if (p.N <= FEW_COLUMNS && !p.by_columns && !updates) {
+    if (p.N <= FEW_COLUMNS && !p.c_transposed && !interleaving) {
         SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
             if (p.N == 1)
                 few_columns(1, rows_of(p, r));
@@ -230,12 +469,12 @@ static __attribute__((noinline)) void by_parts(const fn_call *call, const produc
             else
                 few_columns(4, rows_of(p, r));
         }
-    } else if (p.M == 1 && p.b.column == 1 && !p.by_columns && !updates) {
+    } else if (p.M == 1 && p.b.cs == 1 && !p.c_transposed && !interleaving) {
         SHARED(r, call, p.N, grain(ROW_VECTORS * WIDTH, p.K))
             one_row(columns_of(p, r));
     } else {
         const int along_rows = p.M > p.N;
-        const int64_t rows = (pays_to_pack_b(&p) ? 8 : 1) * TILE_ROWS; /* each part packs by itself */
+        const int64_t rows = (pays_to_pack_b(&p) ? 8 : 1) * TILE_ROWS; /* larger parts, as each packs for itself */
         const int64_t columns = (pays_to_pack_a(p.a, p.N) ? 4 : 1) * TILE_COLUMNS;
         SHARED(r, call, along_rows ? p.M : p.N,
                along_rows ? grain(rows, p.N * p.K) : grain(columns, p.M * p.K))
@@ -243,42 +482,42 @@ static __attribute__((noinline)) void by_parts(const fn_call *call, const produc
     }
 }
 
-/* Decides between them; every member of a team takes the same way. */
+/* Choose the way; every member of a team chooses the same. */
 static __attribute__((noinline)) void gemm_by_size(const fn_call *call, const product *p) {
-    const int updates = is_updating(call); /* which only `tiled` does */
-    product swapped;
-    if (!updates && pays_to_swap(p)) {
-        swapped = (product){.M = p->N,
+    const int interleaving = is_interleaving(call); /* only `tiled` does that */
+    product flipped;
+    if (!interleaving && pays_to_transpose(p)) {
+        flipped = (product){.M = p->N,
                             .N = p->M,
                             .K = p->K,
                             .a = transposed(p->b),
                             .b = transposed(p->a),
                             .c = p->c,
-                            .c_row = is_vector(p) ? 1 : p->c_row,
+                            .ldc = is_vector(p) ? 1 : p->ldc,
                             .accumulate = p->accumulate,
-                            .finishes = p->finishes,
+                            .has_epilogue = p->has_epilogue,
                             .call = p->call,
                             .origin = p->origin,
-                            .by_columns = !is_vector(p)};
-        p = &swapped;
+                            .c_transposed = !is_vector(p)};
+        p = &flipped;
     }
     const int large_b = exceeds_cache(p->K * p->N), large_c = exceeds_cache(p->M * p->N);
-    if (!call->member && !call->next_rows && !updates && is_plain(p, large_b, large_c))
+    if (!call->member && !call->next_rows && !interleaving && is_plain(p, large_b, large_c))
         plain(p, call->scratch);
     else
-        by_parts(call, p, updates, large_b, large_c);
+        by_parts(call, p, interleaving, large_b, large_c);
 }
 
-/* The small case comes before the product is written to memory. */
+/* The entry. It handles the smallest products first, whose description then stays in registers. */
 static inline __attribute__((always_inline)) void gemm(const fn_call *call, product p) {
     if (!p.M || !p.N)
         return;
-    if (p.M > SMALL_ROWS || p.N >= WIDTH || p.b.column != 1) {
+    if (p.M > SMALL_ROWS || p.N >= WIDTH || p.b.cs != 1) {
         gemm_by_size(call, &p);
     } else if (is_first(call)) {
-        small_tiles[p.M - 1](p.K, p.a.at, p.a.row, p.a.column, p.b.at, p.b.row, p.c, p.c_row, p.N,
+        small_tiles[p.M - 1](p.K, p.a.at, p.a.rs, p.a.cs, p.b.at, p.b.rs, p.c, p.ldc, p.N,
                              p.bias, p.accumulate, 0, NULL, NULL);
-        finish_piece(&p, p.c, p.M, p.N);
+        run_epilogue(&p, p.c, p.M, p.N);
     }
 }
 

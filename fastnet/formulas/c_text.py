@@ -14,7 +14,7 @@ TYPES = {"element": "real", "number": "double", "truth": "int"}
 NAMES = {p: p if p in ("madd", "where", "is_tiny") else f"real_{p}" for p in PRIMITIVES}
 CAST = "R"
 LANE = "EACH_LANE(l)"
-BESIDE = "adam_update"  # the update that tiles of a product do beside it
+INTERLEAVED = "adam_update"  # the update that products interleave
 
 
 def statements(text: Text) -> list[str]:
@@ -159,7 +159,7 @@ class Source:
             loop = [f"DRAWN_PARAMETERS({TAIL}, begin, end) {{", *indented(each), "}"]
         return "\n".join([head, *indented([*self.declarations(), *loop]), "}"])
 
-    def beside(self) -> str:
+    def interleaved(self) -> str:
         """An update's formula for one element, its numbers made ready before."""
         name = self.kernel.name
         parameters = [
@@ -217,7 +217,7 @@ def header(module: str, source: Source) -> str:
     head, helpers = parts(module, [source])
     guard = f"FASTNET_{source.kernel.name.upper()}_H"
     opening = f'{head}\n#ifndef {guard}\n#define {guard}\n\n#include "lib/formula.h"'
-    return "\n\n".join([opening, *helpers, source.beside(), "#endif"]) + "\n"
+    return "\n\n".join([opening, *helpers, source.interleaved(), "#endif"]) + "\n"
 
 
 def files() -> dict[str, str]:
@@ -228,6 +228,6 @@ def files() -> dict[str, str]:
             families.setdefault(kernel.op.__module__, []).append(Source(kernel))
     names = {module: f"{module.rpartition('.')[2]}.c" for module in families}
     texts = {names[module]: file(module, sources) for module, sources in families.items()}
-    rule = Source(KERNELS[BESIDE])
-    texts[f"{BESIDE}.h"] = header(rule.kernel.op.__module__, rule)
+    rule = Source(KERNELS[INTERLEAVED])
+    texts[f"{INTERLEAVED}.h"] = header(rule.kernel.op.__module__, rule)
     return texts

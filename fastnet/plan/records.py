@@ -45,11 +45,8 @@ INSTRUCTION = np.dtype(
         ("group", "i8"),  # update only: the row of hyper that applies
         ("accumulate", "i8"),  # 1: add to parameter gradients, whatever the context says
         ("entry", "i8"),  # native backends only: the address of the kernel's entry
-        (
-            "piece",
-            "i8",
-        ),  # C only: where the next instruction is fused into this one, how it is called
-        ("gates", "i8"),  # C only: whether tiles of a product do that one in registers (fn_gate)
+        ("epilogue", "i8"),  # C only: the address of the next instruction's, if fused with this one
+        ("relu_mask", "i8"),  # C only: that one as a mask which tiles can apply (fn_relu_mask)
         ("segment", "i4", (MAX_TENSORS,)),  # tensors in the order of the kernel's arguments
         ("offset", "i8", (MAX_TENSORS,)),  # bytes
         ("size", "i8", (MAX_SIZES,)),  # the op's dims, in order
@@ -69,7 +66,7 @@ CONTEXT = np.dtype(
         ("accumulate", "i8"),  # 1: parameter gradients are added to
         ("scratch", "i8"),  # SCRATCH bytes for each of the threads
         ("threads", "i8"),  # at most so many threads share the work
-        ("elements_to_fuse", "i8"),  # instructions with a piece are fused for so many elements
+        ("elements_to_fuse", "i8"),  # from so many elements on, epilogues are fused
     ],
     align=True,
 )
@@ -116,7 +113,7 @@ TRAIN = np.dtype(
         ("status", "i8"),  # out
         ("bad_row", "i8"),  # out: the row of the data set with a bad label
         ("value", "f8"),  # out: what was not finite
-        ("beside", "i8"),  # out, C only: gradients beside which the last step updated parameters
+        ("interleaved", "i8"),  # out, C only: products of the last step that updated parameters
     ],
     align=True,
 )

@@ -64,11 +64,11 @@ BLOCKED = [
     (8, 600, 1100),
     (530, 35, 6),
     (530, 35, 10),
-    (260, 700, 900),  # panels packed, each by shares beside the tiles of the one before
+    (260, 700, 900),  # panels packed by shares, while tiles compute with the one before
     (260, 700, 912),  # down to a last one of one vector
-    (37, 400, 528),  # gradients stored past the caches
+    (37, 400, 528),  # gradients by streaming stores
     (33, 1000, 60),  # weights in place, in a long block
-    (64, 200, 1100),  # rows of weights far apart, which are turned by squares
+    (64, 200, 1100),  # rows of weights far apart, transposed by blocks
 ]
 
 

@@ -129,9 +129,9 @@ def test_what_is_updated_beside(monkeypatch, widths, threads, expected):
         update = Update(state.rule.program, state.rule.segment, optimizer.hyper(0, 2))
         with fn.threads(threads):
             runner.train(data, Steps(np.arange(200), np.array([0, 100, 200]), 0, 0), update)
-        assert runner._train_args["beside"][0] == expected
+        assert runner._train_args["interleaved"][0] == expected
         runner.train(data, Steps(np.arange(50), np.array([0, 50]), 0, 2), update)  # too few rows
-        assert runner._train_args["beside"][0] == 0
+        assert runner._train_args["interleaved"][0] == 0
     finally:
         C.set_level(level)
 

@@ -33,7 +33,7 @@ def net(activation, widths, batchnorm, dtype, dropout=0.0):
 def fused_pairs(program):
     names = list(KERNELS)
     kernels = [names[k] for k in program["kernel"]]
-    return {f"{kernels[i]} {kernels[i + 1]}" for i in np.flatnonzero(program["piece"])}
+    return {f"{kernels[i]} {kernels[i + 1]}" for i in np.flatnonzero(program["epilogue"])}
 
 
 def results(model, rows):
@@ -71,9 +71,9 @@ def test_fusing_changes_no_bit(monkeypatch, activation, widths, rows, batchnorm,
 
     def apart(self, program):
         prepare(self, program)
-        fused.append(int((program["piece"] != 0).sum()))
+        fused.append(int((program["epilogue"] != 0).sum()))
         if len(found) == 1:
-            program["piece"] = 0
+            program["epilogue"] = 0
 
     monkeypatch.setattr(type(backend), "prepare", apart)
     for _ in range(2):
@@ -90,13 +90,13 @@ def test_fusing_changes_no_bit(monkeypatch, activation, widths, rows, batchnorm,
 def test_a_rectifier_in_tiles_is_the_rectifier(monkeypatch, widths, rows, dtype, where):
     """Also of NaN, infinities and zeros of either sign in a layer, forward and backward."""
     backend = registry.get("c")
-    prepare, found, gates = type(backend).prepare, [], []
+    prepare, found, masks = type(backend).prepare, [], []
 
     def prepared(self, program):
         prepare(self, program)
-        gates.extend(program["gates"])
+        masks.extend(program["relu_mask"])
         if len(found) == 1:
-            program["piece"] = 0
+            program["epilogue"] = 0
 
     monkeypatch.setattr(type(backend), "prepare", prepared)
     for _ in range(2):
@@ -111,7 +111,7 @@ def test_a_rectifier_in_tiles_is_the_rectifier(monkeypatch, widths, rows, dtype,
         dx = model.backward(rng.normal(size=output.shape))
         found.append([np.array(a).tobytes() for a in [output, dx, *model.grads.values()]])
     assert found[0] == found[1]
-    assert any(gates) or backend.levels()[backend.level()] != "x86-64-v4"
+    assert any(masks) or backend.levels()[backend.level()] != "x86-64-v4"
 
 
 DATA = Dataset(np.zeros((5, 8)), np.zeros((5, 4)))

@@ -17,17 +17,17 @@ from fastnet.op import KERNELS
 from fastnet.plan.records import ABSENT
 
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
-FINISHES_TILES = 2  # fn_finishing
+FUSES_TILES = 2  # fn_fusing
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A kernel at one level: its address, that of its form for pieces (0: none), how it hands pieces on."""
+    """A kernel at one level."""
 
     address: int
-    piece: int
-    finishes: int  # fn_finishing
-    gates: int  # which rectifier it is, where tiles do it in registers
+    epilogue: int  # the address of its form as another kernel's epilogue, or 0
+    fuses: int  # what epilogues it calls (fn_fusing)
+    relu_mask: int  # which ReLU it is, where tiles apply it in registers (fn_relu_mask)
 
 
 class CBackend(Backend):
@@ -57,7 +57,7 @@ class CBackend(Backend):
             lib.fn_kernel_at(i, info)
             name = ffi.string(info.name).decode()
             self._tensors[name] = tuple(ffi.string(info.tensors).decode().split(", "))
-            entry = Entry(info.entry, info.piece, info.finishes, info.gates)
+            entry = Entry(info.entry, info.epilogue, info.fuses, info.relu_mask)
             self._all.setdefault((name, info.dtype), {})[info.level] = entry
         top = lib.fn_machine_level()
         self._levels = tuple(ffi.string(lib.fn_level_name(i)).decode() for i in range(top + 1))
@@ -70,11 +70,11 @@ class CBackend(Backend):
     def prepare(self, program: np.ndarray) -> None:
         """Fill in the addresses of the kernels for the level in force; fuse what can be.
 
-        An elementwise kernel in place on what the kernel before it has just written is called by that
-        one, piece by piece, while the piece is in cache. No bit changes.
+        An elementwise kernel that works in place on the output of the kernel before it becomes that
+        one's epilogue: it is called for each piece while the piece is in cache. No bit changes.
         """
         names = tuple(KERNELS)
-        before, finishes = None, 0
+        before, fuses = None, 0
         for instruction in program:
             if instruction["kernel"] < 0:
                 before = None
@@ -84,10 +84,10 @@ class CBackend(Backend):
                 raise no_kernel(self.name, name, formula=KERNELS[name].formula is not None)
             entry = self._entries[name, kind]
             instruction["entry"] = entry.address
-            if before is not None and entry.piece and _in_place(instruction, before):
-                before["piece"] = entry.piece
-                before["gates"] = entry.gates if finishes == FINISHES_TILES else 0
-            before, finishes = (instruction if entry.finishes else None), entry.finishes
+            if before is not None and entry.epilogue and _in_place(instruction, before):
+                before["epilogue"] = entry.epilogue
+                before["relu_mask"] = entry.relu_mask if fuses == FUSES_TILES else 0
+            before, fuses = (instruction if entry.fuses else None), entry.fuses
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
         """One native call."""
