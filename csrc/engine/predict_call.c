@@ -73,7 +73,7 @@ static PyObject *predict(PyObject *self, PyObject *const *arguments, Py_ssize_t 
 
 static PyMethodDef predict_method = {
     "predict", (PyCFunction)(void (*)(void))predict, METH_FASTCALL,
-    "predict(x, out): whether x was an array as the plan needs it, and out has its output now."};
+    "predict(x, out): compute the output; False, with out unchanged, unless both are as the plan needs them."};
 
 static void release(PyObject *capsule) {
     predictor *p = PyCapsule_GetPointer(capsule, CAPSULE);
@@ -130,7 +130,7 @@ static PyObject *make_predictor(PyObject *module, PyObject *arguments) {
 
 static PyMethodDef methods[] = {
     {"predictor", make_predictor, METH_VARARGS,
-     "predictor(args, ndarray, x_row, out_row): predict(x, out) for a PREDICT record and row shapes."},
+     "predictor(args, ndarray, x_row, out_row): the function predict(x, out) of a PREDICT record and row shapes."},
     {NULL, NULL, 0, NULL}};
 
 static PyModuleDef_Slot slots[] = {{0, NULL}};

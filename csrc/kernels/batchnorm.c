@@ -1,5 +1,5 @@
-/* Batch normalisation. Formulas: fastnet/layers/batchnorm.py. Columns are taken in blocks so narrow that sums over rows
- * stay in registers, and that the rows stay in cache from one pass to the next. */
+/* Batch normalisation. Formulas: fastnet/layers/batchnorm.py. Columns are taken in blocks so narrow that their sums
+ * stay in registers, and their rows in cache from one pass to the next. */
 #include "engine/share.h"
 #include "lib/rows.h"
 

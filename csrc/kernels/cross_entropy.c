@@ -114,7 +114,7 @@ KERNEL(soft_cross_entropy_vjp, OUT(dz), IN_AS(double, drow_loss), IN(p), IN(t), 
             SUM(double, rest, C, from[i] > (real)0.5 ? 0 : (double)from[i])
             const double d = drow_loss[b];
             real *to = dz + b * C;
-            for (int64_t c = 0; c < C; c++) { /* p·Σq − q, where p is large by the other classes' p */
+            for (int64_t c = 0; c < C; c++) { /* p·(Σq − q) − q·(1 − p), with 1 − p by the other classes where p is large */
                 const double q = (double)soft(given[c], v ? v[c] : 1, sharp, flat);
                 const double own = (double)from[c], left = own > 0.5 ? rest : 1 - own;
                 to[c] = (real)(d * (own * (whole - q) - q * left));
