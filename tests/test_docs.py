@@ -113,10 +113,10 @@ def test_links_lead_somewhere(path):
 
 
 @pytest.mark.parametrize("name", ["design.md", "tuning.md"])
-def test_python_files_that_the_design_names_exist(name):
-    named = set(re.findall(r"`([\w/]+\.py)`", (DOCS / name).read_text("utf-8")))
+def test_files_that_the_design_names_exist(name):
+    named = set(re.findall(r"`([\w/]+\.(?:py|c|h))`", (DOCS / name).read_text("utf-8")))
     rooms = [ROOT / room for room in ("fastnet", "csrc", "tests", "bench")]
-    there = [path.as_posix() for room in rooms for path in room.rglob("*.py")]
+    there = [path.as_posix() for room in rooms for path in room.rglob("*.*")]
     assert len(named) > 5
     assert [file for file in named if not any(p.endswith(f"/{file}") for p in there)] == []
 
