@@ -1,4 +1,4 @@
-"""Callbacks: what is done after each epoch of a fit. Stopping early, lowering the rate on a plateau."""
+"""Callbacks: hooks that a fit calls after each epoch, early stopping and rate reduction among them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from fastnet.schedules import Schedule
 
 
 class Callback(Configured, base=True):
-    """Base of the callbacks: override the hooks that are needed; all others do nothing.
+    """Base of the callbacks: a subclass overrides the hooks that it needs; all others do nothing.
 
-    `self.trainer` is the trainer while it fits. A hook may read everything, predict, evaluate, assign
-    hyper-parameters (`self.trainer.optimizer.lr = …`, from the next step on) and end the fit after this
-    epoch (`self.trainer.stop_training = True`). The model's values are the fit's until it ends:
-    editing, loading or training them raises UsageError. An error in a hook ends the fit, which leaves
-    model and trainer as they are after that epoch. A callback whose constructor has arguments passes them
-    on, `super().__init__(path=path)`, which keeps them as attributes, for `config()` and the repr.
+    During a fit `self.trainer` is the trainer. A hook may read everything, predict, evaluate, assign
+    hyper-parameters (`self.trainer.optimizer.lr = …` acts from the next step on) and end the fit after
+    this epoch (`self.trainer.stop_training = True`). Until the fit ends it holds the model: editing,
+    loading or training it raises UsageError. An error in a hook ends the fit, and model and trainer stay
+    as they are after that epoch. A constructor with arguments passes them to
+    `super().__init__(path=path)`, which keeps them as attributes for `config()` and the repr.
     """
 
     trainer: Any = None
@@ -51,23 +51,23 @@ class Callback(Configured, base=True):
                 )
 
     def check(self, names: Iterable[str]) -> None:
-        """Called before anything changes, with the names of the logs; may raise."""
+        """Called before anything changes, with the names that the fit will log; may raise."""
 
     def on_train_begin(self) -> None:
         """Called when a fit begins."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Called after each epoch, from 1, with its record in the history (a copy)."""
+        """Called after each epoch with its number (from 1) and a copy of its record in the history."""
 
     def on_train_end(self) -> None:
-        """Called when a fit ends, however it does, after Ctrl-C or an error too."""
+        """Called when a fit ends, also after Ctrl-C or an error."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has counted and kept, by name; here nothing."""
+        """What the callback has counted and kept, by name; nothing here."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on as one with the same arguments that had this `state_dict`, or raise StateDictError."""
+        """Continue from the `state_dict` of a callback with equal arguments, or raise StateDictError."""
         check_names("state_dict", state, ())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Callback(Configured, base=True):
 
 
 class Kept:
-    """A copy of segments of a model, to go back to."""
+    """Copies of a model's segments, for `restore` to write back."""
 
     def __init__(self, model: Any, names: Iterable[str]) -> None:
         self.model = model
@@ -83,7 +83,7 @@ class Kept:
         self.values = {name: segments[name].copy() for name in names}
 
     def restore(self) -> None:
-        """Give the model these values again."""
+        """Write the copies back into the model."""
         segments = self.model.bind().segments
         for name, value in self.values.items():
             np.copyto(segments[name], value)
@@ -91,7 +91,7 @@ class Kept:
 
 
 def put_back(model: Any, kept: Mapping[str, Array]) -> None:
-    """Give a model the values of a state dict of its own again, for whoever holds its lock."""
+    """Write a model's own earlier state dict back; the caller holds the model's lock."""
     views = {name: p.shown(p.value) for name, p in model._named().items()}
     check_names("kept", kept, views)
     values = {n: check_array(f"kept[{n!r}]", kept[n], view.shape) for n, view in views.items()}
@@ -100,7 +100,7 @@ def put_back(model: Any, kept: Mapping[str, Array]) -> None:
     model.touch()
 
 
-# Whether less or more is better, of what every trainer may record.
+# Whether the better score is the lower or the higher one, for scores that every trainer may record.
 _MODES = {"loss": "min", "accuracy": "max"}
 
 
@@ -130,13 +130,13 @@ class _Monitor(Callback):
         return {name: getattr(self, name) for name in self._counted}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on as one with the same arguments that had this `state_dict`, or raise StateDictError."""
+        """Continue from the `state_dict` of a callback with equal arguments, or raise StateDictError."""
         check_names("state_dict", state, self._counted)
         for name, value in {n: _checked(n, state[n]) for n in self._counted}.items():
             setattr(self, name, value)
 
     def check(self, names: Iterable[str]) -> None:
-        """Refuse a fit that does not record what is monitored."""
+        """Raise HyperparameterError where the fit does not record the monitored score."""
         if self.monitor not in names:
             raise HyperparameterError(
                 f"{type(self).__name__}: monitor is {self.monitor!r}; this fit records "
@@ -145,7 +145,7 @@ class _Monitor(Callback):
 
 
 def _checked(name: str, value: Any) -> Any:
-    """A score, a count, or None for a number that is not there yet; or StateDictError."""
+    """The score or count, or None where the name may have no number yet; else StateDictError."""
     what = f"state_dict[{name!r}]"
     if name == "best":
         return float(check_array(what, value, ()))
@@ -154,19 +154,20 @@ def _checked(name: str, value: Any) -> Any:
 
 
 class EarlyStopping(_Monitor):
-    """Ends the fit with epoch t = t* + max(patience, 1), t* the last whose score was the best so far.
+    """Ends the fit with epoch t = t* + max(patience, 1), where t* is the epoch with the best score so far.
 
-    monitor: the name of a log, "val_loss" by default.
-    patience: ≥ 0, 0; as in Keras, 0 and 1 both end the fit with the first epoch that is no better.
-    min_delta: ≥ 0, 0; a score is better that is so by more than this.
-    mode: "min", "max", or "auto" (default): "min" for losses, "max" for accuracies.
-    restore_best_weights: end with the parameters and buffers of the best epoch, the first of equals,
-        however the fit ends (Keras: only where it ends early). False by default. These are the ones at
-        that epoch's end. A training score, such as "loss", is one of the steps within the epoch, whose
-        parameters were others: to go back to the parameters of a score, monitor a validation score.
+    monitor: name of a log (default "val_loss").
+    patience: integer ≥ 0 (default 0). The number of epochs without a better score that end the fit. As in
+        Keras, 0 and 1 both end it with the first such epoch.
+    min_delta: number ≥ 0 (default 0). A score counts as better only if it improves by more than this.
+    mode: "min", "max" or "auto" (default): "min" for losses, "max" for accuracies.
+    restore_best_weights: bool (default False). True restores the parameters and buffers of the end of the
+        best epoch, the first of equals, however the fit ends (Keras: only where it stops early). A
+        training score such as "loss" is measured while the epoch changes the parameters; monitor a
+        validation score to get back parameters that have this score.
 
-    A NaN is never better. Each fit begins anew, whatever state was loaded before it. Afterwards `best` is
-    the best score, `best_epoch` its epoch, and `stopped_epoch` the epoch that ended the fit, else None.
+    NaN is never better. Each fit starts anew and ignores a state loaded before it. After the fit, `best`
+    is the best score, `best_epoch` its epoch, and `stopped_epoch` the epoch that ended the fit, else None.
     Source: L. Prechelt, "Early stopping - but when?", in: Neural networks: tricks of the trade, 1998.
     """
 
@@ -198,11 +199,11 @@ class EarlyStopping(_Monitor):
         self._kept: dict[str, Array] = {}
 
     def on_train_begin(self) -> None:
-        """Begin anew."""
+        """Start anew."""
         self._start()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Compare, keep, stop."""
+        """Compare the score with the best, then keep the parameters or stop."""
         score, self.wait = logs[self.monitor], self.wait + 1
         gain = self.best - score if self.mode == "min" else score - self.best
         if gain > self.min_delta:
@@ -214,17 +215,17 @@ class EarlyStopping(_Monitor):
             self.trainer.stop_training = True
 
     def on_train_end(self) -> None:
-        """Go back to the best epoch."""
+        """Restore the best epoch."""
         if self._kept:
             put_back(self.trainer.model, self._kept)
             self._kept = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score, the counts, and within a fit the values to go back to: "kept/0.weight", …."""
+        """The best score, the counts, and during a fit the values to restore: "kept/0.weight", …."""
         return {**super().state_dict(), **vector_state("kept", self._kept)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on as one with the same arguments that had this `state_dict`, or raise StateDictError."""
+        """Continue from the `state_dict` of a callback with equal arguments, or raise StateDictError."""
         check_names("state_dict", state, self._counted, state)
         names = [name for name in state if str(name).startswith("kept/")]
         kept = {
@@ -238,11 +239,11 @@ class EarlyStopping(_Monitor):
 
 
 class KeepBest(EarlyStopping):
-    """`fit(restore_best=True)`: goes back to the epoch with the best score, never stops."""
+    """`fit(restore_best=True)`: restores the epoch with the best score and never stops the fit."""
 
     @classmethod
     def among(cls, callbacks: Iterable[Callback]) -> KeepBest:
-        """By the score that the first EarlyStopping of these monitors, else val_loss."""
+        """One for the score that the first EarlyStopping of these monitors, else for val_loss."""
         asked = (cls(c.monitor, c.mode) for c in callbacks if isinstance(c, EarlyStopping))
         return next(asked, cls())
 
@@ -250,30 +251,33 @@ class KeepBest(EarlyStopping):
         super().__init__(monitor, 2**62, mode=mode, restore_best_weights=True)
 
     def check(self, names: Iterable[str]) -> None:
-        """Refuse a fit without the score."""
+        """Raise HyperparameterError where the fit does not record the score."""
         if self.monitor not in names:
             raise HyperparameterError("restore_best=True needs validation_data=(X, y)")
 
 
 class ReduceLROnPlateau(_Monitor):
-    """lr ← max(lr·factor, min_lr) where a score has stalled for more than `patience` epochs.
+    """lr ← max(lr·factor, min_lr) after more than `patience` epochs in a row without a better score.
 
-    A score is better than the best so far, b, where it is below b − threshold·|b| ("min", "rel"),
-    b − threshold ("min", "abs"), or above b + threshold·|b| ("max", "rel"), b + threshold ("max",
-    "abs"). PyTorch has b·(1 ± threshold) for "rel", which is the same where b ≥ 0. The rate is reduced
-    after more than `patience` epochs in a row that are not better, unless that is a change by eps or less.
-    Epochs are not counted during the `cooldown` epochs that follow.
+    With b the best score so far, a score is better below b − threshold·|b| ("min", "rel") or
+    b − threshold ("min", "abs"), or above b + threshold·|b| ("max", "rel") or b + threshold ("max",
+    "abs"). PyTorch takes b·(1 ± threshold) for "rel", which is the same where b ≥ 0.
 
-    monitor: the name of a log, "val_loss" by default.
-    factor: in [0, 1), 0.1 (0.5 halves). patience: ≥ 0, 10. threshold: ≥ 0, 1e-4.
-    threshold_mode: "rel" or "abs". cooldown: ≥ 0, 0. min_lr: ≥ 0, 0. eps: ≥ 0, 1e-8.
-    mode: "min", "max", or "auto" (default): "min" for losses, "max" for accuracies.
+    monitor: name of a log (default "val_loss").
+    factor: number in [0, 1) (default 0.1); 0.5 halves the rate.
+    patience: integer ≥ 0 (default 10). The number of epochs without a better score that are tolerated.
+    threshold: number ≥ 0 (default 1e-4). How much better a score must be, see above.
+    threshold_mode: "rel" (default) or "abs".
+    cooldown: integer ≥ 0 (default 0). The number of epochs after a reduction that are not counted.
+    min_lr: number ≥ 0 (default 0). The lowest rate.
+    eps: number ≥ 0 (default 1e-8). A reduction by eps or less is left out.
+    mode: "min", "max" or "auto" (default): "min" for losses, "max" for accuracies.
 
-    All are PyTorch's, so halving is `ReduceLROnPlateau(factor=0.5)`. The rates of parameter groups are
-    reduced with the optimizer's own. A schedule is multiplied as a whole, by what takes its next rate to
-    the value above. A NaN is never better. A further fit of the same trainer goes on with best and counts,
-    also after both were pickled; with another trainer, or one that was reset, it begins anew;
-    `trainer.reset()` leaves the rate as it is.
+    Arguments and defaults are PyTorch's. The callback reduces the rates of parameter groups together with
+    the optimizer's own. It multiplies a schedule by the one number that brings its next rate to the value
+    above. NaN is never better. A further fit of the same trainer continues with best score and counts,
+    also after both were pickled; with another trainer, or after `trainer.reset()`, the callback starts
+    anew. `trainer.reset()` leaves the rate as it is.
     Source: PyTorch's scheduler of this name.
     """
 
@@ -285,7 +289,7 @@ class ReduceLROnPlateau(_Monitor):
     min_lr: float
     eps: float
     cooling: int
-    trained_key: int | None  # the trainer's key, and its epochs so far
+    trained_key: int | None  # key of the trainer of the last fit
     trained_epoch: int
     _counted = ("best", "wait", "cooling", "trained_key", "trained_epoch")
 
@@ -317,12 +321,12 @@ class ReduceLROnPlateau(_Monitor):
         self.wait = self.cooling = 0
 
     def on_train_begin(self) -> None:
-        """Go on, or begin anew."""
+        """Continue with a trainer that this callback knows; with another, start anew."""
         if self.trained_key != self.trainer.key or self.trained_epoch > self.trainer.epoch:
             self._start()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Compare, count, reduce."""
+        """Compare the score with the best, count the epoch, reduce the rate."""
         self.trained_key, self.trained_epoch = self.trainer.key, epoch
         score, self.wait = logs[self.monitor], self.wait + 1
         if self._is_better(score):
@@ -335,7 +339,7 @@ class ReduceLROnPlateau(_Monitor):
 
     def _is_better(self, score: float) -> bool:
         gain = score - self.best if self.mode == "max" else self.best - score
-        if math.isinf(self.best):  # none so far, or no gain to speak of
+        if math.isinf(self.best):  # no score yet, or an infinite one
             return gain > 0
         return gain > self.threshold * (abs(self.best) if self.threshold_mode == "rel" else 1.0)
 

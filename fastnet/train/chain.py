@@ -1,4 +1,4 @@
-"""Chain: what a trainer adds to an optimizer's steps, in the same native calls."""
+"""Chain: clipping, accumulation and averages that a trainer runs around an optimizer's rule."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from fastnet.plan.extras import Extras
 
 
 class Pass:
-    """An op over all parameters, or a control instruction by name, with its numbers by name.
+    """An op over all parameters or a control instruction (by name), with its numbers.
 
-    Each number is one for all steps or one for each: the op's hyper-numbers, or a control's first.
+    Each number is one for all steps or an array with one for each step: an op's hyper-parameters, or the
+    first number of a control instruction.
     """
 
     def __init__(self, op: type[Op] | str, **numbers: Any) -> None:
@@ -34,7 +35,7 @@ class Pass:
 
 
 class Chain:
-    """The passes around an optimizer's: gradient accumulation, clipping, averages of parameters."""
+    """The passes before and after an optimizer's rule: accumulation, clipping, parameter averages."""
 
     def __init__(
         self, clip_value: float | None, clip_norm: float | None, averaging: Averaging | None
@@ -45,18 +46,18 @@ class Chain:
         if averaging is not None:
             check_kind("averaging", averaging, Averaging)
         self.averaging = averaging
-        self.averaged = 0  # sets of parameters in the average
+        self.averaged = 0  # how many sets of parameters the average contains
         self._extras: Extras | None = None
-        self._program: tuple[Any, np.ndarray, np.ndarray] | None = None  # and what it was made of
+        self._program: tuple[Any, np.ndarray, np.ndarray] | None = None  # its key, rule and code
 
     def extras(self, model: Sequential) -> Extras:
-        """What compiles the passes that are added, with their memory."""
+        """The compiler of the added passes, which also owns their memory."""
         if self._extras is None:
             self._extras = Extras(model.bind())
         return self._extras
 
     def _passes(self, span: Span) -> tuple[list[Pass], list[Pass]]:
-        """What is added before and after the rule, in order: all that this class knows of them."""
+        """The passes before and after the rule, in order; other methods treat all passes alike."""
         before, after = [], []
         if span.several:
             before.append(Pass(accumulate_gradient, keep=span.keep, share=span.share))
@@ -73,13 +74,13 @@ class Chain:
         return before, after
 
     def chunk(self, model: Sequential, state: OptimizerState, span: Span) -> Update:
-        """The update's program and table of a chunk of steps."""
+        """The update program and the table of its numbers for a chunk of steps."""
         rule, hyper = state.rule, state.hyper(max(1, span.count))
         before, after = self._passes(span)
         added = [*before, *after]
         if not added:
             return Update(rule.program, rule.segment, hyper)
-        first = hyper.shape[1]  # the rule's rows stand before those that are added
+        first = hyper.shape[1]  # the rule's rows come first in the table
         width = max(hyper.shape[2], *(len(one.numbers) for one in added))
         table = np.zeros((len(span.ends), first + len(added), width))
         table[:, :first, : hyper.shape[2]] = span.of_updates(hyper)
@@ -96,14 +97,14 @@ class Chain:
         return Update(made[2], rule.segment, table, extras.segment)
 
     def stepped(self, span: Span, steps: int) -> int:
-        """Count the updates of so many first steps of a span; returns how many these are."""
+        """Count the updates among the first `steps` steps of a span; return their number."""
         updates = int(span.ends[:steps].sum())
         if self.averaging is not None and self.averaging.each_step:
             self.averaged += updates
         return updates
 
     def end_epoch(self, model: Sequential, epoch: int) -> None:
-        """Take the parameters of the end of an epoch into the average, where they count."""
+        """Add the parameters at the end of an epoch to the average, if it takes this epoch."""
         if self.averaging is not None and self.averaging.takes(epoch):
             (rate,) = self.averaging.rates(self.averaged, 1)
             model.run_extra(self.extras(model), average, number=rate)
@@ -120,7 +121,7 @@ class Chain:
         return dict(zip(model.named_parameters(), model.bind().parts(average), strict=True))
 
     def state_dict(self, model: Sequential) -> dict[str, Any]:
-        """The average so far: "count", the sets of parameters in it, and "average/0.weight", …."""
+        """The average: "count", how many sets of parameters it contains, and "average/0.weight", …."""
         if not self.averaged:
             return {"count": 0}
         parts = self._parts(model, self.extras(model).vector(average, "average"))
@@ -143,13 +144,13 @@ class Chain:
         return count, values if count else None
 
     def restore(self, model: Sequential, count: int, values: Array | None) -> None:
-        """Go on with these values of the average."""
+        """Continue from these values of the average."""
         if values is not None:
             np.copyto(self.extras(model).vector(average, "average"), values)
         self.averaged = count
 
     def without_averages(self) -> Chain:
-        """The same clipping, and no average."""
+        """A chain with the same clipping and no average."""
         return Chain(self.clip_value, self.clip_norm, None)
 
     def averaged_model(self, model: Sequential, X: Any, batch_size: int) -> Sequential:
@@ -176,11 +177,11 @@ class Chain:
 
 
 class Span:
-    """Steps of an epoch: which end with an update, and the share of each in the gradient so far.
+    """Some steps of an epoch: which of them end with an update, and how they add up its gradient.
 
-    An update is made after each `several` minibatches and at the end of the epoch. Its gradient is the
-    mean over their rows, or with `total` the sum over the minibatches: `keep` times the gradient so far
-    plus `share` times that of the step.
+    An update follows every `several` minibatches and the end of the epoch. Its gradient is the mean over
+    their rows, or with `total` the sum over the minibatches. Each step accumulates
+    g ← keep·g + share·(its own gradient).
     """
 
     def __init__(
@@ -188,7 +189,7 @@ class Span:
     ) -> None:
         self.several = several > 1
         number = np.arange(begin, end)
-        first = number - number % several  # of the minibatches that belong together
+        first = number - number % several  # the first minibatch of each step's update
         self.ends = ((number + 1) % several == 0) | (number == len(offsets) - 2)
         self.ends = self.ends.astype(np.int64)
         rows = np.diff(offsets)[begin:end] / (offsets[number + 1] - offsets[first])
@@ -197,13 +198,13 @@ class Span:
         self.count = int(self.ends.sum())
 
     def of_updates(self, numbers: Array) -> Array:
-        """For each step the numbers of the update that it belongs to."""
+        """For each step, the numbers of its update."""
         found: Array = numbers[np.minimum(np.cumsum(self.ends) - self.ends, len(numbers) - 1)]
         return found
 
 
 def recompute_statistics(model: Sequential, X: Any, batch_size: int) -> None:
-    """Batchnorm's running statistics anew: their means over the minibatches of X, all layers training."""
+    """Set batchnorm's running statistics to their means over the minibatches of X, in training mode."""
     x = model.features("X", X)
     norms = [(path, la) for path, la in model.layers if isinstance(la, BatchNorm1d) and la.momentum]
     if not norms:
@@ -223,7 +224,7 @@ def recompute_statistics(model: Sequential, X: Any, batch_size: int) -> None:
         with model.edit() as values:
             for name in names:
                 values[name][...] = 0
-        model.forward(x[begin:end])  # running ← momentum·minibatch's
+        model.forward(x[begin:end])  # the statistics were 0: now momentum · the minibatch's
         found = [value for _, la in norms for value in (la.running_mean, la.running_var)]
         sums = [
             total + value.astype(np.float64) / momentum

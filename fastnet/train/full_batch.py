@@ -1,4 +1,4 @@
-"""Full-batch training: the loss of a whole data set as a function of one vector, which SciPy minimises."""
+"""Full-batch training: the loss of a data set as a function of one vector, which SciPy minimises."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from fastnet.train.history import History
 DESCENT = "gradient-descent"
 METHODS = ("L-BFGS-B", "BFGS", "CG", "Newton-CG", DESCENT)
 DESCENT_OPTIONS = {"step": 1.0, "shrink": 0.5, "grow": 2.0, "c1": 1e-4}
-WORKSPACE_BYTES = 1 << 23  # of one native call, about
+WORKSPACE_BYTES = 1 << 23  # of one native call, approximately
 
 Callback = Callable[[dict[str, Any]], Any]
 
 
 class FullBatchHistory(History):
-    """The records of a full-batch fit, iteration by iteration, and how it ended.
+    """The records of a full-batch fit, one for each iteration, and how the fit ended.
 
-    records: one dict an accepted iterate, the first of them the start: "iteration" (from 0), "loss"
-        (with the weight decay), "grad_norm" (the gradient's largest component in size),
-        "evaluations" of loss and gradient so far, "seconds" since the start.
+    records: one dict for each accepted iterate, beginning with the start: "iteration" (from 0), "loss"
+        (with the weight decay), "grad_norm" (largest absolute component of the gradient), "evaluations"
+        of loss and gradient so far, "seconds" since the start.
     result: SciPy's OptimizeResult, with success, message, fun, nit, nfev and x, the parameters as one
-        float64 vector in the order of the model; of gradient descent, a namespace with the same names.
+        float64 vector in the model's order. Gradient descent gives a namespace with these names.
     """
 
     result: Any
@@ -64,7 +64,7 @@ class FullBatchHistory(History):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Settings:
-    """The checked options of a fit, all but the data."""
+    """The checked options of a fit, without the data."""
 
     method: str
     max_iter: int
@@ -78,7 +78,7 @@ class Settings:
 
     @classmethod
     def checked(cls, given: Mapping[str, Any]) -> Settings:
-        """From the arguments of `fit_full_batch`; raises where one of them is no good."""
+        """From the arguments of `fit_full_batch`; raises where one of them is invalid."""
         method = check_choice("method", given["method"], METHODS)
         options = {} if given["options"] is None else given["options"]
         check_kind("options", options, Mapping)
@@ -101,7 +101,7 @@ class Settings:
 
 
 def descent_options(given: Mapping[str, Any]) -> dict[str, float]:
-    """Those of gradient descent, with their defaults."""
+    """The options of gradient descent, defaults included."""
     if unknown := [name for name in given if name not in DESCENT_OPTIONS]:
         raise HyperparameterError(
             f"options has {unknown[0]!r}; gradient descent has {', '.join(DESCENT_OPTIONS)}"
@@ -118,25 +118,25 @@ def descent_options(given: Mapping[str, Any]) -> dict[str, float]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Point:
-    """The objective where it has been evaluated; its value is +inf where it is not finite."""
+    """The objective at one x, with value +inf where loss or gradient is not finite."""
 
     x: Array
     value: float
     gradient: Array
-    buffers: Array  # what the evaluation made of the running statistics
+    buffers: Array  # the running statistics after the evaluation
 
     @property
     def grad_norm(self) -> float:
-        """The gradient's largest component in size."""
+        """The largest absolute component of the gradient."""
         return float(np.abs(self.gradient).max())
 
 
 class Objective:
     """The loss of all rows, with its gradient, as a function of the trainable parameters.
 
-    These are one float64 vector without padding. The rows are taken in blocks, one native call each,
-    and the blocks' losses and gradients added in float64. `accepted` is the last iterate; an evaluation
-    starts from its running statistics and draws the same dropout masks as every other.
+    The parameters are one float64 vector without padding. One native call evaluates a block of rows, and
+    the objective adds the losses and gradients of blocks in float64. `accepted` is the last iterate. Every
+    evaluation starts from its running statistics and draws the same dropout masks.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Objective:
         self.seed, self.step = seed, step
         count = data.rows
         self.offsets = batch_offsets(count, _rows(model, loss, data, settings))
-        self.shares = np.diff(self.offsets) / count  # of the blocks' losses in the loss of all rows
+        self.shares = np.diff(self.offsets) / count  # of each block's loss in L
         if loss.reduction == "sum":
             self.shares[:] = 1
         self.index = np.arange(count)
@@ -167,25 +167,25 @@ class Objective:
 
     @property
     def blocks(self) -> int:
-        """How many native calls an evaluation takes."""
+        """The number of native calls of an evaluation."""
         return len(self.offsets) - 1
 
     def start(self) -> Point:
-        """Evaluate where the model is; DivergenceError where that is not finite."""
+        """Evaluate at the model's parameters; DivergenceError where loss or gradient is not finite."""
         point = self._evaluate(self.accepted.x)
         if not math.isfinite(point.value):
             raise DivergenceError(
                 "the loss of the whole data set, or its gradient, is not finite at the start; inputs "
                 "scaled to about 1 usually help"
             )
-        # The start is no step: running statistics are still those before it.
+        # The start is no step: keep the running statistics from before it.
         self.accepted = self._last = Point(
             point.x, point.value, point.gradient, self.accepted.buffers
         )
         return self.accepted
 
     def at(self, x: Array) -> Point:
-        """The objective at x; that of the last call and of the accepted point are known."""
+        """The objective at x, evaluated unless x is that of the last call or the accepted point."""
         for known in (self._last, self.accepted):
             if np.array_equal(x, known.x):
                 return known
@@ -193,10 +193,10 @@ class Objective:
         return self._last
 
     def value_and_grad(self, x: Array) -> tuple[float, Array]:
-        """For SciPy's line searches, which need finite numbers to interpolate.
+        """Value and gradient for SciPy's line searches, which need finite numbers to interpolate.
 
-        Where the loss is not finite there is a wall: seen from the accepted point it rises as steeply
-        as the loss falls at that point. So no search accepts it, and the next trial is nearer.
+        Where the loss is not finite the value is that of the accepted point plus the amount by which its
+        slope would lower it. So no search accepts x, and the next trial is nearer.
         """
         point = self.at(x)
         if math.isfinite(point.value):
@@ -221,7 +221,7 @@ class Objective:
         return product
 
     def accept(self, x: Array) -> Point:
-        """Make x the iterate that the model ends with, unless another follows."""
+        """Make x the accepted iterate; the model ends with the last one."""
         self.accepted = self.at(x)
         return self.accepted
 
@@ -234,8 +234,8 @@ class Objective:
         self._write(self.accepted)
 
     def _write(self, point: Point) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):  # an infinite trial has no finite loss
-            self._params[self.places] = point.x  # one call: no signal comes in between
+        with np.errstate(over="ignore", invalid="ignore"):  # a trial may overflow; its loss tells
+            self._params[self.places] = point.x  # one call, which no signal interrupts
         np.copyto(self._buffers, point.buffers)
         self.model.touch()
 
@@ -279,7 +279,7 @@ class Objective:
 
 
 def _rows(model: Sequential, loss: Loss, data: Dataset, settings: Settings) -> int:
-    """The rows of a block: all where batchnorm takes statistics over them."""
+    """The rows of a block: all of them where batchnorm computes statistics."""
     count, modes = data.rows, settings.respect_modes
     if settings.batch_size is not None:
         return min(settings.batch_size, count)
@@ -291,7 +291,7 @@ def _rows(model: Sequential, loss: Loss, data: Dataset, settings: Settings) -> i
 
 
 def fit(objective: Objective, settings: Settings) -> FullBatchHistory:
-    """Minimise; the model, whose training lock is held, ends with the last accepted iterate."""
+    """Minimise; the caller holds the training lock, and the model ends with the last accepted iterate."""
     minimize = _descend if settings.method == DESCENT else _scipy(settings.method)
     begun, history = time.perf_counter(), FullBatchHistory()
 
@@ -338,7 +338,7 @@ _FLAT = "no component of the gradient is larger than tol"
 
 
 def _descend(objective: Objective, settings: Settings, note: Callable[[Array], None]) -> Any:
-    """x ← x − α·g, with the first α of step, step·shrink, … that lowers the loss by c1·α·‖g‖²."""
+    """x ← x − α·g with the first α of step, step·shrink, … that lowers the loss by c1·α·‖g‖²."""
     step, shrink, grow, c1 = (settings.options[name] for name in DESCENT_OPTIONS)
     for _ in range(settings.max_iter):
         here = objective.accepted
@@ -359,7 +359,7 @@ def _descend(objective: Objective, settings: Settings, note: Callable[[Array], N
 
 
 def _scipy(method: str) -> Minimize:
-    """SciPy's method, loaded when it is first asked for."""
+    """Minimise by SciPy's method; imports SciPy, or raises MissingExtra."""
     try:
         import scipy.optimize
     except ImportError as error:

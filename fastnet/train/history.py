@@ -1,4 +1,4 @@
-"""History: what a trainer recorded, epoch by epoch."""
+"""History: the records of a trainer, one for each epoch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from fastnet.errors import Attributed, FastnetError, HyperparameterError, shown
 
 
 class History(Attributed):
-    """The records of the epochs of a trainer, in order.
+    """The records of a trainer's epochs, in order.
 
-    records: one dict an epoch: "epoch" (from 1), "loss", the metrics ("accuracy"), with validation
-        data "val_loss" and "val_accuracy", "seconds", and "samples_per_second" of training.
+    records: one dict for each epoch with "epoch" (from 1), "loss", the metrics ("accuracy"), "seconds",
+        "samples_per_second" of training, and with validation data "val_loss" and "val_accuracy".
     """
 
     records: list[dict[str, Any]]
@@ -42,7 +42,7 @@ class History(Attributed):
 def copied_records(
     name: str, records: Any, error: type[FastnetError] = HyperparameterError
 ) -> list[dict[str, Any]]:
-    """A list of copies of records; `error` is raised of what is none."""
+    """A list of copies of the records; raises `error` where one of them is no dict."""
     if not isinstance(records, (list, tuple)) or not all(isinstance(r, Mapping) for r in records):
         raise error(f"{name} is {shown(records)}; expected a list of dicts, one an epoch")
     return [dict(record) for record in records]

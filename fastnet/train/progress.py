@@ -1,4 +1,4 @@
-"""What a fit shows while it runs: a bar on a terminal, one line an epoch everywhere."""
+"""Progress: what a fit prints, a bar on a terminal and one line for each epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnet.errors import HyperparameterError, shown
 
-# Shown in this order where they are recorded, then any metric besides.
+# The line shows _FIRST, then any other metrics, then _LAST.
 _FIRST = ("loss", "accuracy")
 _LAST = ("seconds", "samples_per_second")
 
@@ -27,13 +27,13 @@ def epoch_line(record: dict[str, Any], last_epoch: int) -> str:
 
 
 def show(text: str) -> None:
-    """Print a text; what the output's encoding lacks stands there by its number."""
+    """Print a text; characters outside the output's encoding become backslash escapes."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 class Progress:
-    """Shows the epochs of one fit: silent, plain lines, or lines under a bar."""
+    """Shows the epochs of one fit: nothing, lines, or lines below a bar."""
 
     def __init__(self, verbose: int, rows: int) -> None:
         if not isinstance(verbose, (int, np.integer)) or verbose not in (0, 1):
@@ -46,7 +46,7 @@ class Progress:
     def begin_epoch(self, epoch: int, last_epoch: int) -> None:
         """Start the bar of an epoch, on a terminal."""
         if self.verbose and sys.stderr is not None and sys.stderr.isatty():
-            from tqdm import tqdm  # 20 ms, which only a terminal needs to wait for
+            from tqdm import tqdm  # slow to import, and only a terminal needs it
 
             self.bar = tqdm(
                 total=self.rows,

@@ -1,4 +1,4 @@
-"""The learning-rate range test: growing rates, the loss at each of them, and what to take from it."""
+"""The learning-rate range test: losses at growing rates, and the rate that they suggest."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from fastnet.optim.optimizer import Optimizer
 from fastnet.schedules import ExponentialLR, Schedule
 from fastnet.train.scores import resized
 
-FIRST = 10  # steps that tell how high the loss is at first
-SLOW, FAST = 0.9, 0.8  # moving averages of about ten steps, to see where to end, and five
+FIRST = 10  # steps whose mean loss is the loss at the start
+SLOW, FAST = 0.9, 0.8  # factors of moving averages over about ten and five steps
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class RangeTest:
-    """What `trainer.find_lr` found.
+    """The result of `trainer.find_lr`.
 
-    rates: the learning rate of each step. losses: its loss, before its update. smoothed: the losses
-        under a moving average, forwards and then backwards so that it lags behind in neither direction,
-        those far above the first ones lowered. float64 (steps,) each; the steps end where the loss has
-        become too high.
+    rates: the learning rate of each step, float64 (steps,). The steps end where the loss is too high.
+    losses: the loss of each step before its update, float64 (steps,).
+    smoothed: moving average of the losses, float64 (steps,), taken forwards and then backwards so that it
+        has no lag. Losses far above the first ones are lowered before.
     suggestion: the rate where the smoothed loss falls most steeply over the logarithm of the rate,
-        before it is lowest; None where it does not fall by more than its noise.
-    lowest: the rate where the smoothed loss is lowest: already too high, for the loss turns there.
+        before its minimum; None where it falls by no more than its noise.
+    lowest: the rate at the minimum of the smoothed loss: too high already, as the loss rises from there.
     """
 
     rates: Array
@@ -71,7 +71,7 @@ class RangeTest:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Trial:
-    """A range test that is to be made."""
+    """The settings of a range test."""
 
     rates: Schedule
     steps: int
@@ -79,7 +79,7 @@ class Trial:
 
     @classmethod
     def checked(cls, min_lr: Any, max_lr: Any, steps: Any, stop_factor: Any) -> Trial:
-        """With rates that grow from min_lr to max_lr, or HyperparameterError."""
+        """A trial with rates that grow from min_lr to max_lr, or HyperparameterError."""
         min_lr = check_real("min_lr", min_lr, low=0.0, open_low=True)
         max_lr = check_real("max_lr", max_lr, low=0.0, open_low=True)
         steps = check_int("steps", steps, low=2)
@@ -95,7 +95,7 @@ class Trial:
         return cls(ExponentialLR(min_lr, float(gamma[0])), steps, stop_factor)
 
     def optimizer(self, given: Optimizer, step: int) -> Optimizer:
-        """A copy of an optimizer with these rates; groups keep their ratios to its rate at a step."""
+        """A copy of an optimizer with these rates; groups keep the ratio to its rate at this step."""
 
         def now(rate: Any) -> float:
             return float(rate(step) if isinstance(rate, Schedule) else rate)
@@ -110,7 +110,7 @@ class Trial:
         return trial  # type: ignore[no-any-return]
 
     def minibatches(self, offsets: Array, count: int, seed: int, epoch: int) -> tuple[Array, Array]:
-        """Rows and offsets of the steps, which are those of the epochs from `epoch` on."""
+        """Rows and offsets of the steps, taken from the epochs from `epoch` on."""
         rows, epochs = int(offsets[-1]), -(-self.steps // (len(offsets) - 1))
         orders = [epoch_order(count, seed, epoch + i)[:rows] for i in range(epochs)]
         begins = [offsets[:-1] + i * rows for i in range(epochs)]
@@ -138,7 +138,7 @@ class Trial:
 
 
 def end_of(losses: Array, stop_factor: float) -> int:
-    """How many steps there are until the averaged loss has risen too far, or all."""
+    """The number of steps before the averaged loss has risen too far, or all."""
     if len(losses) < FIRST:
         return len(losses)
     averaged = _average(losses, SLOW)[FIRST - 1 :]
@@ -148,10 +148,10 @@ def end_of(losses: Array, stop_factor: float) -> int:
 
 
 def evaluate(rates: Array, losses: Array, stop_factor: float) -> RangeTest:
-    """Cut the curve where the loss is too high, smooth it, find its steepest descent."""
+    """Cut the curve where the loss is too high, smooth it, and find its steepest descent."""
     count = end_of(losses, stop_factor)
     rates, losses = rates[:count], losses[:count]
-    # What comes after the turn is huge and, averaged backwards, would hide the turn itself.
+    # Losses after the minimum are huge; averaged backwards, they would hide the minimum.
     averaged = _average(losses, SLOW)
     fall = averaged[: averaged.argmin() + 1]
     bounded = np.minimum(losses, fall.max() + 0.25 * (fall.max() - fall.min()))
@@ -159,14 +159,14 @@ def evaluate(rates: Array, losses: Array, stop_factor: float) -> RangeTest:
     lowest = int(smoothed.argmin())
     suggestion, down = None, smoothed[: lowest + 1]
     if down.max() - down.min() > 3.0 * np.median(np.abs(losses - smoothed)[: lowest + 1]):
-        # The rates' logarithms are equally far apart; a slope is that of an even smoother curve.
+        # The logarithms of the rates are equally spaced; slopes need more smoothing than the curve.
         slope = np.gradient(_average(_average(bounded, SLOW)[::-1], SLOW)[::-1])
         suggestion = float(rates[slope[: lowest + 1].argmin()])
     return RangeTest(rates, losses, smoothed, suggestion, float(rates[lowest]))
 
 
 def _average(values: Array, keep: float) -> Array:
-    """The exponentially weighted mean of the values so far, without bias towards 0."""
+    """The exponentially weighted mean of the values so far, with bias correction."""
     total = weight = 0.0
     found = np.empty(len(values))
     for i, value in enumerate(values.tolist()):

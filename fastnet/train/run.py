@@ -1,4 +1,4 @@
-"""What one fit works with, and what an epoch of it found, however its steps are cut into chunks."""
+"""Run: the state of one fit. EpochScores: losses and metrics of its epochs."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from fastnet.op import Array
 from fastnet.plan.compiler import Plan
 from fastnet.train.scores import measure
 
-BLOCK_BYTES = 1 << 26  # outputs that are kept until the metrics see them
+BLOCK_BYTES = 1 << 26  # of outputs that are kept for the metrics
 
 
 @dataclass(eq=False, repr=False)
 class Run:
-    """What one fit works with."""
+    """The state of one fit."""
 
     data: Dataset
     offsets: Array
     validation: Dataset | None
-    find: Callable[[], Executor]  # under the lock: another loss's numbers may be in its plan now
+    find: Callable[[], Executor]  # under the lock, since plans are shared
     executor: Executor
     scores: EpochScores
-    several: int = 1  # minibatches of one update
+    several: int = 1  # minibatches of each update
     chunk: int = 1  # steps of the next native call
 
 
 def validation_parts(given: Any) -> tuple[Any, Any, Any]:
-    """The inputs, targets and weights (None) of `validation_data`."""
+    """Inputs, targets and weights (or None) of `validation_data`."""
     try:
         x, y, *weights = given
         (w,) = weights or (None,)
@@ -46,7 +46,7 @@ def validation_parts(given: Any) -> tuple[Any, Any, Any]:
 
 
 def check_parameters(model: Sequential, epoch: int) -> None:
-    """Raise DivergenceError where the last update, which no loss has seen, was not finite."""
+    """Raise DivergenceError where the last update, which no later loss checks, is not finite."""
     flat = model.bind().flat("params")
     if flat.size and not (math.isfinite(flat.min()) and math.isfinite(flat.max())):
         raise DivergenceError(
@@ -56,12 +56,12 @@ def check_parameters(model: Sequential, epoch: int) -> None:
 
 
 class EpochScores:
-    """Collects losses and outputs of one epoch after the other.
+    """Collects the losses and outputs of an epoch, and measures its metrics.
 
-    Metrics see the outputs of the whole epoch at once where these fit into BLOCK_BYTES, otherwise
-    blocks of as many minibatches as fit; then a metric is the mean over the blocks, by rows, of which
-    `accuracy` counts those that count for it. Chunks of steps must not go beyond `limit`. total: the
-    losses of minibatches are sums, and so is that of the epoch.
+    Metrics see the outputs of the whole epoch at once if these fit into BLOCK_BYTES. Otherwise they see
+    blocks of as many minibatches as fit, and a metric is the mean over the blocks, weighted by rows
+    (`accuracy`: by the rows that it counts). A chunk of steps must end at `limit` or before. With `total`
+    the losses of minibatches are sums, and so is the loss of the epoch.
     """
 
     def __init__(
@@ -90,18 +90,18 @@ class EpochScores:
         self._counted = dict.fromkeys(self.metrics, 0)
 
     def limit(self, step: int) -> int:
-        """The step at which a chunk that begins with `step` must have ended."""
+        """The step that a chunk beginning with `step` must not pass."""
         return min(self.steps, (step // self._block + 1) * self._block)
 
     def outputs(self, begin: int, end: int) -> Array | None:
-        """Where the outputs of steps begin … end − 1 go; None where no metric asks for them."""
+        """The array for the outputs of steps begin … end − 1; None where no metric needs them."""
         if not self.metrics:
             return None
         first = self.offsets[begin // self._block * self._block]
         return self._outputs[self.offsets[begin] - first : self.offsets[end] - first]
 
     def add(self, begin: int, end: int, losses: Array, y: Array, order: Array) -> None:
-        """Take the losses of steps begin … end − 1; with a block complete, measure its outputs."""
+        """Take the losses of steps begin … end − 1; measure a block of outputs once it is complete."""
         if begin == 0:
             self._forget()
         self._losses[begin:end] = losses
@@ -115,7 +115,7 @@ class EpochScores:
                 self._counted[name] += rows
 
     def mean_loss(self, end: int | None = None) -> float:
-        """The mean over the samples of the steps before `end` (all), or sum; in float64, exactly."""
+        """Loss of the steps before `end` (default: all), mean over samples or sum, in float64."""
         end = self.steps if end is None else end
         if self.total:
             return math.fsum(self._losses[:end])

@@ -1,4 +1,4 @@
-"""What a model scores on a data set: its loss, and metrics by name."""
+"""The scores of a model on a data set: its loss, and metrics by name."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from fastnet.model import Sequential
 from fastnet.model.runtime import PREDICT_ROWS
 from fastnet.op import Array
 
-CHUNK_SECONDS = 0.05  # so that Ctrl-C and the bar stay lively
+CHUNK_SECONDS = 0.05  # of one native call, between which Ctrl-C and the bar act
 FIRST_CHUNK = 8  # steps of the first native call of a validation
-RESERVED = ("epoch", "loss", "seconds", "samples_per_second")  # other names of the logs
+RESERVED = ("epoch", "loss", "seconds", "samples_per_second")  # names of other logs
 
 
 def metrics_of(loss: Loss, given: Any) -> dict[str, Metric]:
-    """The metrics of a trainer by name, `fn.accuracy` as the loss means it; None: the loss's own."""
+    """The given metrics by name, `fn.accuracy` replaced by the loss's accuracy; None: the loss's own."""
     own = loss.metrics
     if given is None:
         return dict(own)
@@ -46,14 +46,14 @@ def metrics_of(loss: Loss, given: Any) -> dict[str, Metric]:
 
 
 def check_metrics(metrics: Mapping[str, Metric], row_shape: tuple[int, ...]) -> None:
-    """Raise HyperparameterError where a metric tells nothing of outputs with rows of this shape."""
+    """Raise HyperparameterError where a metric cannot score outputs with rows of this shape."""
     for function in metrics.values():
         if isinstance(function, ClassAccuracy):
             function.check((0, *row_shape))
 
 
 def measure(metrics: Mapping[str, Metric], y: Array, output: Array) -> dict[str, float]:
-    """The value of each metric, which sees y and output read-only."""
+    """The value of each metric; the arrays that it sees are read-only."""
     values = {}
     y, output = y.view(), output.view()
     y.flags.writeable = output.flags.writeable = False
@@ -71,7 +71,7 @@ def measure(metrics: Mapping[str, Metric], y: Array, output: Array) -> dict[str,
 def evaluate(
     model: Sequential, loss: Loss, data: Dataset, batch_size: int | None, outputs: bool
 ) -> tuple[float, Array]:
-    """The loss of a data set in evaluation mode, and the outputs of its rows if they are wanted."""
+    """The loss of a data set in evaluation mode, and the outputs of its rows if `outputs` is true."""
     if isinstance(loss, FunctionLoss):
         output = model.on_host("output", model.predict(data.x, batch_size=batch_size))
         return copy.copy(loss).forward(output, data.y, data.w), output
@@ -95,9 +95,9 @@ def evaluate(
 
 
 def resized(chunk: int, steps: int, seconds: float) -> int:
-    """The steps of the next native call, where so many took so long: they aim at CHUNK_SECONDS.
+    """The number of steps of the next native call, so that it takes about CHUNK_SECONDS.
 
-    They grow no more than eightfold at a time.
+    `steps` steps took `seconds`. The number grows at most eightfold at a time.
     """
     wanted = int(CHUNK_SECONDS * steps / max(seconds, 1e-6))
     return max(1, min(wanted, 8 * chunk))

@@ -44,24 +44,26 @@ from fastnet.train.scores import check_metrics, evaluate, measure, metrics_of, r
 class Trainer(Attributed):
     """Trains a model on arrays in memory.
 
-    model: the Sequential; its backend runs the steps.
-    loss: CrossEntropyLoss() or another, or a function (output, y) → (loss, gradient), see FunctionLoss.
-    optimizer: an optimizer; Adam() by default. The trainer's steps are the optimizer's.
-    metrics: {name: function(y, output) → float}, reported beside the loss; by default the loss's own
-        (accuracy for classification losses), {} for none. `fn.accuracy` means the loss's own, element by
-        element for binary losses. The arrays are read-only and valid during the call alone.
-    clip_value: each element of a step's gradient is clipped to ± this number ≥ 0; None: to none.
-    clip_norm: then the gradient is scaled by min(1, clip_norm/(‖g‖₂ + 10⁻⁶)), as `clip_grad_norm_` does,
-        with a number ≥ 0; None: it is not. A norm that is not finite raises DivergenceError, without that
-        step's update.
-    averaging: EMA(…) or SWA(…): keep averages of the parameters, see `averaged_model`.
-    seed: integer in [0, 2⁶⁴) that drives shuffling and dropout; None takes a fresh one (`seed` tells).
+    model: a Sequential. Its backend runs the steps.
+    loss: a loss such as CrossEntropyLoss(), or a function (output, y) → (loss, gradient), see
+        FunctionLoss.
+    optimizer: an optimizer (default Adam()). It counts the trainer's steps as its own.
+    metrics: {name: function(y, output) → float}, reported beside the loss (default: the loss's own,
+        which is accuracy for classification losses; {} for none). `fn.accuracy` stands for the loss's
+        accuracy, which counts elements for binary losses. A function must neither write to its arrays nor
+        keep them after the call.
+    seed: integer in [0, 2⁶⁴) for shuffling and dropout (default None: a random one, see `seed`).
+    clip_value: number ≥ 0, or None (default). Each element of a step's gradient is clipped to ± this.
+    clip_norm: number ≥ 0, or None (default). After `clip_value`, the gradient is scaled by
+        min(1, clip_norm/(‖g‖₂ + 10⁻⁶)), as `clip_grad_norm_` does. A norm that is not finite raises
+        DivergenceError, and that step makes no update.
+    averaging: EMA(…), SWA(…) or None (default). Averages of the parameters, see `averaged_model`.
 
-    `fit` called again goes on where it stopped: same optimizer state, step and epoch numbers;
-    `reset()` starts over. A copy, by `copy` or `pickle`, has a model of its own and goes on likewise.
+    A further `fit` continues with optimizer state, step and epoch numbers; `reset()` starts over. A copy,
+    by `copy` or `pickle`, has a model of its own and continues in the same way.
     """
 
-    stop_training: bool = False  # set by a callback: the fit ends with this epoch
+    stop_training: bool = False  # True, set by a callback, ends the fit after this epoch
 
     def __init__(
         self,
@@ -84,9 +86,9 @@ class Trainer(Attributed):
         self._chain = Chain(clip_value, clip_norm, averaging)
         known = check_seed("seed", seed)
         self.seed = random.fresh_seed() if known is None else known
-        self.key = random.fresh_seed()  # tells it, and copies that go on for it, from others
+        self.key = random.fresh_seed()  # identifies this trainer and copies that continue from it
         self.history = History()
-        self.epoch = self.step = 0  # epochs and steps done; the latter count the draws of dropout
+        self.epoch = self.step = 0  # epochs and steps done; dropout draws by the step
 
     def _assignable(self) -> Iterable[str]:
         return _ASSIGNED
@@ -98,12 +100,12 @@ class Trainer(Attributed):
         return copy.deepcopy(self)  # never shallow: two trainers must not share a model
 
     def state_dict(self) -> dict[str, Any]:
-        """What training has made beside the model's values, by name: copies, which follow no later step.
+        """Everything that training has made except the model's values, as copies by name.
 
-        "epoch" and "step": how many are done. "seed". "key": a number that tells this trainer, and those
-        that go on for it, from others. "history": the records, a list of dicts. "optimizer": its
-        `state_dict` for the model. "averages": "count", the sets of parameters in the average, and where
-        that is not 0 "average/0.weight", …. Hyper-parameters are no part of it: see the `config` of each.
+        "epoch", "step": how many are done. "seed". "key": a number that identifies this trainer and those
+        that continue from it. "history": the records, a list of dicts. "optimizer": the optimizer's
+        `state_dict` for the model. "averages": "count", how many sets of parameters the average contains,
+        and if any "average/0.weight", …. Each object's `config` has its hyper-parameters.
         """
         return {
             **{name: getattr(self, name) for name in _COUNTS},
@@ -113,9 +115,9 @@ class Trainer(Attributed):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on, to the bit, as a trainer with the same arguments that had this `state_dict`.
+        """Continue, to the bit, from the `state_dict` of a trainer with equal arguments.
 
-        The model's own `load_state_dict` loads its values. Raises StateDictError, and changes nothing,
+        The model's own `load_state_dict` loads its values. Raises StateDictError and changes nothing
         where a name is missing or unexpected, a shape differs or a count is no integer ≥ 0.
         """
         with self.model.training_lock():
@@ -133,10 +135,10 @@ class Trainer(Attributed):
             for name, count in counts.items():
                 setattr(self, name, count)
             self.history = History(records)
-            self.model.touch()  # a backend with memory of its own has another average there
+            self.model.touch()  # averages in a device's memory are stale now
 
     def __getstate__(self) -> dict[str, Any]:
-        # An optimizer's copy starts afresh, so what it remembers of the model goes with the trainer.
+        # A copied optimizer starts without state, so the trainer keeps the state for this model.
         return {**self.__dict__, "history": None, "_state": self.state_dict()}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
@@ -144,7 +146,7 @@ class Trainer(Attributed):
         self.load_state_dict(self.__dict__.pop("_state"))
 
     def reset(self) -> None:
-        """Start over: the model's parameters as its seed draws them, no optimizer state, epoch 0."""
+        """Start over: parameters as the model's seed draws them, no optimizer state, epoch 0."""
         self.model.reset_parameters()
         self.optimizer.reset(self.model)
         self._chain.reset()
@@ -170,32 +172,33 @@ class Trainer(Attributed):
     ) -> History:
         """Train for `epochs` more epochs; returns the history of all epochs so far.
 
-        X, y: inputs (n, features) of any real dtype (uint8 and float64 are converted minibatch by
-            minibatch) and targets as the loss takes them. They are checked before anything changes.
-        epochs: ≥ 1. batch_size: ≥ 1; the last minibatch of an epoch is smaller where it does not
-            divide n, and is left out with drop_last=True. Where that last minibatch would be a
-            single row and the model has batchnorm, it is left out too, with one warning.
-        accumulation_steps: ≥ 1; one update for so many minibatches, with the mean of their gradients
-            (weighted by rows), or with reduction="sum" their sum, and one at the end of the epoch for those
-            that are left. Without batchnorm and dropout that is the update of one minibatch so many times
-            as large.
-        validation_data: (X, y) or (X, y, sample_weight), evaluated after every epoch.
-        sample_weight: (n,), finite and ≥ 0: how much each row counts for in the loss of the data, for any
-            batch_size (see Loss); metrics do not see it. None: all alike.
-        shuffle: take the rows in a new order each epoch, a pure function of (seed, epoch).
-        restore_best: end with the parameters and buffers of the epoch with the best score, the first of
-            equals: of what the first EarlyStopping in callbacks monitors, else the lowest val_loss, which
-            needs validation_data. Takes effect however the fit ends, so after Ctrl-C too.
-        respect_modes: True trains each layer by its mode: after `eval()` batchnorm keeps its running
-            statistics still and uses them, and dropout passes all. False: all layers train.
-        callbacks: called after each epoch, in this order: EarlyStopping, ReduceLROnPlateau, or a
-            Callback of your own.
-        verbose: 0 is silent, 1 shows one line an epoch, and a bar on a terminal.
+        X, y: inputs (n, features) of any real dtype, and targets as the loss takes them. Inputs of other
+            dtypes, such as uint8 and float64, are converted minibatch by minibatch. `fit` checks all
+            arguments before anything changes.
+        epochs: integer ≥ 1 (default 1).
+        batch_size: integer ≥ 1 (default 32). If it does not divide n, the last minibatch is smaller. If
+            that one has a single row and the model has batchnorm, `fit` leaves it out and warns once.
+        validation_data: (X, y) or (X, y, sample_weight), evaluated after every epoch (default None).
+        sample_weight: (n,), finite and ≥ 0 (default None: equal weights). The weight of each row in the
+            loss of the whole data set, for any batch_size (see Loss); metrics ignore it.
+        shuffle: bool (default True). The order of the rows is a new one each epoch and depends on seed
+            and epoch alone.
+        drop_last: bool (default False). True leaves out a last minibatch that is smaller than the others.
+        accumulation_steps: integer ≥ 1 (default 1). The number of minibatches for one update, with the
+            mean of their gradients weighted by rows, or with reduction="sum" their sum. An epoch ends
+            with an update. Without batchnorm and dropout the update is that of one minibatch of all
+            their rows.
+        restore_best: bool (default False). True restores, however the fit ends, the parameters and buffers
+            of the epoch with the best score, the first of equals. The score is the one that the first
+            EarlyStopping in callbacks monitors, else val_loss. Needs validation_data.
+        respect_modes: bool (default False: all layers train). True trains each layer in its own mode:
+            after `eval()` batchnorm uses its running statistics unchanged, and dropout drops nothing.
+        callbacks: EarlyStopping, ReduceLROnPlateau and your own, called in this order after each epoch.
+        verbose: 0 (silent) or 1 (default): one line for each epoch, and a bar on a terminal.
 
-        The layers' modes are left as they are. The epoch's loss is the
-        mean over its samples, or with reduction="sum" their sum, in float64. Raises DivergenceError
-        where a step's loss is not finite, without that step's update, and where an epoch ends with
-        parameters that are not.
+        The modes of the layers stay as they are. The loss of an epoch is the mean over its samples, or
+        with reduction="sum" their sum, in float64. Raises DivergenceError where the loss of a step is not
+        finite (that step makes no update), and where the parameters are not finite after an epoch.
         """
         epochs = check_int("epochs", epochs, low=1)
         batch_size = check_int("batch_size", batch_size, low=1)
@@ -247,27 +250,31 @@ class Trainer(Attributed):
         sample_weight: Any = None,
         respect_modes: bool = False,
     ) -> full_batch.FullBatchHistory:
-        """Minimise L(w) + weight_decay/2·‖w‖², L the loss of all rows, by SciPy or gradient descent.
+        """Minimise L(w) + weight_decay/2·‖w‖² by SciPy or gradient descent; L is the loss of all rows.
 
-        X, y, sample_weight, respect_modes: as in `fit`. The trainer's optimizer, epochs and history take
-            no part.
-        method: SciPy's "L-BFGS-B", "BFGS" (memory of n² for n parameters), "CG", or "Newton-CG" with
-            Hessian-vector products by central differences of the gradient (the extra `scipy`); or
-            "gradient-descent", w ← w − α·∇L, where α is the first of step, shrink·step, shrink²·step …
-            that lowers the loss by c1·α·‖∇L‖² (Armijo), and grow·α the next iteration's first.
-        max_iter: iterations, ≥ 1. tol: ≥ 0; ends where no component of the gradient is larger.
-        decay_biases_and_norms: False takes the decay away from all parameters of one dimension.
-        batch_size: the rows of a native call, about 8 MiB of workspace by default. All rows are one
-            block where there is batchnorm, whose statistics are those of a block.
-        options: more options of SciPy's method; of gradient descent step (1.0), shrink (0.5), grow (2)
-            and c1 (1e-4).
-        callback: a function that gets each iteration's record. StopIteration raised in it ends the fit.
+        X, y, sample_weight, respect_modes: as in `fit`. The trainer's optimizer, epochs and history are
+            neither used nor changed.
+        method: SciPy's "L-BFGS-B" (default), "BFGS" (n² numbers of memory for n parameters), "CG", or
+            "Newton-CG" with Hessian-vector products by central differences of the gradient (these need
+            the extra `scipy`); or "gradient-descent", w ← w − α·∇L. Its α is the first of step,
+            shrink·step, shrink²·step, … that lowers the loss by c1·α·‖∇L‖² (Armijo); the next iteration
+            starts with step = grow·α.
+        max_iter: integer ≥ 1 (default 100). The most iterations.
+        tol: number ≥ 0 (default 1e-5). The fit ends when no component of the gradient is larger.
+        weight_decay: number ≥ 0 (default 0).
+        decay_biases_and_norms: bool (default True). False exempts all parameters with one dimension.
+        batch_size: integer ≥ 1, the rows of a native call (default None: as many as take about 8 MiB of
+            workspace). With batchnorm the default is all rows, because its statistics are those of a
+            block.
+        options: further options of SciPy's method, or for gradient descent step (default 1.0), shrink
+            (0.5), grow (2) and c1 (1e-4).
+        callback: a function that gets each iteration's record. Raising StopIteration in it ends the fit.
 
-        So that L is one function, dropout keeps the same masks throughout, and
-        running statistics move once for each iteration, not with a line search's trials. Where a trial's
-        loss is not finite it counts as +∞. However the fit ends, the model has the last iterate.
-        Take float64: with float32, L has noise of about 1e-7 of its size, where line searches give up
-        (`result.success` is then False), and Newton-CG's products have two or three digits.
+        To make L one function, dropout keeps its masks throughout, and running statistics move once for
+        each iteration and not with the trials of a line search. A trial whose loss is not finite counts
+        as +∞. However the fit ends, the model has the last iterate. Use float64: with float32, L has
+        relative noise of about 1e-7. Line searches give up there (`result.success` is then False), and
+        Newton-CG's products have two or three digits.
         Source: J. Nocedal, S. J. Wright, "Numerical optimization", 2nd edition, Springer 2006,
         chapters 3 and 5 to 7.
         """
@@ -294,17 +301,19 @@ class Trainer(Attributed):
         drop_last: bool = False,
         respect_modes: bool = False,
     ) -> range_test.RangeTest:
-        """The learning-rate range test: train with rates that grow from step to step, then go back.
+        """Learning-rate range test: train with rates that grow from step to step, then undo the training.
 
         X, y, batch_size, drop_last, respect_modes: as in `fit`; the minibatches are its next epochs'.
-        min_lr, max_lr: > 0, the rates of the first and the last step, with equal ratios between them.
-        steps: ≥ 2. stop_factor: ≥ 0; the test ends where the averaged loss is more than so many times
-            the mean of the first ten above its lowest, or where the loss is not finite.
+        min_lr, max_lr: numbers > 0 (default 1e-6 and 10). The rates of the first and the last step; each
+            step multiplies the rate by the same number.
+        steps: integer ≥ 2 (default 200).
+        stop_factor: number ≥ 0 (default 2). The test ends where the averaged loss exceeds its lowest value
+            by more than stop_factor times the mean of the first ten losses, or is not finite.
 
-        Returns the curve, with a `suggestion` and a `plot()`. The optimizer is a copy with no state,
-        whose groups keep their ratios to its rate; everything else of it is as it would be in `fit`.
-        However the test ends, parameters, buffers, gradients, optimizer state, step, epoch and history
-        are what they were before; a backward that is still to come is refused, as after every change.
+        Returns the curve, with a `suggestion` and a `plot()`. The test trains with a copy of the optimizer
+        without state; rates of groups keep their ratios to the optimizer's own, and all else is as in
+        `fit`. However the test ends, parameters, buffers, gradients, optimizer state, step, epoch and
+        history are as before. A pending backward is refused, as after every change.
         Raises DivergenceError where the first loss is not finite.
         Source: L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017,
         section 3.3; growing exponentially, and the steepest descent, are later practice.
@@ -320,7 +329,7 @@ class Trainer(Attributed):
             try:
                 now = self.model.optimizer_state(self.optimizer).steps
                 self.optimizer = trial.optimizer(self.optimizer, now)
-                # Its schedules are not made for the test's steps.
+                # The test ends before schedules do, and must not warn of that.
                 self.model.optimizer_state(self.optimizer).warned = True
                 self._chain = self._chain.without_averages()
                 return trial.run(partial(self._chunk, run, outputs=None), run, *batches)
@@ -329,12 +338,12 @@ class Trainer(Attributed):
                 self.optimizer, self.step, self._chain = before
 
     def averaged_model(self, X: Any = None, batch_size: int = 32) -> Sequential:
-        """A copy of the model with the averages of its parameters, in evaluation mode.
+        """A copy of the model with the averages as its parameters, in evaluation mode.
 
-        X: inputs from which batchnorm's running statistics are computed anew, as their means over
-            minibatches of batch_size rows with all layers training. Needed after SWA where the model has
-            batchnorm, as nothing has passed through the averaged parameters yet; without X the copy has
-            the model's statistics.
+        X: inputs, or None (default: keep the model's running statistics). From X batchnorm's running
+            statistics are computed as means over minibatches in training mode. After SWA a model with
+            batchnorm needs X, because its statistics do not belong to the averaged parameters.
+        batch_size: integer ≥ 1 (default 32). The rows of these minibatches.
         """
         batch_size = check_int("batch_size", batch_size, low=1)
         return self._chain.averaged_model(self.model, X, batch_size)
@@ -342,7 +351,7 @@ class Trainer(Attributed):
     def evaluate(
         self, X: Any, y: Any, batch_size: int | None = None, *, sample_weight: Any = None
     ) -> dict[str, float]:
-        """{"loss": of all samples at once, and each metric}, in evaluation mode."""
+        """{"loss": …, and each metric}, over all samples at once, in evaluation mode."""
         return self._evaluate(self._checked(X, y, sample_weight, "X", "y"), batch_size)
 
     def _evaluate(self, data: Dataset, batch_size: int | None = None) -> dict[str, float]:
@@ -424,7 +433,7 @@ class Trainer(Attributed):
         update = self._chain.chunk(self.model, state, span)
         steps = Steps(index, offsets, self.seed, self.step, outputs=outputs)
         run.executor.ready(update)
-        with held_back():  # until all that counts steps has counted these
+        with held_back():  # an interrupt waits until every counter of steps is right
             try:
                 return run.executor.train(run.data, steps, update)
             finally:
