@@ -1,4 +1,4 @@
-"""Configured: what is described by the arguments of its constructor, and made again from these."""
+"""Configured: objects that their constructor's arguments describe, and can make again."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import numpy as np
 from fastnet.errors import Attributed, HyperparameterError, UsageError, shown
 
 Kind = TypeVar("Kind", bound=type)
-_kinds: dict[str, type[Configured]] = {}  # what `from_config` makes, by name
+_kinds: dict[str, type[Configured]] = {}  # the classes that `from_config` knows, by name
 
 
 class Configured(Attributed):
     """Base of layers, losses, optimizers, schedules, initialisers, callbacks, averagings and models.
 
-    The constructor's arguments, `config()` and the repr are one description. An argument is kept as an
-    attribute of its name; what a constructor takes as `**others` are the arguments of the class above it.
+    The constructor's arguments are the object's description in `config()` and in the repr. An object keeps
+    each argument as an attribute of the same name. `**others` of a constructor stand for the arguments of
+    its base class.
     """
 
     def __init_subclass__(cls, *, base: bool = False) -> None:
-        """Register fastnet's own classes, but for those that are bases of others."""
+        """Register fastnet's own classes, except those that are only bases."""
         super().__init_subclass__()
         if cls.__module__.startswith("fastnet.") and cls.__name__[0] != "_" and not base:
             register(cls)
@@ -38,7 +39,7 @@ class Configured(Attributed):
                 continue
             given = list(inspect.signature(vars(kind)["__init__"]).parameters.values())[1:]
             named = [p for p in given if p.kind is not p.VAR_KEYWORD]
-            if found:  # which are passed on by name
+            if found:  # the subclass passes these on by name
                 named = [p.replace(kind=p.KEYWORD_ONLY) for p in named]
             found |= {p.name: p for p in named if p.name not in found}
             if len(named) == len(given):
@@ -49,11 +50,11 @@ class Configured(Attributed):
         return self._constructor()
 
     def _argument_store(self) -> Mapping[str, Any]:
-        """Where the arguments are, by name."""
+        """The mapping that holds the arguments by name."""
         return vars(self)
 
     def _argument_values(self) -> dict[str, Any]:
-        """The constructor's arguments by name, as they are now."""
+        """The constructor's arguments by name, with their current values."""
         kept = self._argument_store()
         if missing := [name for name in self._constructor() if name not in kept]:
             name = missing[0]
@@ -64,20 +65,21 @@ class Configured(Attributed):
         return {name: kept[name] for name in self._constructor()}
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments by name, as they are now; `from_config` makes an equal object.
+        """The constructor's arguments by name, with their current values; see `from_config`.
 
-        Values are as JSON has them: numbers, strings, bools, None and lists, for tuples and arrays too. An
-        object with a configuration of its own is {"type": "StepLR", "lr": 0.1, …}. A function stays a
-        function, which JSON refuses. Raises UsageError where a class of your own has not kept an argument,
-        or is part of another configuration and not registered.
+        Values are JSON's: numbers, strings, bools, None and lists (also for tuples and arrays). An object
+        with a configuration becomes {"type": "StepLR", "lr": 0.1, …}. A function stays a function, which
+        JSON cannot write. Raises UsageError where a class of your own has not kept an argument, or is not
+        registered and part of another configuration.
         """
         return {name: _described(value) for name, value in self._argument_values().items()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """One with the arguments of a `config()`; those that are left out have their defaults.
+        """An object with the arguments of a `config()`; missing ones take their defaults.
 
-        Raises HyperparameterError where a name is no argument's, and what the constructor raises.
+        Raises HyperparameterError where the class has no argument of a name, and what the constructor
+        raises.
         """
         known, kind = cls._constructor(), cls.__name__
         if not isinstance(config, Mapping):
@@ -98,7 +100,7 @@ class Configured(Attributed):
         return cls(*bound.args, **bound.kwargs)
 
     def _argument_words(self) -> list[str]:
-        """The arguments as code: what has no default, then what differs from its default."""
+        """The arguments as code: those without a default, then those that differ from their default."""
         words: list[str] = []
         for name, value in self._argument_values().items():
             p = self._constructor()[name]
@@ -112,15 +114,15 @@ class Configured(Attributed):
         return words
 
     def __repr__(self) -> str:
-        # As the code that made it.
+        # The code that makes an equal object.
         try:
             return f"{type(self).__name__}({', '.join(self._argument_words())})"
-        except UsageError:  # of a class of one's own
+        except UsageError:  # a user's class has not kept an argument
             return super().__repr__()
 
 
 class Fixed(Configured, base=True):
-    """What has arguments that never change, checked by a subclass and passed on to `super().__init__`."""
+    """Base of classes with fixed arguments, which a subclass checks and passes to `super().__init__`."""
 
     def __init__(self, **config: Any) -> None:
         self._config = config
@@ -144,10 +146,10 @@ class Fixed(Configured, base=True):
 
 
 def register(kind: Kind) -> Kind:
-    """Let `from_config` make a class of your own, by its name; also as a decorator. Returns the class.
+    """Let `from_config` make a class of your own by its name; also a decorator. Returns the class.
 
     Raises HyperparameterError where it is no class of layers, losses, optimizers, schedules, initialisers,
-    callbacks, averagings or models, or another class has the name.
+    callbacks, averagings or models, and where another class has its name.
     """
     if not (isinstance(kind, type) and issubclass(kind, Configured)):
         raise HyperparameterError(f"kind is {shown(kind)}; expected a class, such as one of layers")
@@ -162,8 +164,9 @@ def register(kind: Kind) -> Kind:
 def from_config(config: Mapping[str, Any]) -> Any:
     """The object of a configuration with its type, {"type": "Linear", "in_features": 3, …}.
 
-    The types are fastnet's own classes by name, and those given to `register`; nothing is imported.
-    Raises HyperparameterError where a name or an argument is not known, and what the constructor raises.
+    The type is the name of one of fastnet's classes or of a class given to `register`; nothing is
+    imported. Raises HyperparameterError where a name or an argument is unknown, and what the constructor
+    raises.
     """
     if not isinstance(config, Mapping) or "type" not in config:
         raise HyperparameterError(f'config is {shown(config)}; expected {{"type": "Linear", …}}')
@@ -177,7 +180,7 @@ def from_config(config: Mapping[str, Any]) -> Any:
 
 
 def _described(value: Any) -> Any:
-    """A value as `config` has it."""
+    """The value for `config`: JSON's types, and configurations of objects."""
     if isinstance(value, Configured):
         kind = type(value)
         if _kinds.get(kind.__name__) is not kind:
@@ -193,7 +196,7 @@ def _described(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value with Python's numbers and lists in the place of NumPy's."""
+    """The value with Python's numbers and lists instead of NumPy's."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     if isinstance(value, (list, tuple)):
@@ -204,7 +207,7 @@ def _plain(value: Any) -> Any:
 
 
 def _made(value: Any) -> Any:
-    """A value of `config` as a constructor takes it."""
+    """The value for a constructor: the inverse of `_described`."""
     if isinstance(value, (list, tuple)):
         return [_made(item) for item in value]
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Models: what a Sequential is, and the plans that it runs by."""
+"""Models: Sequential, and the plans by which a backend runs it."""
 
 from fastnet.model.sequential import Sequential
 

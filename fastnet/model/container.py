@@ -1,4 +1,4 @@
-"""Container: layers in a row, and the segments that hold their parameters."""
+"""Container: a sequence of layers, and the segments that hold their parameters."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _models: weakref.WeakSet[Container] = weakref.WeakSet()
 
 
 class Container(Owned, Configured, base=True):
-    """What a Sequential is before it runs: its layers, their names, values and gradients."""
+    """The part of a Sequential that does not run: layers, their names, values and gradients."""
 
-    # What is written in place of an assignment.
+    # Assigning one of these attributes raises an error with this remedy.
     _instead: ClassVar = {
         "backend": 'write model.to("c")',
         "training": "write model.train() or model.eval()",
@@ -58,12 +58,12 @@ class Container(Owned, Configured, base=True):
             registry.get(backend)  # raises now rather than at the first use
         _check_layers(layers)
         self._layers = layers
-        self._draws = 0  # training forwards of loops without a trainer: the step of their dropout
+        self._draws = 0  # counts training forwards outside a trainer; dropout's step
         places = [(la, la._path, la._index, la._seed) for _, la in self._walk()]
         self._start()
         try:
             self._check_widths()
-        except BaseException:  # the layers are as they were
+        except BaseException:  # give the layers back as they were
             for given in layers:
                 given._owner = None
             for layer, path, index, own in places:
@@ -71,12 +71,12 @@ class Container(Owned, Configured, base=True):
             raise
 
     def _start(self) -> None:
-        """Take the layers in, with nothing laid out and nothing compiled yet."""
+        """Take ownership of the layers; memory and plans come at the first use."""
         self._owner = None
         self._storage: Storage | None = None
-        self._lock = threading.Lock()  # held by whoever changes values
-        self._holder = 0  # the thread that took it last
-        self._first = threading.RLock()  # held while what is made at the first use is made
+        self._lock = threading.Lock()  # whoever changes values holds it
+        self._holder = 0  # the thread that acquired the lock last
+        self._first = threading.RLock()  # guards what the first use makes
         _models.add(self)
         for layer in self._layers:
             layer._owner = self
@@ -84,11 +84,11 @@ class Container(Owned, Configured, base=True):
                 layer._take_over(self._dtype, self._seed)
         self._flat = list(self._walk())
         for index, (path, layer) in enumerate(self._flat):
-            # The seed too: should the model be dropped before its first use, a layer draws the same values.
+            # A layer keeps the seed: if the model is dropped before its first use, it draws the same.
             layer._path, layer._index, layer._seed = path, index, self._seed
 
     def _check_widths(self) -> None:
-        """Raise ShapeError where a layer objects to what those before it make of a known width."""
+        """Raise ShapeError where a layer does not accept the known width of its input."""
         shape: Shape | None = None
         for _, layer in self._flat:
             if shape is None and layer.in_width is not None:
@@ -97,7 +97,7 @@ class Container(Owned, Configured, base=True):
                 shape = layer.output_shape(shape)
 
     def _take_over(self, dtype: np.dtype[Any], seed: int) -> None:
-        """Have the dtype and the seed of the model that this one is part of now."""
+        """Adopt dtype and seed of the model that now contains this one."""
         self._dtype, self._seed = dtype, seed
         for layer in self._layers:
             if isinstance(layer, Container):
@@ -144,7 +144,7 @@ class Container(Owned, Configured, base=True):
 
     def _argument_values(self) -> dict[str, Any]:
         found: dict[str, Any] = {"layers": self._layers}
-        if self._owner is None:  # of a nested one, only the layers count
+        if self._owner is None:  # a nested model has only its layers
             found |= {"dtype": self._dtype.name, **self._given}
         return {name: value for name, value in found.items() if name in self._constructor()}
 
@@ -169,13 +169,13 @@ class Container(Owned, Configured, base=True):
         return None
 
     def output_shape(self, shape: Shape) -> Shape:
-        """The shape of one output row for that of one input row; ShapeError where a layer objects."""
+        """The shape of one output row for a shape of one input row; ShapeError where it does not fit."""
         for _, layer in self._flat:
             shape = layer.output_shape(shape)
         return shape
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """Describe the layers by ops, one after the other."""
+        """Apply the layers on the builder, one after the other."""
         for layer in self._layers:
             x = g.enter(layer, x)
         return x
@@ -199,9 +199,9 @@ class Container(Owned, Configured, base=True):
     # Parameters.
 
     def bind(self) -> Storage:
-        """The model's segments, with what `edit` has written so far.
+        """The model's segments, with everything that `edit` has written so far.
 
-        The first call lays them out and initialises what has no value yet.
+        The first call allocates them and initialises the parameters that have no value yet.
         """
         if (owner := self._owner) is not None:
             storage: Storage = owner.bind()
@@ -236,7 +236,7 @@ class Container(Owned, Configured, base=True):
             self.touch()
 
     def touch(self, *, by_backend: bool = False) -> None:
-        """Note that values have changed: derived copies and pending gradients are stale."""
+        """Note that values have changed, so that derived copies and pending gradients become invalid."""
         storage = self.bind()
         storage.version += 1
         storage.host_version += not by_backend
@@ -255,11 +255,11 @@ class Container(Owned, Configured, base=True):
         }
 
     def parameters(self) -> list[Array]:
-        """The parameters, frozen ones too, no buffers: read-only views in PyTorch's shapes and order."""
+        """Parameters, frozen ones too, without buffers: read-only views in PyTorch's shapes and order."""
         return list(self.named_parameters().values())
 
     def named_parameters(self) -> dict[str, Array]:
-        """The parameters by name, such as "0.weight", frozen ones too, no buffers: read-only views."""
+        """Parameters by name, such as "0.weight", frozen ones too, without buffers: read-only views."""
         return parameter.values(self._named(), without_buffers=True)
 
     @property
@@ -268,11 +268,10 @@ class Container(Owned, Configured, base=True):
         return parameter.gradients(self._named())
 
     def state_dict(self) -> dict[str, Array]:
-        """Parameters and buffers by PyTorch's names, in PyTorch's shapes, as they are now.
+        """Parameters and buffers by PyTorch's names and in PyTorch's shapes, as copies.
 
-        New arrays, writable and C-contiguous, that are the caller's: they follow no later change, and
-        `np.savez("model.npz", **model.state_dict())` and other writers take them as they are.
-        `named_parameters` has views.
+        The arrays are new, writable and C-contiguous, and no later change of the model affects them, so
+        that `np.savez("model.npz", **model.state_dict())` works. `named_parameters` has views.
         """
         return parameter.snapshot(self._named())
 
@@ -290,9 +289,9 @@ class Container(Owned, Configured, base=True):
     def edit(self) -> AbstractContextManager[parameter.Drafts]:
         """Write to parameters and buffers: `with model.edit() as p: p["0.bias"][:] = 0`.
 
-        The arrays are copies by the names of `state_dict`, writable until the block ends. They are
-        written to the model before each use of it within the block and when the block ends, by an error
-        too; what is kept of them writes nothing afterwards.
+        The block gets writable copies by the names of `state_dict`. The model takes their values before
+        each of its uses within the block and when the block ends, also by an error. Afterwards writing
+        to the copies has no effect on the model.
         """
         self._root("edit")
         return parameter.Editing(self)
@@ -306,10 +305,10 @@ class Container(Owned, Configured, base=True):
             storage.host_version += 1
 
     def training_lock(self) -> AbstractContextManager[Any]:
-        """What holds the model for a change of its values; UsageError where somebody else does.
+        """The lock of the model's values; UsageError where another thread or call holds it.
 
-        The lock itself, which Python takes and gives back in one piece: Ctrl-C cannot leave it held.
-        Of two threads that ask at the same moment, one waits for the other.
+        This is the lock itself, because Ctrl-C cannot interrupt its `with` halfway and leave it held.
+        If two threads ask at the same moment, one waits for the other.
         """
         if self._lock.locked():
             raise UsageError(
@@ -319,7 +318,7 @@ class Container(Owned, Configured, base=True):
         return self._lock
 
     def _forked(self) -> None:
-        """In the child of a fork: nothing is held by a thread that it does not have."""
+        """In the child of a fork: release locks that threads of the parent held."""
         self._first = threading.RLock()
         if self._lock.locked() and self._holder != threading.get_ident():
             self._lock = threading.Lock()
@@ -338,7 +337,7 @@ class Container(Owned, Configured, base=True):
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        self.bind()  # so that a copy has the values that this model would get
+        self.bind()  # draws the values that the copy must share
         kept = {name: self.__dict__[name] for name in ("_given", "_layers", "_draws")}
         return {**kept, "_dtype": self.dtype, "_seed": self.seed}
 
@@ -354,7 +353,7 @@ def _seed_or(seed: int | None, default: int) -> int:
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
     for known in (np.dtype("float32"), np.dtype("float64")):
-        with suppress(Exception):  # NumPy's, of what is no dtype
+        with suppress(Exception):  # NumPy's errors for what is no dtype
             if dtype is not None and np.dtype(dtype) == known:
                 return known
     raise HyperparameterError(f"dtype is {shown(dtype)}; expected 'float32' or 'float64'")

@@ -1,4 +1,4 @@
-"""Runtime: the plans that a model has compiled so far, each with its workspace, and their backend."""
+"""Runtime: the compiled plans of a model, each with its workspace, and their backend."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from fastnet.plan.extras import Extras
 from fastnet.plan.graph import Structure, derived_of, numbers_of, signature_of
 from fastnet.plan.segments import Storage
 
-PREDICT_ROWS = 256  # rows that a prediction takes at once where the caller does not say
-KEPT = 8  # plans of a model, and as many of each thread that predicts: those used last
-PLANS = 64  # plans of all models
+PREDICT_ROWS = 256  # rows of a native call of `predict`, by default
+KEPT = 8  # plans kept for a model, and for each thread that predicts
+PLANS = 64  # plans kept for all models
 Made = TypeVar("Made")
-Modes = tuple[bool, ...]  # for each layer: whether it is in training mode
+Modes = tuple[bool, ...]  # for each layer, whether it is in training mode
 
 
 class _Kept:
-    """What was compiled and described last."""
+    """A cache of executors and of the structures that they run."""
 
     def __init__(self) -> None:
         self.executors: dict[Any, Executor] = {}  # by signature
-        self.described: dict[Any, Described] = {}  # by what is asked for
+        self.described: dict[Any, Described] = {}  # by shape, modes and ending
 
 
 class _Thread(_Kept, threading.local):
-    """What a thread predicts with."""
+    """The cache of a thread that predicts."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.fast_path: FastPath = lambda x, out: None  # of the executor that it used last
+        self.fast_path: FastPath = lambda x, out: None  # of the thread's last executor
 
 
 class Described:
-    """A structure, and what is not its signature's."""
+    """A structure with its signature, and the numbers that are not part of the signature."""
 
     def __init__(self, structure: Structure, storage: Storage) -> None:
         self.structure = structure
@@ -56,16 +56,16 @@ class Described:
 
 
 class Runtime:
-    """Compiles plans when they are first needed, and again where a minibatch is larger than before.
+    """Compiles plans at first use, and again for larger minibatches.
 
-    A plan depends on the shape of an input row, the modes of the layers, and the kind of loss and of its
-    targets; it is kept for all models of one architecture. The numbers of losses and layers are given to
-    it: those that change in every call leave no trail. What trains by it is the model's, under its lock;
-    what predicts belongs to a thread. Of either, those used last are kept.
+    A plan depends on the shape of an input row, the modes of the layers, and the kinds of loss and
+    targets; all models of one architecture share it. Numbers of losses and layers are operands of a plan,
+    so that changing them in every call compiles nothing. The model owns the executors that train, under
+    its lock; each thread owns those with which it predicts. Both caches keep the last ones used.
     """
 
     def __init__(self, model: Any, storage: Storage, backend: Backend) -> None:
-        self._model = weakref.ref(model)  # which keeps this
+        self._model = weakref.ref(model)  # the model owns this object
         self.layers = [layer for _, layer in model.layers]
         self.storage, self.backend = storage, backend
         self.kept, self.thread = _Kept(), _Thread()
@@ -74,35 +74,35 @@ class Runtime:
     def executor(
         self, shape: Shape, rows: int, modes: Modes, ending: Ending | None = None
     ) -> Executor:
-        """Forward and backward of the model for at most `rows` rows, ending in a loss if given."""
+        """The executor of forward and backward for up to `rows` rows, ending in a loss if given."""
         return self._executor(self.kept, shape, rows, modes, ending)
 
     def training_workspace(self, shape: Shape, rows: int) -> int:
-        """The bytes of workspace that training with minibatches of `rows` rows takes."""
+        """The bytes of workspace for training with minibatches of `rows` rows."""
         described = self._describe(shape, (True,) * len(self.layers), None, fold=False)
         return plan_of(described, self.storage, rows, backward=True).workspace_bytes
 
     def predictor(self, shape: Shape, rows: int) -> Executor:
-        """The forward in evaluation mode for at most `rows` rows, with a workspace of this thread's.
+        """The executor of evaluation mode for up to `rows` rows, owned by this thread.
 
-        Its fast path is the thread's from now on.
+        Its fast path becomes the thread's.
         """
         executor = self.evaluator(shape, max(rows, PREDICT_ROWS), None)
         self.thread.fast_path = executor.fast_path()
         return executor
 
     def evaluator(self, shape: Shape, rows: int, ending: Ending | None) -> Executor:
-        """The same, ending in a loss if given: its steps measure that."""
+        """The executor of evaluation mode whose steps end in a loss, if given."""
         modes = (False,) * len(self.layers)
         return self._executor(self.thread, shape, rows, modes, ending, fold=True)
 
     def passes(self, update: Update) -> Passes:
-        """An update by itself, ready to run."""
+        """An executor of one update."""
         made: Passes | None = self.backend.passes(update, self.storage)
         return made or Passes(update, self.storage, self.backend)
 
     def extra(self, extras: Extras, ops: tuple[type[Op], ...]) -> Callable[[Any], None]:
-        """The passes of extras by these ops, one after the other, ready to run."""
+        """A function that runs these ops of extras, one after the other."""
         key = self.backend.name, ops
         extras.need(ops)
         if key not in extras.ready:
@@ -148,12 +148,12 @@ class Runtime:
         return made or Executor(plan, self.storage, self.backend)
 
 
-_plans: dict[Any, Plan] = {}  # by signature, rows and whether there is a backward
+_plans: dict[Any, Plan] = {}  # by signature, rows, and whether a plan has a backward
 _lock = parallel.across_forks(threading.Lock())
 
 
 def plan_of(described: Described, storage: Storage, rows: int, *, backward: bool) -> Plan:
-    """The plan of a structure for at most `rows` rows, which whoever runs it copies."""
+    """The plan of a structure for up to `rows` rows; a caller runs a copy of it."""
     with _lock:
         return _last_used(
             _plans,
@@ -166,7 +166,7 @@ def plan_of(described: Described, storage: Storage, rows: int, *, backward: bool
 def _last_used(
     cache: dict[Any, Made], key: Any, make: Callable[[], Made], most: int = KEPT
 ) -> Made:
-    """What is kept under a key, or made; as the last one used, before which others are dropped."""
+    """The cached or newly made value of a key; evicts the value that was used least recently."""
     value = cache.pop(key, None)
     if value is None:
         value = make()

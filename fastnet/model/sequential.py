@@ -1,4 +1,4 @@
-"""Sequential: a model that is compiled into plans and run by a backend."""
+"""Sequential: a model that is compiled to plans, which a backend runs."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ from fastnet.optim.optimizer import Optimizer, OptimizerState
 from fastnet.plan.extras import Extras
 from fastnet.plan.update import compile_rule
 
-MOST_ROWS = 2**40  # of a minibatch: more than any memory holds
+MOST_ROWS = 2**40  # of a minibatch: more than fits into any memory
 
 
 class Sequential(Container):
     """Layers applied one after the other.
 
-    Its parameters and gradients lie in two flat vectors; its calls run on its backend as compiled
-    plans, one native call each. A layer, or a Sequential used as a layer, can be given to one model
-    only.
+    Its parameters and gradients lie in two flat vectors. Each call runs on the model's backend as a
+    compiled plan, in one native call. A layer, or a Sequential used as a layer, belongs to one model only.
 
-    layers: Layer or Sequential, at least one. A Sequential given as a layer contributes its layers
-        and the values they have; dtype, backend and seed are the outermost model's. ShapeError where
-        a layer does not fit the width of those before it.
-    dtype: "float32" (default) or "float64": of parameters, outputs and arithmetic.
-    backend: "auto" (c, else numba, else reference), or one of these or "cuda" by name; see `to`.
-    seed: integer in [0, 2⁶⁴) that drives initialisation and, in loops of your own, dropout. None
-        takes a fresh one; `seed` then tells which.
+    layers: Layer or Sequential, at least one. A Sequential given as a layer contributes its layers with
+        their values; dtype, backend and seed are those of the outermost model. Raises ShapeError where a
+        layer does not fit the width of its input.
+    dtype: "float32" (default) or "float64", for parameters, outputs and arithmetic.
+    backend: "auto" (default: c, else numba, else reference), "c", "numba", "reference" or "cuda"; see
+        `to`.
+    seed: integer in [0, 2⁶⁴) for initialisation and, in loops of your own, dropout (default None: a
+        random one, see `seed`).
 
-    A new model is in training mode; `train()` and `eval()` switch, for the whole model or for one
-    layer. `predict` always evaluates, whatever the mode.
+    A new model is in training mode; `train()` and `eval()` switch the whole model or one layer. `predict`
+    always works in evaluation mode.
     """
 
     def _start(self) -> None:
@@ -60,9 +60,9 @@ class Sequential(Container):
         self._pending: tuple[Executor, int, int] | None = None  # executor, rows, version
 
     def summary(self, batch_size: int = 32) -> Summary:
-        """A table of layers, output shapes and parameters, and the bytes of each segment.
+        """A table of layers, output shapes and parameters, with the bytes of each segment.
 
-        The workspace is that of training with minibatches of `batch_size` rows.
+        batch_size: integer ≥ 1 (default 32). The workspace is that of training with so many rows.
         """
         batch_size = check_int("batch_size", batch_size, low=1, high=MOST_ROWS)
         shape, workspace = self.input_shape, None
@@ -78,9 +78,9 @@ class Sequential(Container):
     def to(self, backend: str) -> Self:
         """Run on another backend from now on, by name or "auto"; returns the model itself.
 
-        In place, as PyTorch's `to`: parameters, optimizers and trainers go on where they are, what was
-        compiled is compiled anew when it is next needed, and a backward that is still to come is refused.
-        Raises BackendUnavailable, and changes nothing, where the backend cannot run here.
+        Works in place, as PyTorch's `to`: parameters, optimizers and trainers continue unchanged. Plans
+        are compiled again when they are next needed, and a pending backward is refused. Raises
+        BackendUnavailable and changes nothing where the backend cannot run here.
         """
         self._root("to")
         found = registry.get(backend)
@@ -102,9 +102,9 @@ class Sequential(Container):
     def forward(self, x: Any, out: Array | None = None) -> Array:
         """The output for x (n, …), a new array or `out`; keeps what `backward` needs.
 
-        Each layer acts by its mode. In training mode batchnorm's running statistics move, and dropout
-        draws with the model's seed and a counter that each training forward advances. A new forward
-        invalidates the one before it. On backend "cuda" x may lie on the device, where the output is then.
+        Each layer acts in its own mode. In training mode batchnorm moves its running statistics, and
+        dropout draws by the model's seed and a counter of training forwards. A new forward invalidates
+        the previous one. On backend "cuda" x may be an array on the device; then the output is one too.
         """
         self._root("forward")
         x = self.features("x", x)
@@ -121,16 +121,16 @@ class Sequential(Container):
                     result = executor.forward_on_device(x, self.seed, self._draws, out)
                 else:
                     np.copyto(result, executor.forward(x, self.seed, self._draws))
-            finally:  # Ctrl-C is raised when statistics have moved
+            finally:  # Ctrl-C is raised only after statistics have moved
                 self._count_training_forward(modes)
             self._pending = (executor, len(x), self.version)
             return result  # type: ignore[no-any-return]
 
     def backward(self, dy: Any) -> Array:
-        """dL/dx for dL/dy (n, …) of the last forward; parameter gradients add up in `grads`.
+        """dL/dx for dL/dy (n, …) of the last forward; adds the parameters' gradients to `grads`.
 
-        Raises UsageError without a forward before it, one for each backward, and where parameters
-        have changed since.
+        Raises UsageError without a forward of its own before it, and where parameters have changed since
+        that forward.
         """
         self._root("backward")
         with self.training_lock():
@@ -166,13 +166,16 @@ class Sequential(Container):
         """Loss and parameter gradients of one minibatch in one native call; returns the loss.
 
         loss: a loss, or a function (output, y) → (loss, dL/d-output), see FunctionLoss.
-        sample_weight: (n,), finite and ≥ 0: how much each row counts for (see Loss); None: all alike.
-        weight_mean: what a mean divides by, beside the number of rows: a number > 0. None (default): the
-            mean weight of this minibatch, as in PyTorch. With the mean over the whole data of sample
-            weights times class weights, 0 for rows to be ignored, a loop of your own equals `fit`.
-        The gradients overwrite `grads`, or add to them with `accumulate=True`. Layers act by their
-        modes, as in `forward`; a pending forward is not disturbed, unless a training forward moves
-        running statistics. Raises DivergenceError where the loss is not finite.
+        sample_weight: (n,), finite and ≥ 0: the weight of each row, see Loss (default None: equal
+            weights).
+        weight_mean: number > 0, or None (default). A mean loss divides by the number of rows and by this
+            number; None takes the mean weight of this minibatch, as PyTorch does. With the mean over the
+            whole data of sample weight times class weight (0 for ignored rows), your own loop equals
+            `fit`.
+        accumulate: bool (default False). True adds the gradients to `grads`; False overwrites them.
+
+        Layers act in their own modes, as in `forward`. A pending backward stays valid unless a layer moves
+        its running statistics. Raises DivergenceError where the loss is not finite.
         """
         self._root("value_and_grad")
         loss, accumulate = as_loss(loss), check_flag("accumulate", accumulate)
@@ -201,25 +204,26 @@ class Sequential(Container):
             return float(losses[0])
 
     def apply_update(self, optimizer: Optimizer) -> None:
-        """One step of an optimizer on the gradients that `grads` holds (`optimizer.step(model)`)."""
+        """Make one step of an optimizer with the gradients in `grads` (`optimizer.step(model)`)."""
         self._root("optimizer.step")
         with self.training_lock():
             state = self.optimizer_state(optimizer)
             hyper = state.hyper(1)[0]
             try:
                 state.run(hyper)
-            finally:  # Ctrl-C is raised when the step is done
+            finally:  # Ctrl-C is raised only after the step is done
                 state.steps += 1
                 self.touch(by_backend=True)
 
     def grad_norm(self) -> float:
-        """‖g‖₂ of all gradients together, summed in float64."""
+        """‖g‖₂ over all gradients, summed in float64."""
         return self.transform_grads(grad_norm)
 
     def transform_grads(self, *ops: type[Op], number: float = 0.0) -> float:
-        """Run passes over the gradients that `grads` holds (`fn.clip_grad_norm_`).
+        """Run ops over the gradients in `grads` (`fn.clip_grad_norm_`).
 
-        number: that of the ops which have one. Returns the norm that `grad_norm` found last.
+        number: the hyper-parameter of those ops that have one. Returns the norm that `grad_norm` found
+            last.
         """
         self._root(ops[0].name)
         with self.training_lock():
@@ -228,15 +232,16 @@ class Sequential(Container):
             return float(extras.vector(grad_norm, "norm")[0])
 
     def run_extra(self, extras: Extras, *ops: type[Op], number: float) -> None:
-        """Run passes of extras, for whoever holds the lock."""
+        """Run ops of extras; the caller holds the lock."""
         self._runtime.extra(extras, ops)(number)
 
     def predict(self, x: Any, batch_size: int | None = None, out: Array | None = None) -> Array:
-        """The output for x (n, …) in evaluation mode: (n, …), a new array or `out`.
+        """The output for x (n, …) in evaluation mode, (n, …), as a new array or in `out`.
 
-        Rows are taken `batch_size` at a time (256 by default). Batchnorm is folded into the linear
-        layer before it. Threads may predict on one model at once; nothing of the model changes and a
-        pending backward is not disturbed. On backend "cuda" x may lie on the device, as in `forward`.
+        batch_size: integer ≥ 1, the rows of a native call (default 256). Batchnorm is folded into the
+        linear layer before it. Several threads may predict with one model at once: predicting changes
+        nothing in it and keeps a pending backward valid. On backend "cuda" x may be an array on the
+        device, as in `forward`.
         """
         if self._owner_ref is not None:
             self._root("predict")
@@ -251,7 +256,7 @@ class Sequential(Container):
         if arrays.on_device(x):
             return executor.predict_on_device(x, out)  # type: ignore[no-any-return]
         result = _check_out(out, (len(x), *executor.plan.output_shape), self.dtype)
-        target = np.asarray(result)  # of a subclass, such as a memmap: its memory
+        target = np.asarray(result)  # the plain array of a subclass, such as a memmap
         if not result.flags.carray or np.may_share_memory(x, result):
             target = np.empty(result.shape, self.dtype)
         for begin in range(0, len(x), rows):
@@ -265,14 +270,14 @@ class Sequential(Container):
         return result
 
     def features(self, name: str, value: Any, shape: tuple[int, ...] | None = None) -> Any:
-        """Rows of numbers, of the model's inputs or of this shape, checked; on a device they stay there."""
+        """Check rows of inputs, or rows of `shape`; arrays on a device stay there."""
         shape = self.input_shape if shape is None else shape
         if arrays.on_device(value):
             return self._runtime.backend.features(name, value, shape, self.dtype)
         return arrays.features(name, value, shape, self.dtype)
 
     def on_host(self, name: str, value: Any) -> Any:
-        """`value`, or a copy in the host's memory of what lies on a device."""
+        """`value`, copied to the host's memory if it lies on a device."""
         return self._runtime.backend.host(name, value) if arrays.on_device(value) else value
 
     def data(
@@ -287,7 +292,7 @@ class Sequential(Container):
         by_rows: bool = False,
         weight_mean: float | None = None,
     ) -> Dataset:
-        """Inputs (checked before), targets and weights as steps read them (see Dataset.checked)."""
+        """Checked inputs with targets and weights, as training steps read them (see Dataset.checked)."""
         return Dataset.checked(
             loss,
             x,
@@ -301,7 +306,7 @@ class Sequential(Container):
         )
 
     def optimizer_state(self, optimizer: Optimizer) -> OptimizerState:
-        """The optimizer's state for this model, with its rule ready to run."""
+        """The optimizer's state for this model, with its rule compiled."""
         state = optimizer.state(self)
         storage, backend = self.bind(), self._runtime.backend
         if state.rule is None or (state.backend, state.rule.frozen) != (backend, storage.frozen):
@@ -317,7 +322,7 @@ class Sequential(Container):
     def training_executor(
         self, data: Dataset, rows: int, loss: Loss, respect_modes: bool = False
     ) -> Executor:
-        """What runs training steps of at most `rows` rows, every layer in training mode or by its own."""
+        """The executor of training steps with up to `rows` rows; all layers train, or each in its mode."""
         self._root("fit")
         return self._trainable(
             data.row_shape, rows, self._modes(None if respect_modes else True), loss, data
@@ -330,12 +335,12 @@ class Sequential(Container):
         return self._runtime.executor(shape, rows, modes, ending)
 
     def evaluator(self, data: Dataset, rows: int, loss: Loss) -> Executor:
-        """What measures a loss in steps of at most `rows` rows, in evaluation mode."""
+        """The executor that measures a loss in evaluation mode, in steps of up to `rows` rows."""
         ending = Ending(loss, data.classes > 0, data.w is not None)
         return self._runtime.evaluator(data.row_shape, rows, ending)
 
     def min_training_rows(self, respect_modes: bool = False) -> int:
-        """The rows that a training minibatch must have: 2 where there is batchnorm that trains."""
+        """The fewest rows of a training minibatch: 2 where a batchnorm layer trains, else 1."""
         layers = (la for _, la in self._flat if la.training or not respect_modes)
         return max((layer.min_training_rows for layer in layers), default=1)
 

@@ -1,4 +1,4 @@
-"""The graph of a model, before anything is compiled: for plans, and for whoever else walks over it."""
+"""The graph of a model before compilation, for plans and for exporters."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from fastnet.plan.graph import Graph, Structure, Tensor
 
 @dataclass(frozen=True)
 class Ending:
-    """The loss that a graph ends in, and what its targets are."""
+    """The loss at the end of a graph, and the kind of its targets."""
 
     loss: Loss
-    labels: bool  # int64 (n,), else numbers
-    weighted: bool = False  # by weights of the samples
-    by_rows: bool = False  # a mean is over the rows, and not over their weights
+    labels: bool  # targets are int64 (n,), else numbers
+    weighted: bool = False  # samples have weights
+    by_rows: bool = False  # a mean divides by the number of rows, not by the sum of weights
 
     @property
     def on_host(self) -> bool:
-        """Whether Python computes the loss of the graph's output."""
+        """Whether Python computes the loss from the graph's output."""
         return self.loss.on_host
 
     def key(self) -> Any:
-        """What a graph depends on: that of a function of Python's ends in its output."""
+        """What the graph depends on; for a loss in Python the graph ends with the output."""
         if self.on_host:
             return "on host"
         return self.loss.plan_key(), self.labels, self.weighted, self.by_rows
@@ -44,10 +44,10 @@ def graph_of(
     *,
     fold: bool = False,
 ) -> Structure:
-    """What a model (or a layer) does to rows of a shape, as a graph of ops; with `ending`, up to the loss.
+    """The graph of a model or layer for rows of a shape; with `ending`, up to the loss.
 
-    modes: whether a layer is in training mode, by its id; layers that it does not name train. fold: for
-    prediction, batchnorm's affine maps become part of the layers before them.
+    modes: whether a layer is in training mode, by the layer's id; layers without an entry train.
+    fold: for prediction, merge batchnorm's affine maps into the layers before them.
     """
     graph = Graph(modes)
     x = Tensor((ROWS, *shape), segment="x")
@@ -68,7 +68,7 @@ def graph_of(
 
 
 def _mean_by_rows(loss: Loss) -> dict[str, bool]:
-    """What asks `emit` for a mean by rows; UsageError where a loss of somebody's own does not take it."""
+    """The argument of `emit` for a mean by rows; UsageError where a user's loss does not take it."""
     try:
         inspect.signature(loss.emit).bind(None, None, None, None, by_rows=True)
     except TypeError:

@@ -9,7 +9,7 @@ from fastnet.plan.segments import Storage
 
 
 class Summary(str):
-    """A text that an interactive session shows as it prints."""
+    """A string whose repr is its text, for interactive sessions."""
 
     __slots__ = ()
 
@@ -20,7 +20,7 @@ class Summary(str):
 def summarize(
     layers: list[tuple[str, Layer]], shape: Shape | None, storage: Storage, workspace: int | None
 ) -> Summary:
-    """Layers, output shapes and parameters as a table, then the bytes of each segment."""
+    """A table of layers, output shapes and parameters, and the bytes of each segment."""
     rows = [("layer", "output shape", "parameters")]
     for path, layer in layers:
         if shape is not None:
