@@ -1,13 +1,13 @@
 """Initialisers: the distribution of a parameter's first value.
 
-An initialiser is a small immutable object; `sample` draws float64 from a counter-based stream, so the
-numbers depend only on the seed, the layer's place and the parameter's place in the layer, and are the
-same for every backend and dtype. fan_in and fan_out are the numbers of inputs and outputs of the
+An initialiser is a small immutable object. Its `sample` draws float64 from a counter-based stream: the
+numbers depend only on the seed, the layer's place in the model and the parameter's place in the layer, and
+are the same for every backend and dtype. fan_in and fan_out are the numbers of inputs and outputs of the
 layer that owns the parameter.
 
-The scaled ones keep the variance of activations from layer to layer, or that of gradients. For weights
-of variance σ² and activations h = f(z): Var z_out = fan_in·σ²·E h², and on the way back
-Var dz_in = fan_out·σ²·E f′(z)²·Var dz_out. Which σ keeps them depends on f, by the gain:
+The scaled initialisers keep the variance of activations, or of gradients, from layer to layer. With
+weights of variance σ² and activations h = f(z), Var z_out = fan_in·σ²·E h², and in the backward pass
+Var dz_in = fan_out·σ²·E f′(z)²·Var dz_out. The σ that keeps the variance depends on f through the gain:
 
 | activation | initialiser |
 |---|---|

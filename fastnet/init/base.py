@@ -1,4 +1,4 @@
-"""What an initialiser is, and where its numbers come from."""
+"""The base of initialisers, and the random numbers that they draw."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = np.ndarray
 
 @dataclass(eq=False, repr=False)
 class Draw:
-    """Where an initialiser's numbers come from: the counter of fastnet.random."""
+    """Random numbers for one parameter, from the counter of fastnet.random."""
 
     seed: int
     stream: int
@@ -36,17 +36,17 @@ class Draw:
 
     def keys(self, shape: Shape) -> Array:
         """Random 64-bit words to sort by, independent of the numbers above."""
-        apart = self.step + (1 << 32)  # no layer has so many parameters
+        apart = self.step + (1 << 32)  # beyond the steps of all parameters
         return random.words64(math.prod(shape), self.seed, self.stream, apart).reshape(shape)
 
 
 class Initializer(Configured, base=True):
-    """Base of the initialisers; those that are dataclasses are equal where class and numbers are."""
+    """Base of the initialisers; dataclasses compare equal if class and fields are equal."""
 
-    of_matrices: ClassVar[bool] = False  # cannot draw a vector, such as a bias
+    of_matrices: ClassVar[bool] = False  # whether it cannot draw a vector, such as a bias
 
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
-        """The first value of a parameter of this shape, float64; a matrix is (fan_in, fan_out)."""
+        """The initial value of a parameter of this shape, float64; a matrix is (fan_in, fan_out)."""
         raise undefined(
             self,
             "sample(self, shape, fan_in, fan_out, draw)",
@@ -54,12 +54,12 @@ class Initializer(Configured, base=True):
         )
 
     def _numbers(self) -> tuple[Any, ...]:
-        """Those of a dataclass; what is none equals itself alone."""
+        """The fields of a dataclass; other initialisers equal only themselves."""
         if not is_dataclass(self):
             return (id(self),)
         return tuple(getattr(self, f.name) for f in fields(self))
 
-    # Once, since dataclass would write both anew for each, which every import would wait for.
+    # Defined once here: dataclass would generate both for each class, which makes the import slower.
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._numbers() == other._numbers()
 
@@ -67,13 +67,13 @@ class Initializer(Configured, base=True):
         return hash((type(self), self._numbers()))
 
     def __repr__(self) -> str:
-        # As code beside `from fastnet import init`.
+        # The code that makes it after `from fastnet import init`.
         place = "init." if type(self).__module__.startswith("fastnet.init.") else ""
         return f"{place}{super().__repr__()}"
 
 
 def check_init(name: str, value: object, *, vector: bool = False) -> Initializer | None:
-    """Return an initialiser (for a vector: one that can draw it) or None, or raise HyperparameterError."""
+    """Return an initialiser (with `vector`, one that can draw vectors) or None, or raise an error."""
     if not (value is None or isinstance(value, Initializer)):
         raise HyperparameterError(
             f"{name} is {shown(value)}; expected an initialiser, such as fastnet.init.KaimingUniform()"

@@ -1,4 +1,4 @@
-"""Gains: by how much weights grow for the activation that follows."""
+"""Gains: the factors by which weights compensate for the activation after them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import math
 
 from fastnet.errors import HyperparameterError, check_choice, check_real, shown
 
-# Squares of gains as fractions, (numerator, denominator).
+# The squared gains as fractions (numerator, denominator).
 _SQUARED_GAINS = {
     "linear": (1.0, 1.0),
     "sigmoid": (1.0, 1.0),
     "tanh": (25.0, 9.0),
     "relu": (2.0, 1.0),
-    "leaky_relu": (2.0, 1.0),  # over 1 + slope²
+    "leaky_relu": (2.0, 1.0),  # divided by 1 + slope²
     "selu": (9.0, 16.0),
 }
 
 
 def squared_gain(nonlinearity: str, slope: float) -> tuple[float, float]:
-    """The square of `calculate_gain` as a fraction; a slope is leaky_relu's."""
+    """The square of `calculate_gain` as a fraction; `slope` is leaky_relu's."""
     numerator, denominator = _SQUARED_GAINS[nonlinearity]
     return numerator, denominator + slope * slope
 
@@ -29,11 +29,11 @@ def check_nonlinearity(value: str) -> None:
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """What weights in front of an activation are multiplied by, by PyTorch's table.
+    """The factor for weights before an activation, from PyTorch's table.
 
     linear, sigmoid: 1; tanh: 5/3; relu: √2; leaky_relu: √(2/(1 + param²)), where param is the negative
-    slope, 0.01 by default; selu: 3/4. √2 and that of leaky_relu follow from the variances (He et al.
-    2015), the others are experience. Note that sigmoid is 1 here and needs 4: see GlorotUniform.
+    slope (default 0.01); selu: 3/4. The gains of relu and leaky_relu follow from the variances (He et al.
+    2015), the others are empirical. PyTorch's table has 1 for sigmoid, which needs 4: see GlorotUniform.
     """
     check_nonlinearity(nonlinearity)
     if nonlinearity == "leaky_relu":

@@ -1,4 +1,4 @@
-"""Initialisers of whole matrices: orthogonal and sparse ones."""
+"""Initialisers of whole matrices: orthogonal and sparse."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fastnet.init.gains import calculate_gain, check_nonlinearity
 class Orthogonal(Initializer):
     """W = gain·Q with orthonormal rows or columns, whichever are fewer; Q is uniformly distributed.
 
-    Q comes from the QR factorisation of a matrix of normal numbers, each column of Q multiplied by the
-    sign of R's diagonal: without that Q would depend on the algorithm, and not be uniform.
+    Q comes from the QR factorisation of a matrix of normal numbers. Each column of Q is multiplied by the
+    sign of R's diagonal; otherwise Q would depend on the algorithm and not be uniform.
 
-    gain: > 0, 1 by default.
-    nonlinearity: multiplies the gain by `calculate_gain`'s; "linear", which is 1, by default.
+    gain: number > 0 (default 1).
+    nonlinearity: name of an activation (default "linear"). Multiplies the gain by `calculate_gain`'s.
 
-    The factorisation is LAPACK's, whose roundings differ between machines: of all initialisers this
-    alone may differ there in the last bits, which float32 mostly rounds away.
+    LAPACK computes the factorisation, and its rounding differs between machines. So of all initialisers
+    only this one may differ there in the last bits, which float32 mostly rounds away.
 
     Sources: A. M. Saxe, J. L. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of
     learning in deep linear neural networks", ICLR 2014; for the signs, F. Mezzadri, "How to generate
@@ -39,7 +39,7 @@ class Orthogonal(Initializer):
         check_nonlinearity(self.nonlinearity)
 
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
-        """The first value, float64."""
+        """The initial value, float64."""
         rows, columns = max(shape), min(shape)
         q, r = np.linalg.qr(draw.normal((rows, columns), 1.0))
         q *= self.gain * calculate_gain(self.nonlinearity) * np.copysign(1.0, np.diagonal(r))
@@ -50,12 +50,12 @@ class Orthogonal(Initializer):
 class Sparse(Initializer):
     """N(0, std²) on some of each unit's incoming weights, chosen at random; the others are 0.
 
-    sparsity: in [0, 1], the share of zeros among a unit's fan_in incoming weights. Their number is
+    sparsity: number in [0, 1]. The share of zeros among a unit's fan_in incoming weights. Their number is
         rounded, and at least one weight stays unless sparsity is 1.
-    std: ≥ 0, 0.01 by default, as in PyTorch; the paper has 1 with 15 connections a unit.
+    std: number ≥ 0 (default 0.01, as in PyTorch; the paper has 1 with 15 connections per unit).
 
-    Deviation from PyTorch, whose sparse_ thins out the weights that leave an input, so that a unit may
-    be left without any: here, as in the paper, each unit has the same number of incoming ones.
+    Deviation from PyTorch: its sparse_ removes weights that leave an input, so that a unit may lose all of
+    its weights. Here, as in the paper, each unit keeps the same number of incoming weights.
     Source: J. Martens, "Deep learning via Hessian-free optimization", ICML 2010, section 5.
     """
 
@@ -69,7 +69,7 @@ class Sparse(Initializer):
         check_real("std", self.std, low=0.0)
 
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
-        """The first value, float64."""
+        """The initial value, float64."""
         w = draw.normal(shape, float(self.std))
         zeros = round(float(self.sparsity) * shape[0])
         zeros = zeros if self.sparsity == 1.0 else min(zeros, shape[0] - 1)

@@ -1,4 +1,4 @@
-"""Initialisers that do not look at the size of the layer."""
+"""Initialisers that do not depend on the size of the layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastnet.init.base import Array, Draw, Initializer, Shape
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Constant(Initializer):
-    """w = value in every element, as a bias of 0.01 that lets every ReLU pass something at the start.
+    """w = value in every element; a bias of 0.01, for example, keeps every ReLU active at the start.
 
     Source: PyTorch's constant_.
     """
@@ -23,7 +23,7 @@ class Constant(Initializer):
         check_real("value", self.value)
 
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
-        """The first value, float64."""
+        """The initial value, float64."""
         return np.full(shape, float(self.value))
 
 
@@ -35,7 +35,7 @@ class Zeros(Initializer):
     """
 
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
-        """The first value, float64."""
+        """The initial value, float64."""
         return np.zeros(shape)
 
 
@@ -47,13 +47,13 @@ class Ones(Initializer):
     """
 
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
-        """The first value, float64."""
+        """The initial value, float64."""
         return np.ones(shape)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Uniform(Initializer):
-    """U(a, b), whatever the size of the layer; a < b, U(0, 1) by default.
+    """U(a, b) with a < b (default U(0, 1)), whatever the size of the layer.
 
     Source: PyTorch's uniform_.
     """
@@ -66,14 +66,14 @@ class Uniform(Initializer):
         check_real("b", self.b, low=self.a, open_low=True)
 
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
-        """The first value, float64."""
+        """The initial value, float64."""
         half = 0.5 * float(self.b) - 0.5 * float(self.a)
         return (0.5 * float(self.a) + 0.5 * float(self.b)) + draw.uniform(shape, half)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Normal(Initializer):
-    """N(mean, std²), whatever the size of the layer; std ≥ 0, N(0, 1) by default.
+    """N(mean, std²) with std ≥ 0 (default N(0, 1)), whatever the size of the layer.
 
     Source: PyTorch's normal_.
     """
@@ -86,5 +86,5 @@ class Normal(Initializer):
         check_real("std", self.std, low=0.0)
 
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
-        """The first value, float64."""
+        """The initial value, float64."""
         return float(self.mean) + draw.normal(shape, float(self.std))

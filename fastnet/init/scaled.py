@@ -1,4 +1,4 @@
-"""Initialisers whose standard deviation keeps variances through the layers."""
+"""Initialisers whose standard deviation keeps variances from layer to layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastnet.init.gains import calculate_gain, check_nonlinearity, squared_gain
 
 
 class _Scaled(Initializer):
-    """Of mean 0, with a standard deviation that depends on the layer's size."""
+    """Base of initialisers with mean 0 and a standard deviation that depends on the layer's size."""
 
     def std(self, fan_in: int, fan_out: int) -> float:
         """The standard deviation σ."""
@@ -20,13 +20,13 @@ class _Scaled(Initializer):
 
 class _ScaledUniform(_Scaled):
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
-        """The first value, float64."""
+        """The initial value, float64."""
         return draw.uniform(shape, math.sqrt(3.0) * self.std(fan_in, fan_out))
 
 
 class _ScaledNormal(_Scaled):
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
-        """The first value, float64."""
+        """The initial value, float64."""
         return draw.normal(shape, self.std(fan_in, fan_out))
 
 
@@ -55,12 +55,14 @@ class _Kaiming(_Scaled):
 class KaimingUniform(_ScaledUniform, _Kaiming):
     """U(−√3·σ, √3·σ) with σ = gain/√fan, fan = fan_in or fan_out by `mode`; also called He's.
 
-    The gain is √(2/(1 + a²)): `a` is the negative slope of the rectifier that follows, 0 for ReLU, the
-    first slope for PReLU. `nonlinearity` picks another gain by `calculate_gain`. fan_in (the default)
-    keeps the variance of activations, fan_out that of gradients.
+    a: number (default 0). The negative slope of the rectifier that follows: 0 for ReLU, the initial slope
+        for PReLU. The gain is √(2/(1 + a²)).
+    mode: "fan_in" (default) keeps the variance of activations, "fan_out" that of gradients.
+    nonlinearity: name of an activation (default "leaky_relu"). Selects another gain of `calculate_gain`.
 
     PyTorch's default weights of Linear are KaimingUniform(a=√5), which is U(−1/√fan_in, 1/√fan_in).
-    Deviation from PyTorch: where it ignores `a` (nonlinearities other than leaky_relu), `a` is refused.
+    Deviation from PyTorch: it ignores `a` with other nonlinearities than leaky_relu; here it must be
+    0 then.
     Source: K. He et al., "Delving deep into rectifiers", ICCV 2015, equations 10, 14 and 15.
     """
 
@@ -91,11 +93,11 @@ class _Glorot(_Scaled):
 class GlorotUniform(_ScaledUniform, _Glorot):
     """U(−√3·σ, √3·σ) with σ = gain·√(2 / (fan_in + fan_out)); also called Xavier's.
 
-    gain: > 0, 1 by default: for activations that are the identity near 0, such as tanh.
-    nonlinearity: multiplies the gain by `calculate_gain`'s; "linear", which is 1, by default.
+    gain: number > 0 (default 1, for activations that are the identity near 0, such as tanh).
+    nonlinearity: name of an activation (default "linear"). Multiplies the gain by `calculate_gain`'s.
 
-    In front of sigmoids take gain=4: as σ(z) = (1 + tanh(z/2))/2, a net of sigmoids with four times the
-    weights of a net of tanh computes the same (biases absorb the shift of 1/2).
+    Before sigmoids use gain=4: as σ(z) = (1 + tanh(z/2))/2, a net of sigmoids with four times the weights
+    of a net of tanh computes the same (biases absorb the shift of 1/2).
 
     Source: X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural
     networks", AISTATS 2010, equation 16.
@@ -118,7 +120,7 @@ class _Lecun(_Scaled):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LecunUniform(_ScaledUniform, _Lecun):
-    """U(−√3·σ, √3·σ) with σ = 1/√fan_in: keeps the variance in front of the identity, and of SELU.
+    """U(−√3·σ, √3·σ) with σ = 1/√fan_in: keeps the variance before the identity and before SELU.
 
     Source: Y. LeCun et al., "Efficient backprop", in Neural networks: tricks of the trade, 1998, section
     4.6, for standardised inputs and the activation 1.7159·tanh(2x/3).
@@ -136,13 +138,13 @@ class LecunNormal(_ScaledNormal, _Lecun):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FanInUniform(Initializer):
-    """U(−1/√fan_in, 1/√fan_in): what PyTorch draws the bias of Linear from, and its weights too.
+    """U(−1/√fan_in, 1/√fan_in): PyTorch's distribution of the bias of Linear, and of its weights.
 
     Source: PyTorch's Linear.
     """
 
     def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
-        """The first value, float64."""
+        """The initial value, float64."""
         return draw.uniform(shape, 1.0 / math.sqrt(fan_in))
 
 

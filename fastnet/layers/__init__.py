@@ -1,4 +1,4 @@
-"""Layers: one family a file, with the shape rule and the reference forward and VJP on one screen."""
+"""Layers: each file has one family, with shape rules, reference forwards and vector-Jacobian products."""
 
 from fastnet.layers.activations import (
     GELU,

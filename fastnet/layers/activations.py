@@ -1,4 +1,4 @@
-"""Smooth activations: y = f(x), dx = dy·f′(x), elementwise; f′ in terms of y where nothing cancels."""
+"""Smooth activations: y = f(x), dx = dy·f′(x), elementwise; f′ comes from y where this loses no digits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROOT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 
 
 class sigmoid(Elementwise):
-    """y = 1 / (1 + e^−x), computed from e^−|x| so that nothing overflows; dx = dy·y·(1 − y)."""
+    """y = 1 / (1 + e^−x), computed from e^−|x| to avoid overflow; dx = dy·y·(1 − y)."""
 
     @each
     def forward(x: Real) -> Real:
@@ -63,7 +63,7 @@ class scaled_tanh(Elementwise):
 
     @each
     def forward(x: Real, amplitude: float, slope: float) -> Real:
-        """The stretched hyperbolic tangent."""
+        """The scaled hyperbolic tangent."""
         return amplitude * language.tanh(slope * x)
 
     @each
@@ -80,7 +80,7 @@ class linear_tanh(Elementwise):
 
     @each
     def forward(x: Real, a: float) -> tuple[Real, Real]:
-        """The hyperbolic tangent and a line; y − a·x would not give t back."""
+        """Tangent plus line; keeps t because y − a·x loses digits."""
         t = language.tanh(x)
         return t + a * x, t
 
@@ -95,12 +95,12 @@ class softsign(Elementwise):
 
     @each
     def forward(x: Real) -> Real:
-        """Saturates as 1/|x|."""
+        """Saturates like 1 − 1/|x|."""
         return x / (1 + abs(x))
 
     @each
     def vjp(dy: Real, x: Real) -> Real:
-        """From x: 1 − |y| would cancel."""
+        """Computed from x, because 1 − |y| loses digits."""
         a = 1 + abs(x)
         return dy / a / a
 
@@ -112,7 +112,7 @@ class softplus(Elementwise):
 
     @each
     def forward(x: Real, beta: float, bound: float) -> Real:
-        """max(z, 0) + ln(1 + e^−|z|) of z = beta·x, over beta."""
+        """(max(z, 0) + ln(1 + e^−|z|))/beta with z = beta·x."""
         z = beta * x
         return where(z > bound, x, (1 / beta) * (maximum(z, 0) + log1p_exp(-abs(z))))
 
@@ -130,7 +130,7 @@ class log_sigmoid(Elementwise):
 
     @each
     def forward(x: Real) -> tuple[Real, Real]:
-        """Neither overflows nor cancels; s has the exponential already."""
+        """Neither overflows nor cancels; keeps s for the gradient."""
         return minimum(x, 0) - log1p_exp(-abs(x)), language.sigmoid(-x)
 
     @each
@@ -159,7 +159,7 @@ class gelu(Elementwise):
 class gelu_tanh(Elementwise):
     """y = x·(1 + tanh u)/2, u = √(2/π)·(x + 0.044715·x³); dx = dy·((1 + tanh u)/2 + x·(1 − tanh²u)·u′/2).
 
-    Beyond |x| = 10, where tanh u is ±1, x² stands still, so that nothing overflows.
+    Above |x| = 10, where tanh u is ±1, the formula uses x² = 100, so that nothing overflows.
     """
 
     @each
@@ -196,12 +196,12 @@ class silu(Elementwise):
 class mish(Elementwise):
     """y = x·t, t = tanh(ln(1 + eˣ)) = n/(n + 2), n = eˣ·(eˣ + 2); dx = dy·(t + 4x·eˣ·(eˣ + 1)/(n + 2)²).
 
-    Beyond x = 40, where t is 1, eˣ stands still, so that nothing overflows.
+    Above x = 40, where t is 1, the formula uses e⁴⁰ for eˣ, so that nothing overflows.
     """
 
     @each
     def forward(x: Real) -> Real:
-        """One exponential."""
+        """Needs one exponential."""
         e = exp(minimum(x, 40))
         n = e * (e + 2)
         return x * (n / (n + 2))
@@ -219,8 +219,8 @@ class mish(Elementwise):
 class Sigmoid(Activation):
     """y = 1 / (1 + e^−x), elementwise; never overflows.
 
-    Source: P.-F. Verhulst, "Recherches mathématiques sur la loi d'accroissement de la population", 1845,
-    where it is the logistic curve.
+    Source: P.-F. Verhulst, "Recherches mathématiques sur la loi d'accroissement de la population", 1845
+    (as the logistic curve).
     """
 
     op = sigmoid
@@ -229,16 +229,17 @@ class Sigmoid(Activation):
 class Tanh(Activation):
     """y = tanh(x) = (eˣ − e^−x)/(eˣ + e^−x), elementwise.
 
-    Source: Y. LeCun et al., "Efficient BackProp", 1998, section 4.4, for why it is preferred to Sigmoid.
+    Source: Y. LeCun et al., "Efficient BackProp", 1998, section 4.4, which prefers it to Sigmoid.
     """
 
     op = tanh
 
 
 class ScaledTanh(Activation):
-    """y = amplitude·tanh(slope·x), elementwise: 1.7159·tanh(2x/3) by default, where f(±1) ≈ ±1.
+    """y = amplitude·tanh(slope·x), elementwise; by default 1.7159·tanh(2x/3), where f(±1) ≈ ±1.
 
-    amplitude, slope: > 0.
+    amplitude: number > 0 (default 1.7159).
+    slope: number > 0 (default 2/3).
     Source: Y. LeCun et al., "Efficient BackProp", 1998, section 4.4.
     """
 
@@ -252,9 +253,9 @@ class ScaledTanh(Activation):
 
 
 class LinearTanh(Activation):
-    """y = tanh(x) + a·x, elementwise: a small twisting term keeps flat spots away.
+    """y = tanh(x) + a·x, elementwise. The small linear term avoids flat spots.
 
-    a: any finite number, 0.01 by default.
+    a: number (default 0.01).
     Source: Y. LeCun et al., "Efficient BackProp", 1998, section 4.4.
     """
 
@@ -277,8 +278,8 @@ class Softsign(Activation):
 class Softplus(Activation):
     """y = ln(1 + e^(beta·x))/beta, elementwise, or x where beta·x > threshold.
 
-    beta: ≥ 1.2e-38, 1 by default. threshold: any finite number, 20.
-    Below the threshold nothing overflows, whatever it is.
+    beta: number ≥ 1.2e-38 (default 1).
+    threshold: number (default 20). Nothing overflows below it, even if it is large.
     Source: C. Dugas et al., "Incorporating second-order functional knowledge for better option pricing",
     NeurIPS 2000; the threshold is PyTorch's.
     """
@@ -297,7 +298,7 @@ class Softplus(Activation):
 class LogSigmoid(Activation):
     """y = −ln(1 + e^−x), elementwise; neither overflows nor cancels.
 
-    Source: the logarithm of Sigmoid, as the logistic loss has it; PyTorch's name.
+    Source: the logarithm of Sigmoid, as in the logistic loss; the name is PyTorch's.
     """
 
     op = log_sigmoid
@@ -338,11 +339,11 @@ class Mish(Activation):
 
 
 class Identity(Layer):
-    """y = x: a place holder, without cost.
+    """y = x: a placeholder, without cost.
 
     Source: PyTorch's name for the identity.
     """
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """Nothing."""
+        """Apply no op."""
         return x

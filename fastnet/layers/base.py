@@ -28,13 +28,13 @@ Shape = tuple[int, ...]
 
 
 class Owned:
-    """What may be part of a model, which keeps it alive, and not the other way round."""
+    """An object that a model may own. The model holds it strongly; it holds the model weakly."""
 
     _owner_ref: weakref.ref[Any] | None = None
 
     @property
     def _owner(self) -> Any:
-        """The model it belongs to, or None."""
+        """The model that owns this object, or None."""
         return None if self._owner_ref is None else self._owner_ref()
 
     @_owner.setter
@@ -45,40 +45,39 @@ class Owned:
 class Layer(Owned, Fixed, base=True):
     """Base of all layers.
 
-    A subclass passes its checked hyper-parameters to `super().__init__`, under the names of its own
+    A subclass passes its checked hyper-parameters to `super().__init__` under the names of its own
     constructor's arguments, declares its parameters with `_declare`, and defines `output_shape` and
-    `emit`. Hyper-parameters are read as attributes and never change: plans are compiled from them.
+    `emit`. Hyper-parameters are attributes and never change, because plans are compiled from them.
 
-    A layer that is not part of a model runs the NumPy reference: `forward(x)` takes x (n, …) float32
-    or float64 and returns a new array, `backward(dy)` returns dL/dx and adds the parameters'
-    gradients to `grads`. Values are not checked: NaN and infinity go through. Its parameters come to
-    life at the first use, in x's dtype (float32 where x is neither), from a fresh seed or the one
-    given to `reset_parameters`.
+    A layer outside a model runs the NumPy reference: `forward(x)` takes x (n, …) in float32 or float64 and
+    returns a new array; `backward(dy)` returns dL/dx and adds the parameters' gradients to `grads`. Values
+    are not checked: NaN and infinity pass through. The first use creates the parameters in x's dtype
+    (float32 if x has another), from the seed given to `reset_parameters` or a random one.
     """
 
     training: bool = True
-    min_training_rows = 1  # rows that a training minibatch must have
+    min_training_rows = 1  # fewest rows of a training minibatch
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
         self._parameters: dict[str, Parameter] = {}
-        self._path = ""  # its name there, such as "2" or "1.0"
-        self._index = 0  # its place in the flattened model, which names its random stream
-        self._step = 0  # forwards made alone, which advance its dropout
+        self._path = ""  # its name in the model, such as "2" or "1.0"
+        self._index = 0  # its place in the flattened model, which selects its random stream
+        self._step = 0  # forwards outside a model; dropout's step
         self._seed: int | None = None
         self._pending: tuple[Tape, Value, Value] | None = None
 
-    # What a subclass says of itself.
+    # What a subclass defines.
 
     @property
     def in_width(self) -> int | None:
-        """The number of input features, where the layer fixes it."""
+        """The number of input features, or None where the layer accepts any."""
         return None
 
     def output_shape(self, shape: Shape) -> Shape:
-        """The shape rule: the shape of one output row for that of one input row.
+        """The shape of one output row for a shape of one input row.
 
-        Raises ShapeError, naming the layer, where the input does not fit.
+        Raises ShapeError, with the layer's name, where the layer does not accept the input.
         """
         return shape
 
@@ -93,14 +92,14 @@ class Layer(Owned, Fixed, base=True):
 
     @property
     def label(self) -> str:
-        """How error messages call it: "Linear", or "layer 2 (Linear)" in a model."""
+        """The layer's name in error messages: "Linear", or "layer 2 (Linear)" in a model."""
         kind = type(self).__name__
         return f"layer {self._path} ({kind})" if self._path else kind
 
-    # A layer on its own.
+    # A layer outside a model.
 
     def reset_parameters(self, seed: int | None = None) -> None:
-        """Draw the parameters anew (float32 unless they exist in another dtype), gradients zero."""
+        """Draw new parameters (float32 unless they have another dtype) and set gradients to zero."""
         self._alone("reset_parameters")
         self._initialize(self._dtype() or np.dtype("float32"), check_seed("seed", seed))
 
@@ -121,7 +120,7 @@ class Layer(Owned, Fixed, base=True):
         if self._seed is None:
             self._seed = random.fresh_seed()
         tape = Tape(dtype, self.training, self._seed, self._step)
-        with np.errstate(all="ignore"):  # as in compiled plans: IEEE's results, without warnings
+        with np.errstate(all="ignore"):  # as in compiled plans: IEEE results without warnings
             given = Value(np.array(x, dtype))
             output = self.emit(tape, given)
         self._step += self.training
@@ -131,7 +130,7 @@ class Layer(Owned, Fixed, base=True):
         return np.array(output.array)
 
     def backward(self, dy: Any) -> Array:
-        """dL/dx for dL/dy of the last forward; the parameters' gradients add up in `grads`."""
+        """dL/dx for dL/dy of the last forward; adds the parameters' gradients to `grads`."""
         if self._pending is None:
             raise UsageError(f"{self.label}: backward needs a forward before it, one for each call")
         tape, given, output = self._pending
@@ -177,7 +176,7 @@ class Layer(Owned, Fixed, base=True):
         return list(parameter.values(self._ready(), without_buffers=True).values())
 
     def state_dict(self) -> dict[str, Array]:
-        """Parameters and buffers by name, as they are now: new arrays in PyTorch's shapes."""
+        """Parameters and buffers by name: copies in PyTorch's shapes."""
         return parameter.snapshot(self._ready())
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
@@ -209,7 +208,7 @@ class Layer(Owned, Fixed, base=True):
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {**self.__dict__, "_owner_ref": None, "_path": "", "_index": 0, "_pending": None}
-        return kept if self._owner_ref is None else {**kept, "_seed": None}  # which is the model's
+        return kept if self._owner_ref is None else {**kept, "_seed": None}  # the model's
 
     def _alone(self, what: str) -> None:
         if self._owner is not None:

@@ -16,9 +16,9 @@ from fastnet.op import Array, Op, put, row_sums
 class batchnorm(Op):
     """Training: x̂ = (x − mean)·rstd over the rows, y = gamma·x̂ + beta.
 
-    rstd = 1/√(var + eps) with the biased variance (two passes); the running variance takes the
-    unbiased one. Both are taken of x − x₀, x₀ being the first row: a feature that is constant there becomes
-    beta exactly, and one far from 0 loses nothing. dx = gamma·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)).
+    rstd = 1/√(var + eps) with the biased variance (two passes); the running variance uses the unbiased
+    one. The op computes both from x − x₀, where x₀ is the first row: a constant feature becomes exactly
+    beta, and a feature far from 0 loses no digits. dx = gamma·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)).
     """
 
     outputs: ClassVar = {"y": "B N", "shift": "N", "rstd": "N"}  # shift: mean − x₀
@@ -42,7 +42,7 @@ class batchnorm(Op):
         eps: float,
         momentum: float,
     ) -> None:
-        """Normalise by this minibatch's statistics and move the running ones towards them."""
+        """Normalise by the minibatch's statistics and move the running ones towards them."""
         rows = x.shape[0]
         from_first = x - x[0]
         np.divide(row_sums(from_first), rows, out=shift)
@@ -68,7 +68,7 @@ class batchnorm(Op):
         gamma: Array,
         accumulate: int,
     ) -> None:
-        """The mean and the variance depend on every row, hence the two means over dy."""
+        """The two means of dy come from mean and variance, which depend on every row."""
         xhat = (x - x[0] - shift) * rstd
         sum_dy, sum_dy_xhat = row_sums(dy), row_sums(dy * xhat)
         if dx.size:
@@ -80,7 +80,7 @@ class batchnorm(Op):
 
 
 class batchnorm_inference(Op):
-    """Evaluation: y = gamma·(x − running_mean)/√(running_var + eps) + beta, rows independent."""
+    """Evaluation: y = gamma·(x − running_mean)/√(running_var + eps) + beta, each row by itself."""
 
     outputs: ClassVar = {"y": "B N"}
     inputs: ClassVar = {
@@ -122,7 +122,7 @@ class batchnorm_inference(Op):
         eps: float,
         accumulate: int,
     ) -> None:
-        """The statistics are constants here."""
+        """The running statistics are constants."""
         rstd = 1 / np.sqrt(running_var + eps)
         put(dgamma, row_sums(dy * ((x - running_mean) * rstd)), accumulate)
         put(dbeta, row_sums(dy), accumulate)
@@ -133,18 +133,18 @@ class batchnorm_inference(Op):
 class BatchNorm1d(Layer):
     """y = weight·(x − μ)/√(σ² + eps) + bias for each feature, with PyTorch's conventions.
 
-    Training: μ and σ² are the minibatch's mean and biased variance; then
-    running_mean ← (1 − momentum)·running_mean + momentum·μ, running_var likewise with the unbiased
-    variance, num_batches_tracked + 1. A minibatch needs two rows. Evaluation: μ and σ² are
-    running_mean and running_var.
+    Training: μ and σ² are the minibatch's mean and biased variance. Then running_mean ←
+    (1 − momentum)·running_mean + momentum·μ, running_var likewise with the unbiased variance, and
+    num_batches_tracked grows by 1. A minibatch needs two rows. Evaluation: μ and σ² are running_mean and
+    running_var.
 
     num_features: integer ≥ 1.
-    eps: ≥ 1.2e-38, float32's smallest normal number; 1e-5 by default.
-    momentum: the weight of the new statistics, in [0, 1]; 0.1 by default (Keras's is 1 minus this).
-    affine: whether there are a weight (starting at 1) and a bias (starting at 0).
+    eps: number ≥ 1.2e-38, float32's smallest normal number (default 1e-5).
+    momentum: number in [0, 1] (default 0.1). The weight of the new statistics (Keras: 1 minus this).
+    affine: bool (default True). False: no weight (initially 1) and no bias (initially 0).
 
-    Source: S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015, which has the running variance
-    unbiased and the normalising one biased too.
+    Source: S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015, which also has the running variance
+    unbiased and the normalising one biased.
     """
 
     min_training_rows = 2
@@ -180,7 +180,7 @@ class BatchNorm1d(Layer):
         return shape
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """One `batchnorm` in training, one `batchnorm_inference` in evaluation."""
+        """Apply `batchnorm` in training, `batchnorm_inference` in evaluation."""
         p = self._parameters
         common = {
             "x": x,

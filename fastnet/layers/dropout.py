@@ -1,4 +1,4 @@
-"""Dropout, inverted, with masks that are recomputed rather than stored."""
+"""Inverted dropout; its masks are recomputed and not stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class dropout(Op):
     """y = scale·x where the element's random word ≥ threshold, else 0; dx likewise from dy.
 
     The word of element row·N + column is fastnet.random.words(…)[row·N + column] at the counter
-    (seed, stream, step), so that the vector-Jacobian product draws the same mask again.
+    (seed, stream, step). So the vector-Jacobian product draws the same mask again.
     """
 
     outputs: ClassVar = {"y": "B N"}
@@ -30,7 +30,7 @@ class dropout(Op):
     def forward(
         y: Array, x: Array, threshold: float, scale: float, seed: int, step: int, stream: int
     ) -> None:
-        """Keep and scale, or zero."""
+        """Scale the kept elements and set the others to zero."""
         words = random.words(x.size, seed, stream, step).reshape(x.shape)
         np.copyto(y, np.where(words >= threshold, x * scale, 0))
 
@@ -38,18 +38,18 @@ class dropout(Op):
     def vjp(
         dx: Array, dy: Array, threshold: float, scale: float, seed: int, step: int, stream: int
     ) -> None:
-        """The same map as forward, which is linear."""
+        """The same map of dy, because it is linear."""
         dropout.forward(dx, dy, threshold, scale, seed, step, stream)
 
 
 class Dropout(Layer):
-    """y = x·kept/(1 − p) in training, kept being 0 with probability p, else 1; y = x in evaluation.
+    """y = x·kept/(1 − p) in training, with kept = 0 with probability p, else 1; y = x in evaluation.
 
-    An element is kept where its random 32-bit word is at least
-    round(p·2³²); the words are a pure function of the seed, the layer's index in the model, the step
-    and the element's place in the minibatch, the same on every backend.
+    An element is kept if its random 32-bit word is at least round(p·2³²). The word is a function of the
+    seed, the layer's index in the model, the step and the element's place in the minibatch, and is the
+    same on every backend.
 
-    p: probability in [0, 1]; 0.5 by default. With p = 1 the output is zero.
+    p: probability in [0, 1] (default 0.5). With p = 1 the output is zero.
     Source: N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting",
     JMLR 15 (2014), in the inverted form that scales while training.
     """
@@ -58,7 +58,7 @@ class Dropout(Layer):
         super().__init__(p=check_real("p", p, low=0.0, high=1.0))
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """One `dropout` in training, nothing in evaluation."""
+        """Apply `dropout` in training, no op in evaluation."""
         if not g.training or self.p == 0.0:
             return x
         return g.apply(

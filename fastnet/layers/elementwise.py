@@ -1,4 +1,4 @@
-"""What activations have in common: an op y = f(x) of each element, and a layer that is one such op."""
+"""Bases of activations: an op y = f(x) of each element, and a layer that consists of one such op."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastnet.op import Op
 
 
 class Elementwise(Op):
-    """Base of the ops y = f(x) of one tensor of any width."""
+    """Base of the ops y = f(x) of a tensor with any number of columns."""
 
     outputs: ClassVar = {"y": "B N"}
     inputs: ClassVar = {"x": "B N"}
@@ -19,10 +19,10 @@ class Elementwise(Op):
 
 
 class Activation(Layer, base=True):
-    """Base of layers that are one elementwise op, whose numbers are the layer's hyper-parameters."""
+    """Base of layers that are one elementwise op; the op's numbers are the layer's hyper-parameters."""
 
     op: ClassVar[type[Op]]
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """The one op."""
+        """Apply the op."""
         return g.apply(self.op, x=x, **{name: getattr(self, name) for name in self.op.scalars})

@@ -45,16 +45,16 @@ class linear(Op):
 class Linear(Layer):
     """y = x·Wᵀ + b with W (out_features, in_features), as PyTorch writes it.
 
-    Stored as w = Wᵀ (in_features, out_features), row-major; `weight` shows W through a view.
+    Stored as w = Wᵀ (in_features, out_features) in row-major order; `weight` is a view of it as W.
 
     in_features, out_features: integers ≥ 1.
-    bias: whether b (out_features) is added.
-    weight_init, bias_init: initialisers from fastnet.init; by default PyTorch's, for both
-        U(−1/√in_features, 1/√in_features).
+    bias: bool (default True). False: no b (out_features).
+    weight_init, bias_init: initialisers from fastnet.init (default PyTorch's, for both
+        U(−1/√in_features, 1/√in_features)).
 
-    x (rows, in_features) → y (rows, out_features); any other width is a ShapeError.
+    x (rows, in_features) → y (rows, out_features); any other width raises ShapeError.
     Source: D. E. Rumelhart, G. E. Hinton, R. J. Williams, "Learning representations by back-propagating
-    errors", Nature 323 (1986), equation 1; names, shapes and first values are PyTorch's.
+    errors", Nature 323 (1986), equation 1; names, shapes and initial values are PyTorch's.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Linear(Layer):
         if bias:
             self._declare("bias", (self.out_features,), init=bias_init or FanInUniform(), **fans)
         else:
-            self.__dict__["bias"] = None  # as PyTorch shows it; the configuration says False
+            self.__dict__["bias"] = None  # as in PyTorch; the configuration has False
 
     @property
     def in_width(self) -> int:
@@ -99,6 +99,6 @@ class Linear(Layer):
         return (self.out_features,)
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """One `linear`."""
+        """Apply `linear`."""
         w, b = self._parameters["weight"], self._parameters.get("bias")
         return g.apply(linear, x=x, w=w, b=b)

@@ -1,4 +1,4 @@
-"""Rectifiers of noisy inputs."""
+"""A rectifier of noisy inputs."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ class noisy_relu(Elementwise):
 
     @each
     def forward(x: Real, tail: Real) -> Real:
-        """The positive part, with noise. NaN stays NaN."""
+        """The positive part of the noisy input. NaN stays NaN."""
         noisy = x + sqrt(sigmoid(x)) * normal_of_tail(tail)
         return where(noisy <= 0, 0, noisy)
 
     @each
     def vjp(dy: Real, x: Real, y: Real) -> Real:
-        """dε/dx = z·σ·(1 − σ)/(2·√σ), and where it counts ε is y − x."""
+        """dε/dx = z·σ·(1 − σ)/(2·√σ) with ε = y − x where y > 0."""
         return where(y <= 0, 0, dy * (1 + 0.5 * (y - x) * (1 - sigmoid(x))))
 
 
 class NoisyReLU(Layer):
     """In training y = max(0, x + ε), ε ~ N(0, σ(x)) with the variance σ(x) = 1/(1 + e^−x); else max(0, x).
 
-    The gradient takes the noise for what it is, ε = √σ(x)·z with z ~ N(0, 1) independent of x, so that it
-    is that of the expected loss: dy/dx = 1 + ½·ε·(1 − σ(x)) where y > 0, and 0 elsewhere. z is a pure
-    function of the seed, the layer's index in the model, the step and the element's place in the
-    minibatch, the same on every backend. Nothing is stored for it: where y > 0, ε is y − x.
+    The gradient treats the noise as ε = √σ(x)·z with z ~ N(0, 1) independent of x, so that it is an
+    unbiased gradient of the expected loss: dy/dx = 1 + ½·ε·(1 − σ(x)) where y > 0, else 0. z is a function
+    of the seed, the layer's index in the model, the step and the element's place in the minibatch, and is
+    the same on every backend. The layer stores no noise: where y > 0, ε is y − x.
 
     Source: V. Nair, G. E. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML
-    2010, section 2: a sum of sigmoid units with shifted biases behaves like it. The paper samples units
-    of an RBM and takes no gradient through the noise.
+    2010, section 2: a sum of sigmoid units with shifted biases is approximately this. The paper samples
+    units of an RBM and takes no gradient through the noise.
     """
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """One `noisy_relu` in training, one `relu` in evaluation."""
+        """Apply `noisy_relu` in training, `relu` in evaluation."""
         if not g.training:
             return g.apply(relu, x=x)
         return g.apply(noisy_relu, x=x, stream=random.stream_of(random.NOISE, self._index))

@@ -1,4 +1,4 @@
-"""PReLU: a rectifier whose negative slope is trained."""
+"""PReLU: a rectifier with a trained negative slope."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastnet.op import Array, Op, put, row_sums
 class prelu(Op):
     """y = x where x > 0, else a_j·x, where column j has the slope a_(j mod A).
 
-    dx = dy or a_j·dy; da sums dy·min(x, 0) over the rows, and over the columns of a slope.
+    dx = dy or a_j·dy; da sums dy·min(x, 0) over the rows, and over the columns that share a slope.
     """
 
     outputs: ClassVar = {"y": "B N"}
@@ -25,7 +25,7 @@ class prelu(Op):
 
     @staticmethod
     def forward(y: Array, x: Array, a: Array) -> None:
-        """A slope for each column."""
+        """Each column has a slope."""
         np.copyto(y, np.where(x > 0, x, slopes(a, x) * x))
 
     @staticmethod
@@ -46,9 +46,10 @@ def slopes(a: Array, x: Array) -> Array:
 class PReLU(Layer):
     """y = x where x > 0, else a·x, with trained slopes a; the derivative at 0 is a.
 
-    num_parameters: 1 (default) for one slope, or as many as x (n, features) has features.
-    init: where the slopes start, 0.25 by default.
-    Its parameter is `weight` (num_parameters,), as in PyTorch. Weight decay would bias it towards ReLU;
+    num_parameters: integer ≥ 1 (default 1). 1: one slope; otherwise one for each feature of x (n,
+        features).
+    init: number (default 0.25). The initial slopes.
+    The parameter is `weight` (num_parameters,), as in PyTorch. Weight decay would pull it towards ReLU;
     the paper uses none.
     Source: K. He et al., "Delving deep into rectifiers", ICCV 2015, equations 1 and 5.
     """
@@ -60,11 +61,11 @@ class PReLU(Layer):
 
     @property
     def in_width(self) -> int | None:
-        """The number of features, where each has a slope."""
+        """The number of features, where each has its own slope."""
         return self.num_parameters if self.num_parameters > 1 else None
 
     def output_shape(self, shape: Shape) -> Shape:
-        """That of the input, which must have as many features as there are slopes."""
+        """The shape of the input; ShapeError where it does not have one feature for each slope."""
         if len(shape) != 1 or self.num_parameters not in (1, shape[0]):
             wanted = "k" if self.num_parameters == 1 else self.num_parameters
             raise ShapeError(
@@ -74,5 +75,5 @@ class PReLU(Layer):
         return shape
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """One `prelu`."""
+        """Apply `prelu`."""
         return g.apply(prelu, x=x, a=self._parameters["weight"])

@@ -1,6 +1,6 @@
-"""Rectifiers and other functions in pieces: their derivatives jump, at kinks to PyTorch's value.
+"""Rectifiers and other piecewise functions. At a kink, where f′ jumps, it has PyTorch's value.
 
-relu′(0) = 0, leaky_relu′(0) = negative_slope, elu′(0) = alpha; at a bound of a clamp it is 0.
+relu′(0) = 0, leaky_relu′(0) = negative_slope, elu′(0) = alpha; at a bound of a clamp f′ = 0.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class leaky_relu(Elementwise):
 
     @each
     def forward(x: Real, negative_slope: float) -> Real:
-        """The slope may have any sign, so that the sign of x is not that of y: x is kept."""
+        """Keeps x for the gradient: with a negative slope, y does not tell the sign of x."""
         return where(x > 0, x, negative_slope * x)
 
     @each
@@ -55,12 +55,12 @@ class elu(Elementwise):
 
     @each
     def vjp(dy: Real, x: Real, alpha: float) -> Real:
-        """From x: y + alpha would cancel where y nears −alpha."""
+        """Computed from x, because y + alpha loses digits where y is near −alpha."""
         return where(x > 0, dy, dy * (alpha * exp_below_0(minimum(x, 0))))
 
 
 class selu(Elementwise):
-    """y = scale·x where x > 0, else scale·alpha·(eˣ − 1), with the two constants of the paper."""
+    """y = scale·x where x > 0, else scale·alpha·(eˣ − 1), with the paper's two constants."""
 
     @each
     def forward(x: Real) -> Real:
@@ -94,12 +94,12 @@ class hardsigmoid(Elementwise):
 
     @each
     def forward(x: Real) -> Real:
-        """The clamp of a line."""
+        """A line, clamped."""
         return minimum(maximum(x + 3, 0), 6) * SIXTH
 
     @each
     def vjp(dy: Real, x: Real) -> Real:
-        """The gradient passes on the slope, and where x is NaN."""
+        """The gradient passes where the line is not clamped, and where x is NaN."""
         return where((x <= -3) | (x >= 3), 0, dy * SIXTH)
 
 
@@ -130,7 +130,7 @@ class ReLU(Activation):
 class LeakyReLU(Activation):
     """y = x where x > 0, else negative_slope·x; the derivative at 0 is negative_slope.
 
-    negative_slope: any finite number, 0.01 by default.
+    negative_slope: number (default 0.01).
     Source: A. L. Maas, A. Y. Hannun, A. Y. Ng, "Rectifier nonlinearities improve neural network
     acoustic models", ICML workshop 2013.
     """
@@ -144,7 +144,7 @@ class LeakyReLU(Activation):
 class ELU(Activation):
     """y = x where x > 0, else alpha·(eˣ − 1), elementwise; the derivative at 0 is alpha.
 
-    alpha: any finite number, 1 by default; with 1 the derivative has no jump.
+    alpha: number (default 1). With 1 the derivative has no jump.
     Source: D.-A. Clevert, T. Unterthiner, S. Hochreiter, "Fast and accurate deep network learning by
     exponential linear units (ELUs)", ICLR 2016, equation 15.
     """
@@ -158,7 +158,7 @@ class ELU(Activation):
 class SELU(Activation):
     """y = λ·x where x > 0, else λ·α·(eˣ − 1), with λ ≈ 1.0507 and α ≈ 1.6733, elementwise.
 
-    With weights N(0, 1/fan_in) (LecunNormal) activations keep mean 0 and variance 1 from layer to layer.
+    With weights from N(0, 1/fan_in) (LecunNormal), activations keep mean 0 and variance 1 through the net.
     The derivative at 0 is λ·α.
     Source: G. Klambauer et al., "Self-normalizing neural networks", NeurIPS 2017, equation 2 and its
     appendix for the digits of λ and α.
@@ -170,7 +170,7 @@ class SELU(Activation):
 class Hardtanh(Activation):
     """y = min(max(x, min_val), max_val), elementwise; the derivative at both bounds is 0.
 
-    min_val < max_val: −1 and 1 by default.
+    min_val, max_val: numbers with min_val < max_val (default −1 and 1).
     Source: R. Collobert, "Large scale machine learning", thesis, Université Paris VI, 2004.
     """
 

@@ -1,4 +1,4 @@
-"""Dropout behind a rectifier as one op: where the output is positive, the element was kept."""
+"""ReLU and dropout as one op, which recognises kept elements by their positive outputs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from fastnet.op import Array
 class relu_dropout(dropout):
     """y = scale·max(x, 0) where the element's random word ≥ threshold, else 0; dx = scale·dy where y > 0.
 
-    The bits are those of `relu` and `dropout` one after the other: scale ≥ 1 lets no positive number
-    vanish. The vector-Jacobian product draws no words again, and max(x, 0) is not kept for it.
+    The result is bit for bit that of `relu` and then `dropout`, because scale ≥ 1 turns no positive number
+    into 0. The vector-Jacobian product draws no words again and needs no max(x, 0).
     """
 
     @staticmethod
     def forward(
         y: Array, x: Array, threshold: float, scale: float, seed: int, step: int, stream: int
     ) -> None:
-        """Take the positive part, then keep and scale, or zero. NaN that is kept stays NaN."""
+        """Take the positive part, then apply dropout. A kept NaN stays NaN."""
         dropout.forward(y, np.where(x <= 0, 0, x), threshold, scale, seed, step, stream)
 
     @each

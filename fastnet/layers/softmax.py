@@ -1,4 +1,4 @@
-"""Softmax and its logarithm, of each row."""
+"""Softmax and log-softmax of each row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class softmax(_OfRows):
 
     @staticmethod
     def forward(y: Array, x: Array) -> None:
-        """Shifted by the maximum, so that nothing overflows and the sum is at least 1."""
+        """Subtracts the maximum, so that nothing overflows and the sum is at least 1."""
         e = np.exp(x - x.max(axis=1, keepdims=True))
         np.divide(e, e.sum(axis=1, keepdims=True), out=y)
 
@@ -39,7 +39,7 @@ class log_softmax(_OfRows):
 
     @staticmethod
     def forward(y: Array, x: Array) -> None:
-        """Never the logarithm of a softmax, which may have become 0."""
+        """Takes no logarithm of a softmax, which may be 0."""
         shifted = x - x.max(axis=1, keepdims=True)
         np.subtract(shifted, np.log(np.exp(shifted).sum(axis=1, keepdims=True)), out=y)
 
@@ -58,7 +58,7 @@ class _Rowwise(Activation):
         super().__init__(dim=int(dim))
 
     def output_shape(self, shape: Shape) -> Shape:
-        """That of the input, which must have two features or more: of one, the result is a constant."""
+        """The shape of the input; ShapeError for one feature, whose softmax is constant."""
         if shape and shape[-1] < 2:
             raise ShapeError(
                 f"{self.label}: rows of {shape[-1]} feature came, of which a softmax is always 1; expected "
@@ -70,10 +70,10 @@ class _Rowwise(Activation):
 class Softmax(_Rowwise):
     """y_c = e^x_c / Σ_k e^x_k over the features of each row: x (rows, C) → y (rows, C), rows of sum 1.
 
-    Shifted by the row's maximum, so that it never overflows. CrossEntropyLoss takes what comes before a
-    softmax: it has its own. Before NLLLoss stands LogSoftmax, which loses nothing where y is near 0.
+    Subtracts the row's maximum, so that nothing overflows. CrossEntropyLoss has a softmax of its own and
+    needs no layer before it. NLLLoss needs LogSoftmax, which is exact where y is near 0.
 
-    dim: -1 or 1, the features, -1 by default. (PyTorch's default, None, guesses and warns.)
+    dim: -1 (default) or 1, the features. (PyTorch's default, None, guesses and warns.)
     Source: J. S. Bridle, "Probabilistic interpretation of feedforward classification network outputs", in
     Neurocomputing, NATO ASI series F 68 (1990) 227-236.
     """
@@ -84,9 +84,9 @@ class Softmax(_Rowwise):
 class LogSoftmax(_Rowwise):
     """y_c = x_c − log Σ_k e^x_k over the features of each row: x (rows, C) → y (rows, C).
 
-    Computed from x less the row's maximum, never as the logarithm of a softmax.
+    Computed from x minus the row's maximum, never as the logarithm of a softmax.
 
-    dim: -1 or 1, the features, -1 by default.
+    dim: -1 (default) or 1, the features.
     Source: as for Softmax.
     """
 
