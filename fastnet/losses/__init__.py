@@ -1,4 +1,4 @@
-"""Losses: fused ops of output and target, one family a file."""
+"""Losses: fused ops of output and target; each file has one family."""
 
 from fastnet.losses.base import Loss
 from fastnet.losses.binary import BCELoss, BCEWithLogitsLoss, KLDivLoss

@@ -1,4 +1,4 @@
-"""Loss: what a model is trained to make small, and its gradient with respect to the output."""
+"""Loss: the number that training makes small, and its gradient with respect to the output."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from fastnet.losses.metrics import Metric
 from fastnet.op import Array, Op
 from fastnet.tape import Tape, Value
 
-# What a minibatch's loss is divided by: nothing, its weights, its rows.
+# The divisor of a minibatch's loss: 1, the sum of its weights, or its number of rows.
 SUM, OWN_WEIGHTS, ROWS = range(3)
-LANES = 64  # sums that are taken side by side
+LANES = 64  # interleaved partial sums
 
 
 class weighted_loss(Op):
-    """loss = Σ w·row_loss / total over B rows, in float64, by `mean` with total 1, Σ w·c or B.
+    """loss = Σ w·row_loss / total over B rows, in float64; total is 1, Σ w·c or B, by `mean`.
 
-    mean: 0 (SUM), 1 (OWN_WEIGHTS) or 2 (ROWS). w are the samples' weights, c what a row counts for by
-    itself; absent ones are 1. scale is 1/total. Where the total is 0 there is nothing to average: loss and
-    scale are 0, save that NaN stays NaN. An infinite loss of weight 0 adds 0. drow_loss = w·scale.
+    mean: 0 (SUM), 1 (OWN_WEIGHTS) or 2 (ROWS). w are the samples' weights and c the rows' own counts; a
+    missing one is 1. scale is 1/total. With total 0, loss and scale are 0, except that NaN stays NaN. An
+    infinite loss with weight 0 adds 0. drow_loss = w·scale.
     """
 
     outputs: ClassVar = {"loss": "float64 1", "scale": "float64 1"}
@@ -46,7 +46,7 @@ class weighted_loss(Op):
     def forward(
         loss: Array, scale: Array, row_loss: Array, w: Array, c: Array, mean: float
     ) -> None:
-        """The weighted sum, and what it is divided by."""
+        """The weighted sum, divided by the total."""
         one = np.ones(row_loss.size)
         weight = w.astype(np.float64) if w.size else one
         total = 1.0 if mean == SUM else float(row_loss.size)
@@ -63,76 +63,78 @@ class weighted_loss(Op):
 
 
 def summed(values: Array) -> float:
-    """Σ values, float64, in an order that depends on their number alone, whatever the machine.
+    """Σ values, float64, in an order that depends only on their number, on every machine.
 
-    NumPy's sum of a vector has an order that depends on the instruction set; that over the rows of a
-    matrix has not. 10⁶ terms are within 1e-11 of Σ|terms|.
+    The order of NumPy's sum over a vector depends on the instruction set; the order over the rows of a
+    matrix does not. For 10⁶ terms the error is below 1e-11·Σ|terms|.
     """
     whole = len(values) // LANES * LANES
     lanes = values[:whole].reshape(-1, LANES).sum(axis=0)
     try:
         return math.fsum([*lanes, *values[whole:]])
-    except (OverflowError, ValueError):  # a sum beyond the largest number; ∞ − ∞
+    except (OverflowError, ValueError):  # a sum that overflows, or ∞ − ∞
         return float(sum([*lanes, *values[whole:]]))
 
 
 class Loss(Fixed, base=True):
     """Base of all losses.
 
-    reduction: "mean" (default), "sum", or "none": the losses that these are made of, one for each
-        element or, where a loss is one of whole rows, for each row. Nothing can be trained with "none".
+    reduction: "mean" (default), "sum", or "none", which returns the single losses that the others add up:
+        one for each element or, where the loss is defined for whole rows, for each row. Training needs
+        "mean" or "sum".
 
-    With sample weights w ≥ 0 (n,), the mean is Σ wᵢ·lᵢ / Σ wᵢ over the rows and the sum Σ wᵢ·lᵢ: a row of
-    weight 2 counts as that row twice. Where all weights are 0, loss and gradient are 0. Where a loss gives
-    rows weights of its own, as by class or 0 for rows to be ignored, wᵢ is the product of all.
+    With sample weights w ≥ 0 (n,), the mean is Σ wᵢ·lᵢ / Σ wᵢ over the rows and the sum Σ wᵢ·lᵢ: a row
+    with weight 2 counts like two equal rows. Where all weights are 0, loss and gradient are 0. Where a
+    loss has weights of its own, by class or 0 for ignored rows, wᵢ is the product of all.
 
-    That is the loss of the rows at hand, as PyTorch has it. `Trainer.fit` minimises the weighted mean of
-    the whole data: it divides a minibatch's Σ wᵢ·lᵢ by B·w̄, with B the minibatch's rows and w̄ the mean of
-    wᵢ over the data. So weights mean the same for every batch size.
+    PyTorch divides by the weights of the rows at hand, and so does a loss. `Trainer.fit` minimises the
+    weighted mean over the whole data: it divides a minibatch's Σ wᵢ·lᵢ by B·w̄, where B is the number of
+    its rows and w̄ the mean of wᵢ over the data. So weights mean the same for every batch size.
 
-    Accuracy: each class states a bound for float32. An element's (or row's) loss and gradient are off by
-    at most that times the sum of the magnitudes of the terms that the formula adds up, relative where no
-    term cancels another. Beyond float32's largest number they are ±∞ of the right sign, and never NaN; so
-    they may be where a difference of output and target, or of two logits, is. What is smaller than its
-    smallest normal number is off by at most a few of that. Sums over a million rows are within 1e-10.
+    Accuracy: each class states a bound for float32. The error of an element's (or row's) loss and gradient
+    is at most this bound times the sum of the magnitudes of the formula's terms, that is, relative where
+    no terms cancel. Values beyond float32's largest number become ±∞ with the right sign, never NaN; so
+    may values for which a difference of output and target, or of two logits, overflows. Values below the
+    smallest normal number have an error of at most a few times that. Sums over a million rows are accurate
+    to 1e-10.
 
-    A subclass passes its checked hyper-parameters to `super().__init__`, under the names of its own
-    constructor's arguments, checks targets in `target` and describes the losses of rows by ops in
-    `rows`. Hyper-parameters are read as attributes and never change. On its own a loss runs the NumPy
-    reference: `forward(output, y)` returns the value, `backward()` dL/d-output.
+    A subclass passes its checked hyper-parameters to `super().__init__` under the names of its own
+    constructor's arguments, checks targets in `target` and describes the losses of rows by ops in `rows`.
+    Hyper-parameters are attributes and never change. Outside a model a loss runs the NumPy reference:
+    `forward(output, y)` returns the value, `backward()` dL/d-output.
     """
 
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
-    domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)  # outputs of which it is defined
-    on_host: ClassVar[bool] = False  # whether Python computes it in the middle of a step
-    ignore_index: int | None = None  # the label that marks rows to be left out
-    takes_minus_infinity: bool = False  # among its targets
+    domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)  # outputs for which it is defined
+    on_host: ClassVar[bool] = False  # whether Python computes it within a step
+    ignore_index: int | None = None  # the label of ignored rows
+    takes_minus_infinity: bool = False  # whether targets may be −∞
 
     def __init__(self, reduction: str = "mean", **config: Any) -> None:
         check_choice("reduction", reduction, self.reductions)
         super().__init__(**config, reduction=reduction)
         self._pending: Callable[[Array | None], Array] | None = None
 
-    # What a subclass says of itself.
+    # What a subclass defines.
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """What training with this loss reports by default; its "accuracy" is what `fn.accuracy` means."""
+        """The metrics that training reports by default; `fn.accuracy` stands for its "accuracy"."""
         return {}
 
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
         """Check targets against the shape of one output row and return them as an array.
 
-        `name` is what error messages call them. Labels are an int64 array (n,).
+        `name` names them in error messages. Labels are an int64 array (n,).
         """
         raise undefined(
             self, "target(self, y, shape, name)", "it checks targets and returns them as an array"
         )
 
     def rows(self, g: Builder, output: Any, target: Any) -> tuple[Any, Any]:
-        """Describe each row's loss by ops on the builder: returns the losses and the rows' counts.
+        """Apply ops on the builder; returns the losses of the rows, and the rows' counts.
 
-        A mean divides by the sum of the counts; None where each row counts for 1.
+        A mean divides by the sum of the counts; None: each row counts 1.
         """
         raise undefined(
             self, "rows(self, g, output, target)", "it returns the losses of rows and their counts"
@@ -141,10 +143,10 @@ class Loss(Fixed, base=True):
     def emit(
         self, g: Builder, output: Any, target: Any, weight: Any = None, *, by_rows: bool = False
     ) -> Any:
-        """Describe the loss by ops on the builder; returns the scalar loss.
+        """Apply ops on the builder; returns the scalar loss.
 
-        by_rows: a mean divides by the number of rows, and not by the sum of their weights. It is passed
-            only where it is True: in `fit` with weights, and with `weight_mean`.
+        by_rows: True lets a mean divide by the number of rows, not by the sum of their weights. Callers
+            pass it only if it is True: `fit` with weights, and `weight_mean`.
         """
         losses, count = self.rows(g, output, target)
         mean = SUM if self.reduction == "sum" else ROWS if by_rows else OWN_WEIGHTS
@@ -152,21 +154,21 @@ class Loss(Fixed, base=True):
         return g.apply(weighted_loss, row_loss=losses, w=weight, c=counted, mean=float(mean))
 
     def counts(self, target: Array) -> Array | None:
-        """What each row of checked targets counts for in a mean; None: 1."""
+        """The count of each row in a mean, for checked targets; None: each counts 1."""
         return None
 
     def target_shape(self, shape: Shape) -> Shape:
-        """The shape of a row of targets that are not labels, for a row of outputs."""
+        """The shape of a row of targets other than labels, for a row of outputs."""
         return shape
 
-    # What everybody asks for.
+    # What callers use.
 
     def column(self, y: Array, shape: Shape) -> Array:
-        """Targets (n,) as (n, 1) where a row of targets for these outputs is one number."""
+        """Targets (n,) as (n, 1), if a row of targets for these outputs is one number."""
         return y[:, None] if y.ndim == 1 and self.target_shape(shape) == (1,) else y
 
     def explain(self, output: Array, target: Array) -> str | None:
-        """Why the loss of these rows is not finite, a sentence; None where the outputs are not either."""
+        """A sentence that says why the loss of these rows is not finite; None where outputs are not."""
         if not (output.size and np.isfinite(output).all()):
             return None
         low, high = float(output.min()), float(output.max())
@@ -183,7 +185,7 @@ class Loss(Fixed, base=True):
         return self._unexplained(*sizes)
 
     def _unexplained(self, output: float, target: float) -> str | None:
-        """The same, of finite outputs and targets, of which these are the largest sizes."""
+        """The same for finite outputs and targets, whose largest magnitudes these are."""
         return (
             f"The model's outputs reach {output:g} and the targets {target:g}, of which "
             f"{type(self).__name__} overflows. Targets scaled to about 1, or a smaller learning rate, "
@@ -191,7 +193,7 @@ class Loss(Fixed, base=True):
         )
 
     def weights(self, target: Array, given: Any, dtype: Any) -> Array | None:
-        """Sample weights as an array (n,) of a dtype, 0 for the rows to be ignored; None: all are 1."""
+        """Sample weights as an array (n,) of a dtype, 0 for ignored rows; None: all are 1."""
         weight = (
             None if given is None else arrays.weights("sample_weight", given, len(target), dtype)
         )
@@ -204,9 +206,9 @@ class Loss(Fixed, base=True):
     def scaled_weights(
         self, target: Array, weight: Array | None, mean: float | None
     ) -> Array | None:
-        """Sample weights over `mean`, for a loss that divides by rows; None: all are 1.
+        """Sample weights divided by `mean`, for a loss that divides by rows; None: all are 1.
 
-        mean: that of the weights of the data, sample weights times `counts`; None: of these targets.
+        mean: mean over the data of sample weight times `counts`; None: that of these targets.
         """
         counts = self.counts(target)
         product = weight if counts is None or weight is None else weight * counts
@@ -219,7 +221,7 @@ class Loss(Fixed, base=True):
         return np.asarray(given / mean)
 
     def of_rows(self, losses: Array, target: Array, weight: Array | None) -> float:
-        """The loss of rows that have these losses, float64; its bits are the same on every machine."""
+        """The loss of rows with these single losses, float64, with equal bits on every machine."""
         weights = np.ones(len(losses)) if weight is None else weight.astype(np.float64)
         counts = self.counts(target)
         total = 1.0
@@ -229,7 +231,7 @@ class Loss(Fixed, base=True):
         return value / total if total > 0 else value if math.isnan(value) else 0.0
 
     def check_trainable(self) -> None:
-        """Raise HyperparameterError where the loss is not one number."""
+        """Raise HyperparameterError where the loss is not a single number."""
         if self.reduction == "none":
             raise HyperparameterError(
                 f"{type(self).__name__} with reduction='none' has a value for each element; expected a "
@@ -237,12 +239,12 @@ class Loss(Fixed, base=True):
             )
 
     def plan_key(self) -> Any:
-        """What a compiled plan depends on: losses with equal keys share plans."""
+        """The properties that a compiled plan depends on: losses with equal keys share plans."""
         return type(self), tuple((k, _key(v)) for k, v in self._config.items())
 
     def forward(self, output: Any, y: Any, sample_weight: Any = None) -> Any:
         """The loss of outputs (n, …) for targets y: a float, or an array with reduction="none"."""
-        with np.errstate(all="ignore"):  # as in compiled plans: IEEE's results, without warnings
+        with np.errstate(all="ignore"):  # as in compiled plans: IEEE results without warnings
             return self._forward(output, y, sample_weight)
 
     def _forward(self, output: Any, y: Any, sample_weight: Any) -> Any:
@@ -273,7 +275,7 @@ class Loss(Fixed, base=True):
     def backward(self, d: Any = None) -> Array:
         """dL/d-output of the last forward, a new array of the output's shape and dtype.
 
-        d: the gradient that reaches the loss, of its shape; ones by default.
+        d: gradient with respect to the loss, of its shape (default: ones).
         """
         if self._pending is None:
             raise UsageError(f"{type(self).__name__}: backward needs a forward before it")
@@ -306,7 +308,7 @@ def numbers(array: Array, name: str, kind: str) -> Array:
         )
     if array.dtype in (np.float32, np.float64):
         return array
-    with np.errstate(all="ignore"):  # infinity is refused where the data is checked
+    with np.errstate(all="ignore"):  # the check of the data refuses infinity
         return array.astype(np.float64)
 
 

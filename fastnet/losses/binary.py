@@ -1,4 +1,4 @@
-"""Losses of probabilities: Bernoulli of each output, and a distribution against another."""
+"""Losses of probabilities: of Bernoulli outputs, and of one distribution against another."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fastnet.losses.metrics import Metric, binary_accuracy
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
 from fastnet.op import Array
 
-LEAST = float(np.float32(1e-12))  # the float32 number that PyTorch has there
+LEAST = float(np.float32(1e-12))  # PyTorch's bound, in float32
 
 
 class bce_with_logits(Pointwise):
@@ -35,12 +35,12 @@ class bce_with_logits(Pointwise):
 
     @each
     def value(y: Real, t: Real) -> Real:
-        """−t·ln p − (1 − t)·ln(1 − p) of p = sigmoid(y): no term is negative, so none cancels."""
+        """−t·ln p − (1 − t)·ln(1 − p) with p = sigmoid(y), in terms ≥ 0, so that none cancel."""
         return (1 - t) * maximum(y, 0) + t * maximum(-y, 0) + log1p_exp(-abs(y))
 
     @each
     def slope(y: Real, t: Real) -> Real:
-        """The probability less the target; of what is left to 1 where the probability is near it."""
+        """Probability minus target, computed from 1 − probability where that is small."""
         q = language.sigmoid(-abs(y))
         return where(y < 0, q - t, (1 - t) - q)
 
@@ -55,13 +55,13 @@ class weighted_bce_with_logits(Pointwise):
 
     @each
     def value(y: Real, t: Real, u: Real) -> Real:
-        """−u·t·ln p − (1 − t)·ln(1 − p): no term is negative, so none cancels."""
+        """−u·t·ln p − (1 − t)·ln(1 − p), in terms ≥ 0, so that none cancel."""
         small = log1p_exp(-abs(y))
         return (1 - t) * (maximum(y, 0) + small) + u * t * (maximum(-y, 0) + small)
 
     @each
     def slope(y: Real, t: Real, u: Real) -> Real:
-        """What is false pushes down, what is true, times u, up."""
+        """The false part pushes y down; the true part, times u, pushes it up."""
         return (1 - t) * language.sigmoid(y) - u * t * language.sigmoid(-y)
 
 
@@ -75,7 +75,7 @@ class bce(Pointwise):
 
     @each
     def slope(y: Real, t: Real) -> Real:
-        """Finite at y = 0 and y = 1, too."""
+        """Finite at y = 0 and y = 1."""
         return (y - t) / maximum(y * (1 - y), LEAST)
 
 
@@ -90,12 +90,12 @@ class kl_div(Pointwise):
 
     @each
     def value(y: Real, t: Real) -> Real:
-        """Of log-probabilities y and probabilities t; 0 where t is 0, whatever y is."""
+        """For log-probabilities y and probabilities t; 0 where t is 0, whatever y is."""
         return where(t == 0, nothing(y), t * (log(t) - y))
 
     @each
     def slope(y: Real, t: Real) -> Real:
-        """A line in y."""
+        """Constant in y."""
         return -t
 
 
@@ -104,9 +104,9 @@ class kl_div_of_logs(Pointwise):
 
     @each
     def value(y: Real, t: Real) -> Real:
-        """Of log-probabilities y and t; e^t is taken in two parts, as y may be larger than it is small.
+        """For log-probabilities y and t; e^t as a product of two halves, as t − y may be large.
 
-        Where both parts are 0, only y = −∞ (which is twice itself) below a finite t weighs more.
+        If both halves are 0, the term is 0 too, unless y = −∞ (equal to twice itself) and t is finite.
         """
         half = exp(0.5 * t)
         infinite = (t > y) & (y == 2 * y)
@@ -114,19 +114,19 @@ class kl_div_of_logs(Pointwise):
 
     @each
     def slope(y: Real, t: Real) -> Real:
-        """A line in y."""
+        """Constant in y."""
         return -exp(t)
 
 
 class BCEWithLogitsLoss(PointwiseLoss):
     """L = −(1/(n·k))·Σ (u·t·ln p + (1 − t)·ln(1 − p)), p = sigmoid(y), over all elements of (n, k).
 
-    For one output or several labels at once: y are logits (n, k), t probabilities (n, k) in [0, 1] of any
-    real dtype. Without u the gradient is (p − t)/(n·k), else ((1 − t)·p − u·t·(1 − p))/(n·k).
+    For one output, or for several labels per sample: y are logits (n, k), t probabilities (n, k) in [0, 1]
+    of any real dtype. Without u the gradient is (p − t)/(n·k), else ((1 − t)·p − u·t·(1 − p))/(n·k).
     Accuracy (see Loss): 1e-6. The loss has no terms that cancel.
-    pos_weight: u, a number or a vector (k,), finite and ≥ 0; None: 1. It weighs what is true.
-    reduction: "mean", "sum" (not divided) or "none" (each element's).
-    Training with it reports accuracy, element by element, see `binary_accuracy`.
+    pos_weight: u, a number ≥ 0 or a vector (k,) of such (default None: 1). The weight of true labels.
+    reduction: "mean" (default), "sum" (not divided) or "none" (each element's loss).
+    Training reports accuracy, element by element, see `binary_accuracy`.
     Source: C. M. Bishop, "Pattern recognition and machine learning", Springer 2006, equation 4.90, with
     PyTorch's pos_weight.
     """
@@ -140,7 +140,7 @@ class BCEWithLogitsLoss(PointwiseLoss):
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """Accuracy, element by element: a logit of at least 0 counts as true."""
+        """Accuracy by elements: a logit of at least 0 counts as true."""
         return {"accuracy": binary_accuracy(0.0)}
 
     @property
@@ -160,12 +160,12 @@ class BCEWithLogitsLoss(PointwiseLoss):
 class BCELoss(PointwiseLoss):
     """L = −(1/(n·k))·Σ (t·ln y + (1 − t)·ln(1 − y)) over all elements of y and t, both (n, k) in [0, 1].
 
-    For one probability, such as Sigmoid's, or several labels at once. As in PyTorch logarithms are at
-    least −100 and the gradient is (y − t)/max(y·(1 − y), 1e-12)/(n·k), so both are finite at 0 and 1.
-    BCEWithLogitsLoss is more exact there, and faster. Outputs beyond [0, 1] give NaN.
-    Accuracy (see Loss): 1e-6, of what is so limited.
-    reduction: "mean", "sum" (not divided) or "none" (each element's).
-    Training with it reports accuracy, element by element, see `binary_accuracy`.
+    For probabilities, such as Sigmoid's outputs: one for each sample, or several. As in PyTorch,
+    logarithms are at least −100 and the gradient is (y − t)/max(y·(1 − y), 1e-12)/(n·k), so that both are
+    finite at 0 and 1. BCEWithLogitsLoss is more accurate there, and faster. Outputs outside [0, 1] give
+    NaN. Accuracy (see Loss): 1e-6, for the formula with these bounds.
+    reduction: "mean" (default), "sum" (not divided) or "none" (each element's loss).
+    Training reports accuracy, element by element, see `binary_accuracy`.
     Source: C. M. Bishop, "Pattern recognition and machine learning", Springer 2006, equation 4.90.
     """
 
@@ -177,7 +177,7 @@ class BCELoss(PointwiseLoss):
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """Accuracy, element by element: a probability of at least ½ counts as true."""
+        """Accuracy by elements: a probability of at least ½ counts as true."""
         return {"accuracy": binary_accuracy(0.5)}
 
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
@@ -188,12 +188,12 @@ class BCELoss(PointwiseLoss):
 class KLDivLoss(PointwiseLoss):
     """L = (1/n)·Σ t·(ln t − y) with "batchmean": log-probabilities y (n, k) against probabilities t (n, k).
 
-    log_target: t are log-probabilities too, and the terms e^t·(t − y). False by default.
-    reduction: "mean" (default, as in PyTorch: over all n·k elements), "batchmean" (over the rows: the
-        divergence itself), "sum" or "none" (each element's term).
+    reduction: "mean" (default, as in PyTorch: over all n·k elements), "batchmean" (over the rows, which
+        is the divergence itself), "sum" or "none" (each element's term).
+    log_target: bool (default False). True: t are log-probabilities too, and the terms are e^t·(t − y).
 
-    Terms of t = 0 are 0, whatever y is; with log_target these are the targets −∞. Elsewhere y = −∞ costs
-    ∞. The gradient is −t, or −e^t, divided as the loss is.
+    A term is 0 where the probability of the target is 0, whatever y is; elsewhere y = −∞ costs ∞. The
+    gradient is −t, or −e^t, divided as the loss is.
     Accuracy (see Loss): 1e-6.
     Source: S. Kullback, R. A. Leibler, "On information and sufficiency", Annals of Mathematical
     Statistics 22, 1951.
@@ -206,7 +206,7 @@ class KLDivLoss(PointwiseLoss):
 
     @property
     def takes_minus_infinity(self) -> bool:  # type: ignore[override]
-        """Logarithms of 0."""
+        """True for log-probabilities, where −∞ is the logarithm of 0."""
         log_target: bool = self.log_target
         return log_target
 

@@ -1,4 +1,4 @@
-"""Softmax and negative log-likelihood with options: class weights, smoothing, probability targets."""
+"""Softmax and negative log-likelihood with class weights, label smoothing or probability targets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastnet.losses.labels import LabelLoss, constant
 from fastnet.losses.softmax_nll import below_top, softmax_nll
 from fastnet.op import Array, Op
 
-NO_LABEL = -100  # ignored by default; no class has it
+NO_LABEL = -100  # the default ignore_index; no class has this label
 
 
 def _log_softmax(z: Array) -> Array:
@@ -24,19 +24,19 @@ def _log_softmax(z: Array) -> Array:
 
 
 def seen(q: Array, x: Array) -> Array:
-    """Where q·x counts: where q is 0 it is 0, also of an infinite x; NaN is always seen."""
+    """Where q·x counts: nowhere that q is 0, even if x is infinite, but wherever x is NaN."""
     counts: Array = (q != 0) | np.isnan(x)
     return counts
 
 
 def _row_loss(q: Array, log_p: Array) -> Array:
-    """−Σ_c q_c·log p_c, where q_c = 0 counts as 0; NaN of a row with a NaN, whatever q is."""
+    """−Σ_c q_c·log p_c, where terms with q_c = 0 are 0; NaN for a row with a NaN, whatever q is."""
     terms = np.where(seen(q, log_p), q * log_p, 0)
     return np.asarray(-np.sum(terms, axis=1, dtype=np.float64))
 
 
 def _slopes(p: Array, q: Array) -> Array:
-    """p·Σq − q as p_c·Σ_(j≠c) q_j − q_c·(1 − p_c), which keep what is small, in float64."""
+    """p·Σq − q as p_c·Σ_(j≠c) q_j − q_c·(1 − p_c), which keeps small differences, in float64."""
     large = p > 0.5
     rest = np.sum(np.where(large, 0, p), axis=1, keepdims=True, dtype=np.float64)
     others = q.sum(axis=1, keepdims=True) - q
@@ -74,7 +74,7 @@ class cross_entropy(Op):
         smoothing: float,
         ignored: float,
     ) -> None:
-        """The losses of rows, what they count for, and p, which the gradient needs."""
+        """The losses and counts of rows, and p, which the gradient needs."""
         log_p, kept = _log_softmax(z), t != ignored
         np.exp(log_p, out=p)
         q = _smoothed(t, v, z.shape[1], smoothing, ignored)
@@ -94,7 +94,7 @@ class cross_entropy(Op):
         """drow_loss·(p·Σq − q)."""
         q = _smoothed(t, v, p.shape[1], smoothing, ignored)
         dz[...] = drow_loss[:, None] * _slopes(p, q)
-        dz[t == ignored] = 0  # of NaN, too
+        dz[t == ignored] = 0  # also where it is NaN
 
 
 class soft_cross_entropy(Op):
@@ -137,7 +137,7 @@ class nll(Op):
     def forward(
         row_loss: Array, count: Array, y: Array, t: Array, v: Array, ignored: float
     ) -> None:
-        """The losses of rows, and what they count for."""
+        """The losses and counts of rows."""
         kept = t != ignored
         label = np.where(kept, t, 0)
         count[...] = np.where(kept, v[label] if v.size else 1, 0)
@@ -159,19 +159,18 @@ class CrossEntropyLoss(LabelLoss):
     t (n, C). With labels a row's loss is −Σ_c v_c·((1 − s)·[c = t] + s/C)·log p_c, and the mean divides
     by Σ v_t; with probabilities it is −Σ_c v_c·((1 − s)·t_c + s/C)·log p_c, and the mean divides by n.
 
-    weight: v (C,), finite and ≥ 0: a weight for each class; None: all are 1.
-    ignore_index: rows of this label, −100 by default, add nothing to loss, gradient or mean. Where all
-        are ignored, loss and gradient are 0 (PyTorch: NaN). Probabilities have no labels: with another
-        ignore_index than −100 they are refused.
-    label_smoothing: s in [0, 1], 0 by default.
-    reduction: "mean", "sum" or "none" (a loss for each row).
+    weight: v (C,), finite and ≥ 0 (default None: all are 1). A weight for each class.
+    ignore_index: integer (default −100). Rows with this label add nothing to loss, gradient and mean. If
+        all rows have it, loss and gradient are 0 (PyTorch: NaN). Probability targets need the default.
+    label_smoothing: s, a number in [0, 1] (default 0).
+    reduction: "mean" (default), "sum" or "none" (a loss for each row).
 
-    The gradient is (p·Σq − q) times the row's share, q what log p_c is multiplied by; without options
-    (p − onehot(t))/n. Rows are summed in float64. Training with it reports accuracy.
-    Logits may be −∞ where a row has others: classes of probability 0. They cost ∞ where q_c is above 0 and
-    otherwise nothing.
-    Accuracy (see Loss): 2e-6. The loss has no terms that cancel, nor, without smoothing, has the gradient
-    for labels: both keep their digits where p_t is 1 in float32.
+    The gradient is (p·Σq − q) times the row's share, where q_c is the factor of log p_c; without options
+    it is (p − onehot(t))/n. Rows are summed in float64. Training reports accuracy.
+    Logits may be −∞, which gives a class probability 0, unless all of a row are. Such a class costs ∞ if
+    its q_c is above 0, else nothing.
+    Accuracy (see Loss): 2e-6. The loss has no terms that cancel, nor has the gradient for labels without
+    smoothing: both keep their digits where p_t is 1 in float32.
     Sources: J. S. Bridle, "Training stochastic model recognition algorithms as networks can lead to
     maximum mutual information estimation of parameters", NIPS 1989; for the smoothing C. Szegedy et al.,
     "Rethinking the Inception architecture for computer vision", CVPR 2016, section 7.
@@ -214,14 +213,14 @@ class CrossEntropyLoss(LabelLoss):
     def emit(
         self, g: Builder, output: Any, target: Any, weight: Any = None, *, by_rows: bool = False
     ) -> Any:
-        """One `softmax_nll` where there are no options."""
+        """Apply `softmax_nll` without options, else `rows` and `weighted_loss`."""
         options = self.weight is not None or self.label_smoothing or self.reduction != "mean"
         if options or weight is not None or len(target.shape) > 1:
             return super().emit(g, output, target, weight, by_rows=by_rows)
         return g.apply(softmax_nll, z=output, t=target)
 
     def rows(self, g: Builder, output: Any, target: Any) -> tuple[Any, Any]:
-        """One `cross_entropy`, or `soft_cross_entropy` of probabilities."""
+        """Apply `cross_entropy`, or `soft_cross_entropy` for probabilities."""
         given = {"z": output, "t": target, "v": constant(self.weight)}
         given["smoothing"] = self.label_smoothing
         if len(target.shape) > 1:
@@ -234,12 +233,13 @@ class NLLLoss(LabelLoss):
     """L = −Σ_rows v_t·y_t / Σ_rows v_t for log-probabilities y (n, C), such as LogSoftmax's.
 
     Takes integer labels t (n,) in [0, C).
-    weight: v (C,), finite and ≥ 0; None: all are 1. ignore_index: rows of this label, −100 by default,
-        add nothing. Where all are ignored, loss and gradient are 0 (PyTorch: NaN).
-    reduction: "mean", "sum" (not divided) or "none" (−v_t·y_t for each row).
+    weight: v (C,), finite and ≥ 0 (default None: all are 1). A weight for each class.
+    ignore_index: integer (default −100). Rows with this label add nothing. If all rows have it, loss and
+        gradient are 0 (PyTorch: NaN).
+    reduction: "mean" (default), "sum" (not divided) or "none" (−v_t·y_t for each row).
 
-    The gradient is −v_t/Σ v at the label, 0 elsewhere. Training with it reports accuracy.
-    y may be −∞: at the label it costs ∞, unless v_t is 0, and elsewhere nothing.
+    The gradient is −v_t/Σ v at the label, 0 elsewhere. Training reports accuracy.
+    y may be −∞: it costs ∞ at the label, unless v_t is 0, and nothing elsewhere.
     Accuracy (see Loss): 1e-6.
     Source: R. A. Fisher's maximum likelihood (1922), with PyTorch's means.
     """
@@ -250,7 +250,7 @@ class NLLLoss(LabelLoss):
         super().__init__(reduction, weight, ignore_index=ignore_index)
 
     def rows(self, g: Builder, output: Any, target: Any) -> tuple[Any, Any]:
-        """One `nll`."""
+        """Apply `nll`."""
         losses = g.apply(
             nll, y=output, t=target, v=constant(self.weight), ignored=float(self.ignore_index or 0)
         )

@@ -1,4 +1,4 @@
-"""Losses of one's own, as plain functions."""
+"""Losses of your own, as plain functions."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ class FunctionLoss(Loss):
             return np.mean((y - t) ** 2), 2 * (y - t) / y.size
 
         trainer = fn.Trainer(model, squared_error)
+    function: takes outputs y (n, …), targets t of their rows, and with sample weights these (n,) as a
+        third argument; returns the loss, a number, and its gradient with respect to y, of y's shape. A
+        trainer divides the weights by their mean over the data, so that the mean of w·l is the weighted
+        loss. y and w have the model's dtype, and so has t if it holds real numbers; integers and bools
+        come as int64. The function must neither write to the arrays nor keep them after the call. t may
+        have any shape with a row for each sample; (n,) for one output comes as (n, 1). The function itself
+        checks t.
+    reduction: "mean" (default) or "sum": how L combines its rows. An epoch's loss combines the losses of
+        its minibatches in the same way.
 
-    function: takes the outputs y (n, …) and the targets t of their rows, and with sample weights these
-        (n,) as a third argument; returns the loss, a number, and its gradient with respect to y, of y's
-        shape. A trainer divides the weights by their mean over the data, so that the mean of w·l is the
-        weighted loss. y and w have the model's dtype; so has t where it holds real numbers, while whole
-        numbers and bools come as int64. All are read-only and valid during the call alone. t may have any
-        shape with a row for each sample, (n,) for one output comes as (n, 1); what is wrong with it is for
-        the function to say.
-    reduction: what L is of its rows, "mean" (default) or "sum", which tells how an epoch's loss is made of
-        those of its minibatches.
-
-    Wherever a loss is asked for, the function itself is taken too, for one that is a mean. Its steps are
-    called from Python, one by one; model and update run on the backend as ever. In training, a loss or a
-    gradient that is not finite raises DivergenceError, and the step's update is not applied. The gradient
-    is not checked against L: compare it with differences of L.
+    Any argument that takes a loss also takes the function itself, with reduction "mean". Python calls the
+    function in each step; model and update run on the backend as usual. In training, a loss or gradient
+    that is not finite raises DivergenceError, and that step makes no update. Nothing checks the gradient
+    against L: compare it with differences of L.
     Source: that of the function.
     """
 
@@ -52,14 +51,14 @@ class FunctionLoss(Loss):
         super().__init__(reduction, function=function)
 
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
-        """Targets as they are: numbers, a row for each sample."""
+        """Targets as they are: numbers with a row for each sample."""
         array = arrays.numbers(name, y)
         if array.ndim == 0:
             raise ShapeError(f"{name} is a single number; expected a row for each sample")
         return array
 
     def call(self, output: Array, target: Array, weight: Array | None) -> tuple[float, Array]:
-        """The function's loss and gradient of some rows, checked."""
+        """The function's loss and gradient for some rows, checked."""
         dtype = output.dtype
         target = target.astype(dtype if target.dtype.kind == "f" else np.int64, copy=False)
         given = [part.view() for part in (output, target, weight) if part is not None]
@@ -98,7 +97,7 @@ class FunctionLoss(Loss):
 
     @property
     def name(self) -> str:
-        """What error messages call the function."""
+        """The function's name in error messages."""
         return getattr(self.function, "__qualname__", repr(self.function))
 
     def __repr__(self) -> str:
@@ -112,7 +111,7 @@ def _short(value: Any) -> str:
 
 
 def as_loss(loss: Any) -> Loss:
-    """A loss as it is, a function as the loss that it computes; raises where it is neither."""
+    """The loss itself, or a FunctionLoss for a function; raises for anything else."""
     if callable(loss) and not isinstance(loss, type | Loss):
         return FunctionLoss(loss)
     if not isinstance(loss, Loss):

@@ -1,4 +1,4 @@
-"""The negative log-likelihood of targets under Gaussians whose means and variances are predicted."""
+"""Gaussian negative log-likelihood, for predicted means and variances."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from fastnet.op import Array, Op
 class gaussian_nll(Op):
     """row_loss = Σ_j (½(log s_j + e_j²/s_j) + offset)/divisor, e = t − μ, s = max(σ², eps).
 
-    The first half of y's columns are the means μ, the second the variances σ²; j runs over the columns
-    of t. As in PyTorch, the gradient does not see the maximum.
+    The first half of y's columns are the means μ, the second half the variances σ²; j runs over the
+    columns of t. As in PyTorch, the gradient ignores the maximum.
     """
 
     outputs: ClassVar = {"row_loss": "float64 B"}
@@ -29,7 +29,7 @@ class gaussian_nll(Op):
 
     @staticmethod
     def parts(y: Array, t: Array, eps: float) -> tuple[int, Array, Array]:
-        """Where the variances begin, the errors, and the variances, at least eps."""
+        """The number of means, the errors, and the variances, at least eps."""
         half = y.shape[1] // 2
         count = min(half, t.shape[1])
         return half, t[:, :count] - y[:, :count], np.maximum(y[:, half : half + count], eps)
@@ -45,7 +45,7 @@ class gaussian_nll(Op):
 
     @staticmethod
     def vjp(dy: Array, drow_loss: Array, y: Array, t: Array, eps: float, divisor: float) -> None:
-        """−e/s for a mean, ½(1/s − e²/s²) for a variance, as a product whose factors are in range."""
+        """−e/s for a mean, ½(1/s − e²/s²) for a variance, as a product that does not overflow."""
         half, e, s = gaussian_nll.parts(y, t, eps)
         share = (drow_loss / divisor)[:, None].astype(y.dtype)
         dy.fill(0)
@@ -57,15 +57,16 @@ class gaussian_nll(Op):
 class GaussianNLLLoss(Loss):
     """L = (1/(n·k))·Σ ½(log s + (t − μ)²/s), s = max(σ², eps), for targets t (n, k), outputs (n, 2k).
 
-    The first k columns of the output are the means μ, the others the variances σ², which the net must
-    keep positive (a Softplus at its end does, where the targets are positive too). What is below eps
-    counts as eps, and has the gradient there.
-    full: add ½·log 2π to each term; False by default. eps: ≥ 1.2e-38, 1e-6 by default.
-    reduction: "mean" (over all elements of t), "sum" or "none" (each element's).
+    The first k columns of the output are the means μ, the others the variances σ². The net must keep these
+    positive, for example by a Softplus at its end if the targets are positive too. A variance below eps
+    counts as eps and has the gradient at eps.
+    full: bool (default False). True adds ½·log 2π to each term.
+    eps: number ≥ 1.2e-38 (default 1e-6).
+    reduction: "mean" (default, over all elements of t), "sum" or "none" (each element's term).
     Accuracy (see Loss): 1e-6.
 
     Source: D. A. Nix, A. S. Weigend, "Estimating the mean and variance of the target probability
-    distribution", ICNN 1994, equation 3; PyTorch takes the variances as an argument of their own.
+    distribution", ICNN 1994, equation 3; PyTorch takes the variances as a separate argument.
     """
 
     def __init__(self, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
@@ -76,7 +77,7 @@ class GaussianNLLLoss(Loss):
         )
 
     def target_shape(self, shape: Shape) -> Shape:
-        """Half as many columns."""
+        """Half as many columns as the output."""
         if len(shape) != 1 or shape[0] % 2:
             raise ShapeError(
                 f"GaussianNLLLoss takes outputs (n, 2k), means and variances; the model's are "
@@ -95,7 +96,7 @@ class GaussianNLLLoss(Loss):
         return array
 
     def rows(self, g: Builder, output: Any, target: Any) -> tuple[Any, Any]:
-        """One `gaussian_nll`."""
+        """Apply `gaussian_nll`."""
         divisor = output.shape[1] // 2 if self.reduction == "mean" else 1
         given = {"eps": self.eps, "offset": self._offset(), "divisor": float(max(1, divisor))}
         return g.apply(gaussian_nll, y=output, t=target, **given), None

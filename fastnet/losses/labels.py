@@ -1,4 +1,4 @@
-"""What losses of class labels have in common: integer targets, and weights of the classes."""
+"""The base of losses of class labels: integer targets, and weights of the classes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from fastnet.parameter import Derived
 def check_columns(
     name: str, value: Any, wanted: str, *, low: float, open_low: bool = False, single: bool = True
 ) -> Array:
-    """Finite numbers from `low` on, one for each column or, where allowed, a single one: a float64 vector.
+    """A float64 vector of finite numbers ≥ low, one for each column, or a single one if allowed.
 
-    Anything else is refused, and `wanted` says what was expected.
+    Raises HyperparameterError for anything else; `wanted` is what it expected.
     """
     try:
         array = arrays.as_array(name, value)
-    except DataError:  # ragged
+    except DataError:  # a ragged list
         array = np.empty(0)
     good = array.size > 0 and array.dtype.kind in "fiu" and bool(np.isfinite(array).all())
     good = good and array.ndim in ((0, 1) if single else (1,))
@@ -37,12 +37,12 @@ def check_columns(
 
 
 def constant(value: Array | None) -> Derived | None:
-    """A hyper-parameter's array as an op's argument."""
+    """A hyper-parameter's array as the argument of an op."""
     return None if value is None else Derived(value.shape, lambda: value)
 
 
 class LabelLoss(Loss, base=True):
-    """Base of losses of integer labels t (n,) in [0, C) for outputs (n, C)."""
+    """Base of losses for integer labels t (n,) in [0, C) and outputs (n, C)."""
 
     def __init__(self, reduction: str, weight: Any = None, **config: Any) -> None:
         wanted = "a vector of finite numbers of at least 0"
@@ -57,16 +57,16 @@ class LabelLoss(Loss, base=True):
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """Accuracy, of the rows that count in the loss."""
+        """Accuracy over the rows that count in the loss."""
         return {"accuracy": ClassAccuracy(self.ignore_index, self.weight)}
 
     @property
     def ignore_index(self) -> int | None:  # type: ignore[override]
-        """The label that marks rows to be left out."""
+        """The label of ignored rows."""
         return self._config.get("ignore_index")
 
     def column(self, y: Array, shape: Shape) -> Array:
-        """Labels stay (n,)."""
+        """Return labels as they are, (n,)."""
         return y
 
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:

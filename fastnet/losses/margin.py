@@ -1,4 +1,4 @@
-"""Hinge losses of integer labels: outputs that are right by less than a margin cost something."""
+"""Hinge losses for integer labels: a correct output costs something if its margin is too small."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastnet.op import Array, Op
 class Hinge(Op):
     """Base of the ops row_loss = v_t·Σ_j max(0, short_j)^power / divisor, for labels t.
 
-    A subclass says how far output j is short of its margin, and what Σ_j d_j·dshort_j/dy is.
+    A subclass defines how far output j is short of its margin, and Σ_j d_j·dshort_j/dy.
     """
 
     outputs: ClassVar = {"row_loss": "float64 B"}
@@ -38,7 +38,7 @@ class Hinge(Op):
     def slopes(
         drow_loss: Array, short: Array, t: Array, v: Array, power: float, divisor: float
     ) -> Array:
-        """drow_loss·v_t·power·max(0, short)^(power − 1) / divisor, and 0 where nothing is short."""
+        """drow_loss·v_t·power·max(0, short)^(power − 1) / divisor, 0 where an output is not short."""
         share = drow_loss * (v[t] if v.size else 1) / divisor
         share = (power * share)[:, None].astype(short.dtype)
         slope = short * share if power == 2 else np.broadcast_to(share, short.shape)
@@ -46,11 +46,11 @@ class Hinge(Op):
 
 
 class multi_margin(Hinge):
-    """short_j = (y_j − y_t) + margin for j ≠ t: the label's output beats each other one by the margin."""
+    """short_j = (y_j − y_t) + margin for j ≠ t: the label's output must beat the others by the margin."""
 
     @staticmethod
     def short(y: Array, t: Array, margin: float) -> Array:
-        """How much each output is short of the margin; the label's own is not."""
+        """How far each output is short of the margin; 0 for the label's own."""
         rows = np.arange(t.size)
         short: Array = (y - y[rows, t][:, None]) + margin
         short[rows, t] = 0
@@ -74,7 +74,7 @@ class multi_margin(Hinge):
         margin: float,
         divisor: float,
     ) -> None:
-        """The slopes, and at the label minus their sum."""
+        """The slopes, and at the label the negative of their sum."""
         short = multi_margin.short(y, t, margin)
         dy[...] = Hinge.slopes(drow_loss, short, t, v, power, divisor)
         dy[np.arange(t.size), t] = -dy.sum(axis=1)
@@ -109,7 +109,7 @@ class one_vs_rest(Hinge):
         margin: float,
         divisor: float,
     ) -> None:
-        """The slopes, with the signs of the classes."""
+        """The slopes with the signs of the classes."""
         signs = one_vs_rest.signs(y, t)
         dy[...] = -signs * Hinge.slopes(drow_loss, margin - signs * y, t, v, power, divisor)
 
@@ -118,21 +118,21 @@ class _HingeLoss(LabelLoss):
     op: ClassVar[type[Hinge]]
 
     def __init__(self, p: float, margin: float, weight: Any, reduction: str) -> None:
-        if isinstance(p, float) and p.is_integer():  # PyTorch takes 1.0, too
+        if isinstance(p, float) and p.is_integer():  # PyTorch also takes 1.0
             p = int(p)
         p, margin = check_int("p", p, low=1, high=2), check_real("margin", margin)
         super().__init__(reduction, weight, p=p, margin=margin)
 
     def divisor(self, classes: int) -> float:
-        """What the sum over a row is divided by."""
+        """The divisor of the sum over a row."""
         return 1.0
 
     def counts(self, target: Array) -> Array | None:
-        """Each row counts for 1 in a mean."""
+        """None: each row counts 1 in a mean."""
         return None
 
     def rows(self, g: Builder, output: Any, target: Any) -> tuple[Any, Any]:
-        """The one op."""
+        """Apply the op."""
         numbers = {"power": float(self.p), "margin": self.margin}
         numbers["divisor"] = self.divisor(output.shape[1])
         return g.apply(self.op, y=output, t=target, v=constant(self.weight), **numbers), None
@@ -141,14 +141,15 @@ class _HingeLoss(LabelLoss):
 class MultiMarginLoss(_HingeLoss):
     """L = (1/n)·Σ_rows (v_t/C)·Σ_(j≠t) max(0, margin − y_t + y_j)^p for outputs y (n, C), labels t (n,).
 
-    p: 1 (default) or 2. margin: any finite number, 1 by default. weight: v (C,), finite and ≥ 0; None:
-        all are 1. It does not enter the mean's divisor.
-    reduction: "mean" (over the rows), "sum" or "none" (a loss for each row).
+    p: 1 (default) or 2.
+    margin: number (default 1).
+    weight: v (C,), finite and ≥ 0 (default None: all are 1). The mean still divides by n.
+    reduction: "mean" (default, over the rows), "sum" or "none" (a loss for each row).
 
-    At 0 the derivative of max(0, ·) is 0, as PyTorch's. Training with it reports accuracy.
+    At 0 the derivative of max(0, ·) is 0, as in PyTorch. Training reports accuracy.
     Accuracy (see Loss): 1e-6; terms are the margin and the difference y_j − y_t.
     Source: K. Crammer, Y. Singer, "On the algorithmic implementation of multiclass kernel-based vector
-    machines", JMLR 2, 2001, which takes the greatest of the terms; the sum is that of J. Weston,
+    machines", JMLR 2, 2001, which takes the maximum of the terms; the sum is that of J. Weston,
     C. Watkins, "Support vector machines for multi-class pattern recognition", ESANN 1999.
     """
 
@@ -167,13 +168,13 @@ class MultiMarginLoss(_HingeLoss):
 class OneVsRestHingeLoss(_HingeLoss):
     """L = (1/n)·Σ_rows v_t·Σ_j max(0, margin − s_j·y_j)^p, s_j = 1 for the label's output, else −1.
 
-    Takes outputs y (n, C) and integer labels t (n,): C machines side by side, each for one class against
-    the rest.
-    p: 1 (default), or 2 for the squared hinge. margin: any finite number, 1 by default. weight: v (C,),
-        finite and ≥ 0; None: all are 1. It does not enter the mean's divisor.
-    reduction: "mean" (over the rows), "sum" or "none" (a loss for each row).
+    Takes outputs y (n, C) and integer labels t (n,): C binary machines, one for each class
+    p: 1 (default), or 2 for the squared hinge.
+    margin: number (default 1).
+    weight: v (C,), finite and ≥ 0 (default None: all are 1). The mean still divides by n.
+    reduction: "mean" (default, over the rows), "sum" or "none" (a loss for each row).
 
-    At 0 the derivative of max(0, ·) is 0. Training with it reports accuracy.
+    At 0 the derivative of max(0, ·) is 0. Training reports accuracy.
     Accuracy (see Loss): 1e-6; terms are the margin and y_j.
     Source: R. Rifkin, A. Klautau, "In defense of one-vs-all classification", JMLR 5, 2004.
     """

@@ -1,4 +1,4 @@
-"""Metrics: what training reports beside a loss, as functions of targets and outputs."""
+"""Metrics: scores beside the loss, as functions of targets and outputs."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ Metric = Callable[[Array, Array], float]
 
 
 def accuracy(y: Array, output: Array) -> float:
-    """The share of rows whose largest output stands at the label: y (n,) integers, output (n, C), C ≥ 2.
+    """The share of rows whose largest output is at the label: y (n,) integers, output (n, C), C ≥ 2.
 
-    Rows of negative labels, which are those to be ignored, do not count. Of probabilities y (n, C) the
-    label is the most probable class. Where no row counts, the share is 0.
+    Rows with negative labels are ignored. For probabilities y (n, C) the label is the most probable class.
+    If no row counts, the share is 0.
 
-    A Trainer takes its loss's own accuracy in place of this one: a loss of classes leaves out what it
-    ignores, a binary loss compares element by element. Raises HyperparameterError for one column of
-    outputs, where the largest output tells nothing: see `binary_accuracy`.
+    A Trainer replaces this function by its loss's own accuracy: a loss of classes leaves out the rows that
+    it ignores, a binary loss compares element by element. Raises HyperparameterError for outputs with one
+    column, whose largest output is always the same: see `binary_accuracy`.
     """
     return ClassAccuracy()(y, output)
 
 
 class ClassAccuracy:
-    """`accuracy` without the rows that a loss leaves out.
+    """`accuracy` without the rows that a loss ignores.
 
-    ignored: the label of rows that do not count. weight: (C,), the weights of the classes, of which
-    those of weight 0 do not count.
+    ignored: the label of ignored rows, or None. weight: (C,), the weights of the classes, or None. Rows of
+    classes with weight 0 are ignored too.
     """
 
     def __init__(self, ignored: int | None = None, weight: Array | None = None) -> None:
@@ -38,7 +38,7 @@ class ClassAccuracy:
 
     @staticmethod
     def check(shape: tuple[int, ...]) -> None:
-        """Raise HyperparameterError for outputs that are not of two classes or more."""
+        """Raise HyperparameterError for outputs with fewer than two classes."""
         if len(shape) != 2 or shape[1] < 2:
             raise HyperparameterError(
                 f"accuracy got outputs of shape {shape}; expected (n, C) with C ≥ 2. For one output or "
@@ -47,7 +47,7 @@ class ClassAccuracy:
             )
 
     def __call__(self, y: Array, output: Array) -> float:
-        """The share for targets y and their outputs."""
+        """The share for targets y and these outputs."""
         self.check(output.shape)
         if (
             y.ndim > 2
@@ -63,7 +63,7 @@ class ClassAccuracy:
         return float(np.mean(np.argmax(output, axis=1)[kept] == label[kept])) if kept.any() else 0.0
 
     def counted(self, y: Array) -> int:
-        """How many rows of these targets count."""
+        """The number of rows of these targets that count."""
         return int(self._counting(y).sum())
 
     def _counting(self, y: Array) -> Array:
@@ -78,12 +78,12 @@ class ClassAccuracy:
 
 
 class binary_accuracy(Configured):
-    """The share of elements on the side of the threshold where their target is: y and output (n, k).
+    """The share of elements on the same side of the threshold as their target: y and output (n, k).
 
-    An output counts as true where it is at least `threshold`, a target where it is at least ½. So one
-    output and several labels at once are treated alike, element by element.
+    An output counts as true if it is at least `threshold`, a target if it is at least ½. The rule is the
+    same, element by element, for one output and for several labels per sample.
 
-    threshold: a finite number; 0.5 (default) for probabilities, 0 for logits, whose sigmoid is ½ there.
+    threshold: number (default 0.5, for probabilities). Use 0 for logits, whose sigmoid is ½ there.
 
     Raises ShapeError where the shapes differ: nothing broadcasts.
     """
@@ -94,7 +94,7 @@ class binary_accuracy(Configured):
         self.threshold = check_real("threshold", threshold)
 
     def __call__(self, y: Array, output: Array) -> float:
-        """The share for targets y and their outputs."""
+        """The share for targets y and these outputs."""
         if y.shape != output.shape:
             raise ShapeError(
                 f"binary_accuracy got targets of shape {y.shape} for outputs {output.shape}; expected "

@@ -1,4 +1,4 @@
-"""Squared errors."""
+"""The mean squared error as one op."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class mse(Op):
 
     @staticmethod
     def forward(loss: Array, row_loss: Array, y: Array, t: Array) -> None:
-        """Squares are taken in the model's dtype and summed in float64."""
+        """Squares in the model's dtype, summed in float64."""
         error = y - t
         np.mean(error * error, axis=1, dtype=np.float64, out=row_loss)
         loss[0] = row_loss.mean()

@@ -9,8 +9,8 @@
         def slope(y: Real, t: Real) -> Real:
             return sign(y - t)
 
-Both take further tensors, a number for each column, and then the op's numbers. The kernels of every
-backend are made of them: `forward` adds up rows in float64, `vjp` multiplies with the row's share.
+Both take y, t, any further tensors with a number for each column, and then the op's numbers. Every backend
+makes its kernels from them: `forward` sums rows in float64, `vjp` multiplies by the row's share.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from fastnet.op import Array, Op
 
 
 class Pointwise(Op):
-    """Base of the ops row_loss = Σ_j l(y_j, t_j) / divisor, for y and t of any width."""
+    """Base of the ops row_loss = Σ_j l(y_j, t_j) / divisor, for y and t with any number of columns."""
 
     outputs: ClassVar = {"row_loss": "float64 B"}
     inputs: ClassVar = {"y": "B N", "t": "B N"}
     dims = ("N",)
-    columns: ClassVar[tuple[str, ...]] = ()  # tensors of a number for each column
+    columns: ClassVar[tuple[str, ...]] = ()  # tensors with a number for each column
     value: ClassVar[Any]
     slope: ClassVar[Any]
 
@@ -52,15 +52,15 @@ class Pointwise(Op):
 
     @classmethod
     def written(cls, phase: str) -> tuple[str, ...]:
-        """A loss has no gradient for its targets."""
+        """The outputs of a phase: a loss has no gradient for its targets."""
         return ("dy",) if phase == "vjp" else tuple(cls.outputs)
 
 
 class PointwiseLoss(Loss, base=True):
-    """Base of losses that are one Pointwise op, whose numbers and columns are the loss's attributes."""
+    """Base of losses that are one Pointwise op; its numbers and columns are the loss's attributes."""
 
     op: ClassVar[type[Pointwise]]
-    by_rows = False  # the mean is one of rows, not of elements
+    by_rows = False  # whether the mean is over rows, not over elements
 
     def _op(self) -> type[Pointwise]:
         return self.op
@@ -91,7 +91,7 @@ class PointwiseLoss(Loss, base=True):
         return given
 
     def rows(self, g: Builder, output: Any, target: Any) -> tuple[Any, Any]:
-        """The one op; rows are summed, or averaged where the mean is one of elements."""
+        """Apply the op; it sums a row, or averages it where the mean is over elements."""
         shape = output.shape[1:]
         columns, scalars = self._arguments()
         constants: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The loss of counts: Poisson's distribution."""
+"""The Poisson loss of counts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class poisson(Pointwise):
 
     @each
     def value(y: Real, t: Real, eps: float) -> Real:
-        """Of a rate y."""
+        """For a rate y."""
         return y - t * log(y + eps)
 
     @each
@@ -33,7 +33,7 @@ class poisson(Pointwise):
 
 @language.formula
 def rate_less(y: Real, t: Real, c: Real) -> Real:
-    """e^y − t·c; with e^(y/2) outside, as one of the terms may overflow where the other is larger."""
+    """e^y − t·c; factors e^(y/2) out, as one term may overflow where the other is larger."""
     h = exp(0.5 * y)
     return where(y > 0, h * (h - t / h * c), h * h - t * c)
 
@@ -43,7 +43,7 @@ class log_poisson(Pointwise):
 
     @each
     def value(y: Real, t: Real) -> Real:
-        """Of a rate's logarithm y."""
+        """For the logarithm y of a rate."""
         return rate_less(y, t, y)
 
     @each
@@ -65,7 +65,7 @@ class full_poisson(Pointwise):
 
     @each
     def value(y: Real, t: Real, eps: float) -> Real:
-        """Of a rate y; the logarithms of rate and count are multiplied together, as they may cancel."""
+        """For a rate y; multiplies t by a difference of logarithms, as these may cancel."""
         c = log(y + eps) - log(maximum(t, 1))
         return (y - where(t > 1, t, 0 * t)) - t * c + half_log(t)
 
@@ -80,7 +80,7 @@ class full_log_poisson(Pointwise):
 
     @each
     def value(y: Real, t: Real) -> Real:
-        """Of a rate's logarithm y; what t is multiplied with is one number, as its parts may cancel."""
+        """For the logarithm y of a rate; multiplies t by one number c, as its parts may cancel."""
         c = where(t > 1, y - log(maximum(t, 1)) + 1, y)
         return rate_less(y, t, c) + half_log(t)
 
@@ -93,10 +93,12 @@ class full_log_poisson(Pointwise):
 class PoissonNLLLoss(PointwiseLoss):
     """L = (1/(n·k))·Σ (e^y − t·y), or with log_input=False Σ (y − t·ln(y + eps)); y and t are (n, k).
 
-    Of counts t ≥ 0, up to ln t!, for a rate e^y or y ≥ 0.
-    log_input: y are logarithms of rates; True by default. full: add ln t! of t > 1, by Stirling's formula
-        t·ln t − t + ½·ln(2πt); False by default. eps ≥ 1.2e-38: 1e-8 by default, for log_input=False.
-    reduction: "mean", "sum" (not divided) or "none" (each element's).
+    For counts t ≥ 0 and a rate e^y, or y ≥ 0; without ln t!.
+    log_input: bool (default True). True: y are logarithms of rates.
+    full: bool (default False). True adds ln t! where t > 1, by Stirling's formula
+        t·ln t − t + ½·ln(2πt).
+    eps: number ≥ 1.2e-38 (default 1e-8). Used with log_input=False.
+    reduction: "mean" (default), "sum" (not divided) or "none" (each element's loss).
 
     The gradient is e^y − t or 1 − t/(y + eps), divided by n·k.
     Accuracy (see Loss): 1e-6, where terms are e^y and t·|y|, or y and t·(1 + |ln(y + eps)|), and with full
@@ -120,7 +122,7 @@ class PoissonNLLLoss(PointwiseLoss):
 
     @property
     def domain(self) -> tuple[float, float]:  # type: ignore[override]
-        """Rates are not negative; their logarithms are any numbers."""
+        """Rates are ≥ 0; their logarithms are any numbers."""
         return (-math.inf if self.log_input else 0.0, math.inf)
 
     def _op(self) -> type[Pointwise]:

@@ -1,4 +1,4 @@
-"""A loss of Gaussians of the errors."""
+"""A loss of Gaussian functions of the errors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class rbf(Pointwise):
 
     @each
     def value(y: Real, t: Real, u: Real, beta: Real) -> Real:
-        """A Gaussian of the error, as the square of its root, which is not denormal."""
+        """A Gaussian of the error, as the square of its root, which is never subnormal."""
         e = y - t
         h = exp_below_0(-0.5 * beta * e * e)
         return u * h * h
 
     @each
     def slope(y: Real, t: Real, u: Real, beta: Real) -> Real:
-        """It vanishes far away, where e may be infinite, and 0·∞ is not 0."""
+        """0 far away, where e may be infinite and 0·∞ would be NaN."""
         e = y - t
         h = exp_below_0(-0.5 * beta * e * e)
         return where(h == 0, 0 * h, -2 * beta * (e * (u * h)) * h)
@@ -33,12 +33,12 @@ class rbf(Pointwise):
 class RBFLoss(PointwiseLoss):
     """L = (1/n)·Σ_rows Σ_j u_j·e^(−beta_j·(y_j − t_j)²) for outputs y and targets t, both (n, k).
 
-    u: a number or a vector (k,), −1 by default: negative ones draw y towards t, and what is far away has
-        no pull. beta > 0: a number or a vector (k,), 1 by default.
-    reduction: "mean" (over the rows), "sum" or "none" (each element's term).
+    u: number or vector (k,) (default −1). Negative ones pull y towards t; far away nothing pulls.
+    beta: number > 0 or vector (k,) of such (default 1).
+    reduction: "mean" (default, over the rows), "sum" or "none" (each element's term).
 
     The gradient is −2·u_j·beta_j·(y_j − t_j)·e^(−beta_j·(y_j − t_j)²)/n.
-    Accuracy (see Loss): 3e-5, as the exponent, up to 103, is rounded.
+    Accuracy (see Loss): 3e-5, because the exponent, up to 103, is rounded.
     Source: D. S. Broomhead, D. Lowe, "Multivariable functional interpolation and adaptive networks",
     Complex Systems 2, 1988, for the radial basis.
     """

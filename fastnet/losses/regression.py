@@ -60,7 +60,7 @@ class absolute_error(Pointwise):
 
     @each
     def value(y: Real, t: Real) -> Real:
-        """The distance."""
+        """The absolute error."""
         return abs(y - t)
 
     @each
@@ -110,7 +110,7 @@ class log_cosh(Pointwise):
 
     @each
     def value(y: Real, t: Real) -> Real:
-        """ln(1 + (1 − e^−a)²/(2e^−a)) of a = |e| below 1, a + ln(1 + e^−2a) − ln 2 above: none cancels."""
+        """With a = |e|: ln(1 + (1 − e^−a)²/(2e^−a)) below a = 1, else a + ln(1 + e^−2a) − ln 2."""
         a = abs(y - t)
         m = expm1(-minimum(a, 1))
         return where(a < 1, log1p(0.5 * m * m / (1 + m)), a + log1p_exp(-2 * a) - LN_2)
@@ -124,11 +124,10 @@ class log_cosh(Pointwise):
 class MSELoss(PointwiseLoss):
     """L = (1/(n·k))·Σ (y − t)² over all elements of y and t, both (n, k).
 
-    reduction: "mean", "sum" (not divided) or "none" (each element's square).
-    Shapes never broadcast: targets of shape (n,) for outputs (n, 1) are an error that says so. The
-    gradient is 2(y − t)/(n·k).
+    reduction: "mean" (default), "sum" (not divided) or "none" (each element's square).
+    Shapes never broadcast; only targets (n,) count as (n, 1). The gradient is 2(y − t)/(n·k).
     Accuracy (see Loss): 1e-6.
-    Source: A.-M. Legendre's least squares (1805), as PyTorch takes the mean: over all elements.
+    Source: A.-M. Legendre's least squares (1805), with PyTorch's mean over all elements.
     """
 
     op = squared_error
@@ -139,17 +138,17 @@ class MSELoss(PointwiseLoss):
     def emit(
         self, g: Builder, output: Any, target: Any, weight: Any = None, *, by_rows: bool = False
     ) -> Any:
-        """One `mse` where it is a plain mean."""
+        """Apply `mse` for a plain mean, else the ops of the base class."""
         if weight is not None or self.reduction != "mean":
             return super().emit(g, output, target, weight, by_rows=by_rows)
         return g.apply(mse, y=output, t=target)
 
 
 class HalfMSELoss(PointwiseLoss):
-    """L = (1/n)·Σ_rows ½‖y − t‖², the textbooks' squared error; y and t are (n, k).
+    """L = (1/n)·Σ_rows ½‖y − t‖², the squared error of textbooks; y and t are (n, k).
 
-    The mean is one of rows: k/2 times MSELoss. The gradient is (y − t)/n.
-    reduction: "mean", "sum" (not divided) or "none" (½(y − t)² of each element).
+    The mean is over rows: k/2 times MSELoss. The gradient is (y − t)/n.
+    reduction: "mean" (default), "sum" (not divided) or "none" (½(y − t)² of each element).
     Accuracy (see Loss): 1e-6.
     Source: C. M. Bishop, "Neural networks for pattern recognition", Oxford 1995, section 6.1.
     """
@@ -165,9 +164,9 @@ class L1Loss(PointwiseLoss):
     """L = (1/(n·k))·Σ |y − t| over all elements of y and t, both (n, k).
 
     The gradient is sign(y − t)/(n·k), 0 where y = t.
-    reduction: "mean", "sum" (not divided) or "none" (each element's distance).
+    reduction: "mean" (default), "sum" (not divided) or "none" (each element's absolute error).
     Accuracy (see Loss): 1e-6.
-    Source: P.-S. Laplace's least absolute deviations (1774), as PyTorch takes the mean.
+    Source: P.-S. Laplace's least absolute deviations (1774), with PyTorch's mean.
     """
 
     op = absolute_error
@@ -180,7 +179,8 @@ class HuberLoss(PointwiseLoss):
     """L = (1/(n·k))·Σ h(y − t) with h(e) = e²/2 where |e| ≤ delta, else delta·(|e| − delta/2).
 
     y and t are (n, k). The gradient is min(max(y − t, −delta), delta)/(n·k).
-    delta ≥ 1.2e-38: 1 by default. reduction: "mean", "sum" (not divided) or "none" (each h).
+    delta: number ≥ 1.2e-38 (default 1).
+    reduction: "mean" (default), "sum" (not divided) or "none" (each h).
     Accuracy (see Loss): 1e-6.
     Source: P. J. Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics
     35, 1964.
@@ -195,9 +195,9 @@ class HuberLoss(PointwiseLoss):
 class SmoothL1Loss(PointwiseLoss):
     """L = (1/(n·k))·Σ s(y − t) with s(e) = e²/(2·beta) where |e| < beta, else |e| − beta/2.
 
-    y and t are (n, k). It is HuberLoss(beta)/beta, and L1Loss where beta is 0.
-    beta ≥ 0: 1 by default; below 1.2e-38, float32's smallest normal number, it counts as 0.
-    reduction: "mean", "sum" (not divided) or "none" (each s).
+    y and t are (n, k). It is HuberLoss(beta)/beta, and L1Loss if beta is 0.
+    beta: number ≥ 0 (default 1). Below 1.2e-38, float32's smallest normal number, it counts as 0.
+    reduction: "mean" (default), "sum" (not divided) or "none" (each s).
     Accuracy (see Loss): 1e-6.
     Source: R. Girshick, "Fast R-CNN", ICCV 2015, section 2.3.
     """
@@ -219,7 +219,7 @@ class LogCoshLoss(PointwiseLoss):
     """L = (1/(n·k))·Σ ln cosh(y − t) over all elements of y and t, both (n, k).
 
     About e²/2 for small errors e, |e| − ln 2 for large ones. The gradient is tanh(y − t)/(n·k).
-    reduction: "mean", "sum" (not divided) or "none" (each element's).
+    reduction: "mean" (default), "sum" (not divided) or "none" (each element's loss).
     Accuracy (see Loss): 1e-6.
     Source: R. Neuneier, H. G. Zimmermann, "How to train neural networks", in Neural Networks: Tricks of
     the Trade, 1998.

@@ -1,4 +1,4 @@
-"""Softmax and negative log-likelihood in one: the loss of classification by integer labels."""
+"""Fused softmax and negative log-likelihood: classification with integer labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastnet.op import Array, Op
 
 
 def below_top(z: Array) -> tuple[Array, Array, Array]:
-    """z − m of each row's maximum m, e^(z − m), and Σ e^(z − m) less one maximum's 1."""
+    """z − m with each row's maximum m, e^(z − m), and Σ e^(z − m) minus the 1 of one maximum."""
     shifted = z - z.max(axis=1, keepdims=True)
     powers = np.exp(shifted)
     others = powers.copy()
@@ -21,9 +21,9 @@ def below_top(z: Array) -> tuple[Array, Array, Array]:
 class softmax_nll(Op):
     """loss = mean over rows of logΣ_c e^z_c − z_t, for logits z and labels t in [0, C).
 
-    Shifted by the row's maximum m: row_loss = log(1 + Σ' e^(z − m)) − (z_t − m), where Σ' leaves out one
-    of the maxima, so that the loss keeps its digits where it is small. dz = (p − onehot(t))/B, at the label
-    the sum of the other p.
+    The op subtracts the row's maximum m: row_loss = log(1 + Σ' e^(z − m)) − (z_t − m), where Σ' leaves out
+    one of the maxima, so that a small loss keeps its digits. dz = (p − onehot(t))/B, computed at the label
+    as the sum of the other p.
     """
 
     outputs: ClassVar = {"loss": "float64 1", "row_loss": "float64 B", "p": "B C"}
@@ -32,7 +32,7 @@ class softmax_nll(Op):
 
     @staticmethod
     def forward(loss: Array, row_loss: Array, p: Array, z: Array, t: Array) -> None:
-        """The loss, each row's, and the softmax p, which the gradient needs."""
+        """The loss, each row's loss, and the softmax p, which the gradient needs."""
         rows = np.arange(z.shape[0])
         shifted, powers, rest = below_top(z)
         np.divide(powers, 1 + rest, out=p)
