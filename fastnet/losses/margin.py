@@ -168,7 +168,7 @@ class MultiMarginLoss(_HingeLoss):
 class OneVsRestHingeLoss(_HingeLoss):
     """L = (1/n)·Σ_rows v_t·Σ_j max(0, margin − s_j·y_j)^p, s_j = 1 for the label's output, else −1.
 
-    Takes outputs y (n, C) and integer labels t (n,): C binary machines, one for each class
+    Takes outputs y (n, C) and integer labels t (n,): C binary machines, each for a class against the rest.
     p: 1 (default), or 2 for the squared hinge.
     margin: number (default 1).
     weight: v (C,), finite and ≥ 0 (default None: all are 1). The mean still divides by n.
