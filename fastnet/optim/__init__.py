@@ -1,4 +1,4 @@
-"""Optimizers: a family a file, rules beside hyper-parameters; what all share is in `optimizer`."""
+"""Optimizers: each file has one family, with rules and hyper-parameters; `optimizer` has their base."""
 
 from fastnet.optim.adagrad import Adadelta, Adagrad
 from fastnet.optim.adam import Adam, Adamax, AdamW

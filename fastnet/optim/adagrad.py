@@ -22,7 +22,7 @@ class adagrad(Rule):
 
     @each
     def update(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
-        """v only grows."""
+        """v never decreases."""
         d = madd(n.weight_decay, w, g)
         squares = madd(d, d, v)
         return madd(-n.step_size, d / (sqrt(squares) + n.eps), n.shrink * w), squares
@@ -50,9 +50,11 @@ class Adagrad(Optimizer):
 
     d = g + weight_decay·w.
 
-    lr: ≥ 0, 1e-2 by default. lr_decay: ≥ 0, 0. weight_decay: ≥ 0, 0.
-    initial_accumulator_value: ≥ 0, 0: what v starts from, the same for all groups.
-    eps: ≥ 1.2e-38, 1e-10.
+    lr: number ≥ 0 (default 1e-2).
+    lr_decay: number ≥ 0 (default 0).
+    weight_decay: number ≥ 0 (default 0).
+    initial_accumulator_value: number ≥ 0 (default 0). The initial v, the same for all groups.
+    eps: number ≥ 1.2e-38 (default 1e-10).
     Source: J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning and
     stochastic optimization", JMLR 12, 2011, with diagonal matrices and eps outside the root.
     """
@@ -96,7 +98,10 @@ class Adadelta(Optimizer):
 
     d = g + weight_decay·w.
 
-    lr: ≥ 0, 1 by default. rho: in [0, 1], 0.9. eps: ≥ 1.2e-38, 1e-6. weight_decay: ≥ 0, 0.
+    lr: number ≥ 0 (default 1).
+    rho: number in [0, 1] (default 0.9).
+    eps: number ≥ 1.2e-38 (default 1e-6).
+    weight_decay: number ≥ 0 (default 0).
     Source: M. D. Zeiler, "ADADELTA: an adaptive learning rate method", arXiv:1212.5701, which has lr = 1.
     """
 

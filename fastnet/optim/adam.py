@@ -1,4 +1,4 @@
-"""Adam and AdamW, and Adamax."""
+"""Adam, AdamW and Adamax."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastnet.optim.rules import Rule, larger, mean, mean_square, settled, settle
 
 @formula
 def moments(w: Real, m: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real, Real]:
-    """d = g + weight_decay·w, the new m before and after it is settled, and the new v."""
+    """d = g + weight_decay·w, the new m before and after `settled`, and the new v."""
     d = madd(n.weight_decay, w, g)
     first = mean(m, d, n.beta1)
     second = mean_square(v, d, n.beta2)
@@ -42,7 +42,7 @@ class adam(Rule):
 
 
 class adam_amsgrad(Rule):
-    """Adam's step with the greatest v of all steps so far, `top`, in place of v."""
+    """Adam's step with `top`, the maximum of v over all steps so far, in place of v."""
 
     state: ClassVar = {"w": "N", "m": "N", "v": "N", "top": "N"}
     hyper = adam.hyper
@@ -78,11 +78,14 @@ class adamax(Rule):
 class Adam(Optimizer):
     """Adam: m ← β₁m + (1 − β₁)d, v ← β₂v + (1 − β₂)d², w ← w − lr·m̂ / (√v̂ + eps).
 
-    d = g + weight_decay·w (L2; for decoupled decay take AdamW); at step t ≥ 1 m̂ = m/(1 − β₁ᵗ) and
-    v̂ = v/(1 − β₂ᵗ). With `amsgrad` the greatest v of all steps so far stands in v's place in v̂.
+    d = g + weight_decay·w (L2; for decoupled decay use AdamW). At step t ≥ 1, m̂ = m/(1 − β₁ᵗ) and
+    v̂ = v/(1 − β₂ᵗ). With `amsgrad` v̂ uses the maximum of v over all steps so far.
 
-    lr: ≥ 0, 1e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 1.2e-38, 1e-8.
-    weight_decay: ≥ 0, 0. amsgrad: False.
+    lr: number ≥ 0 (default 1e-3).
+    betas: two numbers in [0, 1) (default (0.9, 0.999)).
+    eps: number ≥ 1.2e-38 (default 1e-8).
+    weight_decay: number ≥ 0 (default 0).
+    amsgrad: bool (default False).
     Sources: D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1;
     S. J. Reddi, S. Kale, S. Kumar, "On the convergence of Adam and beyond", ICLR 2018, algorithm 2, which
     has no bias correction; here it comes after the maximum, as in PyTorch.
@@ -119,8 +122,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: w ← w·(1 − lr·weight_decay), then Adam's step with d = g.
 
-    lr: ≥ 0, 1e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 1.2e-38, 1e-8.
-    weight_decay: ≥ 0, 1e-2. amsgrad: False.
+    Arguments as for Adam; weight_decay: number ≥ 0 (default 1e-2).
     Source: I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2,
     with the decay scaled by lr as PyTorch does.
     """
@@ -144,8 +146,10 @@ class Adamax(Optimizer):
 
     d = g + weight_decay·w; t is the step, from 1.
 
-    lr: ≥ 0, 2e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 1.2e-38, 1e-8.
-    weight_decay: ≥ 0, 0.
+    lr: number ≥ 0 (default 2e-3).
+    betas: two numbers in [0, 1) (default (0.9, 0.999)).
+    eps: number ≥ 1.2e-38 (default 1e-8).
+    weight_decay: number ≥ 0 (default 0).
     Source: D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 2,
     which has no eps; that is PyTorch's.
     """
@@ -173,7 +177,7 @@ class Adamax(Optimizer):
 
 
 def corrections(at: Any, t: Array) -> dict[str, Any]:
-    """Adam's numbers at steps t, counted from 0, the bias corrections among them."""
+    """Adam's numbers at steps t (from 0), with the bias corrections."""
     beta1, beta2 = at.betas
     first, count = int(t[0]) + 1, len(t)
     return {
@@ -186,7 +190,7 @@ def corrections(at: Any, t: Array) -> dict[str, Any]:
 
 
 def correction(beta: Any, first: int, count: int) -> Any:
-    """1 − βᵗ at steps first ≥ 1, first + 1, …; the number 1 where it rounds to that at all of them."""
+    """1 − βᵗ at steps first ≥ 1, first + 1, …; the number 1 if it rounds to 1 at all of them."""
     if np.ndim(beta) == 0 and powers(beta, first, 1)[0] < 2.0**-54:
         return 1.0
     return 1.0 - powers(beta, first, count)

@@ -1,4 +1,4 @@
-"""Averages of the parameters over the steps or the epochs of a fit."""
+"""Averages of the parameters over steps or epochs of a fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastnet.op import Array, Op
 
 
 class average(Op):
-    """average ← average + rate·(w − average); w itself where rate is 1."""
+    """average ← average + rate·(w − average), or w if rate is 1."""
 
     state: ClassVar = {"average": "N"}
     inputs: ClassVar = {"w": "N"}
@@ -22,21 +22,21 @@ class average(Op):
 
     @each
     def update(average: Real, w: Real, rate: float) -> Real:
-        """A step towards w."""
+        """Move the average towards w."""
         return where(rate < 1, madd(rate, w - average, average), w)
 
 
 class Averaging(Configured, base=True):
-    """Base of EMA and SWA: how much each set of parameters counts in the average."""
+    """Base of EMA and SWA: the weight of each set of parameters in the average."""
 
-    each_step: ClassVar[bool]  # or each epoch
+    each_step: ClassVar[bool]  # whether it averages after each step, else after an epoch
 
     def rates(self, first: int, count: int) -> Array:
-        """The rates of the averages first, first + 1, … (from 0): float64 (count,)."""
+        """The rates of the averaging steps first, first + 1, … (from 0): float64 (count,)."""
         raise NotImplementedError
 
     def takes(self, epoch: int) -> bool:
-        """Whether the parameters at the end of an epoch, from 1, are taken."""
+        """Whether the average takes the parameters at the end of an epoch (from 1)."""
         return False
 
     def __eq__(self, other: object) -> bool:
@@ -46,11 +46,11 @@ class Averaging(Configured, base=True):
 
 
 class EMA(Averaging):
-    """Exponential moving average: after each step a ← a + (1 − decay)·(w − a); a = w after the first.
+    """Exponential moving average: after each step a ← a + (1 − decay)·(w − a), with a = w after the first.
 
-    decay: in [0, 1), 0.999 by default.
+    decay: number in [0, 1) (default 0.999).
     Source: B. T. Polyak, A. B. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J.
-    Control Optim. 30, 1992, of which it is the variant with a decaying weight.
+    Control Optim. 30, 1992, in the variant with exponentially decaying weights.
     """
 
     each_step = True
@@ -60,16 +60,15 @@ class EMA(Averaging):
         self.decay = check_real("decay", decay, low=0.0, high=1.0, open_high=True)
 
     def rates(self, first: int, count: int) -> Array:
-        """1, then always 1 − decay."""
+        """1 for the first step, then 1 − decay."""
         return np.where(np.arange(first, first + count) == 0, 1.0, 1.0 - self.decay)
 
 
 class SWA(Averaging):
     """Stochastic weight averaging: after an epoch a ← a + (w − a)/n, the mean of the n sets so far.
 
-    start_epoch: the first epoch, counted from 1, whose end counts. Take a constant or cyclic learning rate
-        from there on.
-    every: count only each so many epochs from there on; 1 by default.
+    start_epoch: integer ≥ 1. The first averaged epoch. Use a constant or cyclic learning rate from there.
+    every: integer ≥ 1 (default 1). The average takes every so many epochs.
     Source: P. Izmailov et al., "Averaging weights leads to wider optima and better generalization",
     UAI 2018, algorithm 1.
     """
@@ -83,9 +82,9 @@ class SWA(Averaging):
         self.every = check_int("every", every, low=1)
 
     def takes(self, epoch: int) -> bool:
-        """From start_epoch on, every so many epochs."""
+        """Every so many epochs from start_epoch on."""
         return epoch >= self.start_epoch and (epoch - self.start_epoch) % self.every == 0
 
     def rates(self, first: int, count: int) -> Array:
-        """1, then ½, then ⅓: all count the same."""
+        """1, ½, ⅓, …, so that all sets count equally."""
         return 1.0 / np.arange(first + 1.0, first + 1.0 + count)

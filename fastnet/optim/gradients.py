@@ -1,4 +1,4 @@
-"""What is done to gradients before a step: sums over minibatches, clipping."""
+"""Passes over gradients before a step: sums over minibatches, clipping."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastnet.op import Array, Op
 
 
 class accumulate_gradient(Op):
-    """total ← keep·total + share·g, without total where keep is 0; g ← total."""
+    """total ← keep·total + share·g (ignoring total if keep is 0); g ← total."""
 
     state: ClassVar = {"total": "N", "g": "N"}
     dims = ("N",)
@@ -21,13 +21,13 @@ class accumulate_gradient(Op):
 
     @each
     def update(total: Real, g: Real, keep: float, share: float) -> tuple[Real, Real]:
-        """With keep + share = 1 total is the mean of the gradients so far."""
+        """With keep + share = 1, total is the mean of the gradients so far."""
         mean = where(keep > 0, madd(keep, total, share * g), share * g)
         return mean, mean
 
 
 class clip_value(Op):
-    """g ← min(max(g, −limit), limit); NaN stays."""
+    """g ← min(max(g, −limit), limit); NaN stays NaN."""
 
     state: ClassVar = {"g": "N"}
     dims = ("N",)
@@ -35,7 +35,7 @@ class clip_value(Op):
 
     @each
     def update(g: Real, limit: float) -> Real:
-        """Each element by itself."""
+        """Clip each element by itself."""
         return minimum(maximum(g, -limit), limit)
 
 
@@ -43,19 +43,19 @@ SCALE, LEAST = 2.0**-538, 2.0**-930
 
 
 class grad_norm(Op):
-    """norm = ‖g‖₂: squares summed in float64, over M blocks of ⌈N/M⌉ elements and then over these.
+    """norm = ‖g‖₂: squares summed in float64, over M blocks of ⌈N/M⌉ elements and then over the blocks.
 
-    Where that sum overflows or is less than LEAST, it is taken again of scaled elements.
+    If that sum overflows or is less than LEAST, the op computes it again from scaled elements.
     """
 
     outputs: ClassVar = {"norm": "float64 1"}
-    state: ClassVar = {"sums": "float64 M"}  # room
+    state: ClassVar = {"sums": "float64 M"}  # workspace
     inputs: ClassVar = {"g": "N"}
     dims = ("N", "M")
 
     @staticmethod
     def update(norm: Array, sums: Array, g: Array) -> None:
-        """The blocks' sums, then the root of their sum."""
+        """The sums of the blocks, then the root of their sum."""
         size = -(-g.size // sums.size)
         for i in range(sums.size):
             sums[i] = np.square(g[i * size : (i + 1) * size], dtype=np.float64).sum()
@@ -67,7 +67,7 @@ class grad_norm(Op):
 
 
 class scale_to_norm(Op):
-    """g ← g·min(1, max_norm/(norm + 10⁻⁶)); all NaN where the norm is."""
+    """g ← g·min(1, max_norm/(norm + 10⁻⁶)); all NaN if norm is NaN."""
 
     state: ClassVar = {"g": "N"}
     inputs: ClassVar = {"norm": "float64 1"}
@@ -81,14 +81,14 @@ class scale_to_norm(Op):
 
 
 def clip_grad_norm_(model: Any, max_norm: float, error_if_nonfinite: bool = False) -> float:
-    """Scale a model's gradients by min(1, max_norm/(‖g‖₂ + 10⁻⁶)); returns ‖g‖₂, of all of them together.
+    """Scale a model's gradients by min(1, max_norm/(‖g‖₂ + 10⁻⁶)); returns ‖g‖₂ over all of them.
 
-    For loops of one's own, between backward and `optimizer.step`; a Trainer takes `clip_norm`. The
-    squares are summed in float64, so that the C backend gives the same bits for any number of threads.
+    For loops of your own, between backward and `optimizer.step`; a Trainer takes `clip_norm`. Squares are
+    summed in float64, in an order that gives the same bits on the C backend for any number of threads.
 
-    max_norm: ≥ 0.
-    error_if_nonfinite: raise DivergenceError where the norm is NaN or infinite, and leave the gradients
-        alone; otherwise they become NaN or 0 then, as in PyTorch.
+    max_norm: number ≥ 0.
+    error_if_nonfinite: bool (default False). True: if the norm is NaN or infinite, raise DivergenceError
+        and leave the gradients as they are. False: they become NaN or 0, as in PyTorch.
     Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks",
     ICML 2013, algorithm 1; 10⁻⁶ is PyTorch's.
     """
@@ -104,9 +104,9 @@ def clip_grad_norm_(model: Any, max_norm: float, error_if_nonfinite: bool = Fals
 
 
 def clip_grad_value_(model: Any, limit: float) -> None:
-    """Clip each element of a model's gradients to [−limit, limit]; NaN stays.
+    """Clip each element of a model's gradients to [−limit, limit]; NaN stays NaN.
 
-    For loops of one's own; a Trainer takes `clip_value`. limit: ≥ 0.
+    limit: number ≥ 0. For loops of your own; a Trainer takes `clip_value`.
     """
     limit = check_real("limit", limit, low=0.0)
     _of(model).transform_grads(clip_value, number=limit)

@@ -1,4 +1,4 @@
-"""Parameter groups: which parameters have hyper-parameters of their own."""
+"""Parameter groups: parameters with hyper-parameters of their own."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def _can_be_iterated(value: Any) -> bool:
 def check_groups(
     groups: Any, known: Iterable[str], make: Callable[[Group], Any]
 ) -> tuple[Group, ...]:
-    """The groups as copies; HyperparameterError where one is malformed or has a bad number.
+    """Copies of the groups; HyperparameterError where a group is malformed or has an invalid number.
 
-    known: the hyper-parameters that a group may have; `make` refuses those with bad numbers.
+    known: the hyper-parameters that a group may have. make: raises where one is out of range.
     """
     wanted = 'a sequence of groups such as {"params": "0.*", "lr": 1e-4}'
     if isinstance(groups, (str, bytes, Mapping)) or not _can_be_iterated(groups):
@@ -43,7 +43,7 @@ def check_groups(
 
 
 def _patterns(group: Any) -> tuple[str, ...]:
-    """The names and patterns of a group; none where there are no strings."""
+    """The names and patterns of a group; empty if they are no strings."""
     given = group.get("params") if isinstance(group, Mapping) else None
     found = (given,) if isinstance(given, str) else given
     if not isinstance(found, Iterable):
@@ -58,7 +58,7 @@ def own_numbers(group: Mapping[str, Any]) -> Group:
 
 
 def group_numbers(groups: Sequence[Group], names: Sequence[str]) -> list[int]:
-    """For each parameter the number of the group that it fits, from 1; 0 where it fits none."""
+    """For each parameter the number of its group, from 1; 0 if it matches none."""
     numbers = [0] * len(names)
     for number, group in enumerate(groups, 1):
         for pattern in group["params"]:

@@ -19,7 +19,7 @@ class lion(Rule):
 
     @each
     def update(w: Real, m: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
-        """The step is lr long in every coordinate."""
+        """Every coordinate moves by lr."""
         d = madd(n.weight_decay, w, g)
         direction = sign(mean(m, d, n.beta1))
         return madd(-n.lr, direction, n.shrink * w), settled(mean(m, d, n.beta2))
@@ -28,10 +28,12 @@ class lion(Rule):
 class Lion(Optimizer):
     """Lion: w ← w·(1 − lr·weight_decay) − lr·sign(β₁m + (1 − β₁)g), then m ← β₂m + (1 − β₂)g.
 
-    Every coordinate moves by lr, so that lr is best three to ten times smaller than Adam's, and
-    weight_decay as many times greater. With decoupled_weight_decay=False the decay is added to g.
+    Every coordinate moves by lr, so lr should be three to ten times smaller than Adam's, and weight_decay
+    larger by the same factor. With decoupled_weight_decay=False the decay is added to g.
 
-    lr: ≥ 0, 1e-4 by default. betas: two numbers in [0, 1), (0.9, 0.99). weight_decay: ≥ 0, 0.
+    lr: number ≥ 0 (default 1e-4).
+    betas: two numbers in [0, 1) (default (0.9, 0.99)).
+    weight_decay: number ≥ 0 (default 0).
     Source: X. Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023, algorithm 2.
     """
 

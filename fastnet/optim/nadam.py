@@ -15,13 +15,13 @@ from fastnet.optim.optimizer import Optimizer
 from fastnet.optim.rules import Rule, settled_with
 
 LOG_096 = -0.0408219945202551295
-BLOCK = 4096  # steps whose momenta are multiplied at once
+BLOCK = 4096  # steps whose momenta are multiplied together
 
 
 class nadam(Rule):
     """Adam's moments; w ← shrink·w − (gradient_size·d + step_size·m) / (√v·root_scale + eps).
 
-    gradient_size = lr·(1 − μₜ)/(1 − ∏μ), to t, and step_size = lr·μₜ₊₁/(1 − ∏μ), to t + 1.
+    gradient_size = lr·(1 − μₜ)/(1 − μ₁…μₜ) and step_size = lr·μₜ₊₁/(1 − μ₁…μₜ₊₁).
     """
 
     state: ClassVar = {"w": "N", "m": "N", "v": "N"}
@@ -29,7 +29,7 @@ class nadam(Rule):
 
     @each
     def update(w: Real, m: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
-        """The moments, then the step, in which the gradient has a share of its own."""
+        """The moments, then the step, to which the gradient also contributes directly."""
         d, first, moved, second = moments(w, m, v, g, n)
         root = madd(sqrt(second), n.root_scale, n.eps)
         step = madd(n.gradient_size, d, n.step_size * moved) / root
@@ -39,7 +39,7 @@ class nadam(Rule):
 class radam(Rule):
     """Adam's moments; w ← shrink·w − step_size·m / (√v + eps) where adaptive is 1, else − step_size·m.
 
-    step_size carries the bias corrections, and the rectification where adaptive is 1.
+    step_size contains the bias corrections, and the rectification if adaptive is 1.
     """
 
     state: ClassVar = {"w": "N", "m": "N", "v": "N"}
@@ -47,7 +47,7 @@ class radam(Rule):
 
     @each
     def update(w: Real, m: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
-        """eps is added to the root that has no bias correction, as PyTorch does."""
+        """As in PyTorch, eps is added to the root without bias correction."""
         _, first, moved, second = moments(w, m, v, g, n)
         root = where(n.adaptive > 0, sqrt(second) + n.eps, 1)
         return madd(-n.step_size, moved / root, n.shrink * w), moved, settled_with(second, first)
@@ -59,10 +59,13 @@ class NAdam(Optimizer):
     d = g + weight_decay·w; m and v as in Adam; μₜ = β₁·(1 − ½·0.96^(t·momentum_decay));
     w ← w − lr·((1 − μₜ)/(1 − μ₁…μₜ)·d + μₜ₊₁/(1 − μ₁…μₜ₊₁)·m) / (√v̂ + eps), t from 1.
 
-    lr: ≥ 0, 2e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 1.2e-38, 1e-8.
-    weight_decay: ≥ 0, 0. momentum_decay: ≥ 0, 4e-3.
-    The products of μ are those of the present β₁ and momentum_decay, or of their schedules, over all
-    steps; in PyTorch numbers that were assigned before remain in them.
+    lr: number ≥ 0 (default 2e-3).
+    betas: two numbers in [0, 1) (default (0.9, 0.999)).
+    eps: number ≥ 1.2e-38 (default 1e-8).
+    weight_decay: number ≥ 0 (default 0).
+    momentum_decay: number ≥ 0 (default 4e-3).
+    The products of μ use the present β₁ and momentum_decay, or their schedules, for all steps. PyTorch's
+    products keep the numbers that were assigned at earlier steps.
     Source: T. Dozat, "Incorporating Nesterov momentum into Adam", ICLR 2016 workshop, with the
     schedule of μ that it recommends.
     """
@@ -96,16 +99,16 @@ class NAdam(Optimizer):
         }
 
     def _momenta(self, first: int, count: int) -> Array:
-        """μ of steps first, first + 1, …, counted from 0."""
+        """μ of steps first, first + 1, … (from 0)."""
         at = self._at(np.arange(first, first + count))
         decay = exp(np.asarray(at.momentum_decay * LOG_096))
         power = powers(decay if decay.ndim else float(decay), first + 1, count)
         return np.asarray(at.betas[0] * (1.0 - 0.5 * power))
 
     def _products(self, first: int, count: int) -> Array:
-        """μ₁…μₙ up to steps first, first + 1, …; 0 where that no longer counts beside 1.
+        """μ₁…μₙ up to steps first, first + 1, …; 0 where it is negligible beside 1.
 
-        Always multiplied from left to right, so that no bit depends on which steps are asked for.
+        Always multiplied from left to right, so that the bits do not depend on which steps are requested.
         """
         found, before, end = np.zeros(count), 1.0, first + count
         for begin in range(0, end, BLOCK):
@@ -126,8 +129,10 @@ class RAdam(Optimizer):
     d = g + weight_decay·w; m, v and m̂ as in Adam; ρ∞ = 2/(1 − β₂) − 1, ρ = ρ∞ − 2t·β₂ᵗ/(1 − β₂ᵗ) and
     r² = (ρ − 4)(ρ − 2)ρ∞ / ((ρ∞ − 4)(ρ∞ − 2)ρ), t from 1.
 
-    lr: ≥ 0, 1e-3 by default. betas: two numbers in [0, 1), (0.9, 0.999). eps: ≥ 1.2e-38, 1e-8.
-    weight_decay: ≥ 0, 0.
+    lr: number ≥ 0 (default 1e-3).
+    betas: two numbers in [0, 1) (default (0.9, 0.999)).
+    eps: number ≥ 1.2e-38 (default 1e-8).
+    weight_decay: number ≥ 0 (default 0).
     Source: L. Liu et al., "On the variance of the adaptive learning rate and beyond", ICLR 2020, which
     begins at ρ > 4 and has no eps; both are PyTorch's.
     """
@@ -156,7 +161,7 @@ class RAdam(Optimizer):
         limit = 2.0 / (1.0 - beta2) - 1.0
         rho = limit - 2.0 * (t + 1) * power / (1.0 - power)
         known = corrections(at, t)
-        with np.errstate(all="ignore"):  # of what is not taken
+        with np.errstate(all="ignore"):  # where rho ≤ 5, whose results are unused
             square = (rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho)
             size = np.where(rho > 5.0, np.sqrt(square * (1.0 - power)), 1.0)
         return known | {"step_size": known["step_size"] * size, "adaptive": rho > 5.0}

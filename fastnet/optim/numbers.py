@@ -1,4 +1,4 @@
-"""Hyper-parameters that are a number or a schedule: their checks, and their values at steps."""
+"""Hyper-parameters that are numbers or schedules: checks, and values at steps."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from fastnet.errors import HyperparameterError, check_real, shown
 from fastnet.op import Array
 from fastnet.schedules.base import Schedule
 
-Number = float | Schedule  # a hyper-parameter: the same at every step, or one number for each
+Number = float | Schedule  # a hyper-parameter: one number for all steps, or one for each step
 BETA = {"low": 0.0, "high": 1.0, "open_high": True}
 
 
 def is_on(value: Number) -> bool:
-    """Whether a number, of momentum say, is to have an effect: positive, or scheduled."""
+    """Whether a number such as momentum has an effect: it is positive, or a schedule."""
     return isinstance(value, Schedule) or value > 0.0
 
 
 def holds_schedule(values: Iterable[Any]) -> bool:
-    """Whether one of the values, or an item of one that is a tuple, is a schedule."""
+    """Whether a value, or an item of a tuple among them, is a schedule."""
     return any(
         holds_schedule(v) if isinstance(v, tuple) else isinstance(v, Schedule) for v in values
     )
 
 
 def check_number(name: str, value: Any, interval: dict[str, Any]) -> Number:
-    """Check a number, or a schedule's first one; the others are checked before the steps they are for."""
+    """Check a number, or the first one of a schedule; `evaluate` checks the others when they are due."""
     if isinstance(value, Schedule):
         evaluate(name, value, np.zeros(1, np.int64), interval)
         return value
@@ -36,7 +36,7 @@ def check_number(name: str, value: Any, interval: dict[str, Any]) -> Number:
 
 
 def evaluate(name: str, value: Any, t: Array, interval: dict[str, Any]) -> Any:
-    """The number itself, or a schedule's at steps t: float64 (n,), checked."""
+    """The number itself, or a schedule's numbers at steps t: float64 (n,), checked."""
     if not isinstance(value, Schedule):
         return value
     column = value(t)

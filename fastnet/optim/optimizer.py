@@ -1,4 +1,4 @@
-"""Optimizer: hyper-parameters, state for each model, and rows of numbers for each step."""
+"""Optimizer: hyper-parameters, the state for each model, and the numbers of each step."""
 
 from __future__ import annotations
 
@@ -34,39 +34,39 @@ from fastnet.optim.rules import family_vectors, vectors_of
 from fastnet.parameter import check_count, check_names, fill, vector_state
 from fastnet.schedules.base import Schedule
 
-SMALLEST_EPS = SMALLEST  # 0/0 would follow from less, where a gradient has always been zero
-AHEAD = 64  # steps whose numbers are made at once
+SMALLEST_EPS = SMALLEST  # a smaller one would allow 0/0 where a gradient has always been zero
+AHEAD = 64  # steps whose numbers are computed together
 
 
 def _check_model(model: Any) -> None:
-    """Raise HyperparameterError where this is no model."""
+    """Raise HyperparameterError where `model` is no model."""
     if isinstance(model, type) or not hasattr(model, "apply_update"):
         raise HyperparameterError(f"model is {shown(model)}; expected a Sequential")
 
 
 @dataclass(eq=False, repr=False)
 class OptimizerState:
-    """What an optimizer remembers of one model: its state vectors and the number of steps taken."""
+    """An optimizer's memory of one model: state vectors and the number of steps."""
 
-    settings: list[Optimizer]  # for each group of parameters, one with that group's numbers
+    settings: list[Optimizer]  # for each group of parameters, an optimizer with the group's numbers
     passes: list[list[type[Op]]]  # for each group, the ops of a step
-    group_of: list[int]  # of each parameter
-    options: dict[str, Any]  # the optimizer's hyper-parameters when this was made
-    rule: Any = None  # the passes, compiled
-    run: Any = None  # runs them with a step's numbers
-    backend: Any = None  # on which
+    group_of: list[int]  # for each parameter, the index of its group
+    options: dict[str, Any]  # the optimizer's hyper-parameters when this object was made
+    rule: Any = None  # the compiled passes
+    run: Any = None  # runs them with the numbers of a step
+    backend: Any = None  # the backend of `run`
     steps: int = 0
-    since: list[int | None] = field(default_factory=list)  # each parameter's first with vectors
-    vectors: dict[str, Array] = field(default_factory=dict)  # the rule's, and those that wait
-    changes: int = 0  # the optimizer's when its options were last looked at
-    warned: bool = False  # of a schedule that has ended
-    _ahead: tuple[int, Array] = (0, np.empty(0))  # numbers of more steps, and the first of these
+    since: list[int | None] = field(default_factory=list)  # first step of each parameter's vectors
+    vectors: dict[str, Array] = field(default_factory=dict)  # the rule's, and others kept for later
+    changes: int = 0  # the optimizer's count of assignments when its options were last compared
+    warned: bool = False  # whether it has warned of a schedule that ended
+    _ahead: tuple[int, Array] = (0, np.empty(0))  # numbers computed ahead, and their first step
 
     def hyper(self, count: int) -> Array:
         """The numbers of the next steps: (count, passes of all groups, numbers).
 
-        Warns once where a schedule has ended before them. Those of few steps are made for AHEAD steps at
-        once and kept, being functions of the step.
+        Warns once where a schedule ends before them. For few steps it computes and keeps those of AHEAD
+        steps, because they are functions of the step.
         """
         if not self.warned and self.steps + count > self._length:
             self._warn()
@@ -80,13 +80,13 @@ class OptimizerState:
         return numbers[begin : begin + count]
 
     def _next(self, count: int) -> Array:
-        with suppress(Exception):  # a schedule's at a later step, which is told when that comes
+        with suppress(Exception):  # of a schedule at a later step; raised again when that comes
             return numbers_of(self.settings, self.steps, AHEAD)
         return numbers_of(self.settings, self.steps, count)
 
     @cached_property
     def _length(self) -> float:
-        """The steps that all schedules are made for."""
+        """The number of steps until the first schedule ends."""
         return min((length for _, length in self._schedules()), default=math.inf)
 
     def _schedules(self) -> Iterator[tuple[Schedule, int]]:
@@ -108,46 +108,45 @@ class OptimizerState:
         )
 
     def forget_numbers(self) -> None:
-        """Let the next step's numbers be made anew."""
+        """Compute the next step's numbers anew."""
         self._ahead = 0, np.empty(0)
 
 
 class Optimizer(Configured, base=True):
-    """Base of all optimizers, and what every one of them takes, by name, beside its own arguments.
+    """Base of all optimizers, with the keyword arguments that each of them takes.
 
-    groups: parameters with hyper-parameters of their own, written as PyTorch's:
+    groups: sequence of dicts (default none). Parameters with hyper-parameters of their own, as in PyTorch:
         `groups=[{"params": "0.*", "lr": 1e-4}, {"params": ["2.weight"], "weight_decay": 0.1}]`.
-        "params" is a name of `model.named_parameters()` or a pattern with * and ?, or several; each
-        must fit a parameter, and no parameter may belong to two groups. All others have the
-        optimizer's own hyper-parameters, and so has a group where it says nothing else.
-    decay_biases_and_norms: False takes weight_decay and l1 away from all parameters of one dimension:
-        biases, and weights and biases of batchnorm. True by default, as in PyTorch.
-    decoupled_weight_decay: True lets weight_decay shrink the weights, w ← w·(1 − lr·weight_decay), and not
-        add to the gradient. False by default, but for AdamW and Lion, which are defined so.
-    l1: λ ≥ 0 of a penalty λ‖w‖₁, 0 by default. Its subgradient λ·sign(w) is added to the gradient, or with
-        l1_proximal=True each step ends with w ← sign(w)·max(|w| − lr·λ, 0), which makes small weights
-        exactly 0.
-    max_norm: c > 0, or None (default). Each step ends with the incoming weights of each unit, a column
-        of a Linear's (in, out) weights without its bias, scaled to the length c where they are longer.
-        A step whose lr is 0 leaves them as they are.
+        "params" is a name of `model.named_parameters()`, a pattern with * and ?, or several. Each must
+        match a parameter, and no parameter may belong to two groups. What a group does not set, and all
+        other parameters, use the optimizer's own hyper-parameters.
+    decay_biases_and_norms: bool (default True, as in PyTorch). False exempts parameters with one dimension
+        from weight_decay and l1: biases, and weights and biases of batchnorm.
+    decoupled_weight_decay: bool (default False; True for AdamW and Lion, which are defined so). True:
+        weight_decay shrinks the weights, w ← w·(1 − lr·weight_decay), and is not added to the gradient.
+    l1: λ, number ≥ 0 (default 0). Adds the penalty λ‖w‖₁ through its subgradient λ·sign(w).
+    l1_proximal: bool (default False). True: each step ends with w ← sign(w)·max(|w| − lr·λ, 0) instead,
+        which makes small weights exactly 0.
+    max_norm: c, number > 0, or None (default). Each step ends by scaling the incoming weights of each unit
+        to length c if they are longer. A unit is a column of a Linear's (in, out) weights without its bias.
+        A step with lr = 0 changes nothing.
 
-    Hyper-parameters are attributes; assigning one checks it and takes effect at the next step. No
-    assignment resets the count of steps or a vector of the state; a vector that has not been needed
-    before starts as it would at the first step. Each
-    of the real ones is a number or a schedule (`fn.schedules`), a function of this optimizer's steps on
-    the model, from 0. One optimizer may serve several models: it keeps a state for each, which goes
-    with the model.
+    Hyper-parameters are attributes; an assignment is checked and takes effect at the next step. No
+    assignment resets the count of steps or a state vector; a vector that becomes necessary starts as at a
+    first step. Each real hyper-parameter is a number or a schedule (`fn.schedules`), a function of this
+    optimizer's steps on the model, from 0. One optimizer may serve several models: it keeps a state for
+    each, which is freed with the model.
     """
 
     _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # hyper-parameter → arguments of check_real
     _shared_ranges: ClassVar = {"l1": {"low": 0.0}, "max_norm": {"low": 0.0, "open_low": True}}
-    _decoupled = False  # what decoupled_weight_decay is by default
+    _decoupled = False  # default of decoupled_weight_decay
     _scheduled = False  # whether a hyper-parameter is a schedule
-    _changes = 0  # assignments so far
+    _changes = 0  # number of assignments
     _since: int | None = 0  # the first step of its vectors
 
     def __new__(cls, *given: Any, **named: Any) -> Self:
-        """Before arguments are bound, tell those who write PyTorch's first line what is written here."""
+        """Refuse PyTorch's first argument, the parameters, before arguments are bound."""
         if cls is Optimizer:
             raise HyperparameterError(
                 "Optimizer is the base of all optimizers; make one of those, such as SGD(lr=0.1)"
@@ -176,24 +175,24 @@ class Optimizer(Configured, base=True):
             self._decoupled if decoupled_weight_decay is None else decoupled_weight_decay
         )
         self.l1, self.l1_proximal, self.max_norm = l1, l1_proximal, max_norm
-        self.groups: tuple[dict[str, Any], ...] = ()  # those given are checked with all else there
-        self.groups = groups  # type: ignore[assignment]  # made one there
+        self.groups: tuple[dict[str, Any], ...] = ()  # checked by the next line
+        self.groups = groups  # type: ignore[assignment]  # __setattr__ makes a tuple
 
     def step(self, model: Any) -> None:
-        """Update the model's parameters in place from its gradients, in one pass."""
+        """Update the model's parameters in place by its gradients, in one pass."""
         _check_model(model)
         model.apply_update(self)
 
     def reset(self, model: Any) -> None:
-        """Forget the model: the next step starts from a zero state."""
+        """Forget the model: the next step starts from a new state."""
         _check_model(model)
         self._states.pop(model, None)
 
     def state(self, model: Any) -> OptimizerState:
-        """The state for a model, new where there is none.
+        """The state for a model, made at first use.
 
-        Where hyper-parameters have changed, the count of steps and all vectors stay. A vector that the
-        present rule has no use for waits for one that has.
+        A change of hyper-parameters keeps the count of steps and all vectors. Vectors that the present
+        rule does not use are kept for one that does.
         """
         _check_model(model)
         old = self._states.get(model)
@@ -214,11 +213,11 @@ class Optimizer(Configured, base=True):
         return state
 
     def state_dict(self, model: Any) -> dict[str, Any]:
-        """What the optimizer remembers of a model, by name: copies, which follow no later step.
+        """The optimizer's memory of a model, as copies by name.
 
-        "steps": the number of steps taken, of which 0 is the whole state. "since/0.weight": for each
-        parameter with vectors, the step from which on it has them, mostly 0. "m/0.weight": the vector m of
-        the rule for that parameter, in PyTorch's shape. Hyper-parameters are in `config`.
+        "steps": the number of steps; if it is 0, there is nothing else. "since/0.weight": for each
+        parameter with vectors, their first step, mostly 0. "m/0.weight": the rule's vector m for that
+        parameter, in PyTorch's shape. `config` has the hyper-parameters.
         """
         _check_model(model)
         state = model.optimizer_state(self)
@@ -232,10 +231,10 @@ class Optimizer(Configured, base=True):
         return {"steps": state.steps, **found}
 
     def load_state_dict(self, model: Any, state: Mapping[str, Any]) -> None:
-        """Go on with a model as an optimizer with these hyper-parameters that had this `state_dict`.
+        """Continue with a model from the `state_dict` of an optimizer with equal hyper-parameters.
 
-        Arrays are copied, to the model's dtype. Raises StateDictError, and changes nothing, where a name is
-        missing or unexpected or a shape differs. Vectors that the present rule has no use for wait.
+        Arrays are copied to the model's dtype. Raises StateDictError and changes nothing where a name is
+        missing or unexpected or a shape differs. Vectors that the present rule does not use are kept.
         """
         _check_model(model)
         with model.training_lock():
@@ -270,31 +269,31 @@ class Optimizer(Configured, base=True):
     def restore(
         self, model: Any, steps: int, since: list[int | None], vectors: dict[str, Array]
     ) -> None:
-        """Go on with a model as after the steps of a state, which had these vectors."""
-        options = {**self._argument_values(), "groups": None}  # so that the state is made of this
+        """Continue with a model from these steps and vectors."""
+        options = {**self._argument_values(), "groups": None}  # so `state` makes a new one
         self._states[model] = OptimizerState(
             [], [], [], options, steps=steps, since=since, vectors=vectors
         )
 
     def _carried(self, old: OptimizerState, new: OptimizerState, model: Any) -> dict[str, Array]:
-        """The vectors of an old state as the present rule means them."""
+        """The vectors of an old state in the units of the present rule."""
         return old.vectors
 
     def _unchanged(self, state: OptimizerState) -> bool:
-        if state.options["groups"] != self.groups:  # whose dictionaries may change by themselves
+        if state.options["groups"] != self.groups:  # the dicts in it may have changed in place
             return False
         if state.changes != self._changes:
             if state.options != self._argument_values():
                 return False
-            state.forget_numbers()  # which a subclass may make of more than options
+            state.forget_numbers()  # a subclass may derive them from more than options
             state.changes = self._changes
         return True
 
     def _settings(
         self, named: Mapping[str, Array], steps: int, since: Sequence[int | None]
     ) -> tuple[list[Optimizer], list[int], list[int | None]]:
-        """The optimizers of the groups, by when vectors began too; each parameter's place and `since`."""
-        groups = self._checked(self.groups)  # whose dictionaries may have changed by themselves
+        """An optimizer for each group and beginning of vectors, and each parameter's index and `since`."""
+        groups = self._checked(self.groups)  # the dicts in it may have changed in place
         keys = [
             (number, value.ndim == 1 and not self.decay_biases_and_norms)
             for number, value in zip(
@@ -313,7 +312,7 @@ class Optimizer(Configured, base=True):
         return settings, [found.index(one) for one in each], began
 
     def _beginning(self, since: int | None) -> Optimizer:
-        """This optimizer, or one like it whose vectors begin at another step than 0."""
+        """This optimizer, or a copy whose vectors begin at a later step."""
         if not since:
             return self
         other = copy.copy(self)
@@ -326,7 +325,7 @@ class Optimizer(Configured, base=True):
         )
 
     def _variant(self, given: Mapping[str, Any], undecayed: bool) -> Optimizer:
-        """This optimizer with the numbers of a group, and with or without decay."""
+        """This optimizer with the numbers of a group, and without decay if `undecayed`."""
         if undecayed:
             off = dict.fromkeys(("weight_decay", "l1"), 0.0)
             given = {**given, **{name: off[name] for name in off if name in self._constructor()}}
@@ -341,7 +340,7 @@ class Optimizer(Configured, base=True):
         raise NotImplementedError
 
     def passes(self) -> list[type[Op]]:
-        """The ops of a step, in order: the rule, and what comes before and after it."""
+        """The ops of a step, in order: the rule with its penalties before and after it."""
         l1 = is_on(self.l1)
         return [
             *([l1_gradient] if l1 and not self.l1_proximal else []),
@@ -351,7 +350,7 @@ class Optimizer(Configured, base=True):
         ]
 
     def initial(self) -> dict[str, float]:
-        """What state vectors start from, where that is not 0."""
+        """Initial values of state vectors that do not start at 0."""
         return {}
 
     def hyper(self, first: int, count: int) -> Array:
@@ -359,7 +358,7 @@ class Optimizer(Configured, base=True):
         return numbers_of([self], first, count)
 
     def _at(self, t: Array) -> Any:
-        """The hyper-parameters at steps t: a number, or an array where there is a schedule."""
+        """The hyper-parameters at steps t: numbers, and arrays where there are schedules."""
         if not self._scheduled:
             return self
         found = self._argument_values()
@@ -372,11 +371,11 @@ class Optimizer(Configured, base=True):
         return SimpleNamespace(**found)
 
     def _columns(self, at: Any, t: Array) -> dict[str, Any]:
-        """Each number of the passes by name, for steps t (from 0) with the hyper-parameters `at` them."""
+        """The numbers of the passes by name, for steps t (from 0) and hyper-parameters `at` these steps."""
         raise NotImplementedError
 
     def _common(self, at: Any) -> dict[str, Any]:
-        """The numbers that every optimizer has."""
+        """The numbers that all optimizers have."""
         decoupled, decay = self.decoupled_weight_decay, getattr(at, "weight_decay", 0.0)
         return {
             "lr": at.lr,
@@ -416,7 +415,7 @@ class Optimizer(Configured, base=True):
         return {**found, "decoupled_weight_decay": decoupled}
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy starts afresh: states belong to pairs of optimizer and model.
+        # A copy starts without states: a state belongs to one optimizer and one model.
         return {k: v for k, v in self.__dict__.items() if k != "_states"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -428,13 +427,13 @@ NOT_IN_GROUPS = ("groups", "decay_biases_and_norms", "initial_accumulator_value"
 
 
 def numbers_of(settings: Sequence[Optimizer], first: int, count: int) -> Array:
-    """The numbers of the passes of several optimizers, for steps first, first + 1, … (from 0).
+    """The numbers of the passes of several optimizers for steps first, first + 1, … (from 0).
 
-    float64 (count, passes, numbers); a pass with fewer numbers than another leaves the rest zero.
+    float64 (count, passes, numbers); a pass with fewer numbers than another is padded with zeros.
     """
     t = np.arange(first, first + count, dtype=np.int64)
     columns = []
-    with np.errstate(all="ignore"):  # a rate that decays to nothing is no error
+    with np.errstate(all="ignore"):  # a rate may underflow
         for one in settings:
             at = one._at(t)
             columns.append(one._common(at) | one._columns(at, t))

@@ -1,4 +1,4 @@
-"""Penalties and bounds on the parameters that any optimizer can add to a step, each a pass of its own."""
+"""Penalties and bounds on parameters, which any optimizer can add to a step as passes of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastnet.optim.gradients import SCALE
 
 
 class l1_gradient(Op):
-    """penalized = g + l1·sign(w): the gradient that the rule then takes for g."""
+    """penalized = g + l1·sign(w): the rule takes it as its gradient g."""
 
     state: ClassVar = {"penalized": "N"}
     inputs: ClassVar = {"w": "N", "g": "N"}
@@ -34,14 +34,14 @@ class soft_threshold(Op):
 
     @each
     def update(w: Real, cut: float) -> Real:
-        """What is smaller than the cut becomes exactly 0."""
+        """Weights smaller than the cut become exactly 0."""
         return sign(w) * maximum(abs(w) - cut, 0)
 
 
 class scale_units(Op):
-    """Each column of w that is longer than max_norm is scaled to that length; sums in float64.
+    """Scale each column of w that is longer than max_norm to that length; sums in float64.
 
-    An infinite max_norm leaves all as they are.
+    An infinite max_norm changes nothing.
     """
 
     state: ClassVar = {"w": "I O"}

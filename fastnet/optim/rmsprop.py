@@ -13,7 +13,7 @@ from fastnet.optim.rules import Rule, mean, mean_square, settled, settled_with
 
 @formula
 def scaled(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
-    """d = g + weight_decay·w, the new v, and d over the root, d / (√v + eps)."""
+    """d = g + weight_decay·w, the new v, and d / (√v + eps)."""
     d = madd(n.weight_decay, w, g)
     squares = mean_square(v, d, n.alpha)
     return d, squares, d / (sqrt(squares) + n.eps)
@@ -21,7 +21,7 @@ def scaled(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
 
 @formula
 def centred(w: Real, v: Real, a: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real, Real]:
-    """The new v, the new a before and after it is settled, and d / (√max(v − a², 0) + eps)."""
+    """The new v, the new a before and after `settled`, and d / (√max(v − a², 0) + eps)."""
     d = madd(n.weight_decay, w, g)
     squares = mean_square(v, d, n.alpha)
     first = mean(a, d, n.alpha)
@@ -38,7 +38,7 @@ class rmsprop(Rule):
 
     @each
     def update(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
-        """The gradient over the root of its mean square."""
+        """Divides the gradient by the root of its mean square."""
         d, squares, step = scaled(w, v, g, n)
         return madd(-n.lr, step, n.shrink * w), settled_with(squares, d)
 
@@ -51,7 +51,7 @@ class rmsprop_momentum(Rule):
 
     @each
     def update(w: Real, v: Real, b: Real, g: Real, n: Numbers) -> tuple[Real, Real, Real]:
-        """The velocity has scaled gradients in it."""
+        """The velocity contains scaled gradients."""
         d, squares, step = scaled(w, v, g, n)
         velocity = settled(madd(n.momentum, b, step))
         return madd(-n.lr, velocity, n.shrink * w), settled_with(squares, d), velocity
@@ -71,7 +71,7 @@ class rmsprop_centered(Rule):
 
 
 class rmsprop_centered_momentum(Rule):
-    """Both."""
+    """RMSprop, centred and with momentum."""
 
     state: ClassVar = {"w": "N", "v": "N", "a": "N", "b": "N"}
     hyper = ("lr", "weight_decay", "shrink", "alpha", "eps", "momentum")
@@ -80,7 +80,7 @@ class rmsprop_centered_momentum(Rule):
     def update(
         w: Real, v: Real, a: Real, b: Real, g: Real, n: Numbers
     ) -> tuple[Real, Real, Real, Real]:
-        """As `rmsprop_centered`, then as `rmsprop_momentum`."""
+        """First `rmsprop_centered`, then `rmsprop_momentum`."""
         squares, first, centre, step = centred(w, v, a, g, n)
         velocity = settled(madd(n.momentum, b, step))
         return madd(-n.lr, velocity, n.shrink * w), settled_with(squares, first), centre, velocity
@@ -89,12 +89,16 @@ class rmsprop_centered_momentum(Rule):
 class RMSprop(Optimizer):
     """RMSprop: v ← αv + (1 − α)d², w ← w − lr·d / (√v + eps).
 
-    d = g + weight_decay·w. With `centered` a ← αa + (1 − α)d, and √(v − a²) stands in the place of √v
-    (0 where rounding makes the difference negative; PyTorch gives NaN there). With momentum
-    b ← momentum·b + d / (√v + eps), w ← w − lr·b.
+    d = g + weight_decay·w. With `centered`, a ← αa + (1 − α)d, and √(v − a²) replaces √v (0 if rounding
+    makes the difference negative; PyTorch gives NaN there). With momentum, b ← momentum·b + d / (√v + eps)
+    and w ← w − lr·b.
 
-    lr: ≥ 0, 1e-2 by default. alpha: in [0, 1], 0.99. eps: ≥ 1.2e-38, 1e-8. weight_decay: ≥ 0, 0.
-    momentum: ≥ 0, 0. centered: False.
+    lr: number ≥ 0 (default 1e-2).
+    alpha: number in [0, 1] (default 0.99).
+    eps: number ≥ 1.2e-38 (default 1e-8).
+    weight_decay: number ≥ 0 (default 0).
+    momentum: number ≥ 0 (default 0).
+    centered: bool (default False).
     Sources: G. Hinton, "Neural networks for machine learning", lecture 6e, 2012; centered: A. Graves,
     "Generating sequences with recurrent neural networks", arXiv:1308.0850, which has eps in the root.
     """

@@ -22,7 +22,7 @@ class sgd(Rule):
 
     @each
     def update(w: Real, g: Real, n: Numbers) -> Real:
-        """Plain gradient descent."""
+        """Gradient descent without momentum."""
         return madd(-n.lr, madd(n.weight_decay, w, g), n.shrink * w)
 
 
@@ -51,7 +51,7 @@ class sgd_nesterov(Rule):
 
     @each
     def update(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
-        """The velocity, then the step that looks one velocity ahead."""
+        """The velocity, then a step that looks one velocity ahead."""
         d = madd(n.weight_decay, w, g)
         velocity = settled(madd(n.momentum, v, d))
         return madd(-n.lr, madd(n.momentum, velocity, d), n.shrink * w), velocity
@@ -65,7 +65,7 @@ class sgd_textbook(Rule):
 
     @each
     def update(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
-        """The velocity has the learning rate in it."""
+        """The velocity contains the learning rate."""
         velocity = settled(madd(-n.lr, madd(n.weight_decay, w, g), n.momentum * v))
         return madd(n.shrink, w, velocity), velocity
 
@@ -73,7 +73,7 @@ class sgd_textbook(Rule):
 class sgd_textbook_nesterov(Rule):
     """d = g + weight_decay·w; v ← momentum·v − lr·d; w ← shrink·w + ahead·v − lr·d.
 
-    w is the point that is one velocity ahead; ahead is the momentum of the next step.
+    w is the point one velocity ahead; `ahead` is the momentum of the next step.
     """
 
     state: ClassVar = {"w": "N", "v": "N"}
@@ -81,35 +81,36 @@ class sgd_textbook_nesterov(Rule):
 
     @each
     def update(w: Real, v: Real, g: Real, n: Numbers) -> tuple[Real, Real]:
-        """From the point ahead to the next point ahead."""
+        """From one point ahead to the next."""
         d = madd(n.weight_decay, w, g)
         velocity = settled(madd(-n.lr, d, n.momentum * v))
         return madd(n.ahead, velocity, madd(-n.lr, d, n.shrink * w)), velocity
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum μ in PyTorch's or in the textbooks' form.
+    """Stochastic gradient descent, with momentum μ in PyTorch's form or that of textbooks.
 
-    d = g + weight_decay·w; without momentum w ← w − lr·d. With it, by `form`:
+    d = g + weight_decay·w; without momentum w ← w − lr·d. With momentum, by `form`:
     "torch": v ← μv + (1 − dampening)·d (v = d at the first step with momentum) and w ← w − lr·v, or with
         `nesterov` w ← w − lr·(d + μv).
-    "textbook": v ← μv − lr·d and w ← w + v, or with `nesterov` Sutskever's: the gradient is taken at
-        w + μv, which is the point that the parameters hold, so that they step to w' + μ'v', the next one.
+    "textbook": v ← μv − lr·d and w ← w + v, or with `nesterov` Sutskever's form: the parameters hold the
+        point w + μv, at which the gradient is taken, and a step moves them to w' + μ'v'.
 
-    Assigning `form` between steps turns the velocity into the other form's, so that the next step is the
-    same. Where momentum is switched on between steps, v starts as at a first step, or from what it was when
-    momentum was switched off.
+    Assigning `form` between steps converts the velocity, so that the next step is the same. Momentum that
+    is switched on between steps starts v as at a first step, or with its value when it was switched off.
 
-    At a constant lr and μ both forms make the same steps; after a change of lr the velocity of the
-    first follows at once, that of the second by and by.
+    With constant lr and μ both forms make the same steps. After a change of lr the velocity of "torch"
+    follows at once, that of "textbook" gradually.
 
-    lr: learning rate ≥ 0; 1e-3 by default.
-    momentum: ≥ 0. dampening: any number, for the form "torch". weight_decay: ≥ 0. All 0 by default.
-    nesterov: needs momentum > 0 and dampening = 0.
+    lr: number ≥ 0 (default 1e-3). The learning rate.
+    momentum: number ≥ 0 (default 0).
+    dampening: number (default 0), for form "torch".
+    weight_decay: number ≥ 0 (default 0).
+    nesterov: bool (default False). True needs momentum > 0 and dampening = 0.
     form: "torch" (default) or "textbook".
     Sources: B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964;
     I. Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013;
-    the point ahead as parameters: Y. Bengio et al., "Advances in optimizing recurrent networks", 2013.
+    the parameters as the point ahead: Y. Bengio et al., "Advances in optimizing recurrent networks", 2013.
     """
 
     _ranges: ClassVar = {
@@ -148,7 +149,7 @@ class SGD(Optimizer):
 
     @property
     def op(self) -> type[Op]:
-        """`sgd`, or the form of momentum."""
+        """`sgd`, or the rule of the form of momentum."""
         if self.nesterov and (not is_on(self.momentum) or self.dampening != 0.0):
             raise HyperparameterError(
                 f"nesterov=True with momentum={self.momentum} and dampening={self.dampening}; "
@@ -165,7 +166,7 @@ class SGD(Optimizer):
         return sgd_nesterov if self.nesterov else sgd_momentum
 
     def _carried(self, old: OptimizerState, new: OptimizerState, model: Any) -> dict[str, Array]:
-        """Between the forms the velocity changes its unit: the textbooks' is −lr times PyTorch's."""
+        """Convert the velocity between the forms: the textbook's is −lr times PyTorch's."""
         if "v" not in old.vectors or old.options["form"] == self.form:
             return old.vectors
         storage, t = model.bind(), np.array([old.steps])
