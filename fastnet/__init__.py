@@ -1,4 +1,4 @@
-"""fastnet: trains dense neural nets on a CPU, a whole step in one native call."""
+"""fastnet: trains dense neural nets on a CPU, with one native call for many whole steps."""
 
 import typing as _typing
 from importlib import import_module as _import_module
@@ -56,10 +56,10 @@ __all__ = [
 ]
 
 
-# What a program that only predicts does not need loads with its first use.
+# A program that only predicts does not need these, so they load at their first use.
 _TRAIN = (
     *("Callback", "EarlyStopping", "History", "ReduceLROnPlateau", "Trainer", "batches"),
-    "from_config",  # whose kinds are then all there
+    "from_config",  # needs all classes registered
 )
 _LATE = {"datasets": "", **dict.fromkeys(_TRAIN, "train")}
 

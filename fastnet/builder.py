@@ -1,4 +1,4 @@
-"""Builder: what layers and losses describe themselves to, by the ops that they apply."""
+"""Builder: the interface through which layers and losses apply ops."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from fastnet.op import Op
 
 
 class Builder:
-    """Base of the graph being compiled and of the tape of a lone layer.
+    """Base of the graph that the compiler reads and of the tape of a layer outside a model.
 
-    training: whether the layer at work is in training mode.
+    training: whether the current layer is in training mode.
     """
 
     training: bool = True
 
     def __init__(self, modes: Mapping[int, bool] | None = None) -> None:
-        self._modes = {} if modes is None else modes  # by a layer's id; others are as around them
+        self._modes = {} if modes is None else modes  # by a layer's id; other layers inherit theirs
         self._uses: dict[int, int] = {}
-        self._use = 0  # earlier ones of the layer at work
+        self._use = 0  # earlier uses of the current layer
 
     def apply(self, op: type[Op], *, stream: int = 0, **arguments: Any) -> Any:
-        """Add one op; returns its main output.
+        """Apply one op; returns its main output.
 
-        stream: of its random draws, where it has any. A layer that is used again draws anew.
+        stream: the op's random stream, if it draws. A layer that is used again draws other numbers.
         """
         raise NotImplementedError
 
@@ -34,9 +34,9 @@ class Builder:
         raise NotImplementedError
 
     def enter(self, layer: Any, x: Any) -> Any:
-        """The output of a layer for x, in the layer's own mode: how layers that hold others use them.
+        """The output of a layer for x, in the layer's own mode; layers that contain others call this.
 
-        Raises ShapeError where x does not fit it.
+        Raises ShapeError where x does not fit the layer.
         """
         layer.output_shape(tuple(x.shape[1:]))
         before = self.training, self._use
@@ -50,5 +50,5 @@ class Builder:
             self.training, self._use = before
 
     def stream(self, stream: int) -> int:
-        """The stream of this use of the layer: the first use has that of the layer itself."""
+        """The random stream of this use of the layer; the first use has the layer's own stream."""
         return random.stream_of_use(stream, self._use)

@@ -1,6 +1,6 @@
-"""The errors that fastnet raises on purpose, and the checks of single arguments that raise them.
+"""The errors that fastnet raises, and checks of single arguments that raise them.
 
-Every message says which argument or layer is meant, what came, what was expected and what to do.
+Every message names the argument or layer, what came, what was expected, and a remedy.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class StateDictError(FastnetError, ValueError):
 
 
 class BackendUnavailable(FastnetError, ValueError):
-    """A backend that was asked for by name and cannot run here; the message says how to get it."""
+    """A named backend cannot run here; the message says how to get it."""
 
 
 class DeviceError(FastnetError, RuntimeError):
-    """A device, its driver or a kernel on it has failed; the message says in doing what."""
+    """A device, its driver or a kernel on it has failed; the message says during what."""
 
 
 class DeviceMemoryError(DeviceError, MemoryError):
-    """A device has too little free memory; the message says for what, and what needs less."""
+    """A device has too little free memory; the message says for what, and how to need less."""
 
 
 class MissingExtra(FastnetError, ImportError):
@@ -55,20 +55,20 @@ class MissingExtra(FastnetError, ImportError):
 
 
 class UsageError(FastnetError, RuntimeError):
-    """Calls in an order that has no meaning: backward without forward, two fits on one model."""
+    """Calls in an order without meaning: backward without forward, two fits on one model."""
 
 
 class DivergenceError(FastnetError, ArithmeticError):
-    """The loss of a step was not finite; that step's update was not applied."""
+    """The loss of a step was not finite; that step made no update."""
 
 
-# float32's smallest normal number: what is smaller may vanish there, and 0/0 follow from a divisor.
+# float32's smallest normal number: smaller ones may become 0 there, and a divisor 0 would give 0/0.
 SMALLEST = 2.0**-126
 LONGEST = 120  # characters of a value that a message shows
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: short, on one line, an array by its shape and dtype alone."""
+    """A value for a message: short, on one line, an array by its shape and dtype alone."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, np.generic):
@@ -80,7 +80,7 @@ def shown(value: Any) -> str:
             return f"a {type(value).__name__} of {len(value)}, the first {shown(first)}"
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # the object's own
+    except Exception:  # raised by the object's own repr
         text = f"a {type(value).__name__}"
     if "array(" in text:
         return f"a {type(value).__name__}"
@@ -88,12 +88,12 @@ def shown(value: Any) -> str:
 
 
 def undefined(owner: Any, method: str, what: str) -> NotImplementedError:
-    """The error of a subclass that leaves out a method, which `what` describes."""
+    """The error for a subclass that does not define a method; `what` says what the method does."""
     return NotImplementedError(f"{type(owner).__name__} defines no {method}: {what}")
 
 
 def outside() -> int:
-    """The stacklevel at which a warning of the caller's names the code that called the package."""
+    """The stacklevel with which the caller's warning names the user's code that called fastnet."""
     frame, level = sys._getframe(1), 1
     package = os.path.dirname(__file__) + os.sep
     while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
@@ -112,7 +112,7 @@ def check_real(
 ) -> float:
     """Return `value` as a finite float in the interval, or raise HyperparameterError.
 
-    The interval is closed at each end unless `open_low` or `open_high` is given.
+    The interval includes its ends unless `open_low` or `open_high` is given.
     """
     left = "(" if open_low or low == -math.inf else "["
     right = ")" if open_high or high == math.inf else "]"
@@ -162,7 +162,7 @@ def check_path(name: str, value: Any) -> Path:
         if b"\0" in os.fsencode(value):
             raise ValueError
         return Path(os.fsdecode(value))
-    except (TypeError, ValueError):  # ValueError: what no file can be called
+    except (TypeError, ValueError):  # ValueError: no file can have this name
         raise HyperparameterError(
             f"{name} is {shown(value)}; expected a path: a str or an os.PathLike"
         ) from None
@@ -197,10 +197,10 @@ def check_seed(name: str, value: Any) -> int | None:
 def _check_attribute(thing: Attributed, name: str, value: Any) -> Any:
     """Return `value`, or raise AttributeError where assigning it to this name would have no effect.
 
-    Private names pass, and those that the object knows: its class's annotations and attributes.
-    fastnet's own classes take no other; a subclass from elsewhere takes all but a near miss of one. What
-    fastnet annotates as bool is True or False, or HyperparameterError is raised. A property without a
-    setter is refused with what the class's `_instead` says is written in place of that.
+    Allowed are private names, the annotations and attributes of the object's class, and for a user's
+    subclass any name that is not nearly one of these. fastnet's own classes allow no other names. An
+    attribute that fastnet annotates as bool must be True or False, else HyperparameterError. For a property
+    without a setter the message quotes the remedy in the class's `_instead`.
     """
     kind = type(thing)
     if name[0] == "_":
@@ -215,7 +215,7 @@ def _check_attribute(thing: Attributed, name: str, value: Any) -> Any:
     if name in vars(thing) or hasattr(kind, name):
         return value
     declared = {n for base in kind.__mro__ for n in inspect.get_annotations(base)}
-    own = {n for n in declared if not hasattr(kind, n)}  # what an object has, not its class
+    own = {n for n in declared if not hasattr(kind, n)}  # attributes of objects, not of the class
     names = sorted(n for n in own.union(thing._assignable()) if n[0] != "_")
     if name in names:
         return value
@@ -236,7 +236,7 @@ def _is_own(kind: type) -> bool:
 
 
 class _OfInit:
-    """The signature of a class whose `__new__` takes what its `__init__` does: that of `__init__`."""
+    """The signature of `__init__`, for a class whose `__new__` passes all arguments on."""
 
     def __get__(self, thing: Any, kind: type) -> inspect.Signature:
         if kind.__init__ is object.__init__:  # type: ignore[misc]
@@ -248,12 +248,12 @@ class _OfInit:
 
 
 class Attributed:
-    """What takes no argument and no attribute but those that it knows (see _check_attribute)."""
+    """Base of classes that refuse unknown arguments and attributes (see _check_attribute)."""
 
     __signature__ = _OfInit()
 
     def __new__(cls, *given: Any, **_: Any) -> Self:
-        """Before arguments are bound, name those that there are where too many are given by position."""
+        """Before arguments are bound, explain too many positional arguments by the existing names."""
         if given:
             known = inspect.signature(cls).parameters.values()
             by_place = [p.name for p in known if p.kind <= p.POSITIONAL_OR_KEYWORD]
@@ -269,14 +269,14 @@ class Attributed:
         return super().__new__(cls)
 
     def _assignable(self) -> Iterable[str]:
-        """Names beside its class's annotations and attributes."""
+        """Assignable names in addition to annotations and attributes of the class."""
         return ()
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, _check_attribute(self, name, value))
 
 
-FROZEN = ("requires_grad", "trainable")  # what other libraries freeze parameters by
+FROZEN = ("requires_grad", "trainable")  # other libraries' attributes for freezing parameters
 FREEZE = (
     "parameters stay as they are in a group of rate 0: "
     'fn.SGD(0.1, groups=[{"params": "0.*", "lr": 0.0}])'

@@ -1,4 +1,4 @@
-"""Ctrl-C between steps and around blocks: what is half-way is finished before it is answered."""
+"""Ctrl-C between steps and around blocks: it takes effect only after an unfinished part is done."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Given = TypeVar("Given")
 
 
 class _Hold:
-    """A handler of Ctrl-C that keeps the first for later."""
+    """A handler of Ctrl-C that postpones the first one."""
 
     def __init__(self, answer: Callable[[int, Any], Any]) -> None:
         self.answer = answer
@@ -26,7 +26,7 @@ class _Hold:
             self.between()
 
     def between(self) -> None:
-        """Answer what came."""
+        """Handle a postponed Ctrl-C."""
         if self.came:
             number, frame = self.came.pop()
             self.came.clear()
@@ -35,12 +35,12 @@ class _Hold:
 
 @contextmanager
 def held_back() -> Iterator[Callable[[], None]]:
-    """`with held_back() as between: …`: Ctrl-C is answered at `between()` or when the block ends.
+    """`with held_back() as between: …`: postpones Ctrl-C until `between()` or the end of the block.
 
-    By the handler that was there before. A block within such a block ends without an answer, but its
-    `between()` gives it: what is done by then must count for the outer one too. A second Ctrl-C is
-    answered at once: it ends what does not end by itself. Other threads than the main one, in which
-    Python answers no signal, are left alone.
+    Then the previous handler handles it. At the end of a block within another such block nothing happens,
+    but the inner `between()` handles Ctrl-C: the outer block must be consistent there too. A second Ctrl-C
+    takes effect at once, to end a block that does not end. In other threads than the main one, in which
+    Python handles no signals, the block does nothing.
     """
     main = threading.current_thread() is threading.main_thread()
     answer: Any = signal.getsignal(signal.SIGINT) if main else None
@@ -48,7 +48,7 @@ def held_back() -> Iterator[Callable[[], None]]:
         yield answer.between if isinstance(answer, _Hold) else _nothing
         return
     hold = _Hold(answer)
-    # From here on a Ctrl-C raises nothing until the handler is back.
+    # From here a Ctrl-C raises nothing until the previous handler is back.
     signal.signal(signal.SIGINT, hold)
     try:
         yield hold.between
@@ -62,22 +62,22 @@ def _nothing() -> None:
 
 
 class Bracket(Generic[Given]):
-    """Base of what `with` begins and ends as a whole.
+    """Base of context managers whose beginning and end Ctrl-C cannot interrupt.
 
-    A generator would not do: where Ctrl-C comes between its first half and the block, or between the
-    block and its second half, that runs when the traceback is dropped. Here Ctrl-C is answered before the
-    beginning or after the end. What Python calls no end of, as where Ctrl-C comes at the very call of
-    `__exit__`, ends when it is dropped.
+    A generator is not enough: if Ctrl-C comes between its first half and the block, or between the block
+    and its second half, the second half runs only when the traceback is freed. Here Ctrl-C takes effect
+    before the beginning or after the end. If Python never calls the end, because Ctrl-C comes exactly at
+    the call of `__exit__`, the end runs when the object is freed.
     """
 
     _begun = False
 
     def _begin(self) -> Given:
-        """Take; returns what `as` names."""
+        """Acquire; returns the value for `as`."""
         raise NotImplementedError
 
     def _end(self) -> None:
-        """Give back what was taken, if it was."""
+        """Release what `_begin` has acquired, if anything."""
         raise NotImplementedError
 
     def __enter__(self) -> Given:

@@ -1,25 +1,25 @@
-"""What an op is: its tensors, its scalars, and its reference kernels.
+"""Ops: their tensors, their scalars, and their reference kernels.
 
-An op is a class whose static methods are the NumPy reference kernels. Its tensors are declared once,
-with their dimensions; everything else is read off the kernels' argument names:
+An op is a class whose static methods are the NumPy reference kernels. It declares its tensors once, with
+their dimensions; the argument names of the kernels say everything else:
 
 - `forward(outputs…, state…, inputs…, scalars…, context…)` computes the outputs;
-- `vjp(d-inputs…, d-output, what it needs…, scalars…, context…)` computes, for each input `a`, its
-  gradient `da` = (∂output/∂a)ᵀ · d-output. A tensor that `vjp` names is kept alive until then;
+- `vjp(d-inputs…, d-output, operands…, scalars…, context…)` computes, for each input `a`, its gradient
+  `da` = (∂output/∂a)ᵀ · d-output. The tensors that `vjp` names stay in memory until then;
 - `update(state…, inputs…, hyper…)` is an optimizer's step; a formula takes `hyper` as one record, `n`.
 
-A kernel that works element by element is declared by its formula (see fastnet.formulas.language): a
-function of what it reads that returns what the kernel above it writes.
+An elementwise kernel is declared by its formula (see fastnet.formulas.language): a function that takes the
+tensors which the kernel reads and returns those which it writes.
 
-A kernel writes its outputs into the arrays it is given, allocates none of its own results and returns
-nothing. An absent optional tensor is an array of size 0. A gradient of a parameter or an input that
-nobody asked for is absent in the same way. Context arguments come from the run, not from the op:
+A kernel writes its outputs into the given arrays, allocates no results and returns nothing. An array of
+size 0 stands for an absent optional tensor, and for a gradient of a parameter or input that nobody needs.
+Context arguments come from the run, not from the op:
 
-- `accumulate`: add gradients of parameters to what is there, rather than overwrite it;
+- `accumulate`: add gradients of parameters to the existing ones instead of overwriting them;
 - `seed`, `step`, `stream`: the counter of the random draws (see fastnet.random).
 
-Dimensions are words: `B` is the number of rows of this minibatch, the others are fixed when the op
-is bound; a leading dtype ("int64 B") names a tensor that is not of the model's dtype.
+Dimensions are words. `B` is the number of rows of a minibatch; the others get their sizes when the op is
+bound. A leading dtype ("int64 B") declares a tensor that does not have the model's dtype.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ ROWS = "B"
 CONTEXT = ("accumulate", "seed", "step", "stream")
 PHASES = ("forward", "vjp", "update")
 
-# A sum over more than MANY_ROWS rows adds the sums of blocks of ROW_BLOCK rows, with compensation: one
-# running sum of 10⁶ equal float32 terms is 1 % off, that of a block by a few units in the last place.
+# A sum over more than MANY_ROWS rows adds the sums of blocks of ROW_BLOCK rows with compensation: a single
+# running sum of many equal float32 terms would lose digits.
 MANY_ROWS, ROW_BLOCK = 512, 64
 
 
 @dataclass(frozen=True, repr=False)
 class TensorSpec:
-    """The declared dimensions of one tensor of an op, and its dtype where that is not the model's."""
+    """The declared dimensions of a tensor, and its dtype if that is not the model's."""
 
     dims: tuple[str, ...]
     dtype: str | None = None
@@ -62,7 +62,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Kernel:
-    """One kernel's name and argument lists, as its reference function spells them."""
+    """A kernel's name and argument lists, as its reference function spells them."""
 
     name: str
     op: type[Op]
@@ -70,11 +70,11 @@ class Kernel:
     function: Callable[..., None]
     arguments: tuple[str, ...]
     tensors: tuple[str, ...]
-    formula: Formula | None = None  # where it is one, element by element
+    formula: Formula | None = None  # of an elementwise kernel
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The tensors that hold a number for each column, the same for all rows."""
+        """The tensors with a number for each column, the same for all rows."""
         specs = {name: self.op.spec(name) for name in self.tensors}
         return tuple(name for name, spec in specs.items() if spec and ROWS not in spec.dims)
 
@@ -84,15 +84,15 @@ KERNELS: dict[str, Kernel] = {}
 
 
 class Op:
-    """Base of all ops; a subclass declares its tensors and its reference kernels and is registered."""
+    """Base of all ops. A subclass declares its tensors and reference kernels, and is registered."""
 
     outputs: ClassVar[Mapping[str, str]] = {}
-    state: ClassVar[Mapping[str, str]] = {}  # read and written in place
+    state: ClassVar[Mapping[str, str]] = {}  # tensors that kernels read and write in place
     inputs: ClassVar[Mapping[str, str]] = {}
     optional: ClassVar[tuple[str, ...]] = ()
-    dims: ClassVar[tuple[str, ...]] = ()  # the fixed dimensions, in the order kernels receive them
-    scalars: ClassVar[tuple[str, ...]] = ()  # fixed when the op is bound
-    hyper: ClassVar[tuple[str, ...]] = ()  # change from step to step
+    dims: ClassVar[tuple[str, ...]] = ()  # the fixed dimensions, in the order of kernel arguments
+    scalars: ClassVar[tuple[str, ...]] = ()  # numbers that are fixed when the op is bound
+    hyper: ClassVar[tuple[str, ...]] = ()  # numbers that may change from step to step
     inplace: ClassVar[bool] = (
         False  # forward may write its output over its first input, vjp likewise
     )
@@ -124,7 +124,7 @@ class Op:
         if formula:
             written = cls.written(phase)
             new = [name for name in written if name not in formula.arguments]
-            # What may share memory comes first: an output and the first input.
+            # The two that may share memory come first: an output and the first input.
             both = (*new[:1], *formula.arguments[:1], *new[1:], *formula.arguments[1:])
             arguments = (*both, *(COUNTER if formula.draws else ()))
             function = formula.over_arrays(written, arguments, random.tails)
@@ -139,27 +139,27 @@ class Op:
 
     @classmethod
     def written(cls, phase: str) -> tuple[str, ...]:
-        """What a formula's results are, in order."""
+        """The tensors that a formula returns, in order."""
         if phase == "vjp":
             return tuple(f"d{name}" for name in cls.inputs)
         return tuple(cls.outputs if phase == "forward" else cls.state)
 
     @classmethod
     def spec(cls, name: str) -> TensorSpec | None:
-        """The declaration of a tensor, or of the tensor that `name` = "d…" is the gradient of."""
+        """The declaration of the tensor `name`, or of the tensor whose gradient is `name` = "d…"."""
         return cls.tensors.get(name) or cls.tensors.get(name[1:] if name[0] == "d" else "")
 
     @classmethod
     def main_output(cls) -> str:
-        """The first output: the one that other ops consume."""
+        """The first output, which other ops consume."""
         return next(iter(cls.outputs))
 
     @classmethod
     def bind(cls, shapes: Mapping[str, tuple[int | str, ...] | None]) -> dict[str, int]:
-        """Solve the fixed dimensions from the shapes of the inputs (None: absent).
+        """The sizes of the fixed dimensions, from the shapes of the inputs (None: absent).
 
-        A shape holds ROWS where the number of rows stands. Raises ShapeError where an argument is
-        missing or where two shapes disagree.
+        A shape has ROWS in place of the number of rows. Raises ShapeError where an argument is missing or
+        two shapes disagree.
         """
         sizes: dict[str, int] = {}
         for name in (*cls.state, *cls.inputs):
@@ -182,14 +182,14 @@ class Op:
 
     @classmethod
     def shape(cls, name: str, sizes: Mapping[str, int]) -> tuple[int | str, ...]:
-        """The shape of a tensor (or gradient) under bound sizes, with ROWS left as a word."""
+        """The shape of a tensor or gradient with bound sizes, and ROWS for the number of rows."""
         spec = cls.spec(name)
         assert spec is not None, name
         return tuple(d if d == ROWS else int(d) if d.isdigit() else sizes[d] for d in spec.dims)
 
 
 def put(into: Array, value: Array, accumulate: int) -> None:
-    """Write a parameter's gradient: overwrite it, or add to it; an absent one is left alone."""
+    """Write a parameter's gradient, or add to it; ignore an absent one."""
     if into.size:
         np.add(into, value, out=into) if accumulate else np.copyto(into, value)
 
@@ -200,10 +200,10 @@ def row_sums(x: Array) -> Array:
 
 
 def row_products(x: Array, y: Array) -> Array:
-    """Σ_rows of the outer products of rows, xᵀ·y (I, O), of x (B, I) and y (B, O).
+    """Σ_rows of the outer products of rows, xᵀ·y (I, O), for x (B, I) and y (B, O).
 
-    The products of the blocks in MANY_ROWS rows are added as they are: a compensated addition passes
-    over several such matrices.
+    Within MANY_ROWS rows the products of blocks are added without compensation, which would need several
+    passes over such matrices.
     """
     if len(x) <= MANY_ROWS:
         product: Array = x.T @ y
@@ -221,7 +221,7 @@ def row_products(x: Array, y: Array) -> Array:
 
 
 def _sum_of_blocks(rows: int, of_block: Callable[[slice], Array], height: int = ROW_BLOCK) -> Array:
-    """The sum over all rows, from those over blocks; what an addition rounds off is kept beside it."""
+    """The sum over all rows, from those of blocks, with a second sum of the rounding errors."""
     if rows <= MANY_ROWS:
         return of_block(slice(rows))
     total = of_block(slice(height))
@@ -232,12 +232,12 @@ def _sum_of_blocks(rows: int, of_block: Callable[[slice], Array], height: int = 
         part = new - total
         lost += (total - (new - part)) + (term - part)
         total = new
-    # Where the sum is infinite, what it lost is NaN.
+    # Where the sum is infinite, the sum of rounding errors is NaN.
     return np.where(np.isnan(lost), total, total + lost)
 
 
 class add_to(Op):
-    """y ← y + x: where a tensor is used twice, the gradients of its uses add."""
+    """y ← y + x: adds the gradients of several uses of one tensor."""
 
     state: ClassVar = {"y": "B N"}
     inputs: ClassVar = {"x": "B N"}

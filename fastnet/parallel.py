@@ -1,8 +1,7 @@
-"""How many threads the C backend may use: one number for the process.
+"""The number of threads of the C backend, one number for the whole process.
 
-A step or a prediction is shared among threads where its work is worth it, and the results have the
-same bits for any number of them. The other backends take their threads from NumPy's BLAS, which has its
-own settings.
+Threads share a step or a prediction that is large enough, and the results have the same bits for any number
+of them. The other backends use the threads of NumPy's BLAS, which has its own settings.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ VARIABLES = (OWN_VARIABLE, "OMP_NUM_THREADS")
 
 
 def across_forks(lock: Any) -> Any:
-    """The lock, taken during a fork: no child finds it held by a thread that it does not have."""
+    """Hold the lock during a fork, so that no thread of the parent holds it in the child."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(
             before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
@@ -32,17 +31,16 @@ def across_forks(lock: Any) -> Any:
 
 
 _lock = across_forks(threading.Lock())
-count = 0  # 0: nobody has asked yet
+count = 0  # 0: not known yet
 
 
 class _Setting:
-    """A number of threads that holds until its block ends, or for good."""
+    """A number of threads, in force until its block ends or for good."""
 
     n = 0
 
 
-# That of the process, then those of the blocks that are open, in whatever thread; the last one is in
-# force.
+# The process's number, then those of the open blocks in all threads. The last one is in force.
 _settings = [_Setting()]
 
 
@@ -54,10 +52,10 @@ def _apply() -> None:
 def get_num_threads() -> int:
     """The number of threads that the C backend may use.
 
-    At first FASTNET_NUM_THREADS says, else OMP_NUM_THREADS, else the cores that the process may run on
-    and the quota of its control group; at most 64. Raises HyperparameterError where FASTNET_NUM_THREADS
-    is no integer ≥ 1. An OMP_NUM_THREADS that is none, which others may read in other ways, is passed
-    over with one warning.
+    The initial number is FASTNET_NUM_THREADS, else OMP_NUM_THREADS, else the number of cores that the
+    process may use and that its control group grants; at most 64. Raises HyperparameterError where
+    FASTNET_NUM_THREADS is no integer ≥ 1. Another value of OMP_NUM_THREADS is ignored with one warning,
+    because other programs may read it differently.
     """
     odd = None
     if not count:
@@ -71,9 +69,9 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Let the C backend use up to `n` threads, 1 ≤ n ≤ 64, from the next call on, in the whole process.
+    """Let the C backend use up to `n` threads, 1 ≤ n ≤ 64, in the whole process, from the next call on.
 
-    While a block `with fastnet.threads(…)` is open, until the one opened last ends.
+    Within `with fastnet.threads(…)` the number holds until the block that was opened last ends.
     """
     n = check_int("n", n, low=1, high=MAX_THREADS)
     with _lock:
@@ -89,7 +87,7 @@ class _Threads(Bracket[None]):
         self._own.n = n
 
     def _begin(self) -> None:
-        get_num_threads()  # what holds after the block
+        get_num_threads()  # determines the number that holds after the block
         with _lock:
             _settings.append(self._own)
             _apply()
@@ -104,14 +102,14 @@ class _Threads(Bracket[None]):
 def threads(n: int) -> AbstractContextManager[None]:
     """`with fastnet.threads(2): …`: up to `n` threads within the block, in the whole process.
 
-    Blocks of several threads may overlap: the number is that of the block opened last of those that are
-    still open, and after the last of them what it was before the first.
+    Blocks of different threads may overlap. In force is the open block that was opened last; after all
+    blocks the number is what it was before the first.
     """
     return _Threads(check_int("n", n, low=1, high=MAX_THREADS))
 
 
 def _default() -> tuple[int, str | None]:
-    """The number that the environment asks for, and what was passed over."""
+    """The number that the environment asks for, and a description of an invalid variable or None."""
     odd = None
     for name in VARIABLES:
         text = os.environ.get(name, "").strip()
@@ -133,7 +131,7 @@ def _default() -> tuple[int, str | None]:
 
 
 def _quota(root: str = "/") -> float:
-    """The processors' time that the control groups (v1 or v2) grant, in cores; inf: no limit."""
+    """The number of cores that the control groups (v1 or v2) grant; inf: no limit."""
     least = math.inf
     for line in _read(f"{root}/proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -149,7 +147,7 @@ def _quota(root: str = "/") -> float:
                 words = _read(f"{base}{folder}/cpu.max").split()
             try:
                 quota, period = (float(word) for word in words)
-            except ValueError:  # "max", or nothing there
+            except ValueError:  # "max", or no such file
                 continue
             if quota > 0 and period > 0:
                 least = min(least, quota / period)

@@ -1,4 +1,4 @@
-"""Parameter: a named array of a layer, where it lives, and how a set of them is shown and loaded."""
+"""Parameter: a named array of a layer; views, copies and state dicts of several of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fastnet.op import Array
 
 @dataclass(eq=False, repr=False)
 class Derived:
-    """A tensor computed from parameters alone, or constant,, once for each version of the model."""
+    """A tensor that is constant or depends on parameters alone; computed once for each model version."""
 
     shape: tuple[int | str, ...]
     compute: Callable[[], Array]
@@ -36,13 +36,13 @@ class Derived:
 
 @dataclass(eq=False, repr=False)
 class Parameter:
-    """A named array of a layer, in the layout that kernels use.
+    """A named array of a layer, in the layout of the kernels.
 
-    `value` and `grad` are arrays of its own while the layer is alone (None before its first use), and
-    views of the model's segments once the layer is part of a model.
+    `value` and `grad` are arrays of the parameter's own while its layer is outside a model (None before the
+    first use), and views of the model's segments afterwards.
 
-    buffer: it is a layer's own, such as batchnorm's running mean: no optimizer changes it and it has no
-    gradient. frozen: no optimizer changes it for now, and no gradient of it is computed.
+    buffer: the layer itself changes it, such as batchnorm's running mean; it has no gradient and no
+    optimizer changes it. frozen: at present no optimizer changes it and no gradient is computed.
     """
 
     name: str
@@ -50,18 +50,18 @@ class Parameter:
     init: Initializer
     fan_in: int = 1
     fan_out: int = 1
-    transposed: bool = False  # PyTorch shows it transposed
+    transposed: bool = False  # PyTorch's shape is the transposed one
     buffer: bool = False
     frozen: bool = False
     dtype: str | None = None  # None: the model's
-    low: float = -math.inf  # no value may be lower
+    low: float = -math.inf  # the lowest allowed value
     value: Array | None = None
     grad: Array | None = None
 
     def draw(self, dtype: Any, seed: int, layer: int, place: int) -> Array:
         """The initial value: drawn in float64 and rounded to `dtype`.
 
-        `layer` is the layer's index in the flattened model, `place` the parameter's in its layer.
+        layer: the layer's index in the flattened model. place: the parameter's index in its layer.
         """
         where = Draw(seed, random.stream_of(random.INIT, layer), place)
         value = self.init.sample(self.shape, self.fan_in, self.fan_out, where)
@@ -69,17 +69,17 @@ class Parameter:
 
     @property
     def trainable(self) -> bool:
-        """Whether training changes it by its gradient."""
+        """Whether training changes it by a gradient."""
         return not (self.buffer or self.frozen)
 
     def shown(self, array: Array) -> Array:
-        """`array`, which has this parameter's shape, as PyTorch shapes it: a view."""
+        """A view of `array`, which has this parameter's shape, in PyTorch's shape."""
         if self.shape == (1,) and self.dtype == "int64":
             return array.reshape(())  # PyTorch's counters are scalars
         return array.T if self.transposed else array
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy or a pickle owns its values; it never carries a whole segment along, nor gradients.
+        # A copy or pickle owns its values; it contains no segment and no gradients.
         value = None if self.value is None else np.array(self.value)
         return {**self.__dict__, "value": value, "grad": None}
 
@@ -90,7 +90,7 @@ class Parameter:
 
 
 class Drafts(Mapping[str, Array], Attributed):
-    """The arrays of `model.edit()` by name, which are written to and never replaced."""
+    """The arrays of `model.edit()` by name: writable, but not replaceable."""
 
     def __init__(self, arrays: dict[str, Array]) -> None:
         self._arrays = arrays
@@ -107,16 +107,16 @@ class Drafts(Mapping[str, Array], Attributed):
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self._arrays:
             raise UsageError(f"edit() has no value {name!r}; it has {', '.join(self._arrays)}")
-        if value is not self._arrays[name]:  # which `p[name] += 1` assigns
+        if value is not self._arrays[name]:  # `p[name] += 1` assigns the same array
             raise UsageError(f'p["{name}"] = … changes nothing; write p["{name}"][...] = …')
 
 
 class Editing(Bracket[Drafts]):
-    """The block of `model.edit()`, which holds the model's lock."""
+    """The block of `model.edit()`; it holds the model's lock."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._lock: Any = None  # once it is held
+        self._lock: Any = None  # the lock while it is held
         self._drafts: dict[str, Array] = {}
 
     def _begin(self) -> Drafts:
@@ -146,12 +146,12 @@ Named = Mapping[str, Parameter]
 
 
 def readonly(array: Array) -> Array:
-    """A view of `array` that cannot be written to, nor made writable."""
+    """A view of `array` that cannot be written to or made writable."""
     return np.asarray(memoryview(array).toreadonly())  # type: ignore[arg-type]
 
 
 def values(named: Named, *, without_buffers: bool = False) -> dict[str, Array]:
-    """Read-only views of the values by name, in PyTorch's shapes; they follow later changes."""
+    """Read-only views of the values by name, in PyTorch's shapes; they show later changes."""
     return {
         name: readonly(p.shown(p.value))
         for name, p in named.items()
@@ -167,12 +167,12 @@ def snapshot(named: Named) -> dict[str, Array]:
 
 
 def gradients(named: Named) -> dict[str, Array]:
-    """Read-only views of the gradients by name, in PyTorch's shapes; they follow later changes."""
+    """Read-only views of the gradients by name, in PyTorch's shapes; they show later changes."""
     return {name: readonly(p.shown(p.grad)) for name, p in named.items() if p.grad is not None}
 
 
 def _few(names: list[Any]) -> str:
-    """At most eight names, and how many more there are."""
+    """At most eight names, and the number of the others."""
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return f"[{', '.join(map(shown, names[:8]))}]{more}"
 
@@ -180,7 +180,7 @@ def _few(names: list[Any]) -> str:
 def check_names(
     what: str, state: Any, needed: Iterable[str], also: Container[str] = (), remedy: str = ""
 ) -> None:
-    """Raise StateDictError unless `state` maps all needed names, and none that is not among `also`."""
+    """Raise StateDictError unless `state` has all needed names, and no others except those in `also`."""
     if not isinstance(state, Mapping):
         raise StateDictError(f"{what} is {shown(state)}; expected a mapping of names to arrays")
     wanted = dict.fromkeys(needed)
@@ -203,7 +203,7 @@ def check_array(what: str, value: Any, shape: tuple[int, ...]) -> Array:
     return array
 
 
-MOST = 2**53  # steps and epochs: up to here all integers are float64's, as schedules take them
+MOST = 2**53  # of steps and epochs: float64, and so a schedule, represents all integers up to here
 
 
 def check_count(what: str, value: Any, high: int = MOST) -> int:
@@ -215,12 +215,12 @@ def check_count(what: str, value: Any, high: int = MOST) -> int:
 
 
 def vector_state(vector: str, parts: Mapping[str, Array]) -> dict[str, Array]:
-    """Copies of a vector's parts, which are those of parameters by name: {"m/0.weight": …}."""
+    """Copies of a vector's parts, named by vector and parameter: {"m/0.weight": …}."""
     return {f"{vector}/{name}": np.array(part, order="C") for name, part in parts.items()}
 
 
 def fill(what: str, vector: str, parts: Mapping[str, Array], state: Mapping[str, Any]) -> None:
-    """Copy what a state dict has of a vector to these parts of a new one, or raise StateDictError."""
+    """Copy a vector from a state dict into these parts of a new one, or raise StateDictError."""
     for name, part in parts.items():
         if (key := f"{vector}/{name}") in state:
             with np.errstate(all="ignore"):  # a vector may have overflowed
@@ -228,10 +228,10 @@ def fill(what: str, vector: str, parts: Mapping[str, Array], state: Mapping[str,
 
 
 def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None:
-    """Copy the arrays of a state dict into the values; nothing is changed where anything is wrong.
+    """Copy the arrays of a state dict into the values; change nothing if anything is wrong.
 
-    With `strict` the names must be the same on both sides; without, names on one side only are
-    passed over. Shapes must always agree, values must be finite numbers.
+    With `strict` both sides must have the same names; without it, names on one side only are ignored.
+    Shapes must agree and values must be finite numbers.
     """
     strict = check_flag("strict", strict)
     remedy = "; pass strict=False to load only the names that both have"
@@ -243,7 +243,7 @@ def load(named: Named, state: Mapping[str, Any], *, strict: bool = True) -> None
         assert parameter.value is not None
         target = parameter.shown(parameter.value)
         array = check_array(f"state_dict[{name!r}]", state[name], target.shape)
-        with np.errstate(all="ignore"):  # what does not fit the dtype is refused below
+        with np.errstate(all="ignore"):  # an overflow is refused below
             cast = array.astype(target.dtype)
         finite = bool(np.isfinite(array).all() and np.isfinite(cast).all())
         if not finite:

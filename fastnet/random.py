@@ -2,8 +2,8 @@
 
 The generator is Philox4x32-10 (J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random
 numbers: as easy as 1, 2, 3", SC 2011). The 64-bit seed is its key (low word first); its counter is
-(block, step low, step high, stream). Only integer arithmetic, additions and multiplications are
-used, so that the numbers are the same on every machine.
+(block, step low, step high, stream). The generator uses only integer arithmetic, additions and
+multiplications, so that the numbers are the same on every machine.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-# What a stream is for; kinds never share a counter, so equal seeds give independent draws.
+# The purposes of streams. Purposes never share a counter, so equal seeds give independent draws.
 DROPOUT, INIT, SHUFFLE, NOISE = range(4)
 STREAMS_PER_KIND = 1 << 24
-STREAMS_PER_USE = 1 << 26  # beyond all kinds
-MOST_USES = 64  # of one layer, as a stream's number has 32 bits
+STREAMS_PER_USE = 1 << 26  # more than all purposes need
+MOST_USES = 64  # of one layer, because a stream's number has 32 bits
 
 
 def stream_of(kind: int, index: int = 0) -> int:
-    """The stream number of the `index`-th user of one kind of draw (DROPOUT, INIT, SHUFFLE, NOISE)."""
+    """The stream number of the `index`-th user of one purpose (DROPOUT, INIT, SHUFFLE, NOISE)."""
     return kind * STREAMS_PER_KIND + index
 
 
 def stream_of_use(stream: int, use: int) -> int:
-    """The stream of a layer's use, from 0, which for its first use is the layer's own."""
+    """The stream of a layer's use, counted from 0; use 0 has the layer's own stream."""
     if use >= MOST_USES:
         raise UsageError(
             f"a layer that draws is used more than {MOST_USES} times in one model; use copies of it "
@@ -46,7 +46,7 @@ def stream_of_use(stream: int, use: int) -> int:
 
 
 def fresh_seed() -> int:
-    """A seed from the operating system's entropy, small enough to be read aloud."""
+    """A seed from the operating system's entropy, short enough to read aloud."""
     return int.from_bytes(os.urandom(4), "little")
 
 
@@ -79,10 +79,10 @@ def blocks(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.uint
 
 
 def words(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.uint32]:
-    """One uint32 for each of `count` elements, in the order that vector units like.
+    """One uint32 for each of `count` elements, in an order that suits SIMD.
 
-    Element e takes block (e // 64)·16 + e % 16 and of that word (e // 16) % 4, so that sixteen lanes
-    working on sixteen neighbouring blocks write their four words as four whole vectors.
+    Element e is word (e // 16) % 4 of block (e // 64)·16 + e % 16. So sixteen lanes that compute sixteen
+    consecutive blocks write their four words as four whole vectors.
     """
     groups = -(-count // 64)
     drawn = blocks(groups * 16, seed, stream, step).reshape(groups, 16, 4)
@@ -90,7 +90,7 @@ def words(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.uint3
 
 
 def words64(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.uint64]:
-    """`count` draws of 64 bits, two from each block."""
+    """`count` draws of 64 bits, two of them from each block."""
     drawn = blocks(-(-count // 2), seed, stream, step).astype(np.uint64)
     pairs = (drawn[:, 0::2] << np.uint64(32)) | drawn[:, 1::2]
     return pairs.reshape(-1)[:count]
@@ -108,7 +108,7 @@ def normal(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.floa
 
 
 def permutation(count: int, seed: int, step: int = 0) -> NDArray[np.int64]:
-    """A uniform permutation of range(count), a pure function of (seed, step): the order of random keys."""
+    """A uniform permutation of range(count) that depends on (seed, step): the order of random keys."""
     keys = words64(count, seed, stream_of(SHUFFLE), step)
     return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
 
@@ -211,10 +211,10 @@ def normal_quantile(u: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def tails(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.float64]:
-    """One number for each of `count` elements: uniform in (−½, ½), finest where it is small.
+    """A number for each of `count` elements: uniform in (−½, ½), with finer steps near 0.
 
-    (k + ½)·2⁻³², where k are the lower 31 bits of the element's word (see `words`), and negative where
-    the upper bit is set.
+    (k + ½)·2⁻³², where k are the lower 31 bits of the element's word (see `words`); negative if the upper
+    bit is set.
     """
     word = words(count, seed, stream, step)
     size = ((word & np.uint32(0x7FFFFFFF)).astype(np.float64) + 0.5) * 2.0**-32
@@ -223,7 +223,7 @@ def tails(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.float
 
 @language.formula
 def normal_of_tail(tail: Real) -> Real:
-    """A standard normal number from one of `tails`: the one of its sign beyond which lie |tail| of them."""
+    """A standard normal z from one of `tails`: z has its sign, and |tail| of the mass lies beyond z."""
     t = abs(tail)
     q = 0.5 - t
     root = language.sqrt(-language.log(t))

@@ -1,7 +1,7 @@
-"""The tape: runs the reference kernels of a lone layer or loss at once, and backwards.
+"""The tape: runs the reference kernels of a layer or loss outside a model, and then their gradients.
 
-A layer or loss describes itself by calls of `apply`; a compiler collects them into a graph, the tape
-carries them out on arrays.
+A layer or loss applies ops by calls of `apply`. A compiler collects these in a graph; the tape executes
+them on arrays at once.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from fastnet.parameter import Derived, Parameter
 
 @dataclass(eq=False, repr=False)
 class Value:
-    """An array on the tape, and the gradient that has reached it."""
+    """An array on the tape, and the gradient accumulated for it."""
 
     array: Array
     grad: Array | None = None
 
     @property
     def shape(self) -> tuple[int | str, ...]:
-        """The array's shape with the rows left as a word, as a compiler sees it."""
+        """The array's shape with ROWS for the number of rows, as in a graph."""
         return (ROWS, *self.array.shape[1:])
 
 
@@ -37,7 +37,7 @@ class _Record:
 
 
 class Tape(Builder):
-    """Runs ops on NumPy arrays as they are applied, and remembers them for `backward`."""
+    """Runs ops on NumPy arrays as they are applied, and records them for `backward`."""
 
     def __init__(self, dtype: Any, training: bool = True, seed: int = 0, step: int = 0) -> None:
         super().__init__()
@@ -69,9 +69,9 @@ class Tape(Builder):
         return value
 
     def backward(self, output: Value, dy: Array | None = None) -> None:
-        """Carry dL/d-output back to every Value's `grad` and add it to every Parameter's.
+        """Propagate dL/d-output back to the `grad` of every Value, and add it to that of every Parameter.
 
-        `dy` is None where the output is the loss itself.
+        `dy` is None if the output is the loss itself.
         """
         output.grad = dy
         for record in reversed(self.records):

@@ -1,1 +1,1 @@
-"""Data sets: users' arrays and their checks, what steps read, order and minibatches."""
+"""Data sets: users' arrays and their checks, the rows that steps read, their order and minibatches."""

@@ -1,4 +1,4 @@
-"""Users' arrays on their way in: what is taken as data, and the checks that every entry point shares."""
+"""Arrays of users: which of them are data, and the checks that all entry points share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from fastnet.errors import DataError, ShapeError
 from fastnet.op import Array
 
-# Dtypes of inputs that are used as they are; others are converted on arrival.
+# Input dtypes that steps read directly; arrays of others are converted first.
 SOURCE_DTYPES = (np.dtype("float32"), np.dtype("float64"), np.dtype("uint8"))
 
-NUMBERS = "fiub"  # the kinds of dtypes that are numbers
-_BLOCK = 1 << 16  # values that are looked into at once
-_DLPACK_CUDA = 2  # the device's type in DLPack
+NUMBERS = "fiub"  # dtype kinds of numbers
+_BLOCK = 1 << 16  # values of a block in `check_finite`
+_DLPACK_CUDA = 2  # DLPack's number for CUDA devices
 
 
 def on_device(value: Any) -> bool:
@@ -24,17 +24,17 @@ def on_device(value: Any) -> bool:
     try:
         if hasattr(value, "__cuda_array_interface__") or hasattr(value, "__cuda_ndarray__"):
             return True
-    except RuntimeError:  # PyTorch, of one that requires a gradient
+    except RuntimeError:  # PyTorch's, for a tensor that requires a gradient
         return True
     try:
         return bool(value.__dlpack_device__()[0] == _DLPACK_CUDA)
-    except Exception:  # it has none, or cannot say: whoever reads it will
+    except Exception:  # no device, or an unknown one: reading the array tells
         return False
 
 
 def as_array(name: str, value: Any) -> Array:
     """`value` as an ndarray, without a copy where it has `__array__`, `__dlpack__` or a buffer."""
-    # Not by np.ma, which NumPy imports when first named: a child of a fork meanwhile would hang.
+    # Without np.ma, which NumPy imports at its first use: in the child of a fork that could deadlock.
     if isinstance(value, np.ndarray) and np.any(getattr(value, "mask", False)):
         raise DataError(f"{name} is a masked array with masked values; fill them or leave them out")
     if on_device(value):
@@ -47,12 +47,12 @@ def as_array(name: str, value: Any) -> Array:
             return np.from_dlpack(value)
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
             raise DataError(f"{name} cannot be read by DLPack: {error}") from None
-    of = name.rpartition(" ")[2]  # X of validation X
+    of = name.rpartition(" ")[2]  # "X" for "validation X"
     if hasattr(value, "toarray"):
         raise DataError(
             f"{name} is a sparse {type(value).__name__}; expected a dense array: pass {of}.toarray()"
         )
-    if hasattr(value, "collect_schema") and hasattr(value, "collect"):  # polars' lazy frame
+    if hasattr(value, "collect_schema") and hasattr(value, "collect"):  # a lazy frame of polars
         raise DataError(
             f"{name} is a {type(value).__name__}; expected its values: pass {of}.collect()"
         )
@@ -71,7 +71,7 @@ def as_array(name: str, value: Any) -> Array:
         raise DataError(f"{name} is not a rectangular array: {error}") from None
     except MemoryError:
         raise
-    except Exception as error:  # what a library raises of its own
+    except Exception as error:  # a library's own exception
         raise DataError(f"{name} cannot be read as an array: {error}") from None
 
 
@@ -84,14 +84,14 @@ def numbers(name: str, value: Any) -> Array:
 
 
 def _columns(value: Any) -> list[tuple[Any, Any]] | None:
-    """The columns of a data frame and their labels; None where NumPy reads it as numbers by itself."""
+    """The columns of a data frame with their labels; None where NumPy can read it as numbers."""
     if type(value) is np.ndarray:
         return None
-    if hasattr(value, "column_names") and hasattr(value, "schema"):  # pyarrow's table
+    if hasattr(value, "column_names") and hasattr(value, "schema"):  # a table of pyarrow
         return list(zip(value.column_names, value.columns, strict=True))
     if not (hasattr(value, "columns") and hasattr(value, "dtypes")):
         return None
-    if hasattr(value, "iter_columns"):  # polars'
+    if hasattr(value, "iter_columns"):  # a frame of polars
         return list(zip(value.columns, value.iter_columns(), strict=True))
     if all(isinstance(dtype, np.dtype) and dtype.kind in "fiu" for dtype in value.dtypes):
         return None
@@ -99,27 +99,27 @@ def _columns(value: Any) -> list[tuple[Any, Any]] | None:
 
 
 def _nullable(value: Any) -> bool:
-    """Whether this is a series of one of pandas' own dtypes of numbers."""
+    """Whether this is a series with one of pandas' own number dtypes."""
     dtype = getattr(value, "dtype", None)
     return hasattr(dtype, "numpy_dtype") and getattr(dtype, "kind", "O") in NUMBERS
 
 
 def _missing(value: Any) -> bool:
-    """Whether a series says that it has missing values."""
+    """Whether a series has missing values."""
     if _nullable(value):
         return bool(value.isna().any())
-    count = getattr(value, "null_count", 0)  # pyarrow's number, polars' method
+    count = getattr(value, "null_count", 0)  # a number in pyarrow, a method in polars
     return bool(count() if callable(count) else count)
 
 
 def _dtype(value: Any) -> Any:
-    """The dtype of a series as its library calls it, else NumPy's."""
+    """The dtype of a series in its library's terms, else NumPy's."""
     own = getattr(value, "dtype", getattr(value, "type", None))
     return np.asarray(value).dtype if own is None else own
 
 
 def _remedy(value: Any) -> str:
-    """How a series becomes one of numbers."""
+    """The end of an error message: how to convert a series to numbers."""
     if type(value) is np.ndarray:
         return ""
     if hasattr(value, "astype"):
@@ -137,13 +137,12 @@ def features(
 ) -> Array:
     """Rows of numbers, C-contiguous and aligned, of a dtype in SOURCE_DTYPES.
 
-    `shape` is the expected shape of one row (None: any), `dtype` the model's, in which every value
-    must be finite.
+    shape: expected shape of one row (None: any). dtype: the model's, in which every value must be finite.
     """
     array = numbers(name, value)
     check_rows(name, array.shape, shape)
     if array.dtype not in SOURCE_DTYPES or not array.dtype.isnative:
-        with np.errstate(all="ignore"):  # what the dtype cannot hold is refused below
+        with np.errstate(all="ignore"):  # check_finite refuses values that overflow
             array = array.astype(dtype)
     if finite:
         check_finite(name, array, dtype)
@@ -151,7 +150,7 @@ def features(
 
 
 def check_rows(name: str, found: tuple[int, ...], shape: tuple[int, ...] | None) -> None:
-    """Raise ShapeError where these are no rows of that shape (None: of any number of features)."""
+    """Raise ShapeError where these are no rows of that shape (None: any number of features)."""
     if len(found) != 2 if shape is None else found[1:] != shape or len(found) < 2:
         wanted = "(n, features)" if shape is None else f"({', '.join(map(str, ('n', *shape)))})"
         one = shape is not None and found == shape
@@ -160,26 +159,26 @@ def check_rows(name: str, found: tuple[int, ...], shape: tuple[int, ...] | None)
 
 
 def floats(name: str, value: Any) -> Array:
-    """Rows of numbers (n, features) for a lone layer or loss: float64 stays, else float32."""
+    """Rows of numbers (n, features) for a layer or loss outside a model: float64, else float32."""
     array = features(name, value, None, np.float32, finite=False)
     return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)
 
 
 def check_finite(name: str, array: Array, dtype: Any, minus_infinity: bool = False) -> None:
-    """Raise DataError where a value is NaN, infinite, or infinite once it is cast to `dtype`.
+    """Raise DataError where a value is NaN or infinite, or becomes infinite in `dtype`.
 
-    minus_infinity: it may be −∞.
+    minus_infinity: allow −∞.
     """
     if array.dtype.kind != "f" or not array.size:
         return
-    # One pass without a temporary: NaN and infinity survive minimum and maximum.
+    # One pass without a temporary: minimum and maximum propagate NaN and infinity.
     low, high = float(array.min()), float(array.max())
     limit = float(np.finfo(dtype).max)
     lowest = -np.inf if minus_infinity else -limit
     if lowest <= low and high <= limit:
         return
     count, first, begin = 0, -1, 0
-    # In blocks: the refusal of large inputs takes no copy of them.
+    # In blocks, so that refusing a large array needs no copy of it.
     blocks: Any = np.nditer(array, ["external_loop", "buffered"], order="C", buffersize=_BLOCK)
     for block in blocks:
         bad = ~((lowest <= block) & (block <= np.float64(limit)))
@@ -194,7 +193,7 @@ def check_finite(name: str, array: Array, dtype: Any, minus_infinity: bool = Fal
 
 
 def check_lengths(x_name: str, x: Array, y_name: str, y: Array) -> None:
-    """Raise ShapeError where inputs and targets differ in rows, DataError where there are none."""
+    """Raise ShapeError where inputs and targets differ in rows, DataError where there are no rows."""
     if len(x) != len(y):
         raise ShapeError(f"{x_name} has {len(x)} rows and {y_name} has {len(y)}; expected as many")
     if not len(x):
@@ -202,7 +201,7 @@ def check_lengths(x_name: str, x: Array, y_name: str, y: Array) -> None:
 
 
 def weights(name: str, value: Any, count: int, dtype: Any) -> Array:
-    """A new array of `count` weights, finite and not negative, of a dtype."""
+    """A new array of `count` weights ≥ 0, finite, of a dtype."""
     array = numbers(name, value)
     if array.shape != (count,):
         raise ShapeError(f"{name} has shape {array.shape}, expected ({count},)")

@@ -1,4 +1,4 @@
-"""Dataset: inputs, targets and weights as steps read them, checked."""
+"""Dataset: checked inputs, targets and weights, as steps read them."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from fastnet.op import Array
 
 
 class HostLoss(Protocol):
-    """A loss that Python computes in the middle of each step."""
+    """A loss that Python computes within a step."""
 
     @property
     def name(self) -> str:
-        """What error messages call it."""
+        """The loss's name in error messages."""
 
     def call(self, output: Array, target: Array, weight: Array | None) -> tuple[float, Array]:
-        """The loss and its gradient with respect to the output, whose rows these are."""
+        """The loss for these rows, and its gradient with respect to the output."""
 
 
 @dataclass(eq=False, repr=False)
 class Dataset:
-    """Rows of x, targets y and weights w, and what a loss says of them.
+    """Inputs x, targets y and weights w by rows, with what a loss needs to know of them.
 
-    host: what computes the loss, where that is a function of Python's. explain: why the loss of outputs and
-    targets is not finite, where that is known.
+    host: the loss, if Python computes it. explain: a function that says why the loss of outputs and
+    targets is not finite, or None where it cannot.
     """
 
     x: Array
     y: Array
     classes: int = 0  # > 0: y are labels in [0, classes)
-    ignored: int = 0  # or this label
-    w: Array | None = None  # the samples' weights, of the model's dtype
-    by_rows: bool = False  # a minibatch's mean divides by its rows, and not by its weights
+    ignored: int = 0  # the label of ignored rows
+    w: Array | None = None  # the samples' weights, in the model's dtype
+    by_rows: bool = False  # a minibatch's mean divides by its rows, not by its weights
     host: HostLoss | None = None
     explain: Callable[[Array, Array], str | None] | None = None
 
@@ -55,23 +55,23 @@ class Dataset:
         by_rows: bool = False,
         weight_mean: float | None = None,
     ) -> Self:
-        """A data set for a loss of outputs with rows of a shape; inputs are checked before.
+        """A data set for a loss of outputs with rows of a shape; inputs must be checked already.
 
-        by_rows: the weights are divided by `weight_mean` (None: by their mean over these rows), and a
-        minibatch's mean is one over its rows. names: what errors call x and y.
+        by_rows: divide the weights by `weight_mean` (None: by their mean over these rows), so that a
+        minibatch's mean is one over its rows. names: the names of x and y in error messages.
         """
         x_name, y_name = names
         y = loss.column(arrays.as_array(y_name, y), output_shape)
         y = loss.target(y, output_shape, y_name)
         arrays.check_lengths(x_name, x, y_name, y)
         labels = y.ndim == 1 and y.dtype == np.int64
-        if not (labels or loss.on_host):  # a function may make something of NaN
+        if not (labels or loss.on_host):  # a Python function may accept NaN
             arrays.check_finite(y_name, y, dtype, loss.takes_minus_infinity)
         w = loss.weights(y, sample_weight, dtype)
         if by_rows := by_rows and loss.reduction != "sum":
             scaled = loss.scaled_weights(y, w, weight_mean)
             w = None if scaled is None else scaled.astype(dtype)
-            by_rows = w is not None  # without weights both means are the same
+            by_rows = w is not None  # without weights both means are equal
         classes, ignored = (output_shape[0], loss.ignore_index or 0) if labels else (0, 0)
         y = np.require(y, requirements=["C", "A"])
         host = loss if loss.on_host else None
@@ -79,7 +79,7 @@ class Dataset:
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """The number of rows."""
         return len(self.x)
 
     @property
@@ -89,7 +89,7 @@ class Dataset:
 
     @property
     def width(self) -> int:
-        """The numbers in a row of x."""
+        """The number of values in a row of x."""
         return math.prod(self.row_shape)
 
     def take(self, index: Array) -> tuple[Array, Array, Array | None]:
@@ -97,6 +97,6 @@ class Dataset:
         return self.x[index], self.y[index], None if self.w is None else self.w[index]
 
     def source(self, name: str) -> tuple[int, np.dtype[Any] | None]:
-        """Where native code reads the rows of "x", "y" or "w", and their dtype; (0, None): nowhere."""
+        """Address and dtype of "x", "y" or "w" for native code; (0, None) for a missing one."""
         array: Array | None = getattr(self, name)
         return (0, None) if array is None else (int(array.ctypes.data), array.dtype)

@@ -1,4 +1,4 @@
-"""Minibatches: which rows make up which, as a pure function of seed and epoch."""
+"""Minibatches: the order of rows and its division, as a pure function of seed and epoch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def epoch_order(count: int, seed: int, epoch: int, shuffle: bool = True) -> Arra
 
 
 def batch_offsets(count: int, batch_size: int, drop_last: bool = False) -> Array:
-    """Where minibatches begin and end: int64 (batches + 1,), the last one may be smaller."""
+    """The bounds of minibatches: int64 (batches + 1,); the last minibatch may be smaller."""
     batches = count // batch_size if drop_last else -(-count // batch_size)
     return np.minimum(np.arange(batches + 1, dtype=np.int64) * min(batch_size, count), count)
 
 
 def training_offsets(count: int, batch_size: int, drop_last: bool, minimum: int = 1) -> Array:
-    """Where the minibatches of an epoch begin and end, each of at least `minimum` rows; or an error."""
+    """The bounds of an epoch's minibatches of at least `minimum` rows; raises if there are none."""
     if min(count, batch_size) < minimum:
         raise ShapeError(
             f"X has {count} rows and batch_size is {batch_size}; this model has batchnorm and "
@@ -61,12 +61,12 @@ def batches(
 ) -> Iterator[Any]:
     """Minibatches of one epoch, without replacement: `for xb, yb in batches(X, y, batch_size=32): …`.
 
-    X, y: arrays with as many rows; without y the items are minibatches of X alone.
-    batch_size: rows of a minibatch; the last one is smaller where it does not divide the rows, and is
-        left out with drop_last=True.
-    seed, epoch: the order is a pure function of both, the one `Trainer.fit` takes for the same seed
-        and epoch; seed=None takes a fresh one.
-    shuffle: False keeps the rows in order.
+    X, y: arrays with equally many rows; without y the items are minibatches of X alone.
+    batch_size: integer ≥ 1 (default 32). If it does not divide the rows, the last minibatch is smaller.
+    seed: integer in [0, 2⁶⁴) (default None: a random one).
+    epoch: integer ≥ 0 (default 0). The order depends on seed and epoch alone and is that of `Trainer.fit`.
+    shuffle: bool (default True). False keeps the rows in order.
+    drop_last: bool (default False). True leaves out a last minibatch that is smaller.
 
     The minibatches are copies. Raises ShapeError where X and y differ in rows, DataError where X is
     empty.

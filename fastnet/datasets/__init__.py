@@ -1,6 +1,6 @@
 """Data sets as NumPy arrays: the embedded digits, MNIST from disk, and any IDX file.
 
-Nothing here reaches the network.
+Nothing here uses the network.
 """
 
 from fastnet.datasets.digits import digits

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastnet.datasets.idx import read_idx
 
 _FILE = Path(__file__).with_name("digits.idx.gz")
-_TRAIN = 1437  # the rows are stored in their final order, so the split needs no generator
+_TRAIN = 1437  # the file stores rows in their final order, so the split needs no generator
 _PIXELS = 64
 _FULL = 16
 
@@ -32,10 +32,9 @@ def digits() -> tuple[_Samples, _Samples]:
     y_test  (360,)       int64    as y
     ======  ===========  =======  ====================================================
 
-    The arrays are new at each call, and writable. The split never changes: it was drawn
-    once at random, stratified by digit, and the file stores its rows in that order.
-    Training and test set share their writers; the order in which UCI publishes the samples
-    goes by writer, and a split along it asks a harder question.
+    Each call returns new, writable arrays. The split never changes: it was drawn once at random,
+    stratified by digit, and the file stores its rows in that order. Training and test set have the same
+    writers. UCI publishes the samples ordered by writer, and a split along that order is harder.
 
     These are the 1,797 samples of the test part of "Optical Recognition of Handwritten
     Digits" by E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository,

@@ -1,4 +1,4 @@
-"""Reader of the IDX format, in which MNIST and its relatives are published.
+"""Reader of the IDX format, in which MNIST and related data sets are published.
 
 A file is two zero bytes, one byte for the type, one for the number of dimensions d, then
 d sizes as big-endian uint32, then the values in row-major order, big-endian too.
@@ -33,17 +33,16 @@ _CHUNK = 1 << 20
 
 
 def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Read one IDX file, plain or gzipped (told apart by content, not by name).
+    """Read one IDX file, plain or gzipped (recognised by content, not by name).
 
     Returns a new, writable, C-contiguous array with the file's shape, of dtype uint8,
     int8, int16, int32, float32 or float64 in native byte order.
 
-    Raises `DataError` (a `ValueError`) if the file is anything but one complete array:
-    a wrong magic number, an unknown type, no dimension or more than 64, a size of zero,
-    too few or too many bytes of data, a damaged gzip stream. Raises `FileNotFoundError`
-    if there is no such file. The bytes of data are counted before memory is taken for them, in
-    pieces and not far beyond what the header asks for, so neither a forged header nor a gzip bomb
-    can fill the memory.
+    Raises `DataError` (a `ValueError`) unless the file is one complete array: for a wrong magic number, an
+    unknown type, no dimension or more than 64, a size of zero, too few or too many bytes of data, a damaged
+    gzip stream. Raises `FileNotFoundError` if the file does not exist. The reader counts the bytes of data
+    before it allocates memory for them, in pieces and at most one byte beyond what the header announces. So
+    neither a forged header nor a gzip bomb can fill the memory.
     """
     path = check_path("path", path)
     with path.open("rb") as file:
@@ -99,7 +98,7 @@ def _parse(stream: BinaryIO | gzip.GzipFile, path: Path) -> NDArray[Any]:
 
 
 def _count_up_to(stream: BinaryIO | gzip.GzipFile, limit: int) -> int:
-    """How many bytes are left in the stream, but no more than limit: read in pieces, none is kept."""
+    """The number of bytes left in the stream, at most `limit`; reads them in pieces and keeps none."""
     count = 0
     while piece := len(stream.read(min(_CHUNK, limit - count))):
         count += piece
@@ -107,7 +106,7 @@ def _count_up_to(stream: BinaryIO | gzip.GzipFile, limit: int) -> int:
 
 
 def _fill(memory: memoryview, stream: BinaryIO | gzip.GzipFile, path: Path) -> None:
-    """Read as many bytes as the memory holds."""
+    """Fill the memory with bytes from the stream."""
     for begin in range(0, len(memory), _CHUNK):
         part = memory[begin : begin + _CHUNK]
         piece = stream.read(len(part))

@@ -31,16 +31,13 @@ def mnist(folder: str | os.PathLike[str], dtype: str = "float32") -> tuple[_Samp
     `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, each plain or gzipped with
     `.gz` added to its name (the plain one is read if both are there).
 
-    X and X_test have the shape (n, 784), the 28x28 pixels row by row: with
-    `dtype="float32"` the bytes divided by 255, 0 (background) to 1 (ink); with
-    `dtype="uint8"` the bytes themselves, a quarter of the memory. y and y_test are int64
-    of the shape (n,), the digits 0 to 9. The order is the files' own; n is as large as they
-    are, officially 60,000 for training and 10,000 for the test. All arrays are new and
-    writable.
+    X and X_test have the shape (n, 784), the 28x28 pixels row by row: with `dtype="float32"` the bytes
+    divided by 255, from 0 (background) to 1 (ink); with `dtype="uint8"` the bytes themselves, in a quarter
+    of the memory. y and y_test are int64 (n,), the digits 0 to 9. The order is that of the files, and so
+    is n: officially 60,000 for training and 10,000 for the test. All arrays are new and writable.
 
-    Raises `FileNotFoundError` if the folder or a file is missing, `DataError` (a
-    `ValueError`) if a file is damaged or is not MNIST's, `HyperparameterError` (a
-    `ValueError`) for another dtype or for what is no path.
+    Raises `FileNotFoundError` if the folder or a file is missing, `DataError` (a `ValueError`) if a file is
+    damaged or is not MNIST's, `HyperparameterError` (a `ValueError`) for another dtype or an invalid path.
 
     MNIST is by Y. LeCun, C. Cortes and C. Burges, licensed under CC BY-SA 3.0. fastnet does
     not download it; https://ossci-datasets.s3.amazonaws.com/mnist/ is one of its mirrors.
@@ -99,6 +96,6 @@ def _samples(images_path: Path, labels_path: Path, as_float: bool) -> _Samples:
         )
     x: NDArray[Any] = images.reshape(len(images), _SIDE * _SIDE)
     if as_float:
-        # Without the dtype NumPy would divide in float64, eight times the bytes of x.
+        # Without the dtype NumPy would divide in float64, eight times the bytes of the images.
         x = np.divide(x, 255, dtype=np.float32)
     return x, labels.astype(np.int64)

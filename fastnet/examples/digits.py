@@ -11,8 +11,8 @@ from fastnet.backends.registry import NAMES
 def main() -> None:
     """Train with batchnorm and dropout, print every epoch, end with the test accuracy.
 
-    The net and the number of epochs were chosen by cross-validation within the training rows; the
-    test rows serve for the last line only.
+    Cross-validation within the training rows chose the net and the number of epochs; only the last line
+    uses the test rows.
     """
     parser = argparse.ArgumentParser(
         prog="python -m fastnet.examples.digits",

@@ -11,8 +11,7 @@ from fastnet.backends.registry import NAMES
 def main() -> None:
     """Train on the IDX files of a folder, print every epoch, end with the test accuracy.
 
-    The learning rates were chosen on 5,000 of the training rows; the test rows serve for the last
-    line only.
+    The learning rates were chosen with 5,000 of the training rows; only the last line uses the test rows.
     """
     parser = argparse.ArgumentParser(
         prog="python -m fastnet.examples.mnist",

@@ -1,10 +1,10 @@
 """Schedules: learning rates, momenta and decays as pure functions of the optimizer's step.
 
-A schedule is called with a step, from 0, or an array of steps. Every optimizer takes one wherever it
-takes a number: `fn.SGD(lr=fn.schedules.CosineAnnealingLR(0.1, 1000), momentum=0.9)`. The names and the
-arguments are PyTorch's, with the rate in the place of the optimizer. Steps are the optimizer's;
-`s.per_epoch(n)` counts in epochs of n steps. Schedules multiply, follow one another (SequentialLR) and
-warm up (WarmupLR).
+A schedule is called with a step (from 0) or an array of steps. Every optimizer takes one in place of a
+number: `fn.SGD(lr=fn.schedules.CosineAnnealingLR(0.1, 1000), momentum=0.9)`. Names and arguments are
+PyTorch's, with the rate in place of the optimizer. Steps are the optimizer's; `s.per_epoch(n)` counts
+epochs of n steps. Schedules can be multiplied, run one after the other (SequentialLR) and begin with a
+warm-up (WarmupLR).
 """
 
 from fastnet.schedules.base import PerEpoch, ProductLR, Schedule

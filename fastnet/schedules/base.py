@@ -1,4 +1,4 @@
-"""Schedule: a number that depends on the step, what all schedules share, and their products."""
+"""Schedule: a number that depends on the step; the base of all schedules, and their products."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fastnet.configured import Configured
 from fastnet.errors import HyperparameterError, check_int, check_real, shown, undefined
 
 Array = np.ndarray
-BLOCK = 4096  # steps at a time, so that what is between stays in the cache
-LAST_STEP = 2**53  # the integers up to here are float64 numbers
+BLOCK = 4096  # steps computed together, so that temporaries stay in the cache
+LAST_STEP = 2**53  # float64 represents all integers up to here
 NOT_NEGATIVE: dict[str, Any] = {"low": 0.0}
 FRACTION: dict[str, Any] = {"low": 0.0, "high": 1.0}
 
@@ -21,15 +21,15 @@ class Schedule(Configured, base=True):
     """Base of the schedules: immutable, compared by value, a pure function of the step.
 
     `s(step)` is the number for a step of the optimizer, counted from 0, or an array of numbers for an
-    array of steps, so `plt.plot(s(np.arange(1000)))` draws it. An optimizer takes a schedule wherever
-    it takes a number: `fn.SGD(lr=s)`. `s * r`, with another schedule or a number, is the product.
+    array of steps; `plt.plot(s(np.arange(1000)))` draws it. An optimizer takes a schedule in place of a
+    number: `fn.SGD(lr=s)`. `s * r` is the product with another schedule or a number.
 
-    A schedule of your own passes its arguments on to `super().__init__(name=value)` and defines
-    `values(t)`, from additions, multiplications, divisions and square roots alone where its numbers
-    are to be the same on every machine, as those of the schedules here are.
+    A schedule of your own passes its arguments to `super().__init__(name=value)` and defines `values(t)`.
+    Its numbers are the same on every machine if it uses only additions, multiplications, divisions and
+    square roots, as the schedules here do.
     """
 
-    __array_ufunc__ = None  # so that NumPy leaves `np.float64(0.5) * s` to this class
+    __array_ufunc__ = None  # makes NumPy leave `np.float64(0.5) * s` to this class
     _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # argument → arguments of check_real
 
     def __init__(self, **arguments: Any) -> None:
@@ -50,25 +50,25 @@ class Schedule(Configured, base=True):
 
     @property
     def length(self) -> int | None:
-        """The number of steps that it is made for; None: any number."""
+        """The number of steps until the schedule ends; None: it has no end."""
         return None
 
     def __call__(self, step: Any) -> Any:
         """The number for a step, or float64 numbers for an array of steps of any shape."""
         try:
             t = np.asarray(step)
-        except ValueError:  # ragged
+        except ValueError:  # a ragged list
             t = np.empty(0)
         if t.dtype.kind not in "iu" or (t.size and not (t.min() >= 0 and t.max() <= LAST_STEP)):
             raise HyperparameterError(f"step is {shown(step)}; expected integers in [0, 2⁵³]")
         flat, found = t.astype(np.int64).ravel(), np.empty(t.size)
-        with np.errstate(all="ignore"):  # an optimizer refuses numbers that are no good
+        with np.errstate(all="ignore"):  # the optimizer checks the numbers
             for begin in range(0, t.size, BLOCK):
                 found[begin : begin + BLOCK] = self.values(flat[begin : begin + BLOCK])
         return found.reshape(t.shape) if t.ndim else float(found[0])
 
     def per_epoch(self, steps_per_epoch: int) -> PerEpoch:
-        """The same schedule counted in epochs of so many steps: constant within each."""
+        """The same schedule for epochs of so many steps: constant within an epoch."""
         return PerEpoch(self, steps_per_epoch)
 
     def __mul__(self, other: Any) -> Any:
@@ -99,10 +99,11 @@ class Schedule(Configured, base=True):
 class ProductLR(Schedule):
     """s(t) = factor · s₁(t) · s₂(t) · …; written `s1 * s2`, `0.5 * s1`.
 
-    A schedule that begins with 1 is a factor for another: `LinearLR(1.0, 0.1, 1.0, 500) * s` warms s
-    up while s runs. PyTorch's ChainedScheduler is such a product.
+    A schedule that begins with 1 can warm up another while that runs: `LinearLR(1.0, 0.1, 1.0, 500) * s`.
+    PyTorch's ChainedScheduler is such a product.
 
-    factor: ≥ 0. schedules: one or more.
+    factor: number ≥ 0.
+    schedules: one schedule or more.
     Source: PyTorch's ChainedScheduler, as the product that it computes.
     """
 
@@ -117,11 +118,11 @@ class ProductLR(Schedule):
 
     @property
     def length(self) -> int | None:
-        """To the end of the first that ends."""
+        """The number of steps until the first of them ends."""
         return min((s.length for s in self.schedules if s.length is not None), default=None)
 
     def values(self, t: Array) -> Any:
-        """The product, from left to right."""
+        """The product, multiplied from left to right."""
         return math.prod((s.values(t) for s in self.schedules), start=np.full(len(t), self.factor))
 
     def __repr__(self) -> str:
@@ -134,11 +135,12 @@ class ProductLR(Schedule):
 class PerEpoch(Schedule):
     """s(t) = schedule(⌊t / steps_per_epoch⌋): a schedule that counts epochs; `schedule.per_epoch(n)`.
 
-    An epoch of `fit` has ⌈rows / batch_size⌉ steps, `math.ceil(len(X) / batch_size)`, and a k-th of
-    them, rounded up, with accumulation_steps=k. So `StepLR(0.1, 30).per_epoch(n)` divides the rate by ten
-    every 30 epochs, as PyTorch's StepLR(…, 30) does where its step() is called once an epoch.
+    An epoch of `fit` has ⌈rows / batch_size⌉ steps, `math.ceil(len(X) / batch_size)`; with
+    accumulation_steps=k it has a k-th of them, rounded up. So `StepLR(0.1, 30).per_epoch(n)` divides the
+    rate by ten every 30 epochs, like PyTorch's StepLR(…, 30) whose step() is called once an epoch.
 
-    schedule: a schedule. steps_per_epoch: ≥ 1.
+    schedule: a schedule.
+    steps_per_epoch: integer ≥ 1.
     Source: PyTorch's custom of calling a scheduler once an epoch.
     """
 
@@ -150,12 +152,12 @@ class PerEpoch(Schedule):
 
     @property
     def length(self) -> int | None:
-        """So many epochs as the schedule has steps."""
+        """As many epochs as the schedule has steps."""
         inner = self.schedule.length
         return None if inner is None else int(inner * self.steps_per_epoch)
 
     def values(self, t: Array) -> Any:
-        """Those of the schedule at the epochs of t."""
+        """The schedule's numbers at the epochs of t."""
         return self.schedule.values(t // self.steps_per_epoch)
 
 
@@ -174,7 +176,7 @@ def check_schedule(name: str, value: Any) -> Schedule:
 
 
 def product(*parts: Any) -> Any:
-    """The product of schedules and numbers, with one number in front and no product within it."""
+    """The product of schedules and numbers as one ProductLR, with one factor and no nested product."""
     factor, schedules = 1.0, []
     for part in parts:
         if isinstance(part, ProductLR):

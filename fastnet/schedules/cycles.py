@@ -1,4 +1,4 @@
-"""Schedules that turn: cosines, warm restarts, one cycle, many cycles."""
+"""Schedules that rise again: cosines, warm restarts, one cycle, many cycles."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ POSITIVE: dict[str, Any] = {"low": 0.0, "open_low": True}
 class CosineAnnealingLR(Schedule):
     """s(t) = eta_min + (lr − eta_min)·(1 + cos(π·t / T_max))/2.
 
-    From lr down to eta_min at t = T_max; then up again, as in PyTorch, with a period of 2·T_max.
+    It falls from lr to eta_min at t = T_max and then rises again, as in PyTorch, with period 2·T_max.
 
-    lr: ≥ 0. T_max: ≥ 1. eta_min: ≥ 0, 0.
+    lr: number ≥ 0.
+    T_max: integer ≥ 1.
+    eta_min: number ≥ 0 (default 0).
     Source: I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017,
     equation 5, without the restarts.
     """
@@ -38,8 +40,10 @@ class CosineAnnealingLR(Schedule):
 class CosineAnnealingWarmRestarts(Schedule):
     """SGDR: s(t) = eta_min + (lr − eta_min)·(1 + cos(π·τ / Tᵢ))/2, τ steps after the last restart.
 
-    lr: the rate after a restart, ≥ 0. T_0: steps before the first restart, ≥ 1. T_mult: each period is
-    so many times as long as the one before it, ≥ 1, 1. eta_min: ≥ 0, 0. The paper's T are epochs.
+    lr: number ≥ 0. The rate after a restart.
+    T_0: integer ≥ 1. The steps before the first restart. The paper's T are epochs.
+    T_mult: integer ≥ 1 (default 1). Each period is so many times as long as the previous one.
+    eta_min: number ≥ 0 (default 0).
     Source: I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017,
     equation 5.
     """
@@ -55,7 +59,7 @@ class CosineAnnealingWarmRestarts(Schedule):
         )
 
     def values(self, t: Array) -> Any:
-        """Half a cosine in each period."""
+        """Half a cosine wave in each period."""
         if self.T_mult == 1:
             since, period = t % self.T_0, np.full(len(t), self.T_0)
         else:
@@ -69,14 +73,19 @@ class CosineAnnealingWarmRestarts(Schedule):
 
 
 class CyclicLR(Schedule):
-    """s(t) = base_lr + (max_lr − base_lr)·h(t)·a(t), with triangles h from 0 up to 1 and down to 0.
+    """s(t) = base_lr + (max_lr − base_lr)·h(t)·a(t), where h has triangles from 0 to 1 and back to 0.
 
     h rises for step_size_up steps and falls for step_size_down. a(t) is, by `mode`, 1 ("triangular"),
-    2⁻ᵏ in the k-th cycle from 0 ("triangular2"), or gammaᵗ ("exp_range").
+    2⁻ᵏ in cycle k, counted from 0 ("triangular2"), or gammaᵗ ("exp_range").
 
-    base_lr, max_lr: ≥ 0. step_size_up: ≥ 1, 2000. step_size_down: ≥ 1; None is step_size_up. gamma: ≥ 0, 1.
-    base_momentum, max_momentum: ≥ 0, 0.8 and 0.9; of `momentum`, the schedule that is lowest where this
-    one is highest: `fn.SGD(lr=s, momentum=s.momentum)`. PyTorch's scale_fn is left out.
+    base_lr, max_lr: numbers ≥ 0.
+    step_size_up: integer ≥ 1 (default 2000).
+    step_size_down: integer ≥ 1 (default None: step_size_up).
+    mode: "triangular" (default), "triangular2" or "exp_range".
+    gamma: number ≥ 0 (default 1).
+    base_momentum, max_momentum: numbers ≥ 0 (default 0.8 and 0.9), for `momentum`, the schedule that is
+        lowest where this one is highest: `fn.SGD(lr=s, momentum=s.momentum)`.
+    PyTorch's scale_fn does not exist here.
     Source: L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017.
     """
 
@@ -110,12 +119,12 @@ class CyclicLR(Schedule):
 
     @property
     def momentum(self) -> CyclicLR:
-        """The momentum's schedule, from max_momentum down to base_momentum and back."""
+        """The momentum's schedule, from max_momentum to base_momentum and back."""
         ends = {"base_lr": self.max_momentum, "max_lr": self.base_momentum}
         return CyclicLR(**{**self.__dict__, **ends})
 
     def values(self, t: Array) -> Any:
-        """Triangles of the height that the mode says."""
+        """Triangles whose heights depend on the mode."""
         up = self.step_size_up
         down = up if self.step_size_down is None else self.step_size_down
         number, place = np.divmod(t, up + down)
@@ -128,7 +137,7 @@ class CyclicLR(Schedule):
 
 
 class _OneCycle(Schedule):
-    """Levels, and the curves from one to the next."""
+    """A sequence of levels, with a curve from each to the next."""
 
     @property
     def length(self) -> int:
@@ -136,11 +145,11 @@ class _OneCycle(Schedule):
         return int(self.total_steps)
 
     def levels(self) -> tuple[float, ...]:
-        """The values at the beginning and at the end of each phase."""
+        """The values at the ends of the phases, in order."""
         raise NotImplementedError
 
     def values(self, t: Array) -> Any:
-        """A line or half a cosine in each phase, then the last level."""
+        """A line or half a cosine wave in each phase, then the last level."""
         rise = self.pct_start * self.total_steps - 1.0  # the step at which the first phase ends
         ends = [rise, 2.0 * rise, self.total_steps - 1.0]
         if not self.three_phase:
@@ -160,20 +169,24 @@ class _OneCycle(Schedule):
 
 
 class OneCycleLR(_OneCycle):
-    """s(t) = one cycle: max_lr/div_factor up to max_lr, down to max_lr/(div_factor·final_div_factor).
+    """s(t) = one cycle: from max_lr/div_factor to max_lr, then to max_lr/(div_factor·final_div_factor).
 
-    The rate rises until step pct_start·total_steps − 1 and falls until total_steps − 1; with
-    `three_phase` it falls back to where it began as fast as it rose, and then on to the end. By
-    anneal_strategy each phase is half a cosine ("cos") or a line ("linear"). After the last step the rate
-    stays where it is.
+    The rate rises until step pct_start·total_steps − 1 and falls until total_steps − 1. With `three_phase`
+    it falls to its initial value as fast as it rose, and then to the end. After the last step it stays
+    constant.
 
-    max_lr: ≥ 0. total_steps: ≥ 1, or epochs and steps_per_epoch, ≥ 1, whose product it is. pct_start: in
-    [0, 1], at most 1/2 with three_phase; 0.3. div_factor, final_div_factor: > 0, 25 and 1e4.
-    base_momentum, max_momentum: ≥ 0, 0.85 and 0.95; of `momentum`, the schedule that is lowest where this
-    one is highest: `fn.SGD(lr=s, momentum=s.momentum)`, `fn.Adam(lr=s, betas=(s.momentum, 0.999))`.
+    max_lr: number ≥ 0.
+    total_steps: integer ≥ 1; or give epochs and steps_per_epoch, integers ≥ 1, whose product it is.
+    pct_start: number in [0, 1], at most 1/2 with three_phase (default 0.3).
+    anneal_strategy: "cos" (default) or "linear". The shape of a phase: half a cosine wave, or a line.
+    base_momentum, max_momentum: numbers ≥ 0 (default 0.85 and 0.95), for `momentum`, the schedule that is
+        lowest where this one is highest: `fn.SGD(lr=s, momentum=s.momentum)`,
+        `fn.Adam(lr=s, betas=(s.momentum, 0.999))`.
+    div_factor, final_div_factor: numbers > 0 (default 25 and 1e4).
+    three_phase: bool (default False).
     Source: L. N. Smith, N. Topin, "Super-convergence: very fast training of neural networks using large
-    learning rates", arXiv:1708.07120 (2017); the shape and the defaults are PyTorch's (and fastai's),
-    the paper's is the linear one of three phases.
+    learning rates", arXiv:1708.07120 (2017). Shape and defaults are PyTorch's (and fastai's); the paper's
+    cycle is linear and has three phases.
     """
 
     _ranges: ClassVar = {
@@ -219,7 +232,7 @@ class OneCycleLR(_OneCycle):
 
     @property
     def momentum(self) -> OneCycleMomentum:
-        """The momentum's schedule, from max_momentum down to base_momentum and back."""
+        """The momentum's schedule, from max_momentum to base_momentum and back."""
         names = ("total_steps", "base_momentum", "max_momentum", "pct_start", "anneal_strategy")
         chosen = {name: getattr(self, name) for name in names}
         return OneCycleMomentum(**chosen, three_phase=self.three_phase)
@@ -232,11 +245,12 @@ class OneCycleLR(_OneCycle):
 
 
 class OneCycleMomentum(_OneCycle):
-    """s(t) = max_momentum down to base_momentum and back: the momentum beside `OneCycleLR`.
+    """s(t) = max_momentum down to base_momentum and back: the momentum for `OneCycleLR`.
 
-    total_steps: ≥ 1. base_momentum, max_momentum: ≥ 0, 0.85 and 0.95. pct_start, anneal_strategy,
-    three_phase: as in OneCycleLR; in a third phase it stays at max_momentum.
-    Source: as OneCycleLR.
+    total_steps: integer ≥ 1.
+    base_momentum, max_momentum: numbers ≥ 0 (default 0.85 and 0.95).
+    pct_start, anneal_strategy, three_phase: as in OneCycleLR. In a third phase it stays at max_momentum.
+    Source: as for OneCycleLR.
     """
 
     _ranges: ClassVar = {"base_momentum": NOT_NEGATIVE, "max_momentum": NOT_NEGATIVE}
@@ -274,14 +288,14 @@ def _check_cycle(
     }
 
 
-# How much of the way is done, of its first half: the second is the same in reverse.
+# The fraction of the way after the first half of a phase; the second half is the same in reverse.
 _RAMPS: dict[str, Callable[[Array], Array]] = {"cos": portable.cosine_ramp, "linear": np.asarray}
 
 
 def between(
     first: float, last: float, done: Array, left: Array, ramp: Callable[[Array], Array]
 ) -> Array:
-    """The way from first to last after `done` steps with `left` to go, exact at both ends."""
+    """The value between first and last after `done` steps with `left` to go, exact at both ends."""
     low = ramp(np.minimum(done, left) / (done + left))
     high = 1.0 - low
     return np.where(done <= left, first * high + last * low, first * low + last * high)

@@ -1,4 +1,4 @@
-"""Schedules that go one way: steps, exponentials, powers of 1/t, polynomials, lines."""
+"""Monotonic schedules: steps, exponentials, powers of 1/t, polynomials, lines."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from fastnet.schedules.base import FRACTION, NOT_NEGATIVE, Array, Schedule, chec
 class ConstantLR(Schedule):
     """s(t) = lr·factor for t < total_iters, then lr.
 
-    lr: ≥ 0. factor: in [0, 1], 1/3. total_iters: ≥ 0, 5. The defaults are PyTorch's; a rate that never
-    changes is a plain number.
+    lr: number ≥ 0.
+    factor: number in [0, 1] (default 1/3).
+    total_iters: integer ≥ 0 (default 5).
+    The defaults are PyTorch's. A rate that never changes is a plain number.
     Source: PyTorch's scheduler of this name.
     """
 
@@ -35,7 +37,9 @@ class ConstantLR(Schedule):
 class StepLR(Schedule):
     """s(t) = lr·gamma^⌊t / step_size⌋.
 
-    lr: ≥ 0. step_size: steps from one change to the next, ≥ 1. gamma: ≥ 0, 0.1.
+    lr: number ≥ 0.
+    step_size: integer ≥ 1. The steps between two changes.
+    gamma: number ≥ 0 (default 0.1).
     Source: PyTorch's scheduler of this name.
     """
 
@@ -50,9 +54,11 @@ class StepLR(Schedule):
 
 
 class MultiStepLR(Schedule):
-    """s(t) = lr·gammaᵏ, k the number of milestones ≤ t.
+    """s(t) = lr·gammaᵏ, where k is the number of milestones ≤ t.
 
-    lr: ≥ 0. milestones: steps ≥ 0 in ascending order; one that comes twice counts twice. gamma: ≥ 0, 0.1.
+    lr: number ≥ 0.
+    milestones: integers ≥ 0 in ascending order; equal ones count separately.
+    gamma: number ≥ 0 (default 0.1).
     Source: PyTorch's scheduler of this name.
     """
 
@@ -70,7 +76,7 @@ class MultiStepLR(Schedule):
 class ExponentialLR(Schedule):
     """s(t) = lr·gammaᵗ.
 
-    lr: ≥ 0. gamma: ≥ 0.
+    lr, gamma: numbers ≥ 0.
     Source: PyTorch's scheduler of this name.
     """
 
@@ -87,7 +93,8 @@ class ExponentialLR(Schedule):
 class InverseTimeLR(Schedule):
     """s(t) = lr / (1 + decay·t): the 1/t of stochastic approximation.
 
-    lr: ≥ 0. decay: ≥ 0, 1; the rate has halved at t = 1/decay.
+    lr: number ≥ 0.
+    decay: number ≥ 0 (default 1). At t = 1/decay the rate is half of lr.
     Source: H. Robbins, S. Monro, "A stochastic approximation method", Annals of Mathematical
     Statistics 22 (1951) 400-407, whose steps fall as 1/t.
     """
@@ -103,9 +110,10 @@ class InverseTimeLR(Schedule):
 
 
 class InverseSqrtLR(Schedule):
-    """s(t) = lr·min(n / w, √(w / n)), n = t + 1, w = warmup_steps: up a line, then down as 1/√n.
+    """s(t) = lr·min(n / w, √(w / n)) with n = t + 1, w = warmup_steps: a line, then 1/√n.
 
-    lr: the highest rate, that of the w-th step, ≥ 0. warmup_steps: ≥ 1, 1 (no warm-up).
+    lr: number ≥ 0. The highest rate, at the w-th step.
+    warmup_steps: integer ≥ 1 (default 1: no warm-up).
     Source: A. Vaswani et al., "Attention is all you need", NeurIPS 2017, equation 3, which is this with
     lr = 1/√(d·w) for a model of width d.
     """
@@ -116,7 +124,7 @@ class InverseSqrtLR(Schedule):
         super().__init__(lr=lr, warmup_steps=check_steps("warmup_steps", warmup_steps))
 
     def values(self, t: Array) -> Any:
-        """The lower of line and root."""
+        """The lower of the line and the root."""
         n = t + 1.0
         return self.lr * np.minimum(n / self.warmup_steps, np.sqrt(self.warmup_steps / n))
 
@@ -124,7 +132,9 @@ class InverseSqrtLR(Schedule):
 class PolynomialLR(Schedule):
     """s(t) = lr·(1 − t / total_iters)^power, and 0 from t = total_iters on.
 
-    lr: ≥ 0. total_iters: ≥ 1, 5. power: ≥ 0, 1.
+    lr: number ≥ 0.
+    total_iters: integer ≥ 1 (default 5).
+    power: number ≥ 0 (default 1).
     Source: PyTorch's scheduler of this name, which is Caffe's policy "poly".
     """
 
@@ -136,11 +146,11 @@ class PolynomialLR(Schedule):
 
     @property
     def length(self) -> int:
-        """total_iters; then the rate is 0."""
+        """total_iters, where the rate becomes 0."""
         return int(self.total_iters)
 
     def values(self, t: Array) -> Any:
-        """A power of what is left."""
+        """A power of the remaining fraction."""
         left = np.maximum(self.total_iters - t, 0) / self.total_iters
         return np.where(left > 0.0, self.lr * portable.power(left, self.power), 0.0)
 
@@ -148,7 +158,10 @@ class PolynomialLR(Schedule):
 class LinearLR(Schedule):
     """s(t) = lr·(start_factor + (end_factor − start_factor)·min(t, total_iters) / total_iters).
 
-    lr: ≥ 0. start_factor: in (0, 1], 1/3. end_factor: in [0, 1], 1. total_iters: ≥ 1, 5.
+    lr: number ≥ 0.
+    start_factor: number in (0, 1] (default 1/3).
+    end_factor: number in [0, 1] (default 1).
+    total_iters: integer ≥ 1 (default 5).
     Source: PyTorch's scheduler of this name.
     """
 
@@ -173,16 +186,18 @@ class LinearLR(Schedule):
         )
 
     def values(self, t: Array) -> Any:
-        """A line, then the level it has reached."""
+        """A line, then its last value."""
         part = np.minimum(t, self.total_iters) / self.total_iters
         return self.lr * (self.start_factor * (1.0 - part) + self.end_factor * part)
 
 
 class LambdaLR(Schedule):
-    """s(t) = lr·lr_lambda(t), a function of your own.
+    """s(t) = lr·lr_lambda(t), for a function of your own.
 
-    lr: ≥ 0. lr_lambda: function(step) → number ≥ 0 of the step alone, called for steps ahead; to pickle
-    the schedule it must be a function of a module. A subclass of `Schedule` computes many steps at once.
+    lr: number ≥ 0.
+    lr_lambda: function(step) → number ≥ 0, a function of the step alone, because it is called for later
+        steps too. A schedule can be pickled if it is a function of a module. A subclass of `Schedule`
+        computes many steps at once.
     Source: PyTorch's scheduler of this name.
     """
 

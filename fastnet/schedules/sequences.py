@@ -1,4 +1,4 @@
-"""Schedules one after the other: sequences with milestones, warm-up."""
+"""Schedules one after the other: sequences with milestones, and warm-up."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from fastnet.schedules.decays import ConstantLR, check_milestones
 class SequentialLR(Schedule):
     """One schedule after the other: s(t) = sᵢ(t − mᵢ) for mᵢ ≤ t < mᵢ₊₁, with m₀ = 0.
 
-    schedules: schedules, or numbers for constant parts. milestones: the steps m₁, m₂, … at which the
-    second, third, … begins from its own step 0; ascending, ≥ 0, one fewer than the schedules.
+    schedules: sequence of schedules, or numbers for constant parts.
+    milestones: integers ≥ 0 in ascending order, one fewer than schedules: the steps m₁, m₂, … at which
+        the second schedule, the third, … begins with its own step 0.
     Source: PyTorch's scheduler of this name.
     """
 
@@ -38,12 +39,12 @@ class SequentialLR(Schedule):
 
     @property
     def length(self) -> int | None:
-        """To the end of the last schedule."""
+        """The number of steps until the last schedule ends."""
         last = self.schedules[-1].length
         return None if last is None else last + int(self.milestones[-1] if self.milestones else 0)
 
     def values(self, t: Array) -> Any:
-        """Each part at its own steps."""
+        """The numbers of each schedule at its own steps."""
         starts = np.array((0, *self.milestones), np.int64)
         part = np.searchsorted(starts[1:], t, side="right")
         found = np.empty(len(t))
@@ -59,8 +60,10 @@ class WarmupLR(Schedule):
     s(t) = schedule(0)·(a + (1 − a)·t / warmup_steps) for t < warmup_steps, then
     schedule(t − warmup_steps); a = start_factor.
 
-    schedule: a schedule, or a number for a constant rate. warmup_steps: ≥ 1. start_factor: in [0, 1];
-    None is 1 / (warmup_steps + 1), so that the steps of the warm-up take 1, 2, 3, … parts of it.
+    schedule: a schedule, or a number for a constant rate.
+    warmup_steps: integer ≥ 1.
+    start_factor: number in [0, 1] (default None: 1 / (warmup_steps + 1), so that the first steps have
+        1, 2, 3, … times that part of the rate).
     Source: P. Goyal et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour",
     arXiv:1706.02677, section 2.2.
     """
@@ -78,7 +81,7 @@ class WarmupLR(Schedule):
 
     @property
     def length(self) -> int | None:
-        """To the end of the schedule."""
+        """The number of steps until the schedule ends."""
         last = self.schedule.length
         return None if last is None else int(last + self.warmup_steps)
 
@@ -91,7 +94,7 @@ class WarmupLR(Schedule):
 
 
 def as_schedule(name: str, value: Any) -> Schedule:
-    """Return a schedule, made of a number if need be, or raise HyperparameterError."""
+    """Return a schedule, made from a number if necessary, or raise HyperparameterError."""
     if isinstance(value, Schedule):
         return value
     return ConstantLR(check_real(name, value, low=0.0), 1.0, 0)
