@@ -1,1 +1,1 @@
-"""Backends: they run plans. `registry` tells which there are."""
+"""Backends: they run plans. `registry` lists them."""

@@ -1,4 +1,4 @@
-"""Executor: one plan, its workspace and a backend, ready to run on a model's segments."""
+"""Executor: runs one plan by a backend on a model's segments, with a workspace of its own."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ from fastnet.plan.segments import Storage
 
 _KIND_OF: dict[Any, int] = {np.dtype(name): number for name, number in KIND.items()}
 
-# Multiplications of a step that are worth a team of threads: about half a millisecond of one. The team's
-# barriers take some µs, and on a busy machine everyone waits for the one that is held up.
+# Multiplications from which on several threads share a step. The threads' barriers take time, and on a busy
+# machine all threads wait for the slowest.
 WORK_TO_SHARE = 20_000_000
 UPDATE_WORK = 16  # multiplications that take as long as the update of one parameter
-# Elements of an activation that are worth fusing it with what comes before: fewer stay in the first caches
-# anyway, and one long pass is faster than many pieces.
+# Elements from which on an activation is fused with the instruction before it. Fewer stay in the first
+# caches, where one long pass is faster than many pieces.
 ELEMENTS_TO_FUSE = 1 << 16
 
 FastPath = Callable[[Any, Any], Array | None]  # see Executor.fast_path
 
 
 class Executor:
-    """Runs one plan. Not for two threads at once: each has its own workspace."""
+    """Runs one plan. Threads cannot share it: each needs an executor with its own workspace."""
 
     def __init__(self, plan: Plan, storage: Storage, backend: Backend) -> None:
         self.plan, self.storage, self.backend = plan, storage, backend
@@ -60,17 +60,17 @@ class Executor:
         self._derived_version = -1
         self._stage = zeros_aligned(plan.stage_bytes)
         self._x = self._rows_of_x()
-        self._native: tuple[int, Predict | None] = 0, None  # for so many threads
+        self._native: tuple[int, Predict | None] = 0, None  # number of threads, and its predictor
         self._train_args: np.ndarray | None = None
-        self._joined = plan.step, plan.step  # an update's program, and that of a step with it
-        self.steps_done = 0  # of the last chunk of steps
-        self.losses: Array  # of that chunk
+        self._joined = plan.step, plan.step  # an update, and the step with it
+        self.steps_done = 0  # in the last chunk of steps
+        self.losses: Array  # of the last chunk of steps
         self._context = np.zeros(1, CONTEXT)
         self._context["elements_to_fuse"] = ELEMENTS_TO_FUSE
         own = {"workspace": self._workspace, "derived": self._derived, "stage": self._stage}
         for name, block in {**storage.segments, **own}.items():
             self._context["segment"][0, SEGMENT[name]] = block.ctypes.data
-        self._team = 0  # threads that there is scratch memory for
+        self._team = 0  # number of threads that have scratch memory
         self._work = _work(plan)
         self._x_address = self._x.ctypes.data
         for program in (plan.forward, plan.backward, plan.step):
@@ -78,7 +78,7 @@ class Executor:
         self._threads(0)
 
     def use(self, numbers: Array, derived: Sequence[Derived]) -> None:
-        """From now on, run with these scalars of nodes and these values derived from parameters."""
+        """Use these scalars of nodes and these derived tensors from now on."""
         if numbers is self._numbers:
             return
         self._numbers = numbers
@@ -87,14 +87,14 @@ class Executor:
         self._joined = self.plan.step, self.plan.step
 
     def _rows_of_x(self) -> Array:
-        """Room for the inputs of a forward: none where steps gather them."""
+        """Memory for the inputs of a forward; empty if steps gather them."""
         plan = self.plan
         shape = (0 if len(plan.step) else plan.max_rows, *plan.x_shape)
         rows: Array = zeros_aligned(math.prod(shape) * plan.dtype.itemsize).view(plan.dtype)
         return rows.reshape(shape)
 
     def at(self, place: Place, shape: tuple[int, ...], dtype: Any) -> Array:
-        """The array at a place of the plan; valid until the next run."""
+        """The array at a place of the plan, valid until the next run."""
         segment, offset = place
         dtype = np.dtype(dtype)
         if segment == "x":
@@ -105,17 +105,17 @@ class Executor:
         return array
 
     def forward(self, x: Array, seed: int = 0, step: int = 0) -> Array:
-        """Run the forward program on rows of x, which are copied; returns a view of the output."""
+        """Run the forward program on a copy of the rows x; returns a view of the output."""
         rows = len(x)
         np.copyto(self._x[:rows], x, casting="unsafe")
         return self._forward(rows, self._x_address, seed, step)
 
     def fast_path(self) -> FastPath:
-        """A function (x, out) that predicts with nothing in between; `out`, or a new array for None.
+        """A function (x, out) that predicts with the least overhead; out=None makes a new array.
 
-        It returns None, and leaves out alone, where x or out is not an aligned contiguous array of the
-        plan's dtype and shape, where they overlap, or where x is not finite: the caller then looks into it.
-        It keeps the executor alive, which does not keep it.
+        It returns None and leaves out as it is unless x and out are aligned contiguous arrays of the plan's
+        dtype and shape, do not overlap, and x is finite; the caller then finds the cause. The function
+        keeps the executor alive, and the executor does not keep the function.
         """
         plan, storage = self.plan, self.storage
         dtype, row = plan.dtype, plan.output_shape
@@ -137,7 +137,7 @@ class Executor:
         return fast_path
 
     def _predictor(self) -> tuple[int, Predict]:
-        """The number of threads in force, and what predicts with it."""
+        """The current number of threads, and the predictor for it."""
         plan, team = self.plan, parallel.get_num_threads()
         if self._native[0] != team:
             args = np.zeros(1, PREDICT)
@@ -180,22 +180,22 @@ class Executor:
         self.backend.run(plan.backward, self._context)
 
     def input_gradient(self, rows: int) -> Array:
-        """dL/dx of the last backward, a view."""
+        """dL/dx of the last backward, as a view."""
         plan = self.plan
         if plan.dx is None:
             return np.zeros((rows, *plan.x_shape), plan.dtype)
         return self.at(plan.dx, (rows, *plan.x_shape), plan.dtype)
 
     def resident(self) -> AbstractContextManager[None]:
-        """While this is open, a backend with memory of its own may keep there what it changes."""
+        """While this is open, a backend with memory of its own may keep changed values there."""
         return nullcontext()
 
     def train(self, data: Dataset, steps: Steps, update: Update | None) -> Array:
         """Run a chunk of steps in one call of the backend; returns their losses, float64.
 
-        Where the loss is a function of Python's, that is called in the middle of each step. Raises
-        DataError for a label out of range and DivergenceError for a loss that is not finite; the steps
-        before it are done, the step itself has not been applied.
+        If Python computes the loss, the step calls it. Raises DataError for a label out of range and
+        DivergenceError for a loss that is not finite; then the earlier steps are done and that step has
+        changed nothing.
         """
         plan = self.plan
         if plan.derived:
@@ -219,7 +219,7 @@ class Executor:
             context["hyper_size"][0] = update.table.shape[2]
             field["table_bytes"][0] = 8 * math.prod(update.table.shape[1:])
         field["program"][0], field["count"][0] = program.ctypes.data, len(program)
-        for name in ("x", "y") if data.host is None else ("x",):  # whose targets are of any kind
+        for name in ("x", "y") if data.host is None else ("x",):  # Python's loss reads y itself
             field[name][0], dtype = data.source(name)
             field[f"{name}_kind"][0] = _KIND_OF[dtype]
         field["w"][0], _ = data.source("w")
@@ -235,7 +235,7 @@ class Executor:
                 self.backend.train(self._train_args)
             else:
                 self._train_with_host(data, steps, count)
-        finally:  # Ctrl-C is raised when the native call has returned
+        finally:  # Ctrl-C is raised only after the native call has returned
             done = self.steps_done = int(field["done"][0])
         status = field["status"][0]
         if status == BAD_LABEL:
@@ -247,11 +247,11 @@ class Executor:
         return losses
 
     def ready(self, update: Update) -> None:
-        """Compile what steps with this update need, which may take long: before signals have to wait."""
+        """Compile the steps with this update, which may take long, before signals are held back."""
         self._with(update.program)
 
     def _train_with_host(self, data: Dataset, steps: Steps, count: int) -> None:
-        """The same, a step at a time, each of which asks for the loss of its output."""
+        """Run steps one by one; each returns to Python for the loss of its output."""
         args, field = self._train_args, self._train_field
         assert args is not None
         with held_back() as between:
@@ -261,7 +261,7 @@ class Executor:
                 while field["status"][0] == HOST:
                     try:
                         self._host(data, steps, step)
-                    except BaseException:  # the function's, or a second Ctrl-C
+                    except BaseException:  # of the function, or a second Ctrl-C
                         self._put_back()
                         raise
                     self.backend.train(args)
@@ -279,7 +279,7 @@ class Executor:
         np.copyto(self.at(plan.dy, gradient.shape, plan.dtype), gradient)
 
     def _put_back(self) -> None:
-        """Let the buffers be as they were before the step."""
+        """Restore the buffers' values from before the step."""
         (keeps,) = np.nonzero(self.plan.step["kernel"] == CONTROL["keep"])
         for keep in self.plan.step[keeps]:
             begin, nbytes = int(keep["offset"][0]), int(keep["size"][0])
@@ -294,36 +294,36 @@ class Executor:
         return self._joined[1]
 
     def _why(self, data: Dataset, steps: Steps) -> str | None:
-        """What the loss says of the step that it was not finite in."""
+        """The loss's explanation of why it is not finite in the last step."""
         if data.explain is None:
             return None
         rows = steps.rows(self.steps_done)
         return data.explain(self._output(data, rows), data.y[rows])
 
     def _output(self, data: Dataset, rows: Array) -> Array:
-        """The output of the step at work, of these rows of the data set."""
+        """The output of the current step, which has these rows of the data set."""
         if self.plan.output[0] == "x":
             return np.asarray(data.x[rows], self.plan.dtype)
         return self.at(self.plan.output, (len(rows), *self.plan.output_shape), self.plan.dtype)
 
     def _threads(self, rows: int, work: int | None = None) -> int:
-        """How many threads share the work of so many rows, each with scratch memory from now on."""
+        """The number of threads for so many rows; allocates their scratch memory."""
         work = rows * (self._work if work is None else work)
         team = team_for(work)
         if team > self._team:
-            self._scratch = zeros_aligned(team * SCRATCH)  # given by the system when it is touched
+            self._scratch = zeros_aligned(team * SCRATCH)  # pages come at first use
             self._context["scratch"], self._team = self._scratch.ctypes.data, team
         self._context["threads"] = team
         return team
 
     def _training(self) -> np.ndarray:
-        """The argument of training steps, with what is the same in every call."""
+        """The argument of training steps, with the fields that are the same in every call."""
         plan = self.plan
         args = np.zeros(1, TRAIN)
         a = args[0]
         a["context"] = self._context[0]
         a["dtype"], a["before_update"] = KIND[plan.dtype.name], len(plan.step)
-        # Writing through a view of one field takes a tenth of the time of writing to the record.
+        # Writing to a view of one field is much faster than writing to the record.
         self._train_field = {name: args[name] for name in TRAIN.names or ()}
         self._train_context = {name: args["context"][name] for name in CONTEXT.names or ()}
         return args
@@ -333,7 +333,7 @@ class Executor:
         return int(self._context["segment"][0, SEGMENT[segment]]) + offset
 
     def _refresh(self) -> None:
-        """Recompute what is derived from parameters, where these have changed since."""
+        """Recompute derived tensors if parameters have changed since."""
         if self.storage.editing:
             self.storage.take_edits()
         version = self.storage.version
@@ -346,13 +346,13 @@ class Executor:
 
 
 def team_for(work: int) -> int:
-    """How many threads share so many multiplications."""
-    most = parallel.get_num_threads()  # asked for little work too: a wrong variable is told at once
+    """The number of threads that share so many multiplications."""
+    most = parallel.get_num_threads()  # raises for a wrong variable
     return most if work >= WORK_TO_SHARE else 1
 
 
 def update_work(program: np.ndarray) -> int:
-    """About how many multiplications take as long as an update program."""
+    """The approximate number of multiplications that take as long as an update program."""
     return UPDATE_WORK * int(program["size"][:, 0].sum())
 
 
@@ -361,7 +361,7 @@ def _address_of(array: Array | None) -> int:
 
 
 def takes(plan: Plan, x: Any, out: Any) -> bool:
-    """Whether a plan's prediction can read x and write out as they are (see Backend.predictor)."""
+    """Whether a prediction can read x and write out directly (see Backend.predictor)."""
     if not (_plain(x, plan.dtype, plan.x_shape) and _plain(out, plan.dtype, plan.output_shape)):
         return False
     if len(x) != len(out) or not out.flags.writeable or np.may_share_memory(x, out):
@@ -370,7 +370,7 @@ def takes(plan: Plan, x: Any, out: Any) -> bool:
 
 
 def _plain(array: Any, dtype: np.dtype[Any], row: tuple[int, ...]) -> bool:
-    """Whether this is an aligned contiguous array of rows of such a shape."""
+    """Whether this is an aligned contiguous array of rows of this shape."""
     return (
         type(array) is np.ndarray
         and array.dtype == dtype
@@ -381,7 +381,7 @@ def _plain(array: Any, dtype: np.dtype[Any], row: tuple[int, ...]) -> bool:
 
 
 def _work(plan: Plan) -> int:
-    """About the multiplications of a plan's programs for one row: of its matrix products."""
+    """The approximate number of multiplications of a plan's programs for one row."""
     programs = np.concatenate([plan.forward, plan.backward, plan.step])
     sizes = programs["size"][programs["kernel"] >= 0]
     return int(np.where(sizes == 0, 1, sizes).prod(axis=1).sum())

@@ -1,4 +1,4 @@
-"""Passes: an update by itself, ready to run again and again, each time with new numbers."""
+"""Passes: an update outside a training step, which runs repeatedly with new numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastnet.plan.segments import Storage
 
 
 class Passes:
-    """Prepares an update (see Update.alone), and a context that is filled once."""
+    """Prepares an update (see Update.alone) and its context once, for many calls."""
 
     def __init__(self, update: Update, storage: Storage, backend: Backend) -> None:
         self._hyper, self._own = update.table[0], update.segments
@@ -28,7 +28,7 @@ class Passes:
         self._run = backend.runner(update.program, self._context)
 
     def __call__(self, numbers: Any) -> None:
-        """Run once with these numbers, (ops, numbers), or one for all."""
+        """Run once with these numbers, (ops, numbers), or with one number for all."""
         team = team_for(self._work)
         if team != self._team:
             self._scratch, self._team = zeros_aligned(team * SCRATCH), team

@@ -1,4 +1,4 @@
-"""The reference backend: the specification of every kernel and of the training loop, in NumPy."""
+"""The reference backend: NumPy code that specifies every kernel and the training loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fastnet.plan.records import (
 
 
 class _Memory:
-    """Lets NumPy see an address."""
+    """Gives NumPy the memory at an address."""
 
     def __init__(self, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.__array_interface__ = {
@@ -38,16 +38,16 @@ class _Memory:
 
 
 def view(address: int, shape: tuple[int, ...], dtype: Any) -> Array:
-    """The array at an address; an array of size 0 where there is none."""
+    """The array at an address; an array of size 0 for address 0."""
     if address == 0 or 0 in shape:
         return np.empty(shape if address else 0, dtype)
     return np.asarray(_Memory(int(address), shape, np.dtype(dtype)))
 
 
 class PythonRunner:
-    """Runs programs and training steps in Python, with any kernels that take NumPy arrays.
+    """Runs programs and training steps in Python, with kernels that take NumPy arrays.
 
-    find: a kernel's function; by default the reference's.
+    find: returns a kernel's function (default: the reference's).
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class PythonRunner:
         self.find = find
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
-        """Run the instructions in order (see Backend.run); like native code, without warnings."""
+        """Run the instructions in order (see Backend.run), without warnings, like native code."""
         with held_back():
             self._run(program, context)
 
@@ -123,7 +123,7 @@ class PythonRunner:
 
 
 class _Chunk:
-    """A chunk of steps: what the control instructions do; each returns the status."""
+    """A chunk of steps: a method for each control instruction, which returns the status."""
 
     def __init__(self, args: np.ndarray) -> None:
         self.a, self.context = args[0], args["context"]
@@ -132,7 +132,7 @@ class _Chunk:
         self.a["status"] = OK
 
     def next(self) -> bool:
-        """Turn to the next step; False where there is none."""
+        """Begin the next step; returns False if there is none."""
         done = int(self.a["done"])
         if done == self.a["steps"]:
             return False
@@ -142,7 +142,7 @@ class _Chunk:
         return True
 
     def end_step(self) -> None:
-        """Count a step that is done."""
+        """Count a finished step."""
         self.a["done"] += 1
         self.context["step"] += np.uint64(1)
         self.context["hyper"] += self.a["table_bytes"]
@@ -159,7 +159,7 @@ class _Chunk:
         return OK
 
     def gather(self, instruction: Any) -> int:
-        """Bring the rows together."""
+        """Gather the minibatch's rows."""
         a, dtype = self.a, KINDS[self.a["dtype"]]
         kinds = [KINDS[a["x_kind"]], KINDS[a["y_kind"]], dtype]
         widths = [*(int(n) for n in instruction["size"][:2]), 1]
@@ -177,7 +177,7 @@ class _Chunk:
         return OK
 
     def record(self, instruction: Any) -> int:
-        """Keep the loss, and what else is wanted."""
+        """Store the loss and the requested outputs."""
         a, rows, nbytes = self.a, len(self.rows), int(instruction["size"][0])
         losses = view(a["losses"], (int(a["steps"]),), np.float64)
         losses[a["done"]] = self._tensor(instruction, 0, (1,), np.float64)[0]
@@ -188,11 +188,11 @@ class _Chunk:
         return OK
 
     def host(self, instruction: Any) -> int:
-        """Go back to Python."""
+        """Return to Python."""
         return HOST
 
     def check(self, instruction: Any) -> int:
-        """Refuse the step where the number is not finite."""
+        """Refuse the step if the number is not finite."""
         value = float(self._tensor(instruction, 0, (1,), np.float64)[0])
         if math.isfinite(value):
             return OK
@@ -203,7 +203,7 @@ class _Chunk:
         return int(instruction["size"][0])
 
     def _kept(self, keep: Any) -> tuple[Array, Array]:
-        """What is kept of the buffers, and the buffers."""
+        """The stored copy of the buffers, and the buffers."""
         kept = self._tensor(keep, 0, (int(keep["size"][0]),), np.uint8)
         return kept, view(self.context["segment"][0, SEGMENT["buffers"]], kept.shape, np.uint8)
 
@@ -214,7 +214,7 @@ class _Chunk:
         return view(self._address(instruction, i), shape, dtype)
 
     def _rows(self, source: int, kind: str, width: int) -> Array:
-        """The minibatch's rows of an array, in their own dtype."""
+        """The minibatch's rows of an array, in the array's dtype."""
         if not len(self.rows):
             return np.empty((0, width), kind)
         taken: Array = view(source, (int(self.rows.max()) + 1, width), kind)[self.rows]
@@ -232,7 +232,7 @@ def _program(address: int, count: int) -> np.ndarray:
 
 
 class ReferenceBackend(Backend):
-    """NumPy, one readable kernel after another."""
+    """Runs the NumPy reference kernels, one after the other."""
 
     name = "reference"
 
@@ -241,5 +241,5 @@ class ReferenceBackend(Backend):
         self.run, self.train = runner.run, runner.train  # type: ignore[method-assign]
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
-        """All of them, as registered."""
+        """All registered kernels."""
         return {name: kernel.tensors for name, kernel in KERNELS.items()}

@@ -1,4 +1,4 @@
-"""Which backends there are, which of them can run here, and which one `auto` takes."""
+"""The backends by name: which can run here, and which one "auto" selects."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fastnet import parallel
 from fastnet.backends.base import Backend
 from fastnet.errors import BackendUnavailable, outside
 
-# Name → (module, what makes its backend): imported and made when it is first asked for. That raises
-# BackendUnavailable where the backend cannot run here; the text, one line, says why and how to get it.
+# Name → (module, maker of its backend). The first use imports the module and makes the backend, or raises
+# BackendUnavailable if it cannot run here; the message, one line, says why and how to get it.
 _MODULES = {
     "c": ("fastnet.backends.c", "CBackend"),
     "numba": ("fastnet.backends.numba", "load"),
@@ -20,14 +20,14 @@ _MODULES = {
     "cuda": ("fastnet.backends.cuda", "load"),
 }
 NAMES = tuple(_MODULES)
-_AUTOMATIC = NAMES[:3]  # what `auto` tries, in this order: a GPU is only used by its name
+_AUTOMATIC = NAMES[:3]  # "auto" tries these in order; it never selects a GPU
 _found: dict[str, Backend | str] = {}
 _lock = parallel.across_forks(threading.Lock())
 
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """Whether a backend can run here; `reason` says why not and how to get it."""
+    """Whether a backend can run here; if not, `reason` says why and how to get it."""
 
     name: str
     available: bool
@@ -38,7 +38,7 @@ class BackendInfo:
 
 
 def _find(name: str) -> Backend | str:
-    """A backend, or why it cannot run here: the same answer for the whole process."""
+    """A backend, or why it cannot run here; the answer is final for the process."""
     with _lock:
         if name not in _found:
             module, make = _MODULES[name]
@@ -50,10 +50,10 @@ def _find(name: str) -> Backend | str:
 
 
 def backends() -> dict[str, BackendInfo]:
-    """Every backend by name, in the order in which "auto" tries them; "cuda", last, it never takes.
+    """Every backend by name, in the order in which "auto" tries them; last "cuda", which it never selects.
 
-    Each value has `available` and, where that is False, `reason`: why, and how to get it. Asking
-    loads the backends (Numba takes some tenths of a second).
+    Each value has `available` and, if that is False, `reason`: why, and how to get the backend. The call
+    loads all backends, of which Numba takes longest.
     """
     found = {name: _find(name) for name in NAMES}
     return {
@@ -63,7 +63,7 @@ def backends() -> dict[str, BackendInfo]:
 
 
 def check_name(name: str) -> str:
-    """Return the name of a backend or "auto"; raise BackendUnavailable where there is none such."""
+    """Return the name of a backend or "auto", or raise BackendUnavailable."""
     if not isinstance(name, str) or name not in ("auto", *NAMES):
         known = ", ".join(repr(n) for n in ("auto", *NAMES))
         raise BackendUnavailable(f"backend {name!r} is unknown; expected one of {known}")
@@ -73,8 +73,8 @@ def check_name(name: str) -> str:
 def get(name: str) -> Backend:
     """The backend of this name, or the first available one for "auto".
 
-    Raises BackendUnavailable where it is unknown or cannot run here. "auto" warns, once, where
-    nothing but the reference is available.
+    Raises BackendUnavailable where it is unknown or cannot run here. "auto" warns once if only the
+    reference is available.
     """
     if check_name(name) != "auto":
         found = _find(name)

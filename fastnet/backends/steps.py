@@ -1,4 +1,4 @@
-"""Steps as an executor gets them: data, minibatches, updates; and how they may end."""
+"""Training steps as an executor gets them: minibatches and updates; and the errors that end them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from fastnet.op import Array, Op
 
 @dataclass(eq=False, repr=False)
 class Update:
-    """An optimizer's part in training steps: its program, a table of numbers, and its segments."""
+    """An optimizer's part of training steps: its program, a table of numbers, and its segments."""
 
     program: np.ndarray
     state: Array | None  # the optimizer's vectors
     table: Array  # float64 (steps, rows, numbers)
-    training: Array | None = None  # what a trainer adds
+    training: Array | None = None  # a trainer's additions
 
     @classmethod
     def alone(
@@ -31,28 +31,28 @@ class Update:
         state: Array | None = None,
         training: Array | None = None,
     ) -> Self:
-        """One that runs by itself, with a table of one step for these ops, its rows."""
+        """An update outside a training step; its table has one step, with a row for each op."""
         width = max((len(op.hyper) for op in ops), default=0)
         return cls(program, state, np.zeros((1, len(ops), width)), training)
 
     @property
     def segments(self) -> dict[str, Array]:
-        """Those that it brings along, by name."""
+        """The update's own segments by name."""
         both = {"state": self.state, "training": self.training}
         return {name: segment for name, segment in both.items() if segment is not None}
 
 
 @dataclass(eq=False, repr=False)
 class Steps:
-    """A chunk of steps: which rows make up each minibatch."""
+    """A chunk of steps: the rows of each minibatch."""
 
     index: Array  # int64
     offsets: Array  # int64 (steps + 1,) into index
     seed: int
     first_step: int
     accumulate: bool = False
-    outputs: Array | None = None  # out: rows of the model's output, in the order of the index
-    row_losses: Array | None = None  # out: their losses, float64
+    outputs: Array | None = None  # out: the model's outputs, in the order of the index
+    row_losses: Array | None = None  # out: float64, in the order of the index
 
     def rows(self, step: int) -> Array:
         """The rows of a step's minibatch."""
@@ -61,15 +61,15 @@ class Steps:
 
 
 def host_loss(data: Dataset, steps: Steps, step: int, output: Array) -> tuple[float, Array]:
-    """The loss that Python computes of a step's output, and its gradient, of the output's dtype.
+    """The loss that Python computes for a step's output, and its gradient in the output's dtype.
 
-    DivergenceError where the gradient is not finite although the loss is.
+    Raises DivergenceError if the gradient is not finite although the loss is.
     """
     assert data.host is not None
     rows = steps.rows(step)
     _, y, w = data.take(rows)
     loss, gradient = data.host.call(output, y, w)
-    with np.errstate(all="ignore"):  # what the dtype cannot hold is infinite
+    with np.errstate(all="ignore"):  # an overflow becomes infinite
         gradient = gradient.astype(output.dtype, copy=False)
     if math.isfinite(loss) and not np.isfinite(gradient).all():
         raise DivergenceError(
@@ -80,20 +80,20 @@ def host_loss(data: Dataset, steps: Steps, step: int, output: Array) -> tuple[fl
 
 
 def bad_label(classes: int, row: int) -> DataError:
-    """The error of a label that is out of range."""
+    """The error for a label out of range."""
     return DataError(
         f"y holds a label outside [0, {classes}) at row {row}: it was changed during training"
     )
 
 
 def diverged(step: int, loss: float, why: str | None = None) -> DivergenceError:
-    """The error of a step whose loss is not finite; `why` is a sentence where that is known."""
+    """The error for a step whose loss is not finite; `why` is a sentence, if the cause is known."""
     why = why or "A smaller learning rate, or inputs scaled to about 1, usually help"
     return DivergenceError(f"the loss of step {step} is {loss}; its update was not applied. {why}")
 
 
 def norm_diverged(step: int, norm: float) -> DivergenceError:
-    """The error of a step whose gradients have a norm that is not finite."""
+    """The error for a step whose gradients have a norm that is not finite."""
     return DivergenceError(
         f"the norm of the gradients of step {step} is {norm}; its update was not applied. A smaller "
         "learning rate usually helps"

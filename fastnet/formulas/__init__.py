@@ -1,1 +1,1 @@
-"""Formulas: their language, functions with the same bits everywhere, and their writers for Python and C."""
+"""Formulas: their language, functions with the same bits on all machines, and Python and C writers."""

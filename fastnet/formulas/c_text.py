@@ -1,4 +1,4 @@
-"""Formulas as C: `Source` is the text of one kernel, `files` that of all kernels of ops, by family."""
+"""Formulas as C: `Source` is the text of one kernel, `files` the text of all kernels, by family."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastnet.formulas.language import PRIMITIVES, TAIL, Formula, RowSlope, RowSu
 from fastnet.formulas.translate import Text, Translator, indented
 from fastnet.op import KERNELS, Kernel
 
-# Compilers do not vectorise the last few elements; where one takes long, they are filled up to a vector.
+# Compilers do not vectorise the last elements; for slow functions the kernel pads them to a vector.
 SLOW = ("exp", "exp_below_0", "expm1", "log", "log1p", "log1p_exp", "tanh", "sigmoid", "erf")
 TYPES = {"element": "real", "number": "double", "truth": "int"}
 NAMES = {p: p if p in ("madd", "where", "is_tiny") else f"real_{p}" for p in PRIMITIVES}
@@ -23,13 +23,13 @@ def statements(text: Text) -> list[str]:
 
 
 def function(name: str, parameters: list[str], text: Text, result: int = 0) -> str:
-    """A function of elements, for one of a formula's results."""
+    """A C function of elements, for one of a formula's results."""
     head = f"ELEMENT {name}({', '.join(parameters)}) {{"
     return "\n".join([head, *indented([*statements(text), f"return {text.results[result]};"]), "}"])
 
 
 class Source:
-    """One kernel's formula in C, and what is around it."""
+    """One kernel's formula in C, with the code around it."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel, op, formula = kernel, kernel.op, kernel.formula
@@ -41,32 +41,32 @@ class Source:
         self.place = {name: f"call->scalar[{i}]" for i, name in enumerate(op.scalars)}
         self.place |= {name: f"call->hyper[{i}]" for i, name in enumerate(op.hyper)}
         self.written = op.written(kernel.phase)
-        self.suffix = "_" if kernel.phase == "update" else ""  # tensors have the names themselves
+        self.suffix = "_" if kernel.phase == "update" else ""  # the tensors use the bare names
         translator = Translator(NAMES, self.suffix)
         self.text = translator.text(formula, CAST, tuple(self.numbers))
         self.called = translator.called
 
     def declarations(self) -> list[str]:
-        """The numbers, from the call."""
+        """Declarations of the numbers, read from the call."""
         return [f"const double {n}{self.suffix} = {self.place[n]};" for n in self.numbers]
 
     def values(self) -> list[str]:
-        """Every expression of the formula, and of those that it calls."""
+        """Every expression of the formula and of the formulas that it calls."""
         translator = Translator(NAMES)
         texts = [self.text, *(translator.text(f, CAST) for f in self.called.values())]
         return [v for t in texts for v in [*(a[1] for a in t.assignments), *t.results]]
 
     def is_slow(self) -> bool:
-        """Whether an element takes so long that the last few are worth a vector."""
+        """Whether an element takes so long that padding the last ones to a vector pays."""
         return any(f"{NAMES[name]}(" in value for name in SLOW for value in self.values())
 
     def is_cheap(self) -> bool:
-        """Whether two arrays are read and so little is done that memory binds beyond the caches."""
+        """Whether it reads two arrays and computes so little that memory bounds it outside the caches."""
         dear = self.is_slow() or any(" / " in value for value in self.values())
         return len(self.tensors) > 1 and not dear
 
     def map(self) -> str:
-        """A kernel of elements, whose first output may lie over its first input."""
+        """An elementwise kernel whose first output may overwrite its first input."""
         name, out = self.kernel.name, self.written
         parameters = [f"real {n}" for n in self.tensors] + [f"double {n}" for n in self.numbers]
         parameters += [f"real {TAIL}"] if self.draws else []
@@ -85,7 +85,7 @@ class Source:
             lines = indented([f"{to[n]} = {value(n, suffix)};" for n in out])
             if len(out) == 1:
                 return [head, *lines]
-            # An output may lie over an input, which is therefore read but once.
+            # An output may overwrite an input, so the kernel reads it only once.
             reads = indented([f"const real {n}_ = {n}{suffix};" for n in self.tensors])
             return [head + " {", *reads, *lines, "}"]
 
@@ -106,7 +106,7 @@ class Source:
         return "\n\n".join([*made, kernel])
 
     def loss(self) -> str:
-        """A loss of elements, or its gradient: the formula's values of a block, then its rows."""
+        """A loss of elements, or its gradient: the values of a block, then sums or products by rows."""
         name, columns = self.kernel.name, self.kernel.columns
         parameters = [f"real {n}" for n in self.tensors] + [f"double {n}" for n in self.numbers]
         operands = [f"IN({n})" for n in self.tensors]
@@ -188,7 +188,7 @@ class Source:
 
 
 def parts(module: str, sources: list[Source]) -> tuple[str, list[str]]:
-    """The first line of a file of formulas, and the functions that these call."""
+    """The first line of a file of formulas, and the functions that they call."""
     called: dict[str, Formula] = {}
     for source in sources:
         called |= source.called
@@ -213,7 +213,7 @@ def file(module: str, sources: list[Source]) -> str:
 
 
 def header(module: str, source: Source) -> str:
-    """The text of the file of an update's formula for tiles."""
+    """The text of the header with an update's formula, which products interleave with their tiles."""
     head, helpers = parts(module, [source])
     guard = f"FASTNET_{source.kernel.name.upper()}_H"
     opening = f'{head}\n#ifndef {guard}\n#define {guard}\n\n#include "lib/formula.h"'

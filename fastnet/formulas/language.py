@@ -1,22 +1,21 @@
-"""Formulas: arithmetic on single elements, written once, from which every backend's kernel is made.
+"""Formulas: arithmetic on single elements, from which each backend makes its kernel.
 
     class silu(Elementwise):
         @each
         def forward(x: Real) -> Real:
             return x * sigmoid(x)
 
-The reference calls the function with whole arrays. `translate` reads its syntax tree, from which
-`python_text` writes the kernels of Numba and CUDA, and `c_text` those of C. So it is straight-line code:
-names are assigned once (`_`, for what is not needed, as often as one likes), then a value, or several, is
-returned. It may use + − * /, comparisons, & | ~ of these, the functions below, `horner` of a tuple of
-coefficients and a name, and functions of such functions marked `@formula`. What depends on numbers alone
-(scalars, hyper-parameters, constants) is computed in float64 and rounded once.
+The reference calls the function with whole arrays. `translate` reads its syntax tree; from this,
+`python_text` writes the kernels of Numba and CUDA, and `c_text` those of C. So a formula is straight-line
+code: it assigns each name once (except `_`, for unused values), and then returns a value or several. It may
+use + − * /, comparisons, & | ~ of these, the functions below, `horner` of a tuple of coefficients and a
+name, and functions of such functions marked `@formula`. Subexpressions of numbers alone (scalars,
+hyper-parameters, constants) are computed in float64 and rounded once.
 
-An argument called `n`, which comes last, is the record of the numbers that the op declares as `hyper`:
-`n.lr` is one of them. An argument called `tail`, which comes last, is a random number of the element's own
-(see `fastnet.random.tails`). A `@formula` that returns several values is called as `a, b = f(…)`. Such a
-call, and one with a number or a record among its arguments, is written out in its place; others stay
-functions.
+A last argument `n` is the record of the numbers that the op declares as `hyper`: `n.lr` is one of them. A
+last argument `tail` is a random number of the element (see `fastnet.random.tails`). A `@formula` that
+returns several values is called as `a, b = f(…)`. Such calls, and calls with a number or a record among the
+arguments, are inlined; other calls stay function calls.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-RECORD: Final = "n"  # the argument that holds an optimizer's numbers
-TAIL: Final = "tail"  # the argument that stands for a random number
-COUNTER: Final = ("seed", "stream", "step")  # what it is a function of
+RECORD: Final = "n"  # the argument with an optimizer's numbers
+TAIL: Final = "tail"  # the argument with a random number
+COUNTER: Final = ("seed", "stream", "step")  # the random number is a function of these
 
-Real = Any  # an element of the model's dtype; to the reference, an array of them
-Numbers = Any  # the op's hyper-numbers as attributes, such as n.lr
+Real = Any  # an element of the model's dtype; in the reference, an array of elements
+Numbers = Any  # the op's hyper-parameters as attributes, such as n.lr
 
 exp: Final = np.exp
 expm1: Final = np.expm1
@@ -48,7 +47,7 @@ sqrt: Final = np.sqrt
 tanh: Final = np.tanh
 sign: Final = np.sign
 where: Final = np.where
-maximum: Final = np.maximum  # NaN where the first argument is; the second, a bound, never is
+maximum: Final = np.maximum  # NaN if the first argument is; the second, a bound, never is NaN
 minimum: Final = np.minimum
 
 _erf: Any = np.frompyfunc(math.erf, 1, 1)
@@ -60,13 +59,13 @@ def erf(x: Real) -> Real:
 
 
 def sigmoid(x: Real) -> Real:
-    """1 / (1 + e^−x), from e^−|x| so that nothing overflows."""
+    """1 / (1 + e^−x), computed from e^−|x| to avoid overflow."""
     e = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, e) / (1 + e)
 
 
 def exp_below_0(x: Real) -> Real:
-    """eˣ for x ≤ 0, which needs no care that nothing overflows."""
+    """eˣ for x ≤ 0, where no kernel needs to avoid overflow."""
     return np.exp(x)
 
 
@@ -76,12 +75,12 @@ def log1p_exp(x: Real) -> Real:
 
 
 def madd(a: Real, b: Real, c: Real) -> Real:
-    """a·b + c; rounded once where the machine can."""
+    """a·b + c, rounded once if the machine has fused multiply-add."""
     return a * b + c
 
 
 def is_tiny(x: Real) -> Real:
-    """Whether x is denormal or zero."""
+    """Whether x is subnormal or zero."""
     return np.abs(x) < np.finfo(x.dtype).smallest_normal
 
 
@@ -93,24 +92,24 @@ PRIMITIVES: Final = {
 
 
 class Formula:
-    """Arithmetic on elements and numbers: a function of them, and its syntax tree.
+    """Arithmetic on elements and numbers, as a function and as its syntax tree.
 
-    function: what the reference calls, with whole arrays. `of` makes a formula of a tree alone.
+    function: the reference calls it with whole arrays. `of` makes a formula from a tree alone.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.__doc__ = function.__doc__
-        self.names: dict[str, Any] = function.__globals__  # of what it calls, and of constants
+        self.names: dict[str, Any] = function.__globals__  # its functions and constants
         code = function.__code__
         self.parameters: tuple[str, ...] = code.co_varnames[: code.co_argcount]
         self.draws = self.parameters[-1] == TAIL
-        self.elements = self.parameters[: -1 if self.draws else None]  # and numbers of the function
-        self.arguments = self.elements  # of the kernel, but for what it writes
-        self.fields: tuple[str, ...] = ()  # of its record
+        self.elements = self.parameters[: -1 if self.draws else None]  # elements and numbers
+        self.arguments = self.elements  # the kernel's arguments except its outputs
+        self.fields: tuple[str, ...] = ()  # names of the record's numbers
 
     def with_record(self, fields: tuple[str, ...]) -> Self:
-        """The same with a record of these numbers, which are then arguments of the kernel."""
+        """A formula whose record has these numbers, which become arguments of the kernel."""
         *others, last = self.elements
         if last != RECORD or not fields:
             return self
@@ -121,7 +120,7 @@ class Formula:
 
     @classmethod
     def of(cls, tree: ast.FunctionDef, names: dict[str, Any]) -> Self:
-        """The formula that a definition makes, in which names mean what they do in `names`."""
+        """The formula of a definition, with the meanings of names in `names`."""
         code = compile(ast.Module([tree], []), f"<formula {tree.name}>", "exec")
         made: dict[str, Any] = {}
         exec(code, names, made)
@@ -131,10 +130,10 @@ class Formula:
 
     @cached_property
     def tree(self) -> ast.FunctionDef:
-        """The definition; that of a function is read from its source when it is first asked for."""
+        """The definition; for a Python function, read from its source at first use."""
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(self.function))).body
         assert isinstance(tree, ast.FunctionDef)
-        tree.decorator_list = []  # so that `of` makes a formula of it again
+        tree.decorator_list = []  # lets `of` make a formula from it
         return tree
 
     def __call__(self, *given: Any) -> Any:
@@ -146,7 +145,7 @@ class Formula:
     ) -> Any:
         """The reference kernel: a function of `arguments`, arrays and numbers, that writes `outputs`.
 
-        One that draws random numbers has the counter among its arguments; `tails` draws them.
+        If the formula draws random numbers, its arguments include the counter; `tails` draws them.
         """
         inputs = [arguments.index(name) for name in self.arguments]
         counter = [arguments.index(name) for name in COUNTER] if self.draws else []
@@ -164,7 +163,7 @@ class Formula:
         return kernel
 
     def results(self, *given: Any) -> Any:
-        """What the kernel writes, from its arguments."""
+        """The kernel's outputs for its arguments."""
         if not self.fields:
             return self.function(*given)
         count = len(given) - len(self.fields)
@@ -180,7 +179,7 @@ class RowSum(Formula):
         self.arguments = (*self.arguments, "divisor")
 
     def results(self, *given: Any) -> Any:
-        """The quotients of the sums."""
+        """The sums divided by the divisor."""
         *elements, divisor = given
         return np.sum(self.function(*elements), axis=1, dtype=np.float64) / divisor
 
@@ -193,7 +192,7 @@ class RowSlope(Formula):
         self.arguments = ("drow_loss", *self.arguments, "divisor")
 
     def results(self, *given: Any) -> Any:
-        """The slopes times their rows' shares."""
+        """The slopes times the shares of their rows."""
         d, *elements, divisor = given
         return self.function(*elements) * (d / divisor)[:, None]
 
@@ -204,5 +203,5 @@ def formula(function: Callable[..., Any]) -> Formula:
 
 
 def each(function: Callable[..., Any]) -> Any:
-    """Declare an op's kernel by what it does to each element."""
+    """Declare an op's kernel by its formula for one element."""
     return Formula(function)

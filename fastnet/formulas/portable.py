@@ -1,7 +1,7 @@
 """Elementary functions of float64 arrays with the same bits on every machine.
 
-NumPy's own differ in the last bit between instruction sets. These are made of additions,
-multiplications, divisions and square roots alone, which IEEE 754 rounds in one way only.
+NumPy's own differ in the last bit between instruction sets. These use only additions, multiplications,
+divisions and square roots, which IEEE 754 rounds in exactly one way.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def log(x: Array) -> Array:
 
 def integer_power(base: Any, exponent: Array) -> Array:
     """base (a number or an array) to integer powers ≥ 0, by multiplications."""
-    with np.errstate(all="ignore"):  # of squares that no exponent asks for
+    with np.errstate(all="ignore"):  # unused squares may overflow
         if np.ndim(base):
             return _by_squaring(base, exponent)
         blocks = exponent // POWERS
         first, last = (blocks.min(), blocks.max()) if blocks.size else (0, 0)
-        if last - first < blocks.size:  # few blocks: each is computed once
+        if last - first < blocks.size:  # few distinct blocks: compute each once
             high = _by_squaring(base, POWERS * np.arange(first, last + 1))[blocks - first]
         else:
             high = _by_squaring(base, POWERS * blocks)
@@ -60,9 +60,9 @@ def _by_squaring(base: Any, exponent: Array) -> Array:
 
 
 def powers(base: Any, first: int, count: int) -> Array:
-    """`base`, a number or one for each, to the powers first ≥ 0, first + 1, …: float64 (count,).
+    """`base`, a number or one for each power, to the powers first ≥ 0, first + 1, …: float64 (count,).
 
-    By squaring: multiplications alone, so that the bits do not depend on a machine's `pow`.
+    Uses squaring, so that the bits do not depend on a machine's `pow`.
     """
     if np.ndim(base):
         return integer_power(base, np.arange(first, first + count))
@@ -72,7 +72,7 @@ def powers(base: Any, first: int, count: int) -> Array:
     return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks))[begin : begin + count]
 
 
-POWERS = 1024  # in one block; those in use are kept, as steps come one after the other
+POWERS = 1024  # powers in one block; the cache keeps blocks because steps are consecutive
 
 
 @lru_cache(maxsize=64)
@@ -91,7 +91,7 @@ def _powers(base: float, number: int) -> Array:
 
 def exp(x: Array) -> Array:
     """eˣ for finite x ≤ 709: x = k·ln 2 + r with |r| ≤ ½ ln 2, whose series ends after 15 terms."""
-    x = np.maximum(x, -800.0)  # where the result is 0 already
+    x = np.maximum(x, -800.0)  # the result is 0 already at −800
     k = np.rint(x * 1.44269504088896340736)
     r = (x - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10  # ln 2 in two parts
     series = np.ones_like(r)
@@ -101,7 +101,7 @@ def exp(x: Array) -> Array:
 
 
 def power(base: Array, exponent: float) -> Array:
-    """base ≥ 0 to a real power ≥ 0, with 0⁰ = 1; whole and half powers to the last bits."""
+    """base ≥ 0 to a real power ≥ 0, with 0⁰ = 1; integers and half-integers to the last bits."""
     whole = int(exponent)
     if exponent - whole in (0.0, 0.5) and whole < 64:
         result = integer_power(base, np.full(base.shape, whole))
@@ -111,9 +111,9 @@ def power(base: Array, exponent: float) -> Array:
 
 
 def cosine_ramp(x: Array) -> Array:
-    """(1 − cos πx)/2 = sin²(πx/2) for x in [0, ½], where it goes from 0 to ½.
+    """(1 − cos πx)/2 = sin²(πx/2) for x in [0, ½], rising from 0 to ½.
 
-    The sine by its Taylor series on [0, π/4], 9 terms, so that small values are accurate too.
+    The sine is its Taylor series on [0, π/4], 9 terms, so that small values are accurate too.
     """
     z = x * 1.57079632679489661923
     square = z * z

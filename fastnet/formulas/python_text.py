@@ -1,4 +1,4 @@
-"""Formulas as Python: what a kernel does to an element, for the backends that compile Python."""
+"""Formulas as Python text, for the backends that compile Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastnet.op import Kernel
 
 
 class PythonText:
-    """One kernel's formula; its variables are the tensors' and the numbers' names, with `_` behind."""
+    """One kernel's formula; its variables are named like tensors and numbers, with `_` appended."""
 
     def __init__(self, kernel: Kernel) -> None:
         assert kernel.formula is not None
@@ -26,13 +26,13 @@ class PythonText:
         self._text = self._translator.text(self.formula, f"{like}.dtype.type", numbers)
 
     def value(self, place: Callable[[str], str], tail: str = "") -> tuple[list[str], list[str]]:
-        """The assignments and the results at an element, which is at `place(name)` of each tensor."""
+        """Assignments and results for an element, which lies at `place(name)` of each tensor."""
         read = [f"{name}_ = {place(name)}" for name in self.tensors]
         read += [f"{TAIL}_ = {tail}"] if self.formula.draws else []
         return [*read, *_assigned(self._text)], self._text.results
 
     def element(self, place: Callable[[str], str], tail: str = "") -> list[str]:
-        """All that is done to an element: all results are there before the first is stored."""
+        """The code for an element; it computes all results before it stores the first."""
         lines, results = self.value(place, tail)
         lines += [f"result{i} = {value}" for i, value in enumerate(results)]
         return lines + [f"{place(name)} = result{i}" for i, name in enumerate(self.written)]
@@ -48,7 +48,7 @@ class PythonText:
         names: Mapping[str, Any],
         compiled: Callable[[Any], Any],
     ) -> Any:
-        """The function of a text, which calls primitives, `names` and what is `compiled` of formulas."""
+        """The function of a text, which calls primitives, `names` and `compiled` functions of formulas."""
         known = {f"_{name}_": function for name, function in primitives.items()} | {**names}
         for name, formula in self._translator.called.items():
             exec(self._called(name, formula), known)

@@ -1,4 +1,4 @@
-"""Formulas as text, for Python and for C: Python's expressions are written alike in both."""
+"""Formulas as text: expressions that are valid both in Python and in C."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from fastnet.formulas.language import PRIMITIVES, RECORD, Formula, is_tiny, where
 from fastnet.formulas.portable import horner
 
-Kind = Literal["number", "element", "truth", "record"]  # float64; the model's dtype; of comparisons
+Kind = Literal["number", "element", "truth", "record"]  # float64, model's dtype, comparison, record
 Value = tuple[ast.expr, Kind]
 _RECORD: Value = ast.Name(RECORD), "record"
 
@@ -25,9 +25,9 @@ class Text:
 
 
 class Translator:
-    """Translates formulas, and collects those that stay functions of elements.
+    """Translates formulas, and collects the called formulas that stay functions.
 
-    primitives: how the language calls them. suffix: of variables' names.
+    primitives: their names in the target language. suffix: appended to names of variables.
     """
 
     def __init__(self, primitives: Mapping[str, str], suffix: str = "") -> None:
@@ -35,9 +35,9 @@ class Translator:
         self.called: dict[str, Formula] = {}  # callees first
 
     def text(self, formula: Formula, cast: str, numbers: tuple[str, ...] = ()) -> Text:
-        """The text of a formula; `numbers` are those among its arguments, or of its record.
+        """The text of a formula; `numbers` are those of its arguments, or of its record, that are numbers.
 
-        `cast` is the name of what makes a number an element.
+        `cast` is the name of the function that converts a number to an element.
         """
         reader = _Reader(self, formula, cast, numbers)
         values, last = reader.read(), formula.tree.body[-1]
@@ -46,7 +46,7 @@ class Translator:
 
 
 class _Reader:
-    """Reads a formula; those that it calls with numbers, or for several values, are written out."""
+    """Reads a formula; inlines the formulas that it calls with numbers or for several values."""
 
     def __init__(
         self, translator: Translator, formula: Formula, cast: str, numbers: tuple[str, ...]
@@ -57,13 +57,13 @@ class _Reader:
         self.known = elements | {n: v for n, v in self.fields.items() if n in elements}
         if RECORD in self.known:
             self.known[RECORD] = _RECORD
-        self.taken = {*self.fields, *self.known}  # the variables that there are
+        self.taken = {*self.fields, *self.known}  # names of existing variables
 
     def variable(self, name: str, kind: Kind) -> Value:
         return ast.Name(name + self.translator.suffix), kind
 
     def read(self) -> list[Value]:
-        """The values that the formula returns; its assignments are now part of the text."""
+        """The values that the formula returns; adds its assignments to the text."""
         *lines, last = self.formula.tree.body
         for line in lines:
             if isinstance(line, ast.Assign) and len(line.targets) == 1:
@@ -87,7 +87,7 @@ class _Reader:
                 self.known[name] = self.named(name, value) if several else self.kept(name, value)
 
     def kept(self, name: str, value: Value) -> Value:
-        """A value as a new variable, with a number behind its name where another has that."""
+        """Assign a value to a new variable, with a number after its name if the name exists."""
         new, i = name, 0
         while new in self.taken:
             new, i = f"{name}{i + 1}", i + 1
@@ -97,7 +97,7 @@ class _Reader:
         return variable, kind
 
     def named(self, name: str, value: Value) -> Value:
-        """The same, unless the value has a name, or is a constant, already."""
+        """The same, unless the value is a variable or a constant already."""
         return value if isinstance(value[0], (ast.Name, ast.Constant)) else self.kept(name, value)
 
     def error(self, node: ast.AST, what: str) -> TypeError:
@@ -167,7 +167,7 @@ class _Reader:
         return ast.BinOp(left, node.op, right), kind
 
     def callee(self, node: ast.Call) -> tuple[str, Any]:
-        """The name and the function that a call means: f(…), or module.f(…)."""
+        """The name and the function of a call: f(…), or module.f(…)."""
         names = self.formula.names
         if isinstance(node.func, ast.Name):
             name = node.func.id
@@ -177,7 +177,7 @@ class _Reader:
         raise self.error(node, "is no call of a function by its name")
 
     def polynomial(self, node: ast.Call) -> ast.expr:
-        """horner(coefficients, x), written out."""
+        """horner(coefficients, x), inlined."""
         coefficients, x = node.args
         assert isinstance(coefficients, ast.Name)
         if not isinstance(x, ast.Name):
@@ -191,7 +191,7 @@ class _Reader:
         return value
 
     def arguments(self, node: ast.Call, callee: Any) -> list[Value]:
-        """The values of a call's arguments, of which a formula may take a record."""
+        """The values of a call's arguments; an argument of a formula may be a record."""
         count = len(callee.parameters) if isinstance(callee, Formula) else len(node.args)
         if node.keywords or len(node.args) != count:
             raise self.error(node, "does not give each argument by its place")
@@ -205,7 +205,7 @@ class _Reader:
         return self.written_out(callee, self.arguments(node, callee))
 
     def written_out(self, formula: Formula, given: list[Value]) -> list[Value]:
-        """The values of a formula for these arguments; its assignments are now part of the text."""
+        """The values of a formula for these arguments; adds its assignments to the text."""
         inner = copy(self)
         inner.formula, names = formula, formula.parameters
         inner.known = {n: self.named(n, value) for n, value in zip(names, given, strict=True)}
@@ -244,7 +244,7 @@ class _Reader:
 
 
 def parts(node: ast.expr) -> list[ast.expr]:
-    """What a tuple has, or the one that there is."""
+    """The items of a tuple, or the single expression."""
     return node.elts if isinstance(node, ast.Tuple) else [node]
 
 
@@ -254,5 +254,5 @@ def call(name: str, arguments: list[ast.expr]) -> ast.expr:
 
 
 def indented(lines: list[str], by: int = 1) -> list[str]:
-    """Lines, further to the right."""
+    """The lines, indented."""
     return ["    " * by + line for line in lines]

@@ -1,1 +1,1 @@
-"""Plans: from a graph of ops to programs of instructions on segments."""
+"""Plans: a graph of ops is compiled to programs of instructions on segments."""

@@ -1,7 +1,7 @@
-"""The compiler: from a graph to a plan, the programs of instructions that a backend runs.
+"""The compiler: it turns a graph into a plan, the programs of instructions that a backend runs.
 
-It differentiates the graph in reverse order, drops what nobody asked for, gives every tensor of the
-workspace a lifetime, packs the workspace by lifetimes, and encodes the instructions.
+It differentiates the graph in reverse order, drops gradients that nobody needs, finds the lifetimes of the
+tensors in the workspace, packs the workspace by them, and encodes the instructions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NOTHING, _NO_NODES = np.zeros(0, INSTRUCTION), np.zeros(0, int)
 
 @dataclass(eq=False, repr=False)
 class Gradient:
-    """The gradient of a parameter, as an operand."""
+    """The gradient of a parameter as an operand."""
 
     parameter: Parameter
 
@@ -41,15 +41,15 @@ class _Step:
     kernel: Kernel
     operands: list[Any]  # Tensor, Parameter, Gradient, Derived or None, in the kernel's order
     node: Node
-    accumulate: bool = False  # add to the parameters' gradients, which another step has written
+    accumulate: bool = False  # whether it adds to parameter gradients that an earlier step wrote
 
 
 @dataclass(eq=False, repr=False)
 class Plan:
-    """A compiled graph for at most `max_rows` rows: programs, and where things lie.
+    """A compiled graph for up to `max_rows` rows: programs, and the places of their data.
 
-    A plan for training has the program of a `step`, all but the update; one that ends in a loss and has no
-    backward measures that loss in such steps. Other plans have `forward` and `backward`.
+    A plan for training has the program `step` of a whole step without the update. If it ends in a loss and
+    has no backward, such steps measure the loss. Other plans have `forward` and `backward`.
     """
 
     dtype: np.dtype[Any]
@@ -62,16 +62,16 @@ class Plan:
     x_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     output: Place
-    dy: Place | None = None  # plans without a loss: where the caller puts dL/d-output
-    dx: Place | None = None  # and finds dL/dx
-    loss: Place | None = None  # plans for steps; without a loss in the graph the host puts it there
+    dy: Place | None = None  # plans without a loss: the caller writes dL/d-output here
+    dx: Place | None = None  # plans without a loss: the caller reads dL/dx here
+    loss: Place | None = None  # plans for steps; Python writes the loss here if the graph has none
     y_dtype: np.dtype[Any] | None = None
     derived_bytes: int = 0
-    derived: list[tuple[int, int]] = field(default_factory=list)  # numbers in derived_of, offsets
-    nodes: tuple[Array, ...] = ()  # of the instructions of each program; −1: none
+    derived: list[tuple[int, int]] = field(default_factory=list)  # indices in derived_of, offsets
+    nodes: tuple[Array, ...] = ()  # for each program, the node of each instruction, or −1
 
     def copy(self) -> Plan:
-        """One with programs of its own, which a backend may prepare and numbers be written to."""
+        """A copy with its own programs, which a backend prepares and `write` changes."""
         return replace(
             self,
             forward=self.forward.copy(),
@@ -80,7 +80,7 @@ class Plan:
         )
 
     def write(self, numbers: Array) -> None:
-        """Let the instructions have the scalars of their nodes (see graph.numbers_of)."""
+        """Write the scalars of nodes into their instructions (see graph.numbers_of)."""
         for program, nodes in zip(
             (self.forward, self.backward, self.step), self.nodes, strict=True
         ):
@@ -91,10 +91,10 @@ class Plan:
 def compile_plan(
     structure: Structure, storage: Storage, max_rows: int, *, backward: bool = True
 ) -> Plan:
-    """Compile a graph whose caller supplies x (and target) and wants output (or the loss).
+    """Compile a graph whose caller supplies x (and a target) and needs the output (or the loss).
 
-    With a loss, in the graph or on the host, the plan is one for steps, whose backward computes the
-    parameters' gradients alone. Without one the backward starts from dL/d-output and computes dL/dx too.
+    With a loss, in the graph or in Python, the plan is for steps, and its backward computes only the
+    parameters' gradients. Otherwise the backward starts from dL/d-output and also computes dL/dx.
     `backward=False` leaves the backward out.
     """
     graph, x, output, target = structure.graph, structure.x, structure.output, structure.target
@@ -178,8 +178,8 @@ def _step(
 ) -> tuple[np.ndarray, int]:
     """The program of a step with this forward and backward, and the bytes of its segment `stage`.
 
-    inputs: x, target and weight, whose rows are gathered. results: where loss, row losses and output lie.
-    trains: whether the loss is checked and the buffers are kept, though nothing may be there to train.
+    inputs: x, target and weight, whose rows are gathered. results: places of loss, row losses and output.
+    trains: whether to check the loss and keep the buffers (also for a model without parameters).
     """
     end, stages = 0, []
     for tensor in inputs:
@@ -202,7 +202,7 @@ def _step(
 
 
 def _wanted(graph: Graph, roots: set[Tensor]) -> set[Tensor]:
-    """The tensors whose gradient is wanted: the roots, and all that depends on them or a parameter."""
+    """The tensors with a gradient to compute: the roots, and all that depend on them or on a parameter."""
     wanted = set(roots)
     for node in graph.nodes:
         trained = any(p.trainable for _, p in parameters_of(node))
@@ -241,13 +241,13 @@ class _Compiler:
         wanted: set[Tensor],
         loss: Tensor | None,
     ) -> list[_Step]:
-        """The VJP of one node, and the additions where an input already has a gradient."""
+        """The VJP of one node, and additions for inputs that already have a gradient."""
         if node.output not in grads and node.output is not loss:
             return []
         if node.output not in wanted:
             return []
         extra: dict[str, Any] = {f"d{node.op.main_output()}": grads.get(node.output)}
-        again = False  # whether an earlier VJP has written to a gradient of this one
+        again = False  # whether an earlier VJP has written one of its parameter gradients
         for name, p in parameters_of(node):
             extra[f"d{name}"] = Gradient(p) if p.trainable else None
             again |= p in self.written
@@ -269,18 +269,18 @@ class _Compiler:
         return steps
 
     def pack(self, timeline: list[tuple[int, _Step]], pins: list[tuple[int, Tensor]]) -> None:
-        """Give every workspace tensor an offset; tensors alive at once never share a byte."""
+        """Give each workspace tensor an offset, such that tensors alive together never overlap."""
         life: dict[Tensor, tuple[int, int]] = {}
         uses = [(t, o) for t, s in timeline for o in s.operands if isinstance(o, Tensor)]
         for time, tensor in uses + pins:
             if tensor.segment == "workspace":
                 first, last = life.get(tensor, (time, time))
                 life[tensor] = (min(first, time), max(last, time))
-        block: dict[Tensor, Tensor] = {t: t for t in life}  # tensor → the one whose block it shares
+        block: dict[Tensor, Tensor] = {t: t for t in life}  # tensor → owner of its block
         span = dict(life)
         for time, step in timeline:
             if step.node.op.inplace:
-                # Outputs come first: y over x in a forward, dx over dy in a VJP.
+                # The output is the first operand: y over x in a forward, dx over dy in a VJP.
                 new = step.operands[0]
                 old = step.operands[1]
                 if new in life and old in life and life[old][1] == time == life[new][0]:
@@ -319,6 +319,6 @@ class _Compiler:
         return program
 
     def bytes_of(self, tensor: Tensor) -> int:
-        """The bytes of a tensor of as many rows as the plan takes."""
+        """The bytes of a tensor with the plan's maximum of rows."""
         itemsize = np.dtype(tensor.dtype or self.storage.dtype).itemsize
         return tensor.elements(self.max_rows) * itemsize

@@ -1,4 +1,4 @@
-"""Extras: the passes that a trainer, or a loop of one's own, puts around those of an optimizer."""
+"""Extras: passes that a trainer, or a loop of your own, adds to those of an optimizer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fastnet.plan.instructions import Place, control, update_pass
 from fastnet.plan.records import NORM_NOT_FINITE, aligned, zeros_aligned
 from fastnet.plan.segments import Storage
 
-NORM_BLOCK = 4096  # gradients whose squares are summed by one thread
+NORM_BLOCK = 4096  # gradients whose squares one thread sums
 
 
 class Extras:
-    """Compiles such passes for a model, each over all parameters.
+    """Compiles added passes for a model, each over all parameters.
 
-    What their ops name beside w and g, such as a sum of gradients or their norm, has a place in the segment
-    `training`, which this owns: the same place for all ops that give it the same name.
+    Tensors of their ops other than w and g, such as a sum of gradients or their norm, lie in the segment
+    `training`, which this object owns. Tensors with the same name in different ops are the same.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -29,11 +29,11 @@ class Extras:
         self._dims = {"N": count, "M": max(1, -(-count // NORM_BLOCK))}
         self._places: dict[str, Place] = {"w": ("params", 0), "g": ("grads", 0)}
         self.segment = zeros_aligned(0)
-        # By a backend's name and ops: runs these.
+        # By backend name and ops: a function that runs these ops.
         self.ready: dict[tuple[str, tuple[type[Op], ...]], Callable[[Any], None]] = {}
 
     def need(self, ops: Iterable[type[Op]]) -> None:
-        """Have a place for all that these name. What is there stays, in a longer segment."""
+        """Allocate all tensors of these ops. A longer segment keeps the values of the old one."""
         end = len(self.segment)
         for op in ops:
             for name, spec in op.tensors.items():
@@ -47,7 +47,7 @@ class Extras:
             self.ready.clear()
 
     def vector(self, op: type[Op], name: str) -> Array:
-        """What an op names, a view that is valid until something else is needed."""
+        """A tensor of an op, as a view that is valid until another `need`."""
         self.need([op])
         spec, begin = op.tensors[name], self._places[name][1]
         dtype = np.dtype(spec.dtype or self.dtype)
@@ -56,7 +56,7 @@ class Extras:
         return found
 
     def instruction(self, op: type[Op] | str, row: int) -> np.ndarray[Any, Any]:
-        """The instruction of a pass, or of a control by name, with its row of the table."""
+        """The instruction of a pass or of a control (by name), with its row of the table."""
         if op == "check":
             return control(op, [self._places["norm"]], [NORM_NOT_FINITE])
         if isinstance(op, str):

@@ -1,4 +1,4 @@
-"""Fusions: rewritings of a graph that keep what it computes, within tolerance."""
+"""Fusions: changes of a graph that keep its results, within rounding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastnet.plan.graph import Graph, Node, Tensor
 
 
 def fold_batchnorm(graph: Graph, output: Tensor) -> Graph:
-    """For prediction: a linear followed by batchnorm's affine map becomes one linear.
+    """For prediction: replace a linear op and batchnorm's affine map after it by one linear op.
 
     With s = gamma/√(running_var + eps): w′ = w·s (by columns), b′ = (b − running_mean)·s + beta.
     """
@@ -27,7 +27,7 @@ def fold_batchnorm(graph: Graph, output: Tensor) -> Graph:
 
 
 def join_dropout(graph: Graph, output: Tensor) -> Graph:
-    """A rectifier followed by dropout becomes one op, with the same bits."""
+    """Replace a ReLU and dropout after it by one op, with the same bits."""
     return _joined(graph, output, relu, dropout, _rectified)
 
 
@@ -38,7 +38,7 @@ def _joined(
     second: type[Op],
     join: Callable[[Node, Node], Node],
 ) -> Graph:
-    """The graph with a node of `second` and the one of `first` that it alone reads as one node."""
+    """The graph with `first` and `second` joined where `second` is the only reader of `first`."""
     producer: dict[Any, Node] = {node.output: node for node in graph.nodes}
     uses = Counter([output, *(tensor for node in graph.nodes for _, tensor in node.inputs())])
     source: dict[Node, Node] = {}

@@ -1,4 +1,4 @@
-"""The graph: a directed acyclic graph of tensors and ops, as layers and losses describe themselves."""
+"""The graph: a directed acyclic graph of tensors and ops, as layers and losses apply them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from fastnet.plan.records import MAX_SCALARS
 
 @dataclass(eq=False, repr=False)
 class Tensor:
-    """An edge: what an op produces or the caller supplies. Its shape starts with ROWS."""
+    """An edge: the result of an op or an input from the caller. Its shape starts with ROWS."""
 
     shape: tuple[int | str, ...]
     dtype: str | None = None  # None: the plan's
     segment: str = "workspace"
 
     def elements(self, rows: int) -> int:
-        """Its number of elements for a number of rows."""
+        """The number of elements for a number of rows."""
         count = 1
         for d in self.shape:
             count *= rows if d == ROWS else int(d)
@@ -52,7 +52,7 @@ class Node:
 
 
 class Graph(Builder):
-    """Nodes in an order in which they can run."""
+    """Nodes in an order of execution."""
 
     def __init__(self, modes: Mapping[int, bool] | None = None, nodes: Iterable[Node] = ()) -> None:
         super().__init__(modes)
@@ -77,10 +77,10 @@ class Graph(Builder):
 
 @dataclass(eq=False, repr=False)
 class Structure:
-    """A graph, and its tensors that have a meaning outside.
+    """A graph, with those of its tensors that callers need.
 
-    Structures of equal signatures have one plan: numbers, such as a Huber delta or a dropout's p, and
-    what is derived from parameters or constant are given to what runs it.
+    Structures with equal signatures share a plan. The executor supplies what differs: numbers such as a
+    Huber delta or a dropout's p, and tensors that are constant or derived from parameters.
     """
 
     graph: Graph
@@ -101,13 +101,13 @@ def numbers_of(graph: Graph) -> np.ndarray:
 
 
 def derived_of(graph: Graph) -> list[Derived]:
-    """What nodes use that is derived, each once."""
+    """The derived tensors that nodes use, each once."""
     used = (a for node in graph.nodes for a in node.arguments.values() if isinstance(a, Derived))
     return list(dict.fromkeys(used))
 
 
 def signature_of(structure: Structure, place: Callable[[Parameter], Any]) -> Any:
-    """What a plan depends on but for its rows, where `place` tells of parameters where they lie."""
+    """Everything but the rows that a plan depends on; `place` gives the place of a parameter."""
     graph, known = structure.graph, dict[Tensor, int]()
     derived = {d: number for number, d in enumerate(derived_of(graph))}
 

@@ -1,4 +1,4 @@
-"""Instructions: how one is written down, that of a kernel and that of a control."""
+"""Instructions: how to encode those of kernels and of controls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fill(
     scalars: list[float],
     stream: int,
 ) -> None:
-    """Write a kernel's instruction into a record that is zero."""
+    """Encode a kernel's instruction in a record of zeros."""
     if kernel.name not in _NUMBER:
         _NUMBER.update({name: number for number, name in enumerate(KERNELS)})
     record["kernel"] = _NUMBER[kernel.name]
@@ -46,7 +46,7 @@ def _put_operands(record: Any, places: Sequence[Place | None], sizes: Sequence[i
 
 
 def kernels_of(program: np.ndarray) -> Iterator[tuple[Any, Kernel]]:
-    """The instructions of a program that are kernels', each with its kernel."""
+    """The kernel instructions of a program, each with its kernel."""
     kernels = list(KERNELS.values())
     for instruction in program:
         if instruction["kernel"] >= 0:
@@ -56,7 +56,7 @@ def kernels_of(program: np.ndarray) -> Iterator[tuple[Any, Kernel]]:
 def control(
     name: str, places: Sequence[Place | None] = (), sizes: Sequence[int] = (), row: int = 0
 ) -> np.ndarray:
-    """A control instruction (see records.CONTROL): its tensors' places, its sizes, its row of the table."""
+    """A control instruction (see records.CONTROL) with its tensors' places, sizes and row of the table."""
     record = np.zeros(1, INSTRUCTION)
     record["kernel"], record["group"] = CONTROL[name], row
     _put_operands(record[0], places, sizes)
@@ -66,9 +66,9 @@ def control(
 def update_pass(
     op: type[Op], dtype: np.dtype[Any], places: Mapping[str, Place], sizes: Any, row: int
 ) -> np.ndarray:
-    """The instruction of an update: its tensors' places by name, its dims, its row of hyper."""
+    """The instruction of an update, with its tensors' places by name, dims and row of hyper."""
     kernel, record = op.kernels["update"], np.zeros(1, INSTRUCTION)
-    # Its random numbers are no layer's: those count their streams from the other end.
+    # Its random stream is none of a layer's: layers count from 0, updates from the other end.
     stream = random.stream_of(random.NOISE, random.STREAMS_PER_KIND - 1 - row)
     fill(record[0], kernel, dtype, [places[n] for n in kernel.tensors], list(sizes), [], stream)
     record["group"] = row

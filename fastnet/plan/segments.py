@@ -1,4 +1,4 @@
-"""The model's segments: parameters, gradients and buffers, each one aligned block that never moves."""
+"""A model's segments: parameters, gradients and buffers, each an aligned block that never moves."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from fastnet.plan.records import ALIGNMENT, aligned, zeros_aligned
 
 
 class Storage:
-    """Lays out parameters and takes them in: their values and gradients become views of its segments.
+    """Lays out parameters: their values and gradients become views of the segments.
 
-    `params` and `grads` share one layout, each tensor starting at a multiple of 64 bytes; the padding
-    between tensors is zero and stays zero, so that an optimizer or a norm may pass over the whole
-    vector. `version` counts the changes of values; derived caches and pending gradients compare it.
-    `host_version` counts those that were not a backend's, of gradients and what else lies in segments too;
-    a backend with memory of its own compares it.
+    `params` and `grads` have one layout, in which each tensor starts at a multiple of 64 bytes. The padding
+    between tensors is zero and stays zero, so that an optimizer or a norm may process the whole vector.
+    `version` counts changes of values; derived tensors and pending gradients compare it. `host_version`
+    counts changes of anything in the segments that no backend made; a backend with memory of its own
+    compares it.
     """
 
     def __init__(self, parameters: Iterable[Parameter], dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
         self.version = self.host_version = 0
-        self.editing = False  # while True, whoever reads values calls take_edits first
-        self._edits: list[tuple[Array, Array]] = []  # values, and what is to be written to them
+        self.editing = False  # while True, readers of values call take_edits first
+        self._edits: list[tuple[Array, Array]] = []  # values, and their edited copies
         self._taking = threading.Lock()
         self._places: dict[int, tuple[str, int]] = {}
         held = list(parameters)
@@ -56,19 +56,19 @@ class Storage:
         return self._places[id(parameter)]
 
     def nbytes(self, parameter: Parameter) -> int:
-        """The bytes that a parameter's value takes, padding included."""
+        """The bytes of a parameter's value, padding included."""
         return aligned(int(np.prod(parameter.shape)) * self._dtype(parameter).itemsize)
 
     def parameters(self) -> list[Parameter]:
-        """What the segment `params` holds, in its order: all but the buffers."""
+        """The parameters in the segment `params`, in its order: all but the buffers."""
         return [p for p in self._held if not p.buffer]
 
     def trainable(self) -> list[Parameter]:
-        """Those of them that are not frozen."""
+        """The parameters that are neither frozen nor buffers."""
         return [p for p in self._held if p.trainable]
 
     def freeze(self, parameters: Iterable[Parameter]) -> None:
-        """From now on exactly these are frozen; their gradients are zero."""
+        """Freeze exactly these parameters and unfreeze all others; gradients of frozen ones are zero."""
         self.frozen = frozenset(id(p) for p in parameters)
         for p in self.parameters():
             p.frozen = id(p) in self.frozen
@@ -77,14 +77,14 @@ class Storage:
         self.host_version += 1
 
     def trainable_places(self) -> Array:
-        """Where `flat` holds the elements of trainable parameters, in order."""
+        """The indices in `flat` of the elements of trainable parameters, in order."""
         starts = [self.place(p)[1] // self.dtype.itemsize for p in self.trainable()]
         sizes = [int(np.prod(p.shape)) for p in self.trainable()]
         parts = [np.arange(a, a + n) for a, n in zip(starts, sizes, strict=True)]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def parts(self, vector: Array) -> list[Array]:
-        """Views of a vector laid out as `params`: each parameter's part, in PyTorch's shape."""
+        """Each parameter's part of a vector with the layout of `params`: views in PyTorch's shapes."""
         found = []
         for p in self.parameters():
             begin = self.place(p)[1] // vector.itemsize
@@ -96,12 +96,12 @@ class Storage:
         return self.segments[segment].view(self.dtype)
 
     def begin_edit(self, edits: list[tuple[Array, Array]]) -> None:
-        """From now on these values are those of the arrays beside them, which somebody writes to."""
+        """Let these values follow their edited copies until `take_edits(last=True)`."""
         self._edits, self.editing = edits, True
 
     def take_edits(self, *, last: bool = False) -> None:
-        """Write what has been edited to the values; with `last`, the edit ends."""
-        with self._taking:  # threads may predict: none may write after the last
+        """Write the edited copies to the values; with `last`, the edit ends."""
+        with self._taking:  # a predicting thread must not write after the last time
             for value, edited in self._edits:
                 np.copyto(value, edited)
             if self.editing:
@@ -124,8 +124,8 @@ class Storage:
 def pack(items: list[tuple[int, int, int]]) -> tuple[list[int], int]:
     """Offsets for blocks (bytes, birth, death) such that blocks alive together never overlap.
 
-    Times are inclusive. Large blocks are placed first, each at the lowest offset that is free all its
-    life. Returns the offsets and the total number of bytes.
+    Times are inclusive. The largest blocks come first, each at the lowest offset that is free during its
+    lifetime. Returns the offsets and the total number of bytes.
     """
     offsets = [0] * len(items)
     placed: list[int] = []

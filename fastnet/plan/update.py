@@ -18,12 +18,12 @@ from fastnet.plan.segments import Storage
 
 @dataclass(eq=False, repr=False)
 class Rule:
-    """An optimizer's passes over a model's parameters, compiled, and the vectors that they keep."""
+    """An optimizer's compiled passes over a model's parameters, and their state vectors."""
 
     program: np.ndarray
-    segment: np.ndarray  # bytes: the vectors, one after the other, each as long as `params`
+    segment: np.ndarray  # bytes: the vectors in sequence, each as long as `params`
     vectors: dict[str, Array]
-    frozen: frozenset[int]  # the parameters that are left out
+    frozen: frozenset[int]  # ids of the parameters that it leaves out
 
 
 def compile_rule(
@@ -32,7 +32,7 @@ def compile_rule(
     storage: Storage,
     start: Mapping[str, Any],
 ) -> Rule:
-    """The rule of these passes (see compile_update). start: what vectors begin with, where not with 0."""
+    """The rule of these passes (see compile_update). start: initial values of vectors, by default 0."""
     names, length = state_vectors(passes), storage.segments["params"].nbytes
     segment = zeros_aligned(len(names) * length)
     rows = segment.reshape(len(names), length).view(storage.dtype)
@@ -46,13 +46,13 @@ def compile_rule(
 def compile_update(
     passes: Sequence[Sequence[type[Op]]], group_of: Sequence[int], storage: Storage
 ) -> np.ndarray:
-    """The update program of an optimizer: one pass of each op over each run of parameters of a group.
+    """The update program of an optimizer: each op of a group runs over each run of its parameters.
 
-    passes: for each group the ops of a step, in order; the rows of hyper are theirs, one after the
-    other. group_of: the group of each parameter, in the order of the segment `params`. Frozen parameters
-    are left out. The vectors of `state_vectors` lie one after the other in the segment `state`, each as
-    long as `params`. An op over a matrix ("I O") runs once for each parameter of two dimensions. Where an
-    op of a group writes `penalized`, those behind it take that for g.
+    passes: for each group the ops of a step, in order; the rows of hyper have the same order. group_of: the
+    group of each parameter, in the order of the segment `params`. Frozen parameters are left out. The
+    vectors of `state_vectors` lie in sequence in the segment `state`, each as long as `params`. An op over
+    a matrix ("I O") runs once for each parameter with two dimensions. If an op of a group writes
+    `penalized`, the ops after it take that as g.
     """
     vectors = {name: i for i, name in enumerate(state_vectors(passes))}
     length, itemsize = storage.segments["params"].nbytes, storage.dtype.itemsize
@@ -74,7 +74,7 @@ def compile_update(
 
 
 def state_vectors(passes: Iterable[Iterable[type[Op]]]) -> list[str]:
-    """The names of the vectors that the ops of a step keep, beside the parameters `w` themselves."""
+    """The names of the vectors that the ops of a step keep, in addition to the parameters `w`."""
     names = (name for ops in passes for op in ops for name in op.state if name != "w")
     return list(dict.fromkeys(names))
 
@@ -82,7 +82,7 @@ def state_vectors(passes: Iterable[Iterable[type[Op]]]) -> list[str]:
 def _runs(
     group_of: Sequence[int], storage: Storage
 ) -> Iterator[tuple[int, int, int, list[Parameter]]]:
-    """What lies together of one group: begin and end in bytes of `params`, the group, its parameters."""
+    """Adjacent parameters of one group: begin and end in bytes of `params`, the group, the parameters."""
     members = list(zip(storage.parameters(), group_of, strict=True))
     begin = 0
     for (group, frozen), together in groupby(members, key=lambda m: (m[1], m[0].frozen)):

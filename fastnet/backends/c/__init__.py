@@ -1,4 +1,4 @@
-"""The C backend: the native extension runs whole programs and chunks of training steps in one call."""
+"""The C backend: a native extension runs a whole program or a chunk of training steps in one call."""
 
 from fastnet.backends.c.backend import CBackend
 

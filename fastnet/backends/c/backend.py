@@ -33,10 +33,9 @@ class Entry:
 class CBackend(Backend):
     """The fastest backend on a CPU; needs the extension `fastnet._native`, which it loads.
 
-    Kernels exist for several levels of instruction sets; a program is prepared with those of the
-    highest level that this machine runs, or of a lower one that FASTNET_SIMD_LEVEL or `set_level`
-    asks for. Raises BackendUnavailable where the extension is not there, or is of another version of the
-    package.
+    Kernels exist for several levels of instruction sets. A program uses those of the highest level that
+    this machine runs, or of a lower one that FASTNET_SIMD_LEVEL or `set_level` selects. Raises
+    BackendUnavailable if the extension is missing or belongs to another version of the package.
     """
 
     name = "c"
@@ -51,7 +50,7 @@ class CBackend(Backend):
         self._run, self._train = lib.fn_run, lib.fn_train
         self._predictor = predict.predictor
         self._tensors: dict[str, tuple[str, ...]] = {}
-        self._all: dict[tuple[str, int], dict[int, Entry]] = {}  # by name and KIND: by level
+        self._all: dict[tuple[str, int], dict[int, Entry]] = {}  # by name and KIND, then by level
         info = ffi.new("fn_kernel_info *")
         for i in range(lib.fn_kernel_count()):
             lib.fn_kernel_at(i, info)
@@ -64,11 +63,11 @@ class CBackend(Backend):
         self._choose(LEVEL_VARIABLE, level_wanted(top))
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
-        """As the extension lists them."""
+        """The kernels that the extension lists."""
         return dict(self._tensors)
 
     def prepare(self, program: np.ndarray) -> None:
-        """Fill in the addresses of the kernels for the level in force; fuse what can be.
+        """Set the kernels' addresses for the current level, and fuse instructions where possible.
 
         An elementwise kernel that works in place on the output of the kernel before it becomes that
         one's epilogue: it is called for each piece while the piece is in cache. No bit changes.
@@ -90,40 +89,40 @@ class CBackend(Backend):
             before, fuses = (instruction if entry.fuses else None), entry.fuses
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
-        """One native call."""
+        """Make one native call."""
         self.runner(program, context)()
 
     def runner(self, program: np.ndarray, context: np.ndarray) -> Callable[[], None]:
-        """The native function, which finds its arguments by their addresses."""
+        """The native function with its arguments by address."""
         instructions = self._from_buffer("fn_instruction[]", program)
         whole = self._from_buffer("fn_context[]", context)
         return partial(self._run, instructions, len(program), whole)
 
     def train(self, args: np.ndarray) -> None:
-        """One native call, without the GIL."""
+        """Make one native call, without the GIL."""
         self._train(self._from_buffer("fn_train_args[]", args))
 
     def predictor(
         self, args: np.ndarray, x_row: tuple[int, ...], out_row: tuple[int, ...]
     ) -> Predict | None:
-        """One native call a prediction, whatever its number of rows."""
+        """Predicts in one native call, for any number of rows."""
         predict: Predict = self._predictor(args, np.ndarray, x_row, out_row)
         return predict
 
     def level(self) -> int:
-        """The level of instruction sets that programs are prepared for."""
+        """The level of instruction sets for which programs are prepared."""
         return self._level
 
     def levels(self) -> tuple[str, ...]:
-        """The names of the levels that this machine runs, from 0."""
+        """The names of the levels that this machine runs, in order from 0."""
         return self._levels
 
     def set_level(self, level: int) -> None:
-        """Prepare programs for another level from now on; those prepared before keep theirs."""
+        """Prepare programs for another level from now on; programs prepared before keep theirs."""
         self._choose("level", level)
 
     def _choose(self, name: str, level: int) -> None:
-        """For each kernel choose the entry of the highest level up to this one."""
+        """For each kernel select the entry of the highest level up to this one."""
         self._level = check_int(name, level, low=0, high=len(self._levels) - 1)
         self._entries = {
             key: by_level[max(n for n in by_level if n <= self._level)]
@@ -132,7 +131,7 @@ class CBackend(Backend):
 
 
 def _in_place(instruction: Any, before: Any) -> bool:
-    """Whether the main input and the output are the first tensor of the instruction before."""
+    """Whether main input and output are the first tensor of the previous instruction."""
     places = [
         (int(i["segment"][n]), int(i["offset"][n]))
         for i, n in ((instruction, 0), (instruction, 1), (before, 0))
@@ -141,7 +140,7 @@ def _in_place(instruction: Any, before: Any) -> bool:
 
 
 def level_wanted(top: int) -> int:
-    """The level that the environment asks for, or the highest of this machine."""
+    """The level that the environment selects, or the highest of this machine."""
     text = os.environ.get(LEVEL_VARIABLE, "").strip()
     if not text:
         return top

@@ -26,7 +26,7 @@ SOURCES = Path(__file__).parents[3] / "csrc"  # in a checkout
 
 
 def extension() -> Any:
-    """The extension; raises ImportError, whose text says why not and how to get it."""
+    """The extension; raises ImportError, whose text says why it is missing and how to get it."""
     try:
         module = _load()
     except ImportError as error:
@@ -46,10 +46,9 @@ def extension() -> Any:
 
 
 def _load() -> Any:
-    """Import the extension from the package, or, in a checkout, from where it is installed.
+    """Import the extension from the package or, in a checkout, from where it is installed.
 
-    Python started in a checkout finds the package's sources before the installed package, and these
-    have no extension beside them.
+    In a checkout Python finds the package's sources first, which have no extension beside them.
     """
     try:
         return importlib.import_module(MODULE)
@@ -63,7 +62,7 @@ def _load() -> Any:
 
 
 def predict_module() -> Any:
-    """The module for predictions, which is in the same file as the extension."""
+    """The module for predictions, which is in the extension's file."""
     return _from_file("fastnet._predict", extension().__file__)
 
 
@@ -96,7 +95,7 @@ def source_digest(folder: Path) -> str:
 
 
 def differences(ffi: Any) -> Iterator[str]:
-    """Where the extension's structs differ from the records, field by field, in words."""
+    """The differences between the extension's structs and the records, field by field, as text."""
     for struct, record in STRUCTS.items():
         assert record.fields is not None
         theirs = {
