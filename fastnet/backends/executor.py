@@ -39,7 +39,7 @@ _KIND_OF: dict[Any, int] = {np.dtype(name): number for name, number in KIND.item
 
 # Multiplications from which on several threads share a step. The threads' barriers take time, and on a busy
 # machine all threads wait for the slowest.
-WORK_TO_SHARE = 20_000_000
+WORK_TO_SHARE = 20_000_000  # about half a millisecond of one thread
 UPDATE_WORK = 16  # multiplications that take as long as the update of one parameter
 # Elements from which on an activation is fused with the instruction before it. Fewer stay in the first
 # caches, where one long pass is faster than many pieces.

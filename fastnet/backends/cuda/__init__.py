@@ -1,4 +1,4 @@
-"""The CUDA backend: the kernels as grids of GPU threads, compiled by numba-cuda.
+"""The CUDA backend: kernels on grids of GPU threads, compiled by numba-cuda.
 
 Importing this package imports neither Numba nor CUDA; `load` does.
 """

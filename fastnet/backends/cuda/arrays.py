@@ -1,4 +1,4 @@
-"""Users' arrays that lie on the device: taken in where they are, checked there, given out."""
+"""Users' arrays on the device: read without a copy, checked there, and returned."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fastnet.op import Array
 
 
 def adopt(name: str, value: Any, *, writes: bool = False) -> Any:
-    """A device array of Numba's over the memory of another library's: no copy."""
-    if getattr(value, "__cuda_ndarray__", False):  # Numba's own
+    """A Numba device array over the memory of another library's array, without a copy."""
+    if getattr(value, "__cuda_ndarray__", False):  # a Numba array
         if value.stream:
             with doing(f"reading {name}"):
                 value.stream.synchronize()
@@ -27,7 +27,7 @@ def adopt(name: str, value: Any, *, writes: bool = False) -> Any:
         if not hasattr(value, "__cuda_array_interface__"):
             value = dlpack.View(value)
         interface = value.__cuda_array_interface__
-    except Exception as error:  # whatever a library says: PyTorch, of what requires a gradient
+    except Exception as error:  # of any library, such as PyTorch's for a tensor with a gradient
         why = str(error) or type(error).__name__
         raise DataError(f"{name} cannot be read on the device: {why}") from None
     if writes and interface["data"][1]:
@@ -60,11 +60,11 @@ def _check_device(name: str, array: Any) -> None:
 def _bad(values: Any, limit: Any, found: Any) -> None:
     for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
         if not abs(values[i]) <= limit:
-            found[0] = 1  # whoever comes first writes the same
+            found[0] = 1  # all threads write the same value
 
 
 def features(name: str, value: Any, shape: tuple[int, ...] | None, dtype: Any) -> Any:
-    """Rows of numbers on the device, checked where they lie, as `data.arrays.features` checks others."""
+    """Rows of numbers, checked on the device as `data.arrays.features` checks those of the host."""
     array = adopt(name, value)
     found = tuple(array.shape)
     arrays.check_rows(name, found, shape)
@@ -87,7 +87,7 @@ def features(name: str, value: Any, shape: tuple[int, ...] | None, dtype: Any) -
 
 
 def check_out(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """An array on the device that is to be written to."""
+    """A device array to write to, checked."""
     array = adopt(name, value, writes=True)
     if tuple(array.shape) != shape or array.dtype != dtype or not array.is_c_contiguous():
         raise ShapeError(
@@ -106,5 +106,5 @@ def host(name: str, value: Any) -> Array:
 
 
 def matrix(array: Any) -> Any:
-    """A contiguous device array as a matrix of its rows: a view."""
+    """A view of a contiguous device array as a matrix of its rows."""
     return array.reshape(array.shape[0], math.prod(array.shape[1:]))

@@ -1,4 +1,4 @@
-"""Loads the backend where Numba and CUDA are there."""
+"""Loads the backend if Numba and CUDA are available."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ INSTALL = "pip install 'fastnet-engine[cuda12]', or [cuda13] where nvidia-smi sh
 
 
 def load() -> Backend:
-    """The backend; raises BackendUnavailable without numba-cuda, a driver or a device, or the simulator."""
+    """The backend; BackendUnavailable without numba-cuda or without a device with driver or simulator."""
     try:
         if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") in ("", "0"):
             importlib.import_module("numba_cuda")
         importlib.import_module("numba.cuda")
-    except Exception as error:  # such as an AttributeError, where versions do not fit together
+    except Exception as error:  # such as an AttributeError from incompatible versions
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         reason = f"numba.cuda cannot be imported ({type(error).__name__}: {error}): {INSTALL}"
         if missing in ("numba_cuda", "numba", "llvmlite"):

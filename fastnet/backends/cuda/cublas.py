@@ -1,4 +1,4 @@
-"""cuBLAS by ctypes: matrix products in the model's own precision."""
+"""cuBLAS through ctypes: matrix products in the model's own precision."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fastnet.errors import BackendUnavailable
 
 try:
     pathfinder: Any = importlib.import_module("cuda.pathfinder")
-except ImportError:  # it comes with numba-cuda
+except ImportError:  # numba-cuda depends on it
     pathfinder = None
 
 TF32_VARIABLE = "FASTNET_CUDA_TF32"
-_TF32_MATH = 3  # CUBLAS_TF32_TENSOR_OP_MATH; by default float32 is multiplied as float32
+_TF32_MATH = 3  # CUBLAS_TF32_TENSOR_OP_MATH; the default multiplies float32 as float32
 _ALLOC_FAILED = 3  # CUBLAS_STATUS_ALLOC_FAILED
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int
 _PRODUCTS = {
@@ -31,12 +31,12 @@ _PRODUCTS = {
 
 @cache
 def _library() -> Any:
-    """The library, or None where there is none."""
+    """The library, or None if it is missing."""
     if SIMULATOR or pathfinder is None:
         return None
     try:
         return ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
-    except (RuntimeError, OSError):  # not found, or not to be loaded
+    except (RuntimeError, OSError):  # not found, or not loadable
         return None
 
 
@@ -48,13 +48,13 @@ def _check(status: int, what: str) -> None:
 
 
 def _workspace() -> int:
-    """The bytes that cuBLAS asks for."""
+    """The bytes of cuBLAS's recommended workspace."""
     hopper = cuda.get_current_device().compute_capability >= (9, 0)
     return (32 if hopper else 4) << 20
 
 
 class _Handle:
-    """cuBLAS for one stream, with room of its own, so that a graph of its work may be captured."""
+    """cuBLAS for one stream, with a workspace of its own, which capture of a CUDA graph requires."""
 
     def __init__(self, library: Any, queue: Any) -> None:
         self._library, self._pointer = library, _POINTER()
@@ -65,7 +65,7 @@ class _Handle:
             _check(library.cublasSetMathMode(self._pointer, _TF32_MATH), "cublasSetMathMode")
 
     def move(self, queue: Any) -> None:
-        """Enqueue on this stream from now on, with the same room, which a change of streams drops."""
+        """Use this stream from now on, with the same workspace, which cuBLAS drops with the old stream."""
         library, stream = self._library, _POINTER(int(queue.handle))
         _check(library.cublasSetStream_v2(self._pointer, stream), "cublasSetStream")
         room = _POINTER(_address(self._room)), ctypes.c_size_t(self._room.size)
@@ -74,7 +74,7 @@ class _Handle:
     def product(
         self, c: Any, a: Any, b: Any, inner: int, flip_a: bool, flip_b: bool, add: bool
     ) -> None:
-        """c ← op(a)·op(b) + add·c. cuBLAS goes by columns: it sees cᵀ = op(b)ᵀ·op(a)ᵀ."""
+        """c ← op(a)·op(b) + add·c. For cuBLAS, which is column-major, this is cᵀ = op(b)ᵀ·op(a)ᵀ."""
         name, number = _PRODUCTS[c.dtype.name]
         rows, columns = c.shape
         status = getattr(self._library, name)(
@@ -90,12 +90,12 @@ def _address(array: Any) -> Any:
     return array.device_ctypes_pointer.value
 
 
-_handles: dict[int, _Handle] = {}  # by the stream
-_refused = False  # whether the library cannot be used
+_handles: dict[int, _Handle] = {}  # by stream
+_refused = False  # whether the library is unusable
 
 
 def handle(queue: Any) -> _Handle | None:
-    """cuBLAS for a stream, or None where there is none."""
+    """cuBLAS for a stream, or None if it is missing."""
     global _refused
     library = _library()
     if library is None or _refused:
@@ -117,7 +117,7 @@ def handle(queue: Any) -> _Handle | None:
 
 
 def product(queue: Any, *arguments: Any) -> None:
-    """_Handle.product on a stream."""
+    """Call _Handle.product on a stream."""
     found = handle(queue)
     assert found is not None
     found.product(*arguments)
@@ -125,13 +125,13 @@ def product(queue: Any, *arguments: Any) -> None:
 
 @contextmanager
 def moved(queue: Any, other: Any) -> Iterator[None]:
-    """While this is open, products on another stream are made with this one's handle and room."""
+    """While this is open, the other stream has this stream's handle and workspace."""
     found = handle(queue)
     if found is None:
         yield
         return
     own, its = int(queue.handle), int(other.handle)
-    del _handles[own]  # should it stay elsewhere after an error, a new one is made
+    del _handles[own]  # if an error keeps it on the other stream, `handle` makes a new one
     try:
         found.move(other)
         _handles[its] = found

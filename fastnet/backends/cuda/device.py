@@ -1,4 +1,4 @@
-"""The device, or the simulator in its place: how kernels are compiled and launched, and find room."""
+"""The device, or its simulator: compilation and launches of kernels, streams and memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ cuda: Any = numba_cuda
 SIMULATOR = bool(getattr(config, "ENABLE_CUDASIM", 0))
 
 # The simulator runs every CUDA thread as a thread of Python.
-THREADS = 4 if SIMULATOR else 256  # in a block; a power of 4
-BLOCKS = 2 if SIMULATOR else 1024  # at most, for loops that go on in strides
-HIGHEST = 65535  # blocks in a grid's second dimension
+THREADS = 4 if SIMULATOR else 256  # threads of a block, a power of 4
+BLOCKS = 2 if SIMULATOR else 1024  # the most blocks of a grid-stride loop
+HIGHEST = 65535  # the most blocks in a grid's second dimension
 
 syncthreads: Any
 if SIMULATOR:
@@ -34,21 +34,21 @@ else:
 
 
 def kernel(function: Any) -> Any:
-    """A kernel, compiled for the types of its arguments when it is first launched."""
+    """A kernel, compiled for the types of its arguments at its first launch."""
     return cuda.jit(simulator.quiet(function) if SIMULATOR else function)
 
 
 def device(function: Any) -> Any:
-    """A function that kernels call."""
+    """A function for kernels to call."""
     return function if SIMULATOR else cuda.jit(device=True)(function)
 
 
 Call = tuple[Callable[..., None], tuple[Any, ...]]
-_tapes: dict[int, list[Call]] = {}  # by the stream
+_tapes: dict[int, list[Call]] = {}  # by stream
 
 
 def enqueue(queue: Any, call: Callable[..., None], *arguments: Any) -> None:
-    """Do `call(queue, *arguments)`, which enqueues work; all of it goes through here."""
+    """Call `call(queue, *arguments)`, which enqueues work; all work is enqueued through this function."""
     call(queue, *arguments)
     if id(queue) in _tapes:
         _tapes[id(queue)].append((call, arguments))
@@ -56,7 +56,7 @@ def enqueue(queue: Any, call: Callable[..., None], *arguments: Any) -> None:
 
 @contextmanager
 def taped(queue: Any) -> Iterator[list[Call]]:
-    """What is enqueued on a stream while this is open, to be enqueued again."""
+    """The calls that enqueue work on a stream while this is open, recorded to be repeated."""
     tape = _tapes[id(queue)] = []
     try:
         yield tape
@@ -70,7 +70,7 @@ def launch(jitted: Any, blocks: Any, threads: Any, queue: Any, *arguments: Any) 
 
 
 def launch_now(queue: Any, jitted: Any, blocks: Any, threads: Any, *arguments: Any) -> None:
-    """The same, and no more."""
+    """Launch a kernel without recording it."""
     if SIMULATOR:
         simulator.check(blocks, threads)
         jitted[blocks, threads, queue](*arguments)
@@ -81,22 +81,22 @@ def launch_now(queue: Any, jitted: Any, blocks: Any, threads: Any, *arguments: A
         if len(_configured) >= 4096:  # they keep their streams alive
             _configured.clear()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a small net's grids are small, as Numba would say
+            warnings.simplefilter("ignore")  # Numba's, that the grids of a small net are small
             ready = jitted[blocks, threads, queue]
         _configured[key] = ready, queue
     ready(*arguments)
 
 
-_configured: dict[Any, Any] = {}  # kernels with their grids
+_configured: dict[Any, Any] = {}  # kernels with grid and stream
 
 
 def blocks_for(count: int, each: int = THREADS) -> int:
-    """Blocks for so many elements, `each` to a block, in strides where there are many."""
+    """The number of blocks for so many elements, `each` in a block; large grids use strides."""
     return min(-(-count // each), BLOCKS)
 
 
 def flat(a: Any) -> Any:
-    """A tensor in one dimension; remembered with it, as to make a view takes long. Numbers stay."""
+    """A one-dimensional view of a tensor, cached on it, as making one is slow; numbers stay as they are."""
     if getattr(a, "ndim", 0) < 2:
         return a
     try:
@@ -107,14 +107,14 @@ def flat(a: Any) -> Any:
 
 
 _MANY = 8
-_streams: list[Any] = []  # all
-_idle: list[Any] = []  # those that nobody has
+_streams: list[Any] = []  # all streams
+_idle: list[Any] = []  # streams without an owner
 
 
 def stream_for(owner: Any) -> Any:
-    """A stream that is the owner's as long as that lives, then another's, with its room and its cuBLAS."""
+    """A stream for an owner; after the owner's death another one reuses it, with workspace and cuBLAS."""
     if not _idle and len(_streams) >= _MANY:
-        gc.collect()  # models die with the cycles that they are in
+        gc.collect()  # frees dead models in reference cycles
     try:
         stream = _idle.pop()
     except IndexError:
@@ -125,7 +125,7 @@ def stream_for(owner: Any) -> Any:
 
 
 def new_array(shape: Any, dtype: Any) -> Any:
-    """A device array whose values are anything; dead models give theirs back where memory is short."""
+    """An uninitialised device array; frees the memory of dead models if there is too little."""
     try:
         return cuda.device_array(shape, dtype)
     except Exception as error:
@@ -139,9 +139,9 @@ _scratch: dict[tuple[int, str, int], Any] = {}
 
 
 def scratch(queue: Any, count: int, dtype: Any) -> Any:
-    """At least `count` elements of room on the device, the stream's own, as what it runs goes in order.
+    """A stream's workspace of at least `count` elements on the device; the stream's order protects it.
 
-    Nothing is given back, as work in flight, and graphs of it, use what was there before it grew.
+    It is never freed, because work in flight and CUDA graphs use the old one after it has grown.
     """
     size = 1 << max(count - 1, 0).bit_length()
     key = id(queue) if SIMULATOR else int(queue.handle), np.dtype(dtype).name, size

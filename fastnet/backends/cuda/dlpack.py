@@ -1,4 +1,4 @@
-"""Arrays on the device that speak DLPack alone, as what has `__cuda_array_interface__`."""
+"""Device arrays that support only DLPack, with a `__cuda_array_interface__`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ctypes import POINTER, Structure, c_int32, c_int64, c_uint8, c_uint16, c_ui
 from typing import Any
 
 _DEVICES = (2, 13)  # kDLCUDA, kDLCUDAManaged
-_STREAM = 1  # the legacy default stream, for which streams of ours wait
-_MAJOR = 1  # the version whose capsules are read, beside those that name none
+_STREAM = 1  # the legacy default stream, which our streams synchronise with
+_MAJOR = 1  # the supported version of capsules, besides those without a version
 _READ_ONLY = 1
-_KINDS = {0: "i", 1: "u", 2: "f", 5: "c", 6: "b"}  # by the code of a dtype: NumPy's letters
+_KINDS = {0: "i", 1: "u", 2: "f", 5: "c", 6: "b"}  # NumPy's letters by DLPack's dtype codes
 
 
 class _Tensor(Structure):
@@ -50,12 +50,12 @@ _rename = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_char_p)(
 
 
 class View:
-    """The memory that an array has given out; given back when the view dies."""
+    """The memory that an array has exported; released when the view dies."""
 
     def __init__(self, array: Any) -> None:
         try:
             capsule = array.__dlpack__(stream=_STREAM, max_version=(_MAJOR, 0))
-        except TypeError:  # older than versions
+        except TypeError:  # a library older than DLPack's versions
             capsule = array.__dlpack__(stream=_STREAM)
         kind: type[_Managed] | type[_Versioned] = _Versioned
         name, used = b"dltensor_versioned", b"used_dltensor_versioned"

@@ -1,4 +1,4 @@
-"""The functions of formulas, on the device: libdevice's, which keep NaN and overflow to infinity."""
+"""The functions of formulas on the device: libdevice's, which keep NaN and overflow to infinity."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnet.backends.cuda.device import SIMULATOR, device
 
-# In the simulator NumPy's, as Python's make float64 of everything and raise errors.
+# The simulator uses NumPy's, because Python's compute in float64 and raise errors.
 _LIBRARY: Any = np if SIMULATOR else math
 exp, expm1, log, log1p, sqrt, tanh = (
     getattr(_LIBRARY, name) for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh")
@@ -21,7 +21,7 @@ _TINY4, _TINY8 = _TINY
 
 @device
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + e^−x), from e^−|x|."""
+    """1 / (1 + e^−x), computed from e^−|x|."""
     one = type(x)(1)
     e = exp(-abs(x))
     return (one if x >= type(x)(0) else e) / (one + e)
@@ -35,14 +35,14 @@ def log1p_exp(x: Any) -> Any:
 
 @device
 def is_single(x: Any) -> Any:
-    """Whether x is a float32; in float64 the 1e-10 is not lost."""
+    """Whether x is a float32: in float64 adding 1e-10 to 1 changes it."""
     one = type(x)(1)
     return one + type(x)(1e-10) == one
 
 
 @device
 def is_tiny(x: Any) -> Any:
-    """Whether x is denormal or zero."""
+    """Whether x is subnormal or zero."""
     return abs(x) < (type(x)(_TINY4) if is_single(x) else type(x)(_TINY8))
 
 
@@ -67,17 +67,17 @@ def sign(x: Any) -> Any:
 
 @device
 def maximum(a: Any, bound: Any) -> Any:
-    """The greater one; NaN where a is."""
+    """The larger one; NaN if a is NaN."""
     return bound if bound > a else a
 
 
 @device
 def minimum(a: Any, bound: Any) -> Any:
-    """The lesser one; NaN where a is."""
+    """The smaller one; NaN if a is NaN."""
     return bound if bound < a else a
 
 
-# What formulas call, by their names for it.
+# The functions that formulas call, by their names there.
 NAMES: dict[str, Any] = {
     "where": where, "madd": madd, "sign": sign, "maximum": maximum, "minimum": minimum,
     "is_tiny": is_tiny, "abs": abs, "sigmoid": sigmoid, "log1p_exp": log1p_exp, "erf": math.erf,

@@ -1,4 +1,4 @@
-"""CudaBackend, and why it could not run here."""
+"""CudaBackend, and the reasons for which it cannot run."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from fastnet.plan.segments import Storage
 
 
 def reason(install: str) -> str | None:
-    """Why no kernel could run here, or None. `install` says how to get a compiler."""
+    """Why no kernel can run here, or None. `install` says how to get a compiler."""
     if SIMULATOR:
         return None
     no_compiler = f"numba-cuda finds no compiler for the device: {install}"
     if cuda.is_available():
         try:
             compiler = cuda.runtime.get_version()[0]
-        except RuntimeError:  # there is no NVRTC
+        except RuntimeError:  # NVRTC is missing
             return no_compiler
         if (driver := cuda.driver.get_version()[0]) < compiler:
             return f"the driver is of CUDA {driver}, numba-cuda's compiler of {compiler}: {install}"
@@ -45,11 +45,11 @@ def reason(install: str) -> str | None:
 
 
 class CudaBackend(Backend):
-    """Kernels compiled by numba-cuda, each when it is first launched.
+    """Compiles each kernel by numba-cuda at its first launch.
 
-    Under NUMBA_ENABLE_CUDASIM=1 they run in Numba's simulator, which needs no GPU and is very slow.
-    `run` and `train`, of programs whose tensors lie on the host, copy a kernel's operands to the device,
-    launch it, and copy back what it wrote.
+    Under NUMBA_ENABLE_CUDASIM=1 kernels run in Numba's simulator, which needs no GPU and is very slow.
+    `run` and `train` take programs whose tensors are on the host: they copy a kernel's operands to the
+    device, launch it, and copy its results back.
     """
 
     name = "cuda"
@@ -59,20 +59,20 @@ class CudaBackend(Backend):
         self.run, self.train = runner.run, runner.train  # type: ignore[method-assign]
 
     @cached_property
-    def _queue(self) -> Any:  # made when it is needed: a stream takes a context on the device
+    def _queue(self) -> Any:  # made at first use, because a stream creates a context on the device
         return stream_for(self)
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
-        """The names of each kernel's tensor arguments, as the launcher spells them."""
+        """The names of each kernel's tensor arguments, from its launcher."""
         return {name: tensor_arguments(name) for name in LAUNCHERS}
 
     def prepare(self, program: np.ndarray) -> None:
-        """Refuse what is missing."""
+        """Raise BackendUnavailable for a missing kernel."""
         for _, kernel in kernels_of(program):
             launcher_of(kernel)
 
     def features(self, name: str, value: Any, shape: tuple[int, ...] | None, dtype: Any) -> Any:
-        """Rows that lie on the device, checked there."""
+        """Rows on the device, checked there."""
         return arrays.features(name, value, shape, dtype)
 
     def host(self, name: str, value: Any) -> Array:
@@ -80,20 +80,20 @@ class CudaBackend(Backend):
         return arrays.host(name, value)
 
     def executor(self, plan: Plan, storage: Storage) -> CudaExecutor:
-        """What runs a plan on copies of the model's segments, which stay on the device."""
+        """An executor of a plan on copies of the model's segments, which stay on the device."""
         for program in (plan.forward, plan.backward, plan.step):
             self.prepare(program)
         return CudaExecutor(plan, storage)
 
     def passes(self, update: Update, storage: Storage) -> CudaPasses:
-        """What runs an update alone on them."""
+        """An executor of an update alone on these copies."""
         self.prepare(update.program)
         return CudaPasses(update, storage)
 
     def _call(self, kernel: Kernel, *arguments: Any) -> None:
         given = dict(zip(kernel.arguments, arguments, strict=True))
         tensors = {name: given[name] for name in kernel.tensors}
-        copies: dict[tuple[int, ...], Any] = {}  # what shares memory shares the copy
+        copies: dict[tuple[int, ...], Any] = {}  # arguments that share memory share the copy
         for name, host in tensors.items():
             if not host.size:
                 nothing = absent(kernel, name, host.dtype)

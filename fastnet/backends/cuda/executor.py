@@ -1,4 +1,4 @@
-"""CudaExecutor: one plan, its workspace on the device, ready to run on a model's segments there."""
+"""CudaExecutor: runs one plan on the device, with a workspace there, on a model's segments there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fastnet.plan.instructions import Place
 from fastnet.plan.records import ALIGNMENT, CONTROL
 from fastnet.plan.segments import Storage
 
-NUMBERS = {"counter": 24, "at": 16}  # bytes: of the random draws, of the steps of a chunk
+NUMBERS = {"counter": 24, "at": 16}  # bytes: counter of random draws, position in a chunk
 
 
 class CudaExecutor:
@@ -35,8 +35,8 @@ class CudaExecutor:
         self.plan, self.storage = plan, storage
         self.memory = segments_of(storage)
         self.stream = self.memory.stream
-        self.steps_done = 0  # of the last chunk of training steps
-        self.losses: Array  # of that chunk
+        self.steps_done = 0  # in the last chunk of training steps
+        self.losses: Array  # of the last chunk of training steps
         self._x_row = math.prod(plan.x_shape)
         sizes = {"x": 0 if len(plan.step) else plan.max_rows * self._x_row * plan.dtype.itemsize}
         sizes |= {"workspace": plan.workspace_bytes, "derived": plan.derived_bytes}
@@ -45,23 +45,23 @@ class CudaExecutor:
         for gather in plan.step[plan.step["kernel"] == CONTROL["gather"]]:
             for name, begin in zip("xyw", gather["offset"].tolist(), strict=False):
                 self._own[name] = self._own["stage"][begin:]
-        self._on_device = False  # whether the last dL/d-output was
-        self._counter = 0, 0  # of the random draws of the last forward
-        self.counted: Any = None  # the counter on the device
+        self._on_device = False  # whether the last dL/d-output was on the device
+        self._counter = 0, 0  # counter of the random draws of the last forward
+        self.counted: Any = None  # the counter's value on the device
         self._views: dict[Any, Any] = {}
         self._numbers: Array | None = None
         self._derived_values: Sequence[Derived] = ()
         self._derived_version = -1
         self._programs: dict[int, tuple[Program, Program]] = {}  # by rows: forward, backward
-        self._parts: dict[Any, list[Program | Control]] = {}  # of steps
-        self._room: dict[Any, Any] = {}  # of what is needed for a chunk alone
+        self._parts: dict[Any, list[Program | Control]] = {}  # parts of steps
+        self._room: dict[Any, Any] = {}  # workspaces of a chunk, by name
         self._chunks = Chunks(self)
 
     def ready(self, update: Update) -> None:
-        """Nothing is made ahead: kernels are compiled when they are first launched."""
+        """Do nothing: kernels compile at their first launch."""
 
     def use(self, numbers: Array, derived: Sequence[Derived]) -> None:
-        """As Executor.use."""
+        """See Executor.use."""
         if numbers is self._numbers:
             return
         self._numbers = numbers
@@ -70,28 +70,28 @@ class CudaExecutor:
         self._programs.clear()
         self._parts.clear()
 
-    # Where things lie.
+    # Places of data.
 
     def place(self, place: Place, shape: tuple[int, ...], dtype: Any) -> Any:
         """The device array at a place of the plan."""
         key = place, shape, np.dtype(dtype)
-        if key not in self._views:  # which take long to make
+        if key not in self._views:  # making a view is slow
             if len(self._views) >= 8 * KEPT:
                 self._views.clear()
             self._views[key] = cut(self._own[place[0]], place[1], shape, dtype)
         return self._views[key]
 
     def _x(self, rows: int) -> Any:
-        """Where so many rows of x are put: a matrix."""
+        """The matrix for so many rows of x."""
         return self.place(("x", 0), (rows, self._x_row), self.plan.dtype)
 
     def _output(self, rows: int) -> Any:
         return self.place(self.plan.output, (rows, *self.plan.output_shape), self.plan.dtype)
 
     def room(self, name: str, nbytes: int) -> Any:
-        """At least so many bytes, the same ones for the same name until they are too few."""
+        """A workspace of at least so many bytes; the same one for a name until it must grow."""
         if name not in self._room or self._room[name].size < nbytes:
-            size = 1 << (max(nbytes, ALIGNMENT) - 1).bit_length()  # so that it seldom grows
+            size = 1 << (max(nbytes, ALIGNMENT) - 1).bit_length()  # a power of 2, to grow seldom
             self._room[name] = empty((size,), np.uint8)
         return self._room[name]
 
@@ -113,14 +113,14 @@ class CudaExecutor:
         return self._programs[rows]
 
     def _blocks(self, own: Mapping[str, Array]) -> dict[str, Any]:
-        """The device arrays of all segments: the model's, the plan's and these."""
+        """The device arrays of all segments: the model's, the plan's and those of `own`."""
         hosts = {**self.storage.segments, **own}
         return {name: self.memory.block(host).device for name, host in hosts.items()} | self._own
 
     def parts(
         self, rows: int, update: Update | None, own: Mapping[str, Array], shape: tuple[int, ...]
     ) -> list[Program | Control]:
-        """The parts of a step of so many rows; its part of the table has this shape."""
+        """The parts of a step with so many rows; `shape` is that of its part of the table."""
         update_program = self.plan.step[:0] if update is None else update.program
         blocks = self._blocks(own) | {"hyper": self.room("hyper", 8 * math.prod(shape))}
         key = rows, shape, update_program.tobytes(), *map(id, blocks.values())
@@ -134,14 +134,14 @@ class CudaExecutor:
     # One minibatch.
 
     def forward(self, x: Array, seed: int = 0, step: int = 0) -> Array:
-        """Run the forward program on rows of x, which are copied; returns the output."""
+        """Run the forward program on a copy of the rows x; returns the output."""
         with self.memory.call():
             self._put_x(x)
             self._forward(len(x), seed, step)
             return self._host(self._output(len(x)))
 
     def forward_on_device(self, x: Any, seed: int, step: int, out: Any = None) -> Any:
-        """The same for rows on the device, whose output is there: a new array or `out`."""
+        """The same for rows on the device; the output is there too, a new array or `out`."""
         shape = len(x), *self.plan.output_shape
         out = None if out is None else check_out("out", out, shape, self.plan.dtype)
         with self.memory.call():
@@ -150,7 +150,7 @@ class CudaExecutor:
             return self._copy(self._output(len(x)), out)
 
     def _copy(self, device: Any, out: Any = None) -> Any:
-        """A copy on the device, a new array or `out`, when that is done."""
+        """A finished copy on the device, in a new array or `out`."""
         if out is None:
             out = empty(tuple(device.shape), device.dtype)
         if device.size:
@@ -174,7 +174,7 @@ class CudaExecutor:
         forward.launch(self.stream)
 
     def _count(self, program: Program) -> None:
-        """Give the device the counter of the random draws, where a program asks for it."""
+        """Write the counter of random draws to the device, if a program uses it."""
         if program.draws and self.counted != self._counter:
             target = self.place(("counter", 0), (2,), np.uint64)
             put(target, np.array(self._counter, np.uint64), self.stream)
@@ -198,7 +198,7 @@ class CudaExecutor:
             backward.launch(self.stream, accumulate)
 
     def input_gradient(self, rows: int) -> Array:
-        """dL/dx of the last backward, on the device where dL/d-output was."""
+        """dL/dx of the last backward, on the device if dL/d-output was there."""
         plan = self.plan
         if plan.dx is None:
             return np.zeros((rows, *plan.x_shape), plan.dtype)
@@ -209,11 +209,11 @@ class CudaExecutor:
             return self.at(plan.dx, (rows, *plan.x_shape), plan.dtype)
 
     def refresh(self) -> None:
-        """Recompute on the host what is derived from parameters, where these have changed since."""
+        """Recompute derived tensors on the host if parameters have changed since."""
         storage, plan = self.storage, self.plan
         if not plan.derived or self._derived_version == storage.version:
             return
-        self.memory.download()  # the host may be behind
+        self.memory.download()  # the host's parameters may be old
         for number, offset in plan.derived:
             derived = self._derived_values[number]
             shape = tuple(int(d) for d in derived.shape)
@@ -226,7 +226,7 @@ class CudaExecutor:
     # Prediction.
 
     def predict_on_device(self, x: Any, out: Any = None) -> Any:
-        """The output for rows on the device, there: a new array or `out`."""
+        """The output for rows on the device, also there: a new array or `out`."""
         plan, shape = self.plan, (len(x), *self.plan.output_shape)
         out = empty(shape, plan.dtype) if out is None else check_out("out", out, shape, plan.dtype)
         rows, target = matrix(x), matrix(out)
@@ -240,7 +240,7 @@ class CudaExecutor:
         return out
 
     def fast_path(self) -> FastPath:
-        """As Executor.fast_path; nothing is made ahead."""
+        """See Executor.fast_path; nothing is prepared."""
         return self._predict
 
     def _predict(self, x: Any, out: Any) -> Any:
@@ -264,11 +264,11 @@ class CudaExecutor:
     # Training.
 
     def resident(self) -> AbstractContextManager[None]:
-        """While this is open, what steps change stays on the device."""
+        """While this is open, changed values stay on the device."""
         return self.memory.resident()
 
     def train(self, data: Dataset, steps: Steps, update: Update | None) -> Array:
-        """Run a chunk of steps; as Executor.train."""
+        """Run a chunk of steps; see Executor.train."""
         self.steps_done = 0
         self.losses = np.empty(len(steps.offsets) - 1)
         self._chunks.train(data, steps, update)
@@ -276,7 +276,7 @@ class CudaExecutor:
 
 
 class CudaPasses:
-    """Runs an update by itself on the device; the interface of `fastnet.backends.passes.Passes`."""
+    """Runs an update outside a step on the device; the interface of `fastnet.backends.passes.Passes`."""
 
     def __init__(self, update: Update, storage: Storage) -> None:
         self._own, self._hyper = update.segments, update.table[0]
@@ -289,7 +289,7 @@ class CudaPasses:
         self._ready = Program(update.program, devices, 1, self._hyper.shape[1])
 
     def __call__(self, numbers: Any) -> None:
-        """Run once with these numbers, (ops, numbers), or one for all."""
+        """Run once with these numbers, (ops, numbers), or with one number for all."""
         self._hyper[...] = numbers
         with self._memory.call(*self._own.values()):
             self._memory.note(self._ready.changes, self._own)

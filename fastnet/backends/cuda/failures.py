@@ -1,4 +1,4 @@
-"""What can go wrong on the device, in one sentence with the remedy."""
+"""Failures on the device, each as one sentence with a remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastnet.errors import DeviceError, DeviceMemoryError, FastnetError
 
 
 def no_memory(error: Exception) -> bool:
-    """Whether it says that the device's memory is short."""
+    """Whether an error says that the device has too little memory."""
     text = str(error)
     return (
         isinstance(error, MemoryError) or "OUT_OF_MEMORY" in text or "out of memory" in text.lower()
@@ -17,7 +17,7 @@ def no_memory(error: Exception) -> bool:
 
 
 def failed(what: str, error: Exception) -> FastnetError:
-    """The error to raise where the driver, or a kernel, has failed in doing `what`."""
+    """The error to raise when the driver or a kernel failed during `what`."""
     text = " ".join(str(error).split()) or type(error).__name__
     if no_memory(error):
         return DeviceMemoryError(
@@ -37,7 +37,7 @@ def failed(what: str, error: Exception) -> FastnetError:
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Report what fails in here as a failure of `what`."""
+    """Report an exception in this block as a failure of `what`."""
     try:
         yield
     except FastnetError:

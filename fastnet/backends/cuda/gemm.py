@@ -1,4 +1,4 @@
-"""Row-major matrix products: by cuBLAS, or by a kernel of our own where there is none."""
+"""Row-major matrix products by cuBLAS, or by fastnet's own kernel if cuBLAS is missing."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _TILE = 2 if SIMULATOR else 16
 
 @kernel
 def _tiled(c: Any, a: Any, b: Any, inner: int, flip_a: int, flip_b: int, add: int) -> None:
-    """c ← op(a)·op(b), or c plus it: a block for a tile of c, through tiles of a and b."""
+    """c ← op(a)·op(b), or c plus it; one block computes a tile of c from tiles of a and b."""
     left = cuda.shared.array((_TILE, _TILE), c.dtype)
     right = cuda.shared.array((_TILE, _TILE), c.dtype)
     rows, columns = c.shape
     x, y = cuda.threadIdx.x, cuda.threadIdx.y
-    # Many columns are beyond a grid's second dimension, so that rows and columns share the first.
+    # Rows and columns share the grid's first dimension, because the second is too short for many columns.
     across = (columns + _TILE - 1) // _TILE
     top = cuda.blockIdx.x // across * _TILE
     side = cuda.blockIdx.x % across * _TILE
     zero = c.dtype.type(0)
     total = zero
     for first in range(0, inner, _TILE):
-        # Neighbouring threads read neighbouring elements, whether or not the matrix is flipped.
+        # Neighbouring threads read neighbouring elements, transposed or not.
         if flip_a:
             k, i = first + y, top + x
             left[x, y] = a[k, i] if k < inner and i < rows else zero
@@ -56,7 +56,7 @@ def gemm(
     flip_b: bool = False,
     add: bool = False,
 ) -> None:
-    """c ← op(a)·op(b), or c plus it where `add`; op transposes what is flipped."""
+    """c ← op(a)·op(b), or with `add` c plus it; op transposes if its flag is set."""
     if not c.size:
         return
     inner = a.shape[0] if flip_a else a.shape[1]

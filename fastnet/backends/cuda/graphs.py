@@ -1,10 +1,10 @@
-"""Steps that have been enqueued once, to be enqueued again: as one CUDA graph, or call by call.
+"""Repetition of an enqueued step: as one CUDA graph, or call by call.
 
-The calls of a step are noted when it is enqueued first, by which kernels are compiled and loaded and room
-is found. From the second time on a CUDA graph of them is launched. To capture it they are made once more,
-on a stream of its own: work on the default stream, another thread's or another library's, waits for all
-others but such a one, and would be refused while they capture. Where anything goes wrong in this, the calls
-are made one by one as before, and that is said once.
+A step records its calls when it is enqueued first, which also compiles and loads kernels and allocates
+memory. From the second time on it launches a CUDA graph. The capture of this graph repeats the calls on a
+stream of its own. That stream does not block: during a capture on any other stream the driver would refuse
+work that other threads or libraries enqueue on the default stream, because it waits for all blocking
+streams. After any error the step makes its calls one by one, and a single warning says so.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from fastnet.backends.cuda import cublas
 from fastnet.backends.cuda.device import SIMULATOR, Call, cuda
 from fastnet.backends.cuda.failures import doing
 
-VARIABLE = "FASTNET_CUDA_GRAPHS"  # 0: none
+VARIABLE = "FASTNET_CUDA_GRAPHS"  # 0: use none
 _capturing = threading.Lock()
-_failure: str | None = None  # why there are none any more
+_failure: str | None = None  # why graphs are not used any more
 _told = False
 
 
 class Step:
-    """The calls that enqueue a step. `used` is what must live as long as they may be made."""
+    """The calls that enqueue a step. `used` is kept alive as long as they may be repeated."""
 
     def __init__(self, calls: Sequence[Call], used: Any = None) -> None:
         self.calls, self._used = calls, used
@@ -37,7 +37,7 @@ class Step:
         self._wanted = not SIMULATOR and os.environ.get(VARIABLE, "1") not in ("", "0")
 
     def enqueue(self, queue: Any) -> None:
-        """Enqueue the step on the stream on which it was enqueued before."""
+        """Enqueue the step on the stream on which it was recorded."""
         if self._wanted and _failure is None:
             try:
                 if self._graph is None:
@@ -57,7 +57,7 @@ def _give_up(error: Exception) -> None:
 
 
 def tell() -> None:
-    """Warn once where graphs could not be used."""
+    """Warn once if graphs could not be used."""
     global _told
     if _failure is not None and not _told:
         _told = True
@@ -84,7 +84,7 @@ class _Graph:
             self._handle = driver.cuGraphInstantiate(graph, 0)
         finally:
             driver.cuGraphDestroy(graph)
-        later = cuda.current_context().deallocations  # when nothing is captured
+        later = cuda.current_context().deallocations  # Numba frees these outside captures
         end = weakref.finalize(self, later.add_item, driver.cuGraphExecDestroy, self._handle)
         end.atexit = False
 
@@ -100,7 +100,7 @@ def _capture(side: Any, calls: Sequence[Call]) -> Any:
         for call, arguments in calls:
             call(side, *arguments)
     except BaseException:
-        with suppress(Exception):  # the first error is the one to tell
+        with suppress(Exception):  # report only the first error
             driver.cuGraphDestroy(driver.cuStreamEndCapture(side.handle))
         raise
     return driver.cuStreamEndCapture(side.handle)
@@ -108,13 +108,13 @@ def _capture(side: Any, calls: Sequence[Call]) -> Any:
 
 @cache
 def _side() -> Any:
-    """The stream on which calls are captured, one step's at a time; nothing ever runs on it."""
+    """The stream for captures, one step at a time; no work ever runs on it."""
     flag = _binding().CUstream_flags.CU_STREAM_NON_BLOCKING.value
     return cuda.external_stream(int(_driver().cuStreamCreate(flag)))
 
 
 def _driver() -> Any:
-    """Numba's driver: its functions raise errors."""
+    """Numba's driver, whose functions raise errors."""
     return cuda.driver.driver
 
 

@@ -1,4 +1,4 @@
-"""Device memory: copies of host segments and of data sets, and which of both sides is the newer."""
+"""Device memory: copies of host segments and data sets, and which side has the newer values."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from fastnet.interrupts import Bracket
 from fastnet.op import Array
 from fastnet.plan.segments import Storage
 
-# The simulator runs one kernel at a time; a device takes what several threads launch.
+# The simulator runs one kernel at a time; a device accepts launches of several threads.
 _SHARED = threading.RLock() if SIMULATOR else None
 
 
 def empty(shape: tuple[int, ...], dtype: Any, what: str = "a workspace") -> Any:
-    """A new device array, whose values are anything."""
+    """A new device array, uninitialised."""
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
     with doing(f"{what} of {nbytes} bytes"):
         return new_array(shape, dtype)
 
 
 def cut(block: Any, offset: int, shape: tuple[int, ...], dtype: Any) -> Any:
-    """The array at an offset of a device array of bytes: a view."""
+    """A view of the array at an offset of a device array of bytes."""
     dtype = np.dtype(dtype)
     nbytes = math.prod(shape) * dtype.itemsize
     return block[offset : offset + nbytes].view(dtype).reshape(*shape)
@@ -45,21 +45,21 @@ class Block:
     def __init__(self, host: Array) -> None:
         self.host = weakref.ref(host)
         self.device = empty(host.shape, np.uint8, "a segment")
-        self.seen = -1  # the host's version that was copied last
-        self.newer = False  # the device has what the host has not
+        self.seen = -1  # the host's version that was last copied to the device
+        self.newer = False  # whether the device has values that the host lacks
 
 
 class Segments:
     """The segments of a model, and of its optimizers and trainers, on the device.
 
-    The host's arrays are what everybody else reads and writes. Before a call, those that the host has
-    written to since (`Storage.host_version`) are copied to the device; after it, those that it has changed
-    are copied back, or when the last `resident` block ends. One call runs at a time.
+    All other code reads and writes the host's arrays. Before a call, the arrays that the host has changed
+    since (`Storage.host_version`) are copied to the device. Arrays that the device has changed are copied
+    back after the call, or when the last `resident` block ends. Only one call runs at a time.
     """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = weakref.ref(storage)
-        self._blocks: dict[int, Block] = {}  # by the host array's identity
+        self._blocks: dict[int, Block] = {}  # by the host array's id
         self._resident = 0
         self._lock = _SHARED or threading.RLock()
         with doing("a stream"):
@@ -73,7 +73,7 @@ class Segments:
         return found
 
     def block(self, host: Array) -> Block:
-        """The block of a host array, new where there is none."""
+        """The block of a host array, made at first use."""
         key = id(host)
         block = self._blocks.get(key)
         if block is None or block.host() is not host:
@@ -97,11 +97,11 @@ class Segments:
                     self.download()
 
     def resident(self) -> AbstractContextManager[None]:
-        """Leave what calls change on the device until this ends."""
+        """Keep changed values on the device until this ends."""
         return _Resident(self)
 
     def stay(self, more: int) -> None:
-        """So many more blocks, or fewer, leave on the device what calls change."""
+        """Count resident blocks; when none is left, copy changed values to the host."""
         self._resident += more
         if not self._resident:
             with self._lock:
@@ -119,17 +119,17 @@ class Segments:
                 block.seen, block.newer = storage.host_version, False
 
     def note(self, names: Container[str], own: Mapping[str, Array]) -> None:
-        """The segments of these names, the model's or `own`, change on the device."""
+        """Mark these segments, the model's or those of `own`, as changed on the device."""
         for name, host in {**self.storage.segments, **own}.items():
             if name in names:
                 self.block(host).newer = True
 
     def changing(self) -> list[Any]:
-        """The device arrays that are newer than the host's, or are about to be."""
+        """The device arrays that are, or are about to be, newer than the host's."""
         return [block.device for block in self._blocks.values() if block.newer]
 
     def download(self) -> None:
-        """Give the host what it does not have yet."""
+        """Copy to the host the values that it lacks."""
         for block in [*self._blocks.values()]:
             host = block.host()
             if block.newer and host is not None:
@@ -138,7 +138,7 @@ class Segments:
                 block.newer = False
 
     def synchronize(self) -> None:
-        """Wait until all that was launched is done; what failed in it is raised here."""
+        """Wait until all launched work is done; raises its errors."""
         with doing("what was launched"):
             self.stream.synchronize()
 
@@ -158,9 +158,9 @@ class _Resident(Bracket[None]):
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of this, as it waits for that of a native call."""
+    """Postpone Ctrl-C until the end of this block, as a native call does."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # such a thread is never interrupted
+        yield  # Python interrupts only the main thread
         return
     came: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
@@ -177,7 +177,7 @@ _first = threading.Lock()
 
 
 def segments_of(storage: Storage) -> Segments:
-    """A model's segments on the device: the same for all its executors."""
+    """A model's segments on the device, the same for all its executors."""
     with _first:
         if storage not in _known:
             _known[storage] = Segments(storage)
@@ -185,13 +185,13 @@ def segments_of(storage: Storage) -> Segments:
 
 
 def put(device: Any, host: Array, stream: Any) -> None:
-    """Copy a host array, which may change afterwards, into a device array."""
+    """Copy a host array into a device array; afterwards the host array may change."""
     with doing("copying to the device"):
         device.copy_to_device(host, stream=stream)
 
 
 def fetch(device: Any, host: Array, stream: Any) -> Array:
-    """Copy a device array into a host array, which is returned when that is done."""
+    """Copy a device array into a host array, and return that when the copy is done."""
     with doing("what was launched before its results were read"):
         device.copy_to_host(host, stream=stream)
         stream.synchronize()
@@ -199,14 +199,14 @@ def fetch(device: Any, host: Array, stream: Any) -> Array:
 
 
 class Snapshot:
-    """Copies of device arrays of bytes on the device, in room that is kept for the next ones."""
+    """Copies of device arrays of bytes on the device, in memory that is reused."""
 
     def __init__(self) -> None:
         self._room: dict[int, Any] = {}
         self._pairs: list[tuple[Any, Any]] = []
 
     def take(self, arrays: list[Any], stream: Any) -> Self:
-        """Copy these arrays as they are when the stream gets there."""
+        """Copy the arrays' values at this point of the stream."""
         self._pairs = []
         for number, array in enumerate(arrays):
             if array.size:
@@ -217,28 +217,28 @@ class Snapshot:
         return self
 
     def restore(self, stream: Any) -> None:
-        """Let the arrays be as they were."""
+        """Restore the copied values."""
         for array, copy in self._pairs:
             array.copy_to_device(copy, stream=stream)
 
 
 class DeviceData:
-    """A data set on the device: rows of numbers in their own dtypes; which labels are out of range."""
+    """A data set on the device: rows of numbers in their own dtypes, and the rows with invalid labels."""
 
     def __init__(self, data: Dataset, stream: Any) -> None:
         def moved(array: Array) -> Any:
             if on_device(array):
                 return matrix(array)
-            # By way of one dimension: the simulator takes no stride of 0.
+            # A one-dimensional step, because the simulator does not accept strides of 0.
             rows = array.ravel().reshape(len(array), math.prod(array.shape[1:]))
             device = empty(rows.shape, rows.dtype, "a data set's array")
             put(device, rows, stream)
             return device
 
-        y = np.array(data.y)  # which another thread may be writing to
+        y = np.array(data.y)  # a copy, because another thread may write to it
         self.x, self.y = moved(data.x), moved(y)
         self.w = None if data.w is None else moved(data.w)
-        self.bad: Array = np.empty(0, np.int64)  # rows
+        self.bad: Array = np.empty(0, np.int64)  # rows with invalid labels
         if data.classes:
             outside = ((y < 0) | (y >= data.classes)) & (y != data.ignored)
             self.bad = np.flatnonzero(outside)
@@ -248,7 +248,7 @@ _data: weakref.WeakKeyDictionary[Dataset, DeviceData] = weakref.WeakKeyDictionar
 
 
 def data_of(data: Dataset, stream: Any) -> DeviceData:
-    """A data set on the device, where it stays as long as the Dataset lives."""
+    """A data set on the device; it stays there as long as the Dataset lives."""
     found = _data.get(data)
     if found is None:
         found = _data[data] = DeviceData(data, stream)

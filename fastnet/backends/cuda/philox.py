@@ -16,7 +16,7 @@ _SIZE = _U(0x7FFFFFFF)
 
 @device
 def counter(seed: Any, stream: Any, step: Any) -> Any:
-    """(key low, key high, step low, step high, stream): words, as uint64 with no upper half."""
+    """(key low, key high, step low, step high, stream), each a uint64 whose upper half is zero."""
     return seed & _LOW, seed >> _HALF, step & _LOW, step >> _HALF, stream & _LOW
 
 
@@ -39,7 +39,7 @@ def philox(block: Any, key: Any) -> Any:
 
 @device
 def tail_of(word: Any, like: Any) -> Any:
-    """fastnet.random.tails of a word, in the dtype of an array."""
+    """fastnet.random.tails for a word, in the dtype of an array."""
     half, unit = like.dtype.type(0.5), like.dtype.type(2.0**-32)
     size = (like.dtype.type(np.int64(word & _SIZE)) + half) * unit
     return -size if word > _SIZE else size

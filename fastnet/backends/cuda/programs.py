@@ -1,4 +1,4 @@
-"""Programs of instructions whose tensors have been looked up on the device, ready to be launched."""
+"""Programs with device arrays as operands, ready to launch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fastnet.op import ROWS, Kernel
 from fastnet.plan.instructions import kernels_of
 from fastnet.plan.records import ABSENT, CONTROLS, KINDS, SEGMENTS
 
-KEPT = 16  # kinds of programs, or of steps, whose launches are kept
+KEPT = 16  # programs, or kinds of steps, that are cached
 
 
 class Control:
-    """A control instruction (see records.CONTROLS) and the device arrays of bytes that it works on."""
+    """A control instruction (see records.CONTROLS), with the device arrays that it works on."""
 
-    changes: frozenset[str] = frozenset()  # what it writes to, beside the plan's own
+    changes: frozenset[str] = frozenset()  # segments that it writes, other than the plan's own
 
     def __init__(self, instruction: Any, blocks: Mapping[str, Any]) -> None:
         self.name = CONTROLS[-1 - int(instruction["kernel"])]
@@ -31,7 +31,7 @@ class Control:
         self._segments, self._offsets = instruction["segment"], instruction["offset"].tolist()
 
     def tensor(self, i: int, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Its tensor i on the device; None where it is absent."""
+        """Its tensor i on the device, or None if absent."""
         if self._segments[i] == ABSENT:
             return None
         return cut(self.blocks[SEGMENTS[self._segments[i]]], self._offsets[i], shape, dtype)
@@ -40,10 +40,10 @@ class Control:
 class Program:
     """The launches of a program for one number of rows.
 
-    blocks: device arrays of bytes by segment; `changes` are the names of those that it writes to. Where
-    kernels ask for them, there are two more: "counter" holds the seed and the step of the random draws, and
-    "hyper" an optimizer's numbers, `width` for each group. Kernels read both when they run. Whether
-    gradients add up is said at each launch.
+    blocks: device arrays of bytes by segment; `changes` are the names of those that the program writes. Two
+    more are there if kernels need them: "counter" with seed and step of the random draws, and "hyper" with
+    an optimizer's numbers, `width` for each group. Kernels read both when they run. Each launch says
+    whether gradients accumulate.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Program:
     ) -> None:
         self.blocks = blocks
         self.changes = _segments_written(program)
-        self.draws = False  # whether it asks for the counter
+        self.draws = False  # whether it uses the counter
         self._calls = []
         for instruction, kernel in kernels_of(program):
             self.draws |= not changing(kernel).keys().isdisjoint(COUNTER)
@@ -78,7 +78,7 @@ class Program:
 def parts_of(
     program: np.ndarray, blocks: Mapping[str, Any], rows: int, width: int
 ) -> list[Program | Control]:
-    """A step's program, cut at its control instructions."""
+    """A step's program, split at its control instructions."""
     controls = program["kernel"] < 0
     cuts = np.flatnonzero(controls[1:] | controls[:-1]) + 1
     return [
@@ -90,7 +90,7 @@ def parts_of(
 def _arguments(
     kernel: Kernel, instruction: Any, blocks: Mapping[str, Any], rows: int, width: int
 ) -> tuple[list[Any], int | None]:
-    """The arguments of a kernel, and the place among them of what a launch says of gradients, or None."""
+    """A kernel's arguments, and the index of `accumulate` among them if each launch sets it, else None."""
     op, dtype = kernel.op, np.dtype(KINDS[instruction["dtype"]])
     sizes = {d: int(s) for d, s in zip(op.dims, instruction["size"], strict=False)}
     fixed: dict[str, Any] = dict(zip(op.scalars, instruction["scalar"].tolist(), strict=False))
@@ -118,7 +118,7 @@ def _arguments(
 
 
 def _segments_written(program: np.ndarray) -> set[str]:
-    """The segments that a program writes to."""
+    """The segments that a program writes."""
     found = set()
     for instruction, kernel in kernels_of(program):
         names = written(kernel)

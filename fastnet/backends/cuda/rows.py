@@ -1,6 +1,6 @@
-"""Kernels that move rows and numbers: minibatches out of a data set, a step's numbers, what it found.
+"""Kernels that move rows and numbers: minibatches from a data set, a step's numbers, and its results.
 
-What differs from step to step is read on the device, so that the launches of all steps are alike.
+They read everything that differs between steps on the device, so that all steps have the same launches.
 """
 
 from __future__ import annotations
@@ -72,33 +72,34 @@ def turn(
     scores: Any,
     width: int,
 ) -> None:
-    """Go to the next step: its number and first row (`at`), its draws and its rows of the table.
+    """Begin the next step: set its number and first row (`at`), its counter of draws and its numbers.
 
-    at: int64, the step, from −1, and starts[step]. counter: uint64, seed, step and that of the first one.
-    hyper: float64, a step's part of hypers. scores: float64, `width` for each step, which become 0.
+    at: int64, the step, initially −1, and starts[step]. counter: uint64: seed, step, first step of the
+        chunk.
+    hyper: float64, the step's part of hypers. scores: float64, `width` for each step; becomes 0.
     """
     _launch(_turn, 1, stream, at, counter, starts, hyper, hypers, scores, width)
 
 
 def score(stream: Any, scores: Any, at: Any, width: int, column: int, value: Any) -> None:
-    """Write a number to a column of this step's scores."""
+    """Write a number to a column of the current step's scores."""
     _launch(_score, 1, stream, scores, at, width, column, value)
 
 
 def gather(stream: Any, out: Any, source: Any, index: Any, begin: Any) -> None:
-    """The rows index[begin[0]], index[begin[0] + 1], … of a matrix, converted to out's dtype."""
+    """Copy the rows index[begin[0]], index[begin[0] + 1], … of a matrix, converted to out's dtype."""
     if out.size > 0:
         _launch(_gather, out.size, stream, out, source, index, begin)
 
 
 def put(stream: Any, out: Any, begin: int, source: Any) -> None:
-    """Write the rows of a matrix, converted, to those of another from `begin` on."""
+    """Copy the rows of a matrix, converted, to another matrix from row `begin` on."""
     if source.size > 0:
         _launch(_put, source.size, stream, out, begin, source)
 
 
 def put_at(stream: Any, out: Any, begin: Any, source: Any) -> None:
-    """The same from row begin[0] on, out being flat."""
+    """The same from row begin[0] on, to a flat array."""
     if source.size > 0:
         _launch(_put_at, source.size, stream, out, begin, source)
 

@@ -1,10 +1,9 @@
 """Chunks of training steps on the device.
 
-All steps of a chunk are launched before the host looks at what is to be checked. Should a number not be
-finite, the segments go back to what they were before the chunk, and its steps run again one by one, the
-host looking at each: kernels give the same bits every time. The other way, a flag on the device that every
-kernel would have to ask before it writes, costs each of them something in every fit, and this costs a copy
-of the segments a chunk, on the device.
+The host launches all steps of a chunk before it checks any result. If a number is not finite, it restores
+the segments from before the chunk and runs the steps again one by one, checking each: kernels give the same
+bits every time. This costs a copy of the segments on the device for each chunk. A flag on the device, which
+every kernel would read before it writes, would cost every kernel of every fit.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ from fastnet.plan.records import NOT_FINITE
 
 
 class Chunks:
-    """Runs the chunks of an executor."""
+    """Runs the chunks of an executor's training steps."""
 
     def __init__(self, executor: Any) -> None:
         self._executor = executor
         self._before = Snapshot()
-        # By what they depend on; forgotten with the data set.
+        # By data set, and by everything else that launches depend on.
         self._kept: WeakKeyDictionary[DeviceData, dict[Any, Step]] = WeakKeyDictionary()
 
     def train(self, data: Dataset, steps: Steps, update: Update | None) -> None:
-        """Run a chunk; sets the executor's losses and steps_done, and raises as Executor.train does."""
+        """Run a chunk; sets the executor's losses and steps_done, and raises like Executor.train."""
         memory, own = self._executor.memory, {} if update is None else update.segments
         with memory.resident():
             with memory.call(*own.values()):
@@ -59,7 +58,7 @@ class Chunks:
         tell()
 
     def _at_once(self, chunk: _Chunk, count: int, source: DeviceData) -> bool:
-        """Run the steps without a look at them; False, and nothing changed, where one goes wrong."""
+        """Run the steps unchecked; returns False and changes nothing if one of them fails."""
         executor, stream = self._executor, self._executor.stream
         kept = self._kept.setdefault(source, {})
         if chunk.checks:
@@ -93,7 +92,7 @@ class Chunks:
                 while at:
                     chunk.call_host(s)
                     at = chunk.step(s, at, looks=True)
-            except BaseException:  # of a check, of the host's function, or a second Ctrl-C
+            except BaseException:  # of a check or the host's function, or a second Ctrl-C
                 chunk.keep(back=True)
                 raise
             self._executor.steps_done = s + 1
@@ -103,14 +102,14 @@ class Chunks:
             self._end(chunk, chunk.scores(0, count))
 
     def _end(self, chunk: _Chunk, scores: Array) -> None:
-        """Take what so many steps have found."""
+        """Store the results of these steps."""
         count = self._executor.steps_done = len(scores)
         self._executor.losses[:count] = scores[:, 0]
         chunk.fetch_rows(count)
 
 
 def _good_steps(source: DeviceData, steps: Steps) -> tuple[int, int | None]:
-    """The steps before the first with a label out of range, and the row of that label."""
+    """The number of steps before the first label out of range, and that label's row or None."""
     if source.bad.size:
         found = np.flatnonzero(np.isin(steps.index, source.bad))
         if found.size:
@@ -120,11 +119,11 @@ def _good_steps(source: DeviceData, steps: Steps) -> tuple[int, int | None]:
 
 
 class _Chunk:
-    """The launches of the steps of a chunk: programs, and what the control instructions do between them.
+    """The launches of the steps of a chunk: programs, and control instructions between them.
 
-    Two steps of the same key have the same launches with the same arguments: what differs lies in tables on
-    the device, out of which each step takes its row. A step's scores are its loss and what its checks look
-    at: `checks` are their columns.
+    Two steps with the same key have the same launches with the same arguments: everything else lies in
+    tables on the device, from which each step takes its row. The scores of a step are its loss and the
+    numbers that its checks read; `checks` are the columns of these.
     """
 
     def __init__(
@@ -151,16 +150,16 @@ class _Chunk:
         self._hyper = self._room("hyper", numbers, np.float64)[:numbers]
         self._at = executor.place(("at", 0), (2,), np.int64)
         self._counter = executor.place(("counter", 0), (3,), np.uint64)
-        self._parts: dict[int, list[Program | Control]] = {}  # of a step, by its rows
+        self._parts: dict[int, list[Program | Control]] = {}  # parts of a step, by its rows
         for rows in {self._rows(s) for s in range(count)}:
             self._parts[rows] = executor.parts(rows, update, own, self._shape)
         self._changes = set[str]()
         for part in itertools.chain(*self._parts.values()):
             self._changes |= part.changes
-        # In the parts of any number of rows the controls are in the same places.
+        # For any number of rows, the controls have the same indices among the parts.
         parts = next(iter(self._parts.values()), [])
         self._controls = {i: part for i, part in enumerate(parts) if isinstance(part, Control)}
-        # Checks that end with NOT_FINITE are of the loss, which is recorded.
+        # A check that ends with NOT_FINITE reads the loss, which is recorded anyway.
         number = itertools.count(1)
         self._columns = {
             i: 0 if control.sizes[0] == NOT_FINITE else next(number)
@@ -170,7 +169,7 @@ class _Chunk:
         self.checks = [*self._columns.values()]
         self._width = 1 + max(self.checks, default=0)
         self._scores = self._room("scores", self._width * count, np.float64)
-        # By the tensor of `record`: where the results of rows come together, and where they are wanted.
+        # By tensor of `record`: the device array for results of rows, and the host's.
         self._found = {
             i: (self._room(f"result {i}", host.size, host.dtype), host)
             for i, host in ((1, steps.row_losses), (2, steps.outputs))
@@ -179,7 +178,7 @@ class _Chunk:
         self._keys: dict[Any, Any] = {}
 
     def _room(self, name: str, count: int, dtype: Any) -> Any:
-        """At least so many numbers of room, and all there is: kernels are told the lengths of arrays."""
+        """A workspace of at least so many numbers, all of it, because kernels depend on the length."""
         size = np.dtype(dtype).itemsize
         block = self._executor.room(name, count * size)
         self._blocks.append(block)
@@ -193,7 +192,7 @@ class _Chunk:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """While this is open, the device has the newest values, which steps may change."""
+        """While this is open, the device has the newest values, and steps may change them."""
         memory = self._executor.memory
         with memory.call(*self._own.values()):
             self._executor.refresh()
@@ -201,7 +200,7 @@ class _Chunk:
             yield
 
     def rewind(self) -> None:
-        """Let the first step be the next one."""
+        """Start with the first step again."""
         counter = np.array([self._steps.seed, 0, self._steps.first_step], np.uint64)
         with self.open():
             put(self._at, np.array([-1, 0], np.int64), self._stream)
@@ -209,11 +208,11 @@ class _Chunk:
             self._executor.counted = None
 
     def used(self, s: int) -> list[Any]:
-        """What a step's launches depend on, beside the data set."""
+        """Everything but the data set that a step's launches depend on."""
         return [self._parts[self._rows(s)], *self._blocks]
 
     def key(self, s: int) -> Any:
-        """The same for steps whose launches are the same."""
+        """A key that is equal for steps with the same launches."""
         skips = [c for c in self._controls.values() if c.name == "unless"]
         kind = self._rows(s), *(self._goes_on(s, control) for control in skips)
         if kind not in self._keys:
@@ -228,9 +227,9 @@ class _Chunk:
         return bool(self._table[s, unless.row, 0])
 
     def step(self, s: int, begin: int = 0, *, looks: bool = False) -> int:
-        """Launch a step from a part of it on; returns the part to go on with behind `host`, 0 at the end.
+        """Launch a step from part `begin` on; returns the part after `host`, or 0 at the end.
 
-        `looks`: at what is to be checked, for DivergenceError where that is not finite.
+        looks: whether to check numbers now, and raise DivergenceError if one is not finite.
         """
         with self.open():
             if not begin:
@@ -306,7 +305,7 @@ class _Chunk:
                     put(target, np.ascontiguousarray(host), self._stream)
 
     def keep(self, *, back: bool = False) -> None:
-        """Copy the buffers as they are before a step, or let them be so again."""
+        """Copy the buffers before a step, or with `back` restore them."""
         with self.open():
             for control in self._controls.values():
                 if control.name == "keep":
@@ -316,7 +315,7 @@ class _Chunk:
                     target.copy_to_device(source, stream=self._stream)
 
     def scores(self, begin: int, end: int) -> Array:
-        """The scores of some steps."""
+        """The scores of steps begin … end − 1."""
         found = np.empty((end - begin, self._width))
         if found.size:
             part = self._scores[begin * self._width : end * self._width]
@@ -324,7 +323,7 @@ class _Chunk:
         return found
 
     def fetch_rows(self, count: int) -> None:
-        """The rows' results of the first steps, to where they are wanted."""
+        """Copy the rows' results of the first steps to the host's arrays."""
         for device, host in self._found.values():
             target = host[: self._offsets[count]]
             if target.size:

@@ -1,6 +1,6 @@
-"""The Numba backend: the kernels as jitted loops, a whole chunk of training steps in one native call.
+"""The Numba backend: jitted kernels; one native call runs a whole chunk of training steps.
 
-Importing this package imports no Numba; `load` does.
+Importing this package does not import Numba; `load` does.
 """
 
 from fastnet.backends.numba.backend import load

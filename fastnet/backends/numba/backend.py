@@ -1,4 +1,4 @@
-"""Loads the backend where Numba is there."""
+"""Loads the backend if Numba is available."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastnet.errors import BackendUnavailable
 
 
 def load() -> Backend:
-    """The backend; raises BackendUnavailable where Numba is missing, or does not work with this NumPy."""
+    """The backend; raises BackendUnavailable if Numba is missing or does not work with this NumPy."""
     try:
         engine = importlib.import_module("fastnet.backends.numba.engine")
     except ModuleNotFoundError as error:

@@ -1,7 +1,7 @@
-"""NumPy's own BLAS, found by address in the running process and called from jitted code.
+"""NumPy's own BLAS, found by its address in the running process and called from jitted code.
 
-Nothing is loaded: products use whatever thread pool NumPy's products use, and of an OpenBLAS the number
-of threads is set for a while (see `threads`). Where no BLAS is found, `FOUND` is None.
+No library is loaded. Products use the thread pool of NumPy's own products; for an OpenBLAS, `threads` sets
+the number of threads temporarily. `FOUND` is None if there is no BLAS.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llvmlite import ir
 from fastnet.backends.numba.lowlevel import PLAIN, intrinsic, types
 from fastnet.backends.numba.threads import OneThread
 
-# cblas_?gemm by prefix and suffix, with the bits of its integers: NumPy's wheels, other builds.
+# Prefix and suffix of cblas_?gemm, and the bits of its integers: in NumPy's wheels and in other builds.
 _SPELLINGS = (
     ("scipy_cblas_", "64_", 64),
     ("cblas_", "64_", 64),
@@ -27,17 +27,17 @@ _SPELLINGS = (
     ("cblas_", "", 32),
 )
 _ROW_MAJOR, _PLAIN, _TRANSPOSED = 101, 111, 112
-_PTHREADS = 1  # of openblas_get_parallel: 0 is no threads, 2 OpenMP
+_PTHREADS = 1  # a result of openblas_get_parallel; 0: no threads, 2: OpenMP
 _C_TYPES = {"s": (ctypes.c_float, np.float32), "d": (ctypes.c_double, np.float64)}
 
 
 @dataclass(frozen=True)
 class Blas:
-    """The names under which jitted code finds sgemm and dgemm, and the bits of their integers."""
+    """The symbols of sgemm and dgemm for jitted code, and the bits of their integers."""
 
     symbols: dict[str, str]  # by letter, "s" and "d"
     bits: int
-    one_thread: OneThread | None = field(repr=False)  # where there is a way
+    one_thread: OneThread | None = field(repr=False)  # None if the number of threads cannot be set
 
 
 class _Module(ctypes.Structure):
@@ -45,7 +45,7 @@ class _Module(ctypes.Structure):
 
 
 def _loaded() -> Iterator[ctypes.CDLL]:
-    """The shared libraries of this process whose name says BLAS, and the process itself."""
+    """The loaded shared libraries with BLAS in their names, and the process itself."""
     if not hasattr(os, "RTLD_NOLOAD"):
         return
     names: list[bytes] = []
@@ -60,7 +60,7 @@ def _loaded() -> Iterator[ctypes.CDLL]:
     walk = getattr(ctypes.CDLL(None), "dl_iterate_phdr", None)
     if walk is not None:
         walk(visitor(visit), None)
-    # NumPy's first: other packages may have brought a BLAS of their own.
+    # NumPy's first, because other packages may have loaded a BLAS of their own.
     wanted = [n for n in names if b"blas" in n.lower() or b"mkl_rt" in n.lower()]
     for name in sorted(wanted, key=lambda n: b"numpy" not in n):
         try:
@@ -71,7 +71,7 @@ def _loaded() -> Iterator[ctypes.CDLL]:
 
 
 def _works(function: Any, letter: str, bits: int) -> bool:
-    """Whether a (2, 3) · b (3, 2) comes out right."""
+    """Whether a product of (2, 3) and (3, 2) is right."""
     real, dtype = _C_TYPES[letter]
     integer = ctypes.c_int64 if bits == 64 else ctypes.c_int32
     a, b, c = np.arange(6, dtype=dtype), np.arange(1, 7, dtype=dtype), np.full(4, 7, dtype)
@@ -85,10 +85,10 @@ def _works(function: Any, letter: str, bits: int) -> bool:
 
 
 def _one_thread(library: ctypes.CDLL) -> OneThread | None:
-    """How to set the number of threads of an OpenBLAS that keeps them itself.
+    """Sets the number of threads of an OpenBLAS with its own thread pool; None for other kinds.
 
-    One that leaves them to OpenMP counts for each calling thread: there is no restoring what another
-    thread has set.
+    An OpenBLAS on OpenMP counts threads for each calling thread, so that nobody could restore the number
+    that another thread has set.
     """
     for prefix, suffix in (
         ("scipy_openblas_", "64_"),
@@ -107,7 +107,7 @@ def _one_thread(library: ctypes.CDLL) -> OneThread | None:
 
 
 def find() -> Blas | None:
-    """Look for a BLAS, try it, and make it known to the linker of jitted code."""
+    """Find a BLAS, test it, and give its symbols to the linker of jitted code."""
     for library in _loaded():
         for prefix, suffix, bits in _SPELLINGS:
             found: dict[str, Any] = {
@@ -128,7 +128,7 @@ FOUND = None if PLAIN else find()
 
 @intrinsic  # type: ignore[untyped-decorator]
 def gemm(typingctx: Any, c: Any, a: Any, b: Any, flip_a: Any, flip_b: Any, beta: Any) -> Any:
-    """c ← op(a)·op(b) + beta·c for C-contiguous matrices; op transposes where its flag is set."""
+    """c ← op(a)·op(b) + beta·c for C-contiguous matrices; op transposes if its flag is set."""
     blas = FOUND
     assert blas is not None
 

@@ -1,7 +1,7 @@
-"""exp, tanh and sigmoid from additions and multiplications, which LLVM turns into vector code.
+"""exp, tanh and sigmoid from additions and multiplications, which LLVM vectorises.
 
-All rest on one reduction: x = n·ln 2 + r with |r| ≤ ½ ln 2 and a Taylor polynomial for e^r − 1. They
-keep NaN, overflow to infinity, underflow gradually and work in the dtype of x, float32 or float64.
+All reduce x = n·ln 2 + r with |r| ≤ ½ ln 2 and use a Taylor polynomial for e^r − 1. They keep NaN, overflow
+to infinity, underflow gradually and compute in the dtype of x, float32 or float64.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from fastnet.backends.numba.lowlevel import bits
 
 _f4, _f8 = np.float32, np.float64
 
-# For each dtype: e^x is 0 below the first limit and infinite above the second; a number that, added,
-# rounds to an integer and leaves it in the low bits; log₂ e; ln 2 in two parts, of which the first
-# has so few bits that its products with n are exact.
+# For each dtype: below the first limit e^x is 0, above the second it is infinite. Adding the magic number
+# rounds to an integer and leaves it in the low bits. ln 2 has two parts, the first with so few bits that
+# its products with n are exact.
 _LOW4, _HIGH4, _LOW8, _HIGH8 = _f4(-104), _f4(89), _f8(-746), _f8(710)
 _MAGIC4, _MAGIC8 = _f4(1.5 * 2**23), _f8(1.5 * 2**52)
 _MAGIC_BITS4, _MAGIC_BITS8 = int(_MAGIC4.view(np.int32)), int(_MAGIC8.view(np.int64))
@@ -26,7 +26,7 @@ _LOG2E4, _LOG2E8 = _f4(1.4426950408889634), _f8(1.4426950408889634)
 _HEAD4, _TAIL4 = _f4(0.693359375), _f4(-2.12194440054690583e-4)
 _HEAD8, _TAIL8 = _f8(6.93145751953125e-1), _f8(1.42860682030941723212e-6)
 
-# 1/2!, 1/3!, …: as many as each precision asks for.
+# 1/2!, 1/3!, …: as many terms as each precision needs.
 _TERMS = np.cumprod(1.0 / np.arange(1.0, 14.0))[1:]
 _A2, _A3, _A4, _A5, _A6, _A7 = (_f4(c) for c in _TERMS[:6])
 _B2, _B3, _B4, _B5, _B6, _B7, _B8, _B9, _B10, _B11, _B12, _B13 = (_f8(c) for c in _TERMS)
@@ -62,7 +62,7 @@ def _power8(n: Any, x: Any) -> Any:
 
 
 def reduce(x: Any) -> Any:
-    """(e^r − 1, n) with x = n·ln 2 + r; beyond the limits of e^x, those of the limit."""
+    """(e^r − 1, n) with x = n·ln 2 + r; x is clamped to the limits of e^x first."""
     return _reduce4(x) if x.dtype == np.float32 else _reduce8(x)
 
 
@@ -120,7 +120,7 @@ def _is_tiny8(x: Any) -> Any:
 
 
 def is_tiny(x: Any) -> Any:
-    """Whether x is denormal or zero."""
+    """Whether x is subnormal or zero."""
     return _is_tiny4(x) if x.dtype == np.float32 else _is_tiny8(x)
 
 
@@ -131,7 +131,7 @@ def _is_tiny(x: Any) -> Any:
 
 @njit(error_model="numpy", forceinline=True)
 def exp(x: Any) -> Any:
-    """e^x. The power of 2 is applied in two halves, so that n may leave the range of exponents."""
+    """e^x. It multiplies by the power of 2 in two halves, because n may exceed the range of exponents."""
     one = type(x)(1)
     p, n = reduce(x)
     half = n >> 1
@@ -140,7 +140,7 @@ def exp(x: Any) -> Any:
 
 @njit(error_model="numpy", forceinline=True)
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + e^−x), from e^−|x|."""
+    """1 / (1 + e^−x), computed from e^−|x|."""
     one = type(x)(1)
     e = exp(-abs(x))
     return (one if x >= type(x)(0) else e) / (one + e)
@@ -148,7 +148,7 @@ def sigmoid(x: Any) -> Any:
 
 @njit(error_model="numpy", forceinline=True)
 def log1p_exp(x: Any) -> Any:
-    """ln(1 + e^x) for x ≤ 0: 2 artanh s of s = e/(2 + e) ≤ 1/3."""
+    """ln(1 + e^x) for x ≤ 0, as 2 artanh s with s = e/(2 + e) ≤ 1/3."""
     two, e = type(x)(2), exp(x)
     s = e / (two + e)
     z = s * s
@@ -157,7 +157,7 @@ def log1p_exp(x: Any) -> Any:
 
 @njit(error_model="numpy", forceinline=True)
 def tanh(x: Any) -> Any:
-    """(e^2x − 1) / (e^2x + 1), from e^2x − 1, which keeps its precision near 0."""
+    """(e^2x − 1) / (e^2x + 1), computed from e^2x − 1, which is accurate near 0."""
     one, two, limit = type(x)(1), type(x)(2), type(x)(22)
     a = limit if x > limit else x
     a = -limit if a < -limit else a

@@ -1,4 +1,4 @@
-"""NumbaBackend: compiles what programs need, once for the process, and runs them."""
+"""NumbaBackend: compiles the functions that programs need, once in a process, and runs them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from _cffi_backend import FFI  # cffi's casts and calls, without its parser of C
+from _cffi_backend import FFI  # cffi's casts and calls, without its C parser
 
 from fastnet.backends.base import Backend
 from fastnet.backends.numba import blas, loops
@@ -26,7 +26,7 @@ _addresses: dict[int, tuple[weakref.ref[np.ndarray], int]] = {}  # by the array'
 
 
 def _address(array: np.ndarray) -> int:
-    """The address of an array's data, remembered: to ask NumPy takes longer than a small program."""
+    """The address of an array's data, cached, because NumPy's answer takes longer than a small program."""
     key = id(array)
     known = _addresses.get(key)
     if known is not None and known[0]() is array:
@@ -37,7 +37,7 @@ def _address(array: np.ndarray) -> int:
 
 
 def _call(multiplications: int, function: Any, *arguments: int) -> None:
-    """Call native code whose largest matrix product takes that many multiplications."""
+    """Call native code whose largest matrix product has that many multiplications."""
     one_thread = blas.FOUND.one_thread if blas.FOUND else None
     if one_thread and FEW < multiplications <= MANY:
         with one_thread:
@@ -47,22 +47,22 @@ def _call(multiplications: int, function: Any, *arguments: int) -> None:
 
 
 class NumbaBackend(Backend):
-    """Kernels compiled by Numba, each on its own, when a program first needs it."""
+    """Compiles each kernel with Numba when a program first needs it."""
 
     name = "numba"
 
     def __init__(self) -> None:
         self._natives = Natives()
-        self._products: dict[int, int] = {}  # largest product for a row, by a program's address
-        self._run: Any = None  # how Python calls them; they run without the GIL
+        self._products: dict[int, int] = {}  # largest product per row, by the program's address
+        self._run: Any = None  # called through cffi, without the GIL
         self._train: Any = None
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
-        """The names of each kernel's tensor arguments, as the function spells them."""
+        """The names of each kernel's tensor arguments, from its function."""
         return {name: tensor_arguments(name, f) for name, f in FUNCTIONS.items()}
 
     def prepare(self, program: np.ndarray) -> None:
-        """Compile the kernels that are missing and write the entries' addresses."""
+        """Compile missing kernels and write the entries' addresses."""
         largest, address = 0, _address(program)
         for instruction, kernel in kernels_of(program):
             dtype = KINDS[instruction["dtype"]]
@@ -91,7 +91,7 @@ class NumbaBackend(Backend):
         )
 
     def _function(self, name: str) -> Any:
-        """One of the two loops, as a function of three integers."""
+        """One of the two loops as a function of three integers."""
         address = self._natives.address(name, lambda: loops.compile_loop(name))
         return FFI().cast("void (*)(int64_t, int64_t, int64_t)", address)
 
@@ -112,19 +112,19 @@ class NumbaBackend(Backend):
         convert_x, convert_y = self._converter(x_kind, dtype), self._converter(y_kind, y_wanted)
         product, steps = self._products.get(int(a["program"]), 0), int(a["steps"])
         offsets = view(a["batch_offsets"], (steps + 1,), np.int64)
-        rows = int(offsets[-1] - offsets[0]) // max(steps, 1)  # of most minibatches
+        rows = int(offsets[-1] - offsets[0]) // max(steps, 1)  # of an average minibatch
         _call(product * rows, self._train, _address(args), convert_x, convert_y)
 
 
 class PlainBackend(NumbaBackend):
-    """The same kernels as plain Python functions, for NUMBA_DISABLE_JIT=1."""
+    """Runs the kernels as plain Python functions, for NUMBA_DISABLE_JIT=1."""
 
     def __init__(self) -> None:
         super().__init__()
         self._runner = PythonRunner(function)
 
     def prepare(self, program: np.ndarray) -> None:
-        """Refuse what is missing."""
+        """Raise BackendUnavailable for a missing kernel."""
         for _, kernel in kernels_of(program):
             function(kernel)
 
@@ -140,12 +140,12 @@ class PlainBackend(NumbaBackend):
 
 
 def tensor_arguments(name: str, function: Any) -> tuple[str, ...]:
-    """Those arguments of a kernel's function that its op declares as tensors."""
+    """The arguments of a kernel's function that its op declares as tensors."""
     code = getattr(function, "py_func", function).__code__
     arguments = code.co_varnames[: code.co_argcount]
     return tuple(a for a in arguments if KERNELS[name].op.spec(a) is not None)
 
 
 def create() -> NumbaBackend:
-    """The backend with its kernels compiled, or as plain Python under NUMBA_DISABLE_JIT=1."""
+    """The backend with compiled kernels, or with plain Python ones under NUMBA_DISABLE_JIT=1."""
     return PlainBackend() if PLAIN else NumbaBackend()

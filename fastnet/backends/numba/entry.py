@@ -1,6 +1,6 @@
 """Entries: one native function entry(instruction, context) for each kernel and dtype.
 
-An entry finds a kernel's arguments behind the two addresses, by the op's declaration, and calls it.
+An entry reads a kernel's arguments from the records at the two addresses, as the op declares, and calls it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _WORD, _HALF, _DOUBLE = ir.IntType(64), ir.IntType(32), ir.DoubleType()
 
 
 def _at(record: np.dtype[Any], field: str, index: int = 0) -> int:
-    """The offset of a field, or of one element of a field that is an array."""
+    """The offset of a field, or of one element of an array field."""
     dtype, offset = record.fields[field][:2]  # type: ignore[index]
     return int(offset) + index * dtype.base.itemsize
 
 
 class _Reader:
-    """Emits the code that finds one kernel's arguments."""
+    """Emits the code that reads one kernel's arguments."""
 
     def __init__(self, kernel: Kernel, dtype: str) -> None:
         self.kernel, self.op, self.dtype = kernel, kernel.op, dtype
@@ -91,7 +91,7 @@ class _Reader:
 
 
 def compile_entry(kernel: Kernel, function: Any, dtype: str) -> Any:
-    """Compile `function`, the kernel jitted, for a dtype, and its entry; returns the cfunc."""
+    """Compile the jitted kernel `function` for a dtype, with its entry; returns the cfunc."""
     reader = _Reader(kernel, dtype)
     kinds = types.Tuple([reader.type_of(name) for name in kernel.arguments])
 

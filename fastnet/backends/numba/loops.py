@@ -1,6 +1,6 @@
-"""The two loops, compiled once and independent of any model: a program, and a chunk of training steps.
+"""The two loops, one over a program and one over training steps; compiled once, for all models.
 
-Both are called with the addresses of records and run without the GIL.
+Callers pass the addresses of records. The loops run without the GIL.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _THREE_INTEGERS = types.void(int64, int64, int64)
 
 @njit(error_model="numpy")
 def _run(program: int, count: int, context: int) -> int:
-    """Run instructions up to the first that is no kernel's; returns how many these are."""
+    """Run instructions up to the first that is no kernel's; returns the number of those run."""
     for done in range(count):
         if _get_instruction(program, "kernel") < 0:
             return done
@@ -60,7 +60,7 @@ def _run(program: int, count: int, context: int) -> int:
 def _gather(
     index: Any, source: int, kind: int, width: int, stage: int, wanted: int, convert: int
 ) -> Any:
-    """Bring rows of the data set together in the wanted kind; returns where they are."""
+    """Gather rows of the data set, converted to the wanted kind; returns their address."""
     nbytes = width * _BYTES[kind]
     if kind != wanted:
         step = width * _BYTES[wanted]
@@ -81,7 +81,7 @@ def _gather(
 
 @njit(error_model="numpy")
 def _gather_labels(index: Any, source: int, stage: int, classes: int, ignored: int) -> int:
-    """Copy labels, each read once; returns the place in index of one out of range, or -1."""
+    """Copy labels, reading each once; returns the index of one that is out of range, or -1."""
     for i in range(index.size):
         row = index[i]
         label = vector(source + 8 * row, 1, int64)[0]
@@ -93,7 +93,7 @@ def _gather_labels(index: Any, source: int, stage: int, classes: int, ignored: i
 
 @njit(error_model="numpy")
 def _operand(at: int, context: int, i: int) -> Any:
-    """The address of an instruction's tensor; 0: it is absent."""
+    """The address of an instruction's tensor, or 0 if it is absent."""
     segment = vector(at + _SEGMENT, MAX_TENSORS, int32)[i]
     if segment < 0:
         return 0
@@ -108,7 +108,7 @@ def _size(at: int, i: int) -> Any:
 
 @njit(error_model="numpy")
 def _gather_inputs(args: int, at: int, index: Any, convert_x: int, convert_y: int) -> int:
-    """The control `gather`; returns the status."""
+    """Run the control `gather`; returns the status."""
     context, dtype, classes = args + _CONTEXT, _get(args, "dtype"), _get(args, "classes")
     segments = vector(context + _BASES, len(SEGMENTS), int64)
     x, y, w = _operand(at, context, 0), _operand(at, context, 1), _operand(at, context, 2)
@@ -130,7 +130,7 @@ def _gather_inputs(args: int, at: int, index: Any, convert_x: int, convert_y: in
 
 @njit(error_model="numpy")
 def _record(args: int, at: int, step: int, begin: int, rows: int) -> None:
-    """The control `record`."""
+    """Run the control `record`."""
     context, nbytes = args + _CONTEXT, _size(at, 0)
     loss = vector(_operand(at, context, 0), 1, float64)
     vector(_get(args, "losses"), step + 1, float64)[step] = loss[0]
@@ -143,7 +143,7 @@ def _record(args: int, at: int, step: int, begin: int, rows: int) -> None:
 
 @njit(error_model="numpy")
 def _keep(args: int, at: int, back: bool) -> None:
-    """The control `keep`, or the other way about."""
+    """Run the control `keep`, or with `back` restore the buffers."""
     context = args + _CONTEXT
     kept, buffers = (
         _operand(at, context, 0),
@@ -157,7 +157,7 @@ def _keep(args: int, at: int, back: bool) -> None:
 
 @njit(error_model="numpy")
 def _check(args: int, at: int) -> Any:
-    """The control `check`; returns the status."""
+    """Run the control `check`; returns the status."""
     value = vector(_operand(at, args + _CONTEXT, 0), 1, float64)[0]
     if math.isfinite(value):
         return OK
@@ -209,7 +209,7 @@ def _step(args: int, step: int, first: int, convert_x: int, convert_y: int) -> A
 
 @njit(error_model="numpy")
 def _train(args: int, convert_x: int, convert_y: int) -> None:
-    """Run a chunk of steps; the conversions are addresses, 0 where none is needed."""
+    """Run a chunk of steps; convert_x and convert_y are addresses of converters, or 0."""
     context, status, first = args + _CONTEXT, OK, _get(args, "at")
     for s in range(_get(args, "done"), _get(args, "steps")):
         status = _step(args, s, first, convert_x, convert_y)

@@ -1,6 +1,6 @@
-"""The few things that jitted code needs below arrays: addresses, fields of records, bits of floats.
+"""Low-level operations of jitted code: addresses, fields of records, bits of floats.
 
-What kernels use has a twin in plain Python, which stands in its place under NUMBA_DISABLE_JIT=1.
+Those that kernels use have a plain Python version, which replaces them under NUMBA_DISABLE_JIT=1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numba.extending import intrinsic as numba_intrinsic
 from numba.np import arrayobj as numba_arrayobj
 from numba.np.numpy_support import from_dtype
 
-# Numba is typed in parts; what is built here is not.
+# Numba has types in parts only; the names used here have none.
 types: Any = numba_types
 cgutils: Any = numba_cgutils
 intrinsic: Any = numba_intrinsic
@@ -27,12 +27,12 @@ PLAIN = bool(getattr(config, "DISABLE_JIT", 0))
 
 
 def native(plain: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Make an intrinsic of the decorated typing function, or `plain` itself where nothing is jitted."""
+    """Make an intrinsic of the decorated typing function, or use `plain` if nothing is jitted."""
     return lambda typing: plain if PLAIN else intrinsic(typing)
 
 
 def build_array(context: Any, builder: Any, kind: Any, data: Any, shape: Sequence[Any]) -> Any:
-    """Emit the C-contiguous array value of type `kind` at the pointer `data`; it owns nothing."""
+    """Emit a C-contiguous array of type `kind` at the pointer `data`, without ownership."""
     array = context.make_array(kind)(context, builder)
     item = context.get_abi_sizeof(context.get_data_type(kind.dtype))
     stride = context.get_constant(types.intp, item)
@@ -51,18 +51,18 @@ def build_array(context: Any, builder: Any, kind: Any, data: Any, shape: Sequenc
 
 
 def load(builder: Any, native_type: ir.Type, address: Any, offset: Any = 0) -> Any:
-    """Emit the load of a value at an integer address plus an offset in bytes."""
+    """Emit a load from an integer address plus an offset in bytes."""
     if offset:
         address = builder.add(address, ir.Constant(address.type, offset))
     return builder.load(builder.inttoptr(address, native_type.as_pointer()))
 
 
-# What kernels use.
+# For kernels.
 
 
 @native(lambda array: array.reshape(-1))
 def flat(typingctx: Any, array: Any) -> Any:
-    """The same elements as an array of one dimension."""
+    """The same elements as a one-dimensional array."""
     kind = types.Array(array.dtype, 1, "C")
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -74,9 +74,9 @@ def flat(typingctx: Any, array: Any) -> Any:
 
 @native(lambda array, begin, size: array.reshape(-1)[begin : begin + size])
 def window(typingctx: Any, array: Any, begin: Any, size: Any) -> Any:
-    """Return `size` elements of the array from the `begin`-th on, counted row by row.
+    """The `size` elements of the array that begin with the `begin`-th, counted row by row.
 
-    An index into a window is seen not to be negative, which lets LLVM make vectors.
+    LLVM recognises that an index into a window is not negative, and can then vectorise.
     """
     kind = types.Array(array.dtype, 1, "C")
 
@@ -94,7 +94,7 @@ def _copy(into: Any, source: Any) -> None:
 
 @native(_copy)
 def copy(typingctx: Any, into: Any, source: Any) -> Any:
-    """Copy source over into, of the same shape and dtype, unless into is absent or is source itself."""
+    """Copy source to into, of the same shape and dtype, unless into is absent or is source itself."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         to = context.make_array(into)(context, builder, args[0])
@@ -152,7 +152,7 @@ def bits(typingctx: Any, x: Any) -> Any:
     return to(x), codegen
 
 
-# What the loops use. They are never run as plain Python.
+# For the loops, which never run as plain Python.
 
 
 def reader(record: np.dtype[Any]) -> Any:
@@ -192,7 +192,7 @@ def writer(record: np.dtype[Any]) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def call(typingctx: Any, entry: Any, arguments: Any) -> Any:
-    """Call the compiled code at an address with a tuple of int64; it returns nothing."""
+    """Call the compiled function at an address with a tuple of int64; it returns nothing."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         words = cgutils.unpack_tuple(builder, args[1])
@@ -205,7 +205,7 @@ def call(typingctx: Any, entry: Any, arguments: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def move(typingctx: Any, into: Any, source: Any, nbytes: Any) -> Any:
-    """Copy bytes from address to address; they do not overlap."""
+    """Copy bytes between addresses; the ranges must not overlap."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         byte = ir.IntType(8).as_pointer()

@@ -1,7 +1,7 @@
-"""Native functions by name: loaded from the store of compiled code, or compiled and kept there.
+"""Native functions by name: loaded from the store of compiled code, or compiled and stored there.
 
-The code is Numba's, as an object file. Numba's own cache would not do: it misses edits of functions
-that are called from another file, and raises where its directory cannot be used.
+The store contains Numba's object files. Numba's own cache does not suffice: it misses edits of functions
+that are called from another file, and raises an error if its directory cannot be used.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from fastnet import parallel
 from fastnet.backends.numba import blas
 from fastnet.backends.numba.store import Store, directory
 
-_PATIENCE = 1.0  # seconds of compiling before the user is told
+_PATIENCE = 1.0  # seconds of compilation before a message
 _PACKAGE = Path(__file__).parents[2]
 
 
 def _key() -> bytes | None:
-    """What all compiled code depends on, or None where that cannot be told.
+    """Everything that compiled code depends on, or None if that cannot be determined.
 
-    Of the package every source counts: kernels are compiled together with what they call and with
-    what the ops and records declare.
+    All sources of the package count, because a kernel is compiled together with the functions that it calls
+    and with the declarations of ops and records.
     """
     sources = {str(p.relative_to(_PACKAGE)): p.read_bytes() for p in sorted(_PACKAGE.rglob("*.py"))}
     if not sources:
@@ -56,24 +56,24 @@ def _key() -> bytes | None:
 @cache
 def _store() -> Store:
     base, key = directory(), None
-    with suppress(Exception):  # whatever is unreadable or unknown here: then nothing is kept
+    with suppress(Exception):  # if anything is unreadable or unknown, store nothing
         key = base and _key()
     return Store(base if key else None, key or b"")
 
 
 class Loaded:
-    """Code from the store, linked into this process; `address` is that of its function.
+    """Code from the store, linked into this process; `address` is its function's.
 
-    Each has a linker of its own, as Numba's names for functions are unique within one process only.
+    Each has its own linker, because Numba's function names are unique within one process only.
     """
 
     def __init__(self, stored: bytes) -> None:
         header, _, code = stored.partition(b"\n")
         described = json.loads(header)
         with global_compiler_lock:
-            rtsys.initialize(cpu_target.target_context)  # makes Numba's runtime known to linkers
+            rtsys.initialize(cpu_target.target_context)  # gives Numba's runtime to linkers
         missing = [n for n in described["needs"] if not llvm.address_of_symbol(n)]
-        if missing:  # the linker would end the process
+        if missing:  # the linker would terminate the process
             raise ImportError(f"unknown symbols: {missing}")
         target = llvm.Target.from_triple(llvm.get_process_triple())
         self._engine = llvm.create_mcjit_compiler(
@@ -87,7 +87,7 @@ class Loaded:
 
 
 def _storable(function: Any) -> bytes:
-    """The code of a cfunc, after a line that tells its name and the symbols it needs."""
+    """The code of a cfunc, after a line with its name and the symbols that it needs."""
     library = function._library
     _, _, (code, _) = library.serialize_using_object_code()
     module = library._final_module
@@ -98,19 +98,19 @@ def _storable(function: Any) -> bytes:
 
 
 class Natives:
-    """The native functions of this process. Threads may ask for the same one at once."""
+    """The native functions of this process. Several threads may request the same one."""
 
     def __init__(self) -> None:
         self._known: dict[str, Any] = {}  # cfuncs and Loaded, kept alive
-        self._lock = parallel.across_forks(threading.RLock())  # held while code is compiled
-        self._seconds = 0.0  # spent compiling
+        self._lock = parallel.across_forks(threading.RLock())  # held during compilation
+        self._seconds = 0.0  # of compilation so far
         self._told = False
 
     def address(self, name: str, compile: Callable[[], Any], keep: bool = True) -> int:
-        """The address of the function of this name; `compile` makes it, a cfunc, where it is new.
+        """The address of the function with this name; `compile` makes a new one, a cfunc.
 
-        It is kept on disk unless told otherwise: where `compile` uses what is not in this package. Ctrl-C
-        is answered at once; a function that is being compiled is finished for the next to ask for it.
+        Code is stored on disk unless keep=False, which is for code that uses anything outside this package.
+        Ctrl-C takes effect at once; a compilation that is under way still finishes, for the next request.
         """
         if name not in self._known:
             _elsewhere(lambda: self._find(name, compile, keep))
@@ -124,7 +124,7 @@ class Natives:
 
     def _load(self, name: str) -> Loaded | None:
         stored = _store().load(name)
-        with suppress(Exception):  # never worse than without a store
+        with suppress(Exception):  # on any error, compile as without a store
             return Loaded(stored) if stored else None
         return None
 
@@ -142,10 +142,10 @@ class Natives:
 
 
 def _elsewhere(work: Callable[[], None]) -> None:
-    """Do it in another thread, and wait for that.
+    """Do the work in another thread and wait for it.
 
-    A signal's handler runs in the main thread. There, LLVM's calls back into Python would lose what it
-    raises, and nothing could be raised before they come.
+    Signal handlers run in the main thread. If it compiled, LLVM's callbacks into Python would lose their
+    exceptions, and no exception could interrupt LLVM between callbacks.
     """
     if threading.current_thread() is not threading.main_thread():
         work()
@@ -155,7 +155,7 @@ def _elsewhere(work: Callable[[], None]) -> None:
     def run() -> None:
         try:
             work()
-        except BaseException as error:  # which is the caller's
+        except BaseException as error:  # raised again in the caller's thread
             raised.append(error)
 
     thread = threading.Thread(target=run, name="fastnet compiles")
@@ -166,11 +166,11 @@ def _elsewhere(work: Callable[[], None]) -> None:
 
 
 def _tell() -> None:
-    """Say on a terminal why nothing happens."""
+    """Tell the user of a terminal that compilation takes the time."""
     place = _store().place
     often = (
         f"once, kept in {place.parent}" if place else "in every process: no directory to keep it"
     )
-    with suppress(Exception):  # stderr may be None, closed, or anything
+    with suppress(Exception):  # stderr may be None, closed, or any object
         if sys.stderr.isatty():
             print(f"fastnet: compiling for Numba ({often})", file=sys.stderr, flush=True)

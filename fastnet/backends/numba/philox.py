@@ -1,4 +1,4 @@
-"""Philox4x32-10 in jitted code: the words of fastnet.random, 64 at a time from 16 neighbouring blocks."""
+"""Philox4x32-10 in jitted code: the words of fastnet.random, 64 at a time from 16 consecutive blocks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIZE = _U(0x7FFFFFFF)
 
 @njit(forceinline=True)
 def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
-    """Philox4x32-10; words are uint64 whose upper halves are zero."""
+    """Philox4x32-10; a word is a uint64 whose upper half is zero."""
     for _ in range(10):
         p0, p1 = c0 * _M0, c2 * _M1
         c0, c1, c2, c3 = (p1 >> _HALF) ^ c1 ^ k0, p1 & _LOW, (p0 >> _HALF) ^ c3 ^ k1, p0 & _LOW
@@ -39,7 +39,7 @@ def _tail(word: Any, like: Any) -> Any:
 
 @njit(error_model="numpy")
 def draw_tails(tail: Any, group: int, seed: Any, stream: Any, step: Any) -> None:
-    """fastnet.random.tails of the elements 64·group … 64·group + 63."""
+    """fastnet.random.tails for the elements 64·group … 64·group + 63."""
     k0, k1, s0, s1, own = counter(seed, stream, step)
     for lane in range(16):
         block = _U(group * 16 + lane) & _LOW

@@ -1,7 +1,7 @@
-"""Compiled code on disk. What cannot be read or written costs a compilation, never an error.
+"""Compiled code on disk. A failure to read or write costs a compilation and never raises an error.
 
-Whoever can write the code of this process's user acts as that user. So a directory is used only where
-nobody else can write to it, to what leads there, or to a file in it.
+Whoever can write code for this process acts as its user. So the store uses a directory only if no other
+user can write to it, to a file in it or to a directory above it.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-_KEPT = 16  # directories of other versions, machines and settings, the latest written
+_KEPT = 16  # directories kept for other versions, machines and settings, the latest written
 
 
 def directory() -> Path | None:
-    """Where compiled code is kept: by NUMBA_CACHE_DIR, else in the user's directory of caches."""
+    """The directory of compiled code: in NUMBA_CACHE_DIR, else in the user's cache directory."""
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(chosen) / "fastnet"
     for base in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")):
-        if os.path.isabs(base):  # "~" stays where there is no home
+        if os.path.isabs(base):  # expanduser keeps "~" if there is no home
             return Path(base) / "fastnet" / "numba"
     return None
 
 
 def strangers(place: Path) -> str | None:
-    """Who but this user and the system's could write what lies at a place, or None.
+    """A sentence that names another user's access to a place, or None.
 
-    Looked at is all that leads there, through links, as far as it exists; what does not is made by this
-    user. A directory in which everybody makes files of their own, as /tmp, may be on the way.
+    Checks each existing directory on the way, through links; this user will create the missing ones. A
+    directory such as /tmp, in which all users create files of their own, may be on the way.
     """
-    if not hasattr(os, "getuid"):  # other systems say so in other ways
+    if not hasattr(os, "getuid"):  # other systems have no such permissions
         return None
     place = Path(os.path.abspath(place))
     for path in (*reversed(place.parents), place):
@@ -54,11 +54,11 @@ def strangers(place: Path) -> str | None:
 
 
 class Store:
-    """Pieces of code by name, for one key: everything that the code depends on besides its name.
+    """Pieces of code by name, for one key: everything else that the code depends on.
 
-    A file is a digest and what it was taken of; a file is replaced whole. So one that was cut off,
-    damaged, renamed or made for another key is as good as none, and so is one that another user could
-    have written. A directory that others can write to is not used, which one warning says.
+    A file contains a digest and the digested bytes, and is always replaced as a whole. So a file that is
+    truncated, damaged, renamed, of another key, or writable by another user counts as missing. The store
+    does not use a directory to which others can write, and warns once.
     """
 
     def __init__(self, base: Path | None, key: bytes) -> None:
@@ -75,7 +75,7 @@ class Store:
             )
 
     def load(self, name: str) -> bytes | None:
-        """The code of this name, or None."""
+        """The code with this name, or None."""
         if self.place is None:
             return None
         try:
@@ -87,7 +87,7 @@ class Store:
         return code if digest == self._digest(name, code) else None
 
     def save(self, name: str, code: bytes) -> None:
-        """Keep the code under this name, if that is possible."""
+        """Store the code under this name, if possible."""
         if self.place is None:
             return
         with suppress(OSError):
@@ -113,7 +113,7 @@ class Store:
 
     @staticmethod
     def _prune(base: Path) -> None:
-        """Remove what was written longest ago, of directories that bear the name of a key."""
+        """Remove the oldest directories with names of keys."""
         with suppress(OSError):
             ours = [d for d in base.iterdir() if re.fullmatch("[0-9a-f]{16}", d.name)]
             for old in sorted(ours, key=lambda d: -d.stat().st_mtime)[_KEPT:]:
@@ -121,7 +121,7 @@ class Store:
 
 
 def _own_file(path: str, flags: int) -> int:
-    """Open a file that nobody but this user could have written; PermissionError where it is none."""
+    """Open a file that only this user could have written, else raise PermissionError."""
     handle = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
     found = os.fstat(handle)
     if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & 0o022):

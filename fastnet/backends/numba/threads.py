@@ -1,8 +1,8 @@
-"""How many threads the BLAS takes for products of middling size: one.
+"""One thread for matrix products of medium size.
 
-Measured on two busy cores: a 128·128·128 product takes 43 µs on one thread, and on two 16 ms, as one
-thread waits for the other to be scheduled; on idle cores the second thread gains a fifth at
-256·256·256, a third at three times that.
+On busy cores a second thread can cost far more than it gains, because one thread waits until the other is
+scheduled. Measured on two busy cores: a 128·128·128 product takes 43 µs on one thread and 16 ms on two. On
+idle cores the second thread gains a fifth at 256·256·256 and a third at three times that.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import os
 import threading
 from collections.abc import Callable
 
-# In multiplications. Up to FEW, OpenBLAS takes one thread by itself; above MANY, more are worth it.
+# In multiplications. Up to FEW, OpenBLAS itself uses one thread; above MANY, several threads pay.
 FEW, MANY = 1 << 13, 1 << 24
 
 
 class OneThread:
     """A context in which an OpenBLAS runs on one thread.
 
-    Its number of threads is the process's, so several threads may be inside: who enters
-    remembers a number above one, the last to leave restores it, unless somebody has set another.
+    The number of threads belongs to the process, and several Python threads may be inside. A thread that
+    enters remembers a number above one; the last to leave restores it, unless somebody has changed it.
     """
 
     def __init__(self, get: Callable[[], int], put: Callable[[int], None]) -> None:
         self._get, self._put = get, put
-        self._before = 0  # the number to restore; 0: none
+        self._before = 0  # the number to restore, or 0
         self._inside = 0
         self._lock = threading.Lock()
         if hasattr(os, "register_at_fork"):
@@ -47,5 +47,5 @@ class OneThread:
                 self._before = 0
 
     def _forked(self) -> None:
-        """Nobody is inside any more; the next to leave restores what they have set."""
+        """In the child of a fork nobody is inside; the next thread to leave restores the number."""
         self._lock, self._inside = threading.Lock(), 0

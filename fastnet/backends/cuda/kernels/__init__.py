@@ -1,4 +1,4 @@
-"""The kernels, one family of ops a file, each with the function that launches it."""
+"""The kernels: each file has one family of ops, with the functions that launch them."""
 
 from fastnet.backends.cuda.kernels import (
     batchnorm,

@@ -31,7 +31,7 @@ def batchnorm_forward(
     eps: float,
     momentum: float,
 ) -> None:
-    """Normalise by the statistics of x less its first row; sums are in float64."""
+    """Normalise by the statistics of x minus its first row, summed in float64."""
     total, count, dtype = EMPTY, np.float64(x.shape[0]), y.dtype
     first = x[0, column if end >= 0 else 0]
     for row in range(team[2], end, team[3]):
@@ -57,7 +57,7 @@ def batchnorm_forward(
 
 @device
 def put(into: Any, column: int, value: Any, accumulate: int) -> None:
-    """Write or add a parameter's gradient, unless nobody asked for it."""
+    """Write or add a parameter's gradient, unless it is absent."""
     if into.size > 0:
         new = into.dtype.type(value)
         into[column] = new + into[column] if accumulate else new

@@ -1,4 +1,4 @@
-"""Gradients made shorter, and weights."""
+"""Clipping of gradients and of weights by their norms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastnet.optim.gradients import LEAST, SCALE
 
 @kernel
 def _squares(sums: Any, g: Any) -> None:
-    """The sums of the squares of each block of elements, in strides where there are many."""
+    """The sums of squares of blocks of elements, by a grid-stride loop."""
     room = cuda.shared.array(THREADS, np.float64)
     lane = cuda.threadIdx.x
     size = (g.size + sums.size - 1) // sums.size
@@ -73,12 +73,12 @@ def scale_to_norm_update(queue: Any, g: Any, norm: Any, max_norm: Any) -> None:
 @launcher
 @columns("w")
 def scale_units_update(team: Any, column: int, end: int, w: Any, max_norm: float) -> None:
-    """Each column of w that is longer than max_norm becomes so long."""
+    """Scale each column of w that is longer than max_norm to that length."""
     total, scaled = 0.0, 0.0
     for row in range(team[2], end, team[3]):
         total += np.float64(w[row, column]) * np.float64(w[row, column])
         scaled += (SCALE * np.float64(w[row, column])) * (SCALE * np.float64(w[row, column]))
-    # Both sums always: all of the block's threads must come to each.
+    # Compute both sums always, because all threads of the block must call team_sum.
     squares, scaled = team_sum(team, total), team_sum(team, scaled)
     length = math.sqrt(squares) if squares < math.inf else math.sqrt(scaled) / SCALE
     if length > max_norm:

@@ -1,4 +1,4 @@
-"""Kernels of formulas: what is done to one element, made from the formula that the op declares."""
+"""Kernels of formulas: the code for one element, made from the formula that an op declares."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastnet.op import KERNELS, Kernel
 
 
 def elementwise(text: PythonText) -> tuple[str, Any]:
-    """The text of what is done to an element, and the loop around it."""
+    """The text for one element, and the loop around it."""
     out, draws_too = text.written[0], text.formula.draws
     body = text.element(lambda name: f"{name}[i]", f"tail_of(word, {out})")
     arguments = ["i", "word"] if draws_too else ["i"]
@@ -29,7 +29,7 @@ def elementwise(text: PythonText) -> tuple[str, Any]:
 
 
 def loss(text: PythonText) -> tuple[str, Any]:
-    """The same of a pointwise loss: sums of rows, or slopes times their rows' shares."""
+    """The same for a pointwise loss: sums of rows, or slopes times the rows' shares."""
     columns = text.kernel.columns
     index = {name: "column" if name in columns else "row, column" for name in text.tensors}
     lines, (value,) = text.value(lambda name: f"{name}[{index[name]}]")
@@ -49,7 +49,7 @@ def loss(text: PythonText) -> tuple[str, Any]:
 
 
 def define(kernel: Kernel) -> Launcher:
-    """The launcher of a kernel that is declared by its formula."""
+    """The launcher of a kernel with a formula."""
     text = PythonText(kernel)
     names = {"team_sum": team_sum, "tail_of": tail_of, "float64": np.float64, "__name__": __name__}
     source, around = loss(text) if text.is_loss else elementwise(text)
@@ -63,6 +63,6 @@ LAUNCHERS |= {
 
 
 def launcher_of(kernel: Kernel) -> Launcher:
-    """A kernel's launcher, made now where its op is younger than this module."""
+    """A kernel's launcher; made now if its op was declared after this module."""
     found: Launcher = kernel_of("cuda", LAUNCHERS, kernel, define)
     return found

@@ -16,25 +16,25 @@ from fastnet.backends.cuda.kernels.teams import team_sum
 
 @device
 def weight_of(v: Any, column: int) -> Any:
-    """A class's weight; absent ones are 1."""
+    """A class's weight; 1 if weights are absent."""
     return np.float64(v[column]) if v.size > 0 else 1.0
 
 
 @device
 def times(q: Any, x: Any) -> Any:
-    """q·x, 0 where q is 0, also of an infinite x, but not of NaN."""
+    """q·x; 0 if q is 0, even for infinite x, but NaN for NaN."""
     return q * np.float64(x) if q != 0 or math.isnan(x) else 0.0
 
 
 @device
 def slope_of_share(p: Any, q: Any, whole: Any, rest: Any) -> Any:
-    """p·Σq − q, of the others' q and p, which keep what is small; rest: the sum of the p up to ½."""
+    """p·Σq − q from the other q and p, which keeps small differences; rest: the sum of the p up to ½."""
     return p * (whole - q) - q * (rest if p > 0.5 else 1.0 - p)
 
 
 @device
 def rest_of(team: Any, row: int, end: int, p: Any) -> Any:
-    """The sum of a row without what is above ½."""
+    """The sum of a row without elements above ½."""
     total = 0.0
     for column in range(team[2], end, team[3]):
         total += 0.0 if p[row, column] > 0.5 else np.float64(p[row, column])
@@ -239,7 +239,7 @@ def multi_margin_vjp(
     margin: float,
     divisor: float,
 ) -> None:
-    """The slopes, and at the label minus their sum."""
+    """The slopes, and at the label the negative of their sum."""
     own = row if end >= 0 else 0
     label = t[own]
     least, wanted = y[own, label], y.dtype.type(margin)
@@ -292,7 +292,7 @@ def one_vs_rest_vjp(
     margin: float,
     divisor: float,
 ) -> None:
-    """The slopes, with the signs of the classes."""
+    """The slopes with the signs of the classes."""
     wanted, value = y.dtype.type(margin), y[row, column]
     share = y.dtype.type(drow_loss[row] * weight_of(v, t[row]) / divisor)
     if column == t[row]:

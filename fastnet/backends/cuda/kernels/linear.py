@@ -1,4 +1,4 @@
-"""The linear layer: matrix products, and what is added to them."""
+"""The linear layer: matrix products, bias and sums of rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _bias(row: int, column: int, y: Any, b: Any) -> None:
 
 @launcher
 def linear_forward(queue: Any, y: Any, x: Any, w: Any, b: Any) -> None:
-    """y = x·w + b: the bias first, the product added."""
+    """y = x·w + b: writes the bias, then adds the product."""
     if b.size:
         _bias(queue, y, b)
     gemm(queue, y, x, w, add=bool(b.size))
@@ -42,7 +42,7 @@ def linear_vjp(
 
 @each("totals")
 def _add_block(i: int, totals: Any, lost: Any, block: Any, first: int) -> None:
-    """Add to the totals, or begin them; what an addition rounds off is kept beside them."""
+    """Add to the totals, or begin them; `lost` sums the rounding errors of the additions."""
     total, term = totals[i], block[i]
     new = total + term
     part = new - total
@@ -53,13 +53,13 @@ def _add_block(i: int, totals: Any, lost: Any, block: Any, first: int) -> None:
 
 @each("dw")
 def _put_sum(i: int, dw: Any, totals: Any, lost: Any, accumulate: int) -> None:
-    """Write or add the totals; where one is infinite, what it lost is NaN."""
+    """Write or add the totals with their rounding errors, which are NaN where a total is infinite."""
     total = totals[i] + lost[i] if lost[i] == lost[i] else totals[i]
     dw[i] = dw[i] + total if accumulate else total
 
 
 def _product_of_many_rows(queue: Any, dw: Any, x: Any, dy: Any, accumulate: int) -> None:
-    """xᵀ·dy, from products of MANY_ROWS rows, within each of which cuBLAS adds as it likes."""
+    """xᵀ·dy, from products of MANY_ROWS rows; within one, cuBLAS chooses the order of additions."""
     room = scratch(queue, 3 * dw.size, dw.dtype)
     totals, lost, block = (room[k * dw.size : (k + 1) * dw.size] for k in range(3))
     for top in range(0, x.shape[0], MANY_ROWS):

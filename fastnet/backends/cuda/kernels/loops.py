@@ -1,21 +1,21 @@
-"""Kernels and launchers from what is done at one place: the grid's loop around it is made here.
+"""Decorators that make kernels and launchers from the code for one element, row or column.
 
     @launcher
     @rows("y")
     def softmax_vjp(team, row, end, dx, dy, y):
         …
 
-is a kernel in which teams of threads go through the rows of y, and the function that launches it. What is
-done is a device function, whose first arguments say where:
+makes a kernel in which teams of threads loop over the rows of y, and the function that launches it. The
+decorated function is a device function, whose first arguments say where it works:
 
 - `each("y")`: (i, …) for every element of y; all tensors are flat;
 - `cells("y")`: (row, column, …) for every element of y;
-- `draws("y")`: (i, word, …) for every element of y, with its random word; flat likewise;
-- `rows("y")`: (team, row, end, …) for every row of y, end being its length, and −1 for the threads of
-  a block that have no row left; they must pass the team's sums all the same;
+- `draws("y")`: (i, word, …) for every element of y and its random word; all tensors are flat;
+- `rows("y")`: (team, row, end, …) for every row of y, where end is its length, or −1 for threads of a block
+  without a row; these must take part in the team's sums too;
 - `columns("y")`: (team, column, end, …) for every column of y, likewise.
 
-What is done gets the numbers that change from step to step as numbers; the loop reads them, once.
+It gets numbers that change from step to step as numbers; the loop reads them once.
 """
 
 from __future__ import annotations
@@ -122,18 +122,18 @@ def launcher(queue, {arguments}):
     launch(kernel, blocks, (ACROSS, DOWN), queue, {arguments})
 """
 
-# A block's columns, whose elements in a row fill a sector of memory, and the threads of each.
+# The columns of a block, whose elements in a row fill a sector of memory, and the threads for each column.
 ACROSS = 2 if SIMULATOR else 8
 DOWN = THREADS // ACROSS
 
 
 def lanes_for(columns: int) -> int:
-    """How many threads share a row: a power of two, about a quarter of its length."""
+    """The number of threads that share a row: a power of two, about a quarter of its length."""
     return min(1 << max(-(-columns // 4) - 1, 0).bit_length(), THREADS)
 
 
 def tiles(shape: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """A grid and its blocks, which go over a matrix row by row."""
+    """A grid and its block shape, for a loop over a matrix row by row."""
     rows, columns = shape
     wide = min(1 << (columns - 1).bit_length(), THREADS)
     high = THREADS // wide
@@ -143,7 +143,7 @@ def tiles(shape: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _around(text: str, first: int, count: str) -> Callable[[Any], Launcher]:
-    """Make launchers of device functions whose arguments from `first` on are a kernel's."""
+    """Makes launchers from device functions whose arguments from `first` on are a kernel's."""
 
     def decorate(body: Any) -> Launcher:
         name, code = body.__name__, body.__code__
@@ -177,25 +177,25 @@ _NAMES = {f.__name__: f for f in (launch, flat, blocks_for, lanes_for, tiles, co
 
 
 def each(count: str) -> Callable[[Any], Launcher]:
-    """Do it for every element."""
+    """Run the function for every element."""
     return _around(_EACH, 1, count)
 
 
 def cells(count: str) -> Callable[[Any], Launcher]:
-    """Do it for every row and column."""
+    """Run the function for every row and column."""
     return _around(_CELLS, 2, count)
 
 
 def draws(count: str) -> Callable[[Any], Launcher]:
-    """Do it for every element and its random word."""
+    """Run the function for every element and its random word."""
     return _around(_DRAWS, 2, count)
 
 
 def rows(count: str) -> Callable[[Any], Launcher]:
-    """Do it for every row, by teams of threads."""
+    """Run the function for every row, with a team of threads."""
     return _around(_ROWS, 3, count)
 
 
 def columns(count: str) -> Callable[[Any], Launcher]:
-    """Do it for every column, by teams of threads."""
+    """Run the function for every column, with a team of threads."""
     return _around(_COLUMNS, 3, count)

@@ -17,7 +17,7 @@ from fastnet.backends.cuda.kernels.teams import EMPTY, plus, team_sum, team_tota
 
 @kernel
 def _mean(loss: Any, row_loss: Any) -> None:
-    """The mean of the losses of rows, by one block."""
+    """The mean of the row losses, by one block."""
     room = cuda.shared.array(THREADS, np.float64)
     lane = cuda.threadIdx.x
     total = EMPTY
@@ -106,7 +106,7 @@ def softmax_nll_forward(queue: Any, loss: Any, row_loss: Any, p: Any, z: Any, t:
 @launcher
 @rows("dz")
 def softmax_nll_vjp(team: Any, row: int, end: int, dz: Any, p: Any, t: Any) -> None:
-    """dz = (p − onehot(t))/B, at the label minus the sum of the others."""
+    """dz = (p − onehot(t))/B, at the label the negative of the sum of the others."""
     share = p.dtype.type(1.0 / np.float64(p.shape[0]))
     label, total = t[row] if end >= 0 else 0, 0.0
     for column in range(team[2], end, team[3]):

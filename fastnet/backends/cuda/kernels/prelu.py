@@ -39,7 +39,7 @@ def _of_columns(team: Any, column: int, end: int, sums: Any, dy: Any, x: Any) ->
 
 @kernel
 def _of_slopes(da: Any, sums: Any, columns: int, accumulate: int) -> None:
-    """Add up the columns of each slope, a block for a slope."""
+    """Sum the columns of each slope, one block for a slope."""
     room = cuda.shared.array(THREADS, np.float64)
     lane = cuda.threadIdx.x
     for slope in range(cuda.blockIdx.x, da.size, cuda.gridDim.x):

@@ -1,4 +1,4 @@
-"""Softmax and its logarithm; each may write over what it reads, element by element."""
+"""Softmax and log-softmax; each may overwrite its input element by element."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastnet.backends.cuda.kernels.teams import team_max, team_sum
 
 @device
 def row_max(team: Any, row: int, end: int, x: Any) -> Any:
-    """The maximum of a row; NaN, which comparisons pass over, stays in the row."""
+    """The maximum of a row; a NaN, which comparisons ignore, stays in the row."""
     top = -math.inf
     for column in range(team[2], end, team[3]):
         if x[row, column] > top:
@@ -26,9 +26,9 @@ def row_max(team: Any, row: int, end: int, x: Any) -> Any:
 
 @device
 def softmax_and_log(team: Any, row: int, end: int, p: Any, x: Any) -> Any:
-    """Write a row's softmax; returns the logarithm of the sum of the e^(x − m), and m, the row's maximum.
+    """Write a row's softmax; returns the logarithm of the sum of e^(x − m), and the row's maximum m.
 
-    It is taken from the sum less 1, the exponential of a maximum, so that small ones keep their digits.
+    The logarithm is computed from the sum minus the 1 of a maximum, so that small ones keep their digits.
     """
     top, ones, low = row_max(team, row, end, x), 0.0, 0.0
     for column in range(team[2], end, team[3]):

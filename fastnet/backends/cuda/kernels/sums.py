@@ -1,4 +1,4 @@
-"""Sums of gradients: of two, and of the rows of one."""
+"""Sums of gradients: of two tensors, and of the rows of one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastnet.backends.cuda.kernels.registry import launcher
 from fastnet.backends.cuda.kernels.teams import EMPTY, plus, team_total
 
 _ROOM = ACROSS * DOWN
-_HEIGHT = 8 * DOWN  # rows that one block adds up, or more where there are very many
+_HEIGHT = 8 * DOWN  # rows that one block sums; more for very many rows
 
 
 @launcher
@@ -24,7 +24,7 @@ def add_to_forward(i: int, y: Any, x: Any) -> None:
 
 @kernel
 def _columns(into: Any, a: Any, rows: int, columns: int, height: int, accumulate: int) -> None:
-    """Sums of a's columns over `height` rows each, into as many rows as the grid is high."""
+    """Sums of a's columns over `height` rows each; the grid's second dimension gives the result rows."""
     room = cuda.shared.array(_ROOM, np.float64)
     column = cuda.blockIdx.x * ACROSS + cuda.threadIdx.x
     lane, first = cuda.threadIdx.y, cuda.blockIdx.y * height
@@ -39,7 +39,7 @@ def _columns(into: Any, a: Any, rows: int, columns: int, height: int, accumulate
 
 
 def column_sums(queue: Any, into: Any, a: Any, accumulate: int) -> None:
-    """Write or add Σ_rows a: where there are many rows, by blocks of them and then over the blocks."""
+    """Write or add Σ_rows a; many rows are summed in blocks first."""
     rows, columns = a.shape
     grid, block = -(-columns // ACROSS), (ACROSS, DOWN)
     height = max(_HEIGHT, -(-rows // HIGHEST))

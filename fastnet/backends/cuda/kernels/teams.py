@@ -1,10 +1,10 @@
-"""Teams: neighbouring threads of a block that work on one row or column, and add up what they found.
+"""Teams: neighbouring threads of a block that share a row or column and add up their results.
 
-A team is (room, place, lane, lanes): float64 of shared memory, one for each of the block's threads, where
-this thread's lies, its number in the team, and how many they are, a power of two. Sums are taken in
-one order, which depends on sizes alone.
+A team is (room, place, lane, lanes): float64 in shared memory for all threads of the block, the index of
+this thread's element, its number in the team, and the number of threads in the team, a power of two. The
+order of a sum depends on sizes alone.
 
-Of very many terms each thread keeps a running sum, a pair: the sum, and what its additions rounded off.
+For very many terms each thread keeps a running sum, which is a pair: the sum, and its rounding errors.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from fastnet.backends.cuda.device import device, syncthreads
 from fastnet.backends.cuda.elementary import is_single
 
-EMPTY = 0.0, 0.0  # a running sum of nothing
+EMPTY = 0.0, 0.0  # an empty running sum
 
 
 @device
 def plus(running: Any, term: Any) -> Any:
-    """A running sum and one more term. What float64 rounds off does not matter where terms are float32."""
+    """Add a term to a running sum; float32 terms need no rounding errors, as float64 sums them."""
     total, lost = running
     wide = np.float64(term)
     new = total + wide
@@ -34,7 +34,7 @@ def plus(running: Any, term: Any) -> Any:
 
 @device
 def team_sum(team: Any, value: Any) -> Any:
-    """The sum of the team's values, for each of them; all of the block's threads must come here."""
+    """The sum of the team's values, for each thread; all threads of the block must call this."""
     room, place, lane, lanes = team
     room[place] = value
     syncthreads()
@@ -51,14 +51,14 @@ def team_sum(team: Any, value: Any) -> Any:
 
 @device
 def team_total(team: Any, running: Any) -> Any:
-    """The same of running sums; where one is infinite, what it lost is NaN."""
+    """The same for running sums; rounding errors are NaN where a sum is infinite."""
     total, lost = running
     return team_sum(team, total if math.isnan(lost) else total + lost)
 
 
 @device
 def team_max(team: Any, value: Any) -> Any:
-    """The largest of the team's values, none of which may be NaN."""
+    """The maximum of the team's values, none of which may be NaN."""
     room, place, lane, lanes = team
     room[place] = value
     syncthreads()

@@ -1,4 +1,4 @@
-"""The kernels, one family of ops a file, with the names and arguments of the reference kernels."""
+"""The kernels: each file has one family of ops, with names and arguments of the reference kernels."""
 
 from fastnet.backends.numba.kernels import (
     batchnorm,

@@ -1,4 +1,4 @@
-"""Batch normalisation by LOCAL columns; sums run row by row, so that columns fill the vector lanes."""
+"""Batch normalisation by blocks of LOCAL columns; sums run row by row, so that LLVM vectorises columns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def batchnorm_forward(
     eps: float,
     momentum: float,
 ) -> None:
-    """Normalise by this minibatch's statistics, those of x less its first row."""
+    """Normalise by the minibatch's statistics, computed from x minus its first row."""
     rows, columns = x.shape
     one, zero = y.dtype.type(1), y.dtype.type(0)
     small, new, count = y.dtype.type(eps), y.dtype.type(momentum), y.dtype.type(rows)
@@ -56,7 +56,7 @@ def batchnorm_forward(
 
 @njit(error_model="numpy")
 def _moments(centre: Any, squares: Any, x: Any, begin: int, width: int) -> None:
-    """The mean of x less its first row, and the sum of squares around that, of `width` columns."""
+    """The mean of x minus its first row, and the sum of squares around it, for `width` columns."""
     rows, columns = x.shape
     first, step, count = window(x, begin, width), rows_of_block(rows), x.dtype.type(rows)
     lost, block = local(x), local(x)
@@ -93,7 +93,7 @@ def _sum_rows(
     begin: int,
     width: int,
 ) -> None:
-    """Sum dy and dy·x̂ over the rows, for `width` columns; first, centre and rstd are these columns'."""
+    """Sum dy and dy·x̂ over the rows for `width` columns; first, centre and rstd belong to these."""
     rows, columns = x.shape
     step = rows_of_block(rows)
     lost_sums, lost_products = local(dy), local(dy)

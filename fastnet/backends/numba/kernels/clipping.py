@@ -1,4 +1,4 @@
-"""Gradients made shorter, and weights."""
+"""Clipping of gradients and of weights by their norms."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def scale_to_norm_update(g: Array, norm: Array, max_norm: float) -> None:
 
 @kernel
 def scale_units_update(w: Array, max_norm: float) -> None:
-    """Each column of w that is longer than max_norm becomes so long, by blocks of LOCAL columns."""
+    """Scale each column of w that is longer than max_norm to that length, by blocks of LOCAL columns."""
     rows, columns = w.shape
     squares, factor = local_doubles(), local(w)
     for begin in range(0, columns, LOCAL):

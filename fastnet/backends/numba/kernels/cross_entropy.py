@@ -1,4 +1,4 @@
-"""Cross-entropies with options, and the weighted mean of the losses of rows."""
+"""Cross-entropies with options, and the weighted mean of row losses."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def _below_top(p: Any, z: Any) -> None:
 
 @njit(error_model="numpy")
 def softmax_and_log(p: Any, i: int) -> float:
-    """Divide row i, of exponentials, by its sum; returns the sum's logarithm.
+    """Divide row i, which has exponentials, by its sum; returns the logarithm of the sum.
 
-    It is taken from the sum less 1, the exponential of a maximum, so that small ones keep their digits.
+    The logarithm is computed from the sum minus the 1 of a maximum, so that small ones keep their digits.
     """
     ones, low = 0.0, 0.0
     for j in range(p.shape[1]):
@@ -73,7 +73,7 @@ def softmax_and_log(p: Any, i: int) -> float:
 
 @njit(error_model="numpy")
 def _times(q: float, x: float) -> float:
-    """q·x, 0 where q is 0, also of an infinite x, but not of NaN."""
+    """q·x; 0 if q is 0, even for infinite x, but NaN for NaN."""
     return q * np.float64(x) if q != 0 or math.isnan(x) else 0.0
 
 
@@ -126,7 +126,7 @@ def cross_entropy_forward(
 
 @njit(error_model="numpy")
 def _rest(p: Any, i: int) -> float:
-    """The sum of row i without what is above ½."""
+    """The sum of row i without elements above ½."""
     total = 0.0
     for j in range(p.shape[1]):
         total += 0.0 if p[i, j] > 0.5 else np.float64(p[i, j])
@@ -135,7 +135,7 @@ def _rest(p: Any, i: int) -> float:
 
 @njit(error_model="numpy")
 def _slope(p: float, q: float, whole: float, rest: float) -> float:
-    """p·Σq − q, of the others' q and p, which keep what is small."""
+    """p·Σq − q, computed from the other q and p, so that small differences keep their digits."""
     return p * (whole - q) - q * (rest if p > 0.5 else 1.0 - p)
 
 

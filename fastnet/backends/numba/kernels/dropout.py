@@ -17,7 +17,7 @@ _U, _LOW = np.uint64, np.uint64(0xFFFFFFFF)
 
 @njit(error_model="numpy")
 def _mask(a: Any, threshold: float, scale: float, seed: Any, step: Any, stream: Any) -> None:
-    """Scale or zero each element of a, in place: 64 elements from 16 neighbouring blocks."""
+    """Scale or zero each element of a, in place: 64 elements from 16 consecutive blocks."""
     least, factor, zero = _U(threshold), a.dtype.type(scale), a.dtype.type(0)
     k0, k1, s0, s1, own = counter(seed, stream, step)
     whole = a.size // 64

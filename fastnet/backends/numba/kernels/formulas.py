@@ -1,7 +1,7 @@
-"""Kernels of formulas: a loop over elements, made from the formula that the op declares.
+"""Kernels of formulas: loops over elements, made from the formulas that ops declare.
 
-A kernel that may work in place copies its first input over its output and works there, so that its loop
-has one array less that might overlap another.
+A kernel that may work in place copies its first input to its output and works there. Then its loop has one
+array less that could overlap another.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _PRIMITIVES = {
 
 
 def elementwise(text: PythonText) -> str:
-    """The text of a kernel that writes elements, as one would write it."""
+    """The text of an elementwise kernel."""
     kernel, out = text.kernel, text.written[0]
     place, lines = {name: name for name in kernel.tensors}, []
     if kernel.op.inplace:
@@ -83,7 +83,7 @@ def elementwise(text: PythonText) -> str:
     body = text.element(lambda name: f"{place[name]}_flat[i]", "drawn[i - begin]")
     if not text.formula.draws:
         loop = [f"for i in range({out}_flat.size):", *indented(body)]
-    else:  # of random numbers LOCAL are drawn at once
+    else:  # draw LOCAL random numbers at a time
         loop = [
             f"drawn = local({out}_flat)",
             f"for begin in range(0, {out}_flat.size, {LOCAL}):",
@@ -95,7 +95,7 @@ def elementwise(text: PythonText) -> str:
 
 
 def loss(text: PythonText) -> str:
-    """The text of a pointwise loss's kernel: sums of rows, or slopes times their rows' shares."""
+    """The text of a pointwise loss's kernel: sums of rows, or slopes times the rows' shares."""
     columns = text.kernel.columns
     lines, (value,) = text.value(lambda name: f"{name}[{'j' if name in columns else 'b, j'}]")
     forward = isinstance(text.formula, RowSum)
@@ -121,5 +121,5 @@ FUNCTIONS |= {
 
 
 def function(kernel: Kernel) -> Any:
-    """A kernel's jitted function, made now where its op is younger than this module."""
+    """A kernel's jitted function; made now if its op was declared after this module."""
     return kernel_of("numba", FUNCTIONS, kernel, define)

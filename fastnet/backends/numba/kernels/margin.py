@@ -28,7 +28,7 @@ def _share(v: Array, label: int, divisor: float) -> float:
 
 @njit(error_model="numpy", forceinline=True)
 def _weighed(total: float, share: float) -> float:
-    """0 of a class of weight 0, also where the sum is infinite, but not where it is NaN."""
+    """0 for a class with weight 0, even if the sum is infinite, but NaN for NaN."""
     return total * share if share != 0 or np.isnan(total) else 0.0
 
 
@@ -56,7 +56,7 @@ def multi_margin_vjp(
     margin: float,
     divisor: float,
 ) -> None:
-    """The slopes, and at the label minus their sum."""
+    """The slopes, and at the label the negative of their sum."""
     for b in range(t.size):
         own, wanted, total = y[b, t[b]], y.dtype.type(margin), y.dtype.type(0)
         share = y.dtype.type(drow_loss[b] * _share(v, t[b], divisor))
@@ -91,7 +91,7 @@ def one_vs_rest_vjp(
     margin: float,
     divisor: float,
 ) -> None:
-    """The slopes, with the signs of the classes."""
+    """The slopes with the signs of the classes."""
     wanted = y.dtype.type(margin)
     for b in range(t.size):
         share = y.dtype.type(drow_loss[b] * _share(v, t[b], divisor))

@@ -20,7 +20,7 @@ def prelu_forward(y: Array, x: Array, a: Array) -> None:
 
 @kernel
 def prelu_vjp(dx: Array, da: Array, dy: Array, x: Array, a: Array, accumulate: int) -> None:
-    """dx = dy or a·dy; da sums dy·min(x, 0) over the rows, and over a slope's columns."""
+    """dx = dy or a·dy; da sums dy·min(x, 0) over the rows and over the columns of a slope."""
     rows, columns = x.shape
     zero, count = x.dtype.type(0), a.size
     if dx.size > 0:
@@ -29,7 +29,7 @@ def prelu_vjp(dx: Array, da: Array, dy: Array, x: Array, a: Array, accumulate: i
                 dx[b, j] = dy[b, j] if x[b, j] > zero else a[j % count] * dy[b, j]
     if da.size == 0:
         return
-    # Columns of one slope add up in the same places, and those of a slope as a tree.
+    # Sum several columns of each slope side by side, then add these sums pairwise.
     repeats = 1
     while 2 * repeats * count <= LOCAL:
         repeats *= 2

@@ -1,4 +1,4 @@
-"""Where kernels are collected by name."""
+"""The table of kernels by name."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from numba import njit
 
-# Every kernel of this backend by name: jitted, compiled when first needed.
+# Every kernel of this backend by name, jitted; it compiles at first use.
 FUNCTIONS: dict[str, Callable[..., None]] = {}
 
 
 def kernel(function: Callable[..., None]) -> Callable[..., None]:
-    """Jit a kernel, on first use, and register it under its own name."""
+    """Jit a kernel and register it under its own name."""
     jitted: Any = njit(error_model="numpy")(function)
     FUNCTIONS[function.__name__] = jitted
     return function

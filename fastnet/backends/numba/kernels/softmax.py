@@ -1,4 +1,4 @@
-"""Softmax and its logarithm. Each works over its output, which may lie on its input."""
+"""Softmax and log-softmax. Each works within its output, which may be its input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastnet.op import Array
 
 @njit(error_model="numpy")
 def _below_top(y: Any) -> None:
-    """Subtract from each row its maximum; NaN that comparisons pass over stays in the row."""
+    """Subtract its maximum from each row; a NaN, which comparisons ignore, stays in the row."""
     rows, columns = y.shape
     for i in range(rows):
         row = window(y, i * columns, columns)
@@ -62,7 +62,7 @@ def softmax_vjp(dx: Array, dy: Array, y: Array) -> None:
 
 @kernel
 def log_softmax_forward(y: Array, x: Array) -> None:
-    """y = (x − m) − log Σ e^(x − m), m the row's maximum; exponentials by parts of LOCAL columns."""
+    """y = (x − m) − log Σ e^(x − m), m the row's maximum; sums exponentials by LOCAL columns."""
     copy(y, x)
     _below_top(y)
     rows, columns = y.shape

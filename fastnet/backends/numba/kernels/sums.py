@@ -1,4 +1,4 @@
-"""Sums of gradients, and over rows: beyond MANY_ROWS those of blocks are added with compensation."""
+"""Sums of gradients and over rows; beyond MANY_ROWS rows, sums of blocks are added with compensation."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def add_to_forward(y: Array, x: Array) -> None:
 
 @njit(error_model="numpy")
 def rows_of_block(rows: int) -> int:
-    """How many rows are added one by one."""
+    """The number of rows that are added without compensation."""
     return ROW_BLOCK if rows > MANY_ROWS else max(rows, 1)
 
 
 @njit(error_model="numpy")
 def clear(width: int, *sums: Any) -> None:
-    """Set the first `width` of each to 0."""
+    """Set the first `width` elements of each array to 0."""
     for values in sums:
         for j in range(width):
             values[j] = values.dtype.type(0)
@@ -36,7 +36,7 @@ def clear(width: int, *sums: Any) -> None:
 
 @njit(error_model="numpy")
 def add_block(totals: Any, lost: Any, block: Any, width: int) -> None:
-    """Add a block's sums to the totals, with what that rounds off beside them; the block is 0 then."""
+    """Add a block's sums to the totals and the rounding errors to `lost`; clears the block."""
     for j in range(width):
         total = totals[j]
         new = total + block[j]
@@ -48,7 +48,7 @@ def add_block(totals: Any, lost: Any, block: Any, width: int) -> None:
 
 @njit(error_model="numpy")
 def add_lost(totals: Any, lost: Any, width: int) -> None:
-    """Complete the totals; where one is infinite, what it lost is NaN."""
+    """Add the rounding errors to the totals; they are NaN where a total is infinite."""
     for j in range(width):
         if not np.isnan(lost[j]):
             totals[j] += lost[j]
@@ -56,7 +56,7 @@ def add_lost(totals: Any, lost: Any, width: int) -> None:
 
 @njit(error_model="numpy")
 def put(into: Any, values: Any, begin: int, width: int, accumulate: int) -> None:
-    """Write or add the gradients of `width` parameters, unless nobody asked for them."""
+    """Write or add the gradients of `width` parameters, unless they are absent."""
     if into.size > 0:
         a = window(into, begin, width)
         for j in range(width):
