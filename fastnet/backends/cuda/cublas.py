@@ -58,7 +58,7 @@ class _Handle:
 
     def __init__(self, library: Any, queue: Any) -> None:
         self._library, self._pointer = library, _POINTER()
-        self._room = new_array(_workspace(), "uint8")
+        self._memory = new_array(_workspace(), "uint8")
         _check(library.cublasCreate_v2(ctypes.byref(self._pointer)), "cublasCreate")
         self.move(queue)
         if os.environ.get(TF32_VARIABLE, "0") not in ("", "0"):
@@ -68,17 +68,17 @@ class _Handle:
         """Use this stream from now on, with the same workspace, which cuBLAS drops with the old stream."""
         library, stream = self._library, _POINTER(int(queue.handle))
         _check(library.cublasSetStream_v2(self._pointer, stream), "cublasSetStream")
-        room = _POINTER(_address(self._room)), ctypes.c_size_t(self._room.size)
-        _check(library.cublasSetWorkspace_v2(self._pointer, *room), "cublasSetWorkspace")
+        workspace = _POINTER(_address(self._memory)), ctypes.c_size_t(self._memory.size)
+        _check(library.cublasSetWorkspace_v2(self._pointer, *workspace), "cublasSetWorkspace")
 
     def product(
-        self, c: Any, a: Any, b: Any, inner: int, flip_a: bool, flip_b: bool, add: bool
+        self, c: Any, a: Any, b: Any, inner: int, trans_a: bool, trans_b: bool, add: bool
     ) -> None:
         """c ← op(a)·op(b) + add·c. For cuBLAS, which is column-major, this is cᵀ = op(b)ᵀ·op(a)ᵀ."""
         name, number = _PRODUCTS[c.dtype.name]
         rows, columns = c.shape
         status = getattr(self._library, name)(
-            *(self._pointer, _INT(flip_b), _INT(flip_a), _INT(columns), _INT(rows), _INT(inner)),
+            *(self._pointer, _INT(trans_b), _INT(trans_a), _INT(columns), _INT(rows), _INT(inner)),
             *(ctypes.byref(number(1)), _POINTER(_address(b)), _INT(b.shape[1])),
             *(_POINTER(_address(a)), _INT(a.shape[1])),
             *(ctypes.byref(number(add)), _POINTER(_address(c)), _INT(columns)),

@@ -54,7 +54,7 @@ class CudaExecutor:
         self._derived_version = -1
         self._programs: dict[int, tuple[Program, Program]] = {}  # by rows: forward, backward
         self._parts: dict[Any, list[Program | Control]] = {}  # parts of steps
-        self._room: dict[Any, Any] = {}  # workspaces of a chunk, by name
+        self._workspaces: dict[Any, Any] = {}  # workspaces of a chunk, by name
         self._chunks = Chunks(self)
 
     def ready(self, update: Update) -> None:
@@ -88,12 +88,12 @@ class CudaExecutor:
     def _output(self, rows: int) -> Any:
         return self.place(self.plan.output, (rows, *self.plan.output_shape), self.plan.dtype)
 
-    def room(self, name: str, nbytes: int) -> Any:
+    def workspace(self, name: str, nbytes: int) -> Any:
         """A workspace of at least so many bytes; the same one for a name until it must grow."""
-        if name not in self._room or self._room[name].size < nbytes:
+        if name not in self._workspaces or self._workspaces[name].size < nbytes:
             size = 1 << (max(nbytes, ALIGNMENT) - 1).bit_length()  # a power of 2, to grow seldom
-            self._room[name] = empty((size,), np.uint8)
-        return self._room[name]
+            self._workspaces[name] = empty((size,), np.uint8)
+        return self._workspaces[name]
 
     def at(self, place: Place, shape: tuple[int, ...], dtype: Any) -> Array:
         """A copy of the array at a place of the plan."""
@@ -122,7 +122,7 @@ class CudaExecutor:
     ) -> list[Program | Control]:
         """The parts of a step with so many rows; `shape` is that of its part of the table."""
         update_program = self.plan.step[:0] if update is None else update.program
-        blocks = self._blocks(own) | {"hyper": self.room("hyper", 8 * math.prod(shape))}
+        blocks = self._blocks(own) | {"hyper": self.workspace("hyper", 8 * math.prod(shape))}
         key = rows, shape, update_program.tobytes(), *map(id, blocks.values())
         if key not in self._parts:
             if len(self._parts) >= KEPT:

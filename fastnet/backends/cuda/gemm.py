@@ -11,7 +11,7 @@ _TILE = 2 if SIMULATOR else 16
 
 
 @kernel
-def _tiled(c: Any, a: Any, b: Any, inner: int, flip_a: int, flip_b: int, add: int) -> None:
+def _tiled(c: Any, a: Any, b: Any, inner: int, trans_a: int, trans_b: int, add: int) -> None:
     """c ← op(a)·op(b), or c plus it; one block computes a tile of c from tiles of a and b."""
     left = cuda.shared.array((_TILE, _TILE), c.dtype)
     right = cuda.shared.array((_TILE, _TILE), c.dtype)
@@ -25,13 +25,13 @@ def _tiled(c: Any, a: Any, b: Any, inner: int, flip_a: int, flip_b: int, add: in
     total = zero
     for first in range(0, inner, _TILE):
         # Neighbouring threads read neighbouring elements, transposed or not.
-        if flip_a:
+        if trans_a:
             k, i = first + y, top + x
             left[x, y] = a[k, i] if k < inner and i < rows else zero
         else:
             i, k = top + y, first + x
             left[y, x] = a[i, k] if k < inner and i < rows else zero
-        if flip_b:
+        if trans_b:
             j, k = side + y, first + x
             right[x, y] = b[j, k] if k < inner and j < columns else zero
         else:
@@ -52,17 +52,17 @@ def gemm(
     a: Any,
     b: Any,
     *,
-    flip_a: bool = False,
-    flip_b: bool = False,
+    trans_a: bool = False,
+    trans_b: bool = False,
     add: bool = False,
 ) -> None:
     """c ← op(a)·op(b), or with `add` c plus it; op transposes if its flag is set."""
     if not c.size:
         return
-    inner = a.shape[0] if flip_a else a.shape[1]
+    inner = a.shape[0] if trans_a else a.shape[1]
     if inner and cublas.handle(queue):
-        enqueue(queue, cublas.product, c, a, b, inner, flip_a, flip_b, add)
+        enqueue(queue, cublas.product, c, a, b, inner, trans_a, trans_b, add)
         return
     blocks = -(-c.shape[0] // _TILE) * -(-c.shape[1] // _TILE)
-    given = inner, int(flip_a), int(flip_b), int(add)
+    given = inner, int(trans_a), int(trans_b), int(add)
     launch(_tiled, blocks, (_TILE, _TILE), queue, c, a, b, *given)

@@ -202,7 +202,7 @@ class Snapshot:
     """Copies of device arrays of bytes on the device, in memory that is reused."""
 
     def __init__(self) -> None:
-        self._room: dict[int, Any] = {}
+        self._copies: dict[int, Any] = {}
         self._pairs: list[tuple[Any, Any]] = []
 
     def take(self, arrays: list[Any], stream: Any) -> Self:
@@ -210,10 +210,10 @@ class Snapshot:
         self._pairs = []
         for number, array in enumerate(arrays):
             if array.size:
-                if number not in self._room or self._room[number].size != array.size:
-                    self._room[number] = empty(array.shape, np.uint8, "a copy of a segment")
-                self._room[number].copy_to_device(array, stream=stream)
-                self._pairs.append((array, self._room[number]))
+                if number not in self._copies or self._copies[number].size != array.size:
+                    self._copies[number] = empty(array.shape, np.uint8, "a copy of a segment")
+                self._copies[number].copy_to_device(array, stream=stream)
+                self._pairs.append((array, self._copies[number]))
         return self
 
     def restore(self, stream: Any) -> None:

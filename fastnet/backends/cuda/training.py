@@ -147,7 +147,7 @@ class _Chunk:
         self._starts = self._upload("starts", steps.offsets, np.int64)
         self._hypers = self._upload("hypers", self._table, np.float64)
         numbers = math.prod(self._shape)
-        self._hyper = self._room("hyper", numbers, np.float64)[:numbers]
+        self._hyper = self._workspace("hyper", numbers, np.float64)[:numbers]
         self._at = executor.place(("at", 0), (2,), np.int64)
         self._counter = executor.place(("counter", 0), (3,), np.uint64)
         self._parts: dict[int, list[Program | Control]] = {}  # parts of a step, by its rows
@@ -168,27 +168,27 @@ class _Chunk:
         }
         self.checks = [*self._columns.values()]
         self._width = 1 + max(self.checks, default=0)
-        self._scores = self._room("scores", self._width * count, np.float64)
+        self._scores = self._workspace("scores", self._width * count, np.float64)
         # By tensor of `record`: the device array for results of rows, and the host's.
         self._found = {
-            i: (self._room(f"result {i}", host.size, host.dtype), host)
+            i: (self._workspace(f"result {i}", host.size, host.dtype), host)
             for i, host in ((1, steps.row_losses), (2, steps.outputs))
             if host is not None and host.size
         }
         self._keys: dict[Any, Any] = {}
 
-    def _room(self, name: str, count: int, dtype: Any) -> Any:
+    def _workspace(self, name: str, count: int, dtype: Any) -> Any:
         """A workspace of at least so many numbers, all of it, because kernels depend on the length."""
         size = np.dtype(dtype).itemsize
-        block = self._executor.room(name, count * size)
+        block = self._executor.workspace(name, count * size)
         self._blocks.append(block)
         return cut(block, 0, (block.size // size,), dtype)
 
     def _upload(self, name: str, host: Array, dtype: Any) -> Any:
-        room = self._room(name, host.size, dtype)
+        workspace = self._workspace(name, host.size, dtype)
         if host.size:
-            put(room[: host.size], np.ascontiguousarray(host, dtype).reshape(-1), self._stream)
-        return room
+            put(workspace[: host.size], np.ascontiguousarray(host, dtype).reshape(-1), self._stream)
+        return workspace
 
     @contextmanager
     def open(self) -> Iterator[None]:

@@ -127,7 +127,7 @@ FOUND = None if PLAIN else find()
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def gemm(typingctx: Any, c: Any, a: Any, b: Any, flip_a: Any, flip_b: Any, beta: Any) -> Any:
+def gemm(typingctx: Any, c: Any, a: Any, b: Any, trans_a: Any, trans_b: Any, beta: Any) -> Any:
     """c ← op(a)·op(b) + beta·c for C-contiguous matrices; op transposes if its flag is set."""
     blas = FOUND
     assert blas is not None
@@ -150,13 +150,13 @@ def gemm(typingctx: Any, c: Any, a: Any, b: Any, flip_a: Any, flip_b: Any, beta:
             for array in (into, left, right)
         ]
         (m, n), (a0, a1), (_, b1) = shapes
-        flipped, plain = (ir.Constant(enum, v) for v in (_TRANSPOSED, _PLAIN))
+        transposed, plain = (ir.Constant(enum, v) for v in (_TRANSPOSED, _PLAIN))
         builder.call(
             callee,
             [
                 ir.Constant(enum, _ROW_MAJOR),
-                builder.select(args[3], flipped, plain),
-                builder.select(args[4], flipped, plain),
+                builder.select(args[3], transposed, plain),
+                builder.select(args[4], transposed, plain),
                 m,
                 n,
                 builder.select(args[3], a0, a1),

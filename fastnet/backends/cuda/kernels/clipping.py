@@ -17,33 +17,33 @@ from fastnet.optim.gradients import LEAST, SCALE
 @kernel
 def _squares(sums: Any, g: Any) -> None:
     """The sums of squares of blocks of elements, by a grid-stride loop."""
-    room = cuda.shared.array(THREADS, np.float64)
+    shared = cuda.shared.array(THREADS, np.float64)
     lane = cuda.threadIdx.x
     size = (g.size + sums.size - 1) // sums.size
     for block in range(cuda.blockIdx.x, sums.size, cuda.gridDim.x):
         total = 0.0
         for i in range(block * size + lane, min((block + 1) * size, g.size), THREADS):
             total += np.float64(g[i]) * np.float64(g[i])
-        total = team_sum((room, lane, lane, THREADS), total)
+        total = team_sum((shared, lane, lane, THREADS), total)
         if lane == 0:
             sums[block] = total
 
 
 @kernel
 def _root(norm: Any, sums: Any, g: Any) -> None:
-    room = cuda.shared.array(THREADS, np.float64)
+    shared = cuda.shared.array(THREADS, np.float64)
     lane = cuda.threadIdx.x
     total = 0.0
     for i in range(lane, sums.size, THREADS):
         total += sums[i]
-    total = team_sum((room, lane, lane, THREADS), total)
+    total = team_sum((shared, lane, lane, THREADS), total)
     scale = 1.0
     if not (total > LEAST and total < math.inf):
         scale = 1.0 / SCALE if total < 1.0 else SCALE
         total = 0.0
         for i in range(lane, g.size, THREADS):
             total += (scale * np.float64(g[i])) * (scale * np.float64(g[i]))
-        total = team_sum((room, lane, lane, THREADS), total)
+        total = team_sum((shared, lane, lane, THREADS), total)
     if lane == 0:
         norm[0] = math.sqrt(total) / scale
 

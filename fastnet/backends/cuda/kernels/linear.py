@@ -31,11 +31,11 @@ def linear_vjp(
 ) -> None:
     """dx = dy·wᵀ; dw = xᵀ·dy; db = Σ_rows dy."""
     if dx.size:
-        gemm(queue, dx, dy, w, flip_b=True)
+        gemm(queue, dx, dy, w, trans_b=True)
     if dw.size and x.shape[0] > MANY_ROWS:
         _product_of_many_rows(queue, dw, x, dy, accumulate)
     elif dw.size:
-        gemm(queue, dw, x, dy, flip_a=True, add=bool(accumulate))
+        gemm(queue, dw, x, dy, trans_a=True, add=bool(accumulate))
     if db.size:
         column_sums(queue, db, dy, accumulate)
 
@@ -60,10 +60,10 @@ def _put_sum(i: int, dw: Any, totals: Any, lost: Any, accumulate: int) -> None:
 
 def _product_of_many_rows(queue: Any, dw: Any, x: Any, dy: Any, accumulate: int) -> None:
     """xᵀ·dy, from products of MANY_ROWS rows; within one, cuBLAS chooses the order of additions."""
-    room = scratch(queue, 3 * dw.size, dw.dtype)
-    totals, lost, block = (room[k * dw.size : (k + 1) * dw.size] for k in range(3))
+    workspace = scratch(queue, 3 * dw.size, dw.dtype)
+    totals, lost, block = (workspace[k * dw.size : (k + 1) * dw.size] for k in range(3))
     for top in range(0, x.shape[0], MANY_ROWS):
         rows = slice(top, top + MANY_ROWS)
-        gemm(queue, block.reshape(dw.shape), x[rows], dy[rows], flip_a=True)
+        gemm(queue, block.reshape(dw.shape), x[rows], dy[rows], trans_a=True)
         _add_block(queue, totals, lost, block, int(top == 0))
     _put_sum(queue, dw, totals, lost, accumulate)

@@ -91,10 +91,10 @@ def launcher(queue, {arguments}):
 _ROWS = """
 def {name}({arguments}):
     {read}
-    room = cuda.shared.array(THREADS, np.float64)
+    shared = cuda.shared.array(THREADS, np.float64)
     rows, columns = {count}.shape
     lane, lanes, members = cuda.threadIdx.x, cuda.blockDim.x, cuda.blockDim.y
-    team = (room, cuda.threadIdx.y * lanes + lane, lane, lanes)
+    team = (shared, cuda.threadIdx.y * lanes + lane, lane, lanes)
     for first in range(cuda.blockIdx.x * members, rows, cuda.gridDim.x * members):
         row = first + cuda.threadIdx.y
         body(team, row, columns if row < rows else -1, {values})
@@ -109,10 +109,10 @@ def launcher(queue, {arguments}):
 _COLUMNS = """
 def {name}({arguments}):
     {read}
-    room = cuda.shared.array(THREADS, np.float64)
+    shared = cuda.shared.array(THREADS, np.float64)
     rows, columns = {count}.shape
     lane, lanes, members = cuda.threadIdx.y, cuda.blockDim.y, cuda.blockDim.x
-    team = (room, cuda.threadIdx.x * lanes + lane, lane, lanes)
+    team = (shared, cuda.threadIdx.x * lanes + lane, lane, lanes)
     for first in range(cuda.blockIdx.x * members, columns, cuda.gridDim.x * members):
         column = first + cuda.threadIdx.x
         body(team, column, rows if column < columns else -1, {values})

@@ -18,19 +18,19 @@ from fastnet.backends.cuda.kernels.teams import EMPTY, plus, team_sum, team_tota
 @kernel
 def _mean(loss: Any, row_loss: Any) -> None:
     """The mean of the row losses, by one block."""
-    room = cuda.shared.array(THREADS, np.float64)
+    shared = cuda.shared.array(THREADS, np.float64)
     lane = cuda.threadIdx.x
     total = EMPTY
     for i in range(lane, row_loss.size, THREADS):
         total = plus(total, row_loss[i])
-    whole = team_total((room, lane, lane, THREADS), total)
+    whole = team_total((shared, lane, lane, THREADS), total)
     if lane == 0:
         loss[0] = whole / np.float64(row_loss.size)
 
 
 @kernel
 def _weighted(loss: Any, scale: Any, row_loss: Any, w: Any, c: Any, mean: float) -> None:
-    room = cuda.shared.array(THREADS, np.float64)
+    shared = cuda.shared.array(THREADS, np.float64)
     lane = cuda.threadIdx.x
     weights, losses = EMPTY, EMPTY
     for i in range(lane, row_loss.size, THREADS):
@@ -38,8 +38,8 @@ def _weighted(loss: Any, scale: Any, row_loss: Any, w: Any, c: Any, mean: float)
         weights = plus(weights, weight * np.float64(c[i]) if c.size > 0 else weight)
         if not (weight == 0 and math.isinf(row_loss[i])):
             losses = plus(losses, weight * row_loss[i])
-    total = team_total((room, lane, lane, THREADS), weights)
-    summed = team_total((room, lane, lane, THREADS), losses)
+    total = team_total((shared, lane, lane, THREADS), weights)
+    summed = team_total((shared, lane, lane, THREADS), losses)
     if lane == 0:
         if mean == 0:
             total = 1.0

@@ -40,13 +40,13 @@ def _of_columns(team: Any, column: int, end: int, sums: Any, dy: Any, x: Any) ->
 @kernel
 def _of_slopes(da: Any, sums: Any, columns: int, accumulate: int) -> None:
     """Sum the columns of each slope, one block for a slope."""
-    room = cuda.shared.array(THREADS, np.float64)
+    shared = cuda.shared.array(THREADS, np.float64)
     lane = cuda.threadIdx.x
     for slope in range(cuda.blockIdx.x, da.size, cuda.gridDim.x):
         total = EMPTY
         for column in range(slope + lane * da.size, columns, THREADS * da.size):
             total = plus(total, sums[column])
-        whole = team_total((room, lane, lane, THREADS), total)
+        whole = team_total((shared, lane, lane, THREADS), total)
         if lane == 0:
             value = da.dtype.type(whole)
             da[slope] = value + da[slope] if accumulate else value

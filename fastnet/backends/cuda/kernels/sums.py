@@ -11,7 +11,7 @@ from fastnet.backends.cuda.kernels.loops import ACROSS, DOWN, each
 from fastnet.backends.cuda.kernels.registry import launcher
 from fastnet.backends.cuda.kernels.teams import EMPTY, plus, team_total
 
-_ROOM = ACROSS * DOWN
+_SHARED = ACROSS * DOWN
 _HEIGHT = 8 * DOWN  # rows that one block sums; more for very many rows
 
 
@@ -25,14 +25,14 @@ def add_to_forward(i: int, y: Any, x: Any) -> None:
 @kernel
 def _columns(into: Any, a: Any, rows: int, columns: int, height: int, accumulate: int) -> None:
     """Sums of a's columns over `height` rows each; the grid's second dimension gives the result rows."""
-    room = cuda.shared.array(_ROOM, np.float64)
+    shared = cuda.shared.array(_SHARED, np.float64)
     column = cuda.blockIdx.x * ACROSS + cuda.threadIdx.x
     lane, first = cuda.threadIdx.y, cuda.blockIdx.y * height
     total = EMPTY
     if column < columns:
         for row in range(first + lane, min(first + height, rows), DOWN):
             total = plus(total, a[row * columns + column])
-    whole = team_total((room, cuda.threadIdx.x * DOWN + lane, lane, DOWN), total)
+    whole = team_total((shared, cuda.threadIdx.x * DOWN + lane, lane, DOWN), total)
     if lane == 0 and column < columns:
         place, value = cuda.blockIdx.y * columns + column, into.dtype.type(whole)
         into[place] = into[place] + value if accumulate else value

@@ -1,6 +1,6 @@
 """Teams: neighbouring threads of a block that share a row or column and add up their results.
 
-A team is (room, place, lane, lanes): float64 in shared memory for all threads of the block, the index of
+A team is (shared, place, lane, lanes): float64 in shared memory for all threads of the block, the index of
 this thread's element, its number in the team, and the number of threads in the team, a power of two. The
 order of a sum depends on sizes alone.
 
@@ -35,16 +35,16 @@ def plus(running: Any, term: Any) -> Any:
 @device
 def team_sum(team: Any, value: Any) -> Any:
     """The sum of the team's values, for each thread; all threads of the block must call this."""
-    room, place, lane, lanes = team
-    room[place] = value
+    shared, place, lane, lanes = team
+    shared[place] = value
     syncthreads()
     half = lanes >> 1
     while half > 0:
         if lane < half:
-            room[place] += room[place + half]
+            shared[place] += shared[place + half]
         syncthreads()
         half >>= 1
-    total = room[place - lane]
+    total = shared[place - lane]
     syncthreads()
     return total
 
@@ -59,15 +59,15 @@ def team_total(team: Any, running: Any) -> Any:
 @device
 def team_max(team: Any, value: Any) -> Any:
     """The maximum of the team's values, none of which may be NaN."""
-    room, place, lane, lanes = team
-    room[place] = value
+    shared, place, lane, lanes = team
+    shared[place] = value
     syncthreads()
     half = lanes >> 1
     while half > 0:
-        if lane < half and room[place + half] > room[place]:
-            room[place] = room[place + half]
+        if lane < half and shared[place + half] > shared[place]:
+            shared[place] = shared[place + half]
         syncthreads()
         half >>= 1
-    top = room[place - lane]
+    top = shared[place - lane]
     syncthreads()
     return top

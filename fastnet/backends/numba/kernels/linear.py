@@ -17,26 +17,26 @@ from fastnet.backends.numba.lowlevel import LOCAL, PLAIN, flat, local, window
 from fastnet.op import MANY_ROWS, ROW_BLOCK, Array
 
 
-def _numpy(c: Any, a: Any, b: Any, flip_a: bool, flip_b: bool, beta: Any) -> None:
-    product = (a.T if flip_a else a) @ (b.T if flip_b else b)
+def _numpy(c: Any, a: Any, b: Any, trans_a: bool, trans_b: bool, beta: Any) -> None:
+    product = (a.T if trans_a else a) @ (b.T if trans_b else b)
     np.copyto(c, product + c if beta else product)
 
 
 @njit(error_model="numpy")
-def _loops(c: Any, a: Any, b: Any, flip_a: bool, flip_b: bool, beta: Any) -> None:
+def _loops(c: Any, a: Any, b: Any, trans_a: bool, trans_b: bool, beta: Any) -> None:
     rows, columns = c.shape
-    inner = a.shape[0] if flip_a else a.shape[1]
+    inner = a.shape[0] if trans_a else a.shape[1]
     zero = c.dtype.type(0)
     for i in range(rows):
         for j in range(columns):
             c[i, j] = beta * c[i, j] if beta != zero else zero
         for k in range(inner):
-            factor = a[k, i] if flip_a else a[i, k]
+            factor = a[k, i] if trans_a else a[i, k]
             for j in range(columns):
-                c[i, j] += factor * (b[j, k] if flip_b else b[k, j])
+                c[i, j] += factor * (b[j, k] if trans_b else b[k, j])
 
 
-# product(c, a, b, flip_a, flip_b, beta): c ← op(a)·op(b) + beta·c; op transposes if its flag is set.
+# product(c, a, b, trans_a, trans_b, beta): c ← op(a)·op(b) + beta·c; op transposes if its flag is set.
 _product: Any = _numpy if PLAIN else gemm if FOUND else _loops
 
 # Up to this many rows, products add up without compensation; the loops continue the previous block's sums.
@@ -81,11 +81,11 @@ def _product_of_many_rows(dw: Any, x: Any, dy: Any, keep: Any) -> None:
     matrices.
     """
     rows, step = x.shape[0], rows_of_block(x.shape[0])
-    room = np.zeros((3, *dw.shape), dw.dtype)
-    totals, lost, block, into = flat(room[0]), flat(room[1]), flat(room[2]), flat(dw)
+    memory = np.zeros((3, *dw.shape), dw.dtype)
+    totals, lost, block, into = flat(memory[0]), flat(memory[1]), flat(memory[2]), flat(dw)
     for top in range(0, rows, step):
         end, more = min(top + step, rows), dw.dtype.type(top % _PLAINLY > 0)
-        _product(room[2], x[top:end], dy[top:end], True, False, more)
+        _product(memory[2], x[top:end], dy[top:end], True, False, more)
         if end % _PLAINLY == 0 or end == rows:
             add_block(totals, lost, block, dw.size)
     add_lost(totals, lost, dw.size)
