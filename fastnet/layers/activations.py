@@ -291,7 +291,7 @@ class Softplus(Activation):
         )
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """One `softplus`."""
+        """Apply `softplus`."""
         return g.apply(softplus, x=x, beta=self.beta, bound=self.threshold)
 
 
@@ -315,7 +315,7 @@ class GELU(Activation):
         super().__init__(approximate=check_choice("approximate", approximate, ("none", "tanh")))
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """One `gelu` or `gelu_tanh`."""
+        """Apply `gelu` or `gelu_tanh`."""
         return g.apply(gelu_tanh if self.approximate == "tanh" else gelu, x=x)
 
 

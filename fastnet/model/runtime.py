@@ -29,7 +29,7 @@ Made = TypeVar("Made")
 Modes = tuple[bool, ...]  # for each layer, whether it is in training mode
 
 
-class _Kept:
+class _Cache:
     """A cache of executors and of the structures that they run."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class _Kept:
         self.described: dict[Any, Described] = {}  # by shape, modes and ending
 
 
-class _Thread(_Kept, threading.local):
+class _Thread(_Cache, threading.local):
     """The cache of a thread that predicts."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Runtime:
         self._model = weakref.ref(model)  # the model owns this object
         self.layers = [layer for _, layer in model.layers]
         self.storage, self.backend = storage, backend
-        self.kept, self.thread = _Kept(), _Thread()
+        self.kept, self.thread = _Cache(), _Thread()
         self.extras = Extras(storage)
 
     def executor(
@@ -113,7 +113,7 @@ class Runtime:
 
     def _executor(
         self,
-        kept: _Kept,
+        kept: _Cache,
         shape: Shape,
         rows: int,
         modes: Modes,

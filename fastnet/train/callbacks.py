@@ -74,7 +74,7 @@ class Callback(Configured, base=True):
         return {name: value for name, value in self.__dict__.items() if name != "trainer"}
 
 
-class Kept:
+class Snapshot:
     """Copies of a model's segments, for `restore` to write back."""
 
     def __init__(self, model: Any, names: Iterable[str]) -> None:
@@ -90,7 +90,7 @@ class Kept:
         self.model.touch()
 
 
-def put_back(model: Any, kept: Mapping[str, Array]) -> None:
+def restore_values(model: Any, kept: Mapping[str, Array]) -> None:
     """Write a model's own earlier state dict back; the caller holds the model's lock."""
     views = {name: p.shown(p.value) for name, p in model._named().items()}
     check_names("kept", kept, views)
@@ -217,7 +217,7 @@ class EarlyStopping(_Monitor):
     def on_train_end(self) -> None:
         """Restore the best epoch."""
         if self._kept:
-            put_back(self.trainer.model, self._kept)
+            restore_values(self.trainer.model, self._kept)
             self._kept = {}
 
     def state_dict(self) -> dict[str, Any]:

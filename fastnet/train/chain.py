@@ -59,7 +59,7 @@ class Chain:
     def _passes(self, span: Span) -> tuple[list[Pass], list[Pass]]:
         """The passes before and after the rule, in order; other methods treat all passes alike."""
         before, after = [], []
-        if span.several:
+        if span.accumulates:
             before.append(Pass(accumulate_gradient, keep=span.keep, share=span.share))
             before.append(Pass("unless", ends=span.ends))
         if self.clip_value is not None:
@@ -179,18 +179,18 @@ class Chain:
 class Span:
     """Some steps of an epoch: which of them end with an update, and how they add up its gradient.
 
-    An update follows every `several` minibatches and the end of the epoch. Its gradient is the mean over
+    An update follows every `steps` minibatches and the end of the epoch. Its gradient is the mean over
     their rows, or with `total` the sum over the minibatches. Each step accumulates
     g ← keep·g + share·(its own gradient).
     """
 
     def __init__(
-        self, offsets: Array, begin: int, end: int, several: int = 1, *, total: bool = False
+        self, offsets: Array, begin: int, end: int, steps: int = 1, *, total: bool = False
     ) -> None:
-        self.several = several > 1
+        self.accumulates = steps > 1
         number = np.arange(begin, end)
-        first = number - number % several  # the first minibatch of each step's update
-        self.ends = ((number + 1) % several == 0) | (number == len(offsets) - 2)
+        first = number - number % steps  # the first minibatch of each step's update
+        self.ends = ((number + 1) % steps == 0) | (number == len(offsets) - 2)
         self.ends = self.ends.astype(np.int64)
         rows = np.diff(offsets)[begin:end] / (offsets[number + 1] - offsets[first])
         self.share = np.ones(len(number)) if total else rows

@@ -31,7 +31,7 @@ class Run:
     find: Callable[[], Executor]  # under the lock, since plans are shared
     executor: Executor
     scores: EpochScores
-    several: int = 1  # minibatches of each update
+    accumulation_steps: int = 1  # minibatches of each update
     chunk: int = 1  # steps of the next native call
 
 

@@ -33,7 +33,7 @@ from fastnet.optim import Adam, Optimizer
 from fastnet.optim.averaging import Averaging
 from fastnet.parameter import MOST, check_count, check_names
 from fastnet.train import full_batch, range_test
-from fastnet.train.callbacks import Callback, KeepBest, Kept, check_callbacks
+from fastnet.train.callbacks import Callback, KeepBest, Snapshot, check_callbacks
 from fastnet.train.chain import Chain, Span
 from fastnet.train.history import History, copied_records
 from fastnet.train.progress import Progress
@@ -172,9 +172,9 @@ class Trainer(Attributed):
     ) -> History:
         """Train for `epochs` more epochs; returns the history of all epochs so far.
 
-        X, y: inputs (n, features) of any real dtype, and targets as the loss takes them. Inputs of other
-            dtypes, such as uint8 and float64, are converted minibatch by minibatch. `fit` checks all
-            arguments before anything changes.
+        X, y: inputs (n, features) of any real dtype, and targets as the loss takes them. uint8 and float64
+            inputs are converted minibatch by minibatch. `fit` checks all arguments before it changes
+            anything.
         epochs: integer ≥ 1 (default 1).
         batch_size: integer ≥ 1 (default 32). If it does not divide n, the last minibatch is smaller. If
             that one has a single row and the model has batchnorm, `fit` leaves it out and warns once.
@@ -193,7 +193,8 @@ class Trainer(Attributed):
             EarlyStopping in callbacks monitors, else val_loss. Needs validation_data.
         respect_modes: bool (default False: all layers train). True trains each layer in its own mode:
             after `eval()` batchnorm uses its running statistics unchanged, and dropout drops nothing.
-        callbacks: EarlyStopping, ReduceLROnPlateau and your own, called in this order after each epoch.
+        callbacks: callbacks, called after each epoch in the given order (default none): EarlyStopping,
+            ReduceLROnPlateau, or a Callback of your own.
         verbose: 0 (silent) or 1 (default): one line for each epoch, and a bar on a terminal.
 
         The modes of the layers stay as they are. The loss of an epoch is the mean over its samples, or
@@ -202,12 +203,12 @@ class Trainer(Attributed):
         """
         epochs = check_int("epochs", epochs, low=1)
         batch_size = check_int("batch_size", batch_size, low=1)
-        several = min(check_int("accumulation_steps", accumulation_steps, low=1), 2**31)
+        accumulation_steps = min(check_int("accumulation_steps", accumulation_steps, low=1), 2**31)
         samples = X, y, sample_weight
         shuffle = check_flag("shuffle", shuffle)
         restore_best = check_flag("restore_best", restore_best)
         run = self._prepare(samples, batch_size, validation_data, drop_last, respect_modes)
-        run.several = several
+        run.accumulation_steps = accumulation_steps
         progress = Progress(verbose, int(run.offsets[-1]))
         last_epoch = self.epoch + epochs
         names = ["loss", *self.metrics]
@@ -325,7 +326,7 @@ class Trainer(Attributed):
         with self.model.training_lock():
             run.executor = run.find()
             segments = "params", "buffers", "grads"
-            kept, before = Kept(self.model, segments), (self.optimizer, self.step, self._chain)
+            kept, before = Snapshot(self.model, segments), (self.optimizer, self.step, self._chain)
             try:
                 now = self.model.optimizer_state(self.optimizer).steps
                 self.optimizer = trial.optimizer(self.optimizer, now)
@@ -401,7 +402,7 @@ class Trainer(Attributed):
                 part = offsets[begin : done + 1]
                 index = order[part[0] : part[-1]]
                 started = time.perf_counter()
-                span = Span(offsets, begin, done, run.several, total=scores.total)
+                span = Span(offsets, begin, done, run.accumulation_steps, total=scores.total)
                 out = scores.outputs(begin, done)
                 losses = self._chunk(run, index, part - part[0], out, span)
                 run.chunk = resized(run.chunk, done - begin, time.perf_counter() - started)
