@@ -19,7 +19,7 @@ import numpy as np
 
 
 class FastnetError(Exception):
-    """Base of every error that fastnet raises on purpose."""
+    """Base of every error that fastnet raises itself."""
 
 
 class ShapeError(FastnetError, ValueError):

@@ -76,8 +76,8 @@ class Backend:
     ) -> Predict | None:
         """A native function (x, out) → bool that runs the forward program of `args`, a PREDICT.
 
-        It returns False and leaves out as it is unless x and out are aligned contiguous arrays of the
-        plan's dtype, of equally many rows of these shapes, do not overlap, and x is finite. None: the
+        It returns False and does not write to `out` unless `x` and `out` are aligned contiguous arrays of
+        the plan's dtype, of equally many rows of these shapes, do not overlap, and `x` is finite. None: the
         backend has no such function, and the executor runs one block after the other.
         """
         return None

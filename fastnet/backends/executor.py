@@ -113,9 +113,9 @@ class Executor:
     def fast_path(self) -> FastPath:
         """A function (x, out) that predicts with the least overhead; out=None makes a new array.
 
-        It returns None and leaves out as it is unless x and out are aligned contiguous arrays of the plan's
-        dtype and shape, do not overlap, and x is finite; the caller then finds the cause. The function
-        keeps the executor alive, and the executor does not keep the function.
+        It returns None and does not write to `out` unless `x` and `out` are aligned contiguous arrays of
+        the plan's dtype and shape, do not overlap, and `x` is finite; the caller then finds the cause. The
+        function keeps the executor alive, and the executor does not keep the function.
         """
         plan, storage = self.plan, self.storage
         dtype, row = plan.dtype, plan.output_shape

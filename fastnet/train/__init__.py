@@ -1,4 +1,4 @@
-"""Training: minibatches, the trainer, callbacks, its progress and its history."""
+"""Training: the trainer with its callbacks, progress and history, and minibatches."""
 
 from fastnet.configured import from_config
 from fastnet.data.minibatches import batches

@@ -154,9 +154,9 @@ class Chain:
         return Chain(self.clip_value, self.clip_norm, None)
 
     def averaged_model(self, model: Sequential, X: Any, batch_size: int) -> Sequential:
-        """A copy of the model with the averages for parameters, in evaluation mode.
+        """A copy of the model with the averages as its parameters, in evaluation mode.
 
-        Its running statistics are those of minibatches of X, or the model's where X is None.
+        Its running statistics come from minibatches of X, or from the model if X is None.
         """
         if self.averaging is None:
             raise UsageError("this trainer has no averages; pass averaging=EMA(…) or SWA(…)")

@@ -1,4 +1,4 @@
-"""Targets under Gaussians of predicted means and variances."""
+"""Gaussian negative log-likelihood, for predicted means and variances."""
 
 from __future__ import annotations
 
