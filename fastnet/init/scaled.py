@@ -61,8 +61,7 @@ class KaimingUniform(_ScaledUniform, _Kaiming):
     nonlinearity: name of an activation (default "leaky_relu"). Selects another gain of `calculate_gain`.
 
     PyTorch's default weights of Linear are KaimingUniform(a=√5), which is U(−1/√fan_in, 1/√fan_in).
-    Deviation from PyTorch: it ignores `a` with other nonlinearities than leaky_relu; here it must be
-    0 then.
+    Deviation from PyTorch, which ignores `a` for nonlinearities other than leaky_relu: here it must be 0.
     Source: K. He et al., "Delving deep into rectifiers", ICCV 2015, equations 10, 14 and 15.
     """
 

@@ -80,7 +80,7 @@ class linear_tanh(Elementwise):
 
     @each
     def forward(x: Real, a: float) -> tuple[Real, Real]:
-        """Tangent plus line; keeps t because y − a·x loses digits."""
+        """Hyperbolic tangent plus line; keeps t because y − a·x loses digits."""
         t = language.tanh(x)
         return t + a * x, t
 

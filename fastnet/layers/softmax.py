@@ -71,7 +71,7 @@ class Softmax(_Rowwise):
     """y_c = e^x_c / Σ_k e^x_k over the features of each row: x (rows, C) → y (rows, C), rows of sum 1.
 
     Subtracts the row's maximum, so that nothing overflows. CrossEntropyLoss has a softmax of its own and
-    needs no layer before it. NLLLoss needs LogSoftmax, which is exact where y is near 0.
+    needs no layer before it. NLLLoss needs LogSoftmax, which loses no digits where softmax is near 0.
 
     dim: -1 (default) or 1, the features. (PyTorch's default, None, guesses and warns.)
     Source: J. S. Bridle, "Probabilistic interpretation of feedforward classification network outputs", in
