@@ -14,7 +14,7 @@ TYPES = {"element": "real", "number": "double", "truth": "int"}
 NAMES = {p: p if p in ("madd", "where", "is_tiny") else f"real_{p}" for p in PRIMITIVES}
 CAST = "R"
 LANE = "EACH_LANE(l)"
-INTERLEAVED = "adam_update"  # the update that products interleave
+INTERLEAVED = "adam_update"  # the update that products of gradients interleave with their tiles
 
 
 def statements(text: Text) -> list[str]:
@@ -160,7 +160,7 @@ class Source:
         return "\n".join([head, *indented([*self.declarations(), *loop]), "}"])
 
     def interleaved(self) -> str:
-        """An update's formula for one element, its numbers made ready before."""
+        """An update's formula for one element, with its numbers computed in advance."""
         name = self.kernel.name
         parameters = [
             f"real *{n}" if n in self.written else f"const real *{n}" for n in self.tensors

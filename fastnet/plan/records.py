@@ -41,10 +41,10 @@ INSTRUCTION = np.dtype(
         ),  # index into the kernels' names in order of registration; < 0: see CONTROL
         ("dtype", "i4"),  # KIND of the plan
         ("stream", "i8"),  # the op's stream of random numbers
-        ("group", "i8"),  # update only: the row of hyper that applies
-        ("accumulate", "i8"),  # 1: add to parameter gradients, whatever the context says
-        ("entry", "i8"),  # native backends only: the address of the kernel's entry
-        ("epilogue", "i8"),  # C only: the address of the next instruction's, if fused with this one
+        ("group", "i8"),  # update only: its row of hyper
+        ("accumulate", "i8"),  # 1: add to parameter gradients, even if the context's is 0
+        ("entry", "i8"),  # native backends only: address of the kernel's function
+        ("epilogue", "i8"),  # C only: address of the next instruction's, if fused with this one
         ("relu_mask", "i8"),  # C only: that one as a mask which tiles can apply (fn_relu_mask)
         ("segment", "i4", (MAX_TENSORS,)),  # tensors in the order of the kernel's arguments
         ("offset", "i8", (MAX_TENSORS,)),  # bytes
@@ -62,10 +62,10 @@ CONTEXT = np.dtype(
         ("rows", "i8"),  # rows of this minibatch
         ("seed", "u8"),
         ("step", "u8"),  # counter of the random draws
-        ("accumulate", "i8"),  # 1: parameter gradients are added to
-        ("scratch", "i8"),  # SCRATCH bytes for each of the threads
-        ("threads", "i8"),  # at most so many threads share the work
-        ("elements_to_fuse", "i8"),  # from so many elements on, epilogues are fused
+        ("accumulate", "i8"),  # 1: add to parameter gradients instead of overwriting them
+        ("scratch", "i8"),  # SCRATCH bytes for each thread
+        ("threads", "i8"),  # the most threads that may share the work
+        ("elements_to_fuse", "i8"),  # from this many elements on, epilogues are fused
     ],
     align=True,
 )
@@ -108,8 +108,8 @@ TRAIN = np.dtype(
         ("done", "i8"),  # in, out: number of steps done
         ("status", "i8"),  # out
         ("bad_row", "i8"),  # out: the row of the data set with a bad label
-        ("value", "f8"),  # out: what was not finite
-        ("interleaved", "i8"),  # out, C only: products of the last step that updated parameters
+        ("value", "f8"),  # out: the number that was not finite
+        ("interleaved", "i8"),  # out, C only: products interleaved with updates in the last step
     ],
     align=True,
 )

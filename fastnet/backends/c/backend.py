@@ -22,11 +22,11 @@ FUSES_TILES = 2  # fn_fusing
 
 @dataclass(frozen=True)
 class Entry:
-    """A kernel at one level."""
+    """A kernel at one level of instruction sets: addresses, and how it fuses with its neighbours."""
 
     address: int
     epilogue: int  # the address of its form as another kernel's epilogue, or 0
-    fuses: int  # what epilogues it calls (fn_fusing)
+    fuses: int  # which epilogues it calls (fn_fusing)
     relu_mask: int  # which ReLU it is, where tiles apply it in registers (fn_relu_mask)
 
 
@@ -70,7 +70,7 @@ class CBackend(Backend):
         """Set the kernels' addresses for the current level, and fuse instructions where possible.
 
         An elementwise kernel that works in place on the output of the kernel before it becomes that
-        one's epilogue: it is called for each piece while the piece is in cache. No bit changes.
+        one's epilogue: it is called for each piece while the piece is in cache. Fusion changes no bits.
         """
         names = tuple(KERNELS)
         before, fuses = None, 0
