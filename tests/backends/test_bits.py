@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +21,6 @@ if reason := fn.backends()["c"].reason:
 C: Any = registry.get("c")
 LEVELS = fma_levels()
 THREADS = (1, 2, 3, 4, 8)
-HERE = os.path.dirname(__file__)
 
 # SHA-256 of the net of bits.py after 500 steps. It changes where what fastnet computes changes, never
 # with a compiler or a machine: docs/reproducibility.md says what is promised.
@@ -104,8 +102,7 @@ def test_fit_takes_the_same_steps(dtype):
 
 
 CHILD = """
-import json, sys
-sys.path[:0] = sys.argv[1:]
+import json
 from bits import digest, net, train
 model = net()
 train(model)
@@ -117,7 +114,7 @@ print(json.dumps(digest(model)))
 def test_another_process(level):
     """The level and the number of threads from the environment."""
     variables = {"FASTNET_SIMD_LEVEL": str(level), "FASTNET_NUM_THREADS": "2"}
-    assert child.run(CHILD, HERE, os.path.dirname(HERE), **variables) == PINNED["float32"]
+    assert child.run(CHILD, **variables) == PINNED["float32"]
 
 
 @dtypes

@@ -3,7 +3,7 @@
  *     replay LEVEL THREADS < jobs > results
  *
  * A job is memory in blocks, where they hold addresses and kernels' entries, and what to call; see
- * tests/backends/recorded.py, which writes it. Every block lies in a piece of the heap that ends with it, for
+ * tests/support/recorded.py, which writes it. Every block lies in a piece of the heap that ends with it, for
  * sanitizers to watch. The results are the blocks that are asked for, as the call leaves them.
  */
 #define _GNU_SOURCE
