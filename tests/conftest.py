@@ -6,16 +6,22 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from engines import Engine, engines
 
 import fastnet
-from fastnet.backends import registry
 from fastnet.backends.base import Backend
 from fastnet.op import KERNELS, Op
 from fastnet.plan import instructions
+
+# The asserts of what tests share speak, and stay under python -O; engines.py has none.
+SHARED = {path.stem for path in (Path(__file__).parent / "support").glob("*.py")} - {"engines"}
+pytest.register_assert_rewrite(*SHARED)
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0":
     sys.setswitchinterval(1e-4)  # its threads of Python wait for each other all the time
@@ -35,13 +41,10 @@ def _backends() -> list[str]:
     return names
 
 
-def _engines() -> list[Any]:
-    """Those backends, and the C backend once for every instruction set of this machine."""
-    found = []
-    for name in _backends():
-        for level in getattr(registry.get(name), "levels", lambda: (None,))():
-            found.append(pytest.param((name, level), id=f"{name}-{level}" if level else name))
-    return found
+@cache
+def _engines() -> list[Engine]:
+    """All engines of these backends."""
+    return engines(_backends())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -49,21 +52,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         metafunc.parametrize("backend", _backends())
     if "engine" in metafunc.fixturenames:
-        metafunc.parametrize("engine", _engines(), indirect=True)
+        metafunc.parametrize("engine", _engines(), indirect=True, ids=str)
 
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """A backend's instance, at one of its levels of instruction sets where it has some."""
-    name, level = request.param
-    backend: Any = registry.get(name)
-    if level is None:
+    with request.param.running() as backend:
         yield backend
-        return
-    before = backend.level()
-    backend.set_level(backend.levels().index(level))
-    yield backend
-    backend.set_level(before)
+
+
+@pytest.fixture(name="engines")
+def all_engines() -> list[Engine]:
+    """All of them: for a test that makes operands and the reference's answer once."""
+    return _engines()
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 
-import gradcheck
 import numpy as np
 import pytest
-from onecall import GROUP, TEAM, Call, calls, compare, tensors_for, tolerance
+from onecall import GROUP, TEAM, Call, agree, calls, calls_at, small_sizes, tensors_for
 
 import fastnet as fn
 from fastnet.op import KERNELS, Kernel
@@ -21,32 +19,25 @@ dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 every_kernel = pytest.mark.parametrize("name", KERNELS)
 
 
-def sizes_of(kernel: Kernel) -> Iterator[tuple[int, dict[str, int]]]:
+def sizes_of(kernel: Kernel) -> list[tuple[int, tuple[int, ...]]]:
     """Rows and dims; updates have no rows."""
-    op = kernel.op
-    dims = {0: [()], 1: [(d,) for d in DIMS], 2: PAIRS}[len(op.dims)]
-    for rows, d in product((1,) if kernel.phase == "update" else ROWS, dims):
-        if rows >= gradcheck.MIN_ROWS.get(op.name, 0):
-            yield rows, dict(zip(op.dims, d, strict=True))
+    dims = {0: [()], 1: [(d,) for d in DIMS], 2: PAIRS}[len(kernel.op.dims)]
+    return list(product((1,) if kernel.phase == "update" else ROWS, dims))
 
 
 @dtypes
 @every_kernel
-def test_awkward_sizes(engine, name, dtype):
+def test_awkward_sizes(engines, name, dtype):
     kernel = KERNELS[name]
-    for rows, sizes in sizes_of(kernel):
-        for call in calls(kernel, dtype, rows, sizes):
-            compare(call, engine, tolerance(kernel, dtype, rows, sizes))
+    agree(calls_at([*sizes_of(kernel), *small_sizes(kernel)], kernel, dtype), engines)
 
 
 @dtypes
 @every_kernel
-def test_large_sizes(engine, name, dtype):
+def test_large_sizes(engines, name, dtype):
     kernel = KERNELS[name]
-    for rows, dims in [(130, (300, 97)), (97, (40, 784)), (5, (4099, 3)), (400, (7, 33))]:
-        sizes = dict(zip(kernel.op.dims, dims, strict=False))
-        for call in calls(kernel, dtype, rows, sizes):
-            compare(call, engine, tolerance(kernel, dtype, rows, sizes))
+    sizes = [(130, (300, 97)), (97, (40, 784)), (5, (4099, 3)), (400, (7, 33))]
+    agree(calls_at(sizes, kernel, dtype), engines)
 
 
 # Rows, inputs, outputs around the sizes from which matrix products are blocked or packed.
@@ -75,38 +66,31 @@ BLOCKED = [
 @dtypes
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), BLOCKED)
 @pytest.mark.parametrize("name", ["linear_forward", "linear_vjp"])
-def test_blocks_of_matrix_products(engine, name, rows, inputs, outputs, dtype):
+def test_blocks_of_matrix_products(engines, name, rows, inputs, outputs, dtype):
     kernel, sizes = KERNELS[name], {"I": inputs, "O": outputs}
     operands = tensors_for(kernel, dtype, rows, sizes)
-    for accumulate, threads in ((False, 1), (False, TEAM), (kernel.phase == "vjp", 1)):
-        shared = {"accumulate": accumulate, "threads": threads}
-        call = Call(kernel, dtype, rows, sizes, operands, **shared)
-        compare(call, engine, tolerance(kernel, dtype, rows, sizes))
+    ways = {"threads": 1}, {"threads": TEAM}, {"accumulate": kernel.phase == "vjp"}
+    agree([Call(kernel, dtype, rows, sizes, operands, **way) for way in ways], engines)
 
 
 @dtypes
 @every_kernel
 @pytest.mark.parametrize("shift", [1, 3])
-def test_tensors_need_no_alignment_beyond_their_elements(engine, name, dtype, shift):
+def test_tensors_need_no_alignment_beyond_their_elements(engines, name, dtype, shift):
     kernel = KERNELS[name]
-    for rows, dims in [(3, (7, 33)), (17, (67, 2))]:
-        sizes = dict(zip(kernel.op.dims, dims, strict=False))
-        for call in calls(kernel, dtype, rows, sizes, shift=shift):
-            compare(call, engine, tolerance(kernel, dtype, rows, sizes))
+    agree(calls_at([(3, (7, 33)), (17, (67, 2))], kernel, dtype, shift=shift), engines)
 
 
 @dtypes
 @pytest.mark.parametrize("name", [n for n, k in KERNELS.items() if k.op.inplace])
-def test_in_place(engine, name, dtype):
+def test_in_place(engines, name, dtype):
     kernel = KERNELS[name]
-    for rows, sizes in sizes_of(kernel):
-        for call in calls(kernel, dtype, rows, sizes, inplace=True):
-            compare(call, engine, tolerance(kernel, dtype, rows, sizes))
+    agree(calls_at(sizes_of(kernel), kernel, dtype, inplace=True), engines)
 
 
 @dtypes
 @pytest.mark.parametrize("name", [n for n, k in KERNELS.items() if k.phase == "update"])
-def test_updates_take_the_hyper_parameters_of_their_group(engine, name, dtype):
+def test_updates_take_the_hyper_parameters_of_their_group(engines, name, dtype):
     """Also where a row of hyper is longer than the rule's numbers."""
     kernel = KERNELS[name]
     sizes = dict(zip(kernel.op.dims, (33, 7), strict=False))
@@ -114,7 +98,7 @@ def test_updates_take_the_hyper_parameters_of_their_group(engine, name, dtype):
     wide = np.full((len(call.hyper), call.hyper.shape[1] + 2), np.nan)
     wide[GROUP, :-2] = call.hyper[GROUP]
     call.context["hyper"], call.context["hyper_size"] = wide.ctypes.data, wide.shape[1]
-    compare(call, engine, tolerance(kernel, dtype, 1, sizes))
+    agree([call], engines)
 
 
 # Whole models: what users hand in.

@@ -8,8 +8,9 @@ from typing import Any
 import child
 import numpy as np
 import pytest
-from bits import BATCH, LABELS, LEARNING_RATE, SEED, X, digest, fma_levels, net, numbers, train
-from onecall import TEAM, Call, calls
+from bits import BATCH, LABELS, LEARNING_RATE, SEED, X, digest, net, numbers, train
+from engines import fma_levels
+from onecall import TEAM, calls, same_bits
 
 import fastnet as fn
 from fastnet.backends import executor, registry
@@ -129,12 +130,7 @@ def test_kernels_share_their_work(name, dtype):
             expected = one.run(C)
             for threads in range(2, TEAM + 1):
                 team.context["threads"] = threads
-                same(team, expected)
-
-
-def same(call: Call, expected: dict[str, Any]) -> None:
-    for name, have in call.run(C).items():
-        np.testing.assert_array_equal(have.view("u1"), expected[name].view("u1"), err_msg=name)
+                same_bits(team, C, expected)
 
 
 # Prediction: a row's bits are its own.

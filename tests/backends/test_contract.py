@@ -5,13 +5,15 @@ from __future__ import annotations
 import gradcheck
 import numpy as np
 import pytest
-from onecall import calls, compare, tolerance
+from onecall import agree, calls, calls_at, small_sizes
 
 from fastnet.op import KERNELS
 
 pytestmark = pytest.mark.contract
 
-SIZES = [(2, (2, 3)), (5, (3, 1)), (3, (7, 5))]  # rows, dims
+# What test_agreement.py checks at these sizes and many more.
+repeats = pytest.mark.repeats
+dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 def test_it_has_every_kernel_with_the_same_tensors(engine):
@@ -19,32 +21,19 @@ def test_it_has_every_kernel_with_the_same_tensors(engine):
     assert dict(engine.kernels()) == wanted
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@repeats
+@dtypes
 @pytest.mark.parametrize("name", KERNELS)
-def test_kernel(engine, name, dtype):
+def test_kernel(engines, name, dtype):
     kernel = KERNELS[name]
-    for rows, dims in SIZES:
-        sizes = dict(zip(kernel.op.dims, dims, strict=False))
-        for call in calls(kernel, dtype, rows, sizes):
-            compare(call, engine, tolerance(kernel, dtype, rows, sizes))
+    agree(calls_at(small_sizes(kernel), kernel, dtype), engines)
 
 
-@pytest.mark.parametrize("name", [n for n, k in KERNELS.items() if k.phase != "update"])
-def test_no_rows_and_more_of_them(engine, name):
-    """More than a block of threads takes in Numba's simulator."""
-    kernel, sizes = KERNELS[name], dict(zip(KERNELS[name].op.dims, (1, 3), strict=False))
-    for rows in (0, 19):
-        if rows >= gradcheck.MIN_ROWS.get(kernel.op.name, 0):
-            for call in calls(kernel, "float64", rows, sizes):
-                compare(call, engine, tolerance(kernel, "float64", rows, sizes))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@repeats
+@dtypes
 @pytest.mark.parametrize("name", [n for n, k in KERNELS.items() if k.op.inplace])
-def test_in_place(engine, name, dtype):
-    kernel = KERNELS[name]
-    for call in calls(kernel, dtype, 3, {"N": 7}, inplace=True):
-        compare(call, engine, tolerance(kernel, dtype, 3, {"N": 7}))
+def test_in_place(engines, name, dtype):
+    agree(calls_at([(3, (7,))], KERNELS[name], dtype, inplace=True), engines)
 
 
 def test_a_program_runs_in_order_on_one_context(engine):

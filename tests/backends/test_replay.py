@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bits import fma_levels, net, train
+from bits import net, train
+from engines import fma_levels
 from onecall import Call, calls
 from recorded import Job, Recorder, one_kernel
 from test_agreement import sizes_of

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from itertools import chain, islice, pairwise, repeat
-from typing import Any
 
 import numpy as np
 from recorded import Recorder
 
 import fastnet as fn
 from fastnet import random
-from fastnet.backends import registry
 from fastnet.backends.steps import Steps, Update
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import batch_offsets, epoch_order
@@ -89,9 +87,3 @@ def digest(model: fn.Sequential) -> str:
     """SHA-256 of all parameters and buffers, as they lie in memory."""
     segments = model.bind().segments
     return hashlib.sha256(segments["params"].tobytes() + segments["buffers"].tobytes()).hexdigest()
-
-
-def fma_levels() -> list[int]:
-    """The levels of this machine that the promise of equal bits covers, lowest first."""
-    c: Any = registry.get("c")
-    return [i for i, name in enumerate(c.levels()) if name != "x86-64"]

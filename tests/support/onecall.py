@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, cycle, product
 from typing import Any
 
 import gradcheck
 import numpy as np
+from engines import Engine, title
 from gradcheck import COUNTER, NUMBERS, accumulates, dtype_of, shape_of, written
 
 from fastnet.backends.base import Backend
@@ -70,6 +72,7 @@ class Call:
             self.into = {n: gradcheck.normal(random, s, dtype) for n, s in shapes.items()}
         self._lay_out(rows, sizes, (shift,) if isinstance(shift, int) else shift, inplace)
         self._encode(rows, sizes)
+        self._expected: dict[str, Array] | None = None
         self.context["threads"] = threads
 
     def _lay_out(
@@ -83,7 +86,7 @@ class Call:
             dtype = np.dtype(dtype_of(op, name, self.dtype))
             shape = shape_of(op, name, rows, sizes)
             self.spans[name] = (end + shift * dtype.itemsize % 64, shape, dtype)
-            end += -(-int(np.prod(shape)) * dtype.itemsize // 64) * 64 + 64 + GUARD
+            end += -(-_bytes(shape, dtype) // 64) * 64 + 64 + GUARD
         if inplace:
             first, second = self.kernel.tensors[:2]
             self.spans[first] = self.spans[second]
@@ -117,30 +120,32 @@ class Call:
         c["seed"], c["step"] = COUNTER["seed"], COUNTER["step"]
         c["scratch"], c["threads"] = SCRATCH_MEMORY.ctypes.data + GUARD, 1
 
-    def view(self, name: str) -> Array:
-        """A tensor where it lies in memory."""
+    def __str__(self) -> str:
+        """For messages: the kernel, its dtype, and its tensors' shapes and addresses modulo 64."""
+        where = {n: (shape, begin % 64) for n, (begin, shape, _) in self.spans.items()}
+        return f"{self.kernel.name}, {self.dtype}, {where}"
+
+    def view(self, name: str, memory: Array | None = None) -> Array:
+        """A tensor where it lies in memory, or in a copy of it."""
         begin, shape, dtype = self.spans[name]
-        nbytes = int(np.prod(shape)) * dtype.itemsize
-        return self.memory[begin : begin + nbytes].view(dtype).reshape(shape)
+        part = (self.memory if memory is None else memory)[begin : begin + _bytes(shape, dtype)]
+        return part.view(dtype).reshape(shape)
 
     def run(self, backend: Backend) -> dict[str, Array]:
-        """What the backend's kernel writes; nothing else in memory may change."""
+        """What the backend's kernel writes; nothing else in memory may change, and that is undone."""
         before = self.memory.copy()
         backend.prepare(self.program)
         with self._fenced():
             backend.run(self.program, self.context)
         result = {n: self.view(n).copy() for n in written(self.kernel) if n in self.spans}
         for name in result:
-            self.view(name).fill(0)
-        after = self.memory.copy()
-        self.memory[...] = before
-        for name in result:
-            self.view(name).fill(0)
-        changed = np.flatnonzero(after != self.memory)
-        self.memory[...] = before
-        assert not changed.size, f"{self.kernel.name} wrote outside its outputs: {changed[:5]}"
+            self.view(name)[...] = self.view(name, before)
+        if not np.array_equal(self.memory, before):
+            changed = np.flatnonzero(self.memory != before)
+            self.memory[...] = before
+            raise AssertionError(f"{self} wrote outside its outputs: {changed[:5]}")
         guards = SCRATCH_MEMORY[:GUARD], SCRATCH_MEMORY[-GUARD:]
-        assert np.all(np.concatenate(guards) == 255), f"{self.kernel.name} left its scratch memory"
+        assert np.all(np.concatenate(guards) == 255), f"{self} left its scratch memory"
         return result
 
     @contextmanager
@@ -149,7 +154,7 @@ class Call:
         if POISON is None:
             yield
             return
-        tensors = {(b, b + int(np.prod(s)) * dtype.itemsize) for b, s, dtype in self.spans.values()}
+        tensors = {(b, b + _bytes(shape, dtype)) for b, shape, dtype in self.spans.values()}
         ends = [0, *chain.from_iterable(sorted(tensors)), self.memory.nbytes]
         guards = [
             (self.memory.ctypes.data + b, e - b) for b, e in zip(ends[::2], ends[1::2], strict=True)
@@ -162,47 +167,87 @@ class Call:
 
     def expected(self) -> dict[str, Array]:
         """What the reference kernel makes of the same operands in float64."""
-        return gradcheck.evaluate(
-            self.kernel, self.given, into=self.into, absent=self.absent, sizes=self.sizes
-        )
+        if self._expected is None:
+            self._expected = gradcheck.evaluate(
+                self.kernel, self.given, into=self.into, absent=self.absent, sizes=self.sizes
+            )
+        return self._expected
+
+    def tolerance(self) -> float:
+        """How far a result may be off, relative to the largest number it is made of.
+
+        A few roundings, and one for each square root of the number of terms of the longest sum.
+        """
+        terms = 1 if self.kernel.phase == "update" else max(self.sizes.values())
+        return 4 * float(np.finfo(self.dtype).eps / 2) * (1 + terms**0.5)
 
 
-def tolerance(kernel: Kernel, dtype: str, rows: int, sizes: Mapping[str, int]) -> float:
-    """How far a result may be off, relative to the largest number it is made of.
-
-    A few roundings, and one for each square root of the number of terms of the longest sum.
-    """
-    terms = 1 if kernel.phase == "update" else max([rows, *sizes.values()])
-    return 4 * float(np.finfo(dtype).eps / 2) * (1 + terms**0.5)
+def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return math.prod(shape) * dtype.itemsize
 
 
-def compare(call: Call, backend: Backend, tol: float) -> None:
-    """Assert that a backend's results are the reference's, to `tol` of each tensor's largest number."""
+def compare(call: Call, backend: Backend, tol: float) -> dict[str, Array]:
+    """Assert that a backend's results are the reference's, to `tol` of each tensor's largest number.
+
+    Returns them."""
     expected, got = call.expected(), call.run(backend)
     assert got.keys() == expected.keys()
     for name, want in expected.items():
         have = got[name]
         if have.dtype == np.int64:
-            np.testing.assert_array_equal(have, want, err_msg=f"{call.kernel.name}: {name}")
+            assert np.array_equal(have, want), _differ(call, backend, name, have, want)
             continue
-        np.testing.assert_array_equal(np.isfinite(have), np.isfinite(want), err_msg=name)
+        finite = np.array_equal(np.isfinite(have), np.isfinite(want))
+        assert finite, _differ(call, backend, name, have, want)
         error = np.max(np.abs(have - want), initial=0.0)
         scale = magnitude(call, name, want)
         assert error <= tol * scale, (
-            f"{call.kernel.name}, {call.dtype}, {shapes(call)}: {name} is off by {error / scale:.1e} "
-            f"of its scale, {tol:.1e} is allowed"
+            f"{title(backend)}: {call}: {name} is off by {error / scale:.1e} of its scale, {tol:.1e} "
+            "is allowed"
         )
+    return got
+
+
+def same_bits(call: Call, backend: Backend, expected: Mapping[str, Array]) -> None:
+    """Assert that a backend's results are these, to the bit."""
+    got = call.run(backend)
+    assert got.keys() == expected.keys()
+    for name, want in expected.items():
+        same = np.array_equal(got[name].view("u1"), want.view("u1"))
+        assert same, _differ(call, backend, name, got[name], want)
+
+
+def _differ(call: Call, backend: Backend, name: str, have: Array, want: Array) -> str:
+    return f"{title(backend)}: {call}: {name} is {have}, not {want}"
+
+
+def agree(calls: Iterable[Call], engines: Iterable[Engine]) -> None:
+    """Assert that all engines make of the operands of each call what the reference makes.
+
+    An engine that is `like` another makes what that one makes, to the bit. Every engine comes to its
+    first failure, and the message has them all.
+    """
+    made, failures = list(calls), []
+    results: dict[tuple[str, int | None], list[dict[str, Array]]] = {}
+    for engine in engines:
+        bits = iter(results[engine.name, engine.like] if engine.like is not None else ())
+        done = results[engine.name, engine.level] = []
+        with engine.running() as backend:
+            try:
+                for call in made:
+                    if (expected := next(bits, None)) is not None:
+                        same_bits(call, backend, expected)
+                    else:
+                        done.append(compare(call, backend, call.tolerance()))
+            except AssertionError as error:
+                failures.append(str(error))
+    assert not failures, "\n".join(failures)
 
 
 def magnitude(call: Call, name: str, want: Array) -> float:
     """The largest number that a result is made of: itself, or where a sum cancels dy or what it was."""
     parts = [call.given[n] for n in ("dy", name) if n in call.given]
     return float(max(np.max(np.abs(a), initial=0.0) for a in (want, *parts)))
-
-
-def shapes(call: Call) -> dict[str, tuple[int, ...]]:
-    """Shapes by name, for messages."""
-    return {name: span[1] for name, span in call.spans.items()}
 
 
 def tensors_for(
@@ -229,6 +274,26 @@ def calls(
     kernel: Kernel, dtype: str, rows: int, sizes: Mapping[str, int], **options: Any
 ) -> Iterator[Call]:
     """A kernel at one size in all its variants."""
+    made: dict[frozenset[str], dict[str, Array]] = {}
     for variant in variants(kernel):
-        tensors = tensors_for(kernel, dtype, rows, sizes, variant["absent"])
-        yield Call(kernel, dtype, rows, sizes, tensors, **variant, **options)
+        gone = frozenset(variant["absent"]).intersection(kernel.op.optional)
+        if gone not in made:
+            made[gone] = tensors_for(kernel, dtype, rows, sizes, tuple(gone))
+        yield Call(kernel, dtype, rows, sizes, made[gone], **variant, **options)
+
+
+def calls_at(
+    sizes: Iterable[tuple[int, tuple[int, ...]]], kernel: Kernel, dtype: str, **options: Any
+) -> Iterator[Call]:
+    """The same at all of these rows and dims, except where so few rows have no meaning."""
+    for rows, dims in sizes:
+        if rows >= gradcheck.MIN_ROWS.get(kernel.op.name, 0):
+            named = dict(zip(kernel.op.dims, dims, strict=False))
+            yield from calls(kernel, dtype, rows, named, **options)
+
+
+def small_sizes(kernel: Kernel) -> list[tuple[int, tuple[int, ...]]]:
+    """Rows and dims for the contract: also no rows, and more than a block of threads takes in Numba's
+    simulator of CUDA."""
+    some = [(2, (2, 3)), (5, (3, 1)), (3, (7, 5))]
+    return some if kernel.phase == "update" else [*some, (0, (1, 3)), (19, (1, 3))]

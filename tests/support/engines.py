@@ -1,0 +1,71 @@
+"""What runs kernels: a backend, and the C backend once for each of its levels of instruction sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastnet.backends import registry
+from fastnet.backends.base import Backend
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A backend by its name, at one of its levels where it has some.
+
+    `like`: the level of the same backend that promises the same bits, if it is not the one that all of
+    them are held to.
+    """
+
+    name: str
+    level: int | None = None
+    like: int | None = None
+
+    def __str__(self) -> str:
+        return title(registry.get(self.name), self.level)
+
+    @contextmanager
+    def running(self) -> Iterator[Backend]:
+        """The backend, at this level until the end; an error says whose it is."""
+        backend: Any = registry.get(self.name)
+        before = None if self.level is None else backend.level()
+        if self.level is not None:
+            backend.set_level(self.level)
+        try:
+            yield backend
+        except Exception as error:
+            error.add_note(f"engine: {self}")
+            raise
+        finally:
+            if before is not None:
+                backend.set_level(before)
+
+
+def title(backend: Any, level: int | None = None) -> str:
+    """A backend's name, and that of a level, by default the one in force, where it has some."""
+    if not hasattr(backend, "levels"):
+        return str(backend.name)
+    return f"{backend.name}-{backend.levels()[backend.level() if level is None else level]}"
+
+
+def fma_levels() -> list[int]:
+    """The levels of this machine that the promise of equal bits covers, lowest first."""
+    c: Any = registry.get("c")
+    return [i for i, name in enumerate(c.levels()) if name != "x86-64"]
+
+
+def engines(names: Sequence[str]) -> list[Engine]:
+    """All engines of these backends; of levels with equal bits the highest comes before the others."""
+    found = []
+    for name in names:
+        backend: Any = registry.get(name)
+        if not hasattr(backend, "levels"):
+            found.append(Engine(name))
+            continue
+        *rest, top = fma_levels() or [0]
+        alone = set(range(len(backend.levels()))) - {*rest, top}
+        found += [Engine(name, level) for level in (*sorted(alone), top)]
+        found += [Engine(name, level, like=top) for level in rest]
+    return found
