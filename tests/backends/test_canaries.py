@@ -67,25 +67,34 @@ def check(
     all but the first variant) and on a team the same bits."""
     covered = fma_levels()
     for n in lengths:
-        for rows, sizes in sizes_of_length(kernel, n):
-            if rows < gradcheck.MIN_ROWS.get(kernel.op.name, 0):
-                continue
-            for i, variant in enumerate(variants(kernel)):
-                tensors = tensors_for(kernel, dtype, rows, sizes, variant["absent"])
-                call = partial(Call, kernel, dtype, rows, sizes, tensors, **variant)
-                ways = [call(), call(threads=TEAM)]
-                ways += [call(shift=s) for s in islice(shifts, many if i == 0 else few)]
-                if kernel.op.inplace:
-                    ways += [call(shift=s, inplace=True) for s in islice(shifts, few)]
-                found: dict[int, Mapping[str, Array]] = {}
-                for level in range(len(C.levels())):
-                    C.set_level(level)
-                    promise = -1 if level in covered else level  # those that are to be equal
-                    if promise not in found:
-                        # Of so many draws some cancel; test_agreement.py is the one for accuracy.
-                        found[promise] = compare(ways[0], C, 4 * ways[0].tolerance())
-                    for way in ways:
-                        same_bits(way, C, found[promise])
+        todo = list(ways_at(kernel, dtype, n, shifts, few, many))
+        found: dict[tuple[int, int], Mapping[str, Array]] = {}
+        for level in range(len(C.levels())):
+            C.set_level(level)
+            promise = -1 if level in covered else level  # those that are to be equal
+            for k, (first, *others) in enumerate(todo):
+                if (promise, k) not in found:
+                    # Of so many draws some cancel; test_agreement.py is the one for accuracy.
+                    found[promise, k] = compare(first, C, 4 * first.tolerance())
+                for way in (first, *others):
+                    same_bits(way, C, found[promise, k])
+
+
+def ways_at(
+    kernel: Kernel, dtype: str, n: int, shifts: Iterator[Sequence[int]], few: int, many: int
+) -> Iterator[list[Call]]:
+    """At the sizes of one length, for each variant the calls whose results are to be equal."""
+    for rows, sizes in sizes_of_length(kernel, n):
+        if rows < gradcheck.MIN_ROWS.get(kernel.op.name, 0):
+            continue
+        for i, variant in enumerate(variants(kernel)):
+            tensors = tensors_for(kernel, dtype, rows, sizes, variant["absent"])
+            call = partial(Call, kernel, dtype, rows, sizes, tensors, **variant)
+            ways = [call(), call(threads=TEAM)]
+            ways += [call(shift=s) for s in islice(shifts, many if i == 0 else few)]
+            if kernel.op.inplace:
+                ways += [call(shift=s, inplace=True) for s in islice(shifts, few)]
+            yield ways
 
 
 @pytest.mark.contract
