@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 import pytest
-from onecall import GROUP, TEAM, Call, agree, calls, calls_at, small_sizes, tensors_for
+import sizes
+from onecall import GROUP, TEAM, Call, agree, calls_at, tensors_for
 
 import fastnet as fn
-from fastnet.op import KERNELS, Kernel
-
-DIMS = (1, 2, 7, 16, 31, 33, 67, 130)
-PAIRS = ((1, 1), (1, 33), (33, 1), (2, 7), (7, 2), (31, 67), (67, 31), (130, 16))
-ROWS = (0, 1, 2, 3, 17, 33)
+from fastnet.op import KERNELS
 
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 every_kernel = pytest.mark.parametrize("name", KERNELS)
-
-
-def sizes_of(kernel: Kernel) -> list[tuple[int, tuple[int, ...]]]:
-    """Rows and dims; updates have no rows."""
-    dims = {0: [()], 1: [(d,) for d in DIMS], 2: PAIRS}[len(kernel.op.dims)]
-    return list(product((1,) if kernel.phase == "update" else ROWS, dims))
 
 
 @dtypes
 @every_kernel
 def test_awkward_sizes(engines, name, dtype):
     kernel = KERNELS[name]
-    agree(calls_at([*sizes_of(kernel), *small_sizes(kernel)], kernel, dtype), engines)
+    agree(calls_at([*sizes.awkward(kernel), *sizes.small(kernel)], kernel, dtype), engines)
 
 
 @dtypes
 @every_kernel
 def test_large_sizes(engines, name, dtype):
     kernel = KERNELS[name]
-    sizes = [(130, (300, 97)), (97, (40, 784)), (5, (4099, 3)), (400, (7, 33))]
-    agree(calls_at(sizes, kernel, dtype), engines)
+    large = [(130, (300, 97)), (97, (40, 784)), (5, (4099, 3)), (400, (7, 33))]
+    agree(calls_at(large, kernel, dtype), engines)
 
 
 # Rows, inputs, outputs around the sizes from which matrix products are blocked or packed.
@@ -67,10 +56,10 @@ BLOCKED = [
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), BLOCKED)
 @pytest.mark.parametrize("name", ["linear_forward", "linear_vjp"])
 def test_blocks_of_matrix_products(engines, name, rows, inputs, outputs, dtype):
-    kernel, sizes = KERNELS[name], {"I": inputs, "O": outputs}
-    operands = tensors_for(kernel, dtype, rows, sizes)
+    kernel, dims = KERNELS[name], {"I": inputs, "O": outputs}
+    operands = tensors_for(kernel, dtype, rows, dims)
     ways = {"threads": 1}, {"threads": TEAM}, {"accumulate": kernel.phase == "vjp"}
-    agree([Call(kernel, dtype, rows, sizes, operands, **way) for way in ways], engines)
+    agree([Call(kernel, dtype, rows, dims, operands, **way) for way in ways], engines)
 
 
 @dtypes
@@ -85,7 +74,7 @@ def test_tensors_need_no_alignment_beyond_their_elements(engines, name, dtype, s
 @pytest.mark.parametrize("name", [n for n, k in KERNELS.items() if k.op.inplace])
 def test_in_place(engines, name, dtype):
     kernel = KERNELS[name]
-    agree(calls_at(sizes_of(kernel), kernel, dtype, inplace=True), engines)
+    agree(calls_at(sizes.awkward(kernel), kernel, dtype, inplace=True), engines)
 
 
 @dtypes
@@ -93,8 +82,7 @@ def test_in_place(engines, name, dtype):
 def test_updates_take_the_hyper_parameters_of_their_group(engines, name, dtype):
     """Also where a row of hyper is longer than the rule's numbers."""
     kernel = KERNELS[name]
-    sizes = dict(zip(kernel.op.dims, (33, 7), strict=False))
-    (call,) = calls(kernel, dtype, 1, sizes)
+    (call,) = calls_at([(1, (33, 7))], kernel, dtype)
     wide = np.full((len(call.hyper), call.hyper.shape[1] + 2), np.nan)
     wide[GROUP, :-2] = call.hyper[GROUP]
     call.context["hyper"], call.context["hyper_size"] = wide.ctypes.data, wide.shape[1]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gradcheck
 import numpy as np
 import pytest
-from onecall import agree, calls, calls_at, small_sizes
+import sizes
+from onecall import agree, calls, calls_at
 
 from fastnet.op import KERNELS
 
@@ -26,7 +27,7 @@ def test_it_has_every_kernel_with_the_same_tensors(engine):
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernel(engines, name, dtype):
     kernel = KERNELS[name]
-    agree(calls_at(small_sizes(kernel), kernel, dtype), engines)
+    agree(calls_at(sizes.small(kernel), kernel, dtype), engines)
 
 
 @repeats

@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sizes
 from bits import net, train
 from engines import fma_levels
-from onecall import Call, calls
+from onecall import Call, calls_at
 from recorded import Job, Recorder, one_kernel
-from test_agreement import sizes_of
-from test_contract import SIZES
 
 import fastnet as fn
 from fastnet.backends import registry
@@ -155,8 +154,7 @@ def check(replay: Replay, made: list[Call], threads: int) -> None:
 def test_kernels_at_small_sizes(replay, dtype, threads):
     made = []
     for kernel in KERNELS.values():
-        for rows, dims in [*SIZES, (19, (67, 33))]:
-            made += calls(kernel, dtype, rows, dict(zip(kernel.op.dims, dims, strict=False)))
+        made += calls_at([*sizes.small(kernel), (19, (67, 33))], kernel, dtype)
     check(replay, made, threads)
 
 
@@ -166,10 +164,8 @@ def test_kernels_at_awkward_sizes(replay, name):
     kernel = KERNELS[name]
     for dtype in ("float32", "float64"):
         for options in [{}, {"shift": 3}, *([{"inplace": True}] if kernel.op.inplace else [])]:
-            made = []
-            for rows, sizes in [*sizes_of(kernel), (130, dict.fromkeys(kernel.op.dims, 97))]:
-                made += calls(kernel, dtype, rows, sizes, **options)
-            check(replay, made, threads=1)
+            some = [*sizes.awkward(kernel), (130, (97, 97))]
+            check(replay, list(calls_at(some, kernel, dtype, **options)), threads=1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -290,10 +290,3 @@ def calls_at(
         if rows >= gradcheck.MIN_ROWS.get(kernel.op.name, 0):
             named = dict(zip(kernel.op.dims, dims, strict=False))
             yield from calls(kernel, dtype, rows, named, **options)
-
-
-def small_sizes(kernel: Kernel) -> list[tuple[int, tuple[int, ...]]]:
-    """Rows and dims for the contract: also no rows, and more than a block of threads takes in Numba's
-    simulator of CUDA."""
-    some = [(2, (2, 3)), (5, (3, 1)), (3, (7, 5))]
-    return some if kernel.phase == "update" else [*some, (0, (1, 3)), (19, (1, 3))]
