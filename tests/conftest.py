@@ -50,7 +50,9 @@ def _engines() -> list[Engine]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test runs once for the name of each `backend`, or for each `engine`, a Backend."""
     if "backend" in metafunc.fixturenames:
-        metafunc.parametrize("backend", _backends())
+        slow = [name for mark in metafunc.definition.iter_markers("slow_on") for name in mark.args]
+        given = {name: [pytest.mark.slow] if name in slow else [] for name in _backends()}
+        metafunc.parametrize("backend", [pytest.param(n, marks=m) for n, m in given.items()])
     if "engine" in metafunc.fixturenames:
         metafunc.parametrize("engine", _engines(), indirect=True, ids=str)
 

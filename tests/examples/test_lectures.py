@@ -39,6 +39,7 @@ def line(name, seed, backend):
     return train
 
 
+@pytest.mark.slow_on("reference")
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", SGD)
 def test_a_line_is_found(backend, name, seed):
@@ -97,6 +98,7 @@ def xor(weights, seed, backend):
     return model, np.array_equal(model.predict(X) > 0, Y > 0.5)
 
 
+@pytest.mark.slow_on("reference")
 def test_weights_of_the_fans_size_solve_xor(backend):
     """N(0, 1/fan_in) fails in at most one of twenty nets: its units start where sigmoids have a slope."""
     solved = [xor(init.LecunNormal(), seed, backend)[1] for seed in SEEDS]
@@ -105,6 +107,7 @@ def test_weights_of_the_fans_size_solve_xor(backend):
     assert np.mean(slopes) > 0.2  # of at most 0.25
 
 
+@pytest.mark.slow_on("reference")
 def test_large_weights_saturate_sigmoids(backend):
     """U(−10, 10) fails in two or more of twenty nets (about ten here; the lecture saw six).
 
