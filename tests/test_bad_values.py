@@ -182,7 +182,7 @@ class World:
             "mnist": (fn.datasets.mnist, {"folder": "nowhere"}),
             "threads": (fn.threads, {"n": 1}),
             "set_num_threads": (fn.set_num_threads, {"n": 1}),
-            "schedule": (fn.schedules.StepLR(0.1, 2), {"step": 1}),
+            "schedule": (fn.schedules.StepLR(0.1, 2).__call__, {"step": 1}),
             "ignore": (fn.CrossEntropyLoss(ignore_index=-1).forward, {"output": Y, "y": LABELS}),
             "Sequential": (sequential, {}),
             "ProductLR": (product, {}),
@@ -253,7 +253,9 @@ def makers():
                 yield kind
 
 
-MAKERS = sorted({*makers()} - {fn.Sequential, fn.schedules.ProductLR}, key=lambda k: k.__name__)
+# What takes any number of arguments, and the base that is never made.
+OTHERS = {fn.Sequential, fn.schedules.ProductLR, fn.Optimizer}
+MAKERS = sorted({*makers()} - OTHERS, key=lambda k: k.__name__)
 FOREIGN = {"read_idx": OSError, "mnist": OSError}  # of files that are not there
 
 
