@@ -143,9 +143,13 @@ class Call:
         if not np.array_equal(self.memory, before):
             changed = np.flatnonzero(self.memory != before)
             self.memory[...] = before
-            raise AssertionError(f"{self} wrote outside its outputs: {changed[:5]}")
+            raise AssertionError(
+                f"{title(backend)}: {self} wrote outside its outputs: {changed[:5]}"
+            )
         guards = SCRATCH_MEMORY[:GUARD], SCRATCH_MEMORY[-GUARD:]
-        assert np.all(np.concatenate(guards) == 255), f"{self} left its scratch memory"
+        assert np.all(np.concatenate(guards) == 255), (
+            f"{title(backend)}: {self} left its scratch memory"
+        )
         return result
 
     @contextmanager
