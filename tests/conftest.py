@@ -10,6 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
+# Before NumPy loads it: two threads of a BLAS on busy cores wait for each other most of the time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from engines import Engine, engines
