@@ -15,9 +15,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
-from engines import Engine, engines
+from engines import Engine, backends, engines
 
-import fastnet
 from fastnet.backends.base import Backend
 from fastnet.op import KERNELS, Op
 from fastnet.plan import instructions
@@ -30,31 +29,16 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0":
     sys.setswitchinterval(1e-4)  # its threads of Python wait for each other all the time
 
 
-def _backends() -> list[str]:
-    """The available backends, or those named in FASTNET_TEST_BACKENDS, which must be available."""
-    available = [name for name, info in fastnet.backends().items() if info.available]
-    wanted = os.environ.get("FASTNET_TEST_BACKENDS", "")
-    if not wanted:
-        return available
-    names = [name.strip() for name in wanted.split(",")]
-    if missing := set(names) - set(available):
-        raise pytest.UsageError(
-            f"FASTNET_TEST_BACKENDS: {sorted(missing)} not available; there are {available}"
-        )
-    return names
-
-
 @cache
 def _engines() -> list[Engine]:
-    """All engines of these backends."""
-    return engines(_backends())
+    return engines(backends())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test runs once for the name of each `backend`, or for each `engine`, a Backend."""
     if "backend" in metafunc.fixturenames:
         slow = [name for mark in metafunc.definition.iter_markers("slow_on") for name in mark.args]
-        given = {name: [pytest.mark.slow] if name in slow else [] for name in _backends()}
+        given = {name: [pytest.mark.slow] if name in slow else [] for name in backends()}
         metafunc.parametrize("backend", [pytest.param(n, marks=m) for n, m in given.items()])
     if "engine" in metafunc.fixturenames:
         metafunc.parametrize("engine", _engines(), indirect=True, ids=str)

@@ -1,14 +1,32 @@
-"""What runs kernels: a backend, and the C backend once for each of its levels of instruction sets."""
+"""What tests run on: the backends, and engines, of which C has one for each level of instruction sets."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
+import fastnet
 from fastnet.backends import registry
 from fastnet.backends.base import Backend
+
+
+def backends() -> list[str]:
+    """The available backends, or those named in FASTNET_TEST_BACKENDS, which must be available."""
+    available = [name for name, info in fastnet.backends().items() if info.available]
+    wanted = os.environ.get("FASTNET_TEST_BACKENDS", "")
+    if not wanted:
+        return available
+    names = [name.strip() for name in wanted.split(",")]
+    if missing := set(names) - set(available):
+        raise pytest.UsageError(
+            f"FASTNET_TEST_BACKENDS: {sorted(missing)} not available; there are {available}"
+        )
+    return names
 
 
 @dataclass(frozen=True)
