@@ -232,6 +232,7 @@ def agree(calls: Iterable[Call], engines: Iterable[Engine]) -> None:
     first failure, and the message has them all.
     """
     made, failures = list(calls), []
+    assert made
     results: dict[tuple[str, int | None], list[dict[str, Array]]] = {}
     for engine in engines:
         bits = iter(results[engine.name, engine.like] if engine.like is not None else ())
