@@ -239,6 +239,8 @@ class _OfInit:
     """The signature of `__init__`, for a class whose `__new__` passes all arguments on."""
 
     def __get__(self, thing: Any, kind: type) -> inspect.Signature:
+        if thing is not None:  # an object has the signature of its own `__call__`
+            raise AttributeError("__signature__")
         if kind.__init__ is object.__init__:  # type: ignore[misc]
             return inspect.Signature()
         own = inspect.signature(kind.__init__)  # type: ignore[misc]

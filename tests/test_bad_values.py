@@ -182,7 +182,7 @@ class World:
             "mnist": (fn.datasets.mnist, {"folder": "nowhere"}),
             "threads": (fn.threads, {"n": 1}),
             "set_num_threads": (fn.set_num_threads, {"n": 1}),
-            "schedule": (fn.schedules.StepLR(0.1, 2).__call__, {"step": 1}),
+            "schedule": (fn.schedules.StepLR(0.1, 2), {"step": 1}),
             "ignore": (fn.CrossEntropyLoss(ignore_index=-1).forward, {"output": Y, "y": LABELS}),
             "Sequential": (sequential, {}),
             "ProductLR": (product, {}),

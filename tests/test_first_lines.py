@@ -45,6 +45,11 @@ def test_signatures_are_those_of_the_constructor(kind):
     assert next(iter(inspect.signature(kind).parameters)) == "lr"
 
 
+def test_an_object_that_is_called_has_the_signature_of_its_call():
+    assert list(inspect.signature(fn.schedules.StepLR(0.1, 2)).parameters) == ["step"]
+    assert list(inspect.signature(fn.binary_accuracy()).parameters) == ["y", "output"]
+
+
 CASES = {
     "the base of optimizers": (
         lambda: fn.Optimizer(0.1),
