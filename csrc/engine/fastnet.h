@@ -102,6 +102,11 @@ void fn_train(fn_train_args *args);
  * untouched, FN_NOT_FINITE if x holds NaN or infinity and FN_OVERLAP if x and out share memory. */
 int64_t fn_predict(const fn_predict_args *args, const void *x, int64_t rows, void *out);
 
+/* The orders of n rows in `epochs` epochs, one after the other: see permutation in fastnet/random.py. `room` has room
+ * for n numbers. */
+void fn_orders(uint64_t seed, int64_t stream, uint64_t first_epoch, int64_t epochs, int64_t n, int64_t *orders,
+               uint64_t *room);
+
 /* cdef: end */
 
 #endif

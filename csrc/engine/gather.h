@@ -17,11 +17,15 @@ typedef void fn_gather(const fn_source *source, const int64_t *index, int64_t be
 /* Whether all of n numbers are finite. */
 typedef int fn_all_finite(const void *numbers, int64_t n);
 
+/* The order of an epoch's n rows: a permutation that is a function of (seed, stream, epoch). `room` is for n words. */
+typedef void fn_order(uint64_t seed, int64_t stream, uint64_t epoch, int64_t n, int64_t *rows, uint64_t *room);
+
 /* Registered in a linker section as kernels are. All levels give the same results. */
 typedef struct {
     int64_t dtype, level;
     fn_gather *gather;
     fn_all_finite *all_finite;
+    fn_order *order;
 } fn_data_functions;
 
 /* The functions of the highest level that this machine runs. */

@@ -89,3 +89,10 @@ const fn_data_functions *fn_data_functions_of(int64_t dtype) {
     __atomic_store_n(&found[dtype == FN_FLOAT64], best, __ATOMIC_RELAXED);
     return best;
 }
+
+void fn_orders(uint64_t seed, int64_t stream, uint64_t first_epoch, int64_t epochs, int64_t n, int64_t *orders,
+               uint64_t *room) {
+    fn_order *const order = fn_data_functions_of(FN_FLOAT32)->order;
+    for (int64_t e = 0; e < epochs; e++)
+        order(seed, stream, first_epoch + (uint64_t)e, n, orders + e * n, room);
+}

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/kernel.h"
+#include "lib/order.h"
 
 #if REAL_IS_DOUBLE
 typedef float other_real;
@@ -87,5 +88,5 @@ static int all_finite(const void *numbers, int64_t n) {
     return all < exponent;
 }
 
-static const fn_data_functions info = {OWN, LEVEL, gather, all_finite};
+static const fn_data_functions info = {OWN, LEVEL, gather, all_finite, order};
 static const fn_data_functions *const listed __attribute__((section("fn_data_functions"), used)) = &info;

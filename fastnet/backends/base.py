@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastnet import random
 from fastnet.backends.steps import Update
 from fastnet.errors import BackendUnavailable, DataError
 from fastnet.op import Array, Kernel
@@ -35,6 +36,14 @@ def kernel_of(
             raise no_kernel(backend, kernel.name)
         table[kernel.name] = define(kernel)
     return table[kernel.name]
+
+
+def orders(count: int, seed: int, epoch: int, epochs: int) -> Array:
+    """The orders of so many rows in epochs epoch, epoch + 1, …: int64 (epochs, count)."""
+    found = np.empty((epochs, count), np.int64)
+    for e in range(epochs):
+        found[e] = random.permutation(count, seed, epoch + e)
+    return found
 
 
 class Backend:
@@ -70,6 +79,13 @@ class Backend:
         done. Afterwards context, `done` and `at` are such that the next call continues.
         """
         raise NotImplementedError
+
+    def orders(self, count: int, seed: int, epoch: int, epochs: int) -> Array:
+        """The orders of so many rows in epochs epoch, epoch + 1, …: int64 (epochs, count).
+
+        Each is `random.permutation` of (seed, epoch), to the bit.
+        """
+        return orders(count, seed, epoch, epochs)
 
     def predictor(
         self, args: np.ndarray, x_row: tuple[int, ...], out_row: tuple[int, ...]

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from fastnet import random
 from fastnet.backends.base import Backend, Predict, no_kernel
 from fastnet.backends.c.extension import extension, predict_module
 from fastnet.errors import BackendUnavailable, HyperparameterError, check_int
-from fastnet.op import KERNELS
+from fastnet.op import KERNELS, Array
 from fastnet.plan.records import ABSENT
 
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
@@ -47,7 +48,7 @@ class CBackend(Backend):
             raise BackendUnavailable(str(error)) from None
         ffi, lib = module.ffi, module.lib
         self._from_buffer = ffi.from_buffer
-        self._run, self._train = lib.fn_run, lib.fn_train
+        self._run, self._train, self._orders = lib.fn_run, lib.fn_train, lib.fn_orders
         self._predictor = predict.predictor
         self._tensors: dict[str, tuple[str, ...]] = {}
         self._all: dict[tuple[str, int], dict[int, Entry]] = {}  # by name and KIND, then by level
@@ -101,6 +102,18 @@ class CBackend(Backend):
     def train(self, args: np.ndarray) -> None:
         """Make one native call, without the GIL."""
         self._train(self._from_buffer("fn_train_args[]", args))
+
+    def orders(self, count: int, seed: int, epoch: int, epochs: int) -> Array:
+        """One native call."""
+        orders, room = np.empty((epochs, count), np.int64), np.empty(count, np.uint64)
+        if orders.size:
+            given = seed, random.stream_of(random.SHUFFLE), epoch, epochs, count
+            self._orders(
+                *given,
+                self._from_buffer("int64_t[]", orders),
+                self._from_buffer("uint64_t[]", room),
+            )
+        return orders
 
     def predictor(
         self, args: np.ndarray, x_row: tuple[int, ...], out_row: tuple[int, ...]
