@@ -205,6 +205,10 @@ def _check_attribute(thing: Attributed, name: str, value: Any) -> Any:
     kind = type(thing)
     if name[0] == "_":
         return value
+    held = vars(thing)
+    settled: set[str] = vars(kind).get("_settled") or set()
+    if name in settled and name in held:
+        return value
     there = inspect.getattr_static(kind, name, None)
     if isinstance(there, property) and there.fset is None:
         remedies: dict[str, str] = getattr(kind, "_instead", {})
@@ -212,7 +216,12 @@ def _check_attribute(thing: Attributed, name: str, value: Any) -> Any:
         raise AttributeError(f"{kind.__name__}.{name} cannot be assigned: {instead}")
     if any(inspect.get_annotations(k).get(name) == "bool" for k in kind.__mro__ if _is_own(k)):
         return check_flag(name, value)
-    if name in vars(thing) or hasattr(kind, name):
+    if name in held:
+        if not settled:
+            kind._settled = settled  # type: ignore[attr-defined]
+        settled.add(name)  # the next time this takes a hundredth of the time
+        return value
+    if hasattr(kind, name):
         return value
     declared = {n for base in kind.__mro__ for n in inspect.get_annotations(base)}
     own = {n for n in declared if not hasattr(kind, n)}  # attributes of objects, not of the class

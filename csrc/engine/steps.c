@@ -38,12 +38,13 @@ enum { MAX_PREFETCH = 1 << 18, MIN_PREFETCHED_ROW = 4 * FN_LINE };
 /* A chunk of steps, as all threads of the team see it. */
 typedef struct {
     fn_train_args *args;
-    fn_gather *gather_rows;
+    const fn_data_functions *functions;
     const fn_instruction *program, *update, *end;
-    const fn_instruction *keep; /* the FN_KEEP instruction, or NULL */
-    int64_t row_bytes;          /* of x, as the data set has it; 0: x is not gathered */
-    int is_plain;               /* the update has no control instructions, so products may do parts of it */
-    int bad_label;              /* the rows gathered last have one */
+    const fn_instruction *plain_end; /* end of the update's kernels before any control; products may do parts of them */
+    const fn_instruction *keep;      /* the FN_KEEP instruction, or NULL */
+    int64_t row_bytes;               /* of x, as the data set has it; 0: x is not gathered */
+    int bad_label;                   /* the rows gathered last have one */
+    int bad_params;                  /* the parameters checked last are not all finite */
 } training;
 
 /* One thread's way through the steps. Each thread determines the status by itself. */
@@ -64,7 +65,7 @@ static void *tensor(const walk *w, const fn_instruction *at, int i) {
 /* Gather the inputs of a step: the whole team shares x, and its first member does y and w. */
 static void gather(walk *w, const fn_instruction *at) {
     fn_train_args *args = w->t->args;
-    fn_gather *const gather_rows = w->t->gather_rows;
+    fn_gather *const gather_rows = w->t->functions->gather;
     const int64_t rows = w->context.rows, *index = w->index + w->offsets[w->step];
     const fn_source of_x = {pointer(args->x), args->x_kind, at->size[0], tensor(w, at, 0)};
     const fn_source of_y = {pointer(args->y), args->y_kind, at->size[1], tensor(w, at, 1)};
@@ -93,7 +94,7 @@ static void keep(const walk *w, const fn_instruction *at, int back) {
     memcpy(back ? buffers : kept, back ? kept : buffers, (size_t)at->size[0]);
 }
 
-/* Write out a step's loss, losses of rows and outputs. */
+/* Write out a step's loss, losses of rows, outputs and decisions. */
 static void record(const walk *w, const fn_instruction *at) {
     const fn_train_args *args = w->t->args;
     const int64_t first = w->offsets[w->step], rows = w->context.rows, bytes = at->size[0];
@@ -102,6 +103,8 @@ static void record(const walk *w, const fn_instruction *at) {
         memcpy((double *)pointer(args->row_losses) + first, tensor(w, at, 1), (size_t)rows * sizeof(double));
     if (args->outputs)
         memcpy((char *)pointer(args->outputs) + first * bytes, tensor(w, at, 2), (size_t)(rows * bytes));
+    if (args->decisions)
+        memcpy((double *)pointer(args->decisions) + first, tensor(w, at, 3), (size_t)rows * sizeof(double));
 }
 
 /* Refuse the step if a value is not finite, and restore the buffers. */
@@ -115,6 +118,11 @@ static void check(walk *w, const fn_instruction *at) {
         if (w->t->keep)
             keep(w, w->t->keep, 1);
     }
+}
+
+/* The first number of an instruction's row of the table. */
+static double number(const walk *w, const fn_instruction *at) {
+    return ((const double *)pointer(w->context.hyper))[at->group * w->context.hyper_size];
 }
 
 /* Run this thread's part of a control instruction; return where to go on. The team's first member does what is not
@@ -146,8 +154,16 @@ static const fn_instruction *control(walk *w, const fn_instruction *at) {
             t->args->at = at + 1 - t->program;
         break;
     case FN_UNLESS:
-        if (!((const double *)pointer(w->context.hyper))[at->group * w->context.hyper_size])
+        if (!number(w, at))
             return t->end;
+        break;
+    case FN_FINITE:
+        if (!number(w, at))
+            break;
+        if (first)
+            t->bad_params = !t->functions->all_finite(tensor(w, at, 0), at->size[0] / fn_bytes_of(t->args->dtype));
+        together(&w->call);
+        w->status = t->bad_params ? at->size[1] : FN_OK;
     }
     return at + 1;
 }
@@ -246,7 +262,7 @@ static void train_as(fn_member *member, void *argument) {
     w.index = pointer(args->index);
     w.status = FN_OK;
     w.update.program = t->update;
-    w.update.end = t->is_plain ? t->end : t->update;
+    w.update.end = t->plain_end;
     w.update.backward_end = t->update;
     w.update.hyper_size = w.context.hyper_size;
     w.update.queue = NULL;
@@ -273,18 +289,20 @@ void fn_train(fn_train_args *args) {
     const fn_instruction *program = pointer(args->program);
     training t = {
         .args = args,
-        .gather_rows = fn_data_functions_of(args->dtype)->gather,
+        .functions = fn_data_functions_of(args->dtype),
         .program = program,
         .update = program + args->before_update,
         .end = program + args->count,
-        .is_plain = 1,
     };
     for (const fn_instruction *at = program; at < t.end; at++) {
-        t.is_plain &= at < t.update || at->kernel >= 0;
+        if (at >= t.update && at->kernel < 0 && !t.plain_end)
+            t.plain_end = at;
         if (at->kernel == FN_KEEP)
             t.keep = at;
         if (at->kernel == FN_GATHER)
             t.row_bytes = at->size[0] * fn_bytes_of(args->x_kind);
     }
+    if (!t.plain_end)
+        t.plain_end = t.end;
     fn_run_team(args->context.threads, train_as, &t);
 }

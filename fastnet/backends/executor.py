@@ -11,7 +11,15 @@ import numpy as np
 
 from fastnet import parallel
 from fastnet.backends.base import Backend, Predict
-from fastnet.backends.steps import Steps, Update, bad_label, diverged, host_loss, norm_diverged
+from fastnet.backends.steps import (
+    ParametersNotFinite,
+    Steps,
+    Update,
+    bad_label,
+    diverged,
+    host_loss,
+    norm_diverged,
+)
 from fastnet.data.dataset import Dataset
 from fastnet.interrupts import held_back
 from fastnet.op import Array
@@ -27,6 +35,7 @@ from fastnet.plan.records import (
     NORM_NOT_FINITE,
     NOT_FINITE,
     OK,
+    PARAMS_NOT_FINITE,
     PREDICT,
     SCRATCH,
     SEGMENT,
@@ -49,7 +58,12 @@ FastPath = Callable[[Any, Any], Array | None]  # see Executor.fast_path
 
 
 class Executor:
-    """Runs one plan. Threads cannot share it: each needs an executor with its own workspace."""
+    """Runs one plan. Not for two threads at once: each has its own workspace.
+
+    whole_epochs: whether one call may run steps of several epochs, whose parameters it looks at.
+    """
+
+    whole_epochs = True
 
     def __init__(self, plan: Plan, storage: Storage, backend: Backend) -> None:
         self.plan, self.storage, self.backend = plan, storage, backend
@@ -62,9 +76,10 @@ class Executor:
         self._x = self._rows_of_x()
         self._native: tuple[int, Predict | None] = 0, None  # number of threads, and its predictor
         self._train_args: np.ndarray | None = None
-        self._joined = plan.step, plan.step  # an update, and the step with it
-        self.steps_done = 0  # in the last chunk of steps
-        self.losses: Array  # of the last chunk of steps
+        self._joined = plan.step, plan.step  # an update's program, and that of a step with it
+        self.steps_done = 0  # of the last chunk of steps
+        self.losses: Array  # of that chunk
+        self._chunk: tuple[Dataset, Steps, Update | None] | None = None
         self._context = np.zeros(1, CONTEXT)
         self._context["elements_to_fuse"] = ELEMENTS_TO_FUSE
         own = {"workspace": self._workspace, "derived": self._derived, "stage": self._stage}
@@ -190,6 +205,10 @@ class Executor:
         """While this is open, a backend with memory of its own may keep changed values there."""
         return nullcontext()
 
+    def orders(self, count: int, seed: int, epoch: int, epochs: int) -> Array:
+        """The orders of so many rows in epochs epoch, epoch + 1, … (see Backend.orders)."""
+        return self.backend.orders(count, seed, epoch, epochs)
+
     def train(self, data: Dataset, steps: Steps, update: Update | None) -> Array:
         """Run a chunk of steps in one call of the backend; returns their losses, float64.
 
@@ -197,9 +216,18 @@ class Executor:
         DivergenceError for a loss that is not finite; then the earlier steps are done and that step has
         changed nothing.
         """
+        self.load(data, steps, update)
+        try:
+            return self.run(len(steps.offsets) - 1)
+        finally:
+            self.unload()
+
+    def load(self, data: Dataset, steps: Steps, update: Update | None) -> None:
+        """Make a chunk of steps ready: `run` then runs some of them after the other."""
         plan = self.plan
         if plan.derived:
             self._refresh()
+        self._chunk = data, steps, update  # kept alive for `run`
         self.steps_done = 0
         count = len(steps.offsets) - 1
         losses = self.losses = np.empty(count)
@@ -229,33 +257,52 @@ class Executor:
         field["losses"][0] = losses.ctypes.data
         field["outputs"][0] = _address_of(steps.outputs)
         field["row_losses"][0] = _address_of(steps.row_losses)
-        field["steps"][0], field["done"][0], field["at"][0] = count, 0, 0
+        field["decisions"][0] = _address_of(steps.decisions)
+        field["done"][0], field["at"][0] = 0, 0
+
+    def unload(self) -> None:
+        """Let go of the data set and the update of the chunk."""
+        self._chunk = None
+
+    def run(self, end: int) -> Array:
+        """Run the steps of the chunk that come before `end` and are still to do; all losses so far.
+
+        Raises as `train` does.
+        """
+        assert self._chunk is not None
+        data, steps, _ = self._chunk
+        field, args = self._train_field, self._train_args
+        assert args is not None
+        field["steps"][0] = end
         try:
             if data.host is None:
-                self.backend.train(self._train_args)
+                self.backend.train(args)
             else:
-                self._train_with_host(data, steps, count)
-        finally:  # Ctrl-C is raised only after the native call has returned
-            done = self.steps_done = int(field["done"][0])
-        status = field["status"][0]
+                self._train_with_host(data, steps, end)
+        finally:  # Ctrl-C is raised when the native call has returned
+            status = int(field["status"][0])
+            done = self.steps_done = int(field["done"][0]) + (status == PARAMS_NOT_FINITE)
+        if status == OK:
+            return self.losses[:end]
+        losses = self.losses
         if status == BAD_LABEL:
             raise bad_label(data.classes, int(field["bad_row"][0]))
         if status == NOT_FINITE:
             raise diverged(steps.first_step + done, losses[done], self._why(data, steps))
         if status == NORM_NOT_FINITE:
             raise norm_diverged(steps.first_step + done, float(field["value"][0]))
-        return losses
+        raise ParametersNotFinite
 
     def ready(self, update: Update) -> None:
         """Compile the steps with this update, which may take long, before signals are held back."""
         self._with(update.program)
 
-    def _train_with_host(self, data: Dataset, steps: Steps, count: int) -> None:
-        """Run steps one by one; each returns to Python for the loss of its output."""
+    def _train_with_host(self, data: Dataset, steps: Steps, end: int) -> None:
+        """The same, a step at a time, each of which asks for the loss of its output."""
         args, field = self._train_args, self._train_field
         assert args is not None
         with held_back() as between:
-            for step in range(count):
+            for step in range(int(field["done"][0]), end):
                 field["steps"][0], field["at"][0] = step + 1, 0
                 self.backend.train(args)
                 while field["status"][0] == HOST:

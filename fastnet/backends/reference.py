@@ -111,8 +111,10 @@ class PythonRunner:
                 self._call(instruction, chunk.context)
                 continue
             name = CONTROLS[-1 - instruction["kernel"]]
-            if name == "unless" and not chunk.number(instruction):
-                break
+            if name in ("unless", "finite") and not chunk.number(instruction):
+                if name == "unless":
+                    break
+                continue
             if name == "host":
                 chunk.a["at"] = at
             if name != "unless":
@@ -181,7 +183,7 @@ class _Chunk:
         a, rows, nbytes = self.a, len(self.rows), int(instruction["size"][0])
         losses = view(a["losses"], (int(a["steps"]),), np.float64)
         losses[a["done"]] = self._tensor(instruction, 0, (1,), np.float64)[0]
-        for i, name, size in ((1, "row_losses", 8), (2, "outputs", nbytes)):
+        for i, name, size in ((1, "row_losses", 8), (2, "outputs", nbytes), (3, "decisions", 8)):
             if a[name]:
                 found = self._tensor(instruction, i, (rows * size,), np.uint8)
                 np.copyto(view(a[name] + self.begin * size, found.shape, np.uint8), found)
@@ -201,6 +203,12 @@ class _Chunk:
             np.copyto(buffers, kept)
         self.a["value"] = value
         return int(instruction["size"][0])
+
+    def finite(self, instruction: Any) -> int:
+        """Look at the parameters."""
+        shape = (int(instruction["size"][0]) // np.dtype(KINDS[self.a["dtype"]]).itemsize,)
+        values = self._tensor(instruction, 0, shape, KINDS[self.a["dtype"]])
+        return OK if np.isfinite(values).all() else int(instruction["size"][1])
 
     def _kept(self, keep: Any) -> tuple[Array, Array]:
         """The stored copy of the buffers, and the buffers."""

@@ -14,6 +14,10 @@ from fastnet.errors import DataError, DivergenceError
 from fastnet.op import Array, Op
 
 
+class ParametersNotFinite(Exception):
+    """A step at which the parameters were to be looked at has left them not finite."""
+
+
 @dataclass(eq=False, repr=False)
 class Update:
     """An optimizer's part of training steps: its program, a table of numbers, and its segments."""
@@ -53,6 +57,7 @@ class Steps:
     accumulate: bool = False
     outputs: Array | None = None  # out: the model's outputs, in the order of the index
     row_losses: Array | None = None  # out: float64, in the order of the index
+    decisions: Array | None = None  # out: float64, in the order of the index
 
     def rows(self, step: int) -> Array:
         """The rows of a step's minibatch."""

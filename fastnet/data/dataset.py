@@ -39,6 +39,9 @@ class Dataset:
     w: Array | None = None  # the samples' weights, in the model's dtype
     by_rows: bool = False  # a minibatch's mean divides by its rows, not by its weights
     host: HostLoss | None = None
+    threshold: float | None = (
+        None  # of the decisions that steps are to record; None: they record none
+    )
     explain: Callable[[Array, Array], str | None] | None = None
 
     @classmethod
@@ -75,7 +78,7 @@ class Dataset:
         classes, ignored = (output_shape[0], loss.ignore_index or 0) if labels else (0, 0)
         y = np.require(y, requirements=["C", "A"])
         host = loss if loss.on_host else None
-        return cls(x, y, classes, ignored, w, by_rows, host, loss.explain)
+        return cls(x, y, classes, ignored, w, by_rows, host, explain=loss.explain)
 
     @property
     def rows(self) -> int:

@@ -62,6 +62,16 @@ class ClassAccuracy:
         kept = self._counting(y)
         return float(np.mean(np.argmax(output, axis=1)[kept] == label[kept])) if kept.any() else 0.0
 
+    def threshold_of(self, row: tuple[int, ...]) -> float | None:
+        """The threshold of the op `decision` that this metric takes for outputs with such rows, or None."""
+        return 0.0 if len(row) == 1 and row[0] > 1 else None
+
+    def labels(self, y: Array) -> tuple[Array, Array | None]:
+        """The decisions that are right for targets y, and which rows count (None: all)."""
+        kept = self._counting(y)
+        label = y if y.ndim == 1 else np.argmax(y, axis=1)
+        return label.astype(np.float64), None if kept.all() else kept
+
     def counted(self, y: Array) -> int:
         """The number of rows of these targets that count."""
         return int(self._counting(y).sum())
@@ -92,6 +102,14 @@ class binary_accuracy(Configured):
 
     def __init__(self, threshold: float = 0.5) -> None:
         self.threshold = check_real("threshold", threshold)
+
+    def threshold_of(self, row: tuple[int, ...]) -> float | None:
+        """The threshold of the op `decision` that this metric takes for outputs with such rows, or None."""
+        return self.threshold if row == (1,) else None
+
+    def labels(self, y: Array) -> tuple[Array, Array | None]:
+        """The decisions that are right for targets y, and which rows count (None: all)."""
+        return (y[:, 0] >= 0.5).astype(np.float64), None
 
     def __call__(self, y: Array, output: Array) -> float:
         """The share for targets y and these outputs."""

@@ -331,7 +331,7 @@ class Sequential(Container):
     def _trainable(
         self, shape: tuple[int, ...], rows: int, modes: Modes, loss: Loss, data: Dataset
     ) -> Executor:
-        ending = Ending(loss, data.classes > 0, data.w is not None, data.by_rows)
+        ending = Ending(loss, data.classes > 0, data.w is not None, data.by_rows, data.threshold)
         return self._runtime.executor(shape, rows, modes, ending)
 
     def evaluator(self, data: Dataset, rows: int, loss: Loss) -> Executor:

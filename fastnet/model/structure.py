@@ -10,6 +10,7 @@ from typing import Any
 from fastnet.errors import UsageError
 from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss
+from fastnet.losses.decision import decision
 from fastnet.op import ROWS
 from fastnet.plan.fusion import fold_batchnorm, join_dropout
 from fastnet.plan.graph import Graph, Structure, Tensor
@@ -23,6 +24,7 @@ class Ending:
     labels: bool  # targets are int64 (n,), else numbers
     weighted: bool = False  # samples have weights
     by_rows: bool = False  # a mean divides by the number of rows, not by the sum of weights
+    threshold: float | None = None  # of the decisions that steps record; None: they record none
 
     @property
     def on_host(self) -> bool:
@@ -33,7 +35,7 @@ class Ending:
         """What the graph depends on; for a loss in Python the graph ends with the output."""
         if self.on_host:
             return "on host"
-        return self.loss.plan_key(), self.labels, self.weighted, self.by_rows
+        return self.loss.plan_key(), self.labels, self.weighted, self.by_rows, self.threshold
 
 
 def graph_of(
@@ -59,6 +61,8 @@ def graph_of(
             row = tuple(int(d) for d in output.shape[1:])
             made.target = Tensor((ROWS, *ending.loss.target_shape(row)), segment="y")
         made.weight = Tensor((ROWS,), segment="w") if ending.weighted else None
+        if ending.threshold is not None:
+            made.decision = graph.apply(decision, y=output, threshold=ending.threshold)
         mean = _mean_by_rows(ending.loss) if ending.by_rows else {}
         made.loss = ending.loss.emit(graph, output, made.target, made.weight, **mean)
     made.graph = join_dropout(graph, output)

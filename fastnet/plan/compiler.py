@@ -120,7 +120,9 @@ def compile_plan(
         row_loss = node.arguments["row_loss"]
     elif host:
         value = Tensor((1,), "float64")
-    pins = [(boundary, t) for t in (output, value, row_loss, dy) if t is not None]
+    pins = [
+        (boundary, t) for t in (output, value, row_loss, structure.decision, dy) if t is not None
+    ]
     if dx is not None:
         pins.append((boundary + 1 + len(steps), dx))
     compiler.pack(list(enumerate(forward)) + list(enumerate(steps, boundary + 1)), pins)
@@ -130,7 +132,8 @@ def compile_plan(
     of = [np.array([number.get(id(s.node), -1) for s in part], int) for part in (forward, steps)]
     step, stage_bytes = _NOTHING, 0
     if value is not None:
-        places = [None if t is None else compiler.place(t) for t in (value, row_loss, output)]
+        recorded = value, row_loss, output, structure.decision
+        places = [None if t is None else compiler.place(t) for t in recorded]
         step, stage_bytes = _step(
             programs,
             (x, target, structure.weight),

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnet.op import Array, Op
 from fastnet.plan.instructions import Place, control, update_pass
-from fastnet.plan.records import NORM_NOT_FINITE, aligned, zeros_aligned
+from fastnet.plan.records import NORM_NOT_FINITE, PARAMS_NOT_FINITE, aligned, zeros_aligned
 from fastnet.plan.segments import Storage
 
 NORM_BLOCK = 4096  # gradients whose squares one thread sums
@@ -59,6 +59,9 @@ class Extras:
         """The instruction of a pass or of a control (by name), with its row of the table."""
         if op == "check":
             return control(op, [self._places["norm"]], [NORM_NOT_FINITE])
+        if op == "finite":
+            params = self._dims["N"] * self.dtype.itemsize
+            return control(op, [("params", 0)], [params, PARAMS_NOT_FINITE], row)
         if isinstance(op, str):
             return control(op, row=row)
         return update_pass(op, self.dtype, self._places, [self._dims[d] for d in op.dims], row)

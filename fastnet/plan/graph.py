@@ -89,6 +89,7 @@ class Structure:
     target: Tensor | None = None
     weight: Tensor | None = None
     loss: Tensor | None = None
+    decision: Tensor | None = None  # of the output, for accuracy
     on_host: bool = False  # Python computes the loss of the output
 
 
@@ -121,7 +122,8 @@ def signature_of(structure: Structure, place: Callable[[Parameter], Any]) -> Any
             return derived[argument], argument.shape
         return argument is None
 
-    ends = structure.x, structure.output, structure.target, structure.weight, structure.loss
+    s = structure
+    ends = s.x, s.output, s.target, s.weight, s.loss, s.decision
     return (
         structure.on_host,
         tuple(map(of, ends)),

@@ -31,7 +31,7 @@ KINDS = ("float32", "float64", "uint8", "int64")
 KIND = {name: number for number, name in enumerate(KINDS)}
 
 # How a chunk of steps or a prediction ended. HOST: it has not; Python must compute something first.
-OK, NOT_FINITE, BAD_LABEL, OVERLAP, NORM_NOT_FINITE, HOST = range(6)
+OK, NOT_FINITE, BAD_LABEL, OVERLAP, NORM_NOT_FINITE, HOST, PARAMS_NOT_FINITE = range(7)
 
 INSTRUCTION = np.dtype(
     [
@@ -76,11 +76,14 @@ CONTEXT = np.dtype(
 # gather  Points the segments x, y and w to the minibatch's rows: in place if these are consecutive and have
 #         the plan's dtype, else converted copies in T0, T1 and T2. S0, S1: elements in a row of x and y. A
 #         label out of range ends the chunk with BAD_LABEL.
-# record  losses[step] ← T0; if requested, row_losses ← T1 and outputs ← T2. S0: bytes of a row of output.
+# record  losses[step] ← T0; if requested, row_losses ← T1, outputs ← T2, decisions ← T3. S0: bytes of a row
+#         of output.
 # host    Ends the call with HOST; the next call continues after this instruction.
 # check   If T0 is not finite, refuses the step and ends the chunk with the status S0.
 # unless  Ends the step if the first number of the instruction's row of the table is 0.
-CONTROLS = ("keep", "gather", "record", "host", "check", "unless")
+# finite  If that number is not 0, and T0 (S0 bytes) holds a number that is not finite, ends the chunk after
+#         this step with the status S1.
+CONTROLS = ("keep", "gather", "record", "host", "check", "unless", "finite")
 CONTROL = {name: -1 - number for number, name in enumerate(CONTROLS)}
 
 TRAIN = np.dtype(
@@ -104,6 +107,7 @@ TRAIN = np.dtype(
         ("losses", "i8"),  # out: double[steps]
         ("row_losses", "i8"),  # out or 0: double for each row, in the order of index
         ("outputs", "i8"),  # out or 0: rows of output, in the order of index
+        ("decisions", "i8"),  # out or 0: double for each row, in the order of index
         ("steps", "i8"),  # number of steps
         ("done", "i8"),  # in, out: number of steps done
         ("status", "i8"),  # out

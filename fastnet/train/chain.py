@@ -71,6 +71,8 @@ class Chain:
         if self.averaging is not None and self.averaging.each_step:
             rates = self.averaging.rates(self.averaged, max(1, span.count))
             after.append(Pass(average, rate=span.of_updates(rates)))
+        if span.last is not None:
+            after.append(Pass("finite", last=span.last))
         return before, after
 
     def chunk(self, model: Sequential, state: OptimizerState, span: Span) -> Update:
@@ -96,12 +98,17 @@ class Chain:
             made = self._program = (ops, len(before)), rule, program
         return Update(made[2], rule.segment, table, extras.segment)
 
-    def stepped(self, span: Span, steps: int) -> int:
-        """Count the updates among the first `steps` steps of a span; return their number."""
-        updates = int(span.ends[:steps].sum())
+    def stepped(self, span: Span, begin: int, end: int) -> int:
+        """Count the updates in steps begin … end − 1 of a span; return their number."""
+        updates = int(span.ends[begin:end].sum()) if span.accumulates else end - begin
         if self.averaging is not None and self.averaging.each_step:
             self.averaged += updates
         return updates
+
+    @property
+    def after_epochs(self) -> bool:
+        """Whether the average takes parameters after epochs, not after steps."""
+        return self.averaging is not None and not self.averaging.each_step
 
     def end_epoch(self, model: Sequential, epoch: int) -> None:
         """Add the parameters at the end of an epoch to the average, if it takes this epoch."""
@@ -177,22 +184,31 @@ class Chain:
 
 
 class Span:
-    """Some steps of an epoch: which of them end with an update, and how they add up its gradient.
+    """Some steps of an epoch, or of several: which end with an update, and how they add up its gradient.
 
-    An update follows every `steps` minibatches and the end of the epoch. Its gradient is the mean over
-    their rows, or with `total` the sum over the minibatches. Each step accumulates
-    g ← keep·g + share·(its own gradient).
+    offsets: where the minibatches of each epoch begin and end. An update follows every `steps` minibatches
+    and the end of an epoch. Its gradient is the mean over their rows, or with `total` the sum over the
+    minibatches. Each step accumulates g ← keep·g + share·(its own gradient). With `whole`, `last` is 1 for
+    the last step of each epoch and 0 for others; else it is None.
     """
 
     def __init__(
-        self, offsets: Array, begin: int, end: int, steps: int = 1, *, total: bool = False
+        self,
+        offsets: Array,
+        begin: int,
+        end: int,
+        steps: int = 1,
+        *,
+        total: bool = False,
+        whole: bool = False,
     ) -> None:
         self.accumulates = steps > 1
-        number = np.arange(begin, end)
+        number = np.arange(begin, end) % (len(offsets) - 1)
+        self.last = (number == len(offsets) - 2) * 1.0 if whole else None
         first = number - number % steps  # the first minibatch of each step's update
         self.ends = ((number + 1) % steps == 0) | (number == len(offsets) - 2)
         self.ends = self.ends.astype(np.int64)
-        rows = np.diff(offsets)[begin:end] / (offsets[number + 1] - offsets[first])
+        rows = np.diff(offsets)[number] / (offsets[number + 1] - offsets[first])
         self.share = np.ones(len(number)) if total else rows
         self.keep = (number > first) * 1.0 if total else 1.0 - rows
         self.count = int(self.ends.sum())

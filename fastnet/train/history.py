@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fastnet.errors import Attributed, FastnetError, HyperparameterError, shown
@@ -15,10 +15,33 @@ class History(Attributed):
         "samples_per_second" of training, and with validation data "val_loss" and "val_accuracy".
     """
 
-    records: list[dict[str, Any]]
-
     def __init__(self, records: Any = ()) -> None:
-        self.records = copied_records("records", records)
+        self.records = records
+
+    def _assignable(self) -> Iterable[str]:
+        return ("records",)
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """One dict an epoch, in order."""
+        for columns in self._columns:
+            rows = zip(*columns.values(), strict=True)
+            self._records += [dict(zip(columns, row, strict=True)) for row in rows]
+        self._columns.clear()
+        return self._records
+
+    @records.setter
+    def records(self, records: Any) -> None:
+        self._records = copied_records("records", records)
+        self._columns: list[dict[str, Sequence[Any]]] = []  # of later epochs, one record an item
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add the record of an epoch."""
+        (self._records if not self._columns else self.records).append(record)
+
+    def extend(self, **columns: Sequence[Any]) -> None:
+        """Add the records of epochs by their values; they are made when somebody reads them."""
+        self._columns.append(columns)
 
     @property
     def history(self) -> dict[str, list[Any]]:
@@ -27,7 +50,7 @@ class History(Attributed):
         return {name: [record.get(name) for record in self.records] for name in names}
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and vars(other) == vars(self)
+        return type(other) is type(self) and self.records == other.records
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.data.minibatches import epoch_order
 from fastnet.errors import DivergenceError, HyperparameterError, MissingExtra, check_int, check_real
 from fastnet.formulas import portable
 from fastnet.op import Array
@@ -108,14 +107,6 @@ class Trial:
             groups.append({**group, "lr": ratio * self.rates} if "lr" in group else group)
         trial.lr, trial.groups = self.rates, groups
         return trial  # type: ignore[no-any-return]
-
-    def minibatches(self, offsets: Array, count: int, seed: int, epoch: int) -> tuple[Array, Array]:
-        """Rows and offsets of the steps, taken from the epochs from `epoch` on."""
-        rows, epochs = int(offsets[-1]), -(-self.steps // (len(offsets) - 1))
-        orders = [epoch_order(count, seed, epoch + i)[:rows] for i in range(epochs)]
-        begins = [offsets[:-1] + i * rows for i in range(epochs)]
-        places = np.concatenate([*begins, [epochs * rows]])[: self.steps + 1]
-        return np.concatenate(orders), places
 
     def run(
         self, train: Callable[[Array, Array], Array], run: Any, index: Array, offsets: Array

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.backends.base import orders
 from fastnet.backends.cuda import rows as move
 from fastnet.backends.cuda.arrays import check_out, matrix
 from fastnet.backends.cuda.memory import cut, empty, fetch, put, segments_of
@@ -31,12 +32,15 @@ NUMBERS = {"counter": 24, "at": 16}  # bytes: counter of random draws, position 
 class CudaExecutor:
     """Runs one plan on the device; the interface of `fastnet.backends.executor.Executor`."""
 
+    whole_epochs = False  # each epoch's parameters are looked at on the host
+
     def __init__(self, plan: Plan, storage: Storage) -> None:
         self.plan, self.storage = plan, storage
         self.memory = segments_of(storage)
         self.stream = self.memory.stream
         self.steps_done = 0  # in the last chunk of training steps
         self.losses: Array  # of the last chunk of training steps
+        self._chunk: tuple[Dataset, Steps, Update | None] | None = None
         self._x_row = math.prod(plan.x_shape)
         sizes = {"x": 0 if len(plan.step) else plan.max_rows * self._x_row * plan.dtype.itemsize}
         sizes |= {"workspace": plan.workspace_bytes, "derived": plan.derived_bytes}
@@ -267,12 +271,33 @@ class CudaExecutor:
         """While this is open, changed values stay on the device."""
         return self.memory.resident()
 
-    def train(self, data: Dataset, steps: Steps, update: Update | None) -> Array:
-        """Run a chunk of steps; see Executor.train."""
+    def orders(self, count: int, seed: int, epoch: int, epochs: int) -> Array:
+        """As Executor.orders."""
+        return orders(count, seed, epoch, epochs)
+
+    def load(self, data: Dataset, steps: Steps, update: Update | None) -> None:
+        """Make a chunk of steps ready; as Executor.load."""
+        self._chunk = data, steps, update
         self.steps_done = 0
         self.losses = np.empty(len(steps.offsets) - 1)
-        self._chunks.train(data, steps, update)
+
+    def unload(self) -> None:
+        """Let go of the data set and the update of the chunk; as Executor.unload."""
+        self._chunk = None
+
+    def run(self, end: int) -> Array:
+        """Run the chunk, all of it, which is up to `end`."""
+        assert self._chunk is not None and end == len(self.losses)
+        self._chunks.train(*self._chunk)
         return self.losses
+
+    def train(self, data: Dataset, steps: Steps, update: Update | None) -> Array:
+        """Run a chunk of steps; as Executor.train."""
+        self.load(data, steps, update)
+        try:
+            return self.run(len(self.losses))
+        finally:
+            self.unload()
 
 
 class CudaPasses:

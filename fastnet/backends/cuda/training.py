@@ -172,7 +172,7 @@ class _Chunk:
         # By tensor of `record`: the device array for results of rows, and the host's.
         self._found = {
             i: (self._workspace(f"result {i}", host.size, host.dtype), host)
-            for i, host in ((1, steps.row_losses), (2, steps.outputs))
+            for i, host in ((1, steps.row_losses), (2, steps.outputs), (3, steps.decisions))
             if host is not None and host.size
         }
         self._keys: dict[Any, Any] = {}

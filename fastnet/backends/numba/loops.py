@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import cfunc, float64, int32, int64, njit
+from numba import cfunc, float32, float64, int32, int64, njit
 from numba.np.numpy_support import from_dtype
 
 from fastnet.backends.numba.lowlevel import call, move, reader, types, vector, writer
@@ -40,7 +40,7 @@ def _at(record: np.dtype[Any], name: str) -> int:
 _STRIDE, _CONTEXT, _BASES = INSTRUCTION.itemsize, _at(TRAIN, "context"), _at(CONTEXT, "segment")
 _SEGMENT, _OFFSET, _SIZE = (_at(INSTRUCTION, name) for name in ("segment", "offset", "size"))
 _X, _Y, _W, _BUFFERS = (SEGMENT[name] for name in ("x", "y", "w", "buffers"))
-_KEEP, _GATHER, _RECORD, _HOST, _CHECK, _UNLESS = (CONTROL[name] for name in CONTROLS)
+_KEEP, _GATHER, _RECORD, _HOST, _CHECK, _UNLESS, _FINITE = (CONTROL[name] for name in CONTROLS)
 _BYTES = tuple(np.dtype(kind).itemsize for kind in KINDS)
 _THREE_INTEGERS = types.void(int64, int64, int64)
 
@@ -139,6 +139,8 @@ def _record(args: int, at: int, step: int, begin: int, rows: int) -> None:
     if _get(args, "outputs") != 0:
         into = _get(args, "outputs") + begin * nbytes
         move(into, _operand(at, context, 2), rows * nbytes)
+    if _get(args, "decisions") != 0:
+        move(_get(args, "decisions") + 8 * begin, _operand(at, context, 3), 8 * rows)
 
 
 @njit(error_model="numpy")
@@ -171,6 +173,27 @@ def _check(args: int, at: int) -> Any:
 
 
 @njit(error_model="numpy")
+def _number(at: int, context: int) -> Any:
+    """The first number of an instruction's row of the table."""
+    row = _get_instruction(at, "group") * _get_context(context, "hyper_size")
+    return vector(_get_context(context, "hyper"), row + 1, float64)[row]
+
+
+@njit(error_model="numpy")
+def _finite(args: int, at: int) -> Any:
+    """The control `finite`; returns the status."""
+    begin, nbytes = _operand(at, args + _CONTEXT, 0), _size(at, 0)
+    total = 0.0
+    if _get(args, "dtype") == 0:
+        for value in vector(begin, nbytes // 4, float32):
+            total += value * 0
+    else:
+        for value in vector(begin, nbytes // 8, float64):
+            total += value * 0
+    return OK if total == 0 else _size(at, 1)
+
+
+@njit(error_model="numpy")
 def _step(args: int, step: int, first: int, convert_x: int, convert_y: int) -> Any:
     """Run a step from the instruction `first` on; returns the status."""
     context, program, count = args + _CONTEXT, _get(args, "program"), _get(args, "count")
@@ -199,9 +222,10 @@ def _step(args: int, step: int, first: int, convert_x: int, convert_y: int) -> A
             _put(args, "at", i)
             status = HOST
         elif kernel == _UNLESS:
-            row = _get_instruction(at, "group") * _get_context(context, "hyper_size")
-            if vector(_get_context(context, "hyper"), row + 1, float64)[row] == 0:
+            if _number(at, context) == 0:
                 break
+        elif kernel == _FINITE and _number(at, context) != 0:
+            status = _finite(args, at)
         if status != OK:
             break
     return status

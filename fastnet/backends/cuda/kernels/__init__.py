@@ -3,6 +3,7 @@
 from fastnet.backends.cuda.kernels import (
     batchnorm,
     clipping,
+    decision,
     dropout,
     formulas,
     labels,
@@ -18,6 +19,7 @@ __all__ = [
     "LAUNCHERS",
     "batchnorm",
     "clipping",
+    "decision",
     "dropout",
     "formulas",
     "labels",
