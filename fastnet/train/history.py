@@ -12,7 +12,8 @@ class History(Attributed):
     """The records of a trainer's epochs, in order.
 
     records: one dict for each epoch with "epoch" (from 1), "loss", the metrics ("accuracy"), "seconds",
-        "samples_per_second" of training, and with validation data "val_loss" and "val_accuracy".
+        "samples_per_second" of training, and with validation data "val_loss" and "val_accuracy". Epochs
+        that run in one native call share its time evenly.
     """
 
     def __init__(self, records: Any = ()) -> None:
