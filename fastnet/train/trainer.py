@@ -245,6 +245,36 @@ class Trainer(Attributed):
                             break
         return self.history
 
+    def train_on_batch(
+        self, X: Any, y: Any, *, sample_weight: Any = None, respect_modes: bool = False
+    ) -> float:
+        """Make one step on these rows, with forward, backward and update in one native call.
+
+        X, y, sample_weight, respect_modes: as in `fit`. A mean loss with weights divides by the number of
+            rows and by the mean weight of this minibatch.
+
+        Counts a step of the trainer and of its optimizer, and no epoch: `epoch`, `history` and callbacks
+        belong to `fit`. Over the minibatches of `fn.batches` with the trainer's seed, such a loop equals an
+        epoch of `fit` to the bit. Returns the loss. Raises DivergenceError, without an update, where it is
+        not finite.
+        """
+        respect_modes = check_flag("respect_modes", respect_modes)
+        data = self._checked(X, y, sample_weight, "X", "y")
+        offsets = training_offsets(
+            data.rows, data.rows, False, self.model.min_training_rows(respect_modes)
+        )
+        with self.model.training_lock():
+            find = self.model.training_executor
+            executor = find(data, data.rows, self.loss, respect_modes)
+            total = self.loss.reduction == "sum"
+            scores = EpochScores({}, data, offsets, executor.plan, total=total)
+            run = Run(data, offsets, None, lambda: executor, executor, scores, False)
+            loaded = self._load(run, np.arange(data.rows), offsets, 0)
+            try:
+                return float(self._advance(run, loaded, 1)[0])
+            finally:
+                executor.unload()
+
     def fit_full_batch(
         self,
         X: Any,
