@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 from pathlib import Path
@@ -170,6 +171,8 @@ class World:
             "step": (t.optimizer.step, {"model": m}),
             "evaluate": (t.evaluate, data),
             "fit": (t.fit, {**data, "verbose": 0}),
+            "train_on_batch": (t.train_on_batch, data),
+            "lerp": (m.lerp, {"other": copy.deepcopy(m), "weight": 0.5}),
             "find_lr": (t.find_lr, {**data, "batch_size": 2, "steps": 12}),
             "fit_full_batch": (
                 t.fit_full_batch,

@@ -20,6 +20,8 @@ from fastnet.errors import (
     HyperparameterError,
     UsageError,
     check_flag,
+    check_kind,
+    check_real,
     check_seed,
     shown,
 )
@@ -286,6 +288,34 @@ class Container(Owned, Configured, base=True):
             parameter.load(self._named(), state, strict=strict)
             self.touch()
 
+    def lerp(self, other: Container, weight: float) -> None:
+        """Move the parameters towards another model's: w ← w + weight·(v − w), v the other's.
+
+        other: a model of the same dtype with parameters of the same shapes, in order; it stays as it is.
+        weight: number in [0, 1]. A target network of reinforcement learning takes about 0.005 (Polyak
+            averaging).
+
+        Buffers, such as running statistics, stay as they are; so do gradients and optimizer states. Frozen
+        parameters move too. Raises HyperparameterError where the parameters differ, and changes nothing.
+        Source: as PyTorch's Tensor.lerp_; T. P. Lillicrap et al., "Continuous control with deep
+        reinforcement learning", ICLR 2016, section 3.
+        """
+        self._root("lerp")
+        check_kind("other", other, Container)
+        weight = check_real("weight", weight, low=0.0, high=1.0)
+        other._root("lerp")
+        with self.training_lock():
+            mine, theirs = self.bind(), other.bind()
+            if theirs.layout != mine.layout:
+                raise HyperparameterError(
+                    f"other has other parameters, {_shapes(theirs)}; expected those of this model, "
+                    f"{_shapes(mine)}, as copy.deepcopy(model) has them"
+                )
+            values, way = mine.flat("params"), theirs.flat("params") - mine.flat("params")
+            way *= weight
+            values += way
+            self.touch()
+
     def edit(self) -> AbstractContextManager[parameter.Drafts]:
         """Write to parameters and buffers: `with model.edit() as p: p["0.bias"][:] = 0`.
 
@@ -344,6 +374,12 @@ class Container(Owned, Configured, base=True):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._start()
+
+
+def _shapes(storage: Storage) -> str:
+    """The layout of a model's parameters as messages show it."""
+    dtype, shapes = storage.layout
+    return f"{dtype} of shapes {shown(shapes)}"
 
 
 def _seed_or(seed: int | None, default: int) -> int:

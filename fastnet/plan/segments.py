@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,11 @@ class Storage:
                 np.copyto(view, p.value, casting="unsafe")
             p.value = view
             p.grad = None if p.buffer else self._view(("grads", self.place(p)[1]), p)
+
+    @cached_property
+    def layout(self) -> tuple[str, tuple[tuple[int, ...], ...]]:
+        """What the vector of parameters looks like: the dtype, and the parameters' shapes in order."""
+        return self.dtype.name, tuple(p.shape for p in self.parameters())
 
     def place(self, parameter: Parameter) -> tuple[str, int]:
         """The segment and the offset in bytes of a parameter's value."""

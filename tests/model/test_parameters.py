@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastnet as fn
+from fastnet.errors import HyperparameterError
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(12, 3))
@@ -324,3 +325,39 @@ def test_a_negative_variance_is_refused():
 def test_a_state_that_is_no_mapping_is_refused():
     with pytest.raises(fn.errors.StateDictError, match="state_dict is None; expected a mapping"):
         net().load_state_dict(None)
+
+
+def test_lerp_moves_all_parameters_part_of_the_way(backend):
+    one, two = (
+        fn.Sequential(fn.Linear(3, 5), fn.BatchNorm1d(5), fn.PReLU(), backend=backend, seed=seed)
+        for seed in (1, 2)
+    )
+    two.train().forward(X)
+    before, there = one.state_dict(), two.state_dict()
+    outputs = one.predict(X)
+    one.lerp(two, 0.25)
+    after = one.state_dict()
+    for name, value in before.items():
+        if name in one.named_parameters():
+            np.testing.assert_allclose(after[name], value + 0.25 * (there[name] - value), rtol=1e-6)
+        else:
+            np.testing.assert_array_equal(after[name], value)
+        np.testing.assert_array_equal(two.state_dict()[name], there[name])
+    assert (one.predict(X) != outputs).any()  # what was derived is computed anew
+    one.lerp(two, 1)
+    one.lerp(two, 0)
+    np.testing.assert_allclose(one.state_dict()["0.weight"], there["0.weight"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("other", [fn.Linear(3, 1), fn.Sequential(fn.Linear(1, 3)), None, "0"])
+def test_lerp_refuses_other_parameters(other):
+    model = fn.Sequential(fn.Linear(3, 1), seed=0)
+    before = model.state_dict()
+    with pytest.raises(HyperparameterError, match=r"^other "):
+        model.lerp(other, 0.5)
+    with pytest.raises(HyperparameterError, match=r"float64 of shapes .* float32 of shapes"):
+        model.lerp(fn.Sequential(fn.Linear(3, 1), dtype="float64"), 0.5)
+    with pytest.raises(HyperparameterError, match=r"^weight is 1\.5"):
+        model.lerp(copy.deepcopy(model), 1.5)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
