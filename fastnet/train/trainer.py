@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
@@ -12,41 +11,39 @@ from typing import Any
 import numpy as np
 
 from fastnet import random
-from fastnet.backends.steps import ParametersNotFinite, Steps
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import training_offsets
 from fastnet.errors import (
     Attributed,
+    DataError,
     StateDictError,
     check_flag,
     check_int,
     check_kind,
     check_seed,
 )
-from fastnet.interrupts import held_back, holding_often
+from fastnet.interrupts import holding_often
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
 from fastnet.losses.metrics import Metric
 from fastnet.model import Sequential
-from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
 from fastnet.optim.averaging import Averaging
 from fastnet.parameter import MOST, check_count, check_names
 from fastnet.train import full_batch, range_test
 from fastnet.train.callbacks import Callback, KeepBest, Snapshot, check_callbacks
-from fastnet.train.chain import Chain, Span
+from fastnet.train.chain import Chain
 from fastnet.train.history import History, copied_records
 from fastnet.train.progress import Progress
-from fastnet.train.run import (
+from fastnet.train.run import Run
+from fastnet.train.scores import (
     EpochScores,
-    Loaded,
-    Run,
-    check_parameters,
-    parameters_diverged,
+    check_metrics,
+    evaluate,
+    measure,
+    metrics_of,
     threshold_for,
-    validation_parts,
 )
-from fastnet.train.scores import check_metrics, evaluate, measure, metrics_of, resized
 
 
 class Trainer(Attributed):
@@ -235,7 +232,7 @@ class Trainer(Attributed):
             at_the_end.callback(progress.close)
             run.watched = bool(called or progress.verbose or run.validation is not None)
             while self.epoch < last_epoch and not self.stop_training:
-                with closing(self._epochs(run, last_epoch, progress)) as records:
+                with closing(run.epochs(last_epoch, progress)) as records:
                     for record in records:
                         self.history.append(record)
                         progress.end_epoch(record, last_epoch)
@@ -268,10 +265,9 @@ class Trainer(Attributed):
             executor = find(data, data.rows, self.loss, respect_modes)
             total = self.loss.reduction == "sum"
             scores = EpochScores({}, data, offsets, executor.plan, total=total)
-            run = Run(data, offsets, None, lambda: executor, executor, scores, False)
-            loaded = self._load(run, np.arange(data.rows), offsets, 0)
+            run = Run(self, data, offsets, None, lambda: executor, executor, scores)
             try:
-                return float(self._advance(run, loaded, 1)[0])
+                return float(run.steps(np.arange(data.rows), offsets)[0])
             finally:
                 executor.unload()
 
@@ -363,7 +359,7 @@ class Trainer(Attributed):
         batch_size = check_int("batch_size", batch_size, low=1)
         run = self._prepare((X, y, None), batch_size, None, drop_last, respect_modes)
         epochs = -(-trial.steps // run.scores.steps)
-        index, offsets = run.minibatches(self.seed, self.epoch, epochs)
+        index, offsets = run.minibatches(self.epoch, epochs)
         with self.model.training_lock():
             run.executor = run.find()
             segments = "params", "buffers", "grads"
@@ -374,9 +370,7 @@ class Trainer(Attributed):
                 # The test ends before schedules do, and must not warn of that.
                 self.model.optimizer_state(self.optimizer).warned = True
                 self._chain = self._chain.without_averages()
-                return trial.run(
-                    partial(self._trial_steps, run), run, index, offsets[: trial.steps + 1]
-                )
+                return trial.run(run.steps, run, index, offsets[: trial.steps + 1])
             finally:
                 run.executor.unload()
                 kept.restore()
@@ -415,15 +409,15 @@ class Trainer(Attributed):
         drop_last = check_flag("drop_last", drop_last)
         respect_modes = check_flag("respect_modes", respect_modes)
         data = self._checked(*samples, "X", "y")
-        if data.host is None:
-            data.threshold = threshold_for(self.metrics, self.model.output_shape(data.row_shape))
         validation = None
         if validation_data is not None:
-            parts = validation_parts(validation_data)
+            parts = _validation_parts(validation_data)
             validation = self._checked(*parts, "validation X", "validation y")
         offsets = training_offsets(
             data.rows, batch_size, drop_last, self.model.min_training_rows(respect_modes)
         )
+        if data.host is None:
+            data.threshold = threshold_for(self.metrics, self.model.output_shape(data.row_shape))
         rows = int(np.diff(offsets).max())
         find = partial(self.model.training_executor, data, rows, self.loss, respect_modes)
         executor = find()
@@ -431,162 +425,22 @@ class Trainer(Attributed):
         check_metrics(self.metrics, executor.plan.output_shape)
         total = self.loss.reduction == "sum"
         scores = EpochScores(self.metrics, data, offsets, executor.plan, total=total)
-        after_epochs = self._chain.after_epochs
-        return Run(data, offsets, validation, find, executor, scores, after_epochs)
+        return Run(self, data, offsets, validation, find, executor, scores)
 
     def _checked(self, X: Any, y: Any, w: Any, x_name: str, y_name: str) -> Dataset:
         x = self.model.features(x_name, X)
         return self.model.data(self.loss, x, y, x_name, y_name, w, by_rows=True)
 
-    def _epochs(
-        self, run: Run, last_epoch: int, progress: Progress
-    ) -> Generator[dict[str, Any], None, None]:
-        """Train at least one epoch; yields a record after each, unless nobody looks at it by then.
-
-        Short epochs are loaded as many at once as fit into a chunk. One native call runs all of them where
-        nobody looks, and one call each of them otherwise.
-        """
-        count = run.whole_epochs(last_epoch - self.epoch)
-        if not count:
-            progress.begin_epoch(self.epoch + 1, last_epoch)
-            yield self._epoch_in_chunks(run, progress)
-            return
-        first, scores, steps = self.epoch, run.scores, run.scores.steps
-        index, offsets = run.minibatches(self.seed, first, count)
-        decisions = scores.room_for_decisions(count)
-        loaded: Loaded | None = None
-        spent = 0.0
-        with run.executor.resident():
-            while (done := self.epoch - first) < count:
-                if loaded is None or not loaded.serves(self.optimizer.state(self.model)):
-                    rest = None if decisions is None else decisions[done * scores.rows :]
-                    part = index, offsets, done * steps
-                    try:
-                        loaded = self._load(run, *part, decisions=rest, whole=True)
-                    except Exception:  # of a schedule, perhaps at a later epoch
-                        end = (done + 1) * steps
-                        loaded = self._load(run, *part, end, decisions=rest, whole=True)
-                if not run.watched:
-                    self._advance_unwatched(run, loaded, index, decisions)
-                    continue
-                progress.begin_epoch(self.epoch + 1, last_epoch)
-                begun = time.perf_counter()
-                found = scores.found(self._advance(run, loaded, steps), index, decisions, done)
-                spent += time.perf_counter() - begun
-                record = {name: value for name, (value,) in found.items()}
-                progress.advance(scores.rows, partial(record.__getitem__, "loss"))
-                yield self._end_epoch(run, record, begun)
-        if run.watched:
-            run.chunk = resized(run.chunk, count * steps, spent)
-
-    def _epoch_in_chunks(self, run: Run, progress: Progress) -> dict[str, Any]:
-        """Train an epoch in chunks of steps."""
-        begun = time.perf_counter()
-        offsets, scores = run.offsets, run.scores
-        order, _ = run.minibatches(self.seed, self.epoch, 1)
-        done = 0
-        with run.executor.resident():
-            while done < scores.steps:
-                begin, done = done, min(done + run.chunk, scores.limit(done))
-                started = time.perf_counter()
-                outputs = scores.outputs(begin, done)
-                decisions = scores.decisions(begin)
-                loaded = self._load(run, order, offsets, begin, done, outputs, decisions)
-                losses = self._advance(run, loaded, done - begin)
-                run.chunk = resized(run.chunk, done - begin, time.perf_counter() - started)
-                scores.add(begin, done, losses, run.data.y, order)
-                rows = int(offsets[done] - offsets[begin])
-                progress.advance(rows, partial(scores.mean_loss, done))
-        check_parameters(self.model, self.epoch + 1)
-        self._chain.end_epoch(self.model, self.epoch + 1)
-        return self._end_epoch(run, scores.record(order), begun)
-
-    def _end_epoch(self, run: Run, found: dict[str, float], begun: float) -> dict[str, Any]:
-        """Count an epoch that is trained; returns its record."""
-        trained = time.perf_counter() - begun
-        record: dict[str, Any] = {"epoch": self.epoch + 1, **found}
-        if run.validation is not None:
-            record |= {f"val_{name}": v for name, v in self._evaluate(run.validation).items()}
-        record["seconds"] = time.perf_counter() - begun
-        record["samples_per_second"] = int(run.offsets[-1]) / max(trained, 1e-9)
-        vars(self)["epoch"] += 1
-        return record
-
-    def _load(
-        self,
-        run: Run,
-        index: Array,
-        offsets: Array,
-        begin: int,
-        end: int | None = None,
-        outputs: Array | None = None,
-        decisions: Array | None = None,
-        *,
-        whole: bool = False,
-    ) -> Loaded:
-        """Make steps begin … end − 1 of these minibatches ready; without `end` all from `begin` on.
-
-        whole: epochs, each of which ends with a look at the parameters.
-        """
-        end = len(offsets) - 1 if end is None else end
-        state = self.model.optimizer_state(self.optimizer)
-        span = Span(
-            run.offsets, begin, end, run.accumulation_steps, total=run.scores.total, whole=whole
-        )
-        update = self._chain.chunk(self.model, state, span)
-        part = offsets[begin : end + 1]
-        rows = index[part[0] : part[-1]]
-        run.executor.ready(update)
-        steps = Steps(rows, part - part[0], self.seed, self.step)
-        steps.outputs, steps.decisions = outputs, decisions
-        run.executor.load(run.data, steps, update)
-        return Loaded(state, state.changes, span)
-
-    def _advance(self, run: Run, loaded: Loaded, steps: int) -> Array:
-        """Run so many more steps of what is loaded, and count those that are done; returns their losses."""
-        executor, begin = run.executor, loaded.done
-        with held_back():  # until all that counts steps has counted these
-            try:
-                executor.run(begin + steps)
-            except ParametersNotFinite:
-                loaded.refused = 1
-                epochs = (executor.steps_done - begin) // run.scores.steps
-                raise parameters_diverged(self.epoch + epochs) from None
-            finally:
-                self.model.touch(by_backend=True)
-                loaded.done = executor.steps_done
-                vars(self)["step"] += (
-                    loaded.done - begin
-                )  # past the check of names, which takes 1 µs
-                loaded.state.steps += self._chain.stepped(loaded.span, begin, loaded.done)
-        return executor.losses[begin : loaded.done]
-
-    def _advance_unwatched(
-        self, run: Run, loaded: Loaded, index: Array, decisions: Array | None
-    ) -> None:
-        """Run all epochs that are loaded, and record those that are done."""
-        begun, begin, steps = time.perf_counter(), loaded.done, run.scores.steps
-        with held_back():
-            try:
-                self._advance(run, loaded, len(loaded.span.ends) - begin)
-            finally:
-                seconds = time.perf_counter() - begun
-                epochs = (loaded.done - loaded.refused - begin) // steps
-                losses = run.executor.losses[begin : begin + epochs * steps]
-                each = seconds / max(1, epochs)
-                self.history.extend(
-                    epoch=range(self.epoch + 1, self.epoch + epochs + 1),
-                    **run.scores.found(losses, index, decisions, begin // steps),
-                    seconds=[each] * epochs,
-                    samples_per_second=[int(run.offsets[-1]) / max(each, 1e-9)] * epochs,
-                )
-                self.epoch += epochs
-                run.chunk = resized(run.chunk, loaded.done - begin, seconds)
-
-    def _trial_steps(self, run: Run, index: Array, offsets: Array) -> Array:
-        """Run steps of a range test; returns their losses."""
-        return self._advance(run, self._load(run, index, offsets, 0), len(offsets) - 1)
-
 
 _COUNTS = {"epoch": MOST, "step": MOST, "seed": 2**64 - 1, "key": 2**64 - 1}  # and the highest
 _ASSIGNED = ("model", "loss", "optimizer", "metrics", "history", *_COUNTS)
+
+
+def _validation_parts(given: Any) -> tuple[Any, Any, Any]:
+    """Inputs, targets and weights (or None) of `validation_data`."""
+    try:
+        x, y, *weights = given
+        (w,) = weights or (None,)
+    except (TypeError, ValueError):
+        raise DataError("validation_data must be a pair (X, y), or (X, y, sample_weight)") from None
+    return x, y, w

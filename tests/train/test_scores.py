@@ -7,7 +7,7 @@ import pytest
 
 import fastnet as fn
 from fastnet.backends.executor import Executor
-from fastnet.train import run, scores
+from fastnet.train import scores
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(23, 3)).astype("float32"), RNG.integers(0, 2, 23)
@@ -28,7 +28,7 @@ def test_blocks_cut_nothing_off(monkeypatch, rows):
         return float(np.mean(np.argmax(output, axis=1) == y))
 
     whole = fit()
-    monkeypatch.setattr(run, "BLOCK_BYTES", rows * 2 * 4)
+    monkeypatch.setattr(scores, "BLOCK_BYTES", rows * 2 * 4)
     parts = fit({"accuracy": metric})
     assert sum(seen) == 2 * 23
     assert max(seen) == min(23, max(5, rows // 5 * 5))
@@ -79,7 +79,7 @@ def test_blocks_weigh_as_many_rows_as_count_in_them(monkeypatch, case, rows):
         return [record["accuracy"] for record in records]
 
     whole = accuracy()
-    monkeypatch.setattr(run, "BLOCK_BYTES", rows * 2 * 4)
+    monkeypatch.setattr(scores, "BLOCK_BYTES", rows * 2 * 4)
     assert accuracy() == pytest.approx(whole, rel=1e-15)
 
 
