@@ -114,9 +114,7 @@ def check_real(
 
     The interval includes its ends unless `open_low` or `open_high` is given.
     """
-    left = "(" if open_low or low == -math.inf else "["
-    right = ")" if open_high or high == math.inf else "]"
-    interval = f"{left}{float(low):g}, {float(high):g}{right}"
+    interval = interval_text(low=low, high=high, open_low=open_low, open_high=open_high)
     try:
         if isinstance(value, (str, bytes, bool, np.bool_)):
             raise TypeError
@@ -133,6 +131,19 @@ def check_real(
             f"{name} is {shown(value)}; expected a finite number in {interval}"
         )
     return number
+
+
+def interval_text(
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> str:
+    """An interval as messages write it, such as [0, 1)."""
+    left = "(" if open_low or low == -math.inf else "["
+    right = ")" if open_high or high == math.inf else "]"
+    return f"{left}{float(low):g}, {float(high):g}{right}"
 
 
 def check_int(name: str, value: Any, *, low: int = 0, high: int | None = None) -> int:

@@ -36,6 +36,7 @@ OF_OPTIMIZERS = {
     fn.NAdam: {"betas": (0.5, 0.5), "eps": 1e-3, "momentum_decay": 0.5},
     fn.RAdam: {"betas": (0.5, 0.5), "eps": 1e-3},
     fn.Lion: {"betas": [0.5, 0.5]},
+    fn.Rprop: {"etas": [0.25, 2], "step_sizes": (np.float32(0.25), STEP)},
 }
 HALF = {"reduction": "sum"}
 PLAIN = [fn.Identity, fn.LogSigmoid, fn.Mish, fn.NoisyReLU, fn.ReLU, fn.ReLU6, fn.SELU, fn.SiLU]

@@ -24,6 +24,20 @@ EPS = ("[1.17549e-38, inf)", [0, -1e-8, 1e-39], [1e-30, 1])
 SHARE = ("[0, 1]", [-0.1, 1.1, -1e-300, 2], [0, 1, 0.5, np.float32(0.5)])
 BETA = ("[0, 1)", [-0.1, 1, 1.5], [0, 0.999])
 BETAS = {"betas[0]": BETA, "betas[1]": BETA}
+STEPS = {
+    "etas[0]": ("(0, 1)", [0, 1, -0.5, 1.5], [1e-9, 0.999]),
+    "etas[1]": ("(1, inf)", [1, 0.5, -2], [1.0001, 3]),
+    "step_sizes[0]": ("[1.17549e-38, inf)", [0, -1e-8, 1e-39], [1e-30, 1]),
+    "step_sizes[1]": ("[1.17549e-38, inf)", [0, -1e-8, 1e-39], [1e-30, 1]),
+}
+PAIRS = {  # the number that stands beside each of a pair
+    "betas[0]": 0.5,
+    "betas[1]": 0.5,
+    "etas[0]": 2.0,
+    "etas[1]": 0.5,
+    "step_sizes[0]": 2.0,
+    "step_sizes[1]": 1e-37,
+}
 OPTIMIZERS = {  # what each takes beside lr, weight_decay, l1 and max_norm
     fn.SGD: {"momentum": NOT_NEGATIVE, "dampening": ("(-inf, inf)", [], [0, -1, 2])},
     fn.Adagrad: {"lr_decay": NOT_NEGATIVE, "initial_accumulator_value": NOT_NEGATIVE, "eps": EPS},
@@ -35,6 +49,7 @@ OPTIMIZERS = {  # what each takes beside lr, weight_decay, l1 and max_norm
     fn.NAdam: {"eps": EPS, **BETAS, "momentum_decay": NOT_NEGATIVE},
     fn.RAdam: {"eps": EPS, **BETAS},
     fn.Lion: BETAS,
+    fn.Rprop: STEPS,
 }
 EVERY = {"lr": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "l1": NOT_NEGATIVE}
 EVERY["max_norm"] = ("(0, inf)", [0, -1], [1e-9, 3])
@@ -122,7 +137,7 @@ def test_the_table_has_every_number_of_every_optimizer():
     assert kinds - {fn.Optimizer} == OPTIMIZERS.keys()
     for optimizer, own in OPTIMIZERS.items():
         given = {n for n, v in vars(optimizer()).items() if type(v) is float or n == "max_norm"}
-        assert given == {n for n in EVERY | own if n not in BETAS}
+        assert given == {n for n in EVERY | own if n not in PAIRS}
 
 
 LONE = fn.Linear(2, 2)
@@ -169,10 +184,11 @@ def test_the_table_has_every_flag_of_layers_losses_and_schedules():
 
 
 def argument(name, value):
-    """A hyper-parameter as an argument; one of the two betas by its place."""
-    return {"betas[0]": {"betas": (value, 0.5)}, "betas[1]": {"betas": (0.5, value)}}.get(
-        name, {name: value}
-    )
+    """A hyper-parameter as an argument; one of a pair by its place."""
+    if name not in PAIRS:
+        return {name: value}
+    pair, first = name[:-3], name.endswith("[0]")
+    return {pair: (value, PAIRS[name]) if first else (PAIRS[name], value)}
 
 
 def by_keyword(kind, name):
@@ -310,6 +326,21 @@ def test_seeds(make):
             r"^betas is .*; expected two numbers in \[0, 1\)$",
         ),
         (
+            lambda v: fn.Rprop(etas=v),
+            [None, 0.5, (0.5,), (0.5, 1.2, 1.2), "ab?", []],
+            r"^etas is .*; expected a number in \(0, 1\) and one in \(1, inf\)$",
+        ),
+        (
+            lambda v: fn.Rprop(step_sizes=v),
+            [None, 0.5, (0.5,), (0.5, 1.2, 1.2), "ab?", []],
+            r"^step_sizes is .*; expected two numbers in \[1.17549e-38, inf\)$",
+        ),
+        (
+            lambda v: fn.Rprop(step_sizes=v),
+            [(50, 1e-6), (1, 0.999)],
+            r"^step_sizes is \(.*, .*\); expected the least one first$",
+        ),
+        (
             lambda v: fn.SGD(nesterov=True, **v),
             [{}, {"momentum": 0}, {"momentum": 0.9, "dampening": 0.1}],
             "^nesterov=True with momentum=.*; expected momentum > 0 and dampening = 0$",
@@ -341,6 +372,9 @@ def test_seeds(make):
         "approximate",
         "bounds",
         "betas",
+        "etas",
+        "step_sizes",
+        "order of step_sizes",
         "nesterov",
         "form",
         "dampening",
@@ -354,8 +388,13 @@ def test_choices(make, values, message):
 
 @pytest.mark.parametrize(
     ("optimizer", "name", "bad"),
-    [(fn.SGD(0.5, 0.9), "lr", np.nan), (fn.Adam(0.5), "eps", -1), (fn.AdamW(0.5), "betas", (1, 1))],
-    ids=["SGD", "Adam", "AdamW"],
+    [
+        (fn.SGD(0.5, 0.9), "lr", np.nan),
+        (fn.Adam(0.5), "eps", -1),
+        (fn.AdamW(0.5), "betas", (1, 1)),
+        (fn.Rprop(0.5), "step_sizes", (2, 1)),
+    ],
+    ids=["SGD", "Adam", "AdamW", "Rprop"],
 )
 def test_a_refused_assignment_keeps_the_old_value(optimizer, name, bad):
     before = repr(optimizer)

@@ -142,6 +142,7 @@ OPTIMIZERS = {
     "Adamax()": "Adamax(lr=1e-3)",
     "NAdam()": "NAdam(lr=1e-3)",
     "RAdam()": "RAdam(lr=1e-3)",
+    "Rprop()": "Rprop(lr=1e-3)",
 }
 
 

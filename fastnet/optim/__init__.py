@@ -8,6 +8,7 @@ from fastnet.optim.lion import Lion
 from fastnet.optim.nadam import NAdam, RAdam
 from fastnet.optim.optimizer import Optimizer
 from fastnet.optim.rmsprop import RMSprop
+from fastnet.optim.rprop import Rprop
 from fastnet.optim.sgd import SGD
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Optimizer",
     "RAdam",
     "RMSprop",
+    "Rprop",
     "clip_grad_norm_",
     "clip_grad_value_",
 ]

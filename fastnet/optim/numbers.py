@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError, check_real, shown
+from fastnet.errors import HyperparameterError, check_real, interval_text, shown
 from fastnet.op import Array
 from fastnet.schedules.base import Schedule
 
 Number = float | Schedule  # a hyper-parameter: one number for all steps, or one for each step
+Pair = tuple[dict[str, Any], dict[str, Any]]  # the intervals of two numbers that belong together
 BETA = {"low": 0.0, "high": 1.0, "open_high": True}
 
 
@@ -45,12 +46,17 @@ def evaluate(name: str, value: Any, t: Array, interval: dict[str, Any]) -> Any:
     return column
 
 
-def check_betas(value: Any) -> tuple[Number, Number]:
-    """Check a pair of numbers or schedules in [0, 1)."""
+def check_pair(name: str, value: Any, intervals: Pair) -> tuple[Number, Number]:
+    """Check a pair of numbers or schedules, each in its interval."""
     try:
         first, second = value
     except (TypeError, ValueError):
-        raise HyperparameterError(
-            f"betas is {shown(value)}; expected two numbers in [0, 1)"
-        ) from None
-    return check_number("betas[0]", first, BETA), check_number("betas[1]", second, BETA)
+        one, other = (interval_text(**interval) for interval in intervals)
+        wanted = (
+            f"two numbers in {one}" if one == other else f"a number in {one} and one in {other}"
+        )
+        raise HyperparameterError(f"{name} is {shown(value)}; expected {wanted}") from None
+    return (
+        check_number(f"{name}[0]", first, intervals[0]),
+        check_number(f"{name}[1]", second, intervals[1]),
+    )

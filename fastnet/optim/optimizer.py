@@ -23,8 +23,9 @@ from fastnet.optim.groups import check_groups, group_numbers, own_numbers
 from fastnet.optim.numbers import (
     BETA,
     Number,
-    check_betas,
+    Pair,
     check_number,
+    check_pair,
     evaluate,
     holds_schedule,
     is_on,
@@ -139,6 +140,7 @@ class Optimizer(Configured, base=True):
     """
 
     _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # hyper-parameter → arguments of check_real
+    _pairs: ClassVar[dict[str, Pair]] = {"betas": (BETA, BETA)}  # the same for pairs of numbers
     _shared_ranges: ClassVar = {"l1": {"low": 0.0}, "max_norm": {"low": 0.0, "open_low": True}}
     _decoupled = False  # default of decoupled_weight_decay
     _scheduled = False  # whether a hyper-parameter is a schedule
@@ -364,9 +366,12 @@ class Optimizer(Configured, base=True):
         found = self._argument_values()
         for name, interval in self._intervals().items():
             found[name] = evaluate(name, found[name], t, interval)
-        if "betas" in found:
-            found["betas"] = tuple(
-                evaluate(f"betas[{i}]", beta, t, BETA) for i, beta in enumerate(found["betas"])
+        for name in found.keys() & self._pairs.keys():
+            found[name] = tuple(
+                evaluate(f"{name}[{i}]", one, t, interval)
+                for i, (one, interval) in enumerate(
+                    zip(found[name], self._pairs[name], strict=True)
+                )
             )
         return SimpleNamespace(**found)
 
@@ -399,8 +404,8 @@ class Optimizer(Configured, base=True):
             value = check_number(name, value, self._intervals()[name])
         if name in known and isinstance(known[name].default, bool):
             value = check_flag(name, value)
-        if name == "betas":
-            value = check_betas(value)
+        if name in self._pairs:
+            value = check_pair(name, value, self._pairs[name])
         if name == "groups":
             value = self._checked(value)
         super().__setattr__(name, value)

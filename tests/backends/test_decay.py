@@ -9,8 +9,9 @@ from onecall import GROUP, Call
 
 from fastnet.op import KERNELS
 
-# Vectors that only grow, or never fall below eps.
+# Vectors that only grow, or have a least value, or are the last gradient.
 LASTING = {("adagrad", "v"), ("adam_amsgrad", "top"), ("adamax", "u")}
+LASTING |= {("rprop", "size"), ("rprop", "last")}
 
 
 def decaying(op):

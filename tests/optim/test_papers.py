@@ -21,6 +21,7 @@ EVERY = [
     fn.NAdam,
     fn.RAdam,
     fn.Lion,
+    fn.Rprop,
 ]
 every_optimizer = pytest.mark.parametrize("make", EVERY)
 

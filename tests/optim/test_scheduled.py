@@ -37,6 +37,9 @@ OPTIMIZERS = {
     "adamax": lambda s: fn.Adamax(s(0.1, 0.01), (s(0.9, -0.02), s(0.99, -0.01)), s(1e-3, 1e-3)),
     "radam": lambda s: fn.RAdam(s(0.1, 0.01), (s(0.9, -0.02), s(0.99, -0.001)), s(1e-3, 1e-3)),
     "lion": lambda s: fn.Lion(s(0.1, 0.01), (s(0.9, -0.02), 0.99), s(0.1, 0.1)),
+    "rprop": lambda s: fn.Rprop(
+        s(0.1, 0.01), (s(0.5, 0.01), s(1.2, 0.1)), (s(1e-3, 1e-3), s(5.0, 1.0)), s(0.1, 0.1)
+    ),
     "penalties": lambda s: fn.SGD(s(0.1, 0.01), l1=s(0.1, 0.01), max_norm=s(1.0, 0.1)),
 }
 every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
@@ -70,8 +73,11 @@ def test_every_number_of_every_optimizer_may_be_a_schedule(kind):
     plain = {name: value or 0.1 for name, value in given.items() if type(value) is float}
     plain |= {"l1": 0.01}
     scheduled = {name: Ramp(value) for name, value in plain.items()}
-    if "betas" in given:
-        plain["betas"], scheduled["betas"] = (0.9, 0.99), (Ramp(0.9), Ramp(0.99))
+    pairs = {"betas": (0.9, 0.99), "etas": (0.5, 1.2), "step_sizes": (1e-6, 50.0)}
+    for name in pairs.keys() & given.keys():
+        plain[name], scheduled[name] = pairs[name], tuple(map(Ramp, pairs[name]))
+    numbers = {n for n, p in given.items() if type(p) in (float, tuple) and p != ()}
+    assert plain.keys() >= numbers - {"groups"}
     one, two = kind(**plain), kind(**scheduled)
     assert one.passes() == two.passes()
     for first, count in [(0, 9), (2000, 3)]:
@@ -128,6 +134,10 @@ def test_steps_are_updates(backend):
         (lambda: fn.SGD(Ramp(-0.1)), r"lr at step 0 is -0.1; expected .* in \[0, inf\)"),
         (lambda: fn.Adam(eps=Ramp(0.0)), "eps at step 0 is 0.0"),
         (lambda: fn.Adam(betas=(0.9, Ramp(1.0))), r"betas\[1\] at step 0 is 1.0; .* in \[0, 1\)"),
+        (
+            lambda: fn.Rprop(etas=(0.5, Ramp(1.5, -0.1))).hyper(0, 9),
+            r"etas\[1\] at step 8 is 0.7; .* in \(1, inf\)",
+        ),
         (lambda: fn.SGD(Ramp(0.2, -0.1)).hyper(1, 9), r"lr at step 9 is -0.7"),
         (
             lambda: fn.Adam(betas=(0.9, Ramp(0.9, 0.01))).hyper(0, 20),

@@ -80,6 +80,12 @@ OPTIONS = {
         *sweep(lr=[0.1], betas=[*BETAS, (0.9, 0.6), (0.9, 0.7)], eps=[1e-8, 0.1]),
         *sweep(lr=[0.1], weight_decay=DECAY, decoupled_weight_decay=[False, True]),
     ],
+    "Rprop": [
+        {},
+        *sweep(
+            lr=[0.1, 1e-9], etas=[(0.5, 1.2), (0.1, 3.0)], step_sizes=[(1e-6, 50.0), (0.05, 0.2)]
+        ),
+    ],
 }
 CASES = [(name, number) for name, options in OPTIONS.items() for number in range(len(options))]
 
@@ -184,7 +190,7 @@ def test_the_defaults_are_pytorchs(name):
     """Those of every argument that both have."""
     want, got = getattr(torch.optim, name)([torch.zeros(1)]).defaults, getattr(fn, name)()
     shared = [n for n in vars(got) if n in want]
-    assert len(shared) >= 4
+    assert len(shared) >= (3 if name == "Rprop" else 4)
     assert {n: getattr(got, n) for n in shared} == {n: want[n] for n in shared}
 
 
@@ -196,6 +202,8 @@ def test_groups(backend, name):
     )
     peers = {n: torch.tensor(p.copy()) for n, p in model.named_parameters().items()}
     own = {"lr": 0.02, "weight_decay": 0.1}
+    if name == "Rprop":  # PyTorch's has no decay
+        own = {"lr": 0.02, "etas": (0.3, 1.5), "step_sizes": (0.01, 0.1)}
     members = ["0.bias", "1.weight"]
     peer = getattr(torch.optim, name)(
         [

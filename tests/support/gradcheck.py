@@ -52,6 +52,10 @@ NUMBERS = {
     "gradient_size": 0.2,
     "adaptive": 1.0,
     "rho": 0.7,
+    "eta_minus": 0.5,
+    "eta_plus": 1.2,
+    "least": 0.3,
+    "most": 1.1,
     "l1": 0.15,
     "cut": 0.4,
     "max_norm": 0.7,
@@ -99,6 +103,7 @@ POSITIVE = {
     ("adam_amsgrad", "top"),
     ("adamax", "u"),
     ("adadelta", "u"),
+    ("rprop", "size"),
 }
 # Tensors that must be in (0, 1).
 UNIT = {("bce", "y"), ("bce", "t"), ("kl_div", "t")}
