@@ -37,6 +37,14 @@ def test_only_signs_count(backend, scale):
             np.testing.assert_allclose(by, step, atol=1e-14, err_msg=f"{gradient}: {name}")
 
 
+def test_a_product_of_gradients_that_underflows_counts_as_0(backend):
+    """As in PyTorch, which multiplies the gradients before it looks at signs."""
+    model, optimizer = net(backend), fn.Rprop(0.1)
+    for gradient, step in [(1e-200, -0.1), (-1e-200, 0.1), (-1e-150, 0.1), (-1e-150, 0.12)]:
+        for name, by in moved(model, optimizer, gradient).items():
+            np.testing.assert_allclose(by, step, atol=1e-14, err_msg=f"{gradient}: {name}")
+
+
 def test_a_parameter_that_is_trained_later_begins_with_lr(backend):
     model, optimizer = net(backend), fn.Rprop(0.1, groups=[{"params": "1.*", "lr": 0.0}])
     for _ in range(4):
