@@ -36,6 +36,16 @@ OF_OPTIMIZERS = {
     fn.NAdam: {"betas": (0.5, 0.5), "eps": 1e-3, "momentum_decay": 0.5},
     fn.RAdam: {"betas": (0.5, 0.5), "eps": 1e-3},
     fn.Lion: {"betas": [0.5, 0.5]},
+    fn.Muon: {
+        "momentum": STEP,
+        "nesterov": False,
+        "ns_coefficients": [2, STEP, np.float32(0.5)],
+        "eps": 1e-3,
+        "ns_steps": np.int64(3),
+        "adjust_lr_fn": "match_rms_adamw",
+        "betas": (0.5, 0.5),
+        "orthogonal": False,
+    },
     fn.Rprop: {"etas": [0.25, 2], "step_sizes": (np.float32(0.25), STEP)},
 }
 HALF = {"reduction": "sum"}

@@ -30,6 +30,7 @@ STEPS = {
     "step_sizes[0]": ("[1.17549e-38, inf)", [0, -1e-8, 1e-39], [1e-30, 1]),
     "step_sizes[1]": ("[1.17549e-38, inf)", [0, -1e-8, 1e-39], [1e-30, 1]),
 }
+COEFFICIENTS = [f"ns_coefficients[{i}]" for i in range(3)]
 PAIRS = {  # the number that stands beside each of a pair
     "betas[0]": 0.5,
     "betas[1]": 0.5,
@@ -50,6 +51,7 @@ OPTIMIZERS = {  # what each takes beside lr, weight_decay, l1 and max_norm
     fn.RAdam: {"eps": EPS, **BETAS},
     fn.Lion: BETAS,
     fn.Rprop: STEPS,
+    fn.Muon: {"momentum": BETA, "eps": EPS, **BETAS, **dict.fromkeys(COEFFICIENTS, ANY)},
 }
 EVERY = {"lr": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "l1": NOT_NEGATIVE}
 EVERY["max_norm"] = ("(0, inf)", [0, -1], [1e-9, 3])
@@ -137,7 +139,7 @@ def test_the_table_has_every_number_of_every_optimizer():
     assert kinds - {fn.Optimizer} == OPTIMIZERS.keys()
     for optimizer, own in OPTIMIZERS.items():
         given = {n for n, v in vars(optimizer()).items() if type(v) is float or n == "max_norm"}
-        assert given == {n for n in EVERY | own if n not in PAIRS}
+        assert given == {n for n in EVERY | own if n not in {*PAIRS, *COEFFICIENTS}}
 
 
 LONE = fn.Linear(2, 2)
@@ -185,6 +187,8 @@ def test_the_table_has_every_flag_of_layers_losses_and_schedules():
 
 def argument(name, value):
     """A hyper-parameter as an argument; one of a pair by its place."""
+    if name in COEFFICIENTS:
+        return {"ns_coefficients": [value if n == name else 1.0 for n in COEFFICIENTS]}
     if name not in PAIRS:
         return {name: value}
     pair, first = name[:-3], name.endswith("[0]")
@@ -341,6 +345,21 @@ def test_seeds(make):
             r"^step_sizes is \(.*, .*\); expected the least one first$",
         ),
         (
+            lambda v: fn.Muon(ns_coefficients=v),
+            [None, 0.5, (0.5, 1.0), (1, 2, 3, 4), "ab?c", []],
+            r"^ns_coefficients is .*; expected three numbers in \(-inf, inf\)$",
+        ),
+        (
+            lambda v: fn.Muon(ns_steps=v),
+            [0, 100, -1, 5.0, True, None],
+            r"^ns_steps is .*; expected an integer in \[1, 99\]$",
+        ),
+        (
+            lambda v: fn.Muon(adjust_lr_fn=v),
+            ["adamw", None, 1],
+            "^adjust_lr_fn is .*; expected one of 'original', 'match_rms_adamw'$",
+        ),
+        (
             lambda v: fn.SGD(nesterov=True, **v),
             [{}, {"momentum": 0}, {"momentum": 0.9, "dampening": 0.1}],
             "^nesterov=True with momentum=.*; expected momentum > 0 and dampening = 0$",
@@ -375,6 +394,9 @@ def test_seeds(make):
         "etas",
         "step_sizes",
         "order of step_sizes",
+        "ns_coefficients",
+        "ns_steps",
+        "adjust_lr_fn",
         "nesterov",
         "form",
         "dampening",

@@ -5,6 +5,7 @@ from fastnet.optim.adam import Adam, Adamax, AdamW
 from fastnet.optim.averaging import EMA, SWA
 from fastnet.optim.gradients import clip_grad_norm_, clip_grad_value_
 from fastnet.optim.lion import Lion
+from fastnet.optim.muon import Muon
 from fastnet.optim.nadam import NAdam, RAdam
 from fastnet.optim.optimizer import Optimizer
 from fastnet.optim.rmsprop import RMSprop
@@ -21,6 +22,7 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Lion",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",

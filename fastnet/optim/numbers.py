@@ -12,7 +12,7 @@ from fastnet.op import Array
 from fastnet.schedules.base import Schedule
 
 Number = float | Schedule  # a hyper-parameter: one number for all steps, or one for each step
-Pair = tuple[dict[str, Any], dict[str, Any]]  # the intervals of two numbers that belong together
+Intervals = tuple[dict[str, Any], ...]  # of numbers that belong together
 BETA = {"low": 0.0, "high": 1.0, "open_high": True}
 
 
@@ -46,17 +46,16 @@ def evaluate(name: str, value: Any, t: Array, interval: dict[str, Any]) -> Any:
     return column
 
 
-def check_pair(name: str, value: Any, intervals: Pair) -> tuple[Number, Number]:
-    """Check a pair of numbers or schedules, each in its interval."""
+def check_numbers(name: str, value: Any, intervals: Intervals) -> tuple[Number, ...]:
+    """Check several numbers or schedules, each in its interval."""
     try:
-        first, second = value
+        given = list(zip(value, intervals, strict=True))
     except (TypeError, ValueError):
-        one, other = (interval_text(**interval) for interval in intervals)
-        wanted = (
-            f"two numbers in {one}" if one == other else f"a number in {one} and one in {other}"
-        )
+        texts = [interval_text(**interval) for interval in intervals]
+        wanted = f"a number in {' and one in '.join(texts)}"
+        if len(set(texts)) == 1:
+            wanted = f"{('two', 'three')[len(texts) - 2]} numbers in {texts[0]}"
         raise HyperparameterError(f"{name} is {shown(value)}; expected {wanted}") from None
-    return (
-        check_number(f"{name}[0]", first, intervals[0]),
-        check_number(f"{name}[1]", second, intervals[1]),
+    return tuple(
+        check_number(f"{name}[{i}]", one, interval) for i, (one, interval) in enumerate(given)
     )

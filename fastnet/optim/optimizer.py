@@ -22,10 +22,10 @@ from fastnet.op import Array, Op
 from fastnet.optim.groups import check_groups, group_numbers, own_numbers
 from fastnet.optim.numbers import (
     BETA,
+    Intervals,
     Number,
-    Pair,
     check_number,
-    check_pair,
+    check_numbers,
     evaluate,
     holds_schedule,
     is_on,
@@ -140,7 +140,7 @@ class Optimizer(Configured, base=True):
     """
 
     _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # hyper-parameter → arguments of check_real
-    _pairs: ClassVar[dict[str, Pair]] = {"betas": (BETA, BETA)}  # the same for pairs of numbers
+    _several: ClassVar[dict[str, Intervals]] = {"betas": (BETA, BETA)}  # tuples of numbers
     _shared_ranges: ClassVar = {"l1": {"low": 0.0}, "max_norm": {"low": 0.0, "open_low": True}}
     _decoupled = False  # default of decoupled_weight_decay
     _scheduled = False  # whether a hyper-parameter is a schedule
@@ -227,7 +227,7 @@ class Optimizer(Configured, base=True):
             return {"steps": 0}
         since = dict(zip(model.named_parameters(), state.since, strict=True))
         found = {f"since/{name}": step for name, step in since.items() if step is not None}
-        for vector in sorted(state.vectors.keys() & family_vectors(self.op)):
+        for vector in sorted(state.vectors.keys() & self.family()):
             parts = zip(since, model.bind().parts(state.vectors[vector]), strict=True)
             found |= vector_state(vector, {n: p for n, p in parts if since[n] is not None})
         return {"steps": state.steps, **found}
@@ -259,10 +259,10 @@ class Optimizer(Configured, base=True):
             if steps and (own := vectors_of(settings[group].op)):
                 needed += [keys[name], *(f"{vector}/{name}" for vector in sorted(own))]
             if steps and begun is not None:
-                also |= {keys[name], *(f"{vector}/{name}" for vector in family_vectors(self.op))}
+                also |= {keys[name], *(f"{vector}/{name}" for vector in self.family())}
         check_names(what, state, needed, also)
         vectors, storage = {}, model.bind()
-        for vector in {key.partition("/")[0] for key in state} & family_vectors(self.op):
+        for vector in {key.partition("/")[0] for key in state} & self.family():
             vectors[vector] = np.zeros_like(storage.flat("params"))
             parts = dict(zip(named, storage.parts(vectors[vector]), strict=True))
             fill(what, vector, parts, state)
@@ -297,13 +297,13 @@ class Optimizer(Configured, base=True):
         """An optimizer for each group and beginning of vectors, and each parameter's index and `since`."""
         groups = self._checked(self.groups)  # the dicts in it may have changed in place
         keys = [
-            (number, value.ndim == 1 and not self.decay_biases_and_norms)
+            (number, value.ndim == 1 and not self.decay_biases_and_norms, self._kind(value.ndim))
             for number, value in zip(
                 group_numbers(groups, list(named)), named.values(), strict=True
             )
         ]
         numbers = [{}, *map(own_numbers, groups)]
-        variants = {key: self._variant(numbers[key[0]], key[1]) for key in keys}
+        variants = {key: self._variant(numbers[key[0]], key[1])._of(key[2]) for key in keys}
         began = [
             s if s is not None and s < steps else steps if len(variants[key].op.state) > 1 else None
             for s, key in zip(since or [None] * len(keys), keys, strict=True)
@@ -333,6 +333,14 @@ class Optimizer(Configured, base=True):
             given = {**given, **{name: off[name] for name in off if name in self._constructor()}}
         return self._with(given) if given else self
 
+    def _kind(self, dimensions: int) -> int:
+        """What `_of` takes for parameters with so many dimensions; 0 stands for itself."""
+        return 0
+
+    def _of(self, kind: int) -> Optimizer:
+        """The optimizer of the parameters of a kind."""
+        return self
+
     def _with(self, given: Mapping[str, Any]) -> Optimizer:
         return type(self)(**{**self._argument_values(), "groups": (), **given})
 
@@ -351,6 +359,10 @@ class Optimizer(Configured, base=True):
             *([scale_units] if self.max_norm is not None else []),
         ]
 
+    def family(self) -> set[str]:
+        """The vectors of all rules that the hyper-parameters may select."""
+        return family_vectors(self.op)
+
     def initial(self) -> dict[str, float]:
         """Initial values of state vectors that do not start at 0."""
         return {}
@@ -366,11 +378,11 @@ class Optimizer(Configured, base=True):
         found = self._argument_values()
         for name, interval in self._intervals().items():
             found[name] = evaluate(name, found[name], t, interval)
-        for name in found.keys() & self._pairs.keys():
+        for name in found.keys() & self._several.keys():
             found[name] = tuple(
                 evaluate(f"{name}[{i}]", one, t, interval)
                 for i, (one, interval) in enumerate(
-                    zip(found[name], self._pairs[name], strict=True)
+                    zip(found[name], self._several[name], strict=True)
                 )
             )
         return SimpleNamespace(**found)
@@ -404,8 +416,8 @@ class Optimizer(Configured, base=True):
             value = check_number(name, value, self._intervals()[name])
         if name in known and isinstance(known[name].default, bool):
             value = check_flag(name, value)
-        if name in self._pairs:
-            value = check_pair(name, value, self._pairs[name])
+        if name in self._several:
+            value = check_numbers(name, value, self._several[name])
         if name == "groups":
             value = self._checked(value)
         super().__setattr__(name, value)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from fastnet.errors import HyperparameterError
 from fastnet.formulas.language import Numbers, Real, each, madd, maximum, minimum, sign, where
 from fastnet.op import Array, Op
-from fastnet.optim.numbers import Number, check_pair, holds_schedule
+from fastnet.optim.numbers import Number, check_numbers, holds_schedule
 from fastnet.optim.optimizer import SMALLEST_EPS, Optimizer
 from fastnet.optim.rules import Rule
 
@@ -54,7 +54,7 @@ class Rprop(Optimizer):
     """
 
     _ranges: ClassVar = {"lr": {"low": 0.0}, "weight_decay": {"low": 0.0}}
-    _pairs: ClassVar = {
+    _several: ClassVar = {
         "etas": (
             {"low": 0.0, "high": 1.0, "open_low": True, "open_high": True},
             {"low": 1.0, "open_low": True},
@@ -76,7 +76,7 @@ class Rprop(Optimizer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "step_sizes":
-            value = check_pair(name, value, self._pairs[name])
+            value = check_numbers(name, value, self._several[name])
             if not holds_schedule(value) and value[0] > value[1]:
                 raise HyperparameterError(f"step_sizes is {value}; expected the least one first")
         super().__setattr__(name, value)

@@ -22,6 +22,7 @@ EVERY = [
     fn.RAdam,
     fn.Lion,
     fn.Rprop,
+    fn.Muon,
 ]
 every_optimizer = pytest.mark.parametrize("make", EVERY)
 

@@ -40,6 +40,14 @@ OPTIMIZERS = {
     "rprop": lambda s: fn.Rprop(
         s(0.1, 0.01), (s(0.5, 0.01), s(1.2, 0.1)), (s(1e-3, 1e-3), s(5.0, 1.0)), s(0.1, 0.1)
     ),
+    "muon": lambda s: fn.Muon(
+        s(0.1, 0.01),
+        s(0.1, 0.1),
+        s(0.9, -0.02),
+        True,
+        (s(3.4, 0.1), -4.7, s(2.0, 0.1)),
+        s(1e-3, 1e-3),
+    ),
     "penalties": lambda s: fn.SGD(s(0.1, 0.01), l1=s(0.1, 0.01), max_norm=s(1.0, 0.1)),
 }
 every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
@@ -74,6 +82,7 @@ def test_every_number_of_every_optimizer_may_be_a_schedule(kind):
     plain |= {"l1": 0.01}
     scheduled = {name: Ramp(value) for name, value in plain.items()}
     pairs = {"betas": (0.9, 0.99), "etas": (0.5, 1.2), "step_sizes": (1e-6, 50.0)}
+    pairs["ns_coefficients"] = (3.4, -4.7, 2.0)
     for name in pairs.keys() & given.keys():
         plain[name], scheduled[name] = pairs[name], tuple(map(Ramp, pairs[name]))
     numbers = {n for n, p in given.items() if type(p) in (float, tuple) and p != ()}

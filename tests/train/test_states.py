@@ -53,6 +53,7 @@ ALL = {
     "nadam": lambda: {"optimizer": fn.NAdam(0.01)},
     "radam": lambda: {"optimizer": fn.RAdam(0.01)},
     "lion": lambda: {"optimizer": fn.Lion(0.01)},
+    "muon": lambda: {"optimizer": fn.Muon(0.01)},
     "rprop": lambda: {"optimizer": fn.Rprop(0.01)},
 }
 

@@ -37,10 +37,10 @@ def _loops(c: Any, a: Any, b: Any, trans_a: bool, trans_b: bool, beta: Any) -> N
 
 
 # product(c, a, b, trans_a, trans_b, beta): c ← op(a)·op(b) + beta·c; op transposes if its flag is set.
-_product: Any = _numpy if PLAIN else gemm if FOUND else _loops
+product: Any = _numpy if PLAIN else gemm if FOUND else _loops
 
 # Up to this many rows, products add up without compensation; the loops continue the previous block's sums.
-_PLAINLY = ROW_BLOCK if _product is _loops else MANY_ROWS
+_PLAINLY = ROW_BLOCK if product is _loops else MANY_ROWS
 
 
 @kernel
@@ -52,7 +52,7 @@ def linear_forward(y: Array, x: Array, w: Array, b: Array) -> None:
         for j in range(columns):
             y[i, j] = b[j] if b.size > 0 else zero
     if rows > 0:
-        _product(y, x, w, False, False, one)
+        product(y, x, w, False, False, one)
 
 
 @kernel
@@ -63,12 +63,12 @@ def linear_vjp(
     zero, one = dy.dtype.type(0), dy.dtype.type(1)
     keep = one if accumulate else zero
     if dx.size > 0:
-        _product(dx, dy, w, False, True, zero)
+        product(dx, dy, w, False, True, zero)
     if dw.size > 0:
         if x.shape[0] > MANY_ROWS:
             _product_of_many_rows(dw, x, dy, keep)
         else:
-            _product(dw, x, dy, True, False, keep)
+            product(dw, x, dy, True, False, keep)
     if db.size > 0:
         _sum_rows(db, dy, accumulate)
 
@@ -85,7 +85,7 @@ def _product_of_many_rows(dw: Any, x: Any, dy: Any, keep: Any) -> None:
     totals, lost, block, into = flat(memory[0]), flat(memory[1]), flat(memory[2]), flat(dw)
     for top in range(0, rows, step):
         end, more = min(top + step, rows), dw.dtype.type(top % _PLAINLY > 0)
-        _product(memory[2], x[top:end], dy[top:end], True, False, more)
+        product(memory[2], x[top:end], dy[top:end], True, False, more)
         if end % _PLAINLY == 0 or end == rows:
             add_block(totals, lost, block, dw.size)
     add_lost(totals, lost, dw.size)
