@@ -34,13 +34,13 @@ class History(Attributed):
     @records.setter
     def records(self, records: Any) -> None:
         self._records = copied_records("records", records)
-        self._columns: list[dict[str, Sequence[Any]]] = []  # of later epochs, one record an item
+        self._columns: list[Mapping[str, Sequence[Any]]] = []  # of later epochs, one record an item
 
     def append(self, record: dict[str, Any]) -> None:
         """Add the record of an epoch."""
         (self._records if not self._columns else self.records).append(record)
 
-    def extend(self, **columns: Sequence[Any]) -> None:
+    def extend(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Add the records of epochs by their values; they are made when somebody reads them."""
         self._columns.append(columns)
 

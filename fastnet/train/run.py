@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ from fastnet.train.history import History
 from fastnet.train.progress import Progress
 from fastnet.train.scores import EpochScores, resized
 
-MOST_ROWS = 1 << 20  # of the epochs in one native call
+MOST_ROWS, MOST_STEPS = 1 << 20, 1 << 15  # of the epochs in one native call
 
 
 class Trained(Protocol):
@@ -80,8 +80,8 @@ class Run:
         able = self.executor.whole_epochs and self.data.host is None
         if not able or self.trainer._chain.after_epochs or self.scores.metrics:
             return 0
-        rows = int(self.offsets[-1])
-        return min(most, self.chunk // self.scores.steps, max(1, MOST_ROWS // rows))
+        fit = min(MOST_ROWS // int(self.offsets[-1]), MOST_STEPS // self.scores.steps)
+        return min(most, self.chunk // self.scores.steps, max(1, fit))
 
     def minibatches(self, epoch: int, epochs: int) -> tuple[Array, Array]:
         """The rows of epochs epoch, epoch + 1, …, and where their minibatches begin and end."""
@@ -118,11 +118,13 @@ class Run:
                     part = index, offsets, done * steps
                     try:
                         loaded = self.load(*part, decisions=rest, whole=True)
-                    except Exception:  # of a schedule, perhaps at a later epoch
+                    except Exception as error:  # of a schedule, perhaps at a later epoch
+                        if isinstance(error, Warning) or done + 1 == count:
+                            raise
                         end = (done + 1) * steps
                         loaded = self.load(*part, end, decisions=rest, whole=True)
                 if not self.watched:
-                    self._advance_unwatched(loaded, index, decisions)
+                    self._advance_unwatched(loaded, index, decisions, done)
                     continue
                 progress.begin_epoch(self.trainer.epoch + 1, last_epoch)
                 begun = time.perf_counter()
@@ -211,14 +213,18 @@ class Run:
             finally:
                 self.trainer.model.touch(by_backend=True)
                 loaded.done = executor.steps_done
-                vars(self.trainer)["step"] += (
-                    loaded.done - begin
-                )  # past the check of names, which takes 1 µs
+                # Past the check of names, which takes as long as a small step.
+                vars(self.trainer)["step"] += loaded.done - begin
                 loaded.state.steps += self.trainer._chain.stepped(loaded.span, begin, loaded.done)
         return executor.losses[begin : loaded.done]
 
-    def _advance_unwatched(self, loaded: Loaded, index: Array, decisions: Array | None) -> None:
-        """Run all epochs that are loaded, and record those that are done."""
+    def _advance_unwatched(
+        self, loaded: Loaded, index: Array, decisions: Array | None, first: int
+    ) -> None:
+        """Run all epochs that are loaded, and record those that are done.
+
+        first: the first of them, among those whose rows the index has.
+        """
         begun, begin, steps = time.perf_counter(), loaded.done, self.scores.steps
         with held_back():
             try:
@@ -228,12 +234,13 @@ class Run:
                 epochs = (loaded.done - loaded.refused - begin) // steps
                 losses = self.executor.losses[begin : begin + epochs * steps]
                 each = seconds / max(1, epochs)
-                self.trainer.history.extend(
-                    epoch=range(self.trainer.epoch + 1, self.trainer.epoch + epochs + 1),
-                    **self.scores.found(losses, index, decisions, begin // steps),
-                    seconds=[each] * epochs,
-                    samples_per_second=[int(self.offsets[-1]) / max(each, 1e-9)] * epochs,
-                )
+                columns: dict[str, Sequence[Any]] = {
+                    "epoch": range(self.trainer.epoch + 1, self.trainer.epoch + epochs + 1),
+                    **self.scores.found(losses, index, decisions, first),
+                    "seconds": [each] * epochs,
+                    "samples_per_second": [int(self.offsets[-1]) / max(each, 1e-9)] * epochs,
+                }
+                self.trainer.history.extend(columns)
                 self.trainer.epoch += epochs
                 self.chunk = resized(self.chunk, loaded.done - begin, seconds)
 

@@ -12,6 +12,7 @@ from onecall import Call
 
 import fastnet as fn
 from fastnet.backends import registry
+from fastnet.errors import HyperparameterError
 from fastnet.op import KERNELS
 from fastnet.train import scores
 
@@ -159,6 +160,29 @@ def test_a_callback_ends_the_fit_within_a_call(backend):
     whole = fn.Trainer(net(backend), fn.CrossEntropyLoss(), metrics={}, seed=5)
     whole.fit(X, LABELS, EPOCHS, 5, verbose=0)
     same(outcome(trainer), outcome(whole))
+
+
+class Ramp(fn.schedules.Schedule):
+    """0.2 − t/500, which is no rate from t = 101 on."""
+
+    def __call__(self, step):
+        return 0.2 - step / 500
+
+
+def test_a_schedule_that_fails_leaves_the_epochs_before_it(backend, monkeypatch):
+    found = []
+    for seconds in (0.0, 1e9):
+        monkeypatch.setattr(scores, "CHUNK_SECONDS", seconds)
+        metrics = {"self": fn.accuracy}  # a name as good as others
+        trainer = fn.Trainer(
+            net(backend), fn.CrossEntropyLoss(), fn.SGD(Ramp()), metrics=metrics, seed=5
+        )
+        with pytest.raises(HyperparameterError, match=r"lr at step 10\d is"):
+            trainer.fit(X, LABELS, EPOCHS, 5, verbose=0)
+        found.append((outcome(trainer)[0][:20], trainer.epoch))
+    assert found[0][0] == found[1][0] and len(found[0][0]) == 20
+    assert found[0][1] == found[1][1] == 20
+    assert len({record["self"] for record in found[1][0]}) > 3
 
 
 @pytest.mark.parametrize("where", ["loss", "parameters"])
