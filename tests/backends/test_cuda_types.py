@@ -44,7 +44,7 @@ class Tensor:
         self.size = math.prod(shape)
 
     def reshape(self, shape):
-        made = Tensor(np.atleast_1d(shape), self.dtype)
+        made = Tensor(np.atleast_1d(shape).tolist(), self.dtype)
         assert made.size == self.size
         return made
 
