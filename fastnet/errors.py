@@ -230,7 +230,7 @@ def _check_attribute(thing: Attributed, name: str, value: Any) -> Any:
     if name in held:
         if not settled:
             kind._settled = settled  # type: ignore[attr-defined]
-        settled.add(name)  # the next time this takes a hundredth of the time
+        settled.add(name)  # the next time nothing is looked up
         return value
     if hasattr(kind, name):
         return value

@@ -39,7 +39,7 @@ _installed: _Hold | None = None  # by the main thread
 
 @contextmanager
 def holding_often(begins: bool = False) -> Iterator[_Hold | None]:
-    """While this is open, `held_back` takes a tenth of its time: its handler is there already.
+    """While this is open, `held_back` is cheap: its handler is there already.
 
     Ctrl-C is handled at once where no block postpones it; with `begins`, one does so from the beginning.
     Other threads than the main one, in which Python handles no signals, get None.

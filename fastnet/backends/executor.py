@@ -273,7 +273,7 @@ class Executor:
         data, steps, _ = self._chunk
         field, args = self._train_field, self._train_args
         assert args is not None
-        field["steps"][0] = end
+        field["steps"][0], field["status"][0] = end, OK  # Ctrl-C may come before the call
         try:
             if data.host is None:
                 self.backend.train(args)

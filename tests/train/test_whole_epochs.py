@@ -288,3 +288,25 @@ def test_decisions_are_numpys(backend, dtype):
         call.program["scalar"][0, 0] = 2.0
         expected = wide[:, 0] >= 2 if wide.shape[1] == 1 else np.argmax(wide, axis=1)
         np.testing.assert_array_equal(call.run(engine)["d"], expected)
+
+
+def test_ctrl_c_before_the_first_step_counts_none(backend, monkeypatch):
+    """Also where the call before ended with an epoch whose parameters were not finite."""
+    if backend == "cuda":
+        pytest.skip("has no native call")
+    monkeypatch.setattr(scores, "CHUNK_SECONDS", 1e9)
+    model = fn.Sequential(fn.Linear(3, 1), fn.Tanh(), backend=backend, seed=1)
+    rates = fn.schedules.ExponentialLR(0.2, 4.0)
+    trainer, y = fn.Trainer(model, fn.L1Loss(), fn.SGD(rates), metrics={}, seed=5), np.full(23, 2.0)
+    with pytest.raises(fn.DivergenceError, match="the parameters are not finite"):
+        trainer.fit(X, y, 400, 23, verbose=0)
+    model.reset_parameters()
+    steps = trainer.step
+
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(registry.get(backend), "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, y, 1, 23, verbose=0)
+    assert trainer.step == steps
