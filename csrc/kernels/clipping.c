@@ -4,9 +4,7 @@
 #include "lib/reduce.h"
 #include <math.h>
 
-/* A sum of squares that overflows, or is so small that it may have lost accuracy, is computed again of scaled
- * numbers. */
-#define SCALE 0x1p-538
+/* A sum of squares less than this may have lost accuracy, and is computed again of scaled numbers. */
 #define LEAST 0x1p-930
 
 KERNEL(grad_norm_update, OUT_AS(double, norm), OUT_AS(double, sums), IN(g)) {

@@ -4,8 +4,6 @@
 #include "products/gemm.h"
 #include <math.h>
 
-#define SCALE 0x1p-538
-
 enum { GRAIN = 2048 };
 
 KERNEL(newton_schulz_update, INOUT(d), INOUT(before), INOUT(s), INOUT(p)) {

@@ -5,6 +5,9 @@
 
 #include "lib/simd.h"
 
+/* Where a sum of squares of doubles overflows, that of the numbers times this does not. */
+#define SCALE 0x1p-538
+
 /* Reduce 16 lanes to one: combine lanes l and l + half, for half = 8, 4, 2, 1. The bounds are constants, so that each
  * loop is vectorised. */
 #define FOLD(statement)                                                                            \
