@@ -112,7 +112,7 @@ def test_links_lead_somewhere(path):
     assert lost == []
 
 
-@pytest.mark.parametrize("name", ["design.md", "tuning.md"])
+@pytest.mark.parametrize("name", ["design.md", "internals.md", "tuning.md"])
 def test_files_that_the_design_names_exist(name):
     named = set(re.findall(r"`([\w/]+\.(?:py|c|h))`", (DOCS / name).read_text("utf-8")))
     rooms = [ROOT / room for room in ("fastnet", "csrc", "tests", "bench")]
