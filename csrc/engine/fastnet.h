@@ -67,7 +67,7 @@ typedef struct {
     int64_t forward, forward_count;
     int64_t max_rows;
     int64_t rows_to_share;
-    int64_t x_bytes;
+    int64_t x, x_bytes;
     int64_t output, output_bytes;
 } fn_predict_args;
 

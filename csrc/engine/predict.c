@@ -1,5 +1,4 @@
-/* Prediction: runs a forward program over blocks of rows, from the caller's input array to the caller's output
- * array. */
+/* Runs a program over blocks of rows, from the caller's input array to the caller's output array. */
 #include <string.h>
 
 #include "engine/call.h"
@@ -15,13 +14,18 @@ int64_t fn_predict(const fn_predict_args *args, const void *x, int64_t rows, voi
         return FN_NOT_FINITE;
     fn_context context = args->context;
     for (int64_t done = 0; done < rows; done += args->max_rows) {
-        context.rows = rows - done < args->max_rows ? rows - done : args->max_rows;
-        context.threads = context.rows < args->rows_to_share ? 1 : args->context.threads;
-        context.segment[FN_X] = (int64_t)(intptr_t)from + done * args->x_bytes;
+        const int64_t now = rows - done < args->max_rows ? rows - done : args->max_rows;
+        const char *const block = from + done * args->x_bytes;
+        context.rows = now;
+        context.threads = now < args->rows_to_share ? 1 : args->context.threads;
+        if (args->x)
+            memcpy((void *)(intptr_t)args->x, block, (size_t)(now * args->x_bytes));
+        else
+            context.segment[FN_X] = (int64_t)(intptr_t)block;
         fn_run((const fn_instruction *)(intptr_t)args->forward, args->forward_count, &context);
         const void *output = args->output ? (const void *)(intptr_t)args->output
                                           : (const void *)(intptr_t)context.segment[FN_X];
-        memcpy(to + done * args->output_bytes, output, (size_t)(context.rows * args->output_bytes));
+        memcpy(to + done * args->output_bytes, output, (size_t)(now * args->output_bytes));
     }
     return FN_OK;
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,7 +17,62 @@ from fastnet.op import Array, Kernel
 from fastnet.plan.compiler import Plan
 from fastnet.plan.segments import Storage
 
-Predict = Callable[[Any, Any], bool]  # (x, out) → whether it has predicted, see Backend.predictor
+Apply = Callable[..., bool]  # see Backend.apply_call
+Step = Callable[[Any, Any, Any, Any], float | None]  # see Backend.step_call
+Run = Callable[[], bool]  # see Backend.update_call
+
+
+class Counts(IntEnum):
+    """What a counter of a native call selects (`counted_as` in csrc/engine/calls.c)."""
+
+    ONLY = 0
+    DRAWS = 1  # it selects the step of random draws
+    NUMBERS = 2  # it selects the row of an update's numbers
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Counter:
+    """An integer attribute of a Python object that a native call increments when it has done its work.
+
+    owner: the object; None: each call gets its __dict__, as the object owns the function.
+    first: with NUMBERS, the value whose numbers come first in the table.
+    """
+
+    owner: Any
+    name: str
+    what: Counts = Counts.ONLY
+    first: int = 0
+
+    def packed(self) -> tuple[dict[str, Any] | None, str, int, int]:
+        """As the native function takes it."""
+        own = None if self.owner is None else vars(self.owner)
+        return own, self.name, int(self.what), self.first
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Rows:
+    """Rows that a native training step accepts.
+
+    targets: int64 (n,) if `labels`, else numbers in [low, high] with rows of the shape y.
+    """
+
+    x: tuple[int, ...]
+    y: tuple[int, ...]
+    labels: bool
+    low: float
+    high: float
+    least: int  # rows
+    most: int
+    to_share: int  # from so many rows on, several threads share the step
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result:
+    """Where a step leaves rows that its caller wants too."""
+
+    address: int
+    row: tuple[int, ...]
+    row_bytes: int
 
 
 def no_kernel(backend: str, name: str, *, formula: bool = False) -> BackendUnavailable:
@@ -54,6 +111,9 @@ class Backend:
     """
 
     name: ClassVar[str]
+    native_calls: ClassVar[bool] = (
+        False  # whether it makes the functions of `apply_call` and the others
+    )
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
         """The backend's kernels: the names of their tensor arguments, in order, by kernel name."""
@@ -87,14 +147,53 @@ class Backend:
         """
         return orders(count, seed, epoch, epochs)
 
-    def predictor(
-        self, args: np.ndarray, x_row: tuple[int, ...], out_row: tuple[int, ...]
-    ) -> Predict | None:
-        """A native function (x, out) → bool that runs the forward program of `args`, a PREDICT.
+    def apply_call(
+        self,
+        args: np.ndarray,
+        x_row: tuple[int, ...],
+        out_row: tuple[int, ...],
+        kept: Any,
+        counters: Sequence[Counter] = (),
+    ) -> Apply | None:
+        """A native function (x, out) → bool that runs the program of `args`, a PREDICT.
 
-        It returns False and does not write to `out` unless `x` and `out` are aligned contiguous arrays of
-        the plan's dtype, of equally many rows of these shapes, do not overlap, and `x` is finite. None: the
-        backend has no such function, and the executor runs one block after the other.
+        It returns False and changes nothing unless `x` and `out` are aligned arrays of equally many rows
+        of these shapes, `out` is contiguous and of the plan's dtype, and `x` is finite there. It converts
+        up to `max_rows` rows of other numbers or strides. A third argument is the __dict__ of the counters
+        without an owner, or the step of random draws. The function keeps `kept` alive. None: the backend
+        has no such functions, and Python does all of it.
+        """
+        return None
+
+    def step_call(
+        self,
+        args: np.ndarray,
+        rows: Rows,
+        numbers: int,
+        kept: Any,
+        counters: Sequence[Counter],
+        result: Result | None = None,
+    ) -> Step | None:
+        """A native function (x, y, accumulate, own) → loss that makes one step of `args`, a TRAIN.
+
+        It returns None and changes nothing unless the arrays are as `rows` says and x is finite, and where
+        the step is refused. The table of the update has rows for `numbers` steps. own: the __dict__ of the
+        counters without an owner. With a `result`, the third argument is an array for it, and x may hold
+        NaN. None: as above.
+        """
+        return None
+
+    def update_call(
+        self,
+        context: np.ndarray,
+        program: np.ndarray,
+        table: Array,
+        kept: Any,
+        counters: Sequence[Counter],
+    ) -> Run | None:
+        """A native function () → bool that runs an update with the next numbers of the table.
+
+        It returns False and changes nothing where the table has none. None: as above.
         """
         return None
 

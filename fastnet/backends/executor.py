@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import parallel
-from fastnet.backends.base import Backend, Predict
+from fastnet.backends.base import Apply, Backend, Counter, Result, Rows, Step
 from fastnet.backends.steps import (
     ParametersNotFinite,
     Steps,
@@ -74,7 +74,7 @@ class Executor:
         self._derived_version = -1
         self._stage = zeros_aligned(plan.stage_bytes)
         self._x = self._rows_of_x()
-        self._native: tuple[int, Predict | None] = 0, None  # number of threads, and its predictor
+        self._native: tuple[int, Apply | None] = 0, None  # number of threads, and its predictor
         self._train_args: np.ndarray | None = None
         self._joined = plan.step, plan.step  # an update's program, and that of a step with it
         self.steps_done = 0  # of the last chunk of steps
@@ -128,17 +128,22 @@ class Executor:
     def fast_path(self) -> FastPath:
         """A function (x, out) that predicts with the least overhead; out=None makes a new array.
 
-        It returns None and does not write to `out` unless `x` and `out` are aligned contiguous arrays of
-        the plan's dtype and shape, do not overlap, and `x` is finite; the caller then finds the cause. The
-        function keeps the executor alive, and the executor does not keep the function.
+        It returns None and does not write to `out` unless they are as Backend.apply_call asks, or where
+        contiguous arrays overlap; the caller then finds the cause. The function keeps the executor alive,
+        and the executor does not keep the function.
         """
         plan, storage = self.plan, self.storage
         dtype, row = plan.dtype, plan.output_shape
-        ndarray, empty = np.ndarray, np.empty
+        ndarray, empty, asarray = np.ndarray, np.empty, np.asarray
         team, predict = self._predictor()
 
         def fast_path(x: Any, out: Any) -> Array | None:
             nonlocal team, predict
+            if type(x) is list:
+                try:
+                    x = asarray(x)
+                except Exception:
+                    return None
             if out is None:
                 if type(x) is not ndarray or not x.ndim:
                     return None
@@ -151,22 +156,112 @@ class Executor:
 
         return fast_path
 
-    def _predictor(self) -> tuple[int, Predict]:
+    def _predictor(self) -> tuple[int, Apply]:
         """The current number of threads, and the predictor for it."""
         plan, team = self.plan, parallel.get_num_threads()
         if self._native[0] != team:
-            args = np.zeros(1, PREDICT)
-            a = args[0]
-            self._threads(plan.max_rows)
-            a["context"] = self._context[0]
-            a["rows_to_share"] = math.ceil(WORK_TO_SHARE / max(1, self._work))
-            a["dtype"], a["max_rows"] = KIND[plan.dtype.name], plan.max_rows
-            a["forward"], a["forward_count"] = plan.forward.ctypes.data, len(plan.forward)
-            a["x_bytes"] = math.prod(plan.x_shape) * plan.dtype.itemsize
-            a["output"] = 0 if plan.output[0] == "x" else self._address(plan.output)
-            a["output_bytes"] = math.prod(plan.output_shape) * plan.dtype.itemsize
-            self._native = team, self.backend.predictor(args, plan.x_shape, plan.output_shape)
+            output = 0 if plan.output[0] == "x" else self._address(plan.output)
+            self._native = team, self._apply(plan.forward, 0, output)
         return team, self._native[1] or self._in_blocks
+
+    def _apply(
+        self,
+        program: np.ndarray,
+        x: int,
+        output: int,
+        counters: Sequence[Counter] = (),
+        *,
+        back: bool = False,
+        seed: int = 0,
+    ) -> Apply | None:
+        """A native function that copies rows to the address x, runs a program and copies its output.
+
+        x, output: 0 for the caller's rows themselves. back: from gradients of the output to those of x,
+        which adds to the gradients of parameters.
+        """
+        plan, args = self.plan, np.zeros(1, PREDICT)
+        a, shapes = args[0], (plan.x_shape, plan.output_shape)
+        self._threads(plan.max_rows)
+        a["context"] = self._context[0]
+        a["context"]["segment"][SEGMENT["x"]] = self._x_address
+        a["context"]["seed"], a["context"]["accumulate"] = seed, back
+        a["rows_to_share"] = self._rows_to_share()
+        a["dtype"], a["max_rows"] = KIND[plan.dtype.name], plan.max_rows
+        a["forward"], a["forward_count"] = program.ctypes.data, len(program)
+        taken, given = reversed(shapes) if back else shapes
+        a["x"], a["output"] = x, output
+        a["x_bytes"] = math.prod(taken) * plan.dtype.itemsize
+        a["output_bytes"] = math.prod(given) * plan.dtype.itemsize
+        return self.backend.apply_call(args, taken, given, self._own_memory(), counters)
+
+    def _own_memory(self) -> list[Any]:
+        """What must stay alive while native code runs the plan, but for the model's segments."""
+        return [self.plan, self._workspace, self._derived, self._stage, self._x, self._scratch]
+
+    def _rows_to_share(self) -> int:
+        """From how many rows on several threads share a run."""
+        return math.ceil(WORK_TO_SHARE / max(1, self._work))
+
+    def forward_call(self, seed: int, counters: Sequence[Counter]) -> Apply | None:
+        """A native function (x, out, own) → bool, as `forward`; None: the backend has none."""
+        if self.plan.output[0] == "x" or self.plan.derived:
+            return None
+        output = self._address(self.plan.output)
+        return self._apply(self.plan.forward, self._x_address, output, counters, seed=seed)
+
+    def backward_call(self, seed: int) -> Apply | None:
+        """A native function (dy, dx, draw) → bool, as `backward`; None: the backend has none."""
+        plan = self.plan
+        if plan.dy is None or plan.dx is None:
+            return None
+        dy, dx = self._address(plan.dy), self._address(plan.dx)
+        return self._apply(plan.backward, dy, dx, back=True, seed=seed)
+
+    def resume(self, rows: int, seed: int, step: int) -> None:
+        """Let `backward` follow a forward of these rows that `forward_call` has run."""
+        self._threads(rows)
+        context = self._context
+        context["segment"][0, SEGMENT["x"]] = self._x_address
+        context["rows"], context["seed"], context["step"] = rows, seed, step
+
+    def step_call(
+        self,
+        data: Dataset,
+        steps: Steps,
+        update: Update | None,
+        targets: tuple[float, float],
+        least: int,
+        counters: Sequence[Counter],
+        result: Result | None = None,
+    ) -> Step | None:
+        """A native function (x, y, accumulate, own) → loss: a step on rows of the kind of `data`.
+
+        steps: as many as the update has numbers for. targets: the least and the largest target. least: the
+        fewest rows. See Backend.step_call.
+        """
+        plan = self.plan
+        if data.host is not None or data.w is not None or plan.derived:
+            return None
+        largest = float(np.finfo(plan.dtype).max)
+        rows = Rows(
+            x=data.row_shape,
+            y=() if data.classes else tuple(data.y.shape[1:]),
+            labels=data.classes > 0,
+            low=max(-largest, targets[0]),
+            high=min(largest, targets[1]),
+            least=least,
+            most=plan.max_rows,
+            to_share=self._rows_to_share(),
+        )
+        self.load(data, steps, update)
+        self.unload()
+        assert self._train_args is not None
+        self._threads(plan.max_rows)
+        args = self._train_args.copy()
+        for name in ("scratch", "threads"):
+            args["context"][name] = self._context[name]
+        kept = [self._own_memory(), self._joined, update, steps]
+        return self.backend.step_call(args, rows, len(steps.offsets) - 1, kept, counters, result)
 
     def _in_blocks(self, x: Any, out: Any) -> bool:
         if not takes(self.plan, x, out):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fastnet.backends.base import Backend
+from fastnet.backends.base import Backend, Counter, Run
 from fastnet.backends.executor import team_for, update_work
 from fastnet.backends.steps import Update
+from fastnet.op import Array
 from fastnet.plan.records import CONTEXT, SCRATCH, SEGMENT, zeros_aligned
 from fastnet.plan.segments import Storage
 
@@ -18,6 +20,7 @@ class Passes:
 
     def __init__(self, update: Update, storage: Storage, backend: Backend) -> None:
         self._hyper, self._own = update.table[0], update.segments
+        self._backend, self._program = backend, update.program
         self._work, self._team = update_work(update.program), 0
         self._context = np.zeros(1, CONTEXT)
         for name, block in {**storage.segments, **self._own}.items():
@@ -29,9 +32,22 @@ class Passes:
 
     def __call__(self, numbers: Any) -> None:
         """Run once with these numbers, (ops, numbers), or with one number for all."""
+        self._share()
+        self._hyper[...] = numbers
+        self._run()
+
+    def _share(self) -> None:
+        """Allocate the scratch memory of as many threads as share the update."""
         team = team_for(self._work)
         if team != self._team:
             self._scratch, self._team = zeros_aligned(team * SCRATCH), team
             self._context["scratch"], self._context["threads"] = self._scratch.ctypes.data, team
-        self._hyper[...] = numbers
-        self._run()
+
+    def call(self, table: Array, counters: Sequence[Counter]) -> Run | None:
+        """A native function that runs once more with each call, with the table's next numbers.
+
+        table: (times, ops, numbers). See Backend.update_call.
+        """
+        self._share()
+        kept = self, self._scratch
+        return self._backend.update_call(self._context, self._program, table, kept, counters)

@@ -107,6 +107,7 @@ class Loss(Fixed, base=True):
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
     domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)  # outputs for which it is defined
     on_host: ClassVar[bool] = False  # whether Python computes it within a step
+    targets: ClassVar[tuple[float, float] | None] = None  # see accepted_targets
     ignore_index: int | None = None  # the label of ignored rows
     takes_minus_infinity: bool = False  # whether targets may be −∞
 
@@ -162,6 +163,13 @@ class Loss(Fixed, base=True):
         return shape
 
     # What callers use.
+
+    def accepted_targets(self) -> tuple[float, float] | None:
+        """The least and the largest target that `target` takes as they are, floats in the right shape.
+
+        None: only `target` knows.
+        """
+        return self.targets
 
     def column(self, y: Array, shape: Shape) -> Array:
         """Targets (n,) as (n, 1), if a row of targets for these outputs is one number."""

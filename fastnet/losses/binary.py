@@ -152,6 +152,8 @@ class BCEWithLogitsLoss(PointwiseLoss):
     def _op(self) -> type[Pointwise]:
         return bce_with_logits if self.pos_weight is None else weighted_bce_with_logits
 
+    targets = (0.0, 1.0)
+
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
         """Probabilities (n, k)."""
         return probabilities(super().target(y, shape, name), name, type(self).__name__)
@@ -179,6 +181,8 @@ class BCELoss(PointwiseLoss):
     def metrics(self) -> Mapping[str, Metric]:
         """Accuracy by elements: a probability of at least ½ counts as true."""
         return {"accuracy": binary_accuracy(0.5)}
+
+    targets = (0.0, 1.0)
 
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
         """Probabilities (n, k)."""
@@ -212,6 +216,10 @@ class KLDivLoss(PointwiseLoss):
 
     def _op(self) -> type[Pointwise]:
         return kl_div_of_logs if self.log_target else kl_div
+
+    def accepted_targets(self) -> tuple[float, float] | None:
+        """Probabilities; of logarithms only `target` knows."""
+        return None if self.log_target else (0.0, 1.0)
 
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
         """Probabilities (n, k), or with log_target their logarithms."""

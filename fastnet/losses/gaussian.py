@@ -85,6 +85,8 @@ class GaussianNLLLoss(Loss):
             )
         return (shape[0] // 2,)
 
+    targets = (-math.inf, math.inf)
+
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
         """Targets as a float array (n, k) for an output shape (2k,)."""
         array = numbers(np.asarray(y), name, type(self).__name__)

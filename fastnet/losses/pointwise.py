@@ -59,6 +59,8 @@ class Pointwise(Op):
 class PointwiseLoss(Loss, base=True):
     """Base of losses that are one Pointwise op; its numbers and columns are the loss's attributes."""
 
+    targets = (-math.inf, math.inf)
+
     op: ClassVar[type[Pointwise]]
     by_rows = False  # whether the mean is over rows, not over elements
 

@@ -130,6 +130,8 @@ class PoissonNLLLoss(PointwiseLoss):
             return full_log_poisson if self.full else log_poisson
         return full_poisson if self.full else poisson
 
+    targets = (0.0, math.inf)
+
     def target(self, y: Any, shape: Shape | None, name: str = "y") -> Array:
         """Counts (n, k), at least 0."""
         given = super().target(y, shape, name)

@@ -7,7 +7,9 @@ from typing import Any, Self
 import numpy as np
 
 from fastnet.backends import registry
+from fastnet.backends.base import Counter, Counts
 from fastnet.backends.executor import Executor
+from fastnet.backends.passes import Passes
 from fastnet.backends.steps import Steps, Update
 from fastnet.data import arrays
 from fastnet.data.dataset import Dataset
@@ -26,6 +28,7 @@ from fastnet.model.container import Container
 from fastnet.model.runtime import PREDICT_ROWS, Modes, Runtime
 from fastnet.model.structure import Ending
 from fastnet.model.summary import Summary, summarize
+from fastnet.model.ways import Way, Ways, step_way
 from fastnet.op import Array, Op
 from fastnet.optim.gradients import grad_norm
 from fastnet.optim.optimizer import Optimizer, OptimizerState
@@ -57,7 +60,9 @@ class Sequential(Container):
     def _start(self) -> None:
         super()._start()
         self._running: Runtime | None = None
-        self._pending: tuple[Executor, int, int] | None = None  # executor, rows, version
+        # The last forward, for its backward: executor, rows, version and step of random draws.
+        self._pending: tuple[Executor, int, int, int] | None = None
+        self._ways = Ways()
 
     def summary(self, batch_size: int = 32) -> Summary:
         """A table of layers, output shapes and parameters, with the bytes of each segment.
@@ -88,6 +93,7 @@ class Sequential(Container):
             self._given["backend"] = backend
             if self._running is not None and self._running.backend is not found:
                 self._running = self._pending = None
+                self._ways.clear()
         return self
 
     @property
@@ -106,6 +112,11 @@ class Sequential(Container):
         dropout draws by the model's seed and a counter of training forwards. A new forward invalidates
         the previous one. On backend "cuda" x may be an array on the device; then the output is one too.
         """
+        way = self._ways.get("forward")
+        if way is not None and way.is_open(self):
+            by_way = self._forward_by(way, x, out)
+            if by_way is not None:
+                return by_way
         self._root("forward")
         x = self.features("x", x)
         there = arrays.on_device(x)
@@ -116,15 +127,51 @@ class Sequential(Container):
             self._check_rows(len(x), modes)
             self._pending = None
             executor: Any = self._runtime.executor(tuple(x.shape[1:]), len(x), modes)
+            step = self._draws
             try:
                 if there:
-                    result = executor.forward_on_device(x, self.seed, self._draws, out)
+                    result = executor.forward_on_device(x, self.seed, step, out)
                 else:
-                    np.copyto(result, executor.forward(x, self.seed, self._draws))
+                    np.copyto(result, executor.forward(x, self.seed, step))
             finally:  # Ctrl-C is raised only after statistics have moved
                 self._count_training_forward(modes)
-            self._pending = (executor, len(x), self.version)
+            self._pending = (executor, len(x), self.version, step)
+            if way is None or way.executor is not executor or not way.is_open(self):
+                self._make_ways(executor, modes)
             return result  # type: ignore[no-any-return]
+
+    def _forward_by(self, way: Way, x: Any, out: Any) -> Array | None:
+        """The same by a short way; None where it declines."""
+        with self.training_lock():
+            pending, self._pending = self._pending, None
+            if out is None:
+                rows = len(x) if type(x) is np.ndarray and x.ndim else 0
+                out = np.empty((rows, *way.executor.plan.output_shape), self._dtype)
+            step = self._draws
+            if len(out) < way.more or not way.call(x, out, self.__dict__):
+                self._pending = pending
+                return None
+            self._pending = (way.executor, len(out), way.version(), step)
+            return out  # type: ignore[no-any-return]
+
+    def _make_ways(self, executor: Any, modes: Modes) -> None:
+        """Keep short ways for further forwards and backwards of this kind."""
+        least = self.min_training_rows(respect_modes=True)
+        if not self._runtime.backend.native_calls:
+            return
+        call = executor.forward_call(self.seed, self._counters(modes))
+        back = executor.backward_call(self.seed)
+        self._ways.keep("forward", call and Way(self, call, executor, modes, least))
+        self._ways.keep("backward", back and Way(self, back, executor))
+
+    def _counters(self, modes: Modes) -> list[Counter]:
+        """What a training forward counts (see _count_training_forward)."""
+        found = []
+        if any(modes):
+            found.append(Counter(None, "_draws", Counts.DRAWS))
+        if self._moves_buffers(modes):
+            found.append(Counter(self.bind(), "version"))
+        return found
 
     def backward(self, dy: Any) -> Array:
         """dL/dx for dL/dy (n, …) of the last forward; adds the parameters' gradients to `grads`.
@@ -132,6 +179,11 @@ class Sequential(Container):
         Raises UsageError without a forward of its own before it, and where parameters have changed since
         that forward.
         """
+        way = self._ways.get("backward")
+        if way is not None and way.is_open(self):
+            dx = self._backward_by(way, dy)
+            if dx is not None:
+                return dx
         self._root("backward")
         with self.training_lock():
             if self._pending is None:
@@ -139,7 +191,7 @@ class Sequential(Container):
                     "backward needs a forward before it, one for each backward; a later forward "
                     "replaces an earlier one"
                 )
-            executor, rows, version = self._pending
+            executor, rows, version, step = self._pending
             shape = (rows, *executor.plan.output_shape)
             dy = self.features("dy", dy, shape[1:])
             if tuple(dy.shape) != shape:
@@ -149,9 +201,27 @@ class Sequential(Container):
                 raise UsageError(
                     "parameters have changed since the forward; call forward again before backward"
                 )
+            if self._runtime.backend.native_calls:  # the forward may have gone a short way
+                executor.resume(rows, self.seed, step)
             executor.backward(dy)
             dx = executor.input_gradient(rows)
             return dx if arrays.on_device(dx) else np.array(dx)
+
+    def _backward_by(self, way: Way, dy: Any) -> Array | None:
+        """The same by a short way; None where it declines."""
+        with self.training_lock():
+            pending = self._pending
+            if pending is None or type(dy) is not np.ndarray or not dy.ndim:
+                return None
+            executor, rows, version, step = pending
+            if executor is not way.executor or len(dy) != rows or version != way.version():
+                return None
+            dx = np.empty((rows, *executor.plan.x_shape), self._dtype)
+            self._pending = None
+            if not way.call(dy, dx, step):
+                self._pending = pending
+                return None
+            return dx
 
     def value_and_grad(
         self,
@@ -177,6 +247,18 @@ class Sequential(Container):
         Layers act in their own modes, as in `forward`. A pending backward stays valid unless a layer moves
         its running statistics. Raises DivergenceError where the loss is not finite.
         """
+        way = self._ways.get(id(loss))
+        if (
+            way is not None
+            and way.more is loss
+            and sample_weight is None
+            and weight_mean is None
+            and way.is_open(self)
+        ):
+            with self.training_lock():
+                value: float | None = way.call(x, y, accumulate, self.__dict__)
+            if value is not None:
+                return value
         self._root("value_and_grad")
         loss, accumulate = as_loss(loss), check_flag("accumulate", accumulate)
         x = self.features("x", x)
@@ -201,10 +283,23 @@ class Sequential(Container):
                 losses = executor.train(data, steps, None)
             finally:
                 self._count_training_forward(modes)
+            plain = sample_weight is None and weight_mean is None
+            if plain and (way is None or way.executor is not executor or not way.is_open(self)):
+                least = self.min_training_rows(respect_modes=True)
+                counted = self._counters(modes)
+                made = step_way(self, executor, data, loss, least, counted, modes=modes, more=loss)
+                self._ways.keep(id(loss), made)
             return float(losses[0])
 
     def apply_update(self, optimizer: Optimizer) -> None:
         """Make one step of an optimizer with the gradients in `grads` (`optimizer.step(model)`)."""
+        way = self._ways.get("update")
+        if way is not None:
+            known, state = way.more
+            if known is optimizer and state.is_current(optimizer) and way.is_open(self):
+                with self.training_lock():
+                    if way.call():
+                        return
         self._root("optimizer.step")
         with self.training_lock():
             state = self.optimizer_state(optimizer)
@@ -214,6 +309,16 @@ class Sequential(Container):
             finally:  # Ctrl-C is raised only after the step is done
                 state.steps += 1
                 self.touch(by_backend=True)
+            self._ways.keep("update", self._update_way(optimizer, state))
+
+    def _update_way(self, optimizer: Optimizer, state: OptimizerState) -> Way | None:
+        """A short way to make the next steps whose numbers are known; None where there is none."""
+        first, numbers = state.ahead()
+        if not isinstance(state.run, Passes) or first + len(numbers) <= state.steps:
+            return None
+        steps = Counter(state, "steps", Counts.NUMBERS, first)
+        call = state.run.call(numbers, [steps, Counter(self.bind(), "version")])
+        return call and Way(self, call, more=(optimizer, state))
 
     def grad_norm(self) -> float:
         """‖g‖₂ over all gradients, summed in float64."""
@@ -361,9 +466,13 @@ class Sequential(Container):
     def _count_training_forward(self, modes: Modes) -> None:
         if any(modes):
             self._draws += 1
-        moved = zip(modes, self._flat, strict=True)
-        if any(f and any(p.buffer for p in la._parameters.values()) for f, (_, la) in moved):
+        if self._moves_buffers(modes):
             self.touch(by_backend=True)
+
+    def _moves_buffers(self, modes: Modes) -> bool:
+        """Whether a forward changes running statistics."""
+        moved = zip(modes, self._flat, strict=True)
+        return any(f and any(p.buffer for p in la._parameters.values()) for f, (_, la) in moved)
 
 
 def _check_out(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

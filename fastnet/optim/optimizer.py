@@ -80,6 +80,25 @@ class OptimizerState:
             self._ahead = self.steps, numbers
         return numbers[begin : begin + count]
 
+    def ahead(self) -> tuple[int, Array]:
+        """The numbers that are known of further steps, and their first step; none after a schedule's end.
+
+        There `hyper` warns.
+        """
+        first, numbers = self._ahead
+        return first, numbers[: self.before_warning(first, len(numbers))]
+
+    def before_warning(self, first: int, count: int) -> int:
+        """How many of `count` steps from `first` on need no warning of a schedule's end."""
+        return count if self.warned else int(min(count, max(0, self._length - first)))
+
+    def is_current(self, optimizer: Optimizer) -> bool:
+        """Whether an optimizer still has the hyper-parameters and the memory of this state."""
+        groups = optimizer.groups  # the dicts in it may have changed in place
+        return self.changes == optimizer._changes and (
+            not groups or self.options["groups"] == groups
+        )
+
     def _next(self, count: int) -> Array:
         with suppress(Exception):  # of a schedule at a later step; raised again when that comes
             return numbers_of(self.settings, self.steps, AHEAD)
@@ -189,6 +208,7 @@ class Optimizer(Configured, base=True):
         """Forget the model: the next step starts from a new state."""
         _check_model(model)
         self._states.pop(model, None)
+        self._forget()
 
     def state(self, model: Any) -> OptimizerState:
         """The state for a model, made at first use.
@@ -276,6 +296,11 @@ class Optimizer(Configured, base=True):
         self._states[model] = OptimizerState(
             [], [], [], options, steps=steps, since=since, vectors=vectors
         )
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let no model go on with a state that it has kept (see OptimizerState.is_current)."""
+        super().__setattr__("_changes", self._changes + 1)
 
     def _carried(self, old: OptimizerState, new: OptimizerState, model: Any) -> dict[str, Array]:
         """The vectors of an old state in the units of the present rule."""

@@ -126,6 +126,7 @@ PREDICT = np.dtype(
         ("forward_count", "i8"),
         ("max_rows", "i8"),  # rows of one run of the program
         ("rows_to_share", "i8"),  # a run with fewer rows uses one thread
+        ("x", "i8"),  # where a copy of the inputs goes; 0: the program reads the caller's
         ("x_bytes", "i8"),  # bytes of a row
         ("output", "i8"),  # where the program writes the output; 0: the output is x itself
         ("output_bytes", "i8"),  # bytes of a row

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import random
+from fastnet.backends.base import Counter, Counts
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import training_offsets
 from fastnet.errors import (
@@ -27,12 +28,13 @@ from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
 from fastnet.losses.metrics import Metric
 from fastnet.model import Sequential
+from fastnet.model.ways import CALLED_AHEAD, Way, kind_of, step_way
 from fastnet.optim import Adam, Optimizer
 from fastnet.optim.averaging import Averaging
 from fastnet.parameter import MOST, check_count, check_names
 from fastnet.train import full_batch, range_test
 from fastnet.train.callbacks import Callback, KeepBest, Snapshot, check_callbacks
-from fastnet.train.chain import Chain
+from fastnet.train.chain import Chain, Span
 from fastnet.train.history import History, copied_records
 from fastnet.train.progress import Progress
 from fastnet.train.run import Run
@@ -94,6 +96,7 @@ class Trainer(Attributed):
         self.key = random.fresh_seed()  # identifies this trainer and copies that continue from it
         self.history = History()
         self.epoch = self.step = 0  # epochs and steps done; dropout draws by the step
+        self._way: Way | None = None  # of `train_on_batch`
 
     def _assignable(self) -> Iterable[str]:
         return _ASSIGNED
@@ -144,7 +147,7 @@ class Trainer(Attributed):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copied optimizer starts without state, so the trainer keeps the state for this model.
-        return {**self.__dict__, "history": None, "_state": self.state_dict()}
+        return {**self.__dict__, "history": None, "_way": None, "_state": self.state_dict()}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         self.__dict__.update(kept)
@@ -255,6 +258,11 @@ class Trainer(Attributed):
         epoch of `fit` to the bit. Returns the loss. Raises DivergenceError, without an update, where it is
         not finite.
         """
+        way = self._way
+        if way is not None and sample_weight is None and respect_modes is False:
+            value = self._step_by(way, X, y)
+            if value is not None:
+                return value
         respect_modes = check_flag("respect_modes", respect_modes)
         data = self._checked(X, y, sample_weight, "X", "y")
         offsets = training_offsets(
@@ -267,9 +275,69 @@ class Trainer(Attributed):
             scores = EpochScores({}, data, offsets, executor.plan, total=total)
             run = Run(self, data, offsets, None, lambda: executor, executor, scores)
             try:
-                return float(run.steps(np.arange(data.rows), offsets)[0])
+                value = float(run.steps(np.arange(data.rows), offsets)[0])
             finally:
                 executor.unload()
+            if sample_weight is None and not respect_modes:
+                self._way = self._made_way(executor, kind_of(data))
+            return value
+
+    def _step_by(self, way: Way, X: Any, y: Any) -> float | None:
+        """A step of `train_on_batch` by a short way; None where it declines."""
+        loss, optimizer, state, chain, seed, last, kind = way.more
+        model = self.model
+        if not (
+            loss is self.loss
+            and optimizer is self.optimizer
+            and chain is self._chain
+            and seed == self.seed
+            and state.is_current(optimizer)
+            and way.is_open(model)
+        ):
+            return None
+        with model.training_lock():
+            value: float | None = way.call(X, y, False, self.__dict__)
+            if value is None and state.steps == last:  # it has no more numbers
+                self._way = more = self._made_way(way.executor, kind)
+                value = None if more is None else more.call(X, y, False, self.__dict__)
+        return value
+
+    def _made_way(self, executor: Any, kind: Dataset) -> Way | None:
+        """A short way for the next steps on such data; None where there is none.
+
+        kind: a data set without rows. The caller holds the model's lock.
+        """
+        model, chain, storage = self.model, self._chain, self.model.bind()
+        state = model.optimizer_state(self.optimizer)
+        count = state.before_warning(state.steps, CALLED_AHEAD)
+        if not (count and executor.backend.native_calls):
+            return None
+        total = self.loss.reduction == "sum"
+        try:
+            span = Span(np.arange(count + 1), 0, count, total=total)
+            update = chain.chunk(model, state, span)
+        except Exception:  # of a schedule at one of these steps; it comes again when the step does
+            return None
+        counters = [
+            Counter(None, "step", Counts.DRAWS),
+            Counter(state, "steps", Counts.NUMBERS, state.steps),
+            Counter(storage, "version"),
+        ]
+        if chain.averaging is not None and chain.averaging.each_step:
+            counters.append(Counter(chain, "averaged", Counts.NUMBERS, chain.averaged))
+        last = state.steps + count
+        more = self.loss, self.optimizer, state, chain, self.seed, last, kind
+        return step_way(
+            model,
+            executor,
+            kind,
+            self.loss,
+            model.min_training_rows(),
+            counters,
+            update,
+            self.seed,
+            more=more,
+        )
 
     def fit_full_batch(
         self,

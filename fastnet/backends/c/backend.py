@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from fastnet import random
-from fastnet.backends.base import Backend, Predict, no_kernel
-from fastnet.backends.c.extension import extension, predict_module
+from fastnet.backends.base import Apply, Backend, Counter, Result, Rows, Run, Step, no_kernel
+from fastnet.backends.c.extension import calls_module, extension
 from fastnet.errors import BackendUnavailable, HyperparameterError, check_int
 from fastnet.op import KERNELS, Array
 from fastnet.plan.records import ABSENT
@@ -40,16 +40,16 @@ class CBackend(Backend):
     """
 
     name = "c"
+    native_calls = True
 
     def __init__(self) -> None:
         try:
-            module, predict = extension(), predict_module()
+            module, self._calls = extension(), calls_module()
         except ImportError as error:
             raise BackendUnavailable(str(error)) from None
         ffi, lib = module.ffi, module.lib
         self._from_buffer = ffi.from_buffer
         self._run, self._train, self._orders = lib.fn_run, lib.fn_train, lib.fn_orders
-        self._predictor = predict.predictor
         self._tensors: dict[str, tuple[str, ...]] = {}
         self._all: dict[tuple[str, int], dict[int, Entry]] = {}  # by name and KIND, then by level
         info = ffi.new("fn_kernel_info *")
@@ -115,12 +115,58 @@ class CBackend(Backend):
             )
         return orders
 
-    def predictor(
-        self, args: np.ndarray, x_row: tuple[int, ...], out_row: tuple[int, ...]
-    ) -> Predict | None:
-        """Predicts in one native call, for any number of rows."""
-        predict: Predict = self._predictor(args, np.ndarray, x_row, out_row)
-        return predict
+    def apply_call(
+        self,
+        args: np.ndarray,
+        x_row: tuple[int, ...],
+        out_row: tuple[int, ...],
+        kept: Any,
+        counters: Sequence[Counter] = (),
+    ) -> Apply | None:
+        """A function of csrc/engine/calls.c."""
+        counted = tuple(c.packed() for c in counters)
+        made: Apply = self._calls.apply(args, np.ndarray, x_row, out_row, kept, counted)
+        return made
+
+    def step_call(
+        self,
+        args: np.ndarray,
+        rows: Rows,
+        numbers: int,
+        kept: Any,
+        counters: Sequence[Counter],
+        result: Result | None = None,
+    ) -> Step | None:
+        """A function of csrc/engine/calls.c."""
+        made: Step = self._calls.step(
+            args,
+            np.ndarray,
+            (rows.x, rows.y, result.row if result else ()),
+            kept,
+            (tuple(c.packed() for c in counters), numbers),
+            (rows.low, rows.high, rows.labels),
+            (rows.least, rows.most, rows.to_share),
+            (result.address, result.row_bytes) if result else (0, 0),
+        )
+        return made
+
+    def update_call(
+        self,
+        context: np.ndarray,
+        program: np.ndarray,
+        table: Array,
+        kept: Any,
+        counters: Sequence[Counter],
+    ) -> Run | None:
+        """A function of csrc/engine/calls.c."""
+        made: Run = self._calls.update(
+            context,
+            np.ndarray,
+            (kept, program, table),
+            (tuple(c.packed() for c in counters), len(table)),
+            (program.ctypes.data, len(program), table.ctypes.data, table[0].nbytes),
+        )
+        return made
 
     def level(self) -> int:
         """The level of instruction sets for which programs are prepared."""

@@ -61,9 +61,9 @@ def _load() -> Any:
         raise
 
 
-def predict_module() -> Any:
-    """The module for predictions, which is in the extension's file."""
-    return _from_file("fastnet._predict", extension().__file__)
+def calls_module() -> Any:
+    """The module of functions on arrays, which is in the extension's file."""
+    return _from_file("fastnet._calls", extension().__file__)
 
 
 def _from_file(name: str, path: str) -> Any:
