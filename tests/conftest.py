@@ -18,6 +18,8 @@ import pytest
 from engines import Engine, backends, engines
 
 from fastnet.backends.base import Backend
+from fastnet.losses import base as losses
+from fastnet.model.runtime import Runtime
 from fastnet.op import KERNELS, Op
 from fastnet.plan import instructions
 
@@ -42,6 +44,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", [pytest.param(n, marks=m) for n, m in given.items()])
     if "engine" in metafunc.fixturenames:
         metafunc.parametrize("engine", _engines(), indirect=True, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def _losses_alone_are_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let losses outside models run the reference, by which tests judge compiled kernels."""
+    monkeypatch.setattr(losses, "step_of", None)
+    monkeypatch.setattr(Runtime, "compiled_losses", False)
 
 
 @pytest.fixture

@@ -160,7 +160,7 @@ class Executor:
         """The current number of threads, and the predictor for it."""
         plan, team = self.plan, parallel.get_num_threads()
         if self._native[0] != team:
-            output = 0 if plan.output[0] == "x" else self._address(plan.output)
+            output = 0 if plan.output[0] == "x" else self.address(plan.output)
             self._native = team, self._apply(plan.forward, 0, output)
         return team, self._native[1] or self._in_blocks
 
@@ -206,7 +206,7 @@ class Executor:
         """A native function (x, out, own) → bool, as `forward`; None: the backend has none."""
         if self.plan.output[0] == "x" or self.plan.derived:
             return None
-        output = self._address(self.plan.output)
+        output = self.address(self.plan.output)
         return self._apply(self.plan.forward, self._x_address, output, counters, seed=seed)
 
     def backward_call(self, seed: int) -> Apply | None:
@@ -214,7 +214,7 @@ class Executor:
         plan = self.plan
         if plan.dy is None or plan.dx is None:
             return None
-        dy, dx = self._address(plan.dy), self._address(plan.dx)
+        dy, dx = self.address(plan.dy), self.address(plan.dx)
         return self._apply(plan.backward, dy, dx, back=True, seed=seed)
 
     def resume(self, rows: int, seed: int, step: int) -> None:
@@ -470,7 +470,8 @@ class Executor:
         self._train_context = {name: args["context"][name] for name in CONTEXT.names or ()}
         return args
 
-    def _address(self, place: Place) -> int:
+    def address(self, place: Place) -> int:
+        """The address of a place of the plan."""
         segment, offset = place
         return int(self._context["segment"][0, SEGMENT[segment]]) + offset
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
+from threading import get_ident
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +29,10 @@ from fastnet.tape import Tape, Value
 # The divisor of a minibatch's loss: 1, the sum of its weights, or its number of rows.
 SUM, OWN_WEIGHTS, ROWS = range(3)
 LANES = 64  # interleaved partial sums
+
+# A function (loss, output, target) that finds a native one for such arrays where compiled kernels are
+# loaded (see fastnet/model/lone.py). Models, which load them, are above losses, and set it.
+step_of: Callable[[Any, Array, Array], Any] | None = None
 
 
 class weighted_loss(Op):
@@ -115,6 +121,7 @@ class Loss(Fixed, base=True):
         check_choice("reduction", reduction, self.reductions)
         super().__init__(**config, reduction=reduction)
         self._pending: Callable[[Array | None], Array] | None = None
+        self._step: tuple[int, Any] = 0, None  # a native function, and the thread for which it is
 
     # What a subclass defines.
 
@@ -252,6 +259,16 @@ class Loss(Fixed, base=True):
 
     def forward(self, output: Any, y: Any, sample_weight: Any = None) -> Any:
         """The loss of outputs (n, …) for targets y: a float, or an array with reduction="none"."""
+        thread, step = self._step
+        if (
+            step is not None
+            and sample_weight is None
+            and thread == get_ident()
+            and step_of is not None
+        ):
+            value = self._forward_by(step, output, y)
+            if value is not None:
+                return value
         with np.errstate(all="ignore"):  # as in compiled plans: IEEE results without warnings
             return self._forward(output, y, sample_weight)
 
@@ -268,6 +285,12 @@ class Loss(Fixed, base=True):
             factor = 1 if weight is None else weight.reshape(-1, *[1] * (losses.ndim - 1))
             self._pending = lambda d: gradient(factor * _upstream(d, losses.shape, output.dtype))
             return (losses * factor).astype(output.dtype)
+        if step_of is not None and sample_weight is None and weight is None and len(output):
+            target = np.ascontiguousarray(targets)
+            self._step = get_ident(), step_of(self, output, target)
+            value = self._forward_by(self._step[1], np.ascontiguousarray(output), target)
+            if value is not None:
+                return value
         tape, given = Tape(output.dtype), Value(np.array(output))
         weighing = None if weight is None else Value(weight)
         loss = self.emit(tape, given, Value(np.array(targets)), weighing)
@@ -280,15 +303,29 @@ class Loss(Fixed, base=True):
         self._pending = backward
         return float(loss.array[0])
 
+    def _forward_by(self, step: Any, output: Any, y: Any) -> float | None:
+        """The loss by a native function, which computes the gradient at once; None where it declines."""
+        if step is None or type(output) is not np.ndarray:
+            return None
+        gradient = np.empty(output.shape, output.dtype)
+        value: float | None = step(output, y, gradient, None)
+        if value is not None:
+            self._pending = partial(_times, gradient)
+        return value
+
     def backward(self, d: Any = None) -> Array:
         """dL/d-output of the last forward, a new array of the output's shape and dtype.
 
         d: gradient with respect to the loss, of its shape (default: ones).
         """
-        if self._pending is None:
+        pending = self._pending
+        if pending is None:
             raise UsageError(f"{type(self).__name__}: backward needs a forward before it")
+        if d is None and type(pending) is partial:  # the gradient is there
+            self._pending = None
+            return pending.args[0]  # type: ignore[no-any-return]
         with np.errstate(all="ignore"):
-            gradient = self._pending(d)
+            gradient = pending(d)
         self._pending = None
         return gradient
 
@@ -305,7 +342,13 @@ class Loss(Fixed, base=True):
         return losses.array, backward
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pending": None}
+        return {**self.__dict__, "_pending": None, "_step": (0, None)}
+
+
+def _times(gradient: Array, d: Any) -> Array:
+    """A loss's gradient times that with respect to the loss."""
+    scaled: Array = gradient * _upstream(d, (), gradient.dtype)
+    return scaled
 
 
 def numbers(array: Array, name: str, kind: str) -> Array:

@@ -15,6 +15,8 @@ from fastnet.backends.executor import Executor, FastPath
 from fastnet.backends.passes import Passes
 from fastnet.backends.steps import Update
 from fastnet.layers.base import Shape
+from fastnet.losses import base as losses
+from fastnet.model import lone
 from fastnet.model.structure import Ending, graph_of
 from fastnet.op import Op
 from fastnet.plan.compiler import Plan, compile_plan
@@ -64,10 +66,16 @@ class Runtime:
     its lock; each thread owns those with which it predicts. Both caches keep the last ones used.
     """
 
+    compiled_losses = (
+        True  # whether losses outside models run compiled kernels where they are loaded
+    )
+
     def __init__(self, model: Any, storage: Storage, backend: Backend) -> None:
         self._model = weakref.ref(model)  # the model owns this object
         self.layers = [layer for _, layer in model.layers]
         self.storage, self.backend = storage, backend
+        if backend.native_calls and self.compiled_losses:
+            losses.step_of = lone.step_of  # losses outside a model now use its kernels too
         self.kept, self.thread = _Cache(), _Thread()
         self.extras = Extras(storage)
 

@@ -56,19 +56,33 @@ def graph_of(
     output = graph.enter(model, x)
     made = Structure(graph, x, output, on_host=ending is not None and ending.on_host)
     if ending is not None and not made.on_host:
-        made.target = Tensor((ROWS,), "int64", segment="y")
-        if not ending.labels:
-            row = tuple(int(d) for d in output.shape[1:])
-            made.target = Tensor((ROWS, *ending.loss.target_shape(row)), segment="y")
-        made.weight = Tensor((ROWS,), segment="w") if ending.weighted else None
-        if ending.threshold is not None:
-            made.decision = graph.apply(decision, y=output, threshold=ending.threshold)
-        mean = _mean_by_rows(ending.loss) if ending.by_rows else {}
-        made.loss = ending.loss.emit(graph, output, made.target, made.weight, **mean)
+        _end(made, ending)
     made.graph = join_dropout(graph, output)
     if fold:
         made.graph = fold_batchnorm(made.graph, output)
     return made
+
+
+def graph_of_loss(shape: Shape, ending: Ending) -> Structure:
+    """The graph of a loss alone, of outputs with rows of a shape; these are its x."""
+    x = Tensor((ROWS, *shape), segment="x")
+    made = Structure(Graph({}), x, x)
+    _end(made, ending)
+    return made
+
+
+def _end(made: Structure, ending: Ending) -> None:
+    """Apply the ops of an ending to the output."""
+    graph, output = made.graph, made.output
+    made.target = Tensor((ROWS,), "int64", segment="y")
+    if not ending.labels:
+        row = tuple(int(d) for d in output.shape[1:])
+        made.target = Tensor((ROWS, *ending.loss.target_shape(row)), segment="y")
+    made.weight = Tensor((ROWS,), segment="w") if ending.weighted else None
+    if ending.threshold is not None:
+        made.decision = graph.apply(decision, y=output, threshold=ending.threshold)
+    mean = _mean_by_rows(ending.loss) if ending.by_rows else {}
+    made.loss = ending.loss.emit(graph, output, made.target, made.weight, **mean)
 
 
 def _mean_by_rows(loss: Loss) -> dict[str, bool]:

@@ -89,13 +89,19 @@ class Plan:
 
 
 def compile_plan(
-    structure: Structure, storage: Storage, max_rows: int, *, backward: bool = True
+    structure: Structure,
+    storage: Storage,
+    max_rows: int,
+    *,
+    backward: bool = True,
+    alone: bool = False,
 ) -> Plan:
     """Compile a graph whose caller supplies x (and a target) and needs the output (or the loss).
 
     With a loss, in the graph or in Python, the plan is for steps, and its backward computes only the
     parameters' gradients. Otherwise the backward starts from dL/d-output and also computes dL/dx.
-    `backward=False` leaves the backward out.
+    `backward=False` leaves the backward out. `alone`: a loss without a model, whose steps compute dL/dx too
+    and refuse nothing.
     """
     graph, x, output, target = structure.graph, structure.x, structure.output, structure.target
     loss, host = structure.loss, structure.on_host
@@ -104,7 +110,7 @@ def compile_plan(
     steps: list[_Step] = []
     dy = dx = None
     in_steps = loss is not None or host
-    asked = set() if in_steps else {x}
+    asked = set() if in_steps and not alone else {x}
     if backward:
         grads: dict[Tensor, Tensor] = {}
         if loss is None:
@@ -141,7 +147,7 @@ def compile_plan(
             _width(output),
             compiler,
             host=host,
-            trains=backward,
+            checks=backward and not alone,
         )
         nodes = np.full(len(step), -1)
         nodes[step["kernel"] >= 0] = np.concatenate(of)
@@ -177,19 +183,19 @@ def _step(
     compiler: _Compiler,
     *,
     host: bool,
-    trains: bool,
+    checks: bool,
 ) -> tuple[np.ndarray, int]:
     """The program of a step with this forward and backward, and the bytes of its segment `stage`.
 
     inputs: x, target and weight, whose rows are gathered. results: places of loss, row losses and output.
-    trains: whether to check the loss and keep the buffers (also for a model without parameters).
+    checks: whether to check the loss and keep the buffers (also for a model without parameters).
     """
     end, stages = 0, []
     for tensor in inputs:
         stages.append(None if tensor is None else ("stage", end))
         end += 0 if tensor is None else aligned(compiler.bytes_of(tensor))
     storage, (forward, backward) = compiler.storage, programs
-    buffers = storage.segments["buffers"].nbytes if trains else 0
+    buffers = storage.segments["buffers"].nbytes if checks else 0
     widths = [0 if t is None else _width(t) for t in inputs[:2]]
     parts = [
         control("gather", stages, widths),
@@ -197,8 +203,9 @@ def _step(
         control("host") if host else _NOTHING,
         control("record", results, [output_width * storage.dtype.itemsize]),
     ]
-    if trains:
-        parts += [control("check", results[:1], [NOT_FINITE]), backward]
+    if checks:
+        parts.append(control("check", results[:1], [NOT_FINITE]))
+    parts.append(backward)
     if buffers:
         parts.insert(0, control("keep", [("stage", end)], [buffers]))
     return np.concatenate(parts), end + buffers
