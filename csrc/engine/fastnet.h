@@ -99,6 +99,11 @@ void fn_run(const fn_instruction *program, int64_t count, const fn_context *cont
 /* Run training steps until args->steps are done; see TRAIN in records.py. Neither calls Python nor allocates memory. */
 void fn_train(fn_train_args *args);
 
+/* The same for each of many nets, whose fn_train_args have these addresses: a net's steps run on one thread, and each
+ * thread takes the next net. No step begins after `limit` seconds, so that some nets may have steps left. seconds[i]
+ * becomes the time that net i took, if it ran. */
+void fn_train_many(const int64_t *nets, int64_t count, int64_t threads, double limit, double *seconds);
+
 /* Compute the output for rows of x, max_rows at a time; see PREDICT in records.py. Returns FN_OK, or, with `out`
  * untouched, FN_NOT_FINITE if x holds NaN or infinity and FN_OVERLAP if x and out share memory. */
 int64_t fn_predict(const fn_predict_args *args, const void *x, int64_t rows, void *out);

@@ -1,6 +1,9 @@
 /* Training steps; see TRAIN in fastnet/plan/records.py. */
+#define _GNU_SOURCE
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include "engine/gather.h"
 #include "engine/program.h"
@@ -43,6 +46,7 @@ typedef struct {
     const fn_instruction *plain_end; /* end of the update's kernels before any control; products may do parts of them */
     const fn_instruction *keep;      /* the FN_KEEP instruction, or NULL */
     int64_t row_bytes;               /* of x, as the data set has it; 0: x is not gathered */
+    int64_t deadline;                /* in nanoseconds, after which no step begins; 0: none. Of a thread that is alone */
     int bad_label;                   /* the rows gathered last have one */
     int bad_params;                  /* the parameters checked last are not all finite */
 } training;
@@ -250,6 +254,32 @@ static int run_step(walk *w, const fn_instruction *at) {
     return 1;
 }
 
+static int64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* When a thread looks at the clock: so seldom that it costs nothing, and often enough to be late by two intervals. */
+enum { LOOK_NANOSECONDS = 1000000 };
+
+typedef struct {
+    int64_t stride, left; /* steps from one look to the next, and those until then */
+    int64_t looked;
+} watch;
+
+/* Whether a step may begin. */
+static int in_time(watch *c, int64_t deadline) {
+    if (!deadline || c->left--)
+        return 1;
+    const int64_t time = now(), since = time - c->looked;
+    if (c->looked)
+        c->stride = since < LOOK_NANOSECONDS ? 2 * c->stride : 1 + c->stride / 2;
+    c->looked = time;
+    c->left = c->stride - 1;
+    return time < deadline;
+}
+
 /* Run this thread's part of all steps. */
 static void train_as(fn_member *member, void *argument) {
     training *t = argument;
@@ -269,7 +299,8 @@ static void train_as(fn_member *member, void *argument) {
     w.update.count = 0;
     const int64_t steps = args->steps;
     const fn_instruction *at = t->program + args->at;
-    for (w.step = args->done; w.step < steps; w.step++) {
+    watch clock = {.stride = 1};
+    for (w.step = args->done; w.step < steps && in_time(&clock, t->deadline); w.step++) {
         w.context.rows = w.offsets[w.step + 1] - w.offsets[w.step];
         if (!run_step(&w, at))
             break;
@@ -285,7 +316,7 @@ static void train_as(fn_member *member, void *argument) {
     args->context = w.context;
 }
 
-void fn_train(fn_train_args *args) {
+static training begun(fn_train_args *args) {
     const fn_instruction *program = pointer(args->program);
     training t = {
         .args = args,
@@ -304,5 +335,38 @@ void fn_train(fn_train_args *args) {
     }
     if (!t.plain_end)
         t.plain_end = t.end;
+    return t;
+}
+
+void fn_train(fn_train_args *args) {
+    training t = begun(args);
     fn_run_team(args->context.threads, train_as, &t);
+}
+
+/* Chunks of many nets, as all threads see them. */
+typedef struct {
+    const int64_t *nets; /* addresses of fn_train_args */
+    int64_t count, deadline;
+    double *seconds;
+    _Atomic int64_t taken;
+} crowd;
+
+/* Train one net after the other, each of which no other thread has taken. */
+static void train_some(fn_member *member, void *argument) {
+    (void)member; /* a net's own thread is alone */
+    crowd *c = argument;
+    for (int64_t i; (i = atomic_fetch_add(&c->taken, 1)) < c->count;) {
+        const int64_t from = now();
+        if (from >= c->deadline)
+            return;
+        training t = begun(pointer(c->nets[i]));
+        t.deadline = c->deadline;
+        train_as(NULL, &t);
+        c->seconds[i] = 1e-9 * (double)(now() - from);
+    }
+}
+
+void fn_train_many(const int64_t *nets, int64_t count, int64_t threads, double limit, double *seconds) {
+    crowd c = {.nets = nets, .count = count, .deadline = now() + (int64_t)(1e9 * limit), .seconds = seconds};
+    fn_run_team(threads < count ? threads : count, train_some, &c);
 }

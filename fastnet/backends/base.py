@@ -111,9 +111,10 @@ class Backend:
     """
 
     name: ClassVar[str]
-    native_calls: ClassVar[bool] = (
-        False  # whether it makes the functions of `apply_call` and the others
-    )
+    # Whether it makes the functions of `apply_call` and the others.
+    native_calls: ClassVar[bool] = False
+    # Whether there is a `train_many`; without it nets train one by one.
+    joins: ClassVar[bool] = False
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
         """The backend's kernels: the names of their tensor arguments, in order, by kernel name."""
@@ -137,6 +138,14 @@ class Backend:
         rows of `hyper` and increments the counter of random draws. The first step begins at the instruction
         `at`. If a step is refused, the buffers have their values from before it, and the earlier steps are
         done. Afterwards context, `done` and `at` are such that the next call continues.
+        """
+        raise NotImplementedError
+
+    def train_many(self, many: Sequence[np.ndarray], seconds: float) -> Array:
+        """`train` for each of many nets, in one call, a net on one thread; which net takes how long.
+
+        No step begins after so many seconds, so that some nets have steps left and others have not begun.
+        Returns the seconds that each net took, float64; 0 for those that have not begun.
         """
         raise NotImplementedError
 

@@ -78,6 +78,7 @@ class Executor:
         self._train_args: np.ndarray | None = None
         self._joined = plan.step, plan.step  # an update's program, and that of a step with it
         self.steps_done = 0  # of the last chunk of steps
+        self.refused = 0  # 1: the last of these ends an epoch whose parameters are not finite
         self.losses: Array  # of that chunk
         self._chunk: tuple[Dataset, Steps, Update | None] | None = None
         self._context = np.zeros(1, CONTEXT)
@@ -323,7 +324,7 @@ class Executor:
         if plan.derived:
             self._refresh()
         self._chunk = data, steps, update  # kept alive for `run`
-        self.steps_done = 0
+        self.steps_done = self.refused = 0
         count = len(steps.offsets) - 1
         losses = self.losses = np.empty(count)
         if self._train_args is None:
@@ -366,20 +367,42 @@ class Executor:
         """
         assert self._chunk is not None
         data, steps, _ = self._chunk
-        field, args = self._train_field, self._train_args
-        assert args is not None
-        field["steps"][0], field["status"][0] = end, OK  # Ctrl-C may come before the call
+        args = self.begin(end)  # Ctrl-C may come before the call
         try:
             if data.host is None:
                 self.backend.train(args)
             else:
                 self._train_with_host(data, steps, end)
         finally:  # Ctrl-C is raised when the native call has returned
-            status = int(field["status"][0])
-            done = self.steps_done = int(field["done"][0]) + (status == PARAMS_NOT_FINITE)
+            self.ended()
+        return self.outcome()
+
+    @property
+    def joins(self) -> bool:
+        """Whether `backend.train_many` runs steps together with those of other models."""
+        return self.backend.joins
+
+    def begin(self, end: int) -> np.ndarray:
+        """The argument of a native call that runs the steps before `end`; `ended` follows the call."""
+        assert self._train_args is not None
+        field = self._train_field
+        field["steps"][0], field["status"][0] = end, OK
+        return self._train_args
+
+    def ended(self) -> None:
+        """See how many steps of the chunk are done after a native call."""
+        field = self._train_field
+        self.refused = int(field["status"][0] == PARAMS_NOT_FINITE)
+        self.steps_done = int(field["done"][0]) + self.refused
+
+    def outcome(self) -> Array:
+        """The losses of the steps that are done; raises as `train` does where one was refused."""
+        assert self._chunk is not None
+        data, steps, _ = self._chunk
+        field, done, losses = self._train_field, self.steps_done, self.losses
+        status = int(field["status"][0])
         if status == OK:
-            return self.losses[:end]
-        losses = self.losses
+            return losses[:done]
         if status == BAD_LABEL:
             raise bad_label(data.classes, int(field["bad_row"][0]))
         if status == NOT_FINITE:

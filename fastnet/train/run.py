@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -15,14 +16,15 @@ from fastnet.backends.executor import Executor
 from fastnet.backends.steps import ParametersNotFinite, Steps
 from fastnet.data.dataset import Dataset
 from fastnet.errors import DivergenceError
-from fastnet.interrupts import held_back
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Optimizer
 from fastnet.optim.optimizer import OptimizerState
+from fastnet.train.callbacks import Callback
 from fastnet.train.chain import Chain, Span
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
+from fastnet.train.ready import Ready, Waiting, finish
 from fastnet.train.scores import EpochScores, resized
 
 MOST_ROWS, MOST_STEPS = 1 << 20, 1 << 15  # of the epochs in one native call
@@ -37,10 +39,13 @@ class Trained(Protocol):
     seed: int
     epoch: int
     step: int
+    stop_training: bool
 
     _chain: Chain
 
-    def _evaluate(self, data: Dataset, batch_size: int | None = None) -> dict[str, float]: ...
+    def _evaluating(
+        self, data: Dataset, wait: Callable[[Ready], Waiting[None]] | None
+    ) -> Waiting[dict[str, float]]: ...
 
 
 @dataclass(eq=False, repr=False)
@@ -51,7 +56,6 @@ class Loaded:
     changes: int  # of the optimizer's hyper-parameters, when the steps' numbers were made
     span: Span
     done: int = 0
-    refused: int = 0  # 1: the last of these ends an epoch whose parameters are not finite
 
     def serves(self, state: OptimizerState) -> bool:
         """Whether something is left, and is still what is to be done."""
@@ -73,28 +77,52 @@ class Run:
     accumulation_steps: int = 1  # minibatches of each update
     shuffle: bool = True
     watched: bool = True  # whether somebody looks at each epoch's record as it comes
+    rows: Array | None = None  # those of the data set that are the fit's, in this order; None: all
+    joins: bool = False  # whether its steps wait to be run together with those of other nets
     chunk: int = 1  # steps of the next native call
+    most_rows: int = MOST_ROWS
+    waited: float = field(default=0.0, init=False)  # seconds in which others have run
+
+    def now(self) -> float:
+        """A clock that stands still while others run."""
+        return time.perf_counter() - self.waited
+
+    def resize(self, steps: int, seconds: float) -> None:
+        """Make chunks of a length that Ctrl-C can wait for, unless others look after that."""
+        if not self.joins:
+            self.chunk = resized(self.chunk, steps, seconds)
+
+    def join(self, most_rows: int) -> None:
+        """Let steps wait for others, if the backend can run them together, with so many rows at once."""
+        self.joins = self.executor.joins and self.data.host is None
+        if self.joins:
+            self.chunk, self.most_rows = MOST_STEPS, most_rows
 
     def whole_epochs(self, most: int) -> int:
         """How many epochs fit into the next native call; 0 where it has part of one."""
         able = self.executor.whole_epochs and self.data.host is None
         if not able or self.trainer._chain.after_epochs or self.scores.metrics:
             return 0
-        fit = min(MOST_ROWS // int(self.offsets[-1]), MOST_STEPS // self.scores.steps)
+        fit = min(self.most_rows // int(self.offsets[-1]), MOST_STEPS // self.scores.steps)
         return min(most, self.chunk // self.scores.steps, max(1, fit))
 
     def minibatches(self, epoch: int, epochs: int) -> tuple[Array, Array]:
         """The rows of epochs epoch, epoch + 1, …, and where their minibatches begin and end."""
-        rows, count = int(self.offsets[-1]), self.data.rows
+        rows = int(self.offsets[-1])
+        count = self.data.rows if self.rows is None else len(self.rows)
         if self.shuffle:
             index = self.executor.orders(count, self.trainer.seed, epoch, epochs)[:, :rows]
         else:
             index = np.tile(np.arange(rows), (epochs, 1))
+        if self.rows is not None:
+            index = self.rows[index]
         begins = np.arange(epochs, dtype=np.int64)[:, None] * rows + self.offsets[:-1]
         return index.reshape(-1), np.append(begins, epochs * rows)
 
-    def epochs(self, last_epoch: int, progress: Progress) -> Generator[dict[str, Any], None, None]:
-        """Train at least one epoch; yields a record after each, unless nobody looks at it by then.
+    def epochs(
+        self, last_epoch: int, progress: Progress, ended: Callable[[dict[str, Any]], None]
+    ) -> Waiting[None]:
+        """Train at least one epoch; `ended` gets each one's record, where somebody looks at it.
 
         Short epochs are loaded as many at once as fit into a chunk. One native call runs all of them where
         nobody looks, and one call each of them otherwise.
@@ -102,7 +130,7 @@ class Run:
         count = self.whole_epochs(last_epoch - self.trainer.epoch)
         if not count:
             progress.begin_epoch(self.trainer.epoch + 1, last_epoch)
-            yield self._in_chunks(progress)
+            ended((yield from self._in_chunks(progress)))
             return
         first, scores, steps = self.trainer.epoch, self.scores, self.scores.steps
         index, offsets = self.minibatches(first, count)
@@ -124,49 +152,52 @@ class Run:
                         end = (done + 1) * steps
                         loaded = self.load(*part, end, decisions=rest, whole=True)
                 if not self.watched:
-                    self._advance_unwatched(loaded, index, decisions, done)
+                    yield from self._advance_unwatched(loaded, index, decisions, done)
                     continue
                 progress.begin_epoch(self.trainer.epoch + 1, last_epoch)
-                begun = time.perf_counter()
-                found = scores.found(self.advance(loaded, steps), index, decisions, done)
-                spent += time.perf_counter() - begun
+                begun = self.now()
+                losses = yield from self.advance(loaded, steps)
+                found = scores.found(losses, index, decisions, done)
+                spent += self.now() - begun
                 record = {name: value for name, (value,) in found.items()}
                 progress.advance(scores.rows, partial(record.__getitem__, "loss"))
-                yield self._end_epoch(record, begun)
+                ended((yield from self._end_epoch(record, begun)))
+                if self.trainer.stop_training:
+                    return
         if self.watched:
-            self.chunk = resized(self.chunk, count * steps, spent)
+            self.resize(count * steps, spent)
 
-    def _in_chunks(self, progress: Progress) -> dict[str, Any]:
+    def _in_chunks(self, progress: Progress) -> Waiting[dict[str, Any]]:
         """Train an epoch in chunks of steps."""
-        begun = time.perf_counter()
+        begun = self.now()
         offsets, scores = self.offsets, self.scores
         order, _ = self.minibatches(self.trainer.epoch, 1)
         done = 0
         with self.executor.resident():
             while done < scores.steps:
                 begin, done = done, min(done + self.chunk, scores.limit(done))
-                started = time.perf_counter()
+                started = self.now()
                 outputs = scores.outputs(begin, done)
                 decisions = scores.decisions(begin)
                 loaded = self.load(order, offsets, begin, done, outputs, decisions)
-                losses = self.advance(loaded, done - begin)
-                self.chunk = resized(self.chunk, done - begin, time.perf_counter() - started)
+                losses = yield from self.advance(loaded, done - begin)
+                self.resize(done - begin, self.now() - started)
                 scores.add(begin, done, losses, self.data.y, order)
                 rows = int(offsets[done] - offsets[begin])
                 progress.advance(rows, partial(scores.mean_loss, done))
         check_parameters(self.trainer.model, self.trainer.epoch + 1)
         self.trainer._chain.end_epoch(self.trainer.model, self.trainer.epoch + 1)
-        return self._end_epoch(scores.record(order), begun)
+        return (yield from self._end_epoch(scores.record(order), begun))
 
-    def _end_epoch(self, found: dict[str, float], begun: float) -> dict[str, Any]:
+    def _end_epoch(self, found: dict[str, float], begun: float) -> Waiting[dict[str, Any]]:
         """Count an epoch that is trained; returns its record."""
-        trained = time.perf_counter() - begun
+        trained = self.now() - begun
         record: dict[str, Any] = {"epoch": self.trainer.epoch + 1, **found}
         if self.validation is not None:
-            record |= {
-                f"val_{name}": v for name, v in self.trainer._evaluate(self.validation).items()
-            }
-        record["seconds"] = time.perf_counter() - begun
+            wait = self._wait if self.joins else None
+            values = yield from self.trainer._evaluating(self.validation, wait)
+            record |= {f"val_{name}": value for name, value in values.items()}
+        record["seconds"] = self.now() - begun
         record["samples_per_second"] = int(self.offsets[-1]) / max(trained, 1e-9)
         vars(self.trainer)["epoch"] += 1
         return record
@@ -200,53 +231,108 @@ class Run:
         self.executor.load(self.data, steps, update)
         return Loaded(state, state.changes, span)
 
-    def advance(self, loaded: Loaded, steps: int) -> Array:
+    def advance(self, loaded: Loaded, steps: int) -> Waiting[Array]:
         """Run so many more steps of what is loaded, and count those that are done; returns their losses."""
-        executor, begin = self.executor, loaded.done
-        with held_back():  # until all that counts steps has counted these
-            try:
-                executor.run(begin + steps)
-            except ParametersNotFinite:
-                loaded.refused = 1
-                epochs = (executor.steps_done - begin) // self.scores.steps
-                raise parameters_diverged(self.trainer.epoch + epochs) from None
-            finally:
-                self.trainer.model.touch(by_backend=True)
-                loaded.done = executor.steps_done
-                # Past the check of names, which takes as long as a small step.
-                vars(self.trainer)["step"] += loaded.done - begin
-                loaded.state.steps += self.trainer._chain.stepped(loaded.span, begin, loaded.done)
-        return executor.losses[begin : loaded.done]
+        begin = loaded.done
+        yield from self._run(Ready(self.executor, begin + steps, partial(self._count, loaded)))
+        return self.executor.losses[begin : loaded.done]
+
+    def _run(self, ready: Ready) -> Waiting[None]:
+        """Run steps, or wait until they have been run."""
+        try:
+            if self.joins:
+                yield from self._wait(ready)
+            else:
+                ready.run()
+        except ParametersNotFinite:
+            raise parameters_diverged(self.trainer.epoch + 1) from None
+
+    def _wait(self, ready: Ready) -> Waiting[None]:
+        """Wait until steps have been run."""
+        begun = time.perf_counter()
+        try:
+            yield ready
+        finally:
+            self.waited += time.perf_counter() - begun - ready.seconds
+
+    def _count(self, loaded: Loaded, _: Ready) -> None:
+        """Count the steps that have been done since the last call."""
+        begin, end = loaded.done, self.executor.steps_done
+        self.trainer.model.touch(by_backend=True)
+        loaded.done = end
+        # Past the check of names, which takes as long as a small step.
+        vars(self.trainer)["step"] += end - begin
+        loaded.state.steps += self.trainer._chain.stepped(loaded.span, begin, end)
 
     def _advance_unwatched(
         self, loaded: Loaded, index: Array, decisions: Array | None, first: int
-    ) -> None:
+    ) -> Waiting[None]:
         """Run all epochs that are loaded, and record those that are done.
 
         first: the first of them, among those whose rows the index has.
         """
-        begun, begin, steps = time.perf_counter(), loaded.done, self.scores.steps
-        with held_back():
-            try:
-                self.advance(loaded, len(loaded.span.ends) - begin)
-            finally:
-                seconds = time.perf_counter() - begun
-                epochs = (loaded.done - loaded.refused - begin) // steps
-                losses = self.executor.losses[begin : begin + epochs * steps]
-                each = seconds / max(1, epochs)
-                columns: dict[str, Sequence[Any]] = {
-                    "epoch": range(self.trainer.epoch + 1, self.trainer.epoch + epochs + 1),
-                    **self.scores.found(losses, index, decisions, first),
-                    "seconds": [each] * epochs,
-                    "samples_per_second": [int(self.offsets[-1]) / max(each, 1e-9)] * epochs,
-                }
-                self.trainer.history.extend(columns)
-                self.trainer.epoch += epochs
-                self.chunk = resized(self.chunk, loaded.done - begin, seconds)
+        steps, recorded, timed = self.scores.steps, 0, 0.0
+
+        def count(ready: Ready) -> None:
+            nonlocal recorded, timed
+            self._count(loaded, ready)
+            epochs = (loaded.done - self.executor.refused) // steps - recorded
+            if not epochs:
+                return
+            losses = self.executor.losses[recorded * steps : (recorded + epochs) * steps]
+            each = (ready.seconds - timed) / epochs
+            columns: dict[str, Sequence[Any]] = {
+                "epoch": range(self.trainer.epoch + 1, self.trainer.epoch + epochs + 1),
+                **self.scores.found(losses, index, decisions, first + recorded),
+                "seconds": [each] * epochs,
+                "samples_per_second": [int(self.offsets[-1]) / max(each, 1e-9)] * epochs,
+            }
+            self.trainer.history.extend(columns)
+            self.trainer.epoch += epochs
+            recorded, timed = recorded + epochs, ready.seconds
+
+        ready = Ready(self.executor, len(loaded.span.ends), count)
+        try:
+            yield from self._run(ready)
+        finally:
+            self.resize(loaded.done, ready.seconds)
 
     def steps(self, index: Array, offsets: Array) -> Array:
         """Run the steps of these minibatches; returns their losses."""
-        return self.advance(self.load(index, offsets, 0), len(offsets) - 1)
+        return finish(self.advance(self.load(index, offsets, 0), len(offsets) - 1))
+
+
+@dataclass(eq=False, repr=False)
+class Fit:
+    """A fit whose arguments have been checked. Whoever trains it holds the model's lock."""
+
+    run: Run
+    epochs: int
+    callbacks: list[Callback]
+    progress: Progress
+
+    def training(self) -> Waiting[None]:
+        """Train all epochs, with the callbacks after each."""
+        run, trainer, progress = self.run, self.run.trainer, self.progress
+        last_epoch = trainer.epoch + self.epochs
+
+        def ended(record: dict[str, Any]) -> None:
+            trainer.history.append(record)
+            progress.end_epoch(record, last_epoch)
+            for callback in self.callbacks:
+                callback.on_epoch_end(record["epoch"], dict(record))
+
+        with ExitStack() as at_the_end:
+            at_the_end.callback(run.executor.unload)
+            trainer.stop_training = False
+            for callback in self.callbacks:
+                callback.trainer = trainer
+                callback.on_train_begin()
+                at_the_end.callback(callback.on_train_end)
+            at_the_end.callback(progress.close)
+            run.watched = bool(self.callbacks or progress.verbose or run.validation is not None)
+            while trainer.epoch < last_epoch and not trainer.stop_training:
+                yield from run.epochs(last_epoch, progress, ended)
 
 
 def check_parameters(model: Sequential, epoch: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from fastnet.model import Sequential
 from fastnet.model.runtime import PREDICT_ROWS
 from fastnet.op import Array
 from fastnet.plan.compiler import Plan
+from fastnet.train.ready import Ready, Waiting
 
 CHUNK_SECONDS = 0.05  # of one native call, between which Ctrl-C and the bar act
 BLOCK_BYTES = 1 << 26  # of outputs that are kept for the metrics
@@ -71,10 +72,18 @@ def measure(metrics: Mapping[str, Metric], y: Array, output: Array) -> dict[str,
     return values
 
 
-def evaluate(
-    model: Sequential, loss: Loss, data: Dataset, batch_size: int | None, outputs: bool
-) -> tuple[float, Array]:
-    """The loss of a data set in evaluation mode, and the outputs of its rows if `outputs` is true."""
+def evaluating(
+    model: Sequential,
+    loss: Loss,
+    data: Dataset,
+    batch_size: int | None,
+    outputs: bool,
+    wait: Callable[[Ready], Waiting[None]] | None = None,
+) -> Waiting[tuple[float, Array]]:
+    """The loss of a data set in evaluation mode, and the outputs of its rows if `outputs` is true.
+
+    wait: a function that lets somebody else run the steps; None: they run here.
+    """
     if isinstance(loss, FunctionLoss):
         output = model.on_host("output", model.predict(data.x, batch_size=batch_size))
         return copy.copy(loss).forward(output, data.y, data.w), output
@@ -84,7 +93,7 @@ def evaluate(
     shape = data.rows if outputs else 0, *executor.plan.output_shape
     output, losses = np.empty(shape, executor.plan.dtype), np.empty(data.rows)
     offsets = batch_offsets(data.rows, rows)
-    done, chunk = 0, FIRST_CHUNK
+    done, chunk = 0, FIRST_CHUNK if wait is None else len(offsets)
     while done < len(offsets) - 1:
         begin, done = done, min(done + chunk, len(offsets) - 1)
         part = offsets[begin : done + 1]
@@ -92,8 +101,15 @@ def evaluate(
         steps = Steps(np.arange(part[0], part[-1]), part - part[0], 0, 0)
         steps.outputs, steps.row_losses = output[these] if outputs else None, losses[these]
         started = time.perf_counter()
-        executor.train(data, steps, None)
-        chunk = resized(chunk, done - begin, time.perf_counter() - started)
+        if wait is None:
+            executor.train(data, steps, None)
+            chunk = resized(chunk, done - begin, time.perf_counter() - started)
+            continue
+        executor.load(data, steps, None)
+        try:
+            yield from wait(Ready(executor, done))
+        finally:
+            executor.unload()
     return loss.of_rows(losses, data.y, data.w), output
 
 

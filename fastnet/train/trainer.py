@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -29,6 +28,7 @@ from fastnet.losses.function import Function, as_loss
 from fastnet.losses.metrics import Metric
 from fastnet.model import Sequential
 from fastnet.model.ways import CALLED_AHEAD, Way, kind_of, step_way
+from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
 from fastnet.optim.averaging import Averaging
 from fastnet.parameter import MOST, check_count, check_names
@@ -37,11 +37,12 @@ from fastnet.train.callbacks import Callback, KeepBest, Snapshot, check_callback
 from fastnet.train.chain import Chain, Span
 from fastnet.train.history import History, copied_records
 from fastnet.train.progress import Progress
-from fastnet.train.run import Run
+from fastnet.train.ready import Ready, Waiting, finish
+from fastnet.train.run import Fit, Run
 from fastnet.train.scores import (
     EpochScores,
     check_metrics,
-    evaluate,
+    evaluating,
     measure,
     metrics_of,
     threshold_for,
@@ -209,41 +210,59 @@ class Trainer(Attributed):
         with reduction="sum" their sum, in float64. Raises DivergenceError where the loss of a step is not
         finite (that step makes no update), and where the parameters are not finite after an epoch.
         """
+        fit = self._fit(
+            self._checked(X, y, sample_weight, "X", "y"),
+            self._validation(validation_data),
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            accumulation_steps=accumulation_steps,
+            restore_best=restore_best,
+            respect_modes=respect_modes,
+            callbacks=callbacks,
+            verbose=verbose,
+        )
+        with self.model.training_lock(), holding_often():
+            fit.run.executor = fit.run.find()
+            finish(fit.training())
+        return self.history
+
+    def _fit(
+        self,
+        data: Dataset,
+        validation: Dataset | None,
+        *,
+        epochs: int,
+        batch_size: int,
+        shuffle: bool,
+        drop_last: bool,
+        accumulation_steps: int,
+        restore_best: bool,
+        respect_modes: bool,
+        callbacks: Iterable[Callback],
+        verbose: int,
+        rows: Array | None = None,
+    ) -> Fit:
+        """A fit on data that are checked already, with the arguments of `fit`, which are checked here.
+
+        rows: the fit's rows of the data set, in this order, int64 (default None: all).
+        """
         epochs = check_int("epochs", epochs, low=1)
         batch_size = check_int("batch_size", batch_size, low=1)
         accumulation_steps = min(check_int("accumulation_steps", accumulation_steps, low=1), 2**31)
-        samples = X, y, sample_weight
         shuffle = check_flag("shuffle", shuffle)
         restore_best = check_flag("restore_best", restore_best)
-        run = self._prepare(samples, batch_size, validation_data, drop_last, respect_modes)
+        run = self._prepare(data, batch_size, drop_last, respect_modes, rows)
+        run.validation = validation
         run.accumulation_steps, run.shuffle = accumulation_steps, shuffle
         progress = Progress(verbose, int(run.offsets[-1]))
-        last_epoch = self.epoch + epochs
         names = ["loss", *self.metrics]
         names += [f"val_{name}" for name in names if run.validation is not None]
         called = check_callbacks(callbacks, names)
         if restore_best:
             called = check_callbacks([KeepBest.among(called), *called], names)
-        with self.model.training_lock(), holding_often(), ExitStack() as at_the_end:
-            run.executor = run.find()
-            at_the_end.callback(run.executor.unload)
-            self.stop_training = False
-            for callback in called:
-                callback.trainer = self
-                callback.on_train_begin()
-                at_the_end.callback(callback.on_train_end)
-            at_the_end.callback(progress.close)
-            run.watched = bool(called or progress.verbose or run.validation is not None)
-            while self.epoch < last_epoch and not self.stop_training:
-                with closing(run.epochs(last_epoch, progress)) as records:
-                    for record in records:
-                        self.history.append(record)
-                        progress.end_epoch(record, last_epoch)
-                        for callback in called:
-                            callback.on_epoch_end(record["epoch"], dict(record))
-                        if self.stop_training:
-                            break
-        return self.history
+        return Fit(run, epochs, called, progress)
 
     def train_on_batch(
         self, X: Any, y: Any, *, sample_weight: Any = None, respect_modes: bool = False
@@ -425,7 +444,8 @@ class Trainer(Attributed):
         """
         trial = range_test.Trial.checked(min_lr, max_lr, steps, stop_factor)
         batch_size = check_int("batch_size", batch_size, low=1)
-        run = self._prepare((X, y, None), batch_size, None, drop_last, respect_modes)
+        data = self._checked(X, y, None, "X", "y")
+        run = self._prepare(data, batch_size, drop_last, respect_modes)
         epochs = -(-trial.steps // run.scores.steps)
         index, offsets = run.minibatches(self.epoch, epochs)
         with self.model.training_lock():
@@ -459,41 +479,50 @@ class Trainer(Attributed):
         self, X: Any, y: Any, batch_size: int | None = None, *, sample_weight: Any = None
     ) -> dict[str, float]:
         """{"loss": …, and each metric}, over all samples at once, in evaluation mode."""
-        return self._evaluate(self._checked(X, y, sample_weight, "X", "y"), batch_size)
+        data = self._checked(X, y, sample_weight, "X", "y")
+        return finish(self._evaluating(data, batch_size=batch_size))
 
-    def _evaluate(self, data: Dataset, batch_size: int | None = None) -> dict[str, float]:
-        value, output = evaluate(self.model, self.loss, data, batch_size, bool(self.metrics))
+    def _evaluating(
+        self,
+        data: Dataset,
+        wait: Callable[[Ready], Waiting[None]] | None = None,
+        batch_size: int | None = None,
+    ) -> Waiting[dict[str, float]]:
+        """The scores of a data set, by steps that run here or, with `wait`, elsewhere."""
+        args = self.model, self.loss, data, batch_size, bool(self.metrics), wait
+        value, output = yield from evaluating(*args)
         return {"loss": value, **measure(self.metrics, data.y, output)}
 
     def _prepare(
         self,
-        samples: tuple[Any, Any, Any],
+        data: Dataset,
         batch_size: int,
-        validation_data: tuple[Any, ...] | None,
         drop_last: bool,
         respect_modes: bool,
+        rows: Array | None = None,
     ) -> Run:
         """Check everything before anything changes."""
         drop_last = check_flag("drop_last", drop_last)
         respect_modes = check_flag("respect_modes", respect_modes)
-        data = self._checked(*samples, "X", "y")
-        validation = None
-        if validation_data is not None:
-            parts = _validation_parts(validation_data)
-            validation = self._checked(*parts, "validation X", "validation y")
-        offsets = training_offsets(
-            data.rows, batch_size, drop_last, self.model.min_training_rows(respect_modes)
-        )
+        count = data.rows if rows is None else len(rows)
+        minimum = self.model.min_training_rows(respect_modes)
+        offsets = training_offsets(count, batch_size, drop_last, minimum)
         if data.host is None:
             data.threshold = threshold_for(self.metrics, self.model.output_shape(data.row_shape))
-        rows = int(np.diff(offsets).max())
-        find = partial(self.model.training_executor, data, rows, self.loss, respect_modes)
+        most = int(np.diff(offsets).max())
+        find = partial(self.model.training_executor, data, most, self.loss, respect_modes)
         executor = find()
         self.model.optimizer_state(self.optimizer)  # its groups must fit the model
         check_metrics(self.metrics, executor.plan.output_shape)
         total = self.loss.reduction == "sum"
         scores = EpochScores(self.metrics, data, offsets, executor.plan, total=total)
-        return Run(self, data, offsets, validation, find, executor, scores)
+        return Run(self, data, offsets, None, find, executor, scores, rows=rows)
+
+    def _validation(self, given: Any) -> Dataset | None:
+        """The checked data set of `validation_data`, if any."""
+        if given is None:
+            return None
+        return self._checked(*_validation_parts(given), "validation X", "validation y")
 
     def _checked(self, X: Any, y: Any, w: Any, x_name: str, y_name: str) -> Dataset:
         x = self.model.features(x_name, X)

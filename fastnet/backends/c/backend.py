@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet import random
+from fastnet import parallel, random
 from fastnet.backends.base import Apply, Backend, Counter, Result, Rows, Run, Step, no_kernel
 from fastnet.backends.c.extension import calls_module, extension
 from fastnet.errors import BackendUnavailable, HyperparameterError, check_int
@@ -40,7 +40,7 @@ class CBackend(Backend):
     """
 
     name = "c"
-    native_calls = True
+    native_calls = joins = True
 
     def __init__(self) -> None:
         try:
@@ -50,6 +50,7 @@ class CBackend(Backend):
         ffi, lib = module.ffi, module.lib
         self._from_buffer = ffi.from_buffer
         self._run, self._train, self._orders = lib.fn_run, lib.fn_train, lib.fn_orders
+        self._train_many = lib.fn_train_many
         self._tensors: dict[str, tuple[str, ...]] = {}
         self._all: dict[tuple[str, int], dict[int, Entry]] = {}  # by name and KIND, then by level
         info = ffi.new("fn_kernel_info *")
@@ -102,6 +103,18 @@ class CBackend(Backend):
     def train(self, args: np.ndarray) -> None:
         """Make one native call, without the GIL."""
         self._train(self._from_buffer("fn_train_args[]", args))
+
+    def train_many(self, many: Sequence[np.ndarray], seconds: float) -> Array:
+        """Make one native call, without the GIL, on as many threads as the package may use."""
+        nets, spent = np.array([args.ctypes.data for args in many], np.int64), np.zeros(len(many))
+        self._train_many(
+            self._from_buffer("int64_t[]", nets),
+            len(nets),
+            parallel.get_num_threads(),
+            seconds,
+            self._from_buffer("double[]", spent),
+        )
+        return spent
 
     def orders(self, count: int, seed: int, epoch: int, epochs: int) -> Array:
         """One native call."""

@@ -33,6 +33,8 @@ class CudaExecutor:
     """Runs one plan on the device; the interface of `fastnet.backends.executor.Executor`."""
 
     whole_epochs = False  # each epoch's parameters are looked at on the host
+    joins = False
+    refused = 0  # by that look, not by a step
 
     def __init__(self, plan: Plan, storage: Storage) -> None:
         self.plan, self.storage = plan, storage
