@@ -22,6 +22,7 @@ if _typing.TYPE_CHECKING:
         ReduceLROnPlateau,
         Trainer,
         batches,
+        fit_many,
         from_config,
     )
 
@@ -43,6 +44,7 @@ __all__ = [
     "batches",
     "datasets",
     "errors",
+    "fit_many",
     "from_config",
     "get_num_threads",
     "init",
@@ -59,6 +61,7 @@ __all__ = [
 # A program that only predicts does not need these, so they load at their first use.
 _TRAIN = (
     *("Callback", "EarlyStopping", "History", "ReduceLROnPlateau", "Trainer", "batches"),
+    "fit_many",
     "from_config",  # needs all classes registered
 )
 _LATE = {"datasets": "", **dict.fromkeys(_TRAIN, "train")}

@@ -11,7 +11,7 @@ import math
 import operator
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -59,7 +59,12 @@ class UsageError(FastnetError, RuntimeError):
 
 
 class DivergenceError(FastnetError, ArithmeticError):
-    """The loss of a step was not finite; that step made no update."""
+    """The loss of a step was not finite; that step made no update.
+
+    histories: those of all nets, where `fn.fit_many` raises it; else empty.
+    """
+
+    histories: Sequence[Any] = ()
 
 
 # float32's smallest normal number: smaller ones may become 0 there, and a divisor 0 would give 0/0.

@@ -57,11 +57,13 @@ class Dataset:
         names: tuple[str, str],
         by_rows: bool = False,
         weight_mean: float | None = None,
+        rows: Array | None = None,
     ) -> Self:
         """A data set for a loss of outputs with rows of a shape; inputs must be checked already.
 
         by_rows: divide the weights by `weight_mean` (None: by their mean over these rows), so that a
-        minibatch's mean is one over its rows. names: the names of x and y in error messages.
+        minibatch's mean is one over its rows. names: the names of x and y in error messages. rows: those
+        that will be used; weights are theirs alone, and those of others are 0 (None: all).
         """
         x_name, y_name = names
         y = loss.column(arrays.as_array(y_name, y), output_shape)
@@ -70,11 +72,17 @@ class Dataset:
         labels = y.ndim == 1 and y.dtype == np.int64
         if not (labels or loss.on_host):  # a Python function may accept NaN
             arrays.check_finite(y_name, y, dtype, loss.takes_minus_infinity)
-        w = loss.weights(y, sample_weight, dtype)
+        used = y if rows is None else y[rows]
+        if rows is not None and sample_weight is not None:
+            sample_weight = arrays.weights("sample_weight", sample_weight, len(y), dtype)[rows]
+        w = loss.weights(used, sample_weight, dtype)
         if by_rows := by_rows and loss.reduction != "sum":
-            scaled = loss.scaled_weights(y, w, weight_mean)
+            scaled = loss.scaled_weights(used, w, weight_mean)
             w = None if scaled is None else scaled.astype(dtype)
             by_rows = w is not None  # without weights both means are equal
+        if rows is not None and w is not None:
+            of_used, w = w, np.zeros(len(y), dtype)
+            w[rows] = of_used
         classes, ignored = (output_shape[0], loss.ignore_index or 0) if labels else (0, 0)
         y = np.require(y, requirements=["C", "A"])
         host = loss if loss.on_host else None

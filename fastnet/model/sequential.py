@@ -396,6 +396,7 @@ class Sequential(Container):
         *,
         by_rows: bool = False,
         weight_mean: float | None = None,
+        rows: Array | None = None,
     ) -> Dataset:
         """Checked inputs with targets and weights, as training steps read them (see Dataset.checked)."""
         return Dataset.checked(
@@ -408,6 +409,7 @@ class Sequential(Container):
             names=(x_name, y_name),
             by_rows=by_rows,
             weight_mean=weight_mean,
+            rows=rows,
         )
 
     def optimizer_state(self, optimizer: Optimizer) -> OptimizerState:

@@ -4,6 +4,7 @@ from fastnet.configured import from_config
 from fastnet.data.minibatches import batches
 from fastnet.train.callbacks import Callback, EarlyStopping, ReduceLROnPlateau
 from fastnet.train.history import History
+from fastnet.train.many import fit_many
 from fastnet.train.trainer import Trainer
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "ReduceLROnPlateau",
     "Trainer",
     "batches",
+    "fit_many",
     "from_config",
 ]

@@ -14,13 +14,16 @@ class History(Attributed):
     records: one dict for each epoch with "epoch" (from 1), "loss", the metrics ("accuracy"), "seconds",
         "samples_per_second" of training, and with validation data "val_loss" and "val_accuracy". Epochs
         that run in one native call share its time evenly.
+    error: the DivergenceError that ended the training by `fn.fit_many`, or None.
     """
+
+    error: Exception | None = None
 
     def __init__(self, records: Any = ()) -> None:
         self.records = records
 
     def _assignable(self) -> Iterable[str]:
-        return ("records",)
+        return "records", "error"
 
     @property
     def records(self) -> list[dict[str, Any]]:

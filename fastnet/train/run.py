@@ -28,6 +28,7 @@ from fastnet.train.ready import Ready, Waiting, finish
 from fastnet.train.scores import EpochScores, resized
 
 MOST_ROWS, MOST_STEPS = 1 << 20, 1 << 15  # of the epochs in one native call
+JOINED_STEPS = 1 << 13  # of a net that waits for others: many nets have such chunks at once
 
 
 class Trained(Protocol):
@@ -96,7 +97,7 @@ class Run:
         """Let steps wait for others, if the backend can run them together, with so many rows at once."""
         self.joins = self.executor.joins and self.data.host is None
         if self.joins:
-            self.chunk, self.most_rows = MOST_STEPS, most_rows
+            self.chunk, self.most_rows = JOINED_STEPS, most_rows
 
     def whole_epochs(self, most: int) -> int:
         """How many epochs fit into the next native call; 0 where it has part of one."""
@@ -307,14 +308,14 @@ class Fit:
     """A fit whose arguments have been checked. Whoever trains it holds the model's lock."""
 
     run: Run
-    epochs: int
+    last_epoch: int
     callbacks: list[Callback]
     progress: Progress
 
     def training(self) -> Waiting[None]:
         """Train all epochs, with the callbacks after each."""
         run, trainer, progress = self.run, self.run.trainer, self.progress
-        last_epoch = trainer.epoch + self.epochs
+        last_epoch = self.last_epoch
 
         def ended(record: dict[str, Any]) -> None:
             trainer.history.append(record)

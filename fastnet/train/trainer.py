@@ -262,7 +262,7 @@ class Trainer(Attributed):
         called = check_callbacks(callbacks, names)
         if restore_best:
             called = check_callbacks([KeepBest.among(called), *called], names)
-        return Fit(run, epochs, called, progress)
+        return Fit(run, self.epoch + epochs, called, progress)
 
     def train_on_batch(
         self, X: Any, y: Any, *, sample_weight: Any = None, respect_modes: bool = False
@@ -522,7 +522,7 @@ class Trainer(Attributed):
         """The checked data set of `validation_data`, if any."""
         if given is None:
             return None
-        return self._checked(*_validation_parts(given), "validation X", "validation y")
+        return self._checked(*validation_parts(given), "validation X", "validation y")
 
     def _checked(self, X: Any, y: Any, w: Any, x_name: str, y_name: str) -> Dataset:
         x = self.model.features(x_name, X)
@@ -533,7 +533,7 @@ _COUNTS = {"epoch": MOST, "step": MOST, "seed": 2**64 - 1, "key": 2**64 - 1}  # 
 _ASSIGNED = ("model", "loss", "optimizer", "metrics", "history", *_COUNTS)
 
 
-def _validation_parts(given: Any) -> tuple[Any, Any, Any]:
+def validation_parts(given: Any) -> tuple[Any, Any, Any]:
     """Inputs, targets and weights (or None) of `validation_data`."""
     try:
         x, y, *weights = given

@@ -1,0 +1,522 @@
+"""fit_many: trains many nets at once, each as a fit of its own would."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fastnet import parallel
+from fastnet.data import arrays
+from fastnet.data.dataset import Dataset
+from fastnet.errors import (
+    DataError,
+    DivergenceError,
+    HyperparameterError,
+    UsageError,
+    check_choice,
+    shown,
+)
+from fastnet.interrupts import Bracket, held_back, holding_often
+from fastnet.losses.base import Loss
+from fastnet.losses.function import Function
+from fastnet.losses.metrics import Metric
+from fastnet.model import Sequential
+from fastnet.op import Array
+from fastnet.optim import Optimizer
+from fastnet.train.callbacks import Callback
+from fastnet.train.history import History
+from fastnet.train.progress import Progress, epoch_line, show
+from fastnet.train.ready import Ready, Waiting
+from fastnet.train.run import Fit
+from fastnet.train.scores import resized
+from fastnet.train.trainer import Trainer, validation_parts
+
+SECONDS = 0.1  # of a native call, after which Ctrl-C acts
+AT_ONCE = (
+    64  # nets that have begun and not ended: each has orders and numbers for many steps in memory
+)
+ROWS = 1 << 23  # of their orders
+
+
+def fit_many(
+    models: Sequence[Sequential | Trainer],
+    X: Any,
+    y: Any,
+    *,
+    losses: Loss | Function | Sequence[Loss | Function] | None = None,
+    optimizers: Optimizer | Sequence[Optimizer] | None = None,
+    seeds: Sequence[int | None] | None = None,
+    rows: Sequence[Any] | None = None,
+    sample_weight: Any = None,
+    validation: tuple[Any, ...] | Sequence[Any] | str | None = None,
+    epochs: int | Sequence[int] = 1,
+    batch_size: int | Sequence[int] = 32,
+    metrics: Mapping[str, Metric] | None = None,
+    shuffle: bool = True,
+    drop_last: bool = False,
+    accumulation_steps: int = 1,
+    restore_best: bool = False,
+    respect_modes: bool = False,
+    callbacks: Iterable[Any] = (),
+    errors: str = "raise",
+    verbose: int = 0,
+) -> list[History]:
+    """Train N nets at once, each as `Trainer(model, …, seed=s).fit(X[rows], y[rows], …)` alone.
+
+    models: N different models, whose layers, widths, dtypes and backends may differ; or N trainers, which
+        bring loss, optimizer, seed and metrics, clipping and averages, and continue. On backend "c" one
+        native call after the other walks all nets: a net runs on one thread, each thread takes the next
+        net, and nets that have ended drop out. Each net has the bits of its own `fit`. On other backends,
+        and with a loss that is a Python function, nets are trained one after the other.
+    X, y: one data set for all nets, as `fit` takes it. All its rows are checked.
+    losses: a loss for all nets, or N of them.
+    optimizers: an optimizer, of which each net gets a copy, or N of them (default None: Adam()).
+    seeds: N integers in [0, 2⁶⁴), or None for a random one (default None: all are random).
+    rows: for each net the rows of X, y and sample_weight that it trains on, as integers or as a mask of n
+        bools, or None for all (default None: all nets train on all rows). They are not copied.
+    sample_weight: (n,), as in `fit` (default None). A mean loss divides by the mean over a net's own rows.
+    validation: (X, y) or (X, y, sample_weight) for all nets; or for each net rows of X and y, without
+        weights, or None for no validation; or "rest", those rows that the net does not train on (default
+        None).
+    epochs, batch_size: an integer ≥ 1 for all nets, or N of them (default 1 and 32).
+    metrics, shuffle, drop_last, accumulation_steps, restore_best, respect_modes: as in `Trainer` and `fit`,
+        for all nets.
+    callbacks: callbacks, of which each net gets copies, or N lists of callbacks of its own (default none).
+        EarlyStopping ends the training of its own net. Those of N lists tell afterwards, for instance,
+        each net's `best_epoch`.
+    errors: what happens where a net diverges. It drops out as a fit that raises does, and the other nets
+        are trained to their ends. "raise" (default) then raises DivergenceError, which names the nets and
+        whose `histories` are those of all. "return" returns them; a net's history has its `error`.
+    verbose: 0 (default) or 1: a line for each net that ends, with its last epoch.
+
+    Returns the nets' histories, in order; their "seconds" are those of a net's own steps. All arguments
+    are checked before anything changes. Ctrl-C, or another error than divergence, ends the training of all
+    nets, each of which keeps the steps it has made: callbacks and `restore_best` act as at the end of a
+    fit. The error has a note with the number of the net.
+    """
+    check_choice("errors", errors, ("raise", "return"))
+    options: dict[str, Any] = {
+        "shuffle": shuffle,
+        "drop_last": drop_last,
+        "accumulation_steps": accumulation_steps,
+        "restore_best": restore_best,
+        "respect_modes": respect_modes,
+    }
+    lines = bool(Progress(verbose, 0).verbose)
+    trainers = _trainers(models, losses, optimizers, seeds, metrics)
+    count = len(trainers)
+    many_epochs = _each("epochs", epochs, count, _is_several)
+    many_batches = _each("batch_size", batch_size, count, _is_several)
+    called = _callbacks(callbacks, count)
+    data = _Data(trainers, X, y, sample_weight)
+    parts = data.parts(rows)
+    valid = data.validation(validation, parts)
+    nets = []
+    for i, trainer in enumerate(trainers):
+        try:
+            fit = trainer._fit(
+                data.training(trainer, parts[i]),
+                valid[i],
+                epochs=many_epochs[i],
+                batch_size=many_batches[i],
+                callbacks=called[i],
+                verbose=0,
+                rows=parts[i],
+                **options,
+            )
+        except Exception as error:
+            error.add_note(_note(i))
+            raise
+        nets.append(_Net(i, trainer, fit, fit.training()))
+    with holding_often(), _Locked([trainer.model for trainer in trainers]):
+        _train(nets, lines)
+    histories = [trainer.history for trainer in trainers]
+    for net in nets:
+        net.trainer.history.error = net.error
+    failed = [net for net in nets if net.error is not None]
+    if failed and errors == "raise":
+        raise _diverged(failed, histories) from failed[0].error
+    return histories
+
+
+def _note(number: int) -> str:
+    return f"This was net {number} of fit_many."
+
+
+@dataclass(eq=False, repr=False)
+class _Net:
+    """One of the nets, its fit, and the steps that wait."""
+
+    number: int
+    trainer: Trainer
+    fit: Fit
+    waiting: Waiting[None]
+    ready: Ready | None = None
+    error: DivergenceError | None = None
+    slice: int = 1  # steps of a call of its own
+
+    def begin(self, most_rows: int) -> None:
+        """Go on to the first steps that wait."""
+        run = self.fit.run
+        run.executor = run.find()
+        run.join(most_rows)
+        self.go_on(None)
+
+    def go_on(self, error: Exception | None) -> None:
+        """Go on to the next steps that wait: `ready` is None where there are none, and the net has ended.
+
+        error: what the last steps have raised.
+        """
+        self.ready = None
+        try:
+            self.ready = next(self.waiting) if error is None else self.waiting.throw(error)
+        except StopIteration:
+            pass
+        except DivergenceError as found:
+            self.error = found
+        except Exception as found:
+            found.add_note(_note(self.number))
+            raise
+
+    def run_alone(self) -> None:
+        """Run steps on all threads, and go on where all that wait are done."""
+        ready, error = self.ready, None
+        assert ready is not None
+        before, spent = ready.left, ready.seconds
+        try:
+            ready.run(self.slice)
+        except Exception as found:
+            error = found
+        self.slice = resized(self.slice, before - ready.left, ready.seconds - spent)
+        if error is not None or not ready.left:
+            self.go_on(error)
+
+    def settle(self) -> None:
+        """Go on where all steps that wait are done, or one was refused."""
+        assert self.ready is not None
+        try:
+            self.ready.executor.outcome()
+        except Exception as error:
+            self.go_on(error)
+        else:
+            if not self.ready.left:
+                self.go_on(None)
+
+
+def _train(nets: list[_Net], lines: bool) -> None:
+    """Train all nets to their ends; the caller holds the models."""
+    most = min(AT_ONCE, ROWS // max(int(net.fit.run.offsets[-1]) for net in nets))
+    most = max(most, 2 * parallel.get_num_threads())
+    later, now = deque(nets), list[_Net]()
+    try:
+        while later or now:
+            while later and len(now) < most:
+                now.append(later.popleft())
+                now[-1].begin(ROWS // AT_ONCE)
+            ready = [net for net in now if net.ready is not None]
+            before = {net.number: net.ready for net in ready}
+            if len(ready) == 1:
+                ready[0].run_alone()
+            elif ready:
+                _together(ready)
+            if lines:
+                for net in now:
+                    _show_end(net)
+            # Those with the same steps still before them come first, so that all nets keep pace.
+            now = [net for net in now if net.ready is not None]
+            now.sort(key=lambda net: net.ready is not before.get(net.number))
+    finally:
+        _close(nets)
+
+
+def _together(nets: list[_Net]) -> None:
+    """Run the steps that wait, as many as there is time for."""
+    waiting = [net.ready for net in nets if net.ready is not None]
+    backend = waiting[0].executor.backend
+    done = [ready.executor.steps_done for ready in waiting]
+    many = [ready.executor.begin(ready.end) for ready in waiting]
+    spent = np.zeros(len(many))
+    with held_back():
+        try:
+            spent = backend.train_many(many, SECONDS)
+        finally:
+            for ready, before, seconds in zip(waiting, done, spent.tolist(), strict=True):
+                ready.executor.ended()
+                if ready.executor.steps_done > before:
+                    ready.count(seconds)
+    for net in nets:
+        net.settle()
+
+
+def _show_end(net: _Net) -> None:
+    """Print the last epoch of a net that has ended."""
+    records = net.trainer.history.records
+    if net.ready is None and records:
+        show(f"net {net.number}  {epoch_line(records[-1], net.fit.last_epoch)}")
+
+
+def _close(nets: list[_Net]) -> None:
+    """End all fits, whatever happens in one of them."""
+    failed: BaseException | None = None
+    for net in nets:
+        try:
+            net.waiting.close()
+        except BaseException as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
+
+
+class _Locked(Bracket[None]):
+    """The locks of all models."""
+
+    def __init__(self, models: list[Sequential]) -> None:
+        self._models = models
+        self._held: list[Any] = []
+
+    def _begin(self) -> None:
+        for number, model in enumerate(self._models):
+            try:
+                lock: Any = model.training_lock()
+            except UsageError as error:
+                error.add_note(_note(number))
+                raise
+            lock.acquire()
+            self._held.append(lock)
+
+    def _end(self) -> None:
+        while self._held:
+            self._held.pop().release()
+
+
+def _diverged(failed: list[_Net], histories: list[History]) -> DivergenceError:
+    """The error of nets that have diverged, when the others are trained."""
+    first = failed[0]
+    others = f"; so did {len(failed) - 1} others: " if len(failed) > 1 else ""
+    others += ", ".join(str(net.number) for net in failed[1:10])
+    others += ", …" if len(failed) > 10 else ""
+    error = DivergenceError(
+        f"net {first.number} diverged{others}. The other nets are trained: errors='return' returns the "
+        f"histories, which the error has too. Net {first.number}: {first.error}"
+    )
+    error.histories = histories
+    return error
+
+
+def _is_several(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def _each(
+    name: str, value: Any, count: int, several: Callable[[Any], bool] = lambda _: True
+) -> list[Any]:
+    """The value of each net: those given where there are `several`, else the one that is given."""
+    if not several(value):
+        return [value] * count
+    try:
+        found = list(value)
+    except TypeError:
+        found = []
+    if isinstance(value, (str, bytes, Mapping)) or len(found) != count:
+        raise HyperparameterError(
+            f"{name} is {shown(value)}; expected one for each of {count} nets"
+        )
+    return found
+
+
+def _trainers(models: Any, losses: Any, optimizers: Any, seeds: Any, metrics: Any) -> list[Trainer]:
+    """The trainer of each net."""
+    try:
+        given = [] if isinstance(models, (Sequential, Trainer, str)) else list(models)
+    except TypeError:
+        given = []
+    kinds = {kind for kind in (Sequential, Trainer) if any(isinstance(m, kind) for m in given)}
+    if len(kinds) != 1 or not all(isinstance(m, tuple(kinds)) for m in given):
+        raise HyperparameterError(
+            f"models is {shown(models)}; expected a list of Sequential, or of Trainer"
+        )
+    count = len(given)
+    _check_distinct([m.model if isinstance(m, Trainer) else m for m in given])
+    named = {"losses": losses, "optimizers": optimizers, "seeds": seeds, "metrics": metrics}
+    if Trainer in kinds:
+        for name, value in named.items():
+            if value is not None:
+                raise HyperparameterError(
+                    f"{name} is {shown(value)} and models are trainers; expected None, as each trainer "
+                    "has its own"
+                )
+        return given
+    if losses is None:
+        raise HyperparameterError("losses is None; expected a loss for all nets, or one for each")
+    many_losses = _each("losses", losses, count, _is_several)
+    if _is_several(optimizers):
+        many_optimizers = _each("optimizers", optimizers, count)
+    else:
+        many_optimizers = [copy.deepcopy(optimizers) for _ in range(count)]
+    many_seeds = [None] * count if seeds is None else _each("seeds", seeds, count)
+    made = []
+    for i, model in enumerate(given):
+        try:
+            made.append(Trainer(model, many_losses[i], many_optimizers[i], metrics, many_seeds[i]))
+        except Exception as error:
+            error.add_note(_note(i))
+            raise
+    return made
+
+
+def _check_distinct(models: list[Sequential]) -> None:
+    numbers: dict[int, int] = {}
+    for i, model in enumerate(models):
+        if numbers.setdefault(id(model), i) != i:
+            raise HyperparameterError(
+                f"models {numbers[id(model)]} and {i} are the same object; expected different ones, as "
+                "copy.deepcopy(model) makes them"
+            )
+
+
+def _callbacks(given: Any, count: int) -> list[list[Callback]]:
+    """The callbacks of each net."""
+    try:
+        items = list(given)
+        if not all(isinstance(one, Callback) for one in items):
+            items = [list(one) for one in _each("callbacks", items, count)]
+        else:
+            return [[copy.deepcopy(one) for one in items] for _ in range(count)]
+    except TypeError:
+        raise HyperparameterError(
+            f"callbacks is {shown(given)}; expected callbacks, of which each net gets copies, or a list of "
+            "callbacks for each net"
+        ) from None
+    seen: dict[int, int] = {}
+    for i, called in enumerate(items):
+        for one in called:
+            if seen.setdefault(id(one), i) != i:
+                raise HyperparameterError(
+                    f"callbacks of nets {seen[id(one)]} and {i} have one in common, {shown(one)}; expected "
+                    "different ones"
+                )
+    return items
+
+
+class _Data:
+    """The data of all nets: arrays are checked and converted once for nets that take the same."""
+
+    def __init__(self, trainers: list[Trainer], X: Any, y: Any, sample_weight: Any) -> None:
+        self._trainers, self._X, self._y, self._w = trainers, X, y, sample_weight
+        self._made: dict[Any, tuple[Any, Any]] = {}  # what is made of something, and that something
+        self.count = len(self._features(trainers[0]))
+
+    def _once(self, key: Any, of: Any, make: Callable[[], Any]) -> Any:
+        """What is made of an object, which is kept so that no other one gets its id."""
+        if (key, id(of)) not in self._made:
+            self._made[key, id(of)] = make(), of
+        return self._made[key, id(of)][0]
+
+    def _kind(self, trainer: Trainer) -> Any:
+        model = trainer.model
+        return model.input_shape, model.dtype, model.backend
+
+    def _features(self, trainer: Trainer) -> Array:
+        kind = "X", self._kind(trainer)
+        found: Array = self._once(kind, self._X, lambda: trainer.model.features("X", self._X))
+        return found
+
+    def _set(self, what: Any, of: Any, trainer: Trainer, make: Callable[[], Dataset]) -> Dataset:
+        """A data set for a trainer, which shares its arrays with equal trainers."""
+        model, loss = trainer.model, trainer.loss
+        shape = model.output_shape(tuple(self._features(trainer).shape[1:]))
+        key = what, self._kind(trainer), shape, id(loss)
+        found: Dataset = self._once(key, of, make)
+        return replace(found)
+
+    def training(self, trainer: Trainer, rows: Array | None) -> Dataset:
+        """The data set, with the weights of these rows."""
+        x, data = self._features(trainer), trainer.model.data
+
+        def make() -> Dataset:
+            return data(trainer.loss, x, self._y, "X", "y", self._w, by_rows=True, rows=rows)
+
+        return self._set("training", rows, trainer, make)
+
+    def parts(self, given: Any) -> list[Array | None]:
+        """The rows of each net."""
+        count = len(self._trainers)
+        if given is None:
+            return [None] * count
+        return [self._part(f"rows[{i}]", one) for i, one in enumerate(_each("rows", given, count))]
+
+    def _part(self, name: str, given: Any) -> Array | None:
+        """Checked numbers of rows; equal objects give the same array."""
+        if given is None:
+            return None
+        found: Array = self._once("rows", given, lambda: _checked_rows(name, given, self.count))
+        return found
+
+    def validation(self, given: Any, parts: list[Array | None]) -> list[Dataset | None]:
+        """The validation data of each net."""
+        if given is None:
+            return [None] * len(parts)
+        if isinstance(given, tuple):
+            x, y, w = validation_parts(given)
+            return [self._whole(trainer, x, y, w) for trainer in self._trainers]
+        if isinstance(given, str):
+            check_choice("validation", given, ("rest",))
+            rows = [
+                self._once("rest", part, partial(self._rest, i, part))
+                for i, part in enumerate(parts)
+            ]
+        else:
+            each = _each("validation", given, len(parts))
+            rows = [self._part(f"validation[{i}]", one) for i, one in enumerate(each)]
+        pairs = zip(self._trainers, rows, strict=True)
+        return [
+            None if these is None else self._of_rows(trainer, these) for trainer, these in pairs
+        ]
+
+    def _rest(self, number: int, part: Array | None) -> Array:
+        rest = np.ones(self.count, bool)
+        rest[slice(None) if part is None else part] = False
+        if not rest.any():
+            raise HyperparameterError(
+                f"validation is 'rest' and net {number} trains on all rows; expected rows that leave some"
+            )
+        return np.flatnonzero(rest)
+
+    def _whole(self, trainer: Trainer, x: Any, y: Any, w: Any) -> Dataset:
+        names = "validation X", "validation y"
+        kind = "validation", self._kind(trainer)
+        found = self._once(kind, x, lambda: trainer.model.features(names[0], x))
+        make = partial(trainer._checked, found, y, w, *names)
+        return self._set("validation", x, trainer, make)
+
+    def _of_rows(self, trainer: Trainer, rows: Array) -> Dataset:
+        x = self._once(
+            ("validation", self._kind(trainer)), rows, lambda: self._features(trainer)[rows]
+        )
+        y = self._once(
+            "y", rows, lambda: arrays.as_array("y", trainer.model.on_host("y", self._y))[rows]
+        )
+        make = partial(trainer._checked, x, y, None, "validation X", "validation y")
+        return self._set("validation", rows, trainer, make)
+
+
+def _checked_rows(name: str, given: Any, count: int) -> Array:
+    """Numbers of rows from numbers or a mask."""
+    wanted = f"the numbers of rows, in [0, {count}), or a mask of {count} bools"
+    array = arrays.as_array(name, given)
+    if array.dtype == bool and array.shape == (count,):
+        array = np.flatnonzero(array)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise DataError(f"{name} is {shown(given)}; expected {wanted}")
+    if not len(array):
+        raise DataError(f"{name} is empty; expected {wanted}")
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= count:
+        raise DataError(f"{name} holds {low if low < 0 else high}; expected {wanted}")
+    return np.array(array, np.int64)
