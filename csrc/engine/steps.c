@@ -299,7 +299,7 @@ static void train_as(fn_member *member, void *argument) {
     w.update.count = 0;
     const int64_t steps = args->steps;
     const fn_instruction *at = t->program + args->at;
-    watch clock = {.stride = 1};
+    watch clock = {.stride = 1, .left = 1}; /* the first step begins in any case */
     for (w.step = args->done; w.step < steps && in_time(&clock, t->deadline); w.step++) {
         w.context.rows = w.offsets[w.step + 1] - w.offsets[w.step];
         if (!run_step(&w, at))
@@ -357,7 +357,7 @@ static void train_some(fn_member *member, void *argument) {
     crowd *c = argument;
     for (int64_t i; (i = atomic_fetch_add(&c->taken, 1)) < c->count;) {
         const int64_t from = now();
-        if (from >= c->deadline)
+        if (i && from >= c->deadline)
             return;
         training t = begun(pointer(c->nets[i]));
         t.deadline = c->deadline;

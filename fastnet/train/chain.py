@@ -205,6 +205,9 @@ class Span:
         self.accumulates = steps > 1
         number = np.arange(begin, end) % (len(offsets) - 1)
         self.last = (number == len(offsets) - 2) * 1.0 if whole else None
+        if not self.accumulates:
+            self.ends, self.count = np.ones(len(number), np.int64), len(number)
+            return
         first = number - number % steps  # the first minibatch of each step's update
         self.ends = ((number + 1) % steps == 0) | (number == len(offsets) - 2)
         self.ends = self.ends.astype(np.int64)
@@ -215,6 +218,8 @@ class Span:
 
     def of_updates(self, numbers: Array) -> Array:
         """For each step, the numbers of its update."""
+        if not self.accumulates:
+            return numbers
         found: Array = numbers[np.minimum(np.cumsum(self.ends) - self.ends, len(numbers) - 1)]
         return found
 

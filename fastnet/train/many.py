@@ -431,7 +431,8 @@ class _Data:
         """A data set for a trainer, which shares its arrays with equal trainers."""
         model, loss = trainer.model, trainer.loss
         shape = model.output_shape(tuple(self._features(trainer).shape[1:]))
-        key = what, self._kind(trainer), shape, id(loss)
+        same = id(loss) if loss.on_host else loss.plan_key()
+        key = what, self._kind(trainer), shape, same
         found: Dataset = self._once(key, of, make)
         return replace(found)
 
