@@ -128,7 +128,7 @@ def test_mnist_without_its_files_says_so_in_one_line(folder: str | None, tmp_pat
 def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
-    first, saving = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    first, saving, many = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, Any] = {}
     exec(first, names)
     model, before = names["model"], names["model"].predict(names["X_test"])
@@ -136,3 +136,7 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for made in (model, names["trainer"].model):
         np.testing.assert_array_equal(made.predict(names["X_test"]), before)
     assert names["trainer"].model is not model and len(names["trainer"].history) == 20
+    exec(many, names)
+    assert len(names["histories"]) == 15 and names["scores"].min() > 0.9
+    found = names["ensemble"].predict(names["X_test"]).argmax(axis=1)
+    assert (found == names["y_test"]).mean() > 0.93

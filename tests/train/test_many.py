@@ -428,5 +428,5 @@ def test_models_that_come_twice_are_refused():
     with pytest.raises(HyperparameterError, match="models 0 and 1 are the same object"):
         fn.fit_many([SAME, SAME], X, LABELS, losses=LOSSES[0])
     trainers = [fn.Trainer(one, LOSSES[0]) for one in nets("auto")]
-    with pytest.raises(HyperparameterError, match="losses is .*models are trainers"):
+    with pytest.raises(HyperparameterError, match=r"losses is .*models are trainers"):
         fn.fit_many(trainers, X, LABELS, losses=LOSSES[0])
