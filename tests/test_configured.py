@@ -76,7 +76,7 @@ ALL = [
         for kind, own in OF_OPTIMIZERS.items()
     ],
     fn.SGD(momentum=0.5, dampening=0.25),
-    *[fn.EMA(0.5), fn.SWA(2, 3)],
+    *[fn.EMA(0.5, evaluate=True), fn.SWA(2, 3)],
     fn.EarlyStopping("loss", 3, 0.1, "max", restore_best_weights=True),
     fn.ReduceLROnPlateau("loss", 0.5, 3, 0.1, "abs", 2, 0.1, 0.1, "max"),
     KeepBest("score", "max"),

@@ -162,7 +162,8 @@ class EarlyStopping(_Monitor):
     min_delta: number ≥ 0 (default 0). A score counts as better only if it improves by more than this.
     mode: "min", "max" or "auto" (default): "min" for losses, "max" for accuracies.
     restore_best_weights: bool (default False). True restores the parameters and buffers of the end of the
-        best epoch, the first of equals, however the fit ends (Keras: only where it stops early). A
+        best epoch, the first of equals, however the fit ends (Keras: only where it stops early). Where they
+        are averages, the vectors from which the next training goes on are those of that epoch too. A
         training score such as "loss" is measured while the epoch changes the parameters; monitor a
         validation score to get back parameters that have this score.
 
@@ -197,6 +198,7 @@ class EarlyStopping(_Monitor):
         self.wait = 0
         self.best_epoch = self.stopped_epoch = None
         self._kept: dict[str, Array] = {}
+        self._points: dict[str, Array] = {}
 
     def on_train_begin(self) -> None:
         """Start anew."""
@@ -210,6 +212,7 @@ class EarlyStopping(_Monitor):
             self.best, self.best_epoch, self.wait = score, epoch, 0
             if self.restore_best_weights:
                 self._kept = self.trainer.model.state_dict()
+                self._points = {n: part.copy() for n, part in self.trainer._points().items()}
         elif self.wait >= self.patience:
             self.stopped_epoch = epoch
             self.trainer.stop_training = True
@@ -218,24 +221,31 @@ class EarlyStopping(_Monitor):
         """Restore the best epoch."""
         if self._kept:
             restore_values(self.trainer.model, self._kept)
-            self._kept = {}
+            for name, part in self.trainer._points().items():
+                np.copyto(part, self._points[name])
+            self._kept, self._points = {}, {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score, the counts, and during a fit the values to restore: "kept/0.weight", …."""
-        return {**super().state_dict(), **vector_state("kept", self._kept)}
+        """The best score, the counts, and during a fit the values to restore: "kept/0.weight", ….
+
+        "points/average/0.weight", …: the vectors of an average that belong to these values.
+        """
+        kept = vector_state("kept", self._kept) | vector_state("points", self._points)
+        return {**super().state_dict(), **kept}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the `state_dict` of a callback with equal arguments, or raise StateDictError."""
         check_names("state_dict", state, self._counted, state)
-        names = [name for name in state if str(name).startswith("kept/")]
-        kept = {
-            name.removeprefix("kept/"): np.array(
-                check_array(f"state_dict[{name!r}]", state[name], np.shape(state[name]))
+        found: dict[str, dict[str, Array]] = {"kept": {}, "points": {}}
+        names = [name for name in state if str(name).partition("/")[0] in found]
+        for name in names:
+            kind, _, inner = name.partition("/")
+            given = state[name]
+            found[kind][inner] = np.array(
+                check_array(f"state_dict[{name!r}]", given, np.shape(given))
             )
-            for name in names
-        }
         super().load_state_dict({n: v for n, v in state.items() if n not in names})
-        self._kept = kept
+        self._kept, self._points = found["kept"], found["points"]
 
 
 class KeepBest(EarlyStopping):

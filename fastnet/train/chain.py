@@ -12,10 +12,11 @@ import numpy as np
 from fastnet.backends.steps import Update
 from fastnet.data.minibatches import batch_offsets
 from fastnet.errors import StateDictError, UsageError, check_kind, check_real
+from fastnet.interrupts import held_back
 from fastnet.layers import BatchNorm1d
 from fastnet.model import Sequential
 from fastnet.op import Array, Op
-from fastnet.optim.averaging import Averaging, average
+from fastnet.optim.averaging import Averaging, average, hide_average, show_average
 from fastnet.optim.gradients import accumulate_gradient, clip_value, grad_norm, scale_to_norm
 from fastnet.optim.optimizer import OptimizerState
 from fastnet.parameter import check_count, check_names, fill, vector_state
@@ -47,14 +48,25 @@ class Chain:
             check_kind("averaging", averaging, Averaging)
         self.averaging = averaging
         self.averaged = 0  # how many sets of parameters the average contains
+        self.shown = False  # whether the model's parameters are the average, to be evaluated
         self._extras: Extras | None = None
         self._program: tuple[Any, np.ndarray, np.ndarray] | None = None  # its key, rule and code
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the average is what is evaluated."""
+        return self.averaging is not None and self.averaging.evaluate
 
     def extras(self, model: Sequential) -> Extras:
         """The compiler of the added passes, which also owns their memory."""
         if self._extras is None:
             self._extras = Extras(model.bind())
         return self._extras
+
+    @property
+    def memory(self) -> Array | None:
+        """The segment of the added passes, which moves when there are more of them."""
+        return None if self._extras is None else self._extras.segment
 
     def _passes(self, span: Span) -> tuple[list[Pass], list[Pass]]:
         """The passes before and after the rule, in order; other methods treat all passes alike."""
@@ -91,6 +103,8 @@ class Chain:
                 table[:, row, i] = number
         extras, ops = self.extras(model), [one.op for one in added]
         extras.need(op for op in ops if not isinstance(op, str))
+        if self.evaluates:
+            extras.need([show_average])  # later, the memory would move
         made = self._program
         if made is None or made[0] != (ops, len(before)) or made[1] is not rule:
             parts = [extras.instruction(op, row) for row, op in enumerate(ops, first)]
@@ -117,26 +131,51 @@ class Chain:
             model.run_extra(self.extras(model), average, number=rate)
             self.averaged += 1
 
+    def show(self, model: Sequential, shown: bool) -> bool:
+        """Make an average that is to be evaluated the model's parameters, or those of the training.
+
+        Returns whether they were others. The caller holds the lock.
+        """
+        if not (self.evaluates and self.averaged) or shown == self.shown:
+            return False
+        with held_back():
+            op = show_average if shown else hide_average
+            model.run_extra(self.extras(model), op, number=0.0)
+            self.shown = shown
+            model.touch(by_backend=True)
+        return True
+
+    def vectors(self, model: Sequential) -> dict[str, Array]:
+        """The average and, where it is shown, the parameters of the training."""
+        names = ["average", *(["trained"] if self.shown else [])] if self.averaged else []
+        ops = {"average": average, "trained": show_average}
+        self.extras(model).need([ops[name] for name in names])
+        return {name: self.extras(model).vector(ops[name], name) for name in names}
+
     def reset(self) -> None:
         """Forget the average."""
-        self.averaged = 0
+        self.averaged, self.shown = 0, False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "averaged": 0, "_extras": None, "_program": None}
+        fresh = {"averaged": 0, "shown": False, "_extras": None, "_program": None}
+        return {**self.__dict__, **fresh}
 
     def _parts(self, model: Sequential, average: Array) -> dict[str, Array]:
         return dict(zip(model.named_parameters(), model.bind().parts(average), strict=True))
 
     def state_dict(self, model: Sequential) -> dict[str, Any]:
-        """The average: "count", how many sets of parameters it contains, and "average/0.weight", …."""
-        if not self.averaged:
-            return {"count": 0}
-        parts = self._parts(model, self.extras(model).vector(average, "average"))
-        return {"count": self.averaged, **vector_state("average", parts)}
+        """The average: "count", how many sets of parameters it contains, and "average/0.weight", ….
+
+        "trained/0.weight", …: where the model's parameters are the average, those of the training.
+        """
+        found: dict[str, Any] = {"count": self.averaged}
+        for name, vector in self.vectors(model).items():
+            found |= vector_state(name, self._parts(model, vector))
+        return found
 
     def checked_state(
         self, what: str, model: Sequential, state: Mapping[str, Any]
-    ) -> tuple[int, Array | None]:
+    ) -> tuple[int, dict[str, Array]]:
         """The arguments of `restore` for a state dict, or StateDictError."""
         check_names(what, state, ["count"], state)
         count = check_count(f"{what}['count']", state["count"])
@@ -144,17 +183,21 @@ class Chain:
             raise StateDictError(
                 f"{what}['count'] is {count} for a trainer without averaging; expected 0"
             )
-        values = np.zeros_like(model.bind().flat("params"))
-        parts = self._parts(model, values) if count else {}
-        check_names(what, state, ["count", *(f"average/{name}" for name in parts)])
-        fill(what, "average", parts, state)
-        return count, values if count else None
+        shown = self.evaluates and any(str(name).startswith("trained/") for name in state)
+        names = ["average", *(["trained"] if shown else [])] if count else []
+        vectors = {name: np.zeros_like(model.bind().flat("params")) for name in names}
+        parts = {name: self._parts(model, vector) for name, vector in vectors.items()}
+        needed = [f"{vector}/{name}" for vector, part in parts.items() for name in part]
+        check_names(what, state, ["count", *needed])
+        for vector, part in parts.items():
+            fill(what, vector, part, state)
+        return count, vectors
 
-    def restore(self, model: Sequential, count: int, values: Array | None) -> None:
-        """Continue from these values of the average."""
-        if values is not None:
-            np.copyto(self.extras(model).vector(average, "average"), values)
-        self.averaged = count
+    def restore(self, model: Sequential, count: int, vectors: dict[str, Array]) -> None:
+        """Continue from these values of `vectors`."""
+        self.averaged, self.shown = count, "trained" in vectors
+        for name, own in self.vectors(model).items():
+            np.copyto(own, vectors[name])
 
     def without_averages(self) -> Chain:
         """A chain with the same clipping and no average."""
@@ -169,8 +212,7 @@ class Chain:
             raise UsageError("this trainer has no averages; pass averaging=EMA(…) or SWA(…)")
         if not self.averaged:
             raise UsageError(f"{self.averaging!r} has averaged nothing yet; fit first")
-        norms = any(isinstance(layer, BatchNorm1d) for _, layer in model.layers)
-        if X is None and norms and not self.averaging.each_step:
+        if X is None and has_statistics(model) and not self.averaging.each_step:
             raise UsageError(
                 "the model has batchnorm, whose statistics do not fit the mean of its parameters; pass "
                 "inputs X, such as the training set's"
@@ -224,23 +266,40 @@ class Span:
         return found
 
 
-def recompute_statistics(model: Sequential, X: Any, batch_size: int) -> None:
-    """Set batchnorm's running statistics to their means over the minibatches of X, in training mode."""
+def has_statistics(model: Sequential) -> bool:
+    """Whether a model has running statistics."""
+    return any(isinstance(layer, BatchNorm1d) for _, layer in model.layers)
+
+
+def recompute_statistics(
+    model: Sequential, X: Any, batch_size: int, respect_modes: bool = False
+) -> None:
+    """Set batchnorm's running statistics to their means over the minibatches of X, in training mode.
+
+    respect_modes: each layer stays in its own mode, so that those in evaluation mode keep their statistics.
+    """
     x = model.features("X", X)
-    norms = [(path, la) for path, la in model.layers if isinstance(la, BatchNorm1d) and la.momentum]
+    norms = [
+        (path, layer)
+        for path, layer in model.layers
+        if isinstance(layer, BatchNorm1d)
+        and layer.momentum
+        and (layer.training or not respect_modes)
+    ]
     if not norms:
         return
     names = [f"{path}.running_{what}" for path, _ in norms for what in ("mean", "var")]
     momenta = [layer.momentum for _, layer in norms for _ in range(2)]
     sums: list[Any] = [0.0] * len(names)
     offsets = batch_offsets(len(x), batch_size)
-    if len(offsets) > 2 and offsets[-1] - offsets[-2] < model.min_training_rows():
+    if len(offsets) > 2 and offsets[-1] - offsets[-2] < model.min_training_rows(respect_modes):
         offsets = offsets[:-1]
     with model.edit() as values:
         for path, _ in norms:
             values[f"{path}.num_batches_tracked"][...] = 0
     modes = [layer.training for _, layer in model.layers]
-    model.train()
+    if not respect_modes:
+        model.train()
     for begin, end in pairwise(offsets):
         with model.edit() as values:
             for name in names:

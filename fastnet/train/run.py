@@ -44,6 +44,10 @@ class Trained(Protocol):
 
     _chain: Chain
 
+    def _to_training(self) -> None: ...
+
+    def _to_evaluation(self, run: Run | None = None) -> None: ...
+
     def _evaluating(
         self, data: Dataset, wait: Callable[[Ready], Waiting[None]] | None
     ) -> Waiting[dict[str, float]]: ...
@@ -77,9 +81,11 @@ class Run:
     scores: EpochScores
     accumulation_steps: int = 1  # minibatches of each update
     shuffle: bool = True
+    respect_modes: bool = False
     watched: bool = True  # whether somebody looks at each epoch's record as it comes
     rows: Array | None = None  # those of the data set that are the fit's, in this order; None: all
     joins: bool = False  # whether its steps wait to be run together with those of other nets
+    evaluated: bool = True  # whether somebody looks at the model after each epoch
     chunk: int = 1  # steps of the next native call
     most_rows: int = MOST_ROWS
     waited: float = field(default=0.0, init=False)  # seconds in which others have run
@@ -194,6 +200,8 @@ class Run:
         """Count an epoch that is trained; returns its record."""
         trained = self.now() - begun
         record: dict[str, Any] = {"epoch": self.trainer.epoch + 1, **found}
+        if self.evaluated:
+            self.trainer._to_evaluation(self)
         if self.validation is not None:
             wait = self._wait if self.joins else None
             values = yield from self.trainer._evaluating(self.validation, wait)
@@ -235,6 +243,7 @@ class Run:
     def advance(self, loaded: Loaded, steps: int) -> Waiting[Array]:
         """Run so many more steps of what is loaded, and count those that are done; returns their losses."""
         begin = loaded.done
+        self.trainer._to_training()
         yield from self._run(Ready(self.executor, begin + steps, partial(self._count, loaded)))
         return self.executor.losses[begin : loaded.done]
 
@@ -331,7 +340,9 @@ class Fit:
                 callback.on_train_begin()
                 at_the_end.callback(callback.on_train_end)
             at_the_end.callback(progress.close)
-            run.watched = bool(self.callbacks or progress.verbose or run.validation is not None)
+            at_the_end.callback(trainer._to_evaluation, run)  # before a callback restores an epoch
+            run.evaluated = bool(self.callbacks or run.validation is not None)
+            run.watched = bool(run.evaluated or progress.verbose)
             while trainer.epoch < last_epoch and not trainer.stop_training:
                 yield from run.epochs(last_epoch, progress, ended)
 

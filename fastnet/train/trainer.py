@@ -34,7 +34,7 @@ from fastnet.optim.averaging import Averaging
 from fastnet.parameter import MOST, check_count, check_names
 from fastnet.train import full_batch, range_test
 from fastnet.train.callbacks import Callback, KeepBest, Snapshot, check_callbacks
-from fastnet.train.chain import Chain, Span
+from fastnet.train.chain import Chain, Span, has_statistics, recompute_statistics
 from fastnet.train.history import History, copied_records
 from fastnet.train.progress import Progress
 from fastnet.train.ready import Ready, Waiting, finish
@@ -47,6 +47,8 @@ from fastnet.train.scores import (
     metrics_of,
     threshold_for,
 )
+
+STATISTICS = 50  # minibatches at most, from which batchnorm's statistics at averages are computed
 
 
 class Trainer(Attributed):
@@ -297,18 +299,20 @@ class Trainer(Attributed):
                 value = float(run.steps(np.arange(data.rows), offsets)[0])
             finally:
                 executor.unload()
+                self._to_evaluation()
             if sample_weight is None and not respect_modes:
                 self._way = self._made_way(executor, kind_of(data))
             return value
 
     def _step_by(self, way: Way, X: Any, y: Any) -> float | None:
         """A step of `train_on_batch` by a short way; None where it declines."""
-        loss, optimizer, state, chain, seed, last, kind = way.more
+        loss, optimizer, state, chain, memory, seed, last, kind = way.more
         model = self.model
         if not (
             loss is self.loss
             and optimizer is self.optimizer
             and chain is self._chain
+            and chain.memory is memory
             and seed == self.seed
             and state.is_current(optimizer)
             and way.is_open(model)
@@ -329,7 +333,8 @@ class Trainer(Attributed):
         model, chain, storage = self.model, self._chain, self.model.bind()
         state = model.optimizer_state(self.optimizer)
         count = state.before_warning(state.steps, CALLED_AHEAD)
-        if not (count and executor.backend.native_calls):
+        moves = chain.evaluates or self.optimizer.points  # parameters before and after each step
+        if moves or not (count and executor.backend.native_calls):
             return None
         total = self.loss.reduction == "sum"
         try:
@@ -345,7 +350,7 @@ class Trainer(Attributed):
         if chain.averaging is not None and chain.averaging.each_step:
             counters.append(Counter(chain, "averaged", Counts.NUMBERS, chain.averaged))
         last = state.steps + count
-        more = self.loss, self.optimizer, state, chain, self.seed, last, kind
+        more = self.loss, self.optimizer, state, chain, chain.memory, self.seed, last, kind
         return step_way(
             model,
             executor,
@@ -475,6 +480,35 @@ class Trainer(Attributed):
         batch_size = check_int("batch_size", batch_size, low=1)
         return self._chain.averaged_model(self.model, X, batch_size)
 
+    def _to_training(self) -> None:
+        """Move the parameters to where the next step takes its gradients."""
+        self._chain.show(self.model, False)
+
+    def _to_evaluation(self, run: Run | None = None) -> None:
+        """Move the parameters to the averages that are to be evaluated, if there are such.
+
+        run: if given, batchnorm's running statistics become theirs, over some of its data.
+        """
+        moved = self._chain.show(self.model, True)
+        if moved and run is not None and has_statistics(self.model):
+            order, offsets = run.minibatches(0, 1)
+            offsets = offsets[: STATISTICS + 1]
+            x, size = run.data.x[order[: offsets[-1]]], int(np.diff(offsets).max())
+            twin = copy.deepcopy(self.model)  # whose lock is free
+            recompute_statistics(twin, x, size, run.respect_modes)
+            np.copyto(self.model.bind().segments["buffers"], twin.bind().segments["buffers"])
+            self.model.touch()
+
+    def _points(self) -> dict[str, Array]:
+        """The vectors that belong to averages that are evaluated, by parameter: {"gap/0.weight": …}."""
+        vectors = self._chain.vectors(self.model) if self._chain.evaluates else {}
+        named, storage = self.model.named_parameters(), self.model.bind()
+        return {
+            f"{vector}/{name}": part
+            for vector, values in vectors.items()
+            for name, part in zip(named, storage.parts(values), strict=True)
+        }
+
     def evaluate(
         self, X: Any, y: Any, batch_size: int | None = None, *, sample_weight: Any = None
     ) -> dict[str, float]:
@@ -516,7 +550,9 @@ class Trainer(Attributed):
         check_metrics(self.metrics, executor.plan.output_shape)
         total = self.loss.reduction == "sum"
         scores = EpochScores(self.metrics, data, offsets, executor.plan, total=total)
-        return Run(self, data, offsets, None, find, executor, scores, rows=rows)
+        run = Run(self, data, offsets, None, find, executor, scores, rows=rows)
+        run.respect_modes = respect_modes
+        return run
 
     def _validation(self, given: Any) -> Dataset | None:
         """The checked data set of `validation_data`, if any."""
