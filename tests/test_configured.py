@@ -48,6 +48,11 @@ OF_OPTIMIZERS = {
     },
     fn.Rprop: {"etas": [0.25, 2], "step_sizes": (np.float32(0.25), STEP)},
 }
+PART = {name: SHARED[name] for name in ("groups", "decay_biases_and_norms", "l1")}
+SCHEDULE_FREE = {
+    fn.ScheduleFreeSGD: {"momentum": STEP},
+    fn.ScheduleFreeAdamW: {"betas": (0.5, STEP), "eps": 1e-3},
+}
 HALF = {"reduction": "sum"}
 PLAIN = [fn.Identity, fn.LogSigmoid, fn.Mish, fn.NoisyReLU, fn.ReLU, fn.ReLU6, fn.SELU, fn.SiLU]
 PLAIN += [fn.Sigmoid, fn.Softsign, fn.Tanh, fn.Hardsigmoid, fn.Hardswish]
@@ -76,6 +81,12 @@ ALL = [
         for kind, own in OF_OPTIMIZERS.items()
     ],
     fn.SGD(momentum=0.5, dampening=0.25),
+    *[
+        kind(
+            0.5, weight_decay=1, warmup_steps=np.int64(3), r=1, weight_lr_power=STEP, **own, **PART
+        )
+        for kind, own in SCHEDULE_FREE.items()
+    ],
     *[fn.EMA(0.5, evaluate=True), fn.SWA(2, 3)],
     fn.EarlyStopping("loss", 3, 0.1, "max", restore_best_weights=True),
     fn.ReduceLROnPlateau("loss", 0.5, 3, 0.1, "abs", 2, 0.1, 0.1, "max"),
@@ -138,8 +149,12 @@ def test_every_class_and_argument_is_in_the_table():
     assert {type(made) for made in ALL} | functions == (kinds - bases) | {KeepBest}
     for kind in kinds - bases - functions:
         shown = " ".join(repr(made) for made in ALL if type(made) is kind)
+        fixed = SHARED.keys() - PART.keys() if kind in SCHEDULE_FREE else set()
+        fixed |= {"decoupled_weight_decay"} if fixed else set()
         for name, p in kind._constructor().items():
-            required = p.default is p.empty or name in ("epochs", "steps_per_epoch")
+            required = (
+                p.default is p.empty or name in ("epochs", "steps_per_epoch") or name in fixed
+            )
             assert required or f"{name}=" in shown, (kind, name)
 
 

@@ -30,6 +30,7 @@ STEPS = {
     "step_sizes[0]": ("[1.17549e-38, inf)", [0, -1e-8, 1e-39], [1e-30, 1]),
     "step_sizes[1]": ("[1.17549e-38, inf)", [0, -1e-8, 1e-39], [1e-30, 1]),
 }
+WEIGHTS = {"r": NOT_NEGATIVE, "weight_lr_power": NOT_NEGATIVE}
 COEFFICIENTS = [f"ns_coefficients[{i}]" for i in range(3)]
 PAIRS = {  # the number that stands beside each of a pair
     "betas[0]": 0.5,
@@ -51,6 +52,8 @@ OPTIMIZERS = {  # what each takes beside lr, weight_decay, l1 and max_norm
     fn.RAdam: {"eps": EPS, **BETAS},
     fn.Lion: BETAS,
     fn.Rprop: STEPS,
+    fn.ScheduleFreeSGD: {"momentum": BETA, **WEIGHTS},
+    fn.ScheduleFreeAdamW: {"eps": EPS, **BETAS, **WEIGHTS},
     fn.Muon: {"momentum": BETA, "eps": EPS, **BETAS, **dict.fromkeys(COEFFICIENTS, ANY)},
 }
 EVERY = {"lr": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "l1": NOT_NEGATIVE}
@@ -119,6 +122,7 @@ RATES = [
     (optimizer, name, *row)
     for optimizer, own in OPTIMIZERS.items()
     for name, row in (EVERY | own).items()
+    if not (name == "max_norm" and optimizer in (fn.ScheduleFreeSGD, fn.ScheduleFreeAdamW))
 ]
 
 

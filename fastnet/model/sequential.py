@@ -22,6 +22,7 @@ from fastnet.errors import (
     check_int,
     check_real,
 )
+from fastnet.interrupts import held_back
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
 from fastnet.model.container import Container
@@ -303,6 +304,11 @@ class Sequential(Container):
         self._root("optimizer.step")
         with self.training_lock():
             state = self.optimizer_state(optimizer)
+            if state.averaged:
+                raise UsageError(
+                    "optimizer.step: the parameters are averages, at which no step begins; call "
+                    "optimizer.train(model) before the forward"
+                )
             hyper = state.hyper(1)[0]
             try:
                 state.run(hyper)
@@ -319,6 +325,24 @@ class Sequential(Container):
         steps = Counter(state, "steps", Counts.NUMBERS, first)
         call = state.run.call(numbers, [steps, Counter(self.bind(), "version")])
         return call and Way(self, call, more=(optimizer, state))
+
+    def move_parameters(self, optimizer: Optimizer, averaged: bool) -> bool:
+        """Move the parameters to the averages of an optimizer that has such `points`, or back.
+
+        Returns whether they were elsewhere. The caller holds the lock.
+        """
+        if not optimizer.points:
+            return False
+        self._root("optimizer.train")
+        state = self.optimizer_state(optimizer)
+        if state.averaged == averaged:
+            return False
+        place = int(not averaged)
+        with held_back():
+            state.moves[place](state.numbers(optimizer.points[place]))
+            state.averaged = averaged
+            self.touch(by_backend=True)
+        return True
 
     def grad_norm(self) -> float:
         """‖g‖₂ over all gradients, summed in float64."""
@@ -418,11 +442,16 @@ class Sequential(Container):
         storage, backend = self.bind(), self._runtime.backend
         if state.rule is None or (state.backend, state.rule.frozen) != (backend, storage.frozen):
             start = optimizer.initial() | state.vectors
-            rule = state.rule = compile_rule(state.passes, state.group_of, storage, start)
+            args = state.passes, state.group_of, storage, start, optimizer.points
+            rule = state.rule = compile_rule(*args)
             waiting = {n: v.copy() for n, v in state.vectors.items() if n not in rule.vectors}
             state.vectors = waiting | rule.vectors
             ops = [op for passes in state.passes for op in passes]
             state.run = self._runtime.passes(Update.alone(rule.program, ops, rule.segment))
+            state.moves = [
+                self._runtime.passes(Update.alone(program, [op] * len(state.passes), rule.segment))
+                for program, op in zip(rule.points, optimizer.points, strict=True)
+            ]
             state.backend = backend
         return state
 

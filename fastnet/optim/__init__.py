@@ -10,6 +10,7 @@ from fastnet.optim.nadam import NAdam, RAdam
 from fastnet.optim.optimizer import Optimizer
 from fastnet.optim.rmsprop import RMSprop
 from fastnet.optim.rprop import Rprop
+from fastnet.optim.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fastnet.optim.sgd import SGD
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Rprop",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
     "clip_grad_norm_",
     "clip_grad_value_",
 ]

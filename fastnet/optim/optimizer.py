@@ -56,6 +56,8 @@ class OptimizerState:
     rule: Any = None  # the compiled passes
     run: Any = None  # runs them with the numbers of a step
     backend: Any = None  # the backend of `run`
+    moves: Sequence[Any] = ()  # each runs one of the optimizer's `points`
+    averaged: bool = False  # whether the first of these was the last to run
     steps: int = 0
     since: list[int | None] = field(default_factory=list)  # first step of each parameter's vectors
     vectors: dict[str, Array] = field(default_factory=dict)  # the rule's, and others kept for later
@@ -98,6 +100,11 @@ class OptimizerState:
         return self.changes == optimizer._changes and (
             not groups or self.options["groups"] == groups
         )
+
+    def numbers(self, op: type[Op]) -> Array:
+        """The numbers of an op of `points`: a row for each group."""
+        found: Array = numbers_of(self.settings, self.steps, 1, [op])[0]
+        return found
 
     def _next(self, count: int) -> Array:
         with suppress(Exception):  # of a schedule at a later step; raised again when that comes
@@ -160,6 +167,8 @@ class Optimizer(Configured, base=True):
 
     _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # hyper-parameter → arguments of check_real
     _several: ClassVar[dict[str, Intervals]] = {"betas": (BETA, BETA)}  # tuples of numbers
+    # Where parameters are evaluated at another point: the ops that move them there and back.
+    points: ClassVar[tuple[type[Op], ...]] = ()
     _shared_ranges: ClassVar = {"l1": {"low": 0.0}, "max_norm": {"low": 0.0, "open_low": True}}
     _decoupled = False  # default of decoupled_weight_decay
     _scheduled = False  # whether a hyper-parameter is a schedule
@@ -229,8 +238,10 @@ class Optimizer(Configured, base=True):
         state.changes = self._changes
         if old is not None:
             state.vectors, state.warned = self._carried(old, state, model), old.warned
+            state.averaged = old.averaged
             if (old.passes, old.group_of) == (passes, group_of):
                 state.rule, state.run, state.backend = old.rule, old.run, old.backend
+                state.moves = old.moves
         self._states[model] = state
         return state
 
@@ -247,7 +258,7 @@ class Optimizer(Configured, base=True):
             return {"steps": 0}
         since = dict(zip(model.named_parameters(), state.since, strict=True))
         found = {f"since/{name}": step for name, step in since.items() if step is not None}
-        for vector in sorted(state.vectors.keys() & self.family()):
+        for vector in sorted(state.vectors.keys() & self.family() - self._unkept(state.averaged)):
             parts = zip(since, model.bind().parts(state.vectors[vector]), strict=True)
             found |= vector_state(vector, {n: p for n, p in parts if since[n] is not None})
         return {"steps": state.steps, **found}
@@ -293,9 +304,9 @@ class Optimizer(Configured, base=True):
     ) -> None:
         """Continue with a model from these steps and vectors."""
         options = {**self._argument_values(), "groups": None}  # so `state` makes a new one
-        self._states[model] = OptimizerState(
-            [], [], [], options, steps=steps, since=since, vectors=vectors
-        )
+        state = OptimizerState([], [], [], options, steps=steps, since=since, vectors=vectors)
+        state.averaged = bool(self._unkept(False) & vectors.keys())
+        self._states[model] = state
         self._forget()
 
     def _forget(self) -> None:
@@ -388,6 +399,14 @@ class Optimizer(Configured, base=True):
         """The vectors of all rules that the hyper-parameters may select."""
         return family_vectors(self.op)
 
+    def point_vectors(self) -> list[str]:
+        """The vectors with which `points` work."""
+        return sorted({name for op in self.points for name in op.tensors} - {"w"})
+
+    def _unkept(self, averaged: bool) -> set[str]:
+        """The vectors that no state dict has, where the parameters are averages or not."""
+        return set()
+
     def initial(self) -> dict[str, float]:
         """Initial values of state vectors that do not start at 0."""
         return {}
@@ -468,9 +487,12 @@ class Optimizer(Configured, base=True):
 NOT_IN_GROUPS = ("groups", "decay_biases_and_norms", "initial_accumulator_value")
 
 
-def numbers_of(settings: Sequence[Optimizer], first: int, count: int) -> Array:
+def numbers_of(
+    settings: Sequence[Optimizer], first: int, count: int, ops: Sequence[type[Op]] | None = None
+) -> Array:
     """The numbers of the passes of several optimizers for steps first, first + 1, … (from 0).
 
+    ops: of each optimizer, by default its passes.
     float64 (count, passes, numbers); a pass with fewer numbers than another is padded with zeros.
     """
     t = np.arange(first, first + count, dtype=np.int64)
@@ -482,7 +504,7 @@ def numbers_of(settings: Sequence[Optimizer], first: int, count: int) -> Array:
     rows = [
         (found, op.hyper)
         for found, one in zip(columns, settings, strict=True)
-        for op in one.passes()
+        for op in (one.passes() if ops is None else ops)
     ]
     numbers = np.zeros((count, len(rows), max((len(names) for _, names in rows), default=0)))
     for row, (found, names) in enumerate(rows):

@@ -24,6 +24,7 @@ class Rule:
     segment: np.ndarray  # bytes: the vectors in sequence, each as long as `params`
     vectors: dict[str, Array]
     frozen: frozenset[int]  # ids of the parameters that it leaves out
+    points: list[np.ndarray]  # programs that move the parameters to another point and back
 
 
 def compile_rule(
@@ -31,30 +32,41 @@ def compile_rule(
     group_of: Sequence[int],
     storage: Storage,
     start: Mapping[str, Any],
+    points: Sequence[type[Op]] = (),
 ) -> Rule:
-    """The rule of these passes (see compile_update). start: initial values of vectors, by default 0."""
-    names, length = state_vectors(passes), storage.segments["params"].nbytes
+    """The rule of these passes (see compile_update). start: initial values of vectors, by default 0.
+
+    points: ops that run alone, with the same vectors and a row of numbers for each group.
+    """
+    names = state_vectors([*passes, points])
+    length = storage.segments["params"].nbytes
     segment = zeros_aligned(len(names) * length)
     rows = segment.reshape(len(names), length).view(storage.dtype)
     vectors = dict(zip(names, rows, strict=True))
     for name, vector in vectors.items():
         vector[...] = start.get(name, 0)
-    program = compile_update(passes, group_of, storage)
-    return Rule(program, segment, vectors, storage.frozen)
+    programs = [
+        compile_update(ops, group_of, storage, names)
+        for ops in (passes, *([[op]] * len(passes) for op in points))
+    ]
+    return Rule(programs[0], segment, vectors, storage.frozen, programs[1:])
 
 
 def compile_update(
-    passes: Sequence[Sequence[type[Op]]], group_of: Sequence[int], storage: Storage
+    passes: Sequence[Sequence[type[Op]]],
+    group_of: Sequence[int],
+    storage: Storage,
+    names: Sequence[str],
 ) -> np.ndarray:
     """The update program of an optimizer: each op of a group runs over each run of its parameters.
 
     passes: for each group the ops of a step, in order; the rows of hyper have the same order. group_of: the
     group of each parameter, in the order of the segment `params`. Frozen parameters are left out. The
-    vectors of `state_vectors` lie in sequence in the segment `state`, each as long as `params`. An op over
+    vectors with these names lie in sequence in the segment `state`, each as long as `params`. An op over
     a matrix ("I O") runs once for each parameter with two dimensions. If an op of a group writes
     `penalized`, the ops after it take that as g.
     """
-    vectors = {name: i for i, name in enumerate(state_vectors(passes))}
+    vectors = {name: i for i, name in enumerate(names)}
     length, itemsize = storage.segments["params"].nbytes, storage.dtype.itemsize
     first_row = np.cumsum([0, *map(len, passes)])
     records = []

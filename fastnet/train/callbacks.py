@@ -228,7 +228,7 @@ class EarlyStopping(_Monitor):
     def state_dict(self) -> dict[str, Any]:
         """The best score, the counts, and during a fit the values to restore: "kept/0.weight", ….
 
-        "points/average/0.weight", …: the vectors of an average that belong to these values.
+        "points/gap/0.weight", …: the vectors of an optimizer or average that belong to these values.
         """
         kept = vector_state("kept", self._kept) | vector_state("points", self._points)
         return {**super().state_dict(), **kept}

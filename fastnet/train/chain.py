@@ -11,14 +11,14 @@ import numpy as np
 
 from fastnet.backends.steps import Update
 from fastnet.data.minibatches import batch_offsets
-from fastnet.errors import StateDictError, UsageError, check_kind, check_real
+from fastnet.errors import HyperparameterError, StateDictError, UsageError, check_kind, check_real
 from fastnet.interrupts import held_back
 from fastnet.layers import BatchNorm1d
 from fastnet.model import Sequential
 from fastnet.op import Array, Op
 from fastnet.optim.averaging import Averaging, average, hide_average, show_average
 from fastnet.optim.gradients import accumulate_gradient, clip_value, grad_norm, scale_to_norm
-from fastnet.optim.optimizer import OptimizerState
+from fastnet.optim.optimizer import Optimizer, OptimizerState
 from fastnet.parameter import check_count, check_names, fill, vector_state
 from fastnet.plan.extras import Extras
 
@@ -56,6 +56,14 @@ class Chain:
     def evaluates(self) -> bool:
         """Whether the average is what is evaluated."""
         return self.averaging is not None and self.averaging.evaluate
+
+    def check(self, optimizer: Optimizer) -> None:
+        """Raise HyperparameterError where an optimizer has averages of its own."""
+        if self.averaging is not None and optimizer.points:
+            raise HyperparameterError(
+                f"averaging is {self.averaging!r}; expected None with {type(optimizer).__name__}, whose "
+                "parameters are averages already"
+            )
 
     def extras(self, model: Sequential) -> Extras:
         """The compiler of the added passes, which also owns their memory."""

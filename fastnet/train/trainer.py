@@ -94,6 +94,7 @@ class Trainer(Attributed):
         self.model, self.loss = model, loss
         self.metrics = metrics_of(loss, metrics)
         self._chain = Chain(clip_value, clip_norm, averaging)
+        self._chain.check(self.optimizer)
         known = check_seed("seed", seed)
         self.seed = random.fresh_seed() if known is None else known
         self.key = random.fresh_seed()  # identifies this trainer and copies that continue from it
@@ -289,6 +290,7 @@ class Trainer(Attributed):
         offsets = training_offsets(
             data.rows, data.rows, False, self.model.min_training_rows(respect_modes)
         )
+        self._chain.check(self.optimizer)
         with self.model.training_lock():
             find = self.model.training_executor
             executor = find(data, data.rows, self.loss, respect_modes)
@@ -482,6 +484,7 @@ class Trainer(Attributed):
 
     def _to_training(self) -> None:
         """Move the parameters to where the next step takes its gradients."""
+        self.model.move_parameters(self.optimizer, False)
         self._chain.show(self.model, False)
 
     def _to_evaluation(self, run: Run | None = None) -> None:
@@ -489,7 +492,8 @@ class Trainer(Attributed):
 
         run: if given, batchnorm's running statistics become theirs, over some of its data.
         """
-        moved = self._chain.show(self.model, True)
+        moved = self.model.move_parameters(self.optimizer, True)
+        moved |= self._chain.show(self.model, True)
         if moved and run is not None and has_statistics(self.model):
             order, offsets = run.minibatches(0, 1)
             offsets = offsets[: STATISTICS + 1]
@@ -502,6 +506,8 @@ class Trainer(Attributed):
     def _points(self) -> dict[str, Array]:
         """The vectors that belong to averages that are evaluated, by parameter: {"gap/0.weight": …}."""
         vectors = self._chain.vectors(self.model) if self._chain.evaluates else {}
+        state = self.model.optimizer_state(self.optimizer)
+        vectors |= {name: state.vectors[name] for name in self.optimizer.point_vectors()}
         named, storage = self.model.named_parameters(), self.model.bind()
         return {
             f"{vector}/{name}": part
@@ -536,6 +542,7 @@ class Trainer(Attributed):
         rows: Array | None = None,
     ) -> Run:
         """Check everything before anything changes."""
+        self._chain.check(self.optimizer)
         drop_last = check_flag("drop_last", drop_last)
         respect_modes = check_flag("respect_modes", respect_modes)
         count = data.rows if rows is None else len(rows)

@@ -48,6 +48,9 @@ OPTIMIZERS = {
         (s(3.4, 0.1), -4.7, s(2.0, 0.1)),
         s(1e-3, 1e-3),
     ),
+    "schedule-free": lambda s: fn.ScheduleFreeAdamW(  # whose other numbers act on later steps too
+        0.1, (0.9, s(0.99, -0.01)), s(1e-3, 1e-3), s(0.1, 0.1), warmup_steps=3
+    ),
     "penalties": lambda s: fn.SGD(s(0.1, 0.01), l1=s(0.1, 0.01), max_norm=s(1.0, 0.1)),
 }
 every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)

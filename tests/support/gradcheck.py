@@ -64,6 +64,9 @@ NUMBERS = {
     "cut": 0.4,
     "max_norm": 0.7,
     "keep": 0.6,
+    "pull": 0.3,
+    "push": 0.08,
+    "lead": 0.2,
     "share": 0.4,
     "limit": 0.5,
     "rate": 0.3,
@@ -102,6 +105,7 @@ POSITIVE = {
             "rmsprop_momentum",
             "rmsprop_centered",
             "rmsprop_centered_momentum",
+            "schedule_free_adamw",
         )
     ),
     ("adam_amsgrad", "top"),

@@ -7,16 +7,22 @@ import pickle
 
 import numpy as np
 import pytest
+from refusals import refused
 
 import fastnet as fn
+from fastnet.errors import HyperparameterError, UsageError
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(48, 3))
 Y = np.sin(X[:, :2]) + 0.1 * RANDOM.normal(size=(48, 2))
 VALID = X[:11], Y[:11]
+HALF = [{"params": "0.*", "lr": 0.03, "momentum": 0.7}]
 ALL = {
+    "sgd": lambda: {"optimizer": fn.ScheduleFreeSGD(0.1, warmup_steps=7, groups=HALF)},
+    "adamw": lambda: {"optimizer": fn.ScheduleFreeAdamW(0.01, weight_decay=0.1, r=1.0)},
     "ema": lambda: {"optimizer": fn.Adam(0.01), "averaging": fn.EMA(0.9, evaluate=True)},
 }
+SCHEDULE_FREE = ["sgd", "adamw"]
 every = pytest.mark.parametrize("options", ALL)
 
 
@@ -155,7 +161,7 @@ def test_the_best_epoch_comes_back_with_all_that_belongs_to_it(backend, options)
     best = int(np.argmin([loss for loss, _, _ in seen]))
     assert bits(one.model) == seen[best][1]
     now, then = one.state_dict(), seen[best][2]
-    for part, vectors in [("averages", ("average/", "trained/"))]:
+    for part, vectors in (("optimizer", ("y/", "gap/")), ("averages", ("average/", "trained/"))):
         for name, value in then[part].items():
             if name.startswith(vectors):
                 np.testing.assert_array_equal(now[part][name], value, err_msg=name)
@@ -199,3 +205,53 @@ def test_reset_starts_over(backend, options):
     one.reset()
     fit(one)
     assert bits(one.model) == first
+
+
+def freeze(model, *names):
+    model.bind().freeze(p for name, p in model._named().items() if name in names)
+
+
+@pytest.mark.parametrize("options", SCHEDULE_FREE)
+def test_a_loop_of_ones_own_is_a_fit(backend, options):
+    one, two = trainer(backend, options, norm=False), net(backend, False)
+    fit(one, 2)
+    optimizer, loss = ALL[options]()["optimizer"], fn.MSELoss()
+    for epoch in range(2):
+        optimizer.train(two)
+        for x, y in fn.batches(X, Y, batch_size=5, seed=3, epoch=epoch):
+            two.value_and_grad(loss, x, y)
+            optimizer.step(two)
+        optimizer.eval(two)
+        optimizer.eval(two)
+    assert bits(one.model) == bits(two)
+    two.value_and_grad(loss, X, Y)
+    refused(lambda: optimizer.step(two), UsageError, r"averages, .* call optimizer.train\(model\)")
+    optimizer.train(two)
+    two.value_and_grad(loss, X, Y)
+    optimizer.step(two)
+
+
+@pytest.mark.parametrize("options", SCHEDULE_FREE)
+def test_freezing_leaves_the_average(backend, options):
+    one = trainer(backend, options, norm=False)
+    fit(one)
+    before = one.model.state_dict()["0.weight"]
+    freeze(one.model, "0.weight")
+    fit(one)
+    np.testing.assert_array_equal(one.model.state_dict()["0.weight"], before)
+    freeze(one.model)
+    fit(one)
+    assert (one.model.state_dict()["0.weight"] != before).all()
+
+
+def test_averages_of_averages_are_refused():
+    for averaging in (fn.EMA(0.9), fn.SWA(1)):
+        refused(
+            lambda a=averaging: fn.Trainer(net(), fn.MSELoss(), fn.ScheduleFreeSGD(), averaging=a),
+            HyperparameterError,
+            "averaging is .*; expected None with ScheduleFreeSGD",
+        )
+        one = fn.Trainer(net(), fn.MSELoss(), fn.SGD(), averaging=averaging)
+        one.optimizer = fn.ScheduleFreeAdamW()
+        for call in (lambda o=one: fit(o), lambda o=one: o.train_on_batch(X, Y)):
+            refused(call, HyperparameterError, "averaging is .*; expected None with")

@@ -55,6 +55,8 @@ ALL = {
     "lion": lambda: {"optimizer": fn.Lion(0.01)},
     "muon": lambda: {"optimizer": fn.Muon(0.01)},
     "rprop": lambda: {"optimizer": fn.Rprop(0.01)},
+    "schedule-free": lambda: {"optimizer": fn.ScheduleFreeSGD(0.1, warmup_steps=4)},
+    "schedule-free adamw": lambda: {"optimizer": fn.ScheduleFreeAdamW(0.01)},
     "evaluated": lambda: {"optimizer": fn.SGD(0.1), "averaging": fn.EMA(0.9, evaluate=True)},
 }
 
