@@ -1,5 +1,7 @@
 """The report: measures, or takes a run's file, and writes RESULTS.md, results.json and plots.
 
+The README.md above the folder gets the run's picture and tables of fits and loops, where it has a place.
+
 python bench/report.py [--only steps,gemm] [--workloads xor,mnist] [--seconds 10] [--from FILE] [--to DIR]
 """
 
@@ -18,6 +20,7 @@ from fastnet.train.progress import show
 from tables import sections
 
 Results = dict[str, Any]
+BEGIN, END = "<!-- from bench/report.py -->", "<!-- to here -->"  # of what README.md has from here
 
 
 def text(results: Results, plots: list[str]) -> str:
@@ -41,6 +44,25 @@ def text(results: Results, plots: list[str]) -> str:
             lines += [f"![{name}](plots/{name}.png)\n" for name in plots if name == section]
     lines += ["## Targets", "", f"{sum(met)} of {len(met)} are met.", "", *targets.table(rows), ""]
     return "\n".join(lines)
+
+
+def readme(page: str, results: Results) -> str:
+    """README.md with the run's picture and tables of fits and loops, where it has a place for them."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end and "fit" in results and "loops" in results):
+        return page
+    lines = [
+        "![The time of whole fits by fastnet and its peers](bench/plots/fit.png)",
+        "",
+        f"Whole fits, and a step of a loop of one's own, on one core, in float32, with Adam "
+        f"({results['machine']}, {results['date']}). *fastnet engine* is the steps alone, without "
+        "what a fit or a loop does around them.",
+        "",
+        *sections.fit_table(sections.with_peers(results["fit"])),
+        *sections.loops_table(results["loops"]),
+    ]
+    return "\n".join([before + begin, "", *lines]) + end + after
 
 
 def gpu_alone(results: Results) -> bool:
@@ -82,6 +104,9 @@ def main() -> None:
             drawn = plots.draw(results, folder / "plots")
     written = text(results, drawn)
     (folder / "RESULTS.md").write_text(written, encoding="utf-8")
+    page = folder.parent / "README.md"
+    if page.exists():
+        page.write_text(readme(page.read_text(encoding="utf-8"), results), encoding="utf-8")
     show(written)
 
 

@@ -21,7 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from contenders import methods, peers, predictors, products, roofline, training
+from contenders import calls, fit_peers, methods, peers, predictors, products, roofline, training
+from contenders.fits import FITS
+from contenders.loops import LOOPS
 from contenders.workloads import SLOW, WORKLOADS
 from gpu import sanitizer
 from measure import machine
@@ -31,6 +33,9 @@ from suites import cold, cost
 Results = dict[str, Any]
 PLACEMENTS = 3  # of a method's tensors in memory: where they lie makes some percent at 10⁶ elements
 FASTNETS = ("c", "numba")  # the backends that are compared
+NETS = {**WORKLOADS, **FITS}  # all names of nets
+LOOP_PEERS = ("PyTorch", "PyTorch fused", "JAX")
+LOOPED = ("xor", "housing", "mnist")  # the workloads of loops of one's own
 
 
 def own_command() -> str:
@@ -41,6 +46,57 @@ def own_command() -> str:
 def say(text: str) -> None:
     """A line of progress."""
     print(text, "…", file=sys.stderr, flush=True)
+
+
+def fit(options: argparse.Namespace) -> Results:
+    """Whole fits: of `Trainer.fit`, of the peers' usual ways, and of the engine's chunks."""
+    cases: Results = {}
+    for name in options.fits:
+        each = FITS[name].shortened(2) if options.seconds < 1 else FITS[name]  # a smoke test
+        say(f"fit {each.title}")
+        same = fit_peers.check_same_fit(each)
+        ready, failed = warm(fit_peers.makers(each))
+        times = interleave(ready, options.seconds / 2, min_rounds=5)
+        cases[name] = {
+            "title": each.title,
+            "times": {who: [t * each.epochs for t in taken] for who, taken in times.items()},
+            "same_work": same,
+            "left_out": failed,
+        }
+    return cases
+
+
+def loops(options: argparse.Namespace) -> Results:
+    """Steps of loops of one's own."""
+    cases: Results = {}
+    for name in (name for name in LOOPED if name in options.workloads):
+        workload = WORKLOADS[name]
+        say(f"loops, {workload.title}")
+        backend = cost.backend()
+        makers = {"fastnet engine": training.FastnetChunk, **LOOPS}
+        by_turns = {who: partial(make, workload, backend) for who, make in makers.items()}
+        others = {n: m for n, m in peers.available().items() if n in LOOP_PEERS}
+        by_turns |= {who: partial(make, workload) for who, make in others.items()}
+        same = training.check_same_work(workload, [backend], others=others)
+        ready, failed = warm(by_turns)
+        cases[name] = {
+            "title": workload.title,
+            "times": interleave(ready, options.seconds / 2),
+            "same_work": same,
+            "left_out": failed,
+        }
+    return cases
+
+
+def single_calls(options: argparse.Namespace) -> Results:
+    """A DQN update, a target network's step, odd rows, and other single calls."""
+    cases: Results = {}
+    for case in calls.CASES:
+        say(case)
+        ready, failed = warm(calls.makers(case))
+        calls.check_same_output(ready)
+        cases[case] = {"times": interleave(ready, options.seconds / 5), "left_out": failed}
+    return cases
 
 
 def steps(options: argparse.Namespace) -> Results:
@@ -129,6 +185,9 @@ def on_a_gpu(options: argparse.Namespace) -> Results:
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], Results]] = {
+    "fit": fit,
+    "loops": loops,
+    "calls": single_calls,
     "steps": steps,
     "predict": predict,
     "gemm": gemm,
@@ -144,7 +203,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], Results]] = {
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What every program that measures takes."""
     parser.add_argument("--only", metavar="SECTIONS", help=f"of {','.join(SECTIONS)}")
-    parser.add_argument("--workloads", help=f"of {','.join(WORKLOADS)}")
+    parser.add_argument("--workloads", help=f"of {','.join(NETS)}")
     parser.add_argument(
         "--seconds", type=float, default=10, help="for each workload; other cases take a share"
     )
@@ -152,13 +211,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def choose(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Split the lists; refuse names that are unknown."""
-    for option, known in (("only", SECTIONS), ("workloads", WORKLOADS)):
+    for option, known in (("only", SECTIONS), ("workloads", NETS)):
         given = getattr(options, option)
         names = given.split(",") if given else list(known)
         for name in names:
             if name not in known:
                 parser.error(f"--{option}: {name!r} is unknown; expected {', '.join(known)}")
         setattr(options, option, names)
+    options.fits = [name for name in options.workloads if name in FITS]
+    options.workloads = [name for name in options.workloads if name in WORKLOADS]
 
 
 def measure(options: argparse.Namespace) -> Results:

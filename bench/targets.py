@@ -21,9 +21,37 @@ from typing import Any
 import run
 from contenders import methods, products, workloads
 from fastnet.train.progress import show
-from measure.timing import undisturbed_ratio
+from measure.timing import difference, median, undisturbed_ratio
 from tables import ratios
 
+FITS = {  # times as fast as the others' whole fits
+    "xor": {"scikit-learn": 100},
+    "iris": {"scikit-learn": 55, "PyTorch DataLoader": 170},
+    "digits": {"scikit-learn": 15, "PyTorch DataLoader": 40},
+}
+OF_THE_ENGINE = {
+    "housing": 1.04,
+    "mnist": 1.04,
+    "deep": 1.04,
+}  # a fit's time over that of its chunks
+LOOPS = {  # the most µs of a step, and whether beyond those of the engine
+    ("xor", "fastnet train_on_batch"): (3, False),
+    ("housing", "fastnet value_and_grad"): (5, True),
+    ("housing", "fastnet five calls"): (14, True),
+    ("housing", "fastnet train_on_batch"): (4, True),
+}
+CALLS = {  # times as fast
+    "DQN 4-32-32-2, batch 8: times as fast as PyTorch": 30,
+    "DQN 4-256-256-2, batch 256: times as fast as PyTorch": 1.7,
+    "target network of DQN 4-32-32-2: times as fast as PyTorch": 4,
+    "target network of DQN 4-256-256-2: times as fast as PyTorch": 4,
+    "order of 55,000 rows: times as fast as permutation": 10,
+    "fit housing, SGD, batch 1, an epoch: times as fast as FANN": 12,
+}
+CALL_SECONDS = {  # the most that a call of each contender takes
+    "predict one row, housing": 3e-6,
+    "predict one row, a 64×64 layer": 330e-9,
+}
 STEPS = {  # times as fast as the fastest PyTorch, JAX, scikit-learn; share of the roofline
     "xor": (400, 100, 6, None),
     "housing": (10, 4, 6, 0.60),
@@ -107,6 +135,34 @@ class Checker:
     def unknown(self, what: str, reason: str) -> None:
         """A section that could not be measured."""
         self.rows.append(Row(what, "", "", None, f"not measured: {reason}"))
+
+    def fit(self) -> None:
+        """Whole fits."""
+        for name in self.results["fit"]:
+            for peer, least in FITS.get(name, {}).items():
+                self.ratio(f"fit {name}: times as fast as {peer}", least)
+            if name in OF_THE_ENGINE:
+                share = self.ratios.get(f"fit {name}: share of the engine's speed")
+                got = 1 / share if share else None
+                self.most(f"fit {name}: time over the engine's", got, OF_THE_ENGINE[name], 1, "×")
+
+    def loops(self) -> None:
+        """Loops of one's own."""
+        for (name, ours), (most, beyond) in LOOPS.items():
+            times = self.results["loops"].get(name, {}).get("times", {})
+            got, what = None, f"loop {name}, {ours}"
+            if ours in times:
+                got = difference(times, ours, ratios.ENGINE) if beyond else median(times[ours])
+            said = ": beyond the engine's step" if beyond else ""
+            self.most(what + said, got, most / 1e6, 1e6, "µs")
+
+    def calls(self) -> None:
+        """Single calls."""
+        for name, least in CALLS.items():
+            self.ratio(name, least)
+        for case, most in CALL_SECONDS.items():
+            for who, times in self.results["calls"].get(case, {"times": {}})["times"].items():
+                self.most(f"{case}: {who}", median(times), most, 1e6, "µs")
 
     def steps(self) -> None:
         """Training steps."""

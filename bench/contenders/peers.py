@@ -199,8 +199,6 @@ class Sklearn:
     def __init__(
         self, workload: Workload, batches: int | None = None, shuffle: bool = True
     ) -> None:
-        from sklearn.neural_network import MLPClassifier, MLPRegressor
-
         self.quantum = batches or workload.batches
         pairs = workload.minibatches()[: self.quantum]
         self.x, y = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
@@ -208,16 +206,7 @@ class Sklearn:
         self.options: dict[str, Any] = {}
         if workload.classes:
             self.options = {"classes": np.arange(workload.widths[-1])}
-        self.estimator = (MLPClassifier if workload.classes else MLPRegressor)(
-            hidden_layer_sizes=workload.widths[1:-1],
-            activation=workload.activation,
-            solver="adam",
-            alpha=0.0,
-            batch_size=workload.batch,
-            learning_rate_init=LR,
-            random_state=SEED,
-            shuffle=shuffle,
-        )
+        self.estimator = sklearn_mlp(workload, shuffle=shuffle)
 
     def run(self, steps: int) -> None:
         """Whole epochs."""
@@ -227,16 +216,37 @@ class Sklearn:
 
     def mean_loss(self, workload: Workload) -> float:
         """Of one epoch in order from fastnet's initial parameters."""
-        mlp = self.estimator
-        batch = mlp.batch_size
-        mlp.partial_fit(self.x[:batch], self.y[:batch], **self.options)  # makes its arrays
-        model = workload.model("reference")  # kept: layers alone would draw values of their own
-        linears = [layer for layer in model if isinstance(layer, fn.Linear)]
-        for w, b, linear in zip(mlp.coefs_, mlp.intercepts_, linears, strict=True):
-            w[...], b[...] = linear.weight.T, linear.bias
-        del mlp._optimizer
-        mlp.partial_fit(self.x, self.y, **self.options)
-        return float(mlp.loss_curve_[-1]) * (1 if workload.classes else 2)
+        start_from(workload, self.estimator, self.x, self.y)
+        self.estimator.partial_fit(self.x, self.y, **self.options)
+        return float(self.estimator.loss_curve_[-1]) * (1 if workload.classes else 2)
+
+
+def sklearn_mlp(workload: Workload, **options: Any) -> Any:
+    """The workload's net in scikit-learn, with Adam and without a penalty."""
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    return (MLPClassifier if workload.classes else MLPRegressor)(
+        hidden_layer_sizes=workload.widths[1:-1],
+        activation=workload.activation,
+        solver="adam",
+        alpha=0.0,
+        batch_size=workload.batch,
+        learning_rate_init=LR,
+        random_state=SEED,
+        **options,
+    )
+
+
+def start_from(workload: Workload, mlp: Any, x: Any, y: Any) -> None:
+    """Give an MLP fastnet's initial parameters, and its optimizer no state."""
+    options = {"classes": np.arange(workload.widths[-1])} if workload.classes else {}
+    mlp.partial_fit(x, y, **options)  # makes its arrays
+    model = workload.model("reference")  # kept: layers alone would draw values of their own
+    linears = [layer for layer in model if isinstance(layer, fn.Linear)]
+    for w, b, linear in zip(mlp.coefs_, mlp.intercepts_, linears, strict=True):
+        w[...], b[...] = linear.weight.T, linear.bias
+    mlp.loss_curve_.clear()
+    del mlp._optimizer
 
 
 def available() -> dict[str, Callable[[Workload], Any]]:

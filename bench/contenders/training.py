@@ -11,31 +11,13 @@ from typing import Any
 
 import numpy as np
 
-import fastnet as fn
 from contenders import peers
-from contenders.workloads import LR, SEED, Workload
+from contenders.loops import LOOPS, Fastnet
+from contenders.workloads import SEED, Workload
 from fastnet.backends.steps import Steps, Update
 
 
-class _Fastnet:
-    """What the three ways of training with fastnet share."""
-
-    quantum = 1
-
-    def __init__(self, workload: Workload, backend: str) -> None:
-        self.batch, self.order = workload.batch, workload.order()
-        self.model = workload.model(backend)
-        self.loss = fn.CrossEntropyLoss() if workload.classes else fn.MSELoss()
-        self.optimizer = fn.Adam(lr=LR)
-        self.x, self.y = workload.data()
-        self.taken = 0  # steps so far
-
-    def run(self, steps: int) -> Any:
-        """Carry out `steps` steps."""
-        raise NotImplementedError
-
-
-class FastnetChunk(_Fastnet):
+class FastnetChunk(Fastnet):
     """A chunk of steps in one native call, as `Trainer.fit` makes it; gathers its rows."""
 
     def __init__(self, workload: Workload, backend: str) -> None:
@@ -68,39 +50,6 @@ class FastnetChunk(_Fastnet):
         return losses
 
 
-class FastnetLoop(_Fastnet):
-    """A loop of one's own: `value_and_grad`, then `optimizer.step`, two native calls a step."""
-
-    def __init__(self, workload: Workload, backend: str) -> None:
-        super().__init__(workload, backend)
-        self.minibatches = workload.minibatches()
-
-    def run(self, steps: int) -> Any:
-        """Two calls a step; returns the losses."""
-        losses = []
-        for _ in range(steps):
-            x, y = self.minibatches[self.taken % len(self.minibatches)]
-            losses.append(self.model.value_and_grad(self.loss, x, y))
-            self.optimizer.step(self.model)
-            self.taken += 1
-        return np.array(losses)
-
-
-class FastnetFit(_Fastnet):
-    """`Trainer.fit` as users call it, with its checks, shuffling, metrics and history."""
-
-    def __init__(self, workload: Workload, backend: str) -> None:
-        super().__init__(workload, backend)
-        self.quantum = workload.batches
-        self.trainer = fn.Trainer(self.model, self.loss, self.optimizer, seed=SEED)
-
-    def run(self, steps: int) -> Any:
-        """Whole epochs, in one call of fit."""
-        epochs = steps // self.quantum
-        self.trainer.fit(self.x, self.y, epochs=epochs, batch_size=self.batch, verbose=0)
-        self.trainer.history.records.clear()
-
-
 def fastnets(names: Iterable[str]) -> dict[str, Callable[[Workload], FastnetChunk]]:
     """fastnet on each backend, a chunk of steps in one native call."""
     return {
@@ -128,7 +77,7 @@ def check_same_work(
     truth = FastnetChunk(plain, "reference").run(steps)
     found = {}
     for name in names:
-        for way in (FastnetChunk, FastnetLoop):
+        for way in (FastnetChunk, *LOOPS.values()):
             losses = way(plain, name).run(steps)
             worst = float(np.max(np.abs(losses - truth) / truth))
             found[f"fastnet {name}"] = max(worst, found.get(f"fastnet {name}", 0.0))

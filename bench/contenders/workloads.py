@@ -54,6 +54,10 @@ class Workload:
         layers.append(fn.Linear(self.widths[-2], self.widths[-1]))
         return fn.Sequential(*layers, backend=backend, seed=SEED)
 
+    def loss(self) -> fn.Loss:
+        """The loss in fastnet."""
+        return fn.CrossEntropyLoss() if self.classes else fn.MSELoss()
+
     @property
     def parameters(self) -> int:
         """How many numbers are trained."""

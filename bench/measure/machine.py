@@ -10,7 +10,7 @@ from pathlib import Path
 import fastnet
 from fastnet.backends import registry
 
-LIBRARIES = ("numpy", "numba", "torch", "jax", "scikit-learn", "onnxruntime", "numba-cuda")
+LIBRARIES = ["numpy", "numba", "torch", "jax", "keras", "scikit-learn", "onnxruntime", "numba-cuda"]
 
 
 def versions() -> dict[str, str]:

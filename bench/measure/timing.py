@@ -7,14 +7,38 @@ import math
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 TURN_SECONDS = 0.02  # of one turn, about
 MAX_COUNT = 20_000  # of steps in one turn
 MIN_ROUNDS = 7
+UNITS = {"s": 1.0, "ms": 1e3, "µs": 1e6, "ns": 1e9}
 
 Times = dict[str, list[float]]
+
+
+_discounted = 0.0
+
+
+def clock() -> float:
+    """Seconds, without those that do not count."""
+    return time.perf_counter() - _discounted
+
+
+def discount(seconds: float) -> None:
+    """So many of the seconds since the turn began do not count."""
+    global _discounted
+    _discounted += seconds
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """What is done within does not count, such as starting over between two fits."""
+    begin = time.perf_counter()
+    yield
+    discount(time.perf_counter() - begin)
 
 
 class Contender(Protocol):
@@ -31,9 +55,9 @@ def calibrate(run: Callable[[int], Any], quantum: int) -> tuple[int, float]:
     run(quantum)  # compiles, allocates
     count, taken = quantum, 0.0
     for _ in range(12):
-        begin = time.perf_counter()
+        begin = clock()
         run(count)
-        taken = time.perf_counter() - begin
+        taken = clock() - begin
         if taken >= TURN_SECONDS / 4 or count >= MAX_COUNT:
             break
         count *= 4 if taken < TURN_SECONDS / 16 else 2
@@ -80,9 +104,9 @@ def interleave(
         begin = time.perf_counter()
         while len(times[names[0]]) < min_rounds or time.perf_counter() - begin < seconds:
             for name in names:
-                start = time.perf_counter()
+                start = clock()
                 contenders[name].run(steps[name])
-                times[name].append((time.perf_counter() - start) / steps[name])
+                times[name].append((clock() - start) / steps[name])
             names = names[1:] + names[:1]
             gc.collect()
     finally:
@@ -101,10 +125,25 @@ def ratio(times: Times, slow: str, fast: str) -> float:
     return statistics.median(s / f for s, f in zip(times[slow], times[fast], strict=True))
 
 
+def difference(times: Times, long: str, short: str) -> float:
+    """By how many seconds `long` takes longer than `short`: the median over the rounds."""
+    return statistics.median(m - f for m, f in zip(times[long], times[short], strict=True))
+
+
 def undisturbed_ratio(times: Times, slow: str, fast: str) -> float:
     """The same of what both take while others leave the machine alone: their tenth percentiles."""
     quick = {name: sorted(times[name])[len(times[name]) // 10] for name in (slow, fast)}
     return quick[slow] / quick[fast]
+
+
+def duration(seconds: float) -> str:
+    """A time with three digits, in the unit that suits it."""
+    unit, scale = next((u, s) for u, s in UNITS.items() if seconds * s >= 1 or u == "ns")
+    return (
+        f"{seconds * scale:.3g} {unit}"
+        if seconds * scale < 100
+        else f"{seconds * scale:,.0f} {unit}"
+    )
 
 
 def microseconds(seconds: float) -> str:

@@ -7,16 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from contenders import peers, training
-from contenders.training import FastnetFit, FastnetLoop
+from contenders.loops import LOOPS
 from contenders.workloads import SLOW, WORKLOADS
 from measure import machine, timing
 
 MAKERS: dict[str, Callable[..., timing.Contender]] = {
     **training.fastnets(machine.backends()),
     **{
-        f"fastnet {name}, {way}": lambda workload, name=name, kind=kind: kind(workload, name)
+        f"{way}, {name}": lambda workload, name=name, kind=kind: kind(workload, name)
         for name in machine.backends()
-        for way, kind in (("own loop", FastnetLoop), ("fit", FastnetFit))
+        for way, kind in LOOPS.items()
     },
     **peers.available(),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from measure.timing import median, microseconds, ratio
@@ -21,12 +22,14 @@ def columns(cases: Results) -> list[str]:
     return list(dict.fromkeys(name for case in cases.values() for name in case["times"]))
 
 
-def times_table(cases: Results, first: str) -> list[str]:
-    """Medians in µs."""
+def times_table(
+    cases: Results, first: str, write: Callable[[float], str] = microseconds
+) -> list[str]:
+    """Medians, in µs or as `write` has them."""
     names = columns(cases)
     rows = [
         [case.get("title", name)]
-        + [microseconds(median(case["times"][n])) if n in case["times"] else "–" for n in names]
+        + [write(median(case["times"][n])) if n in case["times"] else "–" for n in names]
         for name, case in cases.items()
     ]
     return markdown([first, *names], rows)

@@ -9,7 +9,7 @@ from typing import Any
 
 import matplotlib
 
-from measure.timing import median, microseconds, ratio
+from measure.timing import duration, median, microseconds, ratio
 from tables import ratios
 
 matplotlib.use("Agg")
@@ -35,7 +35,7 @@ STYLE = {
     "svg.hashsalt": "fastnet",  # the same file for the same run
 }
 OURS, OURS_TOO, PEER, EDGE = "#c2410c", "#f0a071", "#b9c2cc", "#1f262d"
-COLOURS = {"fastnet c": OURS, "fastnet": OURS, "fastnet numba": OURS_TOO, "fastnet out=": OURS_TOO}
+FIRST = ("fastnet c", "fastnet", "fastnet train_on_batch")  # of fastnet's, in its first colour
 PARTS = {
     "GEMM": "#1e5b8f",
     "Adam": "#5a9bc9",
@@ -48,16 +48,24 @@ MOST = 2.1  # the end of the axis of products
 FORMS = {"A·B": ("o", "#1e5b8f"), "Aᵀ·B": ("s", "#2a9d8f"), "A·Bᵀ": ("^", "#c2410c")}
 
 
-def bars(axes: Axes, times: dict[str, list[float]], title: str) -> None:
+def colour(name: str) -> str:
+    """Of a contender's bar."""
+    if name in FIRST:
+        return OURS
+    return OURS_TOO if name.startswith("fastnet") else PEER
+
+
+def bars(
+    axes: Axes, times: dict[str, list[float]], title: str, write: Callable[[float], str]
+) -> None:
     """One case: a bar for each contender, shortest first, its time written beside it."""
     middle = {name: median(each) for name, each in times.items() if name != "roofline"}
     names = sorted(middle, key=middle.__getitem__)
-    colours = [COLOURS.get(name, PEER) for name in names]
-    axes.barh(names, [middle[name] for name in names], color=colours, height=0.72)
+    axes.barh(names, [middle[name] for name in names], color=list(map(colour, names)), height=0.72)
     longest = max(middle.values())
     for row, name in enumerate(names):
         weight = "bold" if name.startswith("fastnet") else "normal"
-        label = microseconds(middle[name])
+        label = write(middle[name])
         axes.text(middle[name] + 0.015 * longest, row, label, va="center", weight=weight)
     if "roofline" in times and median(times["roofline"]) > 0.005 * longest:
         axes.axvline(median(times["roofline"]), color=EDGE, linestyle=(0, (3, 2)), linewidth=1)
@@ -70,7 +78,11 @@ def bars(axes: Axes, times: dict[str, list[float]], title: str) -> None:
 
 
 def panels(
-    cases: dict[str, Any], titles: list[str], heading: str, notes: Sequence[str] = ()
+    cases: dict[str, Any],
+    titles: list[str],
+    heading: str,
+    notes: Sequence[str] = (),
+    write: Callable[[float], str] = microseconds,
 ) -> Figure:
     """A panel of bars for each case, two in a row, and one for notes."""
     across = 2
@@ -80,7 +92,7 @@ def panels(
         down, across, figsize=(5 * across, down * (0.7 + 0.26 * most)), squeeze=False
     )
     for axes, title, case in zip(grid.flat, titles, cases.values(), strict=False):
-        bars(axes, case["times"], title)
+        bars(axes, case["times"], title, write)
     for axes in grid.flat[len(cases) :]:
         axes.axis("off")
     if notes:
@@ -90,13 +102,36 @@ def panels(
     return figure
 
 
+def fit(cases: dict[str, Any]) -> Figure | None:
+    """Whole fits in which others take part."""
+    cases = {n: c for n, c in cases.items() if ratios.against(c["times"], "fastnet", ())}
+    if not cases:
+        return None
+    titles = [case["title"].replace(" rows, ", " rows,\n") for case in cases.values()]
+    heading = "Time of a whole fit, one core (less is better)"
+    return panels(cases, titles, heading, write=duration)
+
+
+def loops(cases: dict[str, Any]) -> Figure:
+    """Steps of loops of one's own."""
+    titles = [case["title"] for case in cases.values()]
+    heading = "µs per step of a loop of one's own, one core (less is better)"
+    notes = [
+        "fastnet engine: the steps alone, thousands",
+        "in one native call, as a fit makes them.",
+    ]
+    return panels(cases, titles, heading, notes)
+
+
 def steps(cases: dict[str, Any]) -> Figure:
     """Training steps of each workload."""
     titles = [case["title"].replace(", batchnorm", ",\nbatchnorm") for case in cases.values()]
     notes = ["Dashed: the roofline, the least time that", "a step can take on this core."]
     if "deep" in cases and "scikit-learn" in cases["deep"]["times"]:
         notes += ["", "scikit-learn trains the deep net without", "batchnorm and dropout."]
-    return panels(cases, titles, "µs per training step, one core (less is better)", notes)
+    return panels(
+        cases, titles, "µs per training step of the engine, one core (less is better)", notes
+    )
 
 
 def predict(cases: dict[str, Any]) -> Figure:
@@ -193,6 +228,8 @@ def roofline(cases: dict[str, Any]) -> Figure | None:
 
 
 DRAWERS: dict[str, tuple[str, Callable[[dict[str, Any]], Figure | None]]] = {
+    "fit": ("fit", fit),
+    "loops": ("loops", loops),
     "steps": ("steps", steps),
     "roofline": ("steps", roofline),
     "predict": ("predict", predict),

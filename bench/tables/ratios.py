@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from contenders.loops import LOOPS
 from measure.timing import Times, median, ratio
 
 STEPS_OURS = ("fastnet c", "fastnet numba")
+ENGINE = "fastnet engine"
 PREDICT_OURS = ("fastnet", "fastnet out=")
 CUDA = "fastnet cuda"
 CUDA_FAMILIES = ("PyTorch eager", "PyTorch graph", "PyTorch")
@@ -47,9 +49,29 @@ def on_a_gpu(results: dict[str, Any]) -> dict[str, Any]:
     return {} if found.get("simulator") or "left_out" in found else found
 
 
+def of_users(results: dict[str, Any]) -> dict[str, float]:
+    """The ratios of what users write: whole fits, loops and single calls."""
+    found: dict[str, float] = {}
+    for name, case in results.get("fit", {}).items():
+        for peer, value in against(case["times"], "fastnet", ()).items():
+            found[f"fit {name}: times as fast as {peer}"] = value
+        if ENGINE in case["times"]:
+            found[f"fit {name}: share of the engine's speed"] = ratio(
+                case["times"], ENGINE, "fastnet"
+            )
+    for name, case in results.get("loops", {}).items():
+        for ours in LOOPS:
+            for peer, value in against(case["times"], ours, ()).items():
+                found[f"loop {name}, {ours}: times as fast as {peer}"] = value
+    for name, case in results.get("calls", {}).items():
+        for peer, value in against(case["times"], "fastnet", ()).items():
+            found[f"{name}: times as fast as {peer}"] = value
+    return found
+
+
 def of_all(results: dict[str, Any]) -> dict[str, float]:
     """Every ratio of a run."""
-    found: dict[str, float] = {}
+    found = of_users(results)
     for name, case in results.get("steps", {}).items():
         for ours in STEPS_OURS:
             for peer, value in against(case["times"], ours).items():

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from contenders.loops import LOOPS
 from contenders.roofline import ADAM_BYTES
-from measure.timing import median, microseconds, ratio
+from measure.timing import duration, median, microseconds, ratio
 from tables.markdown import (
     columns,
     faster_table,
@@ -16,15 +17,71 @@ from tables.markdown import (
     roofline_table,
     times_table,
 )
-from tables.ratios import CUDA, CUDA_FAMILIES, STEPS_OURS
+from tables.ratios import CUDA, CUDA_FAMILIES, STEPS_OURS, against
 
 Results = dict[str, Any]
 GPU = ("cuda", "sanitizer")  # the sections of what is measured on one
 
 
+def fit(cases: Results) -> list[str]:
+    """Whole fits."""
+    return [
+        "## Whole fits",
+        "",
+        *fit_table(cases),
+        "How many times as fast `Trainer.fit` is as",
+        "",
+        *faster_table(with_peers(cases), "fastnet", ()),
+        *notes(cases),
+        "",
+    ]
+
+
+def with_peers(cases: Results) -> Results:
+    """The cases in which others take part."""
+    return {n: c for n, c in cases.items() if against(c["times"], "fastnet", ())}
+
+
+def fit_table(cases: Results) -> list[str]:
+    """The times of whole fits, which the README has too."""
+    return times_table(cases, "fit", duration)
+
+
+def loops(cases: Results) -> list[str]:
+    """Loops of one's own."""
+    lines = ["## Loops of one's own", "", *loops_table(cases)]
+    for ours in LOOPS:
+        lines += [f"How many times as fast {ours} is as", "", *faster_table(cases, ours, ())]
+    return [*lines, *notes(cases), ""]
+
+
+def loops_table(cases: Results) -> list[str]:
+    """The times of a step, which the README has too."""
+    return times_table(cases, "a step of one's own loop", duration)
+
+
+def calls(cases: Results) -> list[str]:
+    """Single calls."""
+    lines = ["## Single calls", ""]
+    head = ["call", "who", "time", "fastnet is times as fast"]
+    rows = []
+    for name, case in cases.items():
+        for who, times in case["times"].items():
+            compared = "fastnet" in case["times"] and who != "fastnet"
+            share = f"{ratio(case['times'], who, 'fastnet'):.3g}" if compared else "–"
+            rows.append([name, who, duration(median(times)), share])
+    return [*lines, *markdown(head, rows)]
+
+
 def steps(cases: Results) -> list[str]:
     """Training steps."""
-    lines = ["## Training steps", "", "µs per step:", "", *times_table(cases, "workload")]
+    lines = [
+        "## Training steps of the engine",
+        "",
+        "µs per step:",
+        "",
+        *times_table(cases, "workload"),
+    ]
     for ours in STEPS_OURS:
         if any(ours in case["times"] for case in cases.values()):
             lines += [f"How many times as fast {ours} is as", "", *faster_table(cases, ours)]
@@ -214,6 +271,9 @@ def sanitizer(found: Results) -> list[str]:
 
 
 WRITERS: dict[str, Callable[[Results], list[str]]] = {
+    "fit": fit,
+    "loops": loops,
+    "calls": calls,
     "steps": steps,
     "predict": predict,
     "gemm": gemm,

@@ -66,18 +66,59 @@ def test_every_benchmark_runs():
 @pytest.mark.slow
 def test_a_run_a_report_and_a_comparison(tmp_path: Path):
     results = tmp_path / "results.json"
-    chosen = ("--only", "steps,predict,cost", "--workloads", "xor", "--seconds", "0.05")
+    sections = "fit,loops,calls,steps,predict,cost"
+    chosen = ("--only", sections, "--workloads", "xor", "--seconds", "0.05")
     done = run("bench/run.py", *chosen, "-o", str(results))
     assert done.returncode == 0, done.stderr
     if importlib.util.find_spec("matplotlib"):
-        done = run("bench/report.py", "--from", str(results), "--to", str(tmp_path))
+        (tmp_path / "README.md").write_text((ROOT / "README.md").read_text("utf-8"), "utf-8")
+        done = run("bench/report.py", "--from", str(results), "--to", str(tmp_path / "bench"))
         assert done.returncode == 0, done.stderr
-        assert "xor 2-4-1, batch 4" in (tmp_path / "RESULTS.md").read_text("utf-8")
+        report = (tmp_path / "bench" / "RESULTS.md").read_text("utf-8")
+        page = (tmp_path / "README.md").read_text("utf-8")
+        for title in ("xor 2-4-1, batch 4", "xor 2-4-1, 4 rows, batch 4, 2 epochs"):
+            assert title in report and title in page
+        assert (tmp_path / "bench/plots/fit.png").exists()
         assert list(tmp_path.rglob("*.svg")) and list(tmp_path.rglob("*.png"))
     done = run("bench/targets.py", "--from", str(results))
     assert done.returncode in (0, 1) and "| what | target | got |" in done.stdout
     same = run("bench/compare.py", str(results), str(results))
     assert same.returncode == 0 and " 0 fell" in same.stdout
+
+
+ASIDE = """
+import sys, time
+sys.path.insert(0, "bench")
+from measure import timing
+
+class Slow:
+    quantum = 1
+    def run(self, count):
+        with timing.aside():
+            time.sleep(0.01)
+
+(times,) = timing.interleave({"slow": Slow()}, 0.0).values()
+print(max(times))
+"""
+
+
+def test_what_is_done_aside_does_not_count():
+    done = run("-c", ASIDE)
+    assert float(done.stdout) < 0.002, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("seconds", "met"), [(1.0, True), (0.9, False)])
+def test_a_fit_is_held_to_its_engine(tmp_path, seconds, met):
+    case = {"title": "h", "times": {"fastnet": [1.0] * 3, "fastnet engine": [seconds] * 3}}
+    loop = {"fastnet engine": [1e-5] * 3, "fastnet train_on_batch": [1.3e-5] * 3}
+    found = {"fit": {"housing": case}, "loops": {"housing": {"title": "h", "times": loop}}}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(found), encoding="utf-8")
+    lines = run("bench/targets.py", "--from", str(path)).stdout.splitlines()
+    (fit,) = [x for x in lines if x.startswith("| fit housing: time over the engine's |")]
+    assert ("MISSED" not in fit) == met
+    (step,) = [x for x in lines if x.startswith("| loop housing, fastnet train_on_batch:")]
+    assert "| ≤ 4 µs | 3 µs | met |" in step
 
 
 UNKNOWN = """
