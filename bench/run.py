@@ -28,7 +28,7 @@ from contenders.workloads import SLOW, WORKLOADS
 from gpu import sanitizer
 from measure import machine
 from measure.timing import interleave, warm
-from suites import cold, cost
+from suites import before, cold, cost
 
 Results = dict[str, Any]
 PLACEMENTS = 3  # of a method's tensors in memory: where they lie makes some percent at 10⁶ elements
@@ -36,6 +36,7 @@ FASTNETS = ("c", "numba")  # the backends that are compared
 NETS = {**WORKLOADS, **FITS}  # all names of nets
 LOOP_PEERS = ("PyTorch", "PyTorch fused", "JAX")
 LOOPED = ("xor", "housing", "mnist")  # the workloads of loops of one's own
+BEFORE = "7c9f53e"  # the commit that this fastnet is compared with
 
 
 def own_command() -> str:
@@ -184,10 +185,23 @@ def on_a_gpu(options: argparse.Namespace) -> Results:
     return found if "left_out" in found else found | {"command": own_command()}
 
 
+def before_and_now(options: argparse.Namespace) -> Results:
+    """Users' programs under an earlier commit and now."""
+    say(f"commit {BEFORE} and now")
+    return before.measure(BEFORE, options.seconds / 4)
+
+
+def install(_: argparse.Namespace) -> Results:
+    """`pip install .` of an earlier commit and of HEAD, each once."""
+    say("pip install")
+    return before.install_seconds(BEFORE)
+
+
 SECTIONS: dict[str, Callable[[argparse.Namespace], Results]] = {
     "fit": fit,
     "loops": loops,
     "calls": single_calls,
+    "before": before_and_now,
     "steps": steps,
     "predict": predict,
     "gemm": gemm,
@@ -197,12 +211,18 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], Results]] = {
     "cold": lambda options: cold.measure(say, quick=options.seconds < 1),
     "cuda": on_a_gpu,
     "sanitizer": lambda _: sanitizer.measure(),
+    "install": install,
 }
+ON_REQUEST = ("install",)  # takes minutes
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What every program that measures takes."""
-    parser.add_argument("--only", metavar="SECTIONS", help=f"of {','.join(SECTIONS)}")
+    parser.add_argument(
+        "--only",
+        metavar="SECTIONS",
+        help=f"of {','.join(SECTIONS)}; without it all but {','.join(ON_REQUEST)}",
+    )
     parser.add_argument("--workloads", help=f"of {','.join(NETS)}")
     parser.add_argument(
         "--seconds", type=float, default=10, help="for each workload; other cases take a share"
@@ -213,7 +233,7 @@ def choose(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     """Split the lists; refuse names that are unknown."""
     for option, known in (("only", SECTIONS), ("workloads", NETS)):
         given = getattr(options, option)
-        names = given.split(",") if given else list(known)
+        names = given.split(",") if given else [n for n in known if n not in ON_REQUEST]
         for name in names:
             if name not in known:
                 parser.error(f"--{option}: {name!r} is unknown; expected {', '.join(known)}")

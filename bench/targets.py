@@ -52,6 +52,18 @@ CALL_SECONDS = {  # the most that a call of each contender takes
     "predict one row, housing": 3e-6,
     "predict one row, a 64×64 layer": 330e-9,
 }
+BEFORE = {  # times as fast as the commit `run.BEFORE`
+    "fit xor, 4 rows": 80,
+    "fit xor, 4 rows, a callback that does nothing": 25,
+    "fit xor, 64 minibatches": 9,
+    "fit housing, SGD, batch 1": 2.8,
+    "xor, value_and_grad and step": 10,
+    "xor, five calls": 8,
+    "state dict of xor": 4,
+    "state dict of housing": 4,
+    "state dict of mnist": 4,
+}
+INSTALL = 2  # times as fast as that commit
 STEPS = {  # times as fast as the fastest PyTorch, JAX, scikit-learn; share of the roofline
     "xor": (400, 100, 6, None),
     "housing": (10, 4, 6, 0.60),
@@ -163,6 +175,23 @@ class Checker:
         for case, most in CALL_SECONDS.items():
             for who, times in self.results["calls"].get(case, {"times": {}})["times"].items():
                 self.most(f"{case}: {who}", median(times), most, 1e6, "µs")
+
+    def before(self) -> None:
+        """An earlier commit."""
+        found = self.results["before"]
+        if "left_out" in found:
+            self.unknown(f"against commit {run.BEFORE}", found["left_out"])
+            return
+        for name, least in BEFORE.items():
+            self.ratio(f"{name}: times as fast as before", least)
+
+    def install(self) -> None:
+        """`pip install .`."""
+        found = self.results["install"]
+        if "left_out" in found:
+            self.unknown("pip install", found["left_out"])
+        else:
+            self.ratio("pip install: times as fast as before", INSTALL)
 
     def steps(self) -> None:
         """Training steps."""

@@ -14,11 +14,11 @@ _CORES = "FASTNET_BENCH_CORES"
 _given = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
-def pin() -> list[int] | None:
-    """Bind this process to the last of the cores it may use; None where the system cannot."""
+def pin(count: int | None = None) -> list[int] | None:
+    """Bind this process to the last of the cores it may use, as many as asked for; None where it cannot."""
     if not _given:
         return None
-    cores = sorted(_given)[-int(os.environ.get(_CORES, "1")) :]
+    cores = sorted(_given)[-(count or int(os.environ.get(_CORES, "1"))) :]
     os.sched_setaffinity(0, cores)
     return cores
 

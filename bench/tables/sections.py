@@ -73,6 +73,34 @@ def calls(cases: Results) -> list[str]:
     return [*lines, *markdown(head, rows)]
 
 
+def before(found: Results) -> list[str]:
+    """An earlier commit."""
+    if "left_out" in found:
+        return not_measured("An earlier commit", found)
+    rows = [
+        [
+            name,
+            *(duration(median(case["times"][when])) for when in ("before", "now")),
+            f"{ratio(case['times'], 'before', 'now'):.3g}",
+        ]
+        for name, case in found["cases"].items()
+    ]
+    head = ["what users write", f"commit {found['commit']}", "now", "times as fast"]
+    title = f"Against commit {found['commit']}"
+    return [f"## {title}", "", "By turns of two processes on one core:", "", *markdown(head, rows)]
+
+
+def install(found: Results) -> list[str]:
+    """`pip install .`."""
+    if "left_out" in found:
+        return not_measured("Installation", found)
+    old, new = (median(found["times"][when]) for when in ("before", "now"))
+    text = (
+        f"`pip install .` on two cores takes {new:,.0f} s, {old:,.0f} of commit {found['commit']}."
+    )
+    return ["## Installation", "", text, ""]
+
+
 def steps(cases: Results) -> list[str]:
     """Training steps."""
     lines = [
@@ -274,6 +302,8 @@ WRITERS: dict[str, Callable[[Results], list[str]]] = {
     "fit": fit,
     "loops": loops,
     "calls": calls,
+    "before": before,
+    "install": install,
     "steps": steps,
     "predict": predict,
     "gemm": gemm,

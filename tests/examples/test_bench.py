@@ -86,6 +86,20 @@ def test_a_run_a_report_and_a_comparison(tmp_path: Path):
     assert same.returncode == 0 and " 0 fell" in same.stdout
 
 
+def test_two_versions_take_turns():
+    """The same one twice: nothing is built."""
+    options = ("--only", "state dict of xor", "--seconds", "0.01", "--python", sys.executable)
+    done = run("bench/against.py", "HEAD", *options)
+    assert done.returncode == 0, done.stderr
+    (line,) = [x for x in done.stdout.splitlines() if x.startswith("| state dict of xor |")]
+    assert line.count("µs") == 2
+
+
+def test_an_unknown_commit_is_refused_in_words():
+    done = run("bench/against.py", "no-such-commit")
+    assert done.returncode == 1 and "Not measured: git" in done.stdout, done.stdout + done.stderr
+
+
 ASIDE = """
 import sys, time
 sys.path.insert(0, "bench")
