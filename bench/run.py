@@ -177,6 +177,13 @@ def two_threads(options: argparse.Namespace) -> Results:
     return json.loads(pin.run_on(2, command))
 
 
+def many(options: argparse.Namespace) -> Results:
+    """Many nets at once, in a process of its own that may use two cores."""
+    say("many nets")
+    script = str(Path(__file__).parent / "suites" / "many.py")
+    return json.loads(pin.run_on(2, [sys.executable, script, str(options.seconds / 2)]))
+
+
 def on_a_gpu(options: argparse.Namespace) -> Results:
     """Training steps and an optimizer's update on a GPU, in a process of its own on all cores."""
     script = str(Path(__file__).parent / "gpu" / "steps.py")
@@ -201,6 +208,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], Results]] = {
     "fit": fit,
     "loops": loops,
     "calls": single_calls,
+    "many": many,
     "before": before_and_now,
     "steps": steps,
     "predict": predict,

@@ -50,7 +50,7 @@ def on_a_gpu(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_users(results: dict[str, Any]) -> dict[str, float]:
-    """The ratios of what users write: whole fits, loops, single calls, and an earlier commit."""
+    """The ratios of what users write: whole fits, loops, single calls, many nets, an earlier commit."""
     found: dict[str, float] = {}
     for name, case in results.get("fit", {}).items():
         for peer, value in against(case["times"], "fastnet", ()).items():
@@ -66,6 +66,11 @@ def of_users(results: dict[str, Any]) -> dict[str, float]:
     for name, case in results.get("calls", {}).items():
         for peer, value in against(case["times"], "fastnet", ()).items():
             found[f"{name}: times as fast as {peer}"] = value
+    for name, case in results.get("many", {}).items():
+        if name != "left_out":
+            for peer in case["times"].keys() - {"fit_many"}:
+                value = ratio(case["times"], peer, "fit_many")
+                found[f"{name}: fit_many times as fast as {peer}"] = value
     for name, case in results.get("before", {}).get("cases", {}).items():
         found[f"{name}: times as fast as before"] = ratio(case["times"], "before", "now")
     if times := results.get("install", {}).get("times"):

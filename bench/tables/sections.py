@@ -73,6 +73,19 @@ def calls(cases: Results) -> list[str]:
     return [*lines, *markdown(head, rows)]
 
 
+def many(cases: Results) -> list[str]:
+    """Many nets at once."""
+    if "left_out" in cases:
+        return not_measured("Many nets at once", cases)
+    rows = [
+        [name, who, duration(median(times)), f"{ratio(case['times'], who, 'fit_many'):.3g}"]
+        for name, case in cases.items()
+        for who, times in case["times"].items()
+    ]
+    head = ["nets", "who", "time", "fit_many is times as fast"]
+    return ["## Many nets at once", "", "On two cores:", "", *markdown(head, rows)]
+
+
 def before(found: Results) -> list[str]:
     """An earlier commit."""
     if "left_out" in found:
@@ -302,6 +315,7 @@ WRITERS: dict[str, Callable[[Results], list[str]]] = {
     "fit": fit,
     "loops": loops,
     "calls": calls,
+    "many": many,
     "before": before,
     "install": install,
     "steps": steps,
