@@ -37,6 +37,7 @@ typedef struct {
     const fn_instruction *program, *end, *backward_end;
     const double *hyper;
     int64_t hyper_size;
+    int64_t keeps_gradients; /* whether all gradients must be stored, as somebody may read them after this step */
     void *queue; /* the update_queue of the product at work (products/interleave.h), or NULL */
     int64_t count;
     fn_taken taken[FN_TAKEN];

@@ -208,6 +208,14 @@ static fn_range left_over(const fn_update *u, const fn_instruction *at, int64_t 
     }
 }
 
+/* How many of an update instruction's elements no product has updated. */
+static int64_t count_left_over(const fn_update *u, const fn_instruction *at) {
+    int64_t left = at->size[0];
+    for (int64_t i = 0; i < u->count; i++)
+        left -= u->taken[i].at == at ? u->taken[i].end - u->taken[i].begin : 0;
+    return left;
+}
+
 /* Run this thread's part of those update instructions of which products have done a part: what these left over. Returns
  * the first instruction after them. */
 static const fn_instruction *run_left_over(const fn_instruction *update, const fn_context *context, fn_member *member,
@@ -216,6 +224,8 @@ static const fn_instruction *run_left_over(const fn_instruction *update, const f
     for (int64_t i = 0; i < u->count; i++)
         rest = u->taken[i].at >= rest ? u->taken[i].at + 1 : rest;
     for (const fn_instruction *at = update; at < rest; at++) {
+        if (!count_left_over(u, at))
+            continue;
         fn_instruction part = *at;
         for (fn_range r = left_over(u, at, 0); r.begin < r.end; r = left_over(u, at, r.end)) {
             part.size[0] = r.end - r.begin;
@@ -235,6 +245,7 @@ static int run_step(walk *w, const fn_instruction *at) {
     const fn_side_work side_work = {rows.begin < rows.end ? &rows : NULL, update};
     update->hyper = pointer(w->context.hyper);
     update->count = 0;
+    update->keeps_gradients = w->step + 1 == t->args->steps;
     while (at < t->update) {
         at = run_program(at, t->update, &w->context, w->call.member, &side_work);
         if (at < t->update)

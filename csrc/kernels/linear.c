@@ -2,6 +2,7 @@
 #include "engine/share.h"
 #include "lib/kernel.h"
 #include "lib/rows.h"
+#include "products/few_rows.h"
 #include "products/gemm.h"
 
 PRODUCT_KERNEL(linear_forward, OUT(y), IN(x), IN(w), IN(b)) {
@@ -123,6 +124,10 @@ static __attribute__((noinline)) void of_many_rows(const fn_call *call, real *dw
 PRODUCT_KERNEL(linear_vjp, OUT(dx), OUT(dw), OUT(db), IN(dy), IN(x), IN_UNDER(w)) {
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
     const int accumulate = call->accumulate != 0;
+    if (B && B <= FEW_ROWS) {
+        backward_of_few_rows(call, dx, dw, db, dy, x, w);
+        return;
+    }
     if (dx) /* dy·wᵀ */
         gemm(call, (product){B, I, O, {dy, O, 1}, {w, 1, O}, dx, I, NULL, 0, 1, call, dx, 0});
     if (B > MANY_ROWS) {

@@ -9,6 +9,7 @@
 
 #include "generated/adam_update.h"
 #include "lib/simd.h"
+#include "products/take.h"
 
 /* Interleaving needs registers for both computations, so only AVX-512 has it. float64 goes without: training in it
  * is rare, and the code is large. Each vector costs the micro-kernel's loop an interruption, which too small a K does
@@ -55,28 +56,15 @@ static __attribute__((noinline, unused)) void update_all(update_queue *p) {
  * succeeded: then the update program skips them, and p is their queue, still empty. */
 static inline int take_update(const fn_call *call, const real *g, int64_t n, update_queue *p) {
     static fn_entry *adam; /* a cache; every thread stores the same value */
-    fn_update *u = call->update;
-    if (!INTERLEAVES_UPDATES || !u || !fn_may_take(u, call->at))
+    real *of[4];
+    if (!INTERLEAVES_UPDATES || !call->update || !fn_may_take(call->update, call->at))
         return 0;
-    if (!__atomic_load_n(&adam, __ATOMIC_RELAXED))
-        __atomic_store_n(&adam, fn_entry_of("adam_update", REAL_IS_DOUBLE ? FN_FLOAT64 : FN_FLOAT32, LEVEL),
-                         __ATOMIC_RELAXED);
-    const int64_t entry = (int64_t)(intptr_t)__atomic_load_n(&adam, __ATOMIC_RELAXED);
-    for (const fn_instruction *at = u->program; at < u->end && at->entry == entry; at++) {
-        int64_t of[4]; /* addresses of w, m, v and g */
-        for (int i = 0; i < 4; i++)
-            of[i] = call->segment[at->segment[i]] + at->offset[i];
-        const int64_t begin = ((int64_t)(intptr_t)g - of[3]) / (int64_t)sizeof(real);
-        if ((int64_t)(intptr_t)g < of[3] || begin + n > at->size[0])
-            continue;
-        for (int i = 0; i < 4; i++)
-            of[i] += begin * (int64_t)sizeof(real);
-        *p = (update_queue){(real *)(intptr_t)of[0], (real *)(intptr_t)of[1], (real *)(intptr_t)of[2], g, 0, 0, {0}};
-        adam_update_numbers(p->number, u->hyper + at->group * u->hyper_size);
-        u->taken[u->count++] = (fn_taken){at, begin, begin + n};
-        return 1;
-    }
-    return 0;
+    const fn_instruction *at = take_over(call, "adam_update", &adam, 4, g, n, n, of);
+    if (!at)
+        return 0;
+    *p = (update_queue){of[0], of[1], of[2], g, 0, 0, {0}};
+    adam_update_numbers(p->number, call->update->hyper + at->group * call->update->hyper_size);
+    return 1;
 }
 
 #endif

@@ -14,7 +14,10 @@ TYPES = {"element": "real", "number": "double", "truth": "int"}
 NAMES = {p: p if p in ("madd", "where", "is_tiny") else f"real_{p}" for p in PRIMITIVES}
 CAST = "R"
 LANE = "EACH_LANE(l)"
-INTERLEAVED = "adam_update"  # the update that products of gradients interleave with their tiles
+INTERLEAVED = (
+    "adam_update",
+    "sgd_update",
+)  # the updates that products of gradients do beside their own work
 
 
 def statements(text: Text) -> list[str]:
@@ -213,7 +216,7 @@ def file(module: str, sources: list[Source]) -> str:
 
 
 def header(module: str, source: Source) -> str:
-    """The text of the header with an update's formula, which products interleave with their tiles."""
+    """The text of the header with an update's formula, which products do beside their own work."""
     head, helpers = parts(module, [source])
     guard = f"FASTNET_{source.kernel.name.upper()}_H"
     opening = f'{head}\n#ifndef {guard}\n#define {guard}\n\n#include "lib/formula.h"'
@@ -228,6 +231,7 @@ def files() -> dict[str, str]:
             families.setdefault(kernel.op.__module__, []).append(Source(kernel))
     names = {module: f"{module.rpartition('.')[2]}.c" for module in families}
     texts = {names[module]: file(module, sources) for module, sources in families.items()}
-    rule = Source(KERNELS[INTERLEAVED])
-    texts[f"{INTERLEAVED}.h"] = header(rule.kernel.op.__module__, rule)
+    for name in INTERLEAVED:
+        rule = Source(KERNELS[name])
+        texts[f"{name}.h"] = header(rule.kernel.op.__module__, rule)
     return texts
