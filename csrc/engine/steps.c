@@ -245,7 +245,7 @@ static int run_step(walk *w, const fn_instruction *at) {
     const fn_side_work side_work = {rows.begin < rows.end ? &rows : NULL, update};
     update->hyper = pointer(w->context.hyper);
     update->count = 0;
-    update->keeps_gradients = w->step + 1 == t->args->steps;
+    update->keeps_gradients = w->step + 1 == t->args->steps || t->deadline; /* after which any step may be the last */
     while (at < t->update) {
         at = run_program(at, t->update, &w->context, w->call.member, &side_work);
         if (at < t->update)

@@ -320,7 +320,11 @@ class Sequential(Container):
     def _update_way(self, optimizer: Optimizer, state: OptimizerState) -> Way | None:
         """A short way to make the next steps whose numbers are known; None where there is none."""
         first, numbers = state.ahead()
-        if optimizer.points or not isinstance(state.run, Passes) or first + len(numbers) <= state.steps:
+        if (
+            optimizer.points
+            or not isinstance(state.run, Passes)
+            or first + len(numbers) <= state.steps
+        ):
             return None
         steps = Counter(state, "steps", Counts.NUMBERS, first)
         call = state.run.call(numbers, [steps, Counter(self.bind(), "version")])

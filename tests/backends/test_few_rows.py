@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,9 @@ def test_the_backward_is_the_reference_s_and_has_one_set_of_bits(dtype, rows, wi
 
 
 def layers(widths, **options):
-    return [
-        part
-        for i, o in zip(widths[:-1], widths[1:], strict=True)
-        for part in (fn.Linear(i, o, **options), fn.Tanh())
-    ][:-1]
+    return [part for i, o in pairwise(widths) for part in (fn.Linear(i, o, **options), fn.Tanh())][
+        :-1
+    ]
 
 
 def bits(model, optimizer):
