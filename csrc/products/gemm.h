@@ -454,20 +454,31 @@ static inline __attribute__((always_inline)) void few_columns(const int columns,
     }
 }
 
+/* Functions of their own: the compiler takes more than proportionally longer for one that contains all. */
+#define FEW_COLUMNS_OF(columns)                                                                    \
+    static __attribute__((noinline, unused)) void few_columns_##columns(const product *p, fn_range r) { \
+        few_columns(columns, rows_of(*p, r));                                                      \
+    }
+FEW_COLUMNS_OF(1)
+FEW_COLUMNS_OF(2)
+FEW_COLUMNS_OF(3)
+FEW_COLUMNS_OF(4)
+#undef FEW_COLUMNS_OF
+
 /* Share the product among the team, by rows or by columns of C. One function, so that no product is passed by value. */
 static __attribute__((noinline)) void by_parts(const fn_call *call, const product *given, int interleaving, int large_b,
                                                int large_c) {
     const product p = *given;
-    if (p.N <= FEW_COLUMNS && !p.c_transposed && !interleaving) {
+    if (FEW_COLUMNS && p.N <= FEW_COLUMNS && !p.c_transposed && !interleaving) {
         SHARED(r, call, p.M, grain(4 * WIDTH, p.N * p.K)) {
-            if (p.N == 1)
-                few_columns(1, rows_of(p, r));
-            else if (p.N == 2)
-                few_columns(2, rows_of(p, r));
+            if (FEW_COLUMNS == 1 || p.N == 1) /* no function of more columns than the level's vectors need is kept */
+                few_columns_1(&p, r);
+            else if (FEW_COLUMNS == 2 || p.N == 2)
+                few_columns_2(&p, r);
             else if (p.N == 3)
-                few_columns(3, rows_of(p, r));
+                few_columns_3(&p, r);
             else
-                few_columns(4, rows_of(p, r));
+                few_columns_4(&p, r);
         }
     } else if (p.M == 1 && p.b.cs == 1 && !p.c_transposed && !interleaving) {
         SHARED(r, call, p.N, grain(ROW_VECTORS * WIDTH, p.K))
