@@ -1,7 +1,7 @@
 /* Written by csrc/generate.py from the formulas in fastnet/optim/adagrad.py: change those. */
 #include "lib/formula.h"
 
-ELEMENT settled(real v) {
+ELEMENT adagrad_settled(real v) {
     return where(is_tiny(v), R(0.0), v);
 }
 
@@ -35,11 +35,11 @@ KERNEL(adadelta_update, INOUT(w), INOUT(v), INOUT(u), IN(g)) {
         const real u_ = u[i];
         const real g_ = g[i];
         const real d_ = madd(R(weight_decay_), w_, g_);
-        const real squares_ = settled(madd(R(1.0 - rho_) * d_, d_, R(rho_) * v_));
+        const real squares_ = adagrad_settled(madd(R(1.0 - rho_) * d_, d_, R(rho_) * v_));
         const real delta_ = real_sqrt(u_ + R(eps_)) / real_sqrt(squares_ + R(eps_)) * d_;
         const real new_w = madd(R(-lr_), delta_, R(shrink_) * w_);
         const real new_v = squares_;
-        const real new_u = settled(madd(R(1.0 - rho_) * delta_, delta_, R(rho_) * u_));
+        const real new_u = adagrad_settled(madd(R(1.0 - rho_) * delta_, delta_, R(rho_) * u_));
         w[i] = new_w;
         v[i] = new_v;
         u[i] = new_u;

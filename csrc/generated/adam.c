@@ -1,15 +1,15 @@
 /* Written by csrc/generate.py from the formulas in fastnet/optim/adam.py: change those. */
 #include "lib/formula.h"
 
-ELEMENT settled(real v) {
+ELEMENT adam_settled(real v) {
     return where(is_tiny(v), R(0.0), v);
 }
 
-ELEMENT settled_with(real v, real mover) {
+ELEMENT adam_settled_with(real v, real mover) {
     return where(is_tiny(v) & is_tiny(mover), R(0.0), v);
 }
 
-ELEMENT larger(real a, real b) {
+ELEMENT adam_larger(real a, real b) {
     return where((a > b) | (a != a), a, b);
 }
 
@@ -29,11 +29,11 @@ KERNEL(adam_update, INOUT(w), INOUT(m), INOUT(v), IN(g)) {
         const real d_ = madd(R(weight_decay_), w_, g_);
         const real first_ = madd(R(1.0 - beta1_), d_, R(beta1_) * m_);
         const real second_ = madd(R(1.0 - beta2_) * d_, d_, R(beta2_) * v_);
-        const real moved_ = settled(first_);
+        const real moved_ = adam_settled(first_);
         const real step_ = moved_ / madd(real_sqrt(second_), R(root_scale_), R(eps_));
         const real new_w = madd(R(-step_size_), step_, R(shrink_) * w_);
         const real new_m = moved_;
-        const real new_v = settled_with(second_, first_);
+        const real new_v = adam_settled_with(second_, first_);
         w[i] = new_w;
         m[i] = new_m;
         v[i] = new_v;
@@ -57,12 +57,12 @@ KERNEL(adam_amsgrad_update, INOUT(w), INOUT(m), INOUT(v), INOUT(top), IN(g)) {
         const real d_ = madd(R(weight_decay_), w_, g_);
         const real first_ = madd(R(1.0 - beta1_), d_, R(beta1_) * m_);
         const real second_ = madd(R(1.0 - beta2_) * d_, d_, R(beta2_) * v_);
-        const real moved_ = settled(first_);
-        const real highest_ = larger(top_, second_);
+        const real moved_ = adam_settled(first_);
+        const real highest_ = adam_larger(top_, second_);
         const real step_ = moved_ / madd(real_sqrt(highest_), R(root_scale_), R(eps_));
         const real new_w = madd(R(-step_size_), step_, R(shrink_) * w_);
         const real new_m = moved_;
-        const real new_v = settled_with(second_, first_);
+        const real new_v = adam_settled_with(second_, first_);
         const real new_top = highest_;
         w[i] = new_w;
         m[i] = new_m;
@@ -84,8 +84,8 @@ KERNEL(adamax_update, INOUT(w), INOUT(m), INOUT(u), IN(g)) {
         const real u_ = u[i];
         const real g_ = g[i];
         const real d_ = madd(R(weight_decay_), w_, g_);
-        const real moved_ = settled(madd(R(1.0 - beta1_), d_, R(beta1_) * m_));
-        const real greatest_ = larger(R(beta2_) * u_, real_abs(d_) + R(eps_));
+        const real moved_ = adam_settled(madd(R(1.0 - beta1_), d_, R(beta1_) * m_));
+        const real greatest_ = adam_larger(R(beta2_) * u_, real_abs(d_) + R(eps_));
         const real new_w = madd(R(-step_size_), moved_ / greatest_, R(shrink_) * w_);
         const real new_m = moved_;
         const real new_u = greatest_;

@@ -4,11 +4,11 @@
 
 #include "lib/formula.h"
 
-ELEMENT settled(real v) {
+ELEMENT adam_update_settled(real v) {
     return where(is_tiny(v), R(0.0), v);
 }
 
-ELEMENT settled_with(real v, real mover) {
+ELEMENT adam_update_settled_with(real v, real mover) {
     return where(is_tiny(v) & is_tiny(mover), R(0.0), v);
 }
 
@@ -42,11 +42,11 @@ adam_update_element(real *w, real *m, real *v, const real *g, const real *number
     const real d_ = madd(number[0], w_, g_);
     const real first_ = madd(number[1], d_, number[2] * m_);
     const real second_ = madd(number[3] * d_, d_, number[4] * v_);
-    const real moved_ = settled(first_);
+    const real moved_ = adam_update_settled(first_);
     const real step_ = moved_ / madd(real_sqrt(second_), number[5], number[6]);
     *w = madd(number[7], step_, number[8] * w_);
     *m = moved_;
-    *v = settled_with(second_, first_);
+    *v = adam_update_settled_with(second_, first_);
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* Written by csrc/generate.py from the formulas in fastnet/losses/binary.py: change those. */
 #include "lib/pointwise.h"
 
-ELEMENT nothing(real y) {
+ELEMENT binary_nothing(real y) {
     return R(0.0) * real_maximum(real_minimum(y, R(1.0)), R(-1.0));
 }
 
@@ -114,7 +114,7 @@ KERNEL(bce_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
 }
 
 ELEMENT kl_div_forward_of(real y, real t) {
-    return where(t == R(0.0), nothing(y), t * (real_log(t) - y));
+    return where(t == R(0.0), binary_nothing(y), t * (real_log(t) - y));
 }
 
 KERNEL(kl_div_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
@@ -150,7 +150,7 @@ KERNEL(kl_div_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
 ELEMENT kl_div_of_logs_forward_of(real y, real t) {
     const real half = real_exp(R(0.5) * t);
     const int infinite = (t > y) & (y == R(2.0) * y);
-    return where(half == R(0.0), where(infinite, -y, nothing(y)), half * (half * (t - y)));
+    return where(half == R(0.0), where(infinite, -y, binary_nothing(y)), half * (half * (t - y)));
 }
 
 KERNEL(kl_div_of_logs_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {

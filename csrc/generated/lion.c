@@ -1,7 +1,7 @@
 /* Written by csrc/generate.py from the formulas in fastnet/optim/lion.py: change those. */
 #include "lib/formula.h"
 
-ELEMENT settled(real v) {
+ELEMENT lion_settled(real v) {
     return where(is_tiny(v), R(0.0), v);
 }
 
@@ -18,7 +18,7 @@ KERNEL(lion_update, INOUT(w), INOUT(m), IN(g)) {
         const real d_ = madd(R(weight_decay_), w_, g_);
         const real direction_ = real_sign(madd(R(1.0 - beta1_), d_, R(beta1_) * m_));
         const real new_w = madd(R(-lr_), direction_, R(shrink_) * w_);
-        const real new_m = settled(madd(R(1.0 - beta2_), d_, R(beta2_) * m_));
+        const real new_m = lion_settled(madd(R(1.0 - beta2_), d_, R(beta2_) * m_));
         w[i] = new_w;
         m[i] = new_m;
     }

@@ -1,7 +1,7 @@
 /* Written by csrc/generate.py from the formulas in fastnet/optim/muon.py: change those. */
 #include "lib/formula.h"
 
-ELEMENT settled(real v) {
+ELEMENT muon_settled(real v) {
     return where(is_tiny(v), R(0.0), v);
 }
 
@@ -15,7 +15,7 @@ KERNEL(muon_update, INOUT(w), INOUT(m), IN(g)) {
         const real g_ = g[i];
         const real d_ = madd(R(weight_decay_), w_, g_);
         const real new_w = R(shrink_) * w_;
-        const real new_m = settled(madd(R(1.0 - momentum_), d_, R(momentum_) * m_));
+        const real new_m = muon_settled(madd(R(1.0 - momentum_), d_, R(momentum_) * m_));
         w[i] = new_w;
         m[i] = new_m;
     }

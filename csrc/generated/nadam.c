@@ -1,11 +1,11 @@
 /* Written by csrc/generate.py from the formulas in fastnet/optim/nadam.py: change those. */
 #include "lib/formula.h"
 
-ELEMENT settled(real v) {
+ELEMENT nadam_settled(real v) {
     return where(is_tiny(v), R(0.0), v);
 }
 
-ELEMENT settled_with(real v, real mover) {
+ELEMENT nadam_settled_with(real v, real mover) {
     return where(is_tiny(v) & is_tiny(mover), R(0.0), v);
 }
 
@@ -26,12 +26,12 @@ KERNEL(nadam_update, INOUT(w), INOUT(m), INOUT(v), IN(g)) {
         const real d_ = madd(R(weight_decay_), w_, g_);
         const real first_ = madd(R(1.0 - beta1_), d_, R(beta1_) * m_);
         const real second_ = madd(R(1.0 - beta2_) * d_, d_, R(beta2_) * v_);
-        const real moved_ = settled(first_);
+        const real moved_ = nadam_settled(first_);
         const real root_ = madd(real_sqrt(second_), R(root_scale_), R(eps_));
         const real step_ = madd(R(gradient_size_), d_, R(step_size_) * moved_) / root_;
         const real new_w = R(shrink_) * w_ - step_;
         const real new_m = moved_;
-        const real new_v = settled_with(second_, first_);
+        const real new_v = nadam_settled_with(second_, first_);
         w[i] = new_w;
         m[i] = new_m;
         v[i] = new_v;
@@ -54,11 +54,11 @@ KERNEL(radam_update, INOUT(w), INOUT(m), INOUT(v), IN(g)) {
         const real d_ = madd(R(weight_decay_), w_, g_);
         const real first_ = madd(R(1.0 - beta1_), d_, R(beta1_) * m_);
         const real second_ = madd(R(1.0 - beta2_) * d_, d_, R(beta2_) * v_);
-        const real moved_ = settled(first_);
+        const real moved_ = nadam_settled(first_);
         const real root_ = where(adaptive_ > 0.0, real_sqrt(second_) + R(eps_), R(1.0));
         const real new_w = madd(R(-step_size_), moved_ / root_, R(shrink_) * w_);
         const real new_m = moved_;
-        const real new_v = settled_with(second_, first_);
+        const real new_v = nadam_settled_with(second_, first_);
         w[i] = new_w;
         m[i] = new_m;
         v[i] = new_v;

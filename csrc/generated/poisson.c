@@ -1,12 +1,12 @@
 /* Written by csrc/generate.py from the formulas in fastnet/losses/poisson.py: change those. */
 #include "lib/pointwise.h"
 
-ELEMENT rate_less(real y, real t, real c) {
+ELEMENT poisson_rate_less(real y, real t, real c) {
     const real h = real_exp(R(0.5) * y);
     return where(y > R(0.0), h * (h - t / h * c), h * h - t * c);
 }
 
-ELEMENT half_log(real t) {
+ELEMENT poisson_half_log(real t) {
     return where(t > R(1.0), R(0.5) * real_log(real_maximum(t, R(1.0))) + R(0.9189385332046727), R(0.0) * t);
 }
 
@@ -47,7 +47,7 @@ KERNEL(poisson_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
 }
 
 ELEMENT log_poisson_forward_of(real y, real t) {
-    return rate_less(y, t, y);
+    return poisson_rate_less(y, t, y);
 }
 
 KERNEL(log_poisson_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
@@ -64,7 +64,7 @@ KERNEL(log_poisson_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
 }
 
 ELEMENT log_poisson_vjp_of(real y, real t) {
-    return rate_less(y, t, R(0.0) * t + R(1.0));
+    return poisson_rate_less(y, t, R(0.0) * t + R(1.0));
 }
 
 KERNEL(log_poisson_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
@@ -82,7 +82,7 @@ KERNEL(log_poisson_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
 
 ELEMENT full_poisson_forward_of(real y, real t, double eps) {
     const real c = real_log(y + R(eps)) - real_log(real_maximum(t, R(1.0)));
-    return y - where(t > R(1.0), t, R(0.0) * t) - t * c + half_log(t);
+    return y - where(t > R(1.0), t, R(0.0) * t) - t * c + poisson_half_log(t);
 }
 
 KERNEL(full_poisson_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
@@ -119,7 +119,7 @@ KERNEL(full_poisson_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
 
 ELEMENT full_log_poisson_forward_of(real y, real t) {
     const real c = where(t > R(1.0), y - real_log(real_maximum(t, R(1.0))) + R(1.0), y);
-    return rate_less(y, t, c) + half_log(t);
+    return poisson_rate_less(y, t, c) + poisson_half_log(t);
 }
 
 KERNEL(full_log_poisson_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
@@ -136,7 +136,7 @@ KERNEL(full_log_poisson_forward, OUT_AS(double, row_loss), IN(y), IN(t)) {
 }
 
 ELEMENT full_log_poisson_vjp_of(real y, real t) {
-    return rate_less(y, t, R(0.0) * t + R(1.0));
+    return poisson_rate_less(y, t, R(0.0) * t + R(1.0));
 }
 
 KERNEL(full_log_poisson_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {

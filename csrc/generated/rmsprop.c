@@ -1,11 +1,11 @@
 /* Written by csrc/generate.py from the formulas in fastnet/optim/rmsprop.py: change those. */
 #include "lib/formula.h"
 
-ELEMENT settled_with(real v, real mover) {
+ELEMENT rmsprop_settled_with(real v, real mover) {
     return where(is_tiny(v) & is_tiny(mover), R(0.0), v);
 }
 
-ELEMENT settled(real v) {
+ELEMENT rmsprop_settled(real v) {
     return where(is_tiny(v), R(0.0), v);
 }
 
@@ -23,7 +23,7 @@ KERNEL(rmsprop_update, INOUT(w), INOUT(v), IN(g)) {
         const real squares_ = madd(R(1.0 - alpha_) * d_, d_, R(alpha_) * v_);
         const real step_ = d_ / (real_sqrt(squares_) + R(eps_));
         const real new_w = madd(R(-lr_), step_, R(shrink_) * w_);
-        const real new_v = settled_with(squares_, d_);
+        const real new_v = rmsprop_settled_with(squares_, d_);
         w[i] = new_w;
         v[i] = new_v;
     }
@@ -44,9 +44,9 @@ KERNEL(rmsprop_momentum_update, INOUT(w), INOUT(v), INOUT(b), IN(g)) {
         const real d_ = madd(R(weight_decay_), w_, g_);
         const real squares_ = madd(R(1.0 - alpha_) * d_, d_, R(alpha_) * v_);
         const real step_ = d_ / (real_sqrt(squares_) + R(eps_));
-        const real velocity_ = settled(madd(R(momentum_), b_, step_));
+        const real velocity_ = rmsprop_settled(madd(R(momentum_), b_, step_));
         const real new_w = madd(R(-lr_), velocity_, R(shrink_) * w_);
-        const real new_v = settled_with(squares_, d_);
+        const real new_v = rmsprop_settled_with(squares_, d_);
         const real new_b = velocity_;
         w[i] = new_w;
         v[i] = new_v;
@@ -68,11 +68,11 @@ KERNEL(rmsprop_centered_update, INOUT(w), INOUT(v), INOUT(a), IN(g)) {
         const real d_ = madd(R(weight_decay_), w_, g_);
         const real squares_ = madd(R(1.0 - alpha_) * d_, d_, R(alpha_) * v_);
         const real first_ = madd(R(1.0 - alpha_), d_, R(alpha_) * a_);
-        const real centre_ = settled(first_);
+        const real centre_ = rmsprop_settled(first_);
         const real root_ = real_sqrt(real_maximum(madd(-centre_, centre_, squares_), R(0.0))) + R(eps_);
         const real step_ = d_ / root_;
         const real new_w = madd(R(-lr_), step_, R(shrink_) * w_);
-        const real new_v = settled_with(squares_, first_);
+        const real new_v = rmsprop_settled_with(squares_, first_);
         const real new_a = centre_;
         w[i] = new_w;
         v[i] = new_v;
@@ -96,12 +96,12 @@ KERNEL(rmsprop_centered_momentum_update, INOUT(w), INOUT(v), INOUT(a), INOUT(b),
         const real d_ = madd(R(weight_decay_), w_, g_);
         const real squares_ = madd(R(1.0 - alpha_) * d_, d_, R(alpha_) * v_);
         const real first_ = madd(R(1.0 - alpha_), d_, R(alpha_) * a_);
-        const real centre_ = settled(first_);
+        const real centre_ = rmsprop_settled(first_);
         const real root_ = real_sqrt(real_maximum(madd(-centre_, centre_, squares_), R(0.0))) + R(eps_);
         const real step_ = d_ / root_;
-        const real velocity_ = settled(madd(R(momentum_), b_, step_));
+        const real velocity_ = rmsprop_settled(madd(R(momentum_), b_, step_));
         const real new_w = madd(R(-lr_), velocity_, R(shrink_) * w_);
-        const real new_v = settled_with(squares_, first_);
+        const real new_v = rmsprop_settled_with(squares_, first_);
         const real new_a = centre_;
         const real new_b = velocity_;
         w[i] = new_w;

@@ -1,11 +1,11 @@
 /* Written by csrc/generate.py from the formulas in fastnet/optim/schedule_free.py: change those. */
 #include "lib/formula.h"
 
-ELEMENT settled(real v) {
+ELEMENT schedule_free_settled(real v) {
     return where(is_tiny(v), R(0.0), v);
 }
 
-ELEMENT settled_with(real v, real mover) {
+ELEMENT schedule_free_settled_with(real v, real mover) {
     return where(is_tiny(v) & is_tiny(mover), R(0.0), v);
 }
 
@@ -21,7 +21,7 @@ KERNEL(schedule_free_sgd_update, INOUT(w), INOUT(gap), IN(g)) {
         const real g_ = g[i];
         const real h_ = madd(R(weight_decay_), w_, g_);
         const real moved_ = madd(R(-push_), h_, madd(R(pull_), gap_, w_));
-        const real kept_ = settled(R(keep_) * madd(R(-lr_), h_, gap_));
+        const real kept_ = schedule_free_settled(R(keep_) * madd(R(-lr_), h_, gap_));
         const real new_w = moved_;
         const real new_gap = kept_;
         w[i] = new_w;
@@ -46,10 +46,10 @@ KERNEL(schedule_free_adamw_update, INOUT(w), INOUT(gap), INOUT(v), IN(g)) {
         const real second_ = madd(R(1.0 - beta2_) * g_, g_, R(beta2_) * v_);
         const real h_ = madd(R(weight_decay_), w_, g_ / madd(real_sqrt(second_), R(root_scale_), R(eps_)));
         const real moved_ = madd(R(-push_), h_, madd(R(pull_), gap_, w_));
-        const real kept_ = settled(R(keep_) * madd(R(-lr_), h_, gap_));
+        const real kept_ = schedule_free_settled(R(keep_) * madd(R(-lr_), h_, gap_));
         const real new_w = moved_;
         const real new_gap = kept_;
-        const real new_v = settled_with(second_, g_);
+        const real new_v = schedule_free_settled_with(second_, g_);
         w[i] = new_w;
         gap[i] = new_gap;
         v[i] = new_v;

@@ -1,7 +1,7 @@
 /* Written by csrc/generate.py from the formulas in fastnet/optim/sgd.py: change those. */
 #include "lib/formula.h"
 
-ELEMENT settled(real v) {
+ELEMENT sgd_settled(real v) {
     return where(is_tiny(v), R(0.0), v);
 }
 
@@ -28,7 +28,7 @@ KERNEL(sgd_momentum_update, INOUT(w), INOUT(v), IN(g)) {
         const real v_ = v[i];
         const real g_ = g[i];
         const real d_ = madd(R(weight_decay_), w_, g_);
-        const real velocity_ = settled(madd(R(damping_), d_, R(momentum_) * v_));
+        const real velocity_ = sgd_settled(madd(R(damping_), d_, R(momentum_) * v_));
         const real new_w = madd(R(-lr_), velocity_, R(shrink_) * w_);
         const real new_v = velocity_;
         w[i] = new_w;
@@ -46,7 +46,7 @@ KERNEL(sgd_nesterov_update, INOUT(w), INOUT(v), IN(g)) {
         const real v_ = v[i];
         const real g_ = g[i];
         const real d_ = madd(R(weight_decay_), w_, g_);
-        const real velocity_ = settled(madd(R(momentum_), v_, d_));
+        const real velocity_ = sgd_settled(madd(R(momentum_), v_, d_));
         const real new_w = madd(R(-lr_), madd(R(momentum_), velocity_, d_), R(shrink_) * w_);
         const real new_v = velocity_;
         w[i] = new_w;
@@ -63,7 +63,7 @@ KERNEL(sgd_textbook_update, INOUT(w), INOUT(v), IN(g)) {
         const real w_ = w[i];
         const real v_ = v[i];
         const real g_ = g[i];
-        const real velocity_ = settled(madd(R(-lr_), madd(R(weight_decay_), w_, g_), R(momentum_) * v_));
+        const real velocity_ = sgd_settled(madd(R(-lr_), madd(R(weight_decay_), w_, g_), R(momentum_) * v_));
         const real new_w = madd(R(shrink_), w_, velocity_);
         const real new_v = velocity_;
         w[i] = new_w;
@@ -82,7 +82,7 @@ KERNEL(sgd_textbook_nesterov_update, INOUT(w), INOUT(v), IN(g)) {
         const real v_ = v[i];
         const real g_ = g[i];
         const real d_ = madd(R(weight_decay_), w_, g_);
-        const real velocity_ = settled(madd(R(-lr_), d_, R(momentum_) * v_));
+        const real velocity_ = sgd_settled(madd(R(-lr_), d_, R(momentum_) * v_));
         const real new_w = madd(R(ahead_), velocity_, madd(R(-lr_), d_, R(shrink_) * w_));
         const real new_v = velocity_;
         w[i] = new_w;

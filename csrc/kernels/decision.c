@@ -2,11 +2,11 @@
 #include "engine/share.h"
 #include "lib/kernel.h"
 
-enum { ROWS = 64 };
+enum { DECISION_ROWS = 64 };
 
 KERNEL(decision_forward, OUT_AS(double, d), IN(y)) {
     const int64_t C = call->size[0];
-    SHARED(r, call, call->rows, ROWS)
+    SHARED(r, call, call->rows, DECISION_ROWS)
         for (int64_t b = r.begin; b < r.end; b++) {
             const real *const at = y + b * C;
             int64_t best = 0;

@@ -62,25 +62,25 @@ static void gather(const fn_source *source, const int64_t *index, int64_t begin,
 }
 
 #if REAL_IS_DOUBLE
-typedef int64_t bits;
+typedef int64_t word_bits;
 #else
-typedef int32_t bits;
+typedef int32_t word_bits;
 #endif
 
 /* Only infinities and NaN have all bits of the exponent set. */
 static int all_finite(const void *numbers, int64_t n) {
     enum { PIECE = 4 * LANES, AHEAD = 1024 }; /* elements at a time; the prefetch distance in bytes */
-    const bits exponent = REAL(0x7F800000, 0x7FF0000000000000), *word = numbers;
-    bits greatest[PIECE] = {0};
+    const word_bits exponent = REAL(0x7F800000, 0x7FF0000000000000), *word = numbers;
+    word_bits greatest[PIECE] = {0};
     int64_t at = 0;
     for (; at + PIECE <= n; at += PIECE) {
         prefetch((const char *)(word + at) + AHEAD, PIECE * sizeof(real));
         for (int l = 0; l < PIECE; l++) {
-            const bits own = word[at + l] & exponent;
+            const word_bits own = word[at + l] & exponent;
             greatest[l] = own > greatest[l] ? own : greatest[l];
         }
     }
-    bits all = 0;
+    word_bits all = 0;
     for (int l = 0; l < PIECE; l++)
         all = greatest[l] > all ? greatest[l] : all;
     for (; at < n; at++)

@@ -2,7 +2,7 @@
 #include "engine/share.h"
 #include "lib/reduce.h"
 
-enum { ROWS = 16 };
+enum { MARGIN_ROWS = 16 };
 
 /* max(0, lack)^power; NaN passes through. */
 static inline double cost(real lack, int squared) {
@@ -19,7 +19,7 @@ static inline double row_share(const fn_call *call, const real *v, int64_t label
 }
 
 /* sum·share, except that ∞·0 is 0. NaN passes through. */
-static inline double weighed(double sum, double share) {
+static inline double share_of_sum(double sum, double share) {
     return share != 0 || sum != sum ? sum * share : 0;
 }
 
@@ -27,12 +27,12 @@ KERNEL(multi_margin_forward, OUT_AS(double, row_loss), IN(y), IN_AS(int64_t, t),
     const int64_t C = call->size[0];
     const int squared = call->scalar[0] == 2;
     const real margin = (real)call->scalar[1];
-    SHARED(r, call, call->rows, ROWS)
+    SHARED(r, call, call->rows, MARGIN_ROWS)
         for (int64_t b = r.begin; b < r.end; b++) {
             const real *at = y + b * C, own = at[t[b]];
             const int64_t label = t[b];
             SUM(double, sum, C, i == label ? 0 : cost(at[i] - own + margin, squared))
-            row_loss[b] = weighed(sum, row_share(call, v, label));
+            row_loss[b] = share_of_sum(sum, row_share(call, v, label));
         }
 }
 
@@ -40,7 +40,7 @@ KERNEL(multi_margin_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN_AS(int64_t
     const int64_t C = call->size[0];
     const int squared = call->scalar[0] == 2;
     const real margin = (real)call->scalar[1];
-    SHARED(r, call, call->rows, ROWS)
+    SHARED(r, call, call->rows, MARGIN_ROWS)
         for (int64_t b = r.begin; b < r.end; b++) {
             const real *at = y + b * C, own = at[t[b]];
             const real share = (real)(drow_loss[b] * row_share(call, v, t[b]));
@@ -57,12 +57,12 @@ KERNEL(one_vs_rest_forward, OUT_AS(double, row_loss), IN(y), IN_AS(int64_t, t), 
     const int64_t C = call->size[0];
     const int squared = call->scalar[0] == 2;
     const real margin = (real)call->scalar[1];
-    SHARED(r, call, call->rows, ROWS)
+    SHARED(r, call, call->rows, MARGIN_ROWS)
         for (int64_t b = r.begin; b < r.end; b++) {
             const real *at = y + b * C;
             const int64_t label = t[b];
             SUM(double, sum, C, cost(i == label ? margin - at[i] : margin + at[i], squared))
-            row_loss[b] = weighed(sum, row_share(call, v, label));
+            row_loss[b] = share_of_sum(sum, row_share(call, v, label));
         }
 }
 
@@ -70,7 +70,7 @@ KERNEL(one_vs_rest_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN_AS(int64_t,
     const int64_t C = call->size[0];
     const int squared = call->scalar[0] == 2;
     const real margin = (real)call->scalar[1];
-    SHARED(r, call, call->rows, ROWS)
+    SHARED(r, call, call->rows, MARGIN_ROWS)
         for (int64_t b = r.begin; b < r.end; b++) {
             const real *at = y + b * C;
             const real share = (real)(drow_loss[b] * row_share(call, v, t[b]));

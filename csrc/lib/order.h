@@ -9,7 +9,7 @@ typedef struct {
     uint64_t key[2 * BLOCKS];
 } drawn_keys;
 
-static drawn_keys draw_keys(const philox *p, int64_t draw) {
+static __attribute__((noinline)) drawn_keys draw_keys(const philox *p, int64_t draw) {
     drawn_keys drawn;
     uint32_t word[DRAW];
     philox_draw(word, p, draw);

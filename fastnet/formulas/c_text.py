@@ -190,6 +190,12 @@ class Source:
         return self.update() if self.kernel.phase == "update" else self.map()
 
 
+def within(family: str, text: str, sources: list[Source]) -> str:
+    """The text with functions of formulas named after the family: files are compiled together."""
+    names = sorted({name for source in sources for name in source.called})
+    return re.sub(rf"\b({'|'.join(names)})\(", rf"{family}_\1(", text) if names else text
+
+
 def parts(module: str, sources: list[Source]) -> tuple[str, list[str]]:
     """The first line of a file of formulas, and the functions that they call."""
     called: dict[str, Formula] = {}
@@ -212,7 +218,8 @@ def file(module: str, sources: list[Source]) -> str:
     header = "lib/drawn.h" if any(source.draws for source in sources) else "lib/formula.h"
     if any(isinstance(source.kernel.formula, RowSum) for source in sources):
         header = "lib/pointwise.h"
-    return "\n\n".join([f'{head}\n#include "{header}"', *helpers, *map(str, sources)]) + "\n"
+    text = "\n\n".join([f'{head}\n#include "{header}"', *helpers, *map(str, sources)]) + "\n"
+    return within(module.rpartition(".")[2], text, sources)
 
 
 def header(module: str, source: Source) -> str:
@@ -220,7 +227,8 @@ def header(module: str, source: Source) -> str:
     head, helpers = parts(module, [source])
     guard = f"FASTNET_{source.kernel.name.upper()}_H"
     opening = f'{head}\n#ifndef {guard}\n#define {guard}\n\n#include "lib/formula.h"'
-    return "\n\n".join([opening, *helpers, source.interleaved(), "#endif"]) + "\n"
+    text = "\n\n".join([opening, *helpers, source.interleaved(), "#endif"]) + "\n"
+    return within(source.kernel.name, text, [source])
 
 
 def files() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,13 @@ def test_the_c_files_are_what_the_generator_writes():
             f"run python csrc/generate.py ({name})"
         )
     assert {path.name for path in GENERATED.iterdir()} == texts.keys()
+
+
+def test_functions_of_formulas_have_names_of_their_own():
+    """Files are compiled together."""
+    names = [n for text in files().values() for n in re.findall(r"^ELEMENT (\w+)\(", text, re.M)]
+    assert {name.rpartition("_")[2] for name in names} > {"settled", "of"}
+    assert len(names) == len(set(names))
 
 
 def test_the_generator_leaves_files_alone_that_are_as_they_were(tmp_path):
