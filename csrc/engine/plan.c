@@ -9,8 +9,13 @@ extern const fn_kernel *const __start_fn_kernels[], *const __stop_fn_kernels[];
 
 int64_t fn_kernel_count(void) { return __stop_fn_kernels - __start_fn_kernels; }
 
-/* Only AVX-512 tiles apply ReLU masks; see MASKS_IN_TILES. */
-enum { MASKING_LEVEL = 3 };
+/* Levels of the instruction set, numbered as CMakeLists.txt compiles them. Only AVX-512 tiles apply ReLU masks; see
+ * MASKS_IN_TILES. */
+#if defined(__x86_64__)
+enum { SCALAR_LEVEL = HAS_SCALAR_LEVEL, AVX2_LEVEL, AVX512_LEVEL, MASKING_LEVEL = AVX512_LEVEL };
+#else
+enum { MASKING_LEVEL = -1 };
+#endif
 
 static fn_relu_mask relu_mask(const fn_kernel *kernel) {
     if (kernel->level != MASKING_LEVEL)
@@ -37,13 +42,20 @@ fn_entry *fn_entry_of(const char *name, int64_t dtype, int64_t level) {
 }
 
 #if defined(__x86_64__)
-static const char *const level_names[] = {"x86-64", "x86-64-fma", "x86-64-v3", "x86-64-v4"};
+static const char *const level_names[] = {
+    [0] = "x86-64",
+#if HAS_SCALAR_LEVEL
+    [SCALAR_LEVEL] = "x86-64-fma",
+#endif
+    [AVX2_LEVEL] = "x86-64-v3",
+    [AVX512_LEVEL] = "x86-64-v4",
+};
 
 int64_t fn_machine_level(void) {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("x86-64-v4")   ? 3
-           : __builtin_cpu_supports("x86-64-v3") ? 2
-           : __builtin_cpu_supports("fma")       ? 1
+    return __builtin_cpu_supports("x86-64-v4")   ? AVX512_LEVEL
+           : __builtin_cpu_supports("x86-64-v3") ? AVX2_LEVEL
+           : __builtin_cpu_supports("fma")       ? SCALAR_LEVEL /* 0 where it is not compiled */
                                                  : 0;
 }
 #else

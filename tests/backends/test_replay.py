@@ -31,6 +31,8 @@ if reason := fn.backends()["c"].reason:
 NATIVE = Path(__file__).parents[1] / "native"
 C: Any = registry.get("c")
 LEVELS = range(len(C.levels()))
+# So that levels have the same numbers in a build as here.
+SCALAR_LEVEL = f"-DFASTNET_SCALAR_LEVEL={'ON' if 'x86-64-fma' in C.levels() else 'OFF'}"
 CROSS = "aarch64-linux-gnu-gcc"
 EMULATOR = "qemu-aarch64"
 
@@ -109,7 +111,7 @@ def aarch64(tmp_path_factory: pytest.TempPathFactory) -> Replay:
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Replay:
     if reason := missing("cmake", "gcc"):
         pytest.skip(reason)
-    options = ["-DCMAKE_BUILD_TYPE=Sanitize", "-DCMAKE_C_COMPILER=gcc"]
+    options = ["-DCMAKE_BUILD_TYPE=Sanitize", "-DCMAKE_C_COMPILER=gcc", SCALAR_LEVEL]
     return Replay(tmp_path_factory.mktemp("sanitized"), options, [], {n: n for n in LEVELS})
 
 
@@ -123,7 +125,7 @@ def raced(tmp_path_factory: pytest.TempPathFactory) -> Replay:
     if subprocess.run(program, input=b"int main(void) { return 0; }", check=False).returncode:
         pytest.skip("gcc has no thread sanitizer")
     options = [f"-DCMAKE_C_FLAGS={flag} -g", f"-DCMAKE_EXE_LINKER_FLAGS={flag}"]
-    options += ["-DCMAKE_C_COMPILER=gcc"]
+    options += ["-DCMAKE_C_COMPILER=gcc", SCALAR_LEVEL]
     return Replay(tmp_path_factory.mktemp("raced"), options, [], {n: n for n in LEVELS})
 
 
