@@ -204,8 +204,8 @@ ROWS_OF_DATA(3)
 ROWS_OF_DATA(4)
 static by_few_rows *const few_rows_of[FEW_ROWS] = {by_rows_1, by_rows_2, by_rows_3, by_rows_4};
 
-/* Try to take over the SGD update of the n parameters whose gradient is g (or NULL), and the padding behind them, which is zero
- * and stays zero. Returns the parameters, or NULL. *is_plain: whether the update has no weight decay. */
+/* Try to take over the SGD update of the n parameters whose gradient is g (or NULL), and the padding behind them, which
+ * is zero and stays zero. Returns the parameters, or NULL. *is_plain: whether the update has no weight decay. */
 static inline real *take_sgd(const fn_call *call, const real *g, int64_t n, real number[SGD_UPDATE_NUMBERS],
                              int *is_plain) {
     static fn_entry *sgd; /* a cache; every thread stores the same value */
