@@ -1,5 +1,6 @@
 /* The vector type: the widest of the instruction set that is compiled for. Lanes hold independent outputs, never parts
- * of one sum, so results do not depend on the width. */
+ * of one sum (but for the LANES of lib/reduce.h, which are the same everywhere), so results do not depend on the
+ * width. */
 #ifndef FASTNET_SIMD_H
 #define FASTNET_SIMD_H
 

@@ -20,7 +20,7 @@ enum { FEW_ROWS = 4, LANE_VECTORS = LANES / WIDTH, GROUP = WIDTH < 8 ? 8 : WIDTH
        LANE_WORDS = VECTOR_BYTES < 8 ? 1 : VECTOR_BYTES / 8 };
 
 /* The backward for rows i of W and of dW: `to` is W itself if `updates`, or dW, to which gradients are added if
- * `accumulate`, or NULL. dX is NULL where it is not wanted. Strides of rows: I of x and dX, O of W and dW, ldy of dy. */
+ * `accumulate`, or NULL. dX is NULL where it is not wanted. Rows of x and dX are I apart, of W and dW O, of dy ldy. */
 typedef struct {
     const real *x, *dy, *w;
     real *dx, *to;
