@@ -218,6 +218,7 @@ GOOD = {  # what makers need beside the argument in question
     fn.FunctionLoss: {"function": lambda y, t: (0.0, y)},
     fn.Trainer: {"model": net(), "loss": fn.MSELoss()},
     fn.SWA: {"start_epoch": 1},
+    fn.Ensemble: {"models": [net(), net()]},
     fn.init.Constant: {"value": 0.5},
     fn.init.Sparse: {"sparsity": 0.5},
     **{

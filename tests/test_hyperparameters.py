@@ -130,7 +130,8 @@ def test_every_number_of_every_item_is_in_a_table():
     """By their annotations. Losses' numbers for the columns have a table in losses/test_arguments.py."""
     modules = fn.layers, fn.losses, fn.init, fn.optim, fn
     items = {getattr(module, name) for module in modules for name in module.__all__}
-    for kind in items - {*OPTIMIZERS, fn.Optimizer, fn.Loss, fn.init.Draw}:
+    # Those of fit_many have a table in train/test_many.py.
+    for kind in items - {*OPTIMIZERS, fn.Optimizer, fn.Loss, fn.init.Draw, fn.fit_many}:
         if not callable(kind) or (inspect.isclass(kind) and issubclass(kind, Exception)):
             continue
         numbers = arguments(kind, "int", "float", "Number")

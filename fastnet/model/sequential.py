@@ -149,11 +149,14 @@ class Sequential(Container):
                 rows = len(x) if type(x) is np.ndarray and x.ndim else 0
                 out = np.empty((rows, *way.executor.plan.output_shape), self._dtype)
             step = self._draws
-            if len(out) < way.more or not way.call(x, out, self.__dict__):
+            if type(out) is not np.ndarray or not out.ndim or len(out) < way.more:
+                self._pending = pending
+                return None
+            if not way.call(x, out, self.__dict__):
                 self._pending = pending
                 return None
             self._pending = (way.executor, len(out), way.version(), step)
-            return out  # type: ignore[no-any-return]
+            return out
 
     def _make_ways(self, executor: Any, modes: Modes) -> None:
         """Keep short ways for further forwards and backwards of this kind."""

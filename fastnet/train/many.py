@@ -118,22 +118,25 @@ def fit_many(
     parts = data.parts(rows)
     valid = data.validation(validation, parts)
     nets = []
-    for i, trainer in enumerate(trainers):
-        try:
-            fit = trainer._fit(
-                data.training(trainer, parts[i]),
-                valid[i],
-                epochs=many_epochs[i],
-                batch_size=many_batches[i],
-                callbacks=called[i],
-                verbose=0,
-                rows=parts[i],
-                **options,
-            )
-        except Exception as error:
-            error.add_note(_note(i))
-            raise
-        nets.append(_Net(i, trainer, fit, fit.training()))
+    # Python drops a Ctrl-C that comes where garbage is freed, of which there is much here.
+    with held_back() as between:
+        for i, trainer in enumerate(trainers):
+            try:
+                fit = trainer._fit(
+                    data.training(trainer, parts[i]),
+                    valid[i],
+                    epochs=many_epochs[i],
+                    batch_size=many_batches[i],
+                    callbacks=called[i],
+                    verbose=0,
+                    rows=parts[i],
+                    **options,
+                )
+            except Exception as error:
+                error.add_note(_note(i))
+                raise
+            nets.append(_Net(i, trainer, fit, fit.training()))
+            between()
     with holding_often(), _Locked([trainer.model for trainer in trainers]):
         _train(nets, lines)
     histories = [trainer.history for trainer in trainers]
@@ -218,7 +221,8 @@ def _train(nets: list[_Net], lines: bool) -> None:
         while later or now:
             while later and len(now) < most:
                 now.append(later.popleft())
-                now[-1].begin(ROWS // AT_ONCE)
+                with held_back():
+                    now[-1].begin(ROWS // AT_ONCE)
             ready = [net for net in now if net.ready is not None]
             before = {net.number: net.ready for net in ready}
             if len(ready) == 1:

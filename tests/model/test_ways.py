@@ -229,6 +229,16 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("out", [7, [1.0], np.zeros(()), np.zeros((12, 3), np.int64)])
+def test_a_bad_out_keeps_the_pending_backward(out):
+    model = net("plain")
+    for _ in range(2):
+        model.forward(X.astype(np.float32))
+    with pytest.raises(fn.errors.ShapeError, match="out is"):
+        model.forward(X.astype(np.float32), out=out)
+    model.backward(NUMBERS.astype(np.float32))
+
+
 @pytest.mark.parametrize("bad", BAD)
 def test_bad_arguments_get_the_same_errors_and_change_nothing(bad):
     model, loss = net("dropout"), fn.MSELoss()
