@@ -53,7 +53,7 @@ def step_way(
     model's). others: arguments of Way.
     """
     targets = accepted_targets(loss, data)
-    if targets is None or not executor.backend.native_calls:
+    if targets is None or not model._runtime.backend.native_calls:
         return None
     offsets = np.zeros(1 + (1 if update is None else len(update.table)), np.int64)
     index, seed = np.arange(executor.plan.max_rows), model.seed if seed is None else seed

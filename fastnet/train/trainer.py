@@ -336,7 +336,7 @@ class Trainer(Attributed):
         state = model.optimizer_state(self.optimizer)
         count = state.before_warning(state.steps, CALLED_AHEAD)
         moves = chain.evaluates or self.optimizer.points  # parameters before and after each step
-        if moves or not (count and executor.backend.native_calls):
+        if moves or not (count and model._runtime.backend.native_calls):
             return None
         total = self.loss.reduction == "sum"
         try:

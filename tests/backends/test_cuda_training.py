@@ -54,7 +54,11 @@ def chunk(model, loss, y, optimizer, x=X, size=3):
 def test_its_executor_has_the_interface_of_the_others():
     mine = type(net("cuda").training_executor(Dataset(X, Y, 2), 4, LOSS))
     assert mine is not Executor
+    # Of backends with native_calls, and of those that join the steps of many nets.
+    calls = {"forward_call", "backward_call", "step_call", "resume", "address"}
+    calls |= {"begin", "ended", "outcome"}
     public = {n: f for n, f in vars(Executor).items() if callable(f) and n[0] != "_"}
+    public = {n: f for n, f in public.items() if n not in calls}
     for name, function in public.items():
         want, got = inspect.signature(function), inspect.signature(getattr(mine, name))
         assert list(got.parameters) == list(want.parameters), name
