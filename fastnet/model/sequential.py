@@ -323,11 +323,10 @@ class Sequential(Container):
     def _update_way(self, optimizer: Optimizer, state: OptimizerState) -> Way | None:
         """A short way to make the next steps whose numbers are known; None where there is none."""
         first, numbers = state.ahead()
-        if (
-            optimizer.points
-            or not isinstance(state.run, Passes)
-            or first + len(numbers) <= state.steps
-        ):
+        moves = optimizer.points  # parameters before and after each step
+        if moves or first + len(numbers) <= state.steps:
+            return None
+        if not (self._runtime.backend.native_calls and isinstance(state.run, Passes)):
             return None
         steps = Counter(state, "steps", Counts.NUMBERS, first)
         call = state.run.call(numbers, [steps, Counter(self.bind(), "version")])
