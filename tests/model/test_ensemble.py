@@ -48,8 +48,14 @@ def test_it_is_the_mean(backend, average, out, dtype):
     )
     room = np.empty_like(found)
     assert ensemble.predict(X, out=room) is room
-    for other in (room, ensemble.predict(X, 7), pickle.loads(pickle.dumps(ensemble)).predict(X)):
+    for other in (room, pickle.loads(pickle.dumps(ensemble)).predict(X)):
         assert other.tobytes() == found.tobytes()
+    in_sevens = ensemble.predict(X, 7)
+    if (
+        backend == "c"
+    ):  # the others' products come from a BLAS, whose bits depend on the number of rows
+        assert in_sevens.tobytes() == found.tobytes()
+    np.testing.assert_allclose(in_sevens, found, rtol=0, atol=1e-6 if dtype == "float32" else 1e-14)
 
 
 def test_a_single_logit_is_one_of_a_sigmoid():
