@@ -20,8 +20,6 @@ from fastnet.errors import (
     HyperparameterError,
     UsageError,
     check_flag,
-    check_kind,
-    check_real,
     check_seed,
     shown,
 )
@@ -77,6 +75,7 @@ class Container(Owned, Configured, base=True):
         self._owner = None
         self._storage: Storage | None = None
         self._lock = threading.Lock()  # whoever changes values holds it
+        self._names: dict[str, Parameter] | None = None
         self._holder = 0  # the thread that acquired the lock last
         self._first = threading.RLock()  # guards what the first use makes
         _models.add(self)
@@ -249,12 +248,15 @@ class Container(Owned, Configured, base=True):
         return self.bind().version
 
     def _named(self) -> dict[str, Parameter]:
+        """Parameters and buffers by name, with their values in the model's segments."""
         self.bind()
-        return {
-            f"{path}.{name}": p
-            for path, layer in self._walk()
-            for name, p in layer._parameters.items()
-        }
+        if self._names is None:
+            self._names = {
+                f"{path}.{name}": p
+                for path, layer in self._walk()
+                for name, p in layer._parameters.items()
+            }
+        return self._names
 
     def parameters(self) -> list[Array]:
         """Parameters, frozen ones too, without buffers: read-only views in PyTorch's shapes and order."""
@@ -286,34 +288,6 @@ class Container(Owned, Configured, base=True):
         self._root("load_state_dict")
         with self.training_lock():
             parameter.load(self._named(), state, strict=strict)
-            self.touch()
-
-    def lerp(self, other: Container, weight: float) -> None:
-        """Move the parameters towards another model's: w ← w + weight·(v − w), v the other's.
-
-        other: a model of the same dtype with parameters of the same shapes, in order; it stays as it is.
-        weight: number in [0, 1]. A target network of reinforcement learning takes about 0.005 (Polyak
-            averaging).
-
-        Buffers, such as running statistics, stay as they are; so do gradients and optimizer states. Frozen
-        parameters move too. Raises HyperparameterError where the parameters differ, and changes nothing.
-        Source: as PyTorch's Tensor.lerp_; T. P. Lillicrap et al., "Continuous control with deep
-        reinforcement learning", ICLR 2016, section 3.
-        """
-        self._root("lerp")
-        check_kind("other", other, Container)
-        weight = check_real("weight", weight, low=0.0, high=1.0)
-        other._root("lerp")
-        with self.training_lock():
-            mine, theirs = self.bind(), other.bind()
-            if theirs.layout != mine.layout:
-                raise HyperparameterError(
-                    f"other has other parameters, {_shapes(theirs)}; expected those of this model, "
-                    f"{_shapes(mine)}, as copy.deepcopy(model) has them"
-                )
-            values, way = mine.flat("params"), theirs.flat("params") - mine.flat("params")
-            way *= weight
-            values += way
             self.touch()
 
     def edit(self) -> AbstractContextManager[parameter.Drafts]:
@@ -374,12 +348,6 @@ class Container(Owned, Configured, base=True):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._start()
-
-
-def _shapes(storage: Storage) -> str:
-    """The layout of a model's parameters as messages show it."""
-    dtype, shapes = storage.layout
-    return f"{dtype} of shapes {shown(shapes)}"
 
 
 def _seed_or(seed: int | None, default: int) -> int:

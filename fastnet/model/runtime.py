@@ -10,18 +10,22 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastnet import parallel
+from fastnet.backends import registry
 from fastnet.backends.base import Backend
 from fastnet.backends.executor import Executor, FastPath
 from fastnet.backends.passes import Passes
 from fastnet.backends.steps import Update
+from fastnet.errors import HyperparameterError, shown
 from fastnet.layers.base import Shape
 from fastnet.losses import base as losses
 from fastnet.model import lone
 from fastnet.model.structure import Ending, graph_of
 from fastnet.op import Op
+from fastnet.optim.averaging import average
 from fastnet.plan.compiler import Plan, compile_plan
 from fastnet.plan.extras import Extras
 from fastnet.plan.graph import Structure, derived_of, numbers_of, signature_of
+from fastnet.plan.instructions import update_pass
 from fastnet.plan.segments import Storage
 
 PREDICT_ROWS = 256  # rows of a native call of `predict`, by default
@@ -78,6 +82,7 @@ class Runtime:
             losses.step_of = lone.step_of  # losses outside a model now use its kernels too
         self.kept, self.thread = _Cache(), _Thread()
         self.extras = Extras(storage)
+        self._towards: tuple[Any, Callable[[Any], None]] = (lambda: None), _nothing
 
     def executor(
         self, shape: Shape, rows: int, modes: Modes, ending: Ending | None = None
@@ -119,6 +124,29 @@ class Runtime:
             extras.ready[key] = self.passes(update)
         return extras.ready[key]
 
+    def towards(self, other: Storage) -> Callable[[Any], None]:
+        """A function of a rate: w ← w + rate·(v − w) for the parameters v of another model's segments.
+
+        It works on the memory of the host; the last one is kept. HyperparameterError: they differ.
+        """
+        known, move = self._towards
+        if self.storage.editing:
+            self.storage.take_edits()
+        if known() is not other:
+            if other.layout != self.storage.layout:
+                raise HyperparameterError(
+                    f"other has other parameters, {_shapes(other)}; expected those of this model, "
+                    f"{_shapes(self.storage)}, as copy.deepcopy(model) has them"
+                )
+            at = {"average": ("training", 0), "w": ("params", 0)}
+            dtype, segment = self.storage.dtype, self.storage.segments["params"]
+            program = update_pass(average, dtype, at, (len(segment) // dtype.itemsize,), 0)
+            update = Update.alone(program, [average], training=segment)
+            there = self.backend.native_calls
+            move = Passes(update, other, self.backend if there else registry.get("reference"))
+            self._towards = weakref.ref(other), move
+        return move
+
     def _executor(
         self,
         kept: _Cache,
@@ -154,6 +182,16 @@ class Runtime:
         plan = plan_of(described, self.storage, rows, backward=backward).copy()
         made: Executor | None = self.backend.executor(plan, self.storage)
         return made or Executor(plan, self.storage, self.backend)
+
+
+def _shapes(storage: Storage) -> str:
+    """The layout of a model's parameters as messages show it."""
+    dtype, shapes = storage.layout
+    return f"{dtype} of shapes {shown(shapes)}"
+
+
+def _nothing(rate: Any) -> None:
+    pass
 
 
 _plans: dict[Any, Plan] = {}  # by signature, rows, and whether a plan has a backward

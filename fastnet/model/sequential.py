@@ -20,6 +20,7 @@ from fastnet.errors import (
     UsageError,
     check_flag,
     check_int,
+    check_kind,
     check_real,
 )
 from fastnet.interrupts import held_back
@@ -349,6 +350,30 @@ class Sequential(Container):
             state.averaged = averaged
             self.touch(by_backend=True)
         return True
+
+    def lerp(self, other: Sequential, weight: float) -> None:
+        """Move the parameters towards another model's: w ← w + weight·(v − w), v the other's.
+
+        other: a model of the same dtype with parameters of the same shapes, in order; it stays as it is.
+        weight: number in [0, 1]. A target network of reinforcement learning takes about 0.005 (Polyak
+            averaging).
+
+        Buffers, such as running statistics, stay as they are; so do gradients and optimizer states. Frozen
+        parameters move too. Raises HyperparameterError where the parameters differ, and changes nothing.
+        Source: as PyTorch's Tensor.lerp_; T. P. Lillicrap et al., "Continuous control with deep
+        reinforcement learning", ICLR 2016, section 3.
+        """
+        if self._owner_ref is not None:
+            self._root("lerp")
+        if type(other) is not type(self):
+            check_kind("other", other, Sequential)
+        if type(weight) is not float or not 0.0 <= weight <= 1.0:
+            weight = check_real("weight", weight, low=0.0, high=1.0)
+        if other._owner_ref is not None:
+            other._root("lerp")
+        with self.training_lock():
+            self._runtime.towards(other.bind())(weight)
+            self.touch()
 
     def grad_norm(self) -> float:
         """‖g‖₂ over all gradients, summed in float64."""

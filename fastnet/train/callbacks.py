@@ -92,7 +92,7 @@ class Snapshot:
 
 def restore_values(model: Any, kept: Mapping[str, Array]) -> None:
     """Write a model's own earlier state dict back; the caller holds the model's lock."""
-    views = {name: p.shown(p.value) for name, p in model._named().items()}
+    views = {name: p.view() for name, p in model._named().items()}
     check_names("kept", kept, views)
     values = {n: check_array(f"kept[{n!r}]", kept[n], view.shape) for n, view in views.items()}
     for name, view in views.items():
