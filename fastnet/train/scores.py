@@ -220,6 +220,9 @@ class EpochScores:
 
     def mean_losses(self, losses: Array) -> list[float]:
         """The same for each of several epochs, whose steps' losses these are."""
+        if len(losses) == self.steps == 1:  # a single epoch, in less than a microsecond
+            loss = losses.item()
+            return [loss if self.total else loss * self.rows / self.rows]
         if len(losses) == self.steps:  # a single epoch, in a few microseconds
             values = losses if self.total else losses * self._sizes
             total = math.fsum(values.tolist())

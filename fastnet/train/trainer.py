@@ -482,8 +482,14 @@ class Trainer(Attributed):
         batch_size = check_int("batch_size", batch_size, low=1)
         return self._chain.averaged_model(self.model, X, batch_size)
 
+    def _has_points(self) -> bool:
+        """Whether the parameters that are evaluated are not those of the training."""
+        return bool(self.optimizer.points) or self._chain.evaluates
+
     def _to_training(self) -> None:
         """Move the parameters to where the next step takes its gradients."""
+        if not self._has_points():
+            return
         self.model.move_parameters(self.optimizer, False)
         self._chain.show(self.model, False)
 
@@ -492,6 +498,8 @@ class Trainer(Attributed):
 
         run: if given, batchnorm's running statistics become theirs, over some of its data.
         """
+        if not self._has_points():
+            return
         moved = self.model.move_parameters(self.optimizer, True)
         moved |= self._chain.show(self.model, True)
         if moved and run is not None and has_statistics(self.model):
