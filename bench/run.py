@@ -107,7 +107,7 @@ def steps(options: argparse.Namespace) -> Results:
         workload = WORKLOADS[name]
         say(workload.title)
         backends = [b for b in FASTNETS if b in machine.backends()]
-        same = training.check_same_work(workload, backends, steps=2 if name in SLOW else 10)
+        same = training.check_same_work(workload, backends, steps=2 if name in SLOW else None)
         makers = training.fastnets(backends) | peers.available()
         ready, failed = warm({n: partial(m, workload) for n, m in makers.items()})
         floors = {} if roofline.reason() else roofline.floors(workload)
@@ -261,6 +261,8 @@ def measure(options: argparse.Namespace) -> Results:
     }
     for section in options.only:
         results[section] = SECTIONS[section](options)
+        if options.output:  # what is measured stays if a later section fails
+            save(results, Path(options.output))
         if why := results[section].get("left_out"):
             print(f"{section}: not measured: {why}", file=sys.stderr, flush=True)
     return results
@@ -281,10 +283,7 @@ def results_of(parser: argparse.ArgumentParser) -> tuple[Results, argparse.Names
     if options.source:
         return json.loads(Path(options.source).read_text(encoding="utf-8")), options
     choose(parser, options)
-    results = measure(options)
-    if options.output:
-        save(results, Path(options.output))
-    return results, options
+    return measure(options), options
 
 
 if __name__ == "__main__":

@@ -61,18 +61,20 @@ def fastnets(names: Iterable[str]) -> dict[str, Callable[[Workload], FastnetChun
 def check_same_work(
     workload: Workload,
     names: Iterable[str],
-    steps: int = 10,
+    steps: int | None = None,
     others: Mapping[str, Callable[[Workload], Any]] | None = None,
 ) -> dict[str, float]:
     """Assert that all make the same losses from the same start; each one's largest difference.
 
     others: the peers, by default those that are installed.
 
-    It is relative to the loss of fastnet's reference, over the first `steps` steps, without dropout
-    (whose draws differ by design). Few steps, as rounding errors grow tenfold every few steps of a
-    deep net. Of scikit-learn the mean loss is compared, where it can train the net at all, and to
-    1e-3: its Adam adds ε before the correction of the bias, not after.
+    It is relative to the loss of fastnet's reference, over the first `steps` steps (default 10, or 5 with
+    batchnorm), without dropout (whose draws differ by design). Few steps, as rounding errors grow tenfold
+    every few steps of a deep net. Of scikit-learn the mean loss is compared, where it can train the net
+    at all, and to 1e-3: its Adam adds ε before the correction of the bias, not after.
     """
+    if steps is None:
+        steps = 5 if workload.batchnorm else 10
     plain = workload.without_dropout()
     truth = FastnetChunk(plain, "reference").run(steps)
     found = {}
