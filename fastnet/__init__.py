@@ -9,7 +9,7 @@ from fastnet.configured import register
 from fastnet.errors import BackendUnavailable, DeviceError, DivergenceError, FastnetError
 from fastnet.layers import *  # noqa: F403
 from fastnet.losses import *  # noqa: F403
-from fastnet.model import Ensemble, Sequential
+from fastnet.model import Ensemble, Sequential, load
 from fastnet.optim import *  # noqa: F403
 from fastnet.parallel import get_num_threads, set_num_threads, threads
 
@@ -49,6 +49,7 @@ __all__ = [
     "from_config",
     "get_num_threads",
     "init",
+    "load",
     "register",
     "schedules",
     "set_num_threads",

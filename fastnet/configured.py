@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, Self, TypeVar
 
@@ -13,6 +15,7 @@ from fastnet.errors import Attributed, HyperparameterError, UsageError, shown
 
 Kind = TypeVar("Kind", bound=type)
 _kinds: dict[str, type[Configured]] = {}  # the classes that `from_config` knows, by name
+_given: ContextVar[Mapping[str, type[Configured]]] = ContextVar("_given")  # by `also_known`
 
 
 class Configured(Attributed):
@@ -72,7 +75,12 @@ class Configured(Attributed):
         JSON cannot write. Raises UsageError where a class of your own has not kept an argument, or is not
         registered and part of another configuration.
         """
-        return {name: _described(value) for name, value in self._argument_values().items()}
+        return self._description(every=False)
+
+    def _description(self, *, every: bool) -> dict[str, Any]:
+        """`config()`; with `every`, parts may be of classes that are not registered."""
+        given = self._argument_values()
+        return {name: _described(value, every=every) for name, value in given.items()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -171,27 +179,49 @@ def from_config(config: Mapping[str, Any]) -> Any:
     if not isinstance(config, Mapping) or "type" not in config:
         raise HyperparameterError(f'config is {shown(config)}; expected {{"type": "Linear", …}}')
     name = config["type"]
-    if not isinstance(name, str) or name not in _kinds:
+    known = {**_kinds, **_given.get({})}
+    if not isinstance(name, str) or name not in known:
         raise HyperparameterError(
-            f"type is {shown(name)}; expected one of {', '.join(sorted(_kinds))}, or a class of your own "
+            f"type is {shown(name)}; expected one of {', '.join(sorted(known))}, or a class of your own "
             "that was given to fastnet.register"
         )
-    return _kinds[name].from_config({k: v for k, v in config.items() if k != "type"})
+    return known[name].from_config({k: v for k, v in config.items() if k != "type"})
 
 
-def _described(value: Any) -> Any:
+@contextmanager
+def also_known(kinds: Iterable[type[Configured]]) -> Iterator[None]:
+    """While this is open, `from_config` makes these classes too, by their names, in this thread."""
+    token = _given.set({kind.__name__: kind for kind in kinds})
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+def is_registered(kind: type) -> bool:
+    """Whether `from_config` makes this class by its name."""
+    return _kinds.get(kind.__name__) is kind
+
+
+def described(value: Configured) -> dict[str, Any]:
+    """A configuration with its type, for a file: parts may be of classes that are not registered."""
+    found: dict[str, Any] = _described(value, every=True)
+    return found
+
+
+def _described(value: Any, *, every: bool) -> Any:
     """The value for `config`: JSON's types, and configurations of objects."""
     if isinstance(value, Configured):
         kind = type(value)
-        if _kinds.get(kind.__name__) is not kind:
+        if not (every or is_registered(kind)):
             raise UsageError(
                 f"the class {kind.__name__} is not registered: fastnet.register it first"
             )
-        return {"type": kind.__name__, **value.config()}
+        return {"type": kind.__name__, **value._description(every=every)}
     if isinstance(value, (list, tuple)):
-        return [_described(item) for item in value]
+        return [_described(item, every=every) for item in value]
     if isinstance(value, Mapping):
-        return {name: _described(item) for name, item in value.items()}
+        return {name: _described(item, every=every) for name, item in value.items()}
     return _plain(value)
 
 

@@ -38,6 +38,14 @@ class StateDictError(FastnetError, ValueError):
     """A state dict whose names or shapes are not the model's."""
 
 
+class FileError(FastnetError, ValueError):
+    """A file that is none of fastnet's, is damaged, or does not fit; the message names it."""
+
+
+class SaveError(FastnetError, OSError):
+    """A file could not be written, such as on a full disk; what was there before is still there."""
+
+
 class BackendUnavailable(FastnetError, ValueError):
     """A named backend cannot run here; the message says how to get it."""
 

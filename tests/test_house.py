@@ -27,7 +27,7 @@ FLOORS = [
     ("errors", "formulas.language", "formulas.portable"),
     ("configured", "datasets", "formulas.translate", "interrupts", "random"),
     ("init", "op", "parallel", "schedules"),
-    ("builder", "data", "formulas"),  # formulas: what writes them
+    ("builder", "data", "files", "formulas"),  # formulas: what writes them
     ("parameter",),
     ("optim", "tape"),
     ("layers",),
@@ -42,6 +42,8 @@ FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 # Imports within functions, so that what is heavy is loaded when it is first used.
 LATE = {
+    ("fastnet.files.tensors", "safetensors"),
+    ("fastnet.files.tensors", "safetensors.numpy"),
     ("fastnet.plan.records", "mmap"),
     ("fastnet.train.progress", "tqdm"),
     ("fastnet.train.full_batch", "scipy.optimize"),

@@ -26,6 +26,7 @@ from fastnet.errors import (
 from fastnet.interrupts import held_back
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
+from fastnet.model import saved
 from fastnet.model.container import Container
 from fastnet.model.runtime import PREDICT_ROWS, Modes, Runtime
 from fastnet.model.structure import Ending
@@ -428,6 +429,29 @@ class Sequential(Container):
         if not np.may_share_memory(target, result):
             np.copyto(result, target)
         return result
+
+    def save(self, path: Any) -> None:
+        """Save architecture, parameters and buffers in a safetensors file; `fastnet.load` makes the model.
+
+        path: of the file, such as "net.safetensors". An existing file is replaced as a whole: whatever
+            fails, the old one or the new one is there.
+
+        Arrays have PyTorch's names and shapes, so that `torch.nn.Sequential` loads them by
+        `load_state_dict(safetensors.torch.load_file(path))`. The metadata have the model's `config` and
+        the SHA-256 of everything. Raises SaveError where the file cannot be written, and UsageError where
+        an argument of a layer is a function.
+        """
+        self._root("save")
+        saved.save(self, path)
+
+    def load_weights(self, path: Any, strict: bool = True) -> None:
+        """Copy parameters and buffers from a safetensors file, also one of PyTorch's.
+
+        path: of the file. strict: as for `load_state_dict`. Raises FileError for a file that is damaged,
+        OSError where it cannot be read, and StateDictError, with nothing changed, where a name or shape
+        differs.
+        """
+        saved.load_weights(self, path, strict)
 
     def features(self, name: str, value: Any, shape: tuple[int, ...] | None = None) -> Any:
         """Check rows of inputs, or rows of `shape`; arrays on a device stay there."""
