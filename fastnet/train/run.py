@@ -301,6 +301,7 @@ class Run:
             self.trainer.epoch += epochs
             recorded, timed = recorded + epochs, ready.seconds
 
+        self.trainer._to_training()
         ready = Ready(self.executor, len(loaded.span.ends), count)
         try:
             yield from self._run(ready)

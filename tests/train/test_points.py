@@ -60,6 +60,18 @@ def test_two_fits_are_one(backend, options, dtype, validated):
 
 
 @every
+@pytest.mark.parametrize("batch_size", [16, 48])
+def test_two_fits_of_whole_epochs_in_one_call_are_one(backend, options, batch_size):
+    one, two = (trainer(backend, options) for _ in range(2))
+    for each, parts in ((one, [40]), (two, [13, 27])):
+        for epochs in parts:
+            each.fit(X, Y, epochs, batch_size, verbose=0)
+    assert bits(one.model) == bits(two.model)
+    losses = [[record["loss"] for record in each.history.records] for each in (one, two)]
+    assert losses[0] == losses[1]
+
+
+@every
 def test_a_validation_changes_nothing(backend, options):
     one, two = (trainer(backend, options) for _ in range(2))
     fit(one, 4), fit(two, 4, validation_data=VALID)
