@@ -43,8 +43,9 @@ def load(path: Any, layers: Iterable[type] = ()) -> Any:
         none). Nothing is imported, and no code of a file is run.
 
     The model has backend "auto", and dtype and seed of the saved one. Of a trainer's file it is the
-    model as `evaluate` sees it. Raises FileError for a file that is damaged or holds no model, and OSError
-    where it cannot be read. Arrays of other programs, such as PyTorch's, have no model: `model.load_weights`.
+    model as `evaluate` sees it. Raises FileError for a file that is damaged or holds no model, and
+    OSError where it cannot be read. Arrays of other programs, such as PyTorch's, have no model:
+    `model.load_weights` takes them.
     """
     contents = tensors.read(path)
     if contents.description is not None and contents.description.get("kind") == "trainer":

@@ -36,6 +36,8 @@ class Callback(Configured, base=True):
     """
 
     trainer: Any = None
+    writes_files: ClassVar[bool] = False  # so that no file of a trainer may make it
+    saves_trainer: ClassVar[bool] = False
 
     def __init__(self, **arguments: Any) -> None:
         for name, value in arguments.items():
@@ -374,8 +376,8 @@ class ReduceLROnPlateau(_Monitor):
         return {**group, "lr": rate}
 
 
-def check_callbacks(callbacks: Any, names: list[str]) -> list[Callback]:
-    """The callbacks of a fit that records these names, or HyperparameterError."""
+def check_callbacks(callbacks: Any, names: list[str] | None) -> list[Callback]:
+    """The callbacks of a fit that records these names (None: not known), or HyperparameterError."""
     try:
         found = list(callbacks)
     except TypeError:
@@ -384,5 +386,6 @@ def check_callbacks(callbacks: Any, names: list[str]) -> list[Callback]:
         ) from None
     for i, callback in enumerate(found):
         check_kind(f"callbacks[{i}]", callback, Callback)
-        callback.check(names)
+        if names is not None:
+            callback.check(names)
     return found

@@ -207,6 +207,20 @@ class Chain:
         for name, own in self.vectors(model).items():
             np.copyto(own, vectors[name])
 
+    def total(self, model: Sequential) -> dict[str, Array]:
+        """The gradients accumulated since the last update, by parameter."""
+        vector = self.extras(model).vector(accumulate_gradient, "total")
+        return {name: part.copy() for name, part in self._parts(model, vector).items()}
+
+    def load_total(self, model: Sequential, total: Mapping[str, Any]) -> None:
+        """Go on accumulating from these gradients, or raise StateDictError."""
+        vector = np.zeros_like(model.bind().flat("params"))
+        parts = self._parts(model, vector)
+        check_names("total", total, parts)
+        fill("total", "total", parts, {f"total/{name}": value for name, value in total.items()})
+        np.copyto(self.extras(model).vector(accumulate_gradient, "total"), vector)
+        model.touch()  # a device has the old ones
+
     def without_averages(self) -> Chain:
         """A chain with the same clipping and no average."""
         return Chain(self.clip_value, self.clip_norm, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,11 +15,12 @@ import numpy as np
 from fastnet.backends.executor import Executor
 from fastnet.backends.steps import ParametersNotFinite, Steps
 from fastnet.data.dataset import Dataset
-from fastnet.errors import DivergenceError
+from fastnet.errors import DivergenceError, StateDictError
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Optimizer
 from fastnet.optim.optimizer import OptimizerState
+from fastnet.parameter import check_count
 from fastnet.train.callbacks import Callback
 from fastnet.train.chain import Chain, Span
 from fastnet.train.history import History
@@ -27,6 +28,7 @@ from fastnet.train.progress import Progress
 from fastnet.train.ready import Ready, Waiting, finish
 from fastnet.train.scores import EpochScores, resized
 
+EPOCHS = "epochs"  # the reason of a fit that has trained all of them
 MOST_ROWS, MOST_STEPS = 1 << 20, 1 << 15  # of the epochs in one native call
 JOINED_STEPS = 1 << 13  # of a net that waits for others: many nets have such chunks at once
 
@@ -41,15 +43,19 @@ class Trained(Protocol):
     epoch: int
     step: int
     stop_training: bool
+    stop_reason: str | None
 
     _chain: Chain
 
     def _to_training(self) -> None: ...
 
-    def _to_evaluation(self, run: Run | None = None) -> None: ...
+    def _to_evaluation(self, run: Run | None = None) -> bool: ...
 
     def _evaluating(
-        self, data: Dataset, wait: Callable[[Ready], Waiting[None]] | None
+        self,
+        data: Dataset,
+        wait: Callable[[Ready], Waiting[None]] | None,
+        pause: Callable[[], None],
     ) -> Waiting[dict[str, float]]: ...
 
 
@@ -66,6 +72,41 @@ class Loaded:
         """Whether something is left, and is still what is to be done."""
         left = self.done < len(self.span.ends)
         return left and state is self.state and state.changes == self.changes
+
+
+@dataclass(eq=False, repr=False)
+class Position:
+    """Where a run stands within an epoch."""
+
+    done: int = 0  # steps of the epoch
+    seconds: float = 0.0  # that they took
+    # Loss and metrics of the epoch, where all is done but the evaluation.
+    found: dict[str, float] | None = None
+
+    @property
+    def between_epochs(self) -> bool:
+        """Whether no epoch has begun."""
+        return not self.done and self.found is None
+
+
+class Pauses:
+    """What happens between the steps of a run, at points from which it can go on: here nothing.
+
+    A run calls `pause` at such points, and `chunk` or `epochs` for the steps and epochs until the next
+    point that has to be one.
+    """
+
+    def pause(self) -> None:
+        """Called where all counts agree; may raise."""
+
+    def steps(self) -> int | None:
+        """Steps until the next point that has to be one; None: it need not be after a certain step."""
+
+    def epochs(self) -> int | None:
+        """Epochs until the next point that has to be one."""
+
+    def end(self, reason: str) -> None:
+        """Called when the run is over, before callbacks hear of that."""
 
 
 @dataclass(eq=False, repr=False)
@@ -89,6 +130,8 @@ class Run:
     chunk: int = 1  # steps of the next native call
     most_rows: int = MOST_ROWS
     waited: float = field(default=0.0, init=False)  # seconds in which others have run
+    position: Position = field(default_factory=Position)
+    pauses: Pauses = field(default_factory=Pauses)
 
     def now(self) -> float:
         """A clock that stands still while others run."""
@@ -110,6 +153,12 @@ class Run:
         able = self.executor.whole_epochs and self.data.host is None
         if not able or self.trainer._chain.after_epochs or self.scores.metrics:
             return 0
+        if not self.position.between_epochs:
+            return 0
+        if (limit := self.pauses.steps()) is not None:
+            most = min(most, limit // self.scores.steps)
+        if (limit := self.pauses.epochs()) is not None:
+            most = min(most, limit)
         fit = min(self.most_rows // int(self.offsets[-1]), MOST_STEPS // self.scores.steps)
         return min(most, self.chunk // self.scores.steps, max(1, fit))
 
@@ -175,23 +224,30 @@ class Run:
             self.resize(count * steps, spent)
 
     def _in_chunks(self, progress: Progress) -> Waiting[dict[str, Any]]:
-        """Train an epoch in chunks of steps."""
-        begun = self.now()
+        """Train an epoch in chunks of steps, or the rest of one."""
+        at = self.position
+        begun = self.now() - at.seconds
+        if at.found is not None:
+            return (yield from self._end_epoch(at.found, begun))
         offsets, scores = self.offsets, self.scores
         order, _ = self.minibatches(self.trainer.epoch, 1)
-        done = 0
+        progress.advance(int(offsets[at.done]), partial(scores.mean_loss, at.done))
         with self.executor.resident():
-            while done < scores.steps:
-                begin, done = done, min(done + self.chunk, scores.limit(done))
+            while at.done < scores.steps:
+                begin, end = at.done, min(at.done + self.chunk, scores.limit(at.done))
+                if (limit := self.pauses.steps()) is not None:
+                    end = min(end, begin + limit)
                 started = self.now()
-                outputs = scores.outputs(begin, done)
+                outputs = scores.outputs(begin, end)
                 decisions = scores.decisions(begin)
-                loaded = self.load(order, offsets, begin, done, outputs, decisions)
-                losses = yield from self.advance(loaded, done - begin)
-                self.resize(done - begin, self.now() - started)
-                scores.add(begin, done, losses, self.data.y, order)
-                rows = int(offsets[done] - offsets[begin])
-                progress.advance(rows, partial(scores.mean_loss, done))
+                loaded = self.load(order, offsets, begin, end, outputs, decisions)
+                losses = yield from self.advance(loaded, end - begin)
+                self.resize(end - begin, self.now() - started)
+                scores.add(begin, end, losses, self.data.y, order)
+                at.done, at.seconds = end, self.now() - begun
+                progress.advance(int(offsets[end] - offsets[begin]), partial(scores.mean_loss, end))
+                if end < scores.steps:
+                    self.pauses.pause()
         check_parameters(self.trainer.model, self.trainer.epoch + 1)
         self.trainer._chain.end_epoch(self.trainer.model, self.trainer.epoch + 1)
         return (yield from self._end_epoch(scores.record(order), begun))
@@ -203,11 +259,14 @@ class Run:
         if self.evaluated:
             self.trainer._to_evaluation(self)
         if self.validation is not None:
+            self.position.found, self.position.seconds = found, trained
             wait = self._wait if self.joins else None
-            values = yield from self.trainer._evaluating(self.validation, wait)
+            values = yield from self.trainer._evaluating(self.validation, wait, self.pauses.pause)
             record |= {f"val_{name}": value for name, value in values.items()}
         record["seconds"] = self.now() - begun
         record["samples_per_second"] = int(self.offsets[-1]) / max(trained, 1e-9)
+        self.position.done, self.position.found = 0, None
+        self.position.seconds = 0.0
         vars(self.trainer)["epoch"] += 1
         return record
 
@@ -315,12 +374,58 @@ class Run:
 
 @dataclass(eq=False, repr=False)
 class Fit:
-    """A fit whose arguments have been checked. Whoever trains it holds the model's lock."""
+    """A fit whose arguments have been checked. Whoever trains it holds the model's lock.
+
+    arguments: what its steps depend on, besides trainer and data. start: these, with the settings of the
+    trainer when the fit began. data: the fingerprint of its data.
+    """
 
     run: Run
     last_epoch: int
     callbacks: list[Callback]
     progress: Progress
+    arguments: dict[str, Any] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    resumed: Mapping[str, Any] | None = None  # the state of an earlier one with which it goes on
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from the `state_dict` of a fit of equal `start`, or raise and change nothing."""
+        run, position = self.run, state["position"]
+        done = check_count("done", position["done"], run.scores.steps)
+        found = position["found"]
+        if found is not None:
+            found = {str(name): float(value) for name, value in found.items()}
+        seconds = float(position["seconds"])
+        if len(state["callbacks"]) != len(self.callbacks):
+            raise StateDictError(
+                f"the fit has {len(state['callbacks'])} callbacks in the file; expected "
+                f"{len(self.callbacks)}"
+            )
+        if done and found is None:
+            run.scores.load_state_dict(done, state["scores"])
+            if state["total"] is not None:
+                run.trainer._chain.load_total(run.trainer.model, state["total"])
+        run.position = Position(done, seconds, found)
+        self.start, self.resumed = dict(state["start"]), state
+
+    def state_dict(self, reason: str | None = None) -> dict[str, Any]:
+        """Where the fit stands, for `resume`. reason: why it is over, if it is."""
+        run, at = self.run, self.run.position
+        inside = 0 < at.done < run.scores.steps and at.found is None
+        total = None
+        if inside and at.done % run.accumulation_steps:
+            total = run.trainer._chain.total(run.trainer.model)
+        return {
+            "epochs": self.last_epoch,
+            "start": self.start,
+            "data": self.data,
+            "callbacks": [callback.state_dict() for callback in self.callbacks],
+            "position": {"done": at.done, "seconds": at.seconds, "found": at.found},
+            "scores": run.scores.state_dict(at.done) if inside else None,
+            "total": total,
+            "reason": reason,
+        }
 
     def training(self) -> Waiting[None]:
         """Train all epochs, with the callbacks after each."""
@@ -332,20 +437,37 @@ class Fit:
             progress.end_epoch(record, last_epoch)
             for callback in self.callbacks:
                 callback.on_epoch_end(record["epoch"], dict(record))
+                if trainer.stop_training and trainer.stop_reason is None:
+                    trainer.stop_reason = type(callback).__name__
+            run.pauses.pause()
 
         with ExitStack() as at_the_end:
             at_the_end.callback(run.executor.unload)
-            trainer.stop_training = False
-            for callback in self.callbacks:
+            trainer.stop_training, trainer.stop_reason = False, None
+            for i, callback in enumerate(self.callbacks):
                 callback.trainer = trainer
                 callback.on_train_begin()
+                if self.resumed is not None:
+                    callback.load_state_dict(self.resumed["callbacks"][i])
                 at_the_end.callback(callback.on_train_end)
             at_the_end.callback(progress.close)
             at_the_end.callback(trainer._to_evaluation, run)  # before a callback restores an epoch
             run.evaluated = bool(self.callbacks or run.validation is not None)
             run.watched = bool(run.evaluated or progress.verbose)
-            while trainer.epoch < last_epoch and not trainer.stop_training:
-                yield from run.epochs(last_epoch, progress, ended)
+            if self.resumed is not None:
+                trainer._to_training()  # so that statistics are computed anew where they would be
+            if self.resumed is not None and self.resumed["reason"] not in (None, EPOCHS):
+                trainer.stop_training, trainer.stop_reason = True, str(self.resumed["reason"])
+            try:
+                while trainer.epoch < last_epoch and not trainer.stop_training:
+                    yield from run.epochs(last_epoch, progress, ended)
+                    run.pauses.pause()
+            except BaseException as error:
+                trainer.stop_reason = type(error).__name__
+                raise
+            if trainer.stop_reason is None:
+                trainer.stop_reason = "stop_training" if trainer.stop_training else EPOCHS
+            run.pauses.end(trainer.stop_reason)
 
 
 def check_parameters(model: Sequential, epoch: int) -> None:

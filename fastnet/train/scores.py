@@ -20,6 +20,7 @@ from fastnet.losses.metrics import ClassAccuracy, Metric, accuracy, binary_accur
 from fastnet.model import Sequential
 from fastnet.model.runtime import PREDICT_ROWS
 from fastnet.op import Array
+from fastnet.parameter import check_array, check_count, check_names
 from fastnet.plan.compiler import Plan
 from fastnet.train.ready import Ready, Waiting
 
@@ -72,6 +73,10 @@ def measure(metrics: Mapping[str, Metric], y: Array, output: Array) -> dict[str,
     return values
 
 
+def _nothing() -> None:
+    pass
+
+
 def evaluating(
     model: Sequential,
     loss: Loss,
@@ -79,10 +84,12 @@ def evaluating(
     batch_size: int | None,
     outputs: bool,
     wait: Callable[[Ready], Waiting[None]] | None = None,
+    pause: Callable[[], None] = _nothing,
 ) -> Waiting[tuple[float, Array]]:
     """The loss of a data set in evaluation mode, and the outputs of its rows if `outputs` is true.
 
-    wait: a function that lets somebody else run the steps; None: they run here.
+    wait: a function that lets somebody else run the steps; None: they run here. pause: called between
+    native calls; it may raise.
     """
     if isinstance(loss, FunctionLoss):
         output = model.on_host("output", model.predict(data.x, batch_size=batch_size))
@@ -104,6 +111,7 @@ def evaluating(
         if wait is None:
             executor.train(data, steps, None)
             chunk = resized(chunk, done - begin, time.perf_counter() - started)
+            pause()
             continue
         executor.load(data, steps, None)
         try:
@@ -164,6 +172,41 @@ class EpochScores:
     def _forget(self) -> None:
         self._measured = dict.fromkeys(self.metrics, 0.0)
         self._counted = dict.fromkeys(self.metrics, 0)
+
+    def state_dict(self, done: int) -> dict[str, Any]:
+        """What the steps of an epoch before step `done` have left, for `load_state_dict`."""
+        found = {
+            "losses": self._losses[:done],
+            "measured": self._measured,
+            "counted": self._counted,
+        }
+        if self.metrics and done % self._block:
+            found["outputs"] = self._outputs[: self._in_block(done)]
+        if self._decisions is not None:
+            found["decisions"] = self._decisions[: self.offsets[done]]
+        return found
+
+    def load_state_dict(self, done: int, state: Mapping[str, Any]) -> None:
+        """Continue an epoch with step `done`, or raise StateDictError and change nothing."""
+        expected = self.state_dict(done)
+        check_names("scores", state, expected)
+        for name in ("measured", "counted"):
+            check_names(f"scores[{name!r}]", state[name], self.metrics)
+        numbers = {
+            n: check_array(f"scores[{n!r}]", state[n], expected[n].shape)
+            for n in expected.keys() - {"measured", "counted"}
+        }
+        measured = {
+            n: float(check_array(f"scores of {n}", v, ())) for n, v in state["measured"].items()
+        }
+        counted = {n: check_count(f"rows of {n}", v) for n, v in state["counted"].items()}
+        for name, values in numbers.items():
+            np.copyto(expected[name], values)
+        self._measured, self._counted = measured, counted
+
+    def _in_block(self, step: int) -> int:
+        """The rows of a block of minibatches before a step within it."""
+        return int(self.offsets[step] - self.offsets[step // self._block * self._block])
 
     def limit(self, step: int) -> int:
         """The step that a chunk beginning with `step` must not pass."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,11 +17,13 @@ from fastnet.errors import (
     Attributed,
     DataError,
     StateDictError,
+    UsageError,
     check_flag,
     check_int,
     check_kind,
     check_seed,
 )
+from fastnet.files import tensors
 from fastnet.interrupts import holding_often
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
@@ -32,9 +34,10 @@ from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
 from fastnet.optim.averaging import Averaging
 from fastnet.parameter import MOST, check_count, check_names
-from fastnet.train import full_batch, range_test
+from fastnet.train import full_batch, range_test, saved
 from fastnet.train.callbacks import Callback, KeepBest, Snapshot, check_callbacks
 from fastnet.train.chain import Chain, Span, has_statistics, recompute_statistics
+from fastnet.train.checkpoint import Checkpoint
 from fastnet.train.history import History, copied_records
 from fastnet.train.progress import Progress
 from fastnet.train.ready import Ready, Waiting, finish
@@ -74,6 +77,9 @@ class Trainer(Attributed):
     """
 
     stop_training: bool = False  # True, set by a callback, ends the fit after this epoch
+    stop_reason: str | None = (
+        None  # of the last fit: "epochs", or the name of a callback or an error
+    )
 
     def __init__(
         self,
@@ -97,10 +103,14 @@ class Trainer(Attributed):
         self._chain.check(self.optimizer)
         known = check_seed("seed", seed)
         self.seed = random.fresh_seed() if known is None else known
+        self._given_seed = known
         self.key = random.fresh_seed()  # identifies this trainer and copies that continue from it
         self.history = History()
         self.epoch = self.step = 0  # epochs and steps done; dropout draws by the step
         self._way: Way | None = None  # of `train_on_batch`
+        self._fitting: Fit | None = None
+        # The fit that a loaded file has not ended: its state, and callbacks.
+        self._unfinished: tuple[dict[str, Any], list[Callback]] | None = None
 
     def _assignable(self) -> Iterable[str]:
         return _ASSIGNED
@@ -151,7 +161,8 @@ class Trainer(Attributed):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copied optimizer starts without state, so the trainer keeps the state for this model.
-        return {**self.__dict__, "history": None, "_way": None, "_state": self.state_dict()}
+        fresh = {"history": None, "_way": None, "_fitting": None}
+        return {**self.__dict__, **fresh, "_state": self.state_dict()}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         self.__dict__.update(kept)
@@ -164,6 +175,7 @@ class Trainer(Attributed):
         self._chain.reset()
         self.history = History()
         self.epoch = self.step = 0
+        self._unfinished = None
 
     def fit(
         self,
@@ -181,6 +193,8 @@ class Trainer(Attributed):
         respect_modes: bool = False,
         callbacks: Iterable[Callback] = (),
         verbose: int = 1,
+        checkpoint: Any = None,
+        checkpoint_every: str = "60s",
     ) -> History:
         """Train for `epochs` more epochs; returns the history of all epochs so far.
 
@@ -209,9 +223,21 @@ class Trainer(Attributed):
             ReduceLROnPlateau, or a Callback of your own.
         verbose: 0 (silent) or 1 (default): one line for each epoch, and a bar on a terminal.
 
-        The modes of the layers stay as they are. The loss of an epoch is the mean over its samples, or
-        with reduction="sum" their sum, in float64. Raises DivergenceError where the loss of a step is not
-        finite (that step makes no update), and where the parameters are not finite after an epoch.
+        checkpoint: path of a file, or None (default). The fit saves trainer and position there, by
+            `checkpoint_every`, at its end, and before it ends by Ctrl-C or SIGTERM (with exit status 143),
+            which wait for the end of a minibatch; a second one acts at once. The same program run again
+            goes on where the file stands, to the bit of a run without a stop. Then `epochs` is the total:
+            where it is reached, or a callback had ended the fit, `fit` returns at once. Raises
+            HyperparameterError, which lists the differences, where model, trainer or arguments are others;
+            other data are a warning. At the end the file has the last epoch's parameters, whatever
+            `restore_best` restores.
+        checkpoint_every: "60s" (default), "5 min", "5 epochs", "2000 steps": how often to save, at the end
+            of a minibatch.
+
+        The modes of the layers stay as they are. `stop_reason` says why the fit ended. The loss of an epoch
+        is the mean over its samples, or with reduction="sum" their sum, in float64. Raises DivergenceError
+        where the loss of a step is not finite (that step makes no update), and where the parameters are
+        not finite after an epoch.
         """
         fit = self._fit(
             self._checked(X, y, sample_weight, "X", "y"),
@@ -226,10 +252,27 @@ class Trainer(Attributed):
             callbacks=callbacks,
             verbose=verbose,
         )
-        with self.model.training_lock(), holding_often():
-            fit.run.executor = fit.run.find()
-            finish(fit.training())
+        if checkpoint is None:
+            with self.model.training_lock(), holding_often():
+                self._train(fit)
+            return self.history
+        keeper = Checkpoint(checkpoint, checkpoint_every)
+        fit.last_epoch -= self.epoch
+        saved.describe(fit)
+        with keeper.signals():
+            keeper.begin(fit)
+            with self.model.training_lock(), holding_often():
+                self._train(fit)
         return self.history
+
+    def _train(self, fit: Fit) -> None:
+        """Run a fit; the caller holds the model's lock."""
+        fit.run.executor = fit.run.find()
+        self._fitting = fit
+        try:
+            finish(fit.training())
+        finally:
+            self._fitting = None
 
     def _fit(
         self,
@@ -265,7 +308,109 @@ class Trainer(Attributed):
         called = check_callbacks(callbacks, names)
         if restore_best:
             called = check_callbacks([KeepBest.among(called), *called], names)
-        return Fit(run, self.epoch + epochs, called, progress)
+        fit = Fit(run, self.epoch + epochs, called, progress)
+        fit.arguments = {  # what the steps depend on
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "drop_last": drop_last,
+            "accumulation_steps": accumulation_steps,
+            "restore_best": restore_best,
+            "respect_modes": run.respect_modes,
+        }
+        if any(callback.saves_trainer for callback in called):
+            saved.describe(fit)
+        return fit
+
+    def resume(
+        self,
+        X: Any,
+        y: Any,
+        validation_data: tuple[Any, ...] | None = None,
+        *,
+        sample_weight: Any = None,
+        verbose: int = 1,
+    ) -> History:
+        """Go on with the fit that the file of `Trainer.load` had not ended, with its other arguments.
+
+        X, y, validation_data, sample_weight, verbose: as in `fit`; other data than those of that fit are a
+            warning.
+
+        Parameters and history become, to the bit, those of a fit that was not interrupted. Raises
+        UsageError where there is no such fit.
+        """
+        if self._unfinished is None:
+            raise UsageError(
+                "resume: this trainer has no fit to go on with; load a file that was saved within a fit by "
+                "Trainer.load(path), or call fit"
+            )
+        state, callbacks = self._unfinished
+        given = {**state["start"]["fit"], "restore_best": False}  # a callback does that
+        fit = self._fit(
+            self._checked(X, y, sample_weight, "X", "y"),
+            self._validation(validation_data),
+            epochs=state["epochs"],
+            callbacks=callbacks,
+            verbose=verbose,
+            **given,
+        )
+        fit.last_epoch = state["epochs"]
+        with self.model.training_lock(), holding_often():
+            saved.go_on(fit, state, "the file")
+            self._unfinished = None
+            self._train(fit)
+        return self.history
+
+    def save(self, path: Any) -> None:
+        """Save model and training in a safetensors file, for `Trainer.load` and `fastnet.load`.
+
+        path: of the file, such as "run.safetensors". An existing file is replaced as a whole: whatever
+            fails, the old one or the new one is there.
+
+        The file has all of `state_dict`, the model, its modes, and the configurations of loss, optimizer
+        and averaging. It has no data, and of functions nothing: they are given again to `load`. Within a
+        fit `fit(checkpoint=...)` and `ModelCheckpoint` save, together with the fit's position. Raises
+        SaveError where the file cannot be written.
+        """
+        if self._fitting is not None:
+            raise UsageError(
+                "save: within a fit, ModelCheckpoint(path) or fit(checkpoint=path) save the trainer, when "
+                "all callbacks have seen the epoch; model.save(path) saves the model now"
+            )
+        with self.model.training_lock():
+            saved.save(self, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: Any,
+        *,
+        loss: Loss | Function | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+        callbacks: Iterable[Callback] = (),
+        layers: Iterable[type] = (),
+    ) -> Self:
+        """The trainer of a file, with a model of its own, ready to `fit` further or to `resume`.
+
+        loss: a loss for one that is a function, or of a class that was not given to `fastnet.register`
+            (default None: as saved).
+        metrics: functions by name, for those that are not the loss's accuracy (default None).
+        callbacks: for `resume`, those of the fit that are of classes of your own or write to files: a file
+            makes none that would (default none).
+        layers: classes of layers that are not registered (default none), see `fastnet.load`.
+
+        The model's backend is "auto"; it takes the saved one's to continue to the bit. Raises FileError for
+        a file that is damaged or holds no trainer, HyperparameterError where something must be given
+        again, and OSError where the file cannot be read.
+        """
+        contents = tensors.read(path)
+        description = contents.described("trainer")
+        state = saved.fit_in(contents, description)
+        given = check_callbacks(callbacks, None)
+        trainer: Self = saved.made(cls, contents, description, loss, metrics, layers)
+        if state is not None:
+            called = saved.callbacks_of(contents, state["start"]["callbacks"], given)
+            trainer._unfinished = state, called
+        return trainer
 
     def train_on_batch(
         self, X: Any, y: Any, *, sample_weight: Any = None, respect_modes: bool = False
@@ -493,13 +638,15 @@ class Trainer(Attributed):
         self.model.move_parameters(self.optimizer, False)
         self._chain.show(self.model, False)
 
-    def _to_evaluation(self, run: Run | None = None) -> None:
+    def _to_evaluation(self, run: Run | None = None) -> bool:
         """Move the parameters to the averages that are to be evaluated, if there are such.
+
+        Returns whether they were elsewhere.
 
         run: if given, batchnorm's running statistics become theirs, over some of its data.
         """
         if not self._has_points():
-            return
+            return False
         moved = self.model.move_parameters(self.optimizer, True)
         moved |= self._chain.show(self.model, True)
         if moved and run is not None and has_statistics(self.model):
@@ -510,6 +657,7 @@ class Trainer(Attributed):
             recompute_statistics(twin, x, size, run.respect_modes)
             np.copyto(self.model.bind().segments["buffers"], twin.bind().segments["buffers"])
             self.model.touch()
+        return moved
 
     def _points(self) -> dict[str, Array]:
         """The vectors that belong to averages that are evaluated, by parameter: {"gap/0.weight": …}."""
@@ -534,11 +682,12 @@ class Trainer(Attributed):
         self,
         data: Dataset,
         wait: Callable[[Ready], Waiting[None]] | None = None,
+        pause: Callable[[], None] | None = None,
         batch_size: int | None = None,
     ) -> Waiting[dict[str, float]]:
-        """The scores of a data set, by steps that run here or, with `wait`, elsewhere."""
+        """The scores of a data set, by steps that run here or, with `wait`, elsewhere; see `evaluating`."""
         args = self.model, self.loss, data, batch_size, bool(self.metrics), wait
-        value, output = yield from evaluating(*args)
+        value, output = yield from evaluating(*args, *([] if pause is None else [pause]))
         return {"loss": value, **measure(self.metrics, data.y, output)}
 
     def _prepare(

@@ -218,14 +218,14 @@ def test_layers_of_ones_own_are_given_again(path):
         HyperparameterError, match="layers has the class int; expected classes of layers"
     ):
         fn.load(path, layers=[int])
-    with pytest.raises(HyperparameterError, match="layers has the class Twice|layers has 3"):
+    with pytest.raises(HyperparameterError, match="layers has 3"):
         fn.load(path, layers=3)
 
 
 def test_a_layer_with_a_function_cannot_be_saved(path):
     model = fn.Sequential(fn.Linear(4, 2), Calls(print))
     with pytest.raises(
-        UsageError, match="model/layers/1/function is <built-in function print>, which no"
+        UsageError, match=r"model/layers/1/function is <built-in function print>, which no"
     ):
         model.save(path)
     assert not path.exists()
