@@ -259,7 +259,8 @@ class Run:
         if self.evaluated:
             self.trainer._to_evaluation(self)
         if self.validation is not None:
-            self.position.found, self.position.seconds = found, trained
+            self.position.done, self.position.found = self.scores.steps, found
+            self.position.seconds = trained
             wait = self._wait if self.joins else None
             values = yield from self.trainer._evaluating(self.validation, wait, self.pauses.pause)
             record |= {f"val_{name}": value for name, value in values.items()}
