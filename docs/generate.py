@@ -44,6 +44,7 @@ class Family:
     module: ModuleType
     base: type
     tests: str  # paths of test files that begin so come first
+    only: tuple[type, ...] = ()  # those that are methods, if not all are
 
     def methods(self) -> dict[type, list[str]]:
         """The public classes, each with its names."""
@@ -51,6 +52,8 @@ class Family:
         for name in sorted(self.module.__all__, key=str.lower):
             value = getattr(self.module, name)
             if isinstance(value, type) and issubclass(value, self.base) and value is not self.base:
+                if self.only and value not in self.only:
+                    continue
                 found.setdefault(value, []).append(name)
         return found
 
@@ -61,7 +64,13 @@ FAMILIES = (
     Family("Optimizers", optim, optim.Optimizer, "optim/"),
     Family("Averages of parameters", optim, optim.averaging.Averaging, "train/test_additions"),
     Family("Schedules", schedules, schedules.Schedule, "schedules/"),
-    Family("Callbacks", train, train.Callback, "train/test_callbacks"),
+    Family(
+        "Callbacks",
+        train,
+        train.Callback,
+        "train/test_callbacks",
+        (train.EarlyStopping, train.ReduceLROnPlateau),
+    ),
     Family("Initialisers", init, init.Initializer, "test_init"),
 )
 PLOTS = {"Layers and activations": "activations", "Schedules": "schedules"}

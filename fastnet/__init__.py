@@ -17,9 +17,16 @@ if _typing.TYPE_CHECKING:
     from fastnet import datasets
     from fastnet.train import (
         Callback,
+        CSVLogger,
         EarlyStopping,
         History,
+        JSONLLogger,
+        LearningRateScheduler,
+        ModelCheckpoint,
         ReduceLROnPlateau,
+        Snapshots,
+        TensorBoard,
+        Timer,
         Trainer,
         batches,
         fit_many,
@@ -30,6 +37,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackendUnavailable",
+    "CSVLogger",
     "Callback",
     "DeviceError",
     "DivergenceError",
@@ -37,8 +45,14 @@ __all__ = [
     "Ensemble",
     "FastnetError",
     "History",
+    "JSONLLogger",
+    "LearningRateScheduler",
+    "ModelCheckpoint",
     "ReduceLROnPlateau",
     "Sequential",
+    "Snapshots",
+    "TensorBoard",
+    "Timer",
     "Trainer",
     "__version__",
     "backends",
@@ -62,7 +76,9 @@ __all__ = [
 
 # A program that only predicts does not need these, so they load at their first use.
 _TRAIN = (
-    *("Callback", "EarlyStopping", "History", "ReduceLROnPlateau", "Trainer", "batches"),
+    *("CSVLogger", "Callback", "EarlyStopping", "History", "JSONLLogger", "LearningRateScheduler"),
+    *("ModelCheckpoint", "ReduceLROnPlateau", "Snapshots", "TensorBoard", "Timer", "Trainer"),
+    "batches",
     "fit_many",
     "from_config",  # needs all classes registered
 )

@@ -170,6 +170,11 @@ class World:
             "loss.backward": (self.loss.backward, {}),
             "step": (t.optimizer.step, {"model": m}),
             "evaluate": (t.evaluate, data),
+            "model.save": (m.save, {"path": "net"}),
+            "trainer.save": (t.save, {"path": "run"}),
+            "fn.load": (fn.load, {"path": "nowhere"}),
+            "load_weights": (m.load_weights, {"path": "nowhere"}),
+            "Trainer.load": (fn.Trainer.load, {"path": "nowhere"}),
             "fit": (t.fit, {**data, "verbose": 0}),
             "train_on_batch": (t.train_on_batch, data),
             "lerp": (m.lerp, {"other": copy.deepcopy(m), "weight": 0.5}),
@@ -201,7 +206,7 @@ class World:
 
 # What is run, but for as long as it says or as the user's own code: not tried.
 LONG = {"epochs", "steps", "max_iter", "weight_decay"}
-CODE = {"loss", "callback", "callbacks", "function", "metrics", "lr_lambda"}
+CODE = {"loss", "callback", "callbacks", "function", "metrics", "lr_lambda", "schedule"}
 TOLD = {"verbose"}
 LOSSES = {
     name: kind()
@@ -218,6 +223,9 @@ GOOD = {  # what makers need beside the argument in question
     fn.FunctionLoss: {"function": lambda y, t: (0.0, y)},
     fn.Trainer: {"model": net(), "loss": fn.MSELoss()},
     fn.SWA: {"start_epoch": 1},
+    **{key: {"path": "log"} for key in (fn.CSVLogger, fn.JSONLLogger, fn.ModelCheckpoint)},
+    fn.LearningRateScheduler: {"schedule": lambda epoch: 0.1},
+    fn.Snapshots: {"every": 1},
     fn.Ensemble: {"models": [net(), net()]},
     fn.init.Constant: {"value": 0.5},
     fn.init.Sparse: {"sparsity": 0.5},
@@ -260,7 +268,8 @@ def makers():
 # What takes any number of arguments, and the base that is never made.
 OTHERS = {fn.Sequential, fn.schedules.ProductLR, fn.Optimizer}
 MAKERS = sorted({*makers()} - OTHERS, key=lambda k: k.__name__)
-FOREIGN = {"read_idx": OSError, "mnist": OSError}  # of files that are not there
+# Of files that are not there.
+FOREIGN = dict.fromkeys(("read_idx", "mnist", "fn.load", "load_weights", "Trainer.load"), OSError)
 
 
 def trials(call):
@@ -299,6 +308,12 @@ def threads():
     before = fn.get_num_threads()
     yield
     fn.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder where any string is a good path."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("kind", MAKERS, ids=lambda kind: kind.__name__)

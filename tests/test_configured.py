@@ -91,6 +91,9 @@ ALL = [
     fn.EarlyStopping("loss", 3, 0.1, "max", restore_best_weights=True),
     fn.ReduceLROnPlateau("loss", 0.5, 3, 0.1, "abs", 2, 0.1, 0.1, "max"),
     KeepBest("score", "max"),
+    *[fn.CSVLogger("log.csv", ";", append=True), fn.JSONLLogger("log.jsonl", append=True)],
+    *[fn.TensorBoard("events"), fn.Timer(2), fn.Snapshots(3, 2)],
+    fn.ModelCheckpoint("run-{epoch}", "loss", "max", save_best_only=True, every=2, keep=3),
     *[
         init.Constant(np.float32(0.1)),
         init.Sparse(0.5, 0.1),
@@ -120,6 +123,9 @@ NAMES = {**vars(fn), **vars(S), "KeepBest": KeepBest}
 every = pytest.mark.parametrize("made", ALL, ids=lambda made: type(made).__name__)
 
 
+FUNCTIONS = {"FunctionLoss", "LambdaLR", "LearningRateScheduler"}
+
+
 def described(made):
     return {"type": type(made).__name__, **made.config()}
 
@@ -145,7 +151,7 @@ def test_every_class_and_argument_is_in_the_table():
     public = {getattr(module, name) for module in modules for name in module.__all__}
     bases = {fn.Layer, fn.Loss, fn.Optimizer, S.Schedule, init.Initializer, fn.Callback}
     kinds = {k for k in public if isinstance(k, type) and issubclass(k, configured.Configured)}
-    functions = {fn.FunctionLoss, S.LambdaLR}
+    functions = {fn.FunctionLoss, S.LambdaLR, fn.LearningRateScheduler}
     assert {type(made) for made in ALL} | functions == (kinds - bases) | {KeepBest}
     for kind in kinds - bases - functions:
         shown = " ".join(repr(made) for made in ALL if type(made) is kind)
@@ -161,7 +167,7 @@ def test_every_class_and_argument_is_in_the_table():
 def test_the_registry_has_what_is_public():
     """And nothing else: no base, and no class that a module keeps for itself."""
     own = {n: k for n, k in configured._kinds.items() if k.__module__.startswith("fastnet.")}
-    assert own.keys() == {type(made).__name__ for made in ALL} | {"FunctionLoss", "LambdaLR"}
+    assert own.keys() == {type(made).__name__ for made in ALL} | FUNCTIONS
 
 
 def test_a_config_follows_what_is_assigned():

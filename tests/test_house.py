@@ -45,6 +45,7 @@ LATE = {
     ("fastnet.files.tensors", "safetensors"),
     ("fastnet.files.tensors", "safetensors.numpy"),
     ("fastnet.plan.records", "mmap"),
+    ("fastnet.train.callbacks.files", "tensorboardX"),
     ("fastnet.train.progress", "tqdm"),
     ("fastnet.train.full_batch", "scipy.optimize"),
     ("fastnet.train.range_test", "matplotlib"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.errors import FileError, UsageError, check_path
+from fastnet.errors import FileError, HyperparameterError, UsageError, check_path, shown
 from fastnet.files import atomic, strict_json
 from fastnet.op import Array
 
@@ -64,6 +64,10 @@ def write(path: Any, description: Mapping[str, Any], tensors: Mapping[str, Array
     from safetensors.numpy import save  # a program that never saves does without
 
     target = check_path("path", path)
+    if target.is_dir():
+        raise HyperparameterError(
+            f"path is {shown(str(path))}, a folder; expected the path of a file, as 'net.safetensors'"
+        )
     text = strict_json.written({"version": VERSION, **description})
     # safetensors writes the memory of an array as it lies there, also if that is in another order.
     arrays = {

@@ -2,16 +2,34 @@
 
 from fastnet.configured import from_config
 from fastnet.data.minibatches import batches
-from fastnet.train.callbacks import Callback, EarlyStopping, ReduceLROnPlateau
+from fastnet.train.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    JSONLLogger,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+    Snapshots,
+    TensorBoard,
+    Timer,
+)
 from fastnet.train.history import History
 from fastnet.train.many import fit_many
 from fastnet.train.trainer import Trainer
 
 __all__ = [
+    "CSVLogger",
     "Callback",
     "EarlyStopping",
     "History",
+    "JSONLLogger",
+    "LearningRateScheduler",
+    "ModelCheckpoint",
     "ReduceLROnPlateau",
+    "Snapshots",
+    "TensorBoard",
+    "Timer",
     "Trainer",
     "batches",
     "fit_many",

@@ -52,6 +52,11 @@ class Checkpoint(Pauses):
 
     def __init__(self, path: Any, every: Any) -> None:
         self.path: Path = check_path("checkpoint", path)
+        if self.path.is_dir():
+            raise HyperparameterError(
+                f"checkpoint is {shown(str(path))}, a folder; expected the path of a file, such as "
+                '"run.safetensors"'
+            )
         self.every = Every(every)
         self.fit: Any = None
         self.came: tuple[int, Any] | None = None  # the first signal, to be handled at a pause

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,22 @@ from fastnet.train.scores import resized
 
 FIRST = 10  # steps whose mean loss is the loss at the start
 SLOW, FAST = 0.9, 0.8  # factors of moving averages over about ten and five steps
+
+
+class Snapshot:
+    """Copies of a model's segments, for `restore` to write back."""
+
+    def __init__(self, model: Any, names: Iterable[str]) -> None:
+        self.model = model
+        segments = model.bind().segments
+        self.values = {name: segments[name].copy() for name in names}
+
+    def restore(self) -> None:
+        """Write the copies back into the model."""
+        segments = self.model.bind().segments
+        for name, value in self.values.items():
+            np.copyto(segments[name], value)
+        self.model.touch()
 
 
 @dataclass(frozen=True, repr=False, eq=False)

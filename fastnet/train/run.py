@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +22,8 @@ from fastnet.op import Array
 from fastnet.optim import Optimizer
 from fastnet.optim.optimizer import OptimizerState
 from fastnet.parameter import check_count
-from fastnet.train.callbacks import Callback
+from fastnet.train import saved
+from fastnet.train.callbacks.base import Callback, Hook, hooks
 from fastnet.train.chain import Chain, Span
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
@@ -89,6 +91,28 @@ class Position:
         return not self.done and self.found is None
 
 
+class Hooks:
+    """The hooks within epochs that callbacks have overridden."""
+
+    def __init__(self, callbacks: Sequence[Callback] = ()) -> None:
+        self.batch_begin = hooks(callbacks, "on_train_batch_begin")
+        self.batch_end = hooks(callbacks, "on_train_batch_end")
+        self.epoch_begin = hooks(callbacks, "on_epoch_begin")
+        self.test_begin = hooks(callbacks, "on_test_begin")
+        self.test_end = hooks(callbacks, "on_test_end")
+
+    @property
+    def of_batches(self) -> bool:
+        """Whether each step is to be a call of its own."""
+        return bool(self.batch_begin or self.batch_end)
+
+
+def call(each: Sequence[Hook], *given: Any) -> None:
+    """Call hooks, each with copies of the dicts."""
+    for hook in each:
+        hook(*(dict(one) if isinstance(one, dict) else one for one in given))
+
+
 class Pauses:
     """What happens between the steps of a run, at points from which it can go on: here nothing.
 
@@ -132,6 +156,7 @@ class Run:
     waited: float = field(default=0.0, init=False)  # seconds in which others have run
     position: Position = field(default_factory=Position)
     pauses: Pauses = field(default_factory=Pauses)
+    hooks: Hooks = field(default_factory=Hooks)
 
     def now(self) -> float:
         """A clock that stands still while others run."""
@@ -153,7 +178,7 @@ class Run:
         able = self.executor.whole_epochs and self.data.host is None
         if not able or self.trainer._chain.after_epochs or self.scores.metrics:
             return 0
-        if not self.position.between_epochs:
+        if not self.position.between_epochs or self.hooks.of_batches:
             return 0
         if (limit := self.pauses.steps()) is not None:
             most = min(most, limit // self.scores.steps)
@@ -195,6 +220,8 @@ class Run:
         spent = 0.0
         with self.executor.resident():
             while (done := self.trainer.epoch - first) < count:
+                if self.hooks.epoch_begin:  # may change a hyper-parameter
+                    call(self.hooks.epoch_begin, self.trainer.epoch + 1)
                 if loaded is None or not loaded.serves(
                     self.trainer.optimizer.state(self.trainer.model)
                 ):
@@ -230,6 +257,8 @@ class Run:
         if at.found is not None:
             return (yield from self._end_epoch(at.found, begun))
         offsets, scores = self.offsets, self.scores
+        if not at.done:
+            call(self.hooks.epoch_begin, self.trainer.epoch + 1)
         order, _ = self.minibatches(self.trainer.epoch, 1)
         progress.advance(int(offsets[at.done]), partial(scores.mean_loss, at.done))
         with self.executor.resident():
@@ -237,6 +266,9 @@ class Run:
                 begin, end = at.done, min(at.done + self.chunk, scores.limit(at.done))
                 if (limit := self.pauses.steps()) is not None:
                     end = min(end, begin + limit)
+                if self.hooks.of_batches:
+                    end = begin + 1
+                    call(self.hooks.batch_begin, end)
                 started = self.now()
                 outputs = scores.outputs(begin, end)
                 decisions = scores.decisions(begin)
@@ -246,6 +278,8 @@ class Run:
                 scores.add(begin, end, losses, self.data.y, order)
                 at.done, at.seconds = end, self.now() - begun
                 progress.advance(int(offsets[end] - offsets[begin]), partial(scores.mean_loss, end))
+                if self.hooks.batch_end:
+                    call(self.hooks.batch_end, end, {"loss": float(losses[-1])})
                 if end < scores.steps:
                     self.pauses.pause()
         check_parameters(self.trainer.model, self.trainer.epoch + 1)
@@ -261,9 +295,12 @@ class Run:
         if self.validation is not None:
             self.position.done, self.position.found = self.scores.steps, found
             self.position.seconds = trained
+            call(self.hooks.test_begin)
             wait = self._wait if self.joins else None
             values = yield from self.trainer._evaluating(self.validation, wait, self.pauses.pause)
-            record |= {f"val_{name}": value for name, value in values.items()}
+            scored = {f"val_{name}": value for name, value in values.items()}
+            call(self.hooks.test_end, scored)
+            record |= scored
         record["seconds"] = self.now() - begun
         record["samples_per_second"] = int(self.offsets[-1]) / max(trained, 1e-9)
         self.position.done, self.position.found = 0, None
@@ -440,13 +477,20 @@ class Fit:
                 callback.on_epoch_end(record["epoch"], dict(record))
                 if trainer.stop_training and trainer.stop_reason is None:
                     trainer.stop_reason = type(callback).__name__
+            for callback in savers:
+                callback.save(save)
             run.pauses.pause()
 
+        def save(path: Path) -> None:
+            saved.save(trainer, path, self.state_dict())
+
+        savers = [callback for callback in self.callbacks if callback.saves_trainer]
+        run.hooks = Hooks(self.callbacks)
         with ExitStack() as at_the_end:
             at_the_end.callback(run.executor.unload)
             trainer.stop_training, trainer.stop_reason = False, None
             for i, callback in enumerate(self.callbacks):
-                callback.trainer = trainer
+                callback.trainer, callback.resumed = trainer, self.resumed is not None
                 callback.on_train_begin()
                 if self.resumed is not None:
                     callback.load_state_dict(self.resumed["callbacks"][i])

@@ -35,7 +35,7 @@ from fastnet.optim import Adam, Optimizer
 from fastnet.optim.averaging import Averaging
 from fastnet.parameter import MOST, check_count, check_names
 from fastnet.train import full_batch, range_test, saved
-from fastnet.train.callbacks import Callback, KeepBest, Snapshot, check_callbacks
+from fastnet.train.callbacks import Callback, KeepBest, check_callbacks
 from fastnet.train.chain import Chain, Span, has_statistics, recompute_statistics
 from fastnet.train.checkpoint import Checkpoint
 from fastnet.train.history import History, copied_records
@@ -603,7 +603,10 @@ class Trainer(Attributed):
         with self.model.training_lock():
             run.executor = run.find()
             segments = "params", "buffers", "grads"
-            kept, before = Snapshot(self.model, segments), (self.optimizer, self.step, self._chain)
+            kept, before = (
+                range_test.Snapshot(self.model, segments),
+                (self.optimizer, self.step, self._chain),
+            )
             try:
                 now = self.model.optimizer_state(self.optimizer).steps
                 self.optimizer = trial.optimizer(self.optimizer, now)

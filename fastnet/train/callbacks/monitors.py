@@ -1,4 +1,4 @@
-"""Callbacks: hooks that a fit calls after each epoch, early stopping and rate reduction among them."""
+"""Callbacks that watch a score: early stopping, rate reduction, the best epoch, the best files."""
 
 from __future__ import annotations
 
@@ -8,88 +8,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.configured import Configured
 from fastnet.errors import (
     HyperparameterError,
-    UsageError,
     check_choice,
     check_flag,
     check_int,
-    check_kind,
     check_real,
     shown,
 )
 from fastnet.op import Array
 from fastnet.parameter import check_array, check_count, check_names, vector_state
 from fastnet.schedules import Schedule
-
-
-class Callback(Configured, base=True):
-    """Base of the callbacks: a subclass overrides the hooks that it needs; all others do nothing.
-
-    During a fit `self.trainer` is the trainer. A hook may read everything, predict, evaluate, assign
-    hyper-parameters (`self.trainer.optimizer.lr = …` acts from the next step on) and end the fit after
-    this epoch (`self.trainer.stop_training = True`). Until the fit ends it holds the model: editing,
-    loading or training it raises UsageError. An error in a hook ends the fit, and model and trainer stay
-    as they are after that epoch. A constructor with arguments passes them to
-    `super().__init__(path=path)`, which keeps them as attributes for `config()` and the repr.
-    """
-
-    trainer: Any = None
-    writes_files: ClassVar[bool] = False  # so that no file of a trainer may make it
-    saves_trainer: ClassVar[bool] = False
-
-    def __init__(self, **arguments: Any) -> None:
-        for name, value in arguments.items():
-            setattr(self, name, value)
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        hooks = [name for name in vars(Callback) if name.startswith("on_")]
-        for name in vars(cls):
-            if name.startswith("on_") and name not in hooks:
-                raise UsageError(
-                    f"{cls.__name__}.{name} is no hook; the hooks are {', '.join(hooks)}"
-                )
-
-    def check(self, names: Iterable[str]) -> None:
-        """Called before anything changes, with the names that the fit will log; may raise."""
-
-    def on_train_begin(self) -> None:
-        """Called when a fit begins."""
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Called after each epoch with its number (from 1) and a copy of its record in the history."""
-
-    def on_train_end(self) -> None:
-        """Called when a fit ends, also after Ctrl-C or an error."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the callback has counted and kept, by name; nothing here."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from the `state_dict` of a callback with equal arguments, or raise StateDictError."""
-        check_names("state_dict", state, ())
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "trainer"}
-
-
-class Snapshot:
-    """Copies of a model's segments, for `restore` to write back."""
-
-    def __init__(self, model: Any, names: Iterable[str]) -> None:
-        self.model = model
-        segments = model.bind().segments
-        self.values = {name: segments[name].copy() for name in names}
-
-    def restore(self) -> None:
-        """Write the copies back into the model."""
-        segments = self.model.bind().segments
-        for name, value in self.values.items():
-            np.copyto(segments[name], value)
-        self.model.touch()
+from fastnet.train.callbacks.base import Callback
 
 
 def restore_values(model: Any, kept: Mapping[str, Array]) -> None:
@@ -106,7 +36,7 @@ def restore_values(model: Any, kept: Mapping[str, Array]) -> None:
 _MODES = {"loss": "min", "accuracy": "max"}
 
 
-class _Monitor(Callback):
+class Monitor(Callback, base=True):
     """Watches one of the logs."""
 
     monitor: str
@@ -155,7 +85,7 @@ def _checked(name: str, value: Any) -> Any:
     return None if value is None and optional else check_count(what, value)
 
 
-class EarlyStopping(_Monitor):
+class EarlyStopping(Monitor):
     """Ends the fit with epoch t = t* + max(patience, 1), where t* is the epoch with the best score so far.
 
     monitor: name of a log (default "val_loss").
@@ -268,7 +198,7 @@ class KeepBest(EarlyStopping):
             raise HyperparameterError("restore_best=True needs validation_data=(X, y)")
 
 
-class ReduceLROnPlateau(_Monitor):
+class ReduceLROnPlateau(Monitor):
     """lr ← max(lr·factor, min_lr) after more than `patience` epochs in a row without a better score.
 
     With b the best score so far, a score is better below b − threshold·|b| ("min", "rel") or
@@ -374,18 +304,3 @@ class ReduceLROnPlateau(_Monitor):
             part = self.factor if new == old * self.factor else new / old
             rate = part * rate if scheduled else new
         return {**group, "lr": rate}
-
-
-def check_callbacks(callbacks: Any, names: list[str] | None) -> list[Callback]:
-    """The callbacks of a fit that records these names (None: not known), or HyperparameterError."""
-    try:
-        found = list(callbacks)
-    except TypeError:
-        raise HyperparameterError(
-            f"callbacks is {shown(callbacks)}; expected a list of callbacks, such as [EarlyStopping()]"
-        ) from None
-    for i, callback in enumerate(found):
-        check_kind(f"callbacks[{i}]", callback, Callback)
-        if names is not None:
-            callback.check(names)
-    return found
