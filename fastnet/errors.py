@@ -312,7 +312,4 @@ class Attributed:
 
 
 FROZEN = ("requires_grad", "trainable")  # other libraries' attributes for freezing parameters
-FREEZE = (
-    "parameters stay as they are in a group of rate 0: "
-    'fn.SGD(0.1, groups=[{"params": "0.*", "lr": 0.0}])'
-)
+FREEZE = 'write layer.freeze(), or model.freeze("0.*"), and unfreeze() to train on'

@@ -42,7 +42,7 @@ class Parameter:
     first use), and views of the model's segments afterwards.
 
     buffer: the layer itself changes it, such as batchnorm's running mean; it has no gradient and no
-    optimizer changes it. frozen: at present no optimizer changes it and no gradient is computed.
+    optimizer changes it. frozen: at present nothing changes it and no gradient is computed.
     """
 
     name: str

@@ -166,6 +166,39 @@ class Layer(Owned, Fixed, base=True):
         """Switch to evaluation mode; returns the layer."""
         return self.train(False)
 
+    def freeze(self) -> Self:
+        """Keep parameters and running statistics as they are in all training; returns the layer.
+
+        No gradient of the parameters is computed, and no optimizer, decay or penalty moves them. A frozen
+        batchnorm layer normalises by its running statistics, as in evaluation mode. A backward stops below
+        the lowest layer that trains.
+        """
+        return self._freeze(True)
+
+    def unfreeze(self) -> Self:
+        """Train again; returns the layer."""
+        return self._freeze(False)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it has parameters or running statistics, and all of them are frozen."""
+        held = self._parameters.values()
+        return bool(held) and all(p.frozen for p in held)
+
+    def _freeze(self, frozen: bool) -> Self:
+        held = self._parameters.values()
+        if (owner := self._owner) is not None:
+            owner._set_frozen(held, frozen)
+        else:
+            for p in held:
+                p.frozen = frozen
+        return self
+
+    @property
+    def _keeps_statistics(self) -> bool:
+        """Whether its running statistics are frozen, so that it works as in evaluation mode."""
+        return any(p.buffer and p.frozen for p in self._parameters.values())
+
     @property
     def grads(self) -> dict[str, Array]:
         """Gradients by name: read-only views in PyTorch's shapes."""

@@ -6,8 +6,9 @@ import copy
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -196,6 +197,50 @@ class Container(Owned, Configured, base=True):
     def eval(self) -> Self:
         """Switch every layer to evaluation mode; returns the model."""
         return self.train(False)
+
+    def freeze(self, *names: str) -> Self:
+        """Keep parameters and running statistics as they are in all training; returns the model.
+
+        names: names of `state_dict` or patterns with * and ?, such as "0.*" or "*.bias"; without any, all.
+
+        See `Layer.freeze`. Raises HyperparameterError where one fits nothing, and changes nothing.
+        """
+        return self._freeze(names, True)
+
+    def unfreeze(self, *names: str) -> Self:
+        """Train these, or all, again; returns the model."""
+        return self._freeze(names, False)
+
+    @property
+    def frozen(self) -> list[str]:
+        """The names of the frozen parameters and running statistics."""
+        return [name for name, p in self._named().items() if p.frozen]
+
+    def _freeze(self, names: tuple[str, ...], frozen: bool) -> Self:
+        named = self._named()
+        chosen = {} if names else named
+        for pattern in names:
+            if not isinstance(pattern, str):
+                raise HyperparameterError(
+                    f'names has {shown(pattern)}; expected names or patterns, such as "0.*"'
+                )
+            fitting = {name: p for name, p in named.items() if fnmatchcase(name, pattern)}
+            if not fitting:
+                raise HyperparameterError(
+                    f"names has {pattern!r}, which fits nothing in the model; it has {', '.join(named)}"
+                )
+            chosen = chosen | fitting
+        self._set_frozen(chosen.values(), frozen)
+        return self
+
+    def _set_frozen(self, parameters: Iterable[Parameter], frozen: bool) -> None:
+        root = self
+        while root._owner is not None:
+            root = root._owner
+        with root.training_lock():
+            given, storage = {id(p): p for p in parameters}, root.bind()
+            now = {id(p): p for p in root._named().values() if p.frozen and id(p) not in given}
+            storage.freeze((now | given if frozen else now).values())
 
     # Parameters.
 

@@ -27,7 +27,8 @@ def description_of(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     """A model's description for a file, and its arrays by PyTorch's names."""
     arrays = dict(model.state_dict())
     found = {**described(model), "seed": model.seed, "backend": "auto"}
-    return {"model": tree.split("model", found, arrays), "draws": model._draws}, arrays
+    kept = {"draws": model._draws, "frozen": model.frozen}
+    return {"model": tree.split("model", found, arrays), **kept}, arrays
 
 
 def save(model: Any, path: Any) -> None:
@@ -74,13 +75,22 @@ def restored(
         check_names("the file", known, named)
         checked = {n: check_value(n, p, known[n], model.dtype) for n, p in named.items()}
         draws = check_count("draws", description.get("draws"))
+        frozen = checked_frozen(description.get("frozen", []), named)
     except (FastnetError, RecursionError, TypeError, ValueError, ArithmeticError) as error:
         raise FileError(f"{contents.path} describes no model that can be made: {error}") from None
     for name, p in named.items():
         p.value = p.held(checked[name])  # the model copies it when it lays out its memory
+        p.frozen = name in frozen
     model._draws = draws
     model.bind()
     return model
+
+
+def checked_frozen(names: Any, named: Iterable[str]) -> list[str]:
+    """The names of frozen parameters in a file, or HyperparameterError."""
+    if not isinstance(names, list) or not set(map(str, names)) <= set(named):
+        raise HyperparameterError(f"frozen is {shown(names)}; expected names of the model's arrays")
+    return names
 
 
 def model_names(contents: tensors.Contents) -> list[str]:

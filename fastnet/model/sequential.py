@@ -532,11 +532,15 @@ class Sequential(Container):
 
     def min_training_rows(self, respect_modes: bool = False) -> int:
         """The fewest rows of a training minibatch: 2 where a batchnorm layer trains, else 1."""
-        layers = (la for _, la in self._flat if la.training or not respect_modes)
-        return max((layer.min_training_rows for layer in layers), default=1)
+        modes = self._modes(None if respect_modes else True)
+        training = (la for mode, (_, la) in zip(modes, self._flat, strict=True) if mode)
+        return max((layer.min_training_rows for layer in training), default=1)
 
     def _modes(self, training: bool | None = None) -> Modes:
-        return tuple(la.training if training is None else training for _, la in self._flat)
+        return tuple(
+            (la.training if training is None else training) and not la._keeps_statistics
+            for _, la in self._flat
+        )
 
     def _check_rows(self, rows: int, modes: Modes) -> None:
         for training, (_, layer) in zip(modes, self._flat, strict=True):

@@ -100,7 +100,7 @@ class Way:
         self._storage: Storage = model.bind()
         self._frozen, self._team = self._storage.frozen, parallel.count
         self._layers = [] if modes is None else [layer for _, layer in model.layers]
-        self._modes = list(modes or ())
+        self._modes = [layer.training for layer in self._layers]
 
     def version(self) -> int:
         """The version of the model's values."""

@@ -74,9 +74,9 @@ class Storage:
         return [p for p in self._held if p.trainable]
 
     def freeze(self, parameters: Iterable[Parameter]) -> None:
-        """Freeze exactly these parameters and unfreeze all others; gradients of frozen ones are zero."""
+        """Freeze exactly these parameters and buffers, no others; gradients of frozen ones are zero."""
         self.frozen = frozenset(id(p) for p in parameters)
-        for p in self.parameters():
+        for p in self._held:
             p.frozen = id(p) in self.frozen
             if p.frozen and p.grad is not None:
                 p.grad.fill(0)

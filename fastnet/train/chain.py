@@ -306,6 +306,7 @@ def recompute_statistics(
         for path, layer in model.layers
         if isinstance(layer, BatchNorm1d)
         and layer.momentum
+        and not layer.frozen
         and (layer.training or not respect_modes)
     ]
     if not norms:

@@ -275,6 +275,7 @@ def restore(trainer: Any, contents: tensors.Contents, description: Mapping[str, 
     if not isinstance(modes, list) or len(modes) != len(model.layers):
         raise FileError(f"{contents.path} has modes {shown(modes)}; expected one for each layer")
     modes = [check_flag("modes", mode) for mode in modes]
+    frozen = models.checked_frozen(description.get("frozen", []), values)
     then = _parts(contents, description["settings"])["optimizer"]
     check_kind("optimizer", then, type(optimizer))
     before = model.state_dict(), dict(optimizer._argument_values()), model._draws
@@ -289,6 +290,7 @@ def restore(trainer: Any, contents: tensors.Contents, description: Mapping[str, 
             setattr(optimizer, name, value)
         raise
     model._draws = description["draws"]
+    model.unfreeze().freeze(*frozen) if frozen else model.unfreeze()
     for mode, (_, layer) in zip(modes, model.layers, strict=True):
         layer.train(mode)
 
