@@ -1,0 +1,51 @@
+"""The guide: its blocks run in order, and print what stands beside them."""
+
+from __future__ import annotations
+
+import io
+import re
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
+
+
+def blocks():
+    return re.findall(r"^```python\n(.*?)^```", GUIDE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def expected(block):
+    """For each print of a block, what its comment says, or None."""
+    told = re.findall(r"^print\(.*?\)(?:  # (.*))?$", block, re.MULTILINE)
+    return [text or None for text in told]
+
+
+def fits(text, line):
+    """Whether a line is what a comment says: … stands for anything, and a number for one like it."""
+    parts = [re.escape(part) for part in text.split("…")]
+    pattern = ".*".join(re.sub(r"\d+\\\.\d+", r"\\d+\\.\\d+", part) for part in parts)
+    return re.fullmatch(pattern, line) is not None
+
+
+def test_its_blocks_run_in_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "guide"}
+    checked = 0
+    for block in blocks():
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            exec(compile(block, str(GUIDE), "exec"), names)
+        lines = printed.getvalue().splitlines()
+        told = expected(block)
+        for text, line in zip(told, lines[len(lines) - len(told) :], strict=True):
+            if text is not None and not text.startswith("a "):
+                assert fits(text, line), (text, line)
+                checked += 1
+    assert checked > 6
+
+
+@pytest.mark.parametrize(("text", "line"), [("True", "False"), ("12 12", "12 13"), ("a …", "b c")])
+def test_what_does_not_fit(text, line):
+    assert not fits(text, line)
