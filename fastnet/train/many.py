@@ -391,6 +391,11 @@ def _callbacks(given: Any, count: int) -> list[list[Callback]]:
         if not all(isinstance(one, Callback) for one in items):
             items = [list(one) for one in _each("callbacks", items, count)]
         else:
+            if writing := [one for one in items if one.writes_files and count > 1]:
+                raise HyperparameterError(
+                    f"callbacks has {shown(writing[0])}, of which each net would write the same file; "
+                    "expected lists of callbacks for each net, with a file of its own"
+                )
             return [[copy.deepcopy(one) for one in items] for _ in range(count)]
     except TypeError:
         raise HyperparameterError(

@@ -16,12 +16,14 @@ from fastnet.data.minibatches import training_offsets
 from fastnet.errors import (
     Attributed,
     DataError,
+    HyperparameterError,
     StateDictError,
     UsageError,
     check_flag,
     check_int,
     check_kind,
     check_seed,
+    shown,
 )
 from fastnet.files import tensors
 from fastnet.interrupts import holding_often
@@ -109,8 +111,8 @@ class Trainer(Attributed):
         self.epoch = self.step = 0  # epochs and steps done; dropout draws by the step
         self._way: Way | None = None  # of `train_on_batch`
         self._fitting: Fit | None = None
-        # The fit that a loaded file has not ended: its state, and callbacks.
-        self._unfinished: tuple[dict[str, Any], list[Callback]] | None = None
+        # The fit that a loaded file has not ended: its state, its callbacks, and the trainer's step there.
+        self._unfinished: tuple[dict[str, Any], list[Callback], int] | None = None
 
     def _assignable(self) -> Iterable[str]:
         return _ASSIGNED
@@ -194,7 +196,7 @@ class Trainer(Attributed):
         callbacks: Iterable[Callback] = (),
         verbose: int = 1,
         checkpoint: Any = None,
-        checkpoint_every: str = "60s",
+        checkpoint_every: str | None = None,
     ) -> History:
         """Train for `epochs` more epochs; returns the history of all epochs so far.
 
@@ -231,8 +233,8 @@ class Trainer(Attributed):
             HyperparameterError, which lists the differences, where model, trainer or arguments are others;
             other data are a warning. At the end the file has the last epoch's parameters, whatever
             `restore_best` restores.
-        checkpoint_every: "60s" (default), "5 min", "5 epochs", "2000 steps": how often to save, at the end
-            of a minibatch.
+        checkpoint_every: "60s", "5 min", "5 epochs" or "2000 steps": how often to save, at the end of a
+            minibatch (default None: "60s"). Only with a checkpoint.
 
         The modes of the layers stay as they are. `stop_reason` says why the fit ended. The loss of an epoch
         is the mean over its samples, or with reduction="sum" their sum, in float64. Raises DivergenceError
@@ -253,10 +255,15 @@ class Trainer(Attributed):
             verbose=verbose,
         )
         if checkpoint is None:
+            if checkpoint_every is not None:
+                raise HyperparameterError(
+                    f"checkpoint_every is {shown(checkpoint_every)} without a checkpoint; expected "
+                    "checkpoint=, the path of a file, too"
+                )
             with self.model.training_lock(), holding_often():
                 self._train(fit)
             return self.history
-        keeper = Checkpoint(checkpoint, checkpoint_every)
+        keeper = Checkpoint(checkpoint, "60s" if checkpoint_every is None else checkpoint_every)
         fit.last_epoch -= self.epoch
         saved.describe(fit)
         with keeper.signals():
@@ -343,7 +350,12 @@ class Trainer(Attributed):
                 "resume: this trainer has no fit to go on with; load a file that was saved within a fit by "
                 "Trainer.load(path), or call fit"
             )
-        state, callbacks = self._unfinished
+        state, callbacks, step = self._unfinished
+        if step != self.step:
+            raise UsageError(
+                f"resume: the file was saved at step {step} and the trainer is at step {self.step}; load "
+                "it anew, as training in between is not part of that fit"
+            )
         given = {**state["start"]["fit"], "restore_best": False}  # a callback does that
         fit = self._fit(
             self._checked(X, y, sample_weight, "X", "y"),
@@ -409,7 +421,7 @@ class Trainer(Attributed):
         trainer: Self = saved.made(cls, contents, description, loss, metrics, layers)
         if state is not None:
             called = saved.callbacks_of(contents, state["start"]["callbacks"], given)
-            trainer._unfinished = state, called
+            trainer._unfinished = state, called, trainer.step
         return trainer
 
     def train_on_batch(

@@ -430,3 +430,14 @@ def test_models_that_come_twice_are_refused():
     trainers = [fn.Trainer(one, LOSSES[0]) for one in nets("auto")]
     with pytest.raises(HyperparameterError, match=r"losses is .*models are trainers"):
         fn.fit_many(trainers, X, LABELS, losses=LOSSES[0])
+
+
+def test_nets_write_no_file_in_common(tmp_path):
+    models = [fn.Sequential(fn.Linear(3, 1)) for _ in range(2)]
+    x = np.zeros((4, 3))
+    given = {"losses": fn.MSELoss(), "epochs": 2}
+    with pytest.raises(HyperparameterError, match="each net would write the same file"):
+        fn.fit_many(models, x, x[:, :1], callbacks=[fn.CSVLogger(tmp_path / "log")], **given)
+    each = [[fn.CSVLogger(tmp_path / f"{i}.csv")] for i in range(2)]
+    fn.fit_many(models, x, x[:, :1], callbacks=each, **given)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.csv", "1.csv"]

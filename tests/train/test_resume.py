@@ -372,11 +372,30 @@ def test_files_of_another_kind_are_refused(path):
 
 
 @pytest.mark.parametrize(
-    "every", ["", "5", "5 weeks", "0s", "-1 s", "1.5 epochs", "0 steps", 5, None, "s"]
+    "every", ["", "5", "5 weeks", "0s", "-1 s", "1.5 epochs", "0 steps", 5, "s"]
 )
 def test_how_often_is_checked(path, every):
     with pytest.raises(HyperparameterError, match="checkpoint_every is"):
         make().fit(*data(), checkpoint=path, checkpoint_every=every, verbose=0)
+
+
+def test_how_often_alone_is_refused():
+    with pytest.raises(
+        HyperparameterError, match="checkpoint_every is '5 epochs' without a checkpoint"
+    ):
+        make().fit(*data(), checkpoint_every="5 epochs", verbose=0)
+
+
+def test_a_trainer_that_was_trained_since_does_not_resume(path, monkeypatch):
+    x, y = data()
+    with monkeypatch.context() as patched:
+        stop_at(patched, 3)
+        with pytest.raises(Stopped):
+            make().fit(x, y, epochs=4, verbose=0, checkpoint=path, checkpoint_every="1 steps")
+    found = fn.Trainer.load(path)
+    found.train_on_batch(x[:3], y[:3])
+    with pytest.raises(UsageError, match=r"saved at step \d and the trainer is at step"):
+        found.resume(x, y)
 
 
 @pytest.mark.parametrize(
