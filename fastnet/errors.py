@@ -226,32 +226,40 @@ def _check_attribute(thing: Attributed, name: str, value: Any) -> Any:
     attribute that fastnet annotates as bool must be True or False, else HyperparameterError. For a property
     without a setter the message quotes the remedy in the class's `_instead`.
     """
-    kind = type(thing)
     if name[0] == "_":
         return value
-    held = vars(thing)
-    settled: set[str] = vars(kind).get("_settled") or set()
-    if name in settled and name in held:
-        return value
+    kind = type(thing)
+    allowed: dict[str, bool] | None = vars(kind).get(
+        "_allowed"
+    )  # names, and whether each is a flag
+    if allowed is None:
+        allowed = kind._allowed = {}  # type: ignore[attr-defined]
+    if name not in allowed:
+        if not _is_known(thing, name):
+            return value
+        allowed[name] = any(
+            inspect.get_annotations(k).get(name) == "bool" for k in kind.__mro__ if _is_own(k)
+        )
+    return check_flag(name, value) if allowed[name] else value
+
+
+def _is_known(thing: Attributed, name: str) -> bool:
+    """Whether the class of an object knows a name; raises AttributeError where it must not be assigned."""
+    kind, held = type(thing), vars(thing)
     there = inspect.getattr_static(kind, name, None)
     if isinstance(there, property) and there.fset is None:
         remedies: dict[str, str] = getattr(kind, "_instead", {})
         instead = remedies.get(name, "it follows from other values")
         raise AttributeError(f"{kind.__name__}.{name} cannot be assigned: {instead}")
-    if any(inspect.get_annotations(k).get(name) == "bool" for k in kind.__mro__ if _is_own(k)):
-        return check_flag(name, value)
-    if name in held:
-        if not settled:
-            kind._settled = settled  # type: ignore[attr-defined]
-        settled.add(name)  # the next time nothing is looked up
-        return value
     if hasattr(kind, name):
-        return value
+        return True
     declared = {n for base in kind.__mro__ for n in inspect.get_annotations(base)}
     own = {n for n in declared if not hasattr(kind, n)}  # attributes of objects, not of the class
     names = sorted(n for n in own.union(thing._assignable()) if n[0] != "_")
     if name in names:
-        return value
+        return True
+    if name in held:
+        return False
     if name in FROZEN:
         raise AttributeError(f"{kind.__name__} has no attribute {name!r}; {FREEZE}")
     if near := difflib.get_close_matches(name, names, 1, 0.85):
@@ -261,7 +269,7 @@ def _check_attribute(thing: Attributed, name: str, value: Any) -> Any:
     if _is_own(kind):
         there = f"it has {', '.join(names)}" if names else "nothing of it can be assigned"
         raise AttributeError(f"{kind.__name__} has no attribute {name!r}; {there}")
-    return value
+    return True  # a user's class may have any
 
 
 def _is_own(kind: type) -> bool:

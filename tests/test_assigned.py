@@ -49,7 +49,7 @@ def test_a_name_that_is_not_there_is_refused(case):
 
 @pytest.mark.parametrize("name", ["requires_grad", "trainable"])
 def test_freezing_is_told_what_to_write(name):
-    with pytest.raises(AttributeError, match=r"Linear has no .*; .*groups=\[.*\"lr\": 0"):
+    with pytest.raises(AttributeError, match=r"Linear has no .*; write layer\.freeze\(\)"):
         setattr(fn.Linear(3, 2), name, False)
 
 
@@ -152,10 +152,8 @@ def test_values_within_edit_are_written_not_replaced():
 
 
 def test_a_method_that_is_no_hook_is_refused():
-    message = (
-        "^Log.on_epoch_begin is no hook; the hooks are on_train_begin, on_epoch_end, on_train_end"
-    )
-    hooks = {"on_epoch_begin": lambda self, epoch: None}
+    message = "^Log.on_epoch_start is no hook; the hooks are on_train_begin, .*, on_train_end"
+    hooks = {"on_epoch_start": lambda self, epoch: None}
     refused(lambda: type("Log", (fn.Callback,), hooks), UsageError, message)
 
 

@@ -99,6 +99,9 @@ OTHERS = {
         **dict.fromkeys(("patience", "cooldown"), COUNT),
         **dict.fromkeys(("threshold", "min_lr", "eps"), NOT_NEGATIVE),
     },
+    fn.Timer: {"limit": POSITIVE},
+    fn.Snapshots: {"every": MANY, "keep": MANY},
+    fn.ModelCheckpoint: {"every": MANY, "keep": MANY},
     fn.Trainer: {"clip_value": NOT_NEGATIVE, "clip_norm": NOT_NEGATIVE},
     fn.batches: {"batch_size": MANY, "epoch": (0, 2**64 - 1)},
     fn.clip_grad_norm_: {"max_norm": NOT_NEGATIVE},
@@ -106,6 +109,8 @@ OTHERS = {
 }
 NET = fn.Sequential(fn.Linear(2, 2), backend="reference", seed=0)
 NEEDED = {  # the arguments that are there beside the one in question
+    fn.Snapshots: {"every": 1},
+    fn.ModelCheckpoint: {"path": "run"},
     fn.Linear: {"in_features": 2, "out_features": 2},
     fn.BatchNorm1d: {"num_features": 2},
     fn.Hardtanh: {"min_val": -9},
@@ -157,6 +162,9 @@ FLAGS = {  # those of optimizers, callbacks and trainers are elsewhere
     fn.batches: {"shuffle", "drop_last"},
     fn.clip_grad_norm_: {"error_if_nonfinite"},
     NET.load_state_dict: {"strict"},
+    fn.CSVLogger: {"append"},
+    fn.JSONLLogger: {"append"},
+    fn.ModelCheckpoint: {"save_best_only"},
     LONE.load_state_dict: {"strict"},
     NET.train: {"mode"},
     NET[0].train: {"mode"},
@@ -168,6 +176,8 @@ NEEDED |= {
     fn.Linear: {"in_features": 2, "out_features": 2},
     fn.clip_grad_norm_: {"model": NET, "max_norm": 1},
     NET.load_state_dict: {"state": NET.state_dict()},
+    fn.CSVLogger: {"path": "log"},
+    fn.JSONLLogger: {"path": "log"},
     LONE.load_state_dict: {"state": LONE.state_dict()},
     NET.value_and_grad: {"loss": MSE, "x": X[:, :2], "y": X[:, :2]},
     fn.schedules.OneCycleLR: {"max_lr": 1, "total_steps": 9},
@@ -236,7 +246,7 @@ def test_numbers(make, name, interval, outside, inside):
     for good in inside:
         make(good)
     for bad in [*NOT_NUMBERS, *NOT_FINITE, *outside]:
-        if bad is None and name in ("max_norm", "clip_value", "clip_norm"):
+        if bad is None and name in ("max_norm", "clip_value", "clip_norm", "limit"):
             continue  # the default
         message = re.escape(f"{name} is {shown(bad)}; expected a finite number in {interval}")
         refused(lambda bad=bad: make(bad), HyperparameterError, f"^{message}$")
@@ -259,6 +269,8 @@ def test_integers(kind, name, low, high):
     for bad in [*NOT_INTEGERS, np.True_, *outside]:
         if name == "p" and isinstance(bad, float) and bad == 2:
             continue  # PyTorch's 2.0 is taken
+        if bad is None and name == "keep":
+            continue  # the default
         message = re.escape(f"{name} is {shown(bad)}; expected {wanted}")
         refused(lambda bad=bad: make(bad), HyperparameterError, f"^{message}$")
 

@@ -29,9 +29,9 @@ class LearningRateScheduler(Callback):
     are kept in files, which keep no function.
     """
 
-    schedule: Callable[..., float]
+    schedule: Callable[..., Any]
 
-    def __init__(self, schedule: Callable[..., float]) -> None:
+    def __init__(self, schedule: Callable[..., Any]) -> None:
         if not callable(schedule):
             raise HyperparameterError(
                 f"schedule is {shown(schedule)}; expected a function (epoch, lr) → lr"
