@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -243,7 +243,9 @@ class Chain:
         np.copyto(made.bind().flat("params"), self.extras(model).vector(average, "average"))
         made.touch()
         if X is not None:
-            recompute_statistics(made, X, batch_size)
+            x = made.features("X", X)
+            bounds = pairwise(batch_offsets(len(x), batch_size))
+            recompute_statistics(made, [x[begin:end] for begin, end in bounds])
         return made.eval()
 
 
@@ -294,13 +296,12 @@ def has_statistics(model: Sequential) -> bool:
 
 
 def recompute_statistics(
-    model: Sequential, X: Any, batch_size: int, respect_modes: bool = False
+    model: Sequential, minibatches: Sequence[Array], respect_modes: bool = False
 ) -> None:
-    """Set batchnorm's running statistics to their means over the minibatches of X, in training mode.
+    """Set batchnorm's running statistics to their means over minibatches of inputs, in training mode.
 
     respect_modes: each layer stays in its own mode, so that those in evaluation mode keep their statistics.
     """
-    x = model.features("X", X)
     norms = [
         (path, layer)
         for path, layer in model.layers
@@ -314,20 +315,19 @@ def recompute_statistics(
     names = [f"{path}.running_{what}" for path, _ in norms for what in ("mean", "var")]
     momenta = [layer.momentum for _, layer in norms for _ in range(2)]
     sums: list[Any] = [0.0] * len(names)
-    offsets = batch_offsets(len(x), batch_size)
-    if len(offsets) > 2 and offsets[-1] - offsets[-2] < model.min_training_rows(respect_modes):
-        offsets = offsets[:-1]
+    if len(minibatches) > 1 and len(minibatches[-1]) < model.min_training_rows(respect_modes):
+        minibatches = minibatches[:-1]
     with model.edit() as values:
         for path, _ in norms:
             values[f"{path}.num_batches_tracked"][...] = 0
     modes = [layer.training for _, layer in model.layers]
     if not respect_modes:
         model.train()
-    for begin, end in pairwise(offsets):
+    for x in minibatches:
         with model.edit() as values:
             for name in names:
                 values[name][...] = 0
-        model.forward(x[begin:end])  # the statistics were 0: now momentum · the minibatch's
+        model.forward(x)  # the statistics were 0: now momentum · the minibatch's
         found = [value for _, la in norms for value in (la.running_mean, la.running_var)]
         sums = [
             total + value.astype(np.float64) / momentum
@@ -335,6 +335,6 @@ def recompute_statistics(
         ]
     with model.edit() as values:
         for name, total in zip(names, sums, strict=True):
-            values[name][...] = total / (len(offsets) - 1)
+            values[name][...] = total / len(minibatches)
     for (_, layer), mode in zip(model.layers, modes, strict=True):
         layer.train(mode)

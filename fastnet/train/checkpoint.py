@@ -65,6 +65,11 @@ class Checkpoint(Pauses):
 
     def begin(self, fit: Fit) -> None:
         """Take care of a fit; continue from the file, if there is one."""
+        if self.every.steps is not None and not fit.run.goes_on_within:
+            raise HyperparameterError(
+                f'checkpoint_every is "{self.every.steps} steps" and X gives minibatches, with which a fit '
+                'goes on at the begin of an epoch alone; expected a time or epochs, as "60s" or "1 epoch"'
+            )
         self.fit, trainer, fit.run.pauses = fit, fit.run.trainer, self
         if self.path.exists():
             self._continue()
@@ -129,6 +134,11 @@ class Checkpoint(Pauses):
             self._leave()
         elif self._is_due():
             self.save()
+
+    def leave(self) -> None:
+        """After a signal leave; the file stays as it is."""
+        if self.came is not None:
+            self._leave()
 
     def _is_due(self) -> bool:
         run, (step, then) = self.fit.run, self._last

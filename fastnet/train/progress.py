@@ -35,7 +35,7 @@ def show(text: str) -> None:
 class Progress:
     """Shows the epochs of one fit: nothing, lines, or lines below a bar."""
 
-    def __init__(self, verbose: int, rows: int) -> None:
+    def __init__(self, verbose: int, rows: int | None) -> None:
         if not isinstance(verbose, (int, np.integer)) or verbose not in (0, 1):
             raise HyperparameterError(
                 f"verbose is {shown(verbose)}; expected 0 (silent) or 1 (a line an epoch, or a bar)"

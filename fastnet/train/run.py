@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ from fastnet.backends.executor import Executor
 from fastnet.backends.steps import ParametersNotFinite, Steps
 from fastnet.data.dataset import Dataset
 from fastnet.errors import DivergenceError, StateDictError
+from fastnet.losses.base import Loss
+from fastnet.losses.metrics import Metric
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Optimizer
@@ -39,7 +42,9 @@ class Trained(Protocol):
     """What a run reads of its trainer, and counts there."""
 
     model: Sequential
+    loss: Loss
     optimizer: Optimizer
+    metrics: dict[str, Metric]
     history: History
     seed: int
     epoch: int
@@ -113,15 +118,40 @@ def call(each: Sequence[Hook], *given: Any) -> None:
         hook(*(dict(one) if isinstance(one, dict) else one for one in given))
 
 
+@dataclass(eq=False, repr=False)
+class Part:
+    """Minibatches begin … end − 1 of an epoch, for one native call; minibatch i has the rows of the data
+    set at index[offsets[i] : offsets[i + 1]].
+    """
+
+    index: Array
+    offsets: Array
+    begin: int
+    end: int
+
+    @property
+    def steps(self) -> int:
+        """The number of minibatches."""
+        return self.end - self.begin
+
+    @property
+    def rows(self) -> int:
+        """The number of their rows."""
+        return int(self.offsets[self.end] - self.offsets[self.begin])
+
+
 class Pauses:
     """What happens between the steps of a run, at points from which it can go on: here nothing.
 
     A run calls `pause` at such points, and `chunk` or `epochs` for the steps and epochs until the next
-    point that has to be one.
+    point that has to be one. Within the epochs of a run that cannot go on there it calls `leave`.
     """
 
     def pause(self) -> None:
         """Called where all counts agree; may raise."""
+
+    def leave(self) -> None:
+        """Called where the run may end and could not go on; may raise."""
 
     def steps(self) -> int | None:
         """Steps until the next point that has to be one; None: it need not be after a certain step."""
@@ -157,6 +187,29 @@ class Run:
     position: Position = field(default_factory=Position)
     pauses: Pauses = field(default_factory=Pauses)
     hooks: Hooks = field(default_factory=Hooks)
+    goes_on_within = True  # whether it can go on from a position within an epoch
+
+    @property
+    def epoch_rows(self) -> int | None:
+        """The rows of an epoch, where they are known."""
+        return int(self.offsets[-1])
+
+    def begin(self) -> None:
+        """Find the executor, under the lock."""
+        self.executor = self.find()
+
+    def unload(self) -> None:
+        """Let go of the data."""
+        self.executor.unload()
+
+    def resident(self) -> AbstractContextManager[None]:
+        """While this is open, values may stay in a device's memory."""
+        return self.executor.resident()
+
+    def sample(self, most: int) -> list[Array]:
+        """The inputs of the first epoch's first minibatches, at most so many."""
+        order, offsets = self.minibatches(0, 1)
+        return [self.data.x[order[begin:end]] for begin, end in pairwise(offsets[: most + 1])]
 
     def now(self) -> float:
         """A clock that stands still while others run."""
@@ -256,35 +309,50 @@ class Run:
         begun = self.now() - at.seconds
         if at.found is not None:
             return (yield from self._end_epoch(at.found, begun))
-        offsets, scores = self.offsets, self.scores
-        if not at.done:
+        scores = self.scores
+        if at.done:
+            progress.advance(int(self.offsets[at.done]), partial(scores.mean_loss, at.done))
+        else:
             call(self.hooks.epoch_begin, self.trainer.epoch + 1)
-        order, _ = self.minibatches(self.trainer.epoch, 1)
-        progress.advance(int(offsets[at.done]), partial(scores.mean_loss, at.done))
-        with self.executor.resident():
-            while at.done < scores.steps:
-                begin, end = at.done, min(at.done + self.chunk, scores.limit(at.done))
-                if (limit := self.pauses.steps()) is not None:
-                    end = min(end, begin + limit)
-                if self.hooks.of_batches:
-                    end = begin + 1
+        with self.resident(), closing(self.parts()) as parts:
+            for part in parts:
+                begin, end = at.done, at.done + part.steps
+                if self.hooks.batch_begin:
                     call(self.hooks.batch_begin, end)
                 started = self.now()
                 outputs = scores.outputs(begin, end)
                 decisions = scores.decisions(begin)
-                loaded = self.load(order, offsets, begin, end, outputs, decisions)
-                losses = yield from self.advance(loaded, end - begin)
-                self.resize(end - begin, self.now() - started)
-                scores.add(begin, end, losses, self.data.y, order)
+                minibatches = part.index, part.offsets, part.begin, part.end
+                loaded = self.load(*minibatches, outputs, decisions, epoch=part.offsets)
+                losses = yield from self.advance(loaded, part.steps)
+                self.resize(part.steps, self.now() - started)
+                scores.add(begin, end, losses, self.data.y, part.index)
                 at.done, at.seconds = end, self.now() - begun
-                progress.advance(int(offsets[end] - offsets[begin]), partial(scores.mean_loss, end))
+                progress.advance(part.rows, partial(scores.mean_loss, end))
                 if self.hooks.batch_end:
                     call(self.hooks.batch_end, end, {"loss": float(losses[-1])})
                 if end < scores.steps:
-                    self.pauses.pause()
+                    self._pause()
         check_parameters(self.trainer.model, self.trainer.epoch + 1)
         self.trainer._chain.end_epoch(self.trainer.model, self.trainer.epoch + 1)
-        return (yield from self._end_epoch(scores.record(order), begun))
+        return (yield from self._end_epoch(scores.record(), begun))
+
+    def parts(self) -> Generator[Part]:
+        """The epoch's minibatches from the position on, for native calls of `chunk` steps."""
+        order, _ = self.minibatches(self.trainer.epoch, 1)
+        while (begin := self.position.done) < self.scores.steps:
+            chunk = 1 if self.hooks.of_batches else self.chunk
+            end = min(begin + chunk, self.scores.limit(begin))
+            if (limit := self.pauses.steps()) is not None:
+                end = min(end, begin + limit)
+            yield Part(order, self.offsets, begin, end)
+
+    def _pause(self) -> None:
+        """Let happen what happens within an epoch."""
+        if self.goes_on_within:
+            self.pauses.pause()
+        else:
+            self.pauses.leave()
 
     def _end_epoch(self, found: dict[str, float], begun: float) -> Waiting[dict[str, Any]]:
         """Count an epoch that is trained; returns its record."""
@@ -297,12 +365,12 @@ class Run:
             self.position.seconds = trained
             call(self.hooks.test_begin)
             wait = self._wait if self.joins else None
-            values = yield from self.trainer._evaluating(self.validation, wait, self.pauses.pause)
+            values = yield from self.trainer._evaluating(self.validation, wait, self._pause)
             scored = {f"val_{name}": value for name, value in values.items()}
             call(self.hooks.test_end, scored)
             record |= scored
         record["seconds"] = self.now() - begun
-        record["samples_per_second"] = int(self.offsets[-1]) / max(trained, 1e-9)
+        record["samples_per_second"] = self.scores.rows / max(trained, 1e-9)
         self.position.done, self.position.found = 0, None
         self.position.seconds = 0.0
         vars(self.trainer)["epoch"] += 1
@@ -318,15 +386,18 @@ class Run:
         decisions: Array | None = None,
         *,
         whole: bool = False,
+        epoch: Array | None = None,
     ) -> Loaded:
         """Make steps begin … end − 1 of these minibatches ready; without `end` all from `begin` on.
 
-        whole: epochs, each of which ends with a look at the parameters.
+        whole: epochs, each of which ends with a look at the parameters. epoch: where all minibatches of
+        an epoch begin and end (default: `offsets` of the run).
         """
         end = len(offsets) - 1 if end is None else end
+        epoch = self.offsets if epoch is None else epoch
         state = self.trainer.model.optimizer_state(self.trainer.optimizer)
         span = Span(
-            self.offsets, begin, end, self.accumulation_steps, total=self.scores.total, whole=whole
+            epoch, begin, end, self.accumulation_steps, total=self.scores.total, whole=whole
         )
         update = self.trainer._chain.chunk(self.trainer.model, state, span)
         part = offsets[begin : end + 1]
@@ -487,7 +558,7 @@ class Fit:
         savers = [callback for callback in self.callbacks if callback.saves_trainer]
         run.hooks = Hooks(self.callbacks)
         with ExitStack() as at_the_end:
-            at_the_end.callback(run.executor.unload)
+            at_the_end.callback(run.unload)
             trainer.stop_training, trainer.stop_reason = False, None
             for i, callback in enumerate(self.callbacks):
                 callback.trainer, callback.resumed = trainer, self.resumed is not None

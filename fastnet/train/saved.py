@@ -340,8 +340,13 @@ def callbacks_of(
 # Data.
 
 
-def fingerprint(data: Dataset) -> dict[str, Any]:
-    """What tells a data set from others: its rows, shapes and dtypes, and a hash of some rows."""
+def fingerprint(data: Dataset | None) -> dict[str, Any]:
+    """What tells a data set from others: its rows, shapes and dtypes, and a hash of some rows.
+
+    Nothing tells streams apart, for which the data set is None.
+    """
+    if data is None:
+        return {}
     rows = np.unique(np.linspace(0, max(0, data.rows - 1), SAMPLE).astype(np.int64))[: data.rows]
     found = hashlib.sha256()
     for part in data.take(rows):

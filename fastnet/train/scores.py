@@ -155,7 +155,7 @@ class EpochScores:
         self._decided = {
             name: metric.labels(data.y)  # type: ignore[attr-defined]
             for name, metric in metrics.items()
-            if data.threshold is not None and _threshold(metric, row_shape) == data.threshold
+            if data.threshold is not None and decides(metric, row_shape, data.threshold)
         }
         self.metrics = {name: m for name, m in metrics.items() if name not in self._decided}
         row_bytes = math.prod(row_shape) * np.dtype(dtype).itemsize
@@ -167,6 +167,7 @@ class EpochScores:
         self._decisions = self.room_for_decisions(1)
         self._losses = np.empty(self.steps)
         self._sizes = np.diff(offsets).astype(np.float64)
+        self._order: Array  # the epoch's rows
         self._forget()
 
     def _forget(self) -> None:
@@ -231,13 +232,12 @@ class EpochScores:
         """Take the losses of steps begin … end − 1; measure a block of outputs once it is complete."""
         if begin == 0:
             self._forget()
-        self._losses[begin:end] = losses
+        self._losses[begin:end], self._order = losses, order
         if self.metrics and end == self.limit(begin):
             first, last = self.offsets[begin // self._block * self._block], self.offsets[end]
             y = y[order[first:last]]
             for name, value in measure(self.metrics, y, self._outputs[: last - first]).items():
-                metric = self.metrics[name]
-                rows = metric.counted(y) if isinstance(metric, ClassAccuracy) else len(y)
+                rows = rows_of(self.metrics[name], y)
                 self._measured[name] += value * rows
                 self._counted[name] += rows
 
@@ -290,10 +290,10 @@ class EpochScores:
         shares = {} if decisions is None else self.shares(index[rows], decisions[rows])
         return {"loss": self.mean_losses(losses), **{name: shares[name] for name in self.names}}
 
-    def record(self, index: Array) -> dict[str, float]:
-        """The mean loss and the metrics of an epoch with these rows."""
+    def record(self) -> dict[str, float]:
+        """The mean loss and the metrics of the epoch that has been added."""
         measured = {n: value / max(1, self._counted[n]) for n, value in self._measured.items()}
-        measured |= {n: v for n, (v,) in self.shares(index, self._decisions).items()}
+        measured |= {n: v for n, (v,) in self.shares(self._order, self._decisions).items()}
         return {"loss": self.mean_loss(), **{name: measured[name] for name in self.names}}
 
 
@@ -306,6 +306,16 @@ def _threshold(metric: Any, row: tuple[int, ...]) -> float | None:
         return None
     found: float | None = metric.threshold_of(row)
     return found
+
+
+def decides(metric: Any, row: tuple[int, ...], threshold: float) -> bool:
+    """Whether decisions at this threshold tell a metric of outputs with such rows."""
+    return _threshold(metric, row) == threshold
+
+
+def rows_of(metric: Any, y: Array) -> int:
+    """The number of rows that a metric counts, of these targets."""
+    return metric.counted(y) if isinstance(metric, ClassAccuracy) else len(y)
 
 
 def threshold_for(metrics: Mapping[str, Metric], row: tuple[int, ...]) -> float | None:

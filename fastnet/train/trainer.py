@@ -13,6 +13,7 @@ from fastnet import random
 from fastnet.backends.base import Counter, Counts
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import training_offsets
+from fastnet.data.streams import Default, Source, Stream, given, source_of
 from fastnet.errors import (
     Attributed,
     DataError,
@@ -52,7 +53,10 @@ from fastnet.train.scores import (
     metrics_of,
     threshold_for,
 )
+from fastnet.train.streams import StreamRun, StreamScores
 
+BATCH_SIZE: Any = Default(32)
+SHUFFLE: Any = Default(True)
 STATISTICS = 50  # minibatches at most, from which batchnorm's statistics at averages are computed
 
 
@@ -182,13 +186,13 @@ class Trainer(Attributed):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         epochs: int = 1,
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
         validation_data: tuple[Any, ...] | None = None,
         *,
         sample_weight: Any = None,
-        shuffle: bool = True,
+        shuffle: bool = SHUFFLE,
         drop_last: bool = False,
         accumulation_steps: int = 1,
         restore_best: bool = False,
@@ -241,12 +245,13 @@ class Trainer(Attributed):
         where the loss of a step is not finite (that step makes no update), and where the parameters are
         not finite after an epoch.
         """
+        epochs = check_int("epochs", epochs, low=1)
         fit = self._fit(
-            self._checked(X, y, sample_weight, "X", "y"),
+            self._data(X, y, sample_weight, epochs, batch_size, shuffle, drop_last),
             self._validation(validation_data),
             epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
+            batch_size=given(batch_size),
+            shuffle=given(shuffle),
             drop_last=drop_last,
             accumulation_steps=accumulation_steps,
             restore_best=restore_best,
@@ -274,16 +279,40 @@ class Trainer(Attributed):
 
     def _train(self, fit: Fit) -> None:
         """Run a fit; the caller holds the model's lock."""
-        fit.run.executor = fit.run.find()
+        fit.run.begin()
         self._fitting = fit
         try:
             finish(fit.training())
         finally:
             self._fitting = None
 
+    def _data(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        epochs: int,
+        batch_size: Any,
+        shuffle: Any,
+        drop_last: Any,
+    ) -> Dataset | Source:
+        """The arrays or the stream that `fit` got; batch_size and shuffle may be a Default."""
+        if y is not None:
+            return self._checked(X, y, sample_weight, "X", "y")
+        check_int("batch_size", given(batch_size), low=1)
+        check_flag("shuffle", given(shuffle))
+        return source_of(
+            X,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=check_flag("drop_last", drop_last),
+            sample_weight=sample_weight,
+        )
+
     def _fit(
         self,
-        data: Dataset,
+        data: Dataset | Source,
         validation: Dataset | None,
         *,
         epochs: int,
@@ -306,10 +335,15 @@ class Trainer(Attributed):
         accumulation_steps = min(check_int("accumulation_steps", accumulation_steps, low=1), 2**31)
         shuffle = check_flag("shuffle", shuffle)
         restore_best = check_flag("restore_best", restore_best)
-        run = self._prepare(data, batch_size, drop_last, respect_modes, rows)
+        run: Run
+        if isinstance(data, Source):
+            run, division = self._prepare_stream(data, respect_modes), data.division
+        else:
+            run = self._prepare(data, batch_size, drop_last, respect_modes, rows)
+            division = batch_size, shuffle, drop_last
         run.validation = validation
         run.accumulation_steps, run.shuffle = accumulation_steps, shuffle
-        progress = Progress(verbose, int(run.offsets[-1]))
+        progress = Progress(verbose, run.epoch_rows)
         names = ["loss", *self.metrics]
         names += [f"val_{name}" for name in names if run.validation is not None]
         called = check_callbacks(callbacks, names)
@@ -317,9 +351,7 @@ class Trainer(Attributed):
             called = check_callbacks([KeepBest.among(called), *called], names)
         fit = Fit(run, self.epoch + epochs, called, progress)
         fit.arguments = {  # what the steps depend on
-            "batch_size": batch_size,
-            "shuffle": shuffle,
-            "drop_last": drop_last,
+            **dict(zip(("batch_size", "shuffle", "drop_last"), division, strict=True)),
             "accumulation_steps": accumulation_steps,
             "restore_best": restore_best,
             "respect_modes": run.respect_modes,
@@ -331,7 +363,7 @@ class Trainer(Attributed):
     def resume(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         validation_data: tuple[Any, ...] | None = None,
         *,
         sample_weight: Any = None,
@@ -356,14 +388,24 @@ class Trainer(Attributed):
                 f"resume: the file was saved at step {step} and the trainer is at step {self.step}; load "
                 "it anew, as training in between is not part of that fit"
             )
-        given = {**state["start"]["fit"], "restore_best": False}  # a callback does that
+        kept = {**state["start"]["fit"], "restore_best": False}  # a callback does that
+        on_stream = kept["batch_size"] is None
+        if on_stream:
+            kept |= {"batch_size": BATCH_SIZE, "shuffle": SHUFFLE}
+        division = (kept[name] for name in ("batch_size", "shuffle", "drop_last"))
+        left = max(1, state["epochs"] - self.epoch)
+        data = self._data(X, y, sample_weight, left, *division)
+        if on_stream and not isinstance(data, Stream):
+            raise UsageError(
+                f"resume: X is {shown(X)}, and the file's fit was on minibatches; expected them here too"
+            )
         fit = self._fit(
-            self._checked(X, y, sample_weight, "X", "y"),
+            data,
             self._validation(validation_data),
             epochs=state["epochs"],
             callbacks=callbacks,
             verbose=verbose,
-            **given,
+            **{name: given(value) for name, value in kept.items()},
         )
         fit.last_epoch = state["epochs"]
         with self.model.training_lock(), holding_often():
@@ -665,11 +707,8 @@ class Trainer(Attributed):
         moved = self.model.move_parameters(self.optimizer, True)
         moved |= self._chain.show(self.model, True)
         if moved and run is not None and has_statistics(self.model):
-            order, offsets = run.minibatches(0, 1)
-            offsets = offsets[: STATISTICS + 1]
-            x, size = run.data.x[order[: offsets[-1]]], int(np.diff(offsets).max())
             twin = copy.deepcopy(self.model)  # whose lock is free
-            recompute_statistics(twin, x, size, run.respect_modes)
+            recompute_statistics(twin, run.sample(STATISTICS), run.respect_modes)
             np.copyto(self.model.bind().segments["buffers"], twin.bind().segments["buffers"])
             self.model.touch()
         return moved
@@ -730,6 +769,29 @@ class Trainer(Attributed):
         total = self.loss.reduction == "sum"
         scores = EpochScores(self.metrics, data, offsets, executor.plan, total=total)
         run = Run(self, data, offsets, None, find, executor, scores, rows=rows)
+        run.respect_modes = respect_modes
+        return run
+
+    def _prepare_stream(self, source: Source, respect_modes: bool) -> StreamRun:
+        """Check everything that does not need the minibatches."""
+        self._chain.check(self.optimizer)
+        self.loss.check_trainable()
+        respect_modes = check_flag("respect_modes", respect_modes)
+        self.model.optimizer_state(self.optimizer)  # its groups must fit the model
+        unknown: Any = None
+        keeps = STATISTICS if self._has_points() and has_statistics(self.model) else 0
+        run = StreamRun(
+            self,
+            data=unknown,
+            offsets=unknown,
+            validation=None,
+            find=unknown,
+            executor=unknown,
+            scores=StreamScores(self.metrics, total=self.loss.reduction == "sum"),
+            source=source,
+            least=self.model.min_training_rows(respect_modes),
+            keeps=keeps,
+        )
         run.respect_modes = respect_modes
         return run
 
