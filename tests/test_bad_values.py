@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,8 @@ class World:
             "load_weights": (m.load_weights, {"path": "nowhere"}),
             "Trainer.load": (fn.Trainer.load, {"path": "nowhere"}),
             "fit": (t.fit, {**data, "verbose": 0}),
+            "fit on minibatches": (lambda given: t.fit(given, verbose=0), {"given": [(X, Y)]}),
+            "fit on minibatches, with": (partial(t.fit, [(X, Y), (X, Y)], verbose=0), {}),
             "train_on_batch": (t.train_on_batch, data),
             "lerp": (m.lerp, {"other": copy.deepcopy(m), "weight": 0.5}),
             "find_lr": (t.find_lr, {**data, "batch_size": 2, "steps": 12}),
@@ -206,7 +209,7 @@ class World:
 
 # What is run, but for as long as it says or as the user's own code: not tried.
 LONG = {"epochs", "steps", "max_iter", "weight_decay"}
-CODE = {"loss", "callback", "callbacks", "function", "metrics", "lr_lambda", "schedule"}
+CODE = {"given", "loss", "callback", "callbacks", "function", "metrics", "lr_lambda", "schedule"}
 TOLD = {"verbose"}
 LOSSES = {
     name: kind()
@@ -216,7 +219,7 @@ LOSSES = {
     and name not in ("Loss", "FunctionLoss", "GaussianNLLLoss")
 }
 OF_LABELS = {"CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "OneVsRestHingeLoss"}
-CALLED = {"v": "0.weight", "validation_data": "validation"}  # by messages
+CALLED = {"v": "0.weight", "given": "X", "validation_data": "validation"}  # by messages
 GOOD = {  # what makers need beside the argument in question
     fn.Linear: {"in_features": 2, "out_features": 2},
     fn.BatchNorm1d: {"num_features": 2},

@@ -172,7 +172,7 @@ class Samples(Source):
         try:
             return _parts(item, "a pair (x, y), or (x, y, weight)")
         except DataError as error:
-            raise DataError(f"sample {row} of X: {error}") from None
+            raise DataError(f"sample {row}: {error}") from None
 
 
 def source_of(
@@ -221,6 +221,15 @@ def source_of(
     if stream.once and epochs > 1:
         raise HyperparameterError(f"epochs is {epochs}; {_once(given_x)}")
     return stream
+
+
+def check_second(given_x: Any, y: Any) -> None:
+    """Raise DataError where minibatches come with an integer, which is meant to be `epochs`."""
+    if isinstance(y, int) and not _is_array(given_x):
+        raise DataError(
+            f"y is {y} and X is {shown(given_x)}; for minibatches give other arguments by name: "
+            f"fit(batches, epochs={y})"
+        )
 
 
 def _once(iterator: Any) -> str:
@@ -274,7 +283,7 @@ def _parts(item: Any, wanted: str) -> Parts:
     if not (isinstance(item, (tuple, list)) and len(item) in (2, 3)):
         few = f" of {len(item)}" if isinstance(item, (tuple, list)) else ""
         came = f"a {type(item).__name__}{few}" if few else shown(item)
-        raise DataError(f"it is {came}; expected {wanted}")
+        raise DataError(f"X gave {came}; expected {wanted}")
     x, y, *weights = item
     return x, y, weights[0] if weights else None
 

@@ -13,7 +13,7 @@ from fastnet import random
 from fastnet.backends.base import Counter, Counts
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import training_offsets
-from fastnet.data.streams import Default, Source, Stream, given, source_of
+from fastnet.data.streams import Default, Source, Stream, check_second, given, source_of
 from fastnet.errors import (
     Attributed,
     DataError,
@@ -61,7 +61,7 @@ STATISTICS = 50  # minibatches at most, from which batchnorm's statistics at ave
 
 
 class Trainer(Attributed):
-    """Trains a model on arrays in memory.
+    """Trains a model on arrays, or on minibatches as they come.
 
     model: a Sequential. Its backend runs the steps.
     loss: a loss such as CrossEntropyLoss(), or a function (output, y) → (loss, gradient), see
@@ -205,8 +205,8 @@ class Trainer(Attributed):
         """Train for `epochs` more epochs; returns the history of all epochs so far.
 
         X, y: inputs (n, features) of any real dtype, and targets as the loss takes them. uint8 and float64
-            inputs are converted minibatch by minibatch. `fit` checks all arguments before it changes
-            anything.
+            inputs are converted minibatch by minibatch; a memory map may be larger than the memory. `fit`
+            checks all arguments before it changes anything. Or X alone: minibatches, see below.
         epochs: integer ≥ 1 (default 1).
         batch_size: integer ≥ 1 (default 32). If it does not divide n, the last minibatch is smaller. If
             that one has a single row and the model has batchnorm, `fit` leaves it out and warns once.
@@ -239,6 +239,18 @@ class Trainer(Attributed):
             `restore_best` restores.
         checkpoint_every: "60s", "5 min", "5 epochs" or "2000 steps": how often to save, at the end of a
             minibatch (default None: "60s"). Only with a checkpoint.
+
+        Without y, X gives minibatches (x, y) or (x, y, weight), of arrays or of tensors in the host's
+        memory, whose sizes may differ. It is an iterable, gone through anew in each epoch, such as a list
+        or PyTorch's DataLoader; an iterator, for a single epoch; or a function that returns an iterator
+        for an epoch. The function gets the epoch's number, from 0, if it has a parameter `epoch` or any
+        without a default. A data set with `__len__` and `__getitem__`, but no `__iter__`, gives samples:
+        `fit` puts them together by batch_size, shuffle and drop_last, as the rows of arrays. Otherwise
+        these three, like sample_weight, are refused. A mean loss with weights divides by the mean weight
+        of each minibatch, as in `train_on_batch`. Unless X is a list or gives samples, a minibatch is
+        asked for when the step on the one before is done (with accumulation_steps, one earlier). It is
+        checked then: errors name its number, from 0, and the steps before it are done. A checkpoint is
+        saved at ends of epochs alone, and the fit goes on there; Ctrl-C within an epoch leaves it as it is.
 
         The modes of the layers stay as they are. `stop_reason` says why the fit ended. The loss of an epoch
         is the mean over its samples, or with reduction="sum" their sum, in float64. Raises DivergenceError
@@ -298,6 +310,7 @@ class Trainer(Attributed):
     ) -> Dataset | Source:
         """The arrays or the stream that `fit` got; batch_size and shuffle may be a Default."""
         if y is not None:
+            check_second(X, y)
             return self._checked(X, y, sample_weight, "X", "y")
         check_int("batch_size", given(batch_size), low=1)
         check_flag("shuffle", given(shuffle))
