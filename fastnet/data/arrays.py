@@ -13,7 +13,9 @@ from fastnet.op import Array
 SOURCE_DTYPES = (np.dtype("float32"), np.dtype("float64"), np.dtype("uint8"))
 
 NUMBERS = "fiub"  # dtype kinds of numbers
-_BLOCK = 1 << 16  # values of a block in `check_finite`
+_BLOCK = (
+    1 << 16
+)  # values that are looked at together: few enough to be in a cache for a second look
 _DLPACK_CUDA = 2  # DLPack's number for CUDA devices
 
 
@@ -171,11 +173,9 @@ def check_finite(name: str, array: Array, dtype: Any, minus_infinity: bool = Fal
     """
     if array.dtype.kind != "f" or not array.size:
         return
-    # One pass without a temporary: minimum and maximum propagate NaN and infinity.
-    low, high = float(array.min()), float(array.max())
     limit = float(np.finfo(dtype).max)
     lowest = -np.inf if minus_infinity else -limit
-    if lowest <= low and high <= limit:
+    if lies_within(array, lowest, limit):
         return
     count, first, begin = 0, -1, 0
     # In blocks, so that refusing a large array needs no copy of it.
@@ -190,6 +190,19 @@ def check_finite(name: str, array: Array, dtype: Any, minus_infinity: bool = Fal
         f"{name} holds {count} values that are NaN, infinite or too large for "
         f"{np.dtype(dtype)}; the first is {array[where]} at index {where}"
     )
+
+
+def lies_within(array: Array, lowest: float, limit: float) -> bool:
+    """Whether all values of an array are in an interval, and so none is NaN.
+
+    Goes through it once, block by block, because it may be a file that is larger than the memory.
+    """
+    if array.size <= _BLOCK or not array.ndim:
+        # Without a temporary: minimum and maximum propagate NaN and infinity.
+        return not array.size or (lowest <= float(array.min()) and float(array.max()) <= limit)
+    rows = max(1, _BLOCK * len(array) // array.size)
+    blocks = (array[begin : begin + rows] for begin in range(0, len(array), rows))
+    return all(lowest <= float(b.min()) and float(b.max()) <= limit for b in blocks)
 
 
 def check_lengths(x_name: str, x: Array, y_name: str, y: Array) -> None:
