@@ -72,12 +72,15 @@ class StreamScores:
         """Begin an epoch."""
         self._forget()
 
-    def fits(self, sizes: list[int], rows: int) -> bool:
-        """Whether a minibatch of so many rows may follow others in one native call."""
+    def fits(self, before: int, largest: int) -> bool:
+        """Whether a minibatch may follow others of so many rows in one native call.
+
+        largest: the most rows of one of them.
+        """
         if not self.metrics:
             return True
-        largest = max(self._largest, rows, *sizes)
-        return (self._block_rows + sum(sizes) + largest) * self._row_bytes <= BLOCK_BYTES
+        rows = self._block_rows + before + max(self._largest, largest)
+        return rows * self._row_bytes <= BLOCK_BYTES
 
     def expect(self, sizes: list[int]) -> None:
         """The rows of the minibatches of the next native call."""
@@ -182,10 +185,6 @@ class _Feed:
         found, self._held = self._held, None
         return found if found is not None else self._ask()
 
-    def hold(self, data: Dataset) -> None:
-        """Give this one again."""
-        self._held = data
-
     def is_over(self) -> bool:
         """Ask for one more minibatch, and tell whether there is none; an error waits for `next`."""
         if self._held is None and self._error is None:
@@ -219,7 +218,8 @@ class _Feed:
 
     def take(self, most: int) -> list[Dataset]:
         """At most so many minibatches of one kind, to be joined; none: the epoch is over."""
-        scores, found, nbytes, begun = self._run.scores, list[Dataset](), 0, time.perf_counter()
+        found, begun = list[Dataset](), time.perf_counter()
+        nbytes = rows = largest = 0  # of those found
         while len(found) < most and time.perf_counter() - begun < CHUNK_SECONDS:
             try:
                 data = self.next()
@@ -230,15 +230,16 @@ class _Feed:
                 break
             if data is None:
                 break
-            nbytes += data.x.nbytes
+            nbytes, largest = nbytes + data.x.nbytes, max(largest, data.rows)
             if found and not (
                 nbytes <= MOST_BYTES
                 and _alike(found[0], data)
-                and scores.fits([each.rows for each in found], data.rows)
+                and self._run.scores.fits(rows, largest)
             ):
-                self.hold(data)
+                self._held = data
                 break
             found.append(data)
+            rows += data.rows
         return found
 
 
