@@ -38,9 +38,9 @@ from fastnet.plan.records import (
     OK,
     PARAMS_NOT_FINITE,
     PREDICT,
-    SCRATCH,
     SEGMENT,
     TRAIN,
+    scratch_memory,
     zeros_aligned,
 )
 from fastnet.plan.segments import Storage
@@ -477,7 +477,7 @@ class Executor:
         work = rows * (self._work if work is None else work)
         team = team_for(work)
         if team > self._team:
-            self._scratch = zeros_aligned(team * SCRATCH)  # pages come at first use
+            self._scratch = scratch_memory(team)  # pages come at first use
             self._context["scratch"], self._team = self._scratch.ctypes.data, team
         self._context["threads"] = team
         return team

@@ -11,7 +11,7 @@ from fastnet.backends.base import Backend, Counter, Run
 from fastnet.backends.executor import team_for, update_work
 from fastnet.backends.steps import Update
 from fastnet.op import Array
-from fastnet.plan.records import CONTEXT, SCRATCH, SEGMENT, zeros_aligned
+from fastnet.plan.records import CONTEXT, SEGMENT, scratch_memory
 from fastnet.plan.segments import Storage
 
 
@@ -40,7 +40,7 @@ class Passes:
         """Allocate the scratch memory of as many threads as share the update."""
         team = team_for(self._work)
         if team != self._team:
-            self._scratch, self._team = zeros_aligned(team * SCRATCH), team
+            self._scratch, self._team = scratch_memory(team), team
             self._context["scratch"], self._context["threads"] = self._scratch.ctypes.data, team
 
     def call(self, table: Array, counters: Sequence[Counter]) -> Run | None:

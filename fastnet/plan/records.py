@@ -140,13 +140,24 @@ def zeros_aligned(nbytes: int) -> np.ndarray:
 
     A step reads all parameters several times, and small pages would cause misses in the processor's TLB.
     Linux gives huge pages on request (the setting "madvise"); NumPy requests them for large arrays too.
-    The scratch memory of one thread has small pages, because small models need it too.
     """
     raw, multiple = _huge_pages(nbytes) if nbytes > SCRATCH else None, HUGE_PAGE
     if raw is None:
         raw, multiple = np.zeros(nbytes + ALIGNMENT, np.uint8), ALIGNMENT
     start = -raw.ctypes.data % multiple
     return raw[start : start + nbytes]
+
+
+def scratch_memory(threads: int) -> np.ndarray:
+    """SCRATCH bytes for each thread, aligned to ALIGNMENT; those of a single one are not initialised.
+
+    Small models use little of it: what is never written to takes no memory.
+    """
+    if threads > 1:
+        return zeros_aligned(threads * SCRATCH)
+    raw = np.empty(SCRATCH + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + SCRATCH]
 
 
 def _huge_pages(nbytes: int) -> np.ndarray | None:
