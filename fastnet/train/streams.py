@@ -272,7 +272,12 @@ def _joined(group: list[Dataset]) -> Dataset:
 def _copied(data: Dataset) -> Dataset:
     """A copy, for who gave it may write to its arrays when the next one is asked for."""
     w = None if data.w is None else data.w.copy()
-    return replace(data, x=data.x.copy(), y=data.y.copy(), w=w)
+    return replace(data, x=_copy(data.x), y=data.y.copy(), w=w)
+
+
+def _copy(x: Array) -> Array:
+    """A copy of inputs in the host's memory; those on a device are kept as they are."""
+    return x.copy() if type(x) is np.ndarray else x
 
 
 @dataclass(eq=False, repr=False)
@@ -356,7 +361,7 @@ class StreamRun(Run):
                 self.chunk if self.source.ahead and not self.hooks.of_batches else 1
             ):
                 if self._keeping and len(self._kept) < self.keeps:
-                    self._kept += [each.x.copy() for each in group]
+                    self._kept += [_copy(each.x) for each in group]
                 yield self._part(group, feed)
             if not feed.number:
                 raise self.source.nothing(epoch)
@@ -403,5 +408,5 @@ class StreamRun(Run):
             epoch = 0 if self.source.replays else max(0, self.trainer.epoch - 1)
             with closing(_Feed(self, epoch)) as feed:
                 while len(self._kept) < most and (data := feed.next()) is not None:
-                    self._kept.append(data.x.copy())
+                    self._kept.append(_copy(data.x))
         return self._kept[:most]

@@ -79,8 +79,11 @@ rng = np.random.default_rng(0)
 x, labels = rng.normal(size=(2000, 3)), rng.integers(0, 2, size=2000)
 model = fn.Sequential(fn.Linear(3, 2), fn.Dropout(0.5), seed=0, backend="reference")
 trainer = fn.Trainer(model, fn.CrossEntropyLoss(), metrics={"metric": metric}, seed=0)
+data = {"X": x, "y": labels, "batch_size": 10}
+if sys.argv[1] == "minibatches":
+    data = {"X": [(x[i : i + 10], labels[i : i + 10]) for i in range(0, 2000, 10)]}
 try:
-    trainer.fit(x, labels, 3, batch_size=10, validation_data=(x[:3], labels[:3]))
+    trainer.fit(**data, epochs=3, validation_data=(x[:3], labels[:3]))
 except LookupError:
     print("failed")
 """
@@ -132,6 +135,13 @@ def test_a_bar_on_a_terminal():
     *lines, last = screen(shown)
     assert last == "" and len(lines) == 3  # the bars have gone
     assert all(re.fullmatch(LINE, line) for line in lines)
+
+
+def test_a_bar_without_an_end_where_minibatches_come():
+    shown = on_a_terminal("minibatches")
+    assert re.search(r"epoch 1/3: +\d[\d.]*k? samples \[.*, loss \d\.\d{4}\]", shown)
+    *lines, last = screen(shown)
+    assert last == "" and all(re.fullmatch(LINE, line) for line in lines)
 
 
 def test_lines_go_to_a_file_and_the_bar_to_the_terminal(tmp_path):
