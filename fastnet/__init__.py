@@ -6,6 +6,7 @@ from importlib import import_module as _import_module
 from fastnet import errors, init, layers, losses, optim, schedules
 from fastnet.backends.registry import backends
 from fastnet.configured import register
+from fastnet.data.scaled import Scaled
 from fastnet.errors import BackendUnavailable, DeviceError, DivergenceError, FastnetError
 from fastnet.layers import *  # noqa: F403
 from fastnet.losses import *  # noqa: F403
@@ -49,6 +50,7 @@ __all__ = [
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ReduceLROnPlateau",
+    "Scaled",
     "Sequential",
     "Snapshots",
     "TensorBoard",

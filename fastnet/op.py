@@ -24,6 +24,7 @@ bound. A leading dtype ("int64 B") declares a tensor that does not have the mode
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -93,6 +94,7 @@ class Op:
     dims: ClassVar[tuple[str, ...]] = ()  # the fixed dimensions, in the order of kernel arguments
     scalars: ClassVar[tuple[str, ...]] = ()  # numbers that are fixed when the op is bound
     hyper: ClassVar[tuple[str, ...]] = ()  # numbers that may change from step to step
+    lazy: ClassVar[bool] = False  # only for backends that read lazy rows (Backend.reads_rows)
     inplace: ClassVar[bool] = (
         False  # forward may write its output over its first input, vjp likewise
     )
@@ -179,6 +181,11 @@ class Op:
                 if want in cls.dims:
                     sizes[want] = int(got)
         return sizes
+
+    @classmethod
+    def work(cls, sizes: Mapping[str, int], rows: int) -> int:
+        """The approximate number of multiplications for a row of a minibatch of so many rows at most."""
+        return math.prod(size or 1 for size in sizes.values())
 
     @classmethod
     def shape(cls, name: str, sizes: Mapping[str, int]) -> tuple[int | str, ...]:

@@ -230,6 +230,7 @@ GOOD = {  # what makers need beside the argument in question
     fn.LearningRateScheduler: {"schedule": lambda epoch: 0.1},
     fn.Snapshots: {"every": 1},
     fn.Ensemble: {"models": [net(), net()]},
+    fn.Scaled: {"X": np.eye(2), "scale": 0.5},
     fn.init.Constant: {"value": 0.5},
     fn.init.Sparse: {"sparsity": 0.5},
     **{

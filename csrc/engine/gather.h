@@ -8,11 +8,29 @@
 typedef struct {
     const void *data; /* rows of `width` elements of a kind */
     int64_t kind, width;
-    void *stage; /* where its rows go, in the plan's dtype */
+    void *stage;  /* where its rows go, in the plan's dtype */
+    double scale; /* the factor of each number, once converted; 0: none */
+    /* Of sparse rows, or NULL: `data` has the elements of all rows, row r those from begins[r] to begins[r + 1]. */
+    const int64_t *begins;
+    const int32_t *columns; /* the caller may change them meanwhile */
 } fn_source;
 
-/* Copy rows index[begin], …, index[end − 1] of the data to rows [begin, end) of the stage. */
-typedef void fn_gather(const fn_source *source, const int64_t *index, int64_t begin, int64_t end);
+/* Copy rows index[begin], …, index[end − 1] of the data to rows [begin, end) of the stage. Returns whether
+ * all columns lie in [0, width), which only those of sparse rows may not. */
+typedef int fn_gather(const fn_source *source, const int64_t *index, int64_t begin, int64_t end);
+
+/* Where the elements of a minibatch of sparse rows go, as kernels read them: its numbers and their columns, row by row,
+ * and where each row ends. And the same elements column by column, where rows follow in order, or NULL. */
+typedef struct {
+    void *x;
+    int64_t *columns, *ends;
+    void *xt;
+    int64_t *columns_t, *rows_t;
+    uint64_t *room; /* 3 words for each element */
+} fn_elements;
+
+/* Copy the elements of `rows` rows. Returns whether all columns lie in [0, width); else nothing may be read. */
+typedef int fn_gather_elements(const fn_source *source, const int64_t *index, int64_t rows, const fn_elements *to);
 
 /* Whether all of n numbers are finite. */
 typedef int fn_all_finite(const void *numbers, int64_t n);
@@ -24,6 +42,7 @@ typedef void fn_order(uint64_t seed, int64_t stream, uint64_t epoch, int64_t n, 
 typedef struct {
     int64_t dtype, level;
     fn_gather *gather;
+    fn_gather_elements *gather_elements;
     fn_all_finite *all_finite;
     fn_order *order;
 } fn_data_functions;

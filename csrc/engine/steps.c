@@ -10,7 +10,7 @@
 
 /* The rows where they lie, if they are one run of the data set and have the plan's dtype; else NULL. */
 static const void *in_place(const fn_source *s, const int64_t *index, int64_t rows, int64_t dtype) {
-    if (s->kind != dtype)
+    if (s->kind != dtype || s->scale || s->begins)
         return NULL;
     for (int64_t r = 1; r < rows; r++)
         if (index[r] != index[r - 1] + 1)
@@ -49,6 +49,7 @@ typedef struct {
     int64_t deadline;                /* in nanoseconds, after which no step begins; 0: none. Of a thread that is alone */
     int bad_label;                   /* the rows gathered last have one */
     int bad_params;                  /* the parameters checked last are not all finite */
+    _Atomic int bad_column;          /* the rows gathered last have one */
 } training;
 
 /* One thread's way through the steps. Each thread determines the status by itself. */
@@ -66,19 +67,32 @@ static void *tensor(const walk *w, const fn_instruction *at, int i) {
     return at->segment[i] < 0 ? NULL : pointer(w->context.segment[at->segment[i]] + at->offset[i]);
 }
 
+/* Gather the elements of sparse rows, where kernels read these. The first member does it. */
+static void gather_elements(const walk *w, const fn_instruction *at, const fn_source *of_x, const int64_t *index) {
+    const fn_elements to = {of_x->stage,        tensor(w, at, 3), tensor(w, at, 4), tensor(w, at, 5),
+                            tensor(w, at, 6), tensor(w, at, 7), tensor(w, at, 8)};
+    if (!w->t->functions->gather_elements(of_x, index, w->context.rows, &to))
+        w->t->bad_column = 1;
+}
+
 /* Gather the inputs of a step: the whole team shares x, and its first member does y and w. */
 static void gather(walk *w, const fn_instruction *at) {
     fn_train_args *args = w->t->args;
     fn_gather *const gather_rows = w->t->functions->gather;
     const int64_t rows = w->context.rows, *index = w->index + w->offsets[w->step];
-    const fn_source of_x = {pointer(args->x), args->x_kind, at->size[0], tensor(w, at, 0)};
-    const fn_source of_y = {pointer(args->y), args->y_kind, at->size[1], tensor(w, at, 1)};
-    const fn_source of_w = {pointer(args->w), args->dtype, 1, tensor(w, at, 2)};
+    const fn_source of_x = {pointer(args->x), args->x_kind, at->size[0], tensor(w, at, 0),
+                            args->x_scale, pointer(args->x_begins), pointer(args->x_columns)};
+    const fn_source of_y = {pointer(args->y), args->y_kind, at->size[1], tensor(w, at, 1), 0, NULL, NULL};
+    const fn_source of_w = {pointer(args->w), args->dtype, 1, tensor(w, at, 2), 0, NULL, NULL};
     const void *x = in_place(&of_x, index, rows, args->dtype);
     const void *y = args->classes || !of_y.stage ? NULL : in_place(&of_y, index, rows, args->dtype);
-    if (!x)
+    if (at->size[2]) {
+        if (is_first(&w->call))
+            gather_elements(w, at, &of_x, index);
+    } else if (!x)
         SHARED(r, &w->call, rows, 1 + 4096 / (of_x.width + 1))
-            gather_rows(&of_x, index, r.begin, r.end);
+            if (!gather_rows(&of_x, index, r.begin, r.end))
+                w->t->bad_column = 1;
     if (is_first(&w->call) && of_y.stage && args->classes) {
         args->bad_row = gather_labels(&of_y, index, rows, args->classes, args->ignored);
         w->t->bad_label = args->bad_row >= 0;
@@ -143,6 +157,8 @@ static const fn_instruction *control(walk *w, const fn_instruction *at) {
         gather(w, at);
         together(&w->call);
         w->status = t->bad_label ? FN_BAD_LABEL : FN_OK;
+        if (t->bad_column)
+            w->status = FN_BAD_COLUMN;
         break;
     case FN_RECORD: /* no barrier: one follows in FN_CHECK, or in the next FN_GATHER */
         if (first)
@@ -342,7 +358,7 @@ static training begun(fn_train_args *args) {
         if (at->kernel == FN_KEEP)
             t.keep = at;
         if (at->kernel == FN_GATHER)
-            t.row_bytes = at->size[0] * fn_bytes_of(args->x_kind);
+            t.row_bytes = args->x_begins ? 0 : at->size[0] * fn_bytes_of(args->x_kind);
     }
     if (!t.plain_end)
         t.plain_end = t.end;

@@ -113,6 +113,8 @@ class Backend:
     name: ClassVar[str]
     # Whether it makes the functions of `apply_call` and the others.
     native_calls: ClassVar[bool] = False
+    # Whether its `gather` reads scaled and sparse rows; without it an Executor makes each minibatch's.
+    reads_rows: ClassVar[bool] = False
     # Whether there is a `train_many`; without it nets train one by one.
     joins: ClassVar[bool] = False
 

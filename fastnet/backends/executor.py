@@ -22,12 +22,15 @@ from fastnet.backends.steps import (
 )
 from fastnet.data import arrays
 from fastnet.data.dataset import Dataset
+from fastnet.data.lazy import LazyRows
+from fastnet.data.sparse import bad_column
 from fastnet.interrupts import held_back
 from fastnet.op import Array
 from fastnet.parameter import Derived
 from fastnet.plan.compiler import Plan
-from fastnet.plan.instructions import Place
+from fastnet.plan.instructions import Place, kernels_of
 from fastnet.plan.records import (
+    BAD_COLUMN,
     BAD_LABEL,
     CONTEXT,
     CONTROL,
@@ -82,6 +85,9 @@ class Executor:
         self.refused = 0  # 1: the last of these ends an epoch whose parameters are not finite
         self.losses: Array  # of that chunk
         self._chunk: tuple[Dataset, Steps, Update | None] | None = None
+        self._made: tuple[Dataset, Array] | None = (
+            None  # a minibatch's rows, and the chunk's places
+        )
         self._context = np.zeros(1, CONTEXT)
         self._context["elements_to_fuse"] = ELEMENTS_TO_FUSE
         own = {"workspace": self._workspace, "derived": self._derived, "stage": self._stage}
@@ -89,6 +95,7 @@ class Executor:
             self._context["segment"][0, SEGMENT[name]] = block.ctypes.data
         self._team = 0  # number of threads that have scratch memory
         self._work = _work(plan)
+        self._sparse = any(kernel.op.lazy for _, kernel in kernels_of(plan.step))
         self._x_address = self._x.ctypes.data
         for program in (plan.forward, plan.backward, plan.step):
             backend.prepare(program)
@@ -333,7 +340,8 @@ class Executor:
         field, context = self._train_field, self._train_context
         context["seed"][0], context["step"][0] = steps.seed, steps.first_step
         context["accumulate"][0] = steps.accumulate
-        context["threads"][0] = self._threads(max(1, len(steps.index) // count))
+        more = update_work(update.program) if self._sparse and update is not None else 0
+        context["threads"][0] = self._threads(max(1, len(steps.index) // count), more)
         context["scratch"][0] = self._context["scratch"][0]
         program = plan.step
         if update is not None:
@@ -344,13 +352,19 @@ class Executor:
             context["hyper_size"][0] = update.table.shape[2]
             field["table_bytes"][0] = 8 * math.prod(update.table.shape[1:])
         field["program"][0], field["count"][0] = program.ctypes.data, len(program)
+        index, self._made = steps.index, None
+        if isinstance(data.x, LazyRows) and not self.backend.reads_rows:
+            self._made = data.room(int(np.diff(steps.offsets).max())), steps.places
+            data, index = self._made
         for name in ("x", "y") if data.host is None else ("x",):  # Python's loss reads y itself
             field[name][0], dtype = data.source(name)
             field[f"{name}_kind"][0] = _KIND_OF[dtype]
+        for name, value in zip(("x_scale", "x_begins", "x_columns"), data.layout(), strict=True):
+            field[name][0] = value
         field["w"][0], _ = data.source("w")
         field["classes"][0], field["ignored"][0] = data.classes, data.ignored
         field["batch_offsets"][0] = steps.offsets.ctypes.data
-        field["index"][0] = steps.index.ctypes.data
+        field["index"][0] = index.ctypes.data
         field["losses"][0] = losses.ctypes.data
         field["outputs"][0] = _address_of(steps.outputs)
         field["row_losses"][0] = _address_of(steps.row_losses)
@@ -359,7 +373,7 @@ class Executor:
 
     def unload(self) -> None:
         """Let go of the data set and the update of the chunk."""
-        self._chunk = None
+        self._chunk = self._made = None
 
     def run(self, end: int) -> Array:
         """Run the steps of the chunk that come before `end` and are still to do; all losses so far.
@@ -370,10 +384,10 @@ class Executor:
         data, steps, _ = self._chunk
         args = self.begin(end)  # Ctrl-C may come before the call
         try:
-            if data.host is None:
+            if data.host is None and self._made is None:
                 self.backend.train(args)
             else:
-                self._train_with_host(data, steps, end)
+                self._train_by_steps(data, steps, end)
         finally:  # Ctrl-C is raised when the native call has returned
             self.ended()
         return self.outcome()
@@ -404,8 +418,12 @@ class Executor:
         status = int(field["status"][0])
         if status == OK:
             return losses[:done]
+        bad_row = int(field["bad_row"][0])
         if status == BAD_LABEL:
-            raise bad_label(data.classes, int(field["bad_row"][0]))
+            row = bad_row if self._made is None else int(steps.rows(done)[bad_row])
+            raise bad_label(data.classes, row)
+        if status == BAD_COLUMN:
+            raise bad_column(data.width)
         if status == NOT_FINITE:
             raise diverged(steps.first_step + done, losses[done], self._why(data, steps))
         if status == NORM_NOT_FINITE:
@@ -416,13 +434,15 @@ class Executor:
         """Compile the steps with this update, which may take long, before signals are held back."""
         self._with(update.program)
 
-    def _train_with_host(self, data: Dataset, steps: Steps, end: int) -> None:
-        """The same, a step at a time, each of which asks for the loss of its output."""
+    def _train_by_steps(self, data: Dataset, steps: Steps, end: int) -> None:
+        """The same, a step at a time, for which Python makes the rows or computes the loss."""
         args, field = self._train_args, self._train_field
         assert args is not None
         with held_back() as between:
             for step in range(int(field["done"][0]), end):
                 field["steps"][0], field["at"][0] = step + 1, 0
+                if self._made is not None:
+                    data.make(steps.rows(step), self._made[0])
                 self.backend.train(args)
                 while field["status"][0] == HOST:
                     try:
@@ -472,10 +492,9 @@ class Executor:
             return np.asarray(data.x[rows], self.plan.dtype)
         return self.at(self.plan.output, (len(rows), *self.plan.output_shape), self.plan.dtype)
 
-    def _threads(self, rows: int, work: int | None = None) -> int:
-        """The number of threads for so many rows; allocates their scratch memory."""
-        work = rows * (self._work if work is None else work)
-        team = team_for(work)
+    def _threads(self, rows: int, more: int = 0) -> int:
+        """The number of threads for so many rows, and more work; allocates their scratch memory."""
+        team = team_for(rows * self._work + more)
         if team > self._team:
             self._scratch = scratch_memory(team)  # pages come at first use
             self._context["scratch"], self._team = self._scratch.ctypes.data, team
@@ -550,6 +569,9 @@ def _plain(array: Any, dtype: np.dtype[Any], row: tuple[int, ...]) -> bool:
 
 def _work(plan: Plan) -> int:
     """The approximate number of multiplications of a plan's programs for one row."""
-    programs = np.concatenate([plan.forward, plan.backward, plan.step])
-    sizes = programs["size"][programs["kernel"] >= 0]
-    return int(np.where(sizes == 0, 1, sizes).prod(axis=1).sum())
+    work = 0
+    for program in (plan.forward, plan.backward, plan.step):
+        for instruction, kernel in kernels_of(program):
+            sizes = dict(zip(kernel.op.dims, instruction["size"].tolist(), strict=False))
+            work += kernel.op.work(sizes, plan.max_rows)
+    return work

@@ -59,6 +59,26 @@ class Steps:
     row_losses: Array | None = None  # out: float64, in the order of the index
     decisions: Array | None = None  # out: float64, in the order of the index
 
+    @property
+    def places(self) -> Array:
+        """For each row of the index, its number within its minibatch."""
+        sizes = np.diff(self.offsets)
+        found: Array = np.arange(len(self.index)) - np.repeat(self.offsets[:-1], sizes)
+        return found
+
+    def one(self, step: int) -> Steps:
+        """One of the steps, on a data set of its rows alone."""
+        begin, end = (int(n) for n in self.offsets[step : step + 2])
+        found = self.outputs, self.row_losses, self.decisions
+        return Steps(
+            np.arange(end - begin),
+            np.array([0, end - begin]),
+            self.seed,
+            self.first_step + step,
+            self.accumulate,
+            *(None if each is None else each[begin:end] for each in found),
+        )
+
     def rows(self, step: int) -> Array:
         """The rows of a step's minibatch."""
         found: Array = self.index[self.offsets[step] : self.offsets[step + 1]]
@@ -72,7 +92,7 @@ def host_loss(data: Dataset, steps: Steps, step: int, output: Array) -> tuple[fl
     """
     assert data.host is not None
     rows = steps.rows(step)
-    _, y, w = data.take(rows)
+    y, w = data.y[rows], None if data.w is None else data.w[rows]
     loss, gradient = data.host.call(output, y, w)
     with np.errstate(all="ignore"):  # an overflow becomes infinite
         gradient = gradient.astype(output.dtype, copy=False)

@@ -205,7 +205,7 @@ def lies_within(array: Array, lowest: float, limit: float) -> bool:
     return all(lowest <= float(b.min()) and float(b.max()) <= limit for b in blocks)
 
 
-def check_lengths(x_name: str, x: Array, y_name: str, y: Array) -> None:
+def check_lengths(x_name: str, x: Any, y_name: str, y: Array) -> None:
     """Raise ShapeError where inputs and targets differ in rows, DataError where there are no rows."""
     if len(x) != len(y):
         raise ShapeError(f"{x_name} has {len(x)} rows and {y_name} has {len(y)}; expected as many")

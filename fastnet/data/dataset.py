@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from fastnet.data import arrays
+from fastnet.data.lazy import LazyRows
 from fastnet.op import Array
 
 
@@ -32,7 +33,7 @@ class Dataset:
     targets is not finite, or None where it cannot.
     """
 
-    x: Array
+    x: Array | LazyRows
     y: Array
     classes: int = 0  # > 0: y are labels in [0, classes)
     ignored: int = 0  # the label of ignored rows
@@ -48,7 +49,7 @@ class Dataset:
     def checked(
         cls,
         loss: Any,
-        x: Array,
+        x: Array | LazyRows,
         y: Any,
         sample_weight: Any,
         *,
@@ -103,11 +104,40 @@ class Dataset:
         """The number of values in a row of x."""
         return math.prod(self.row_shape)
 
-    def take(self, index: Array) -> tuple[Array, Array, Array | None]:
+    def take(self, index: Array) -> tuple[Array | LazyRows, Array, Array | None]:
         """These rows of x, y and w."""
         return self.x[index], self.y[index], None if self.w is None else self.w[index]
 
+    def layout(self) -> tuple[float, int, int]:
+        """How to read x: its scale, and the addresses of begins and columns (see LazyRows)."""
+        if not isinstance(self.x, LazyRows):
+            return 0.0, 0, 0
+        parts = self.x.begins, self.x.columns
+        begins, columns = (0 if a is None else int(a.ctypes.data) for a in parts)
+        return self.x.scale, begins, columns
+
+    def room(self, count: int) -> Self:
+        """A data set of the same kind with room for so many rows, whose x is an array (see `make`)."""
+        dtype = self.x.dtype
+        x, y = (
+            np.empty((count, *self.row_shape), dtype),
+            np.zeros_like(self.y, shape=(count, *self.y.shape[1:])),
+        )
+        return replace(
+            self, x=x, y=y, w=None if self.w is None else np.empty_like(self.w, shape=count)
+        )
+
+    def make(self, rows: Array, room: Dataset) -> None:
+        """Make these rows, the first of the room."""
+        x, y, w = self.take(rows)
+        np.copyto(np.asarray(room.x)[: len(rows)], x)
+        room.y[: len(rows)] = y
+        if w is not None and room.w is not None:
+            room.w[: len(rows)] = w
+
     def source(self, name: str) -> tuple[int, np.dtype[Any] | None]:
         """Address and dtype of "x", "y" or "w" for native code; (0, None) for a missing one."""
-        array: Array | None = getattr(self, name)
+        array: Array | LazyRows | None = getattr(self, name)
+        if isinstance(array, LazyRows):
+            array = array.array
         return (0, None) if array is None else (int(array.ctypes.data), array.dtype)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastnet import random
-from fastnet.data import arrays
+from fastnet.data import arrays, sparse
+from fastnet.data.scaled import Scaled
 from fastnet.errors import DataError, ShapeError, check_flag, check_int, check_seed, outside
 from fastnet.op import Array
 
@@ -61,7 +62,8 @@ def batches(
 ) -> Iterator[Any]:
     """Minibatches of one epoch, without replacement: `for xb, yb in batches(X, y, batch_size=32): …`.
 
-    X, y: arrays with equally many rows; without y the items are minibatches of X alone.
+    X, y: arrays with equally many rows; without y the items are minibatches of X alone. X may be a sparse
+        matrix or a Scaled; its minibatches are then, too.
     batch_size: integer ≥ 1 (default 32). If it does not divide the rows, the last minibatch is smaller.
     seed: integer in [0, 2⁶⁴) (default None: a random one).
     epoch: integer ≥ 0 (default 0). The order depends on seed and epoch alone and is that of `Trainer.fit`.
@@ -73,22 +75,25 @@ def batches(
     """
     batch_size = check_int("batch_size", batch_size, low=1)
     epoch = check_int("epoch", epoch, high=2**64 - 1)
-    x = arrays.as_array("X", X)
+    inner = X.X if isinstance(X, Scaled) else X
+    x = sparse.rows_in(inner) if sparse.is_sparse(inner) else arrays.as_array("X", inner)
     parts = [x] if y is None else [x, arrays.as_array("y", y)]
     if any(part.ndim == 0 for part in parts):
         raise ShapeError("X and y must have rows; a single number came")
-    if len({len(part) for part in parts}) > 1:
-        raise ShapeError(f"X has {len(x)} rows and y has {len(parts[1])}; expected as many")
-    if not len(x):
+    count = x.shape[0]
+    if y is not None and count != len(parts[1]):
+        raise ShapeError(f"X has {count} rows and y has {len(parts[1])}; expected as many")
+    if not count:
         raise DataError("X is empty; expected at least one row")
     known = check_seed("seed", seed)
     shuffle, drop_last = check_flag("shuffle", shuffle), check_flag("drop_last", drop_last)
-    order = epoch_order(len(x), random.fresh_seed() if known is None else known, epoch, shuffle)
-    offsets = batch_offsets(len(x), batch_size, drop_last)
-    return _cut(parts, order, offsets)
+    order = epoch_order(count, random.fresh_seed() if known is None else known, epoch, shuffle)
+    offsets = batch_offsets(count, batch_size, drop_last)
+    return _cut(parts, order, offsets, X.scale if isinstance(X, Scaled) else None)
 
 
-def _cut(parts: list[Array], order: Array, offsets: Array) -> Iterator[Any]:
+def _cut(parts: list[Any], order: Array, offsets: Array, scale: float | None) -> Iterator[Any]:
     for begin, end in pairwise(offsets):
-        taken = tuple(part[order[begin:end]] for part in parts)
-        yield taken if len(taken) > 1 else taken[0]
+        first, *rest = (part[order[begin:end]] for part in parts)
+        first = first if scale is None else Scaled(first, scale)
+        yield (first, *rest) if rest else first

@@ -87,7 +87,7 @@ class Ensemble:
         first, *others = self.models
         x = first.on_host("x", first.features("x", x))
         self.output_shape(tuple(x.shape[1:]))
-        if out is not None and np.may_share_memory(x, out):
+        if isinstance(x, np.ndarray) and out is not None and np.may_share_memory(x, out):
             x = x.copy()
         result = first.predict(x, batch_size, out)
         average = probabilities if self.average == "probabilities" else np.float64

@@ -11,8 +11,10 @@ from fastnet.backends.base import Counter, Counts
 from fastnet.backends.executor import Executor
 from fastnet.backends.passes import Passes
 from fastnet.backends.steps import Steps, Update
-from fastnet.data import arrays
+from fastnet.data import arrays, scaled
 from fastnet.data.dataset import Dataset
+from fastnet.data.lazy import LazyRows
+from fastnet.data.sparse import SparseRows
 from fastnet.errors import (
     DataError,
     HyperparameterError,
@@ -418,7 +420,8 @@ class Sequential(Container):
             return executor.predict_on_device(x, out)  # type: ignore[no-any-return]
         result = _check_out(out, (len(x), *executor.plan.output_shape), self.dtype)
         target = np.asarray(result)  # the plain array of a subclass, such as a memmap
-        if not result.flags.carray or np.may_share_memory(x, result):
+        shares = not isinstance(x, LazyRows) and np.may_share_memory(x, result)
+        if shares or not result.flags.carray:
             target = np.empty(result.shape, self.dtype)
         for begin in range(0, len(x), rows):
             part = np.ascontiguousarray(x[begin : begin + rows], self.dtype)
@@ -454,8 +457,15 @@ class Sequential(Container):
         saved.load_weights(self, path, strict)
 
     def features(self, name: str, value: Any, shape: tuple[int, ...] | None = None) -> Any:
-        """Check rows of inputs, or rows of `shape`; arrays on a device stay there."""
-        shape = self.input_shape if shape is None else shape
+        """Check rows of inputs, or rows of `shape`; arrays on a device stay there.
+
+        Scaled and sparse inputs become LazyRows.
+        """
+        if shape is None:
+            shape = self.input_shape
+            rows = scaled.rows_of(name, value, shape, self.dtype)
+            if rows is not None:
+                return rows
         if arrays.on_device(value):
             return self._runtime.backend.features(name, value, shape, self.dtype)
         return arrays.features(name, value, shape, self.dtype)
@@ -467,7 +477,7 @@ class Sequential(Container):
     def data(
         self,
         loss: Loss,
-        x: Array,
+        x: Array | LazyRows,
         y: Any,
         x_name: str,
         y_name: str,
@@ -522,13 +532,27 @@ class Sequential(Container):
     def _trainable(
         self, shape: tuple[int, ...], rows: int, modes: Modes, loss: Loss, data: Dataset
     ) -> Executor:
-        ending = Ending(loss, data.classes > 0, data.w is not None, data.by_rows, data.threshold)
+        ending = Ending(
+            loss,
+            data.classes > 0,
+            data.w is not None,
+            data.by_rows,
+            data.threshold,
+            self._elements(data, rows),
+        )
         return self._runtime.executor(shape, rows, modes, ending)
 
     def evaluator(self, data: Dataset, rows: int, loss: Loss) -> Executor:
         """The executor that measures a loss in evaluation mode, in steps of up to `rows` rows."""
-        ending = Ending(loss, data.classes > 0, data.w is not None)
+        elements = self._elements(data, rows)
+        ending = Ending(loss, data.classes > 0, data.w is not None, elements=elements)
         return self._runtime.evaluator(data.row_shape, rows, ending)
+
+    def _elements(self, data: Dataset, rows: int) -> int:
+        """Room for the elements of so many rows, where ops are to read these; 0 where they read rows."""
+        if not (isinstance(data.x, SparseRows) and self._runtime.backend.reads_rows):
+            return 0
+        return data.x.room(rows)
 
     def min_training_rows(self, respect_modes: bool = False) -> int:
         """The fewest rows of a training minibatch: 2 where a batchnorm layer trains, else 1."""

@@ -12,7 +12,7 @@ from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss
 from fastnet.losses.decision import decision
 from fastnet.op import ROWS
-from fastnet.plan.fusion import fold_batchnorm, join_dropout
+from fastnet.plan.fusion import fold_batchnorm, join_dropout, read_elements
 from fastnet.plan.graph import Graph, Structure, Tensor
 
 
@@ -25,6 +25,7 @@ class Ending:
     weighted: bool = False  # samples have weights
     by_rows: bool = False  # a mean divides by the number of rows, not by the sum of weights
     threshold: float | None = None  # of the decisions that steps record; None: they record none
+    elements: int = 0  # the most of a minibatch of sparse rows, for ops that read these; 0: none do
 
     @property
     def on_host(self) -> bool:
@@ -34,8 +35,9 @@ class Ending:
     def key(self) -> Any:
         """What the graph depends on; for a loss in Python the graph ends with the output."""
         if self.on_host:
-            return "on host"
-        return self.loss.plan_key(), self.labels, self.weighted, self.by_rows, self.threshold
+            return "on host", self.elements
+        kind = self.labels, self.weighted, self.by_rows, self.threshold, self.elements
+        return self.loss.plan_key(), *kind
 
 
 def graph_of(
@@ -60,6 +62,8 @@ def graph_of(
     made.graph = join_dropout(graph, output)
     if fold:
         made.graph = fold_batchnorm(made.graph, output)
+    if ending is not None and ending.elements:
+        made.elements = read_elements(made.graph, x, output, ending.elements)
     return made
 
 

@@ -17,6 +17,7 @@ from fastnet import parallel
 from fastnet.backends.base import Counter
 from fastnet.backends.steps import Steps, Update
 from fastnet.data.dataset import Dataset
+from fastnet.data.lazy import LazyRows
 from fastnet.losses.base import Loss
 from fastnet.plan.segments import Storage
 
@@ -52,6 +53,8 @@ def step_way(
     least: the fewest rows. update: with the numbers of some steps. seed: of random draws (default: the
     model's). others: arguments of Way.
     """
+    if isinstance(data.x, LazyRows):  # the function reads arrays
+        return None
     targets = accepted_targets(loss, data)
     if targets is None or not model._runtime.backend.native_calls:
         return None
@@ -64,7 +67,8 @@ def step_way(
 
 def kind_of(data: Dataset) -> Dataset:
     """A data set of the same kind without rows."""
-    return replace(data, x=data.x[:0].copy(), y=data.y[:0].copy())
+    x = data.x[:0]
+    return replace(data, x=x if isinstance(x, LazyRows) else x.copy(), y=data.y[:0].copy())
 
 
 def accepted_targets(loss: Loss, data: Dataset) -> tuple[float, float] | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastnet.op import Array, Kernel, add_to
 from fastnet.parameter import Derived, Parameter
-from fastnet.plan.graph import Graph, Node, Structure, Tensor, derived_of, parameters_of
+from fastnet.plan.graph import Elements, Graph, Node, Structure, Tensor, derived_of, parameters_of
 from fastnet.plan.instructions import Place, control, fill
 from fastnet.plan.records import (
     INSTRUCTION,
@@ -132,6 +132,7 @@ def compile_plan(
     if dx is not None:
         pins.append((boundary + 1 + len(steps), dx))
     compiler.pack(list(enumerate(forward)) + list(enumerate(steps, boundary + 1)), pins)
+    compiler.place_elements(structure.elements)
     programs = compiler.encode(forward), compiler.encode(steps)
     numbered = {d: k for k, d in enumerate(derived_of(graph))}
     number = {id(node): k for k, node in enumerate(graph.nodes)}
@@ -146,6 +147,7 @@ def compile_plan(
             places,
             _width(output),
             compiler,
+            structure.elements,
             host=host,
             checks=backward and not alone,
         )
@@ -181,6 +183,7 @@ def _step(
     results: Sequence[Place | None],
     output_width: int,
     compiler: _Compiler,
+    elements: Elements | None,
     *,
     host: bool,
     checks: bool,
@@ -188,15 +191,27 @@ def _step(
     """The program of a step with this forward and backward, and the bytes of its segment `stage`.
 
     inputs: x, target and weight, whose rows are gathered. results: places of loss, row losses and output.
+    elements: what is gathered of x in place of its rows.
     checks: whether to check the loss and keep the buffers (also for a model without parameters).
     """
-    end, stages = 0, []
-    for tensor in inputs:
+    end, stages = 0, list[Place | None]()
+    for i, tensor in enumerate(inputs):
         stages.append(None if tensor is None else ("stage", end))
-        end += 0 if tensor is None else aligned(compiler.bytes_of(tensor))
+        if tensor is not None:
+            end += (
+                compiler.elements_bytes
+                if elements and not i
+                else aligned(compiler.bytes_of(tensor))
+            )
     storage, (forward, backward) = compiler.storage, programs
     buffers = storage.segments["buffers"].nbytes if checks else 0
     widths = [0 if t is None else _width(t) for t in inputs[:2]]
+    if elements is not None:
+        widths.append(elements.x.elements(0))
+        known = list(vars(elements).values())[1 : None if len(backward) else 3]
+        stages += [("stage", compiler.offsets[t]) for t in known]
+        if len(backward):
+            stages.append(("stage", compiler.room_for_sorting))
     parts = [
         control("gather", stages, widths),
         forward,
@@ -238,6 +253,7 @@ class _Compiler:
         self.written: set[Parameter] = set()  # parameters whose gradient a step has written
         self.derived: dict[Derived, tuple[Derived, int]] = {}
         self.derived_bytes = 0
+        self.elements_bytes = self.room_for_sorting = 0
 
     def step(self, node: Node, phase: str, extra: dict[str, Any] | None = None) -> _Step:
         kernel = node.op.kernels[phase]
@@ -302,6 +318,15 @@ class _Compiler:
         offsets, self.workspace_bytes = pack(items)
         place = dict(zip(roots, offsets, strict=True))
         self.offsets = {t: place[block[t]] for t in life}
+
+    def place_elements(self, elements: Elements | None) -> None:
+        """Place a minibatch's elements in the segment x, and behind them 3 words of each to sort them."""
+        end = 0
+        for tensor in vars(elements).values() if elements else ():
+            self.offsets[tensor] = end
+            end += aligned(self.bytes_of(tensor))
+        self.room_for_sorting = end
+        self.elements_bytes = end + (aligned(24 * elements.x.elements(0)) if elements else 0)
 
     def place(self, operand: Any) -> Place:
         if isinstance(operand, Tensor):

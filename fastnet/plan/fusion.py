@@ -13,9 +13,10 @@ from fastnet.layers.dropout import dropout
 from fastnet.layers.linear import linear
 from fastnet.layers.rectifiers import relu
 from fastnet.layers.relu_dropout import relu_dropout
+from fastnet.layers.sparse_linear import sparse_linear
 from fastnet.op import Array, Op
 from fastnet.parameter import Derived
-from fastnet.plan.graph import Graph, Node, Tensor
+from fastnet.plan.graph import Elements, Graph, Node, Tensor
 
 
 def fold_batchnorm(graph: Graph, output: Tensor) -> Graph:
@@ -29,6 +30,21 @@ def fold_batchnorm(graph: Graph, output: Tensor) -> Graph:
 def join_dropout(graph: Graph, output: Tensor) -> Graph:
     """Replace a ReLU and dropout after it by one op, with the same bits."""
     return _joined(graph, output, relu, dropout, _rectified)
+
+
+def read_elements(graph: Graph, x: Tensor, output: Tensor, count: int) -> Elements | None:
+    """Let the linear ops of x read the elements of its rows, at most `count`, in place of x.
+
+    None: x is read by other ops too, or is the output, and the graph stays as it is.
+    """
+    readers = [node for node in graph.nodes if any(t is x for _, t in node.inputs())]
+    if not readers or output is x or any(node.op is not linear for node in readers):
+        return None
+    elements = Elements.of(count)
+    for node in readers:
+        node.arguments = {**node.arguments, **vars(elements)}
+        node.op, node.sizes = sparse_linear, {**node.sizes, "N": count}
+    return elements
 
 
 def _joined(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -76,6 +76,27 @@ class Graph(Builder):
 
 
 @dataclass(eq=False, repr=False)
+class Elements:
+    """The elements of a minibatch of sparse rows, which lie in the segment x (see sparse_linear)."""
+
+    x: Tensor
+    columns: Tensor
+    ends: Tensor
+    xt: Tensor
+    columns_t: Tensor
+    rows_t: Tensor
+
+    @classmethod
+    def of(cls, count: int) -> Self:
+        """Room for so many elements."""
+        numbers = (
+            Tensor((count,), dtype, "x") for dtype in (None, "int64", None, "int64", "int64")
+        )
+        x, columns, xt, columns_t, rows_t = numbers
+        return cls(x, columns, Tensor((ROWS,), "int64", "x"), xt, columns_t, rows_t)
+
+
+@dataclass(eq=False, repr=False)
 class Structure:
     """A graph, with those of its tensors that callers need.
 
@@ -91,6 +112,7 @@ class Structure:
     loss: Tensor | None = None
     decision: Tensor | None = None  # of the output, for accuracy
     on_host: bool = False  # Python computes the loss of the output
+    elements: Elements | None = None  # what ops read instead of x
 
 
 def numbers_of(graph: Graph) -> np.ndarray:

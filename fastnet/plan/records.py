@@ -31,7 +31,7 @@ KINDS = ("float32", "float64", "uint8", "int64")
 KIND = {name: number for number, name in enumerate(KINDS)}
 
 # How a chunk of steps or a prediction ended. HOST: it has not; Python must compute something first.
-OK, NOT_FINITE, BAD_LABEL, OVERLAP, NORM_NOT_FINITE, HOST, PARAMS_NOT_FINITE = range(7)
+OK, NOT_FINITE, BAD_LABEL, OVERLAP, NORM_NOT_FINITE, HOST, PARAMS_NOT_FINITE, BAD_COLUMN = range(8)
 
 INSTRUCTION = np.dtype(
     [
@@ -75,7 +75,7 @@ CONTEXT = np.dtype(
 # keep    T0 ← the segment buffers; S0: its bytes. A refused step restores the buffers from T0.
 # gather  Points the segments x, y and w to the minibatch's rows: in place if these are consecutive and have
 #         the plan's dtype, else converted copies in T0, T1 and T2. S0, S1: elements in a row of x and y. A
-#         label out of range ends the chunk with BAD_LABEL.
+#         label out of range ends the chunk with BAD_LABEL, a column with BAD_COLUMN.
 # record  losses[step] ← T0; if requested, row_losses ← T1, outputs ← T2, decisions ← T3. S0: bytes of a row
 #         of output.
 # host    Ends the call with HOST; the next call continues after this instruction.
@@ -96,6 +96,12 @@ TRAIN = np.dtype(
         ("at", "i8"),  # the first instruction to run; out, with HOST: where to continue
         ("x", "i8"),  # inputs of the data set: row-major, of KIND x_kind
         ("x_kind", "i8"),
+        ("x_scale", "f8"),  # their factor, which the gathered rows have; 0: none
+        (
+            "x_begins",
+            "i8",
+        ),  # 0, or x are the elements of sparse rows: int64, where each row's begin
+        ("x_columns", "i8"),  # and int32, their columns, which grow within a row
         ("y", "i8"),  # its targets, likewise
         ("y_kind", "i8"),
         ("classes", "i8"),  # > 0: targets are int64 labels and must lie in [0, classes)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import child
+import gradcheck
 import numpy as np
 import pytest
 from bits import BATCH, LABELS, LEARNING_RATE, SEED, X, digest, net, numbers, train
@@ -124,7 +125,7 @@ def test_kernels_share_their_work(name, dtype):
     """At sizes that are cut into many parts, of which every thread takes whichever it meets."""
     kernel = KERNELS[name]
     for rows, dims in [(130, (300, 97)), (97, (40, 784)), (5, (4099, 3)), (700, (130, 70))]:
-        sizes = dict(zip(kernel.op.dims, dims, strict=False))
+        sizes = gradcheck.named(kernel.op, dims, rows)
         for call in calls(kernel, dtype, rows, sizes):
             expected = call.run(C)
             for threads in range(2, TEAM + 1):

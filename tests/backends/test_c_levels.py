@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 
+import gradcheck
 import numpy as np
 import pytest
 from onecall import Call, calls, tensors_for
@@ -95,8 +96,10 @@ def test_levels_with_fma_give_the_same_bits(c, dtype, name):
     """Every kernel, at sizes with whole vectors and a rest, and with many rows."""
     levels = range(1 if c.levels()[0] == "x86-64" else 0, len(c.levels()))
     kernel, dims = KERNELS[name], (67, 33)
-    sizes = dict(zip(kernel.op.dims, dims, strict=False))
-    for call in chain(calls(kernel, dtype, 35, sizes), calls(kernel, dtype, 520, sizes)):
+    both = (
+        calls(kernel, dtype, rows, gradcheck.named(kernel.op, dims, rows)) for rows in (35, 520)
+    )
+    for call in chain(*both):
         results = []
         for level in levels:
             c.set_level(level)

@@ -53,6 +53,7 @@ def test_constants_are_the_records():
         "FN_OVERLAP": records.OVERLAP,
         "FN_NORM_NOT_FINITE": records.NORM_NOT_FINITE,
         "FN_PARAMS_NOT_FINITE": records.PARAMS_NOT_FINITE,
+        "FN_BAD_COLUMN": records.BAD_COLUMN,
         "FN_SCRATCH": records.SCRATCH,
         "FN_MAX_THREADS": parallel.MAX_THREADS,
         "FN_SEGMENTS": len(records.SEGMENTS),

@@ -104,15 +104,15 @@ def test_bools_are_labels(backend, loss):
 
 
 @pytest.mark.parametrize("make", ["csr_matrix", "csc_array", "coo_matrix", "dok_array"])
-def test_sparse_input_is_named(make):
+def test_sparse_targets_are_named(make):
     made = getattr(sparse, make)(np.eye(3))
     model = fn.Sequential(fn.Linear(3, 3), backend="reference", seed=0)
     fit = fn.Trainer(model, fn.MSELoss()).fit
+    model.forward(np.eye(3))
     for name, call in {
-        "x": lambda: model.predict(made),
+        "dy": lambda: model.backward(made),
         "y": lambda: model.value_and_grad(fn.MSELoss(), np.eye(3), made),
-        "X": lambda: fn.batches(made),
-        "validation X": lambda: fit(np.eye(3), np.eye(3), validation_data=(made, np.eye(3))),
+        "validation y": lambda: fit(np.eye(3), np.eye(3), validation_data=(np.eye(3), made)),
     }.items():
         message = rf"^{name} is a sparse {make}; .* pass {name.split()[-1]}\.toarray\(\)$"
         refused(call, DataError, message)

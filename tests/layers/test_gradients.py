@@ -23,7 +23,7 @@ def by_name(op):
 def cases():
     for op in VJPS:
         for rows, dims in SIZES:
-            sizes = dict(zip(op.dims, dims, strict=False))
+            sizes = gradcheck.named(op, dims, rows)
             for absent in dict.fromkeys([(), op.optional]):
                 yield pytest.param(op, rows, sizes, absent, id=f"{op.name}-{rows}x{dims}-{absent}")
 
@@ -42,7 +42,7 @@ def test_every_op_that_a_model_applies_is_checked():
 @pytest.mark.parametrize("op", VJPS, ids=by_name)
 def test_gradients_of_parameters_accumulate(op):
     kernel = op.kernels["vjp"]
-    tensors = gradcheck.vjp_operands(op, 5, dict(zip(op.dims, (3, 2), strict=False)))
+    tensors = gradcheck.vjp_operands(op, 5, gradcheck.named(op, (3, 2), 5))
     alone = gradcheck.evaluate(kernel, tensors)
     start = {
         name: np.full(grad.shape, 10.0 * i) for i, (name, grad) in zip(count(1), alone.items())
@@ -56,7 +56,7 @@ def test_gradients_of_parameters_accumulate(op):
 @pytest.mark.parametrize("op", VJPS, ids=by_name)
 def test_unwanted_gradients_change_nothing(op):
     kernel = op.kernels["vjp"]
-    tensors = gradcheck.vjp_operands(op, 5, dict(zip(op.dims, (3, 2), strict=False)))
+    tensors = gradcheck.vjp_operands(op, 5, gradcheck.named(op, (3, 2), 5))
     together = gradcheck.evaluate(kernel, tensors)
     for name in together:
         alone = gradcheck.evaluate(kernel, tensors, absent=set(together) - {name})

@@ -124,6 +124,7 @@ CONSTANT = {
     "softmax_nll": {"t"},
     "weighted_loss": {"w", "c"},
     "gaussian_nll": {"t"},
+    "sparse_linear": {"x", "columns", "ends", "xt", "columns_t", "rows_t"},
     **{name: {"t", "v"} for name in LABELLED},
     **{op.name: {"t", *op.columns} for op in Pointwise.__subclasses__()},
 }
@@ -134,6 +135,12 @@ MIN_ROWS = {"batchnorm": 2, "mse": 1, "softmax_nll": 1}
 def ops() -> list[type[Op]]:
     """All registered ops."""
     return list(dict.fromkeys(kernel.op for kernel in KERNELS.values()))
+
+
+def named(op: type[Op], dims: Iterable[int], rows: int) -> dict[str, int]:
+    """The sizes of an op's dims; those of a matrix leave out how many elements sparse rows have."""
+    sizes = dict(zip(op.dims, dims, strict=False))
+    return {**sizes, "N": 2 * rows + 1} if op.lazy else sizes
 
 
 def shape_of(op: type[Op], name: str, rows: int, sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -191,7 +198,21 @@ def operands(
         if (op.name, name) in UNIT:
             drawn = (1 / (1 + np.exp(-drawn))).astype(kind)
         tensors[name] = np.abs(drawn) if (op.name, name) in POSITIVE else drawn
+    if op.lazy:
+        arrange(tensors, random, sizes["I"])
     return {name: tensor for name, tensor in tensors.items() if name not in set(absent)}
+
+
+def arrange(tensors: dict[str, Array], random: np.random.Generator, width: int) -> None:
+    """Make operands of `sparse_linear` elements of rows: some have none, and columns repeat."""
+    columns, ends = tensors["columns"], tensors["ends"]
+    ends[...] = np.sort(random.integers(0, len(columns) + 1, len(ends)))
+    columns[...] = random.integers(0, width, len(columns))
+    count = ends[-1] if len(ends) else 0
+    rows = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+    order = np.argsort(columns[:count], kind="stable")
+    for name, of in (("xt", tensors["x"]), ("columns_t", columns), ("rows_t", rows)):
+        tensors[name][:count] = of[order]
 
 
 def vjp_operands(

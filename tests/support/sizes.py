@@ -20,5 +20,5 @@ def small(kernel: Kernel) -> list[tuple[int, tuple[int, ...]]]:
 
 def awkward(kernel: Kernel) -> list[tuple[int, tuple[int, ...]]]:
     """Those around what vectors, tiles and blocks take."""
-    dims = {0: [()], 1: [(d,) for d in DIMS], 2: PAIRS}[len(kernel.op.dims)]
+    dims = {0: [()], 1: [(d,) for d in DIMS], 2: PAIRS}[min(2, len(kernel.op.dims))]
     return list(product((1,) if kernel.phase == "update" else ROWS, dims))

@@ -40,7 +40,7 @@ class CBackend(Backend):
     """
 
     name = "c"
-    native_calls = joins = True
+    native_calls = joins = reads_rows = True
 
     def __init__(self) -> None:
         try:

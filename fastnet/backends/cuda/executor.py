@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from fastnet.backends.executor import FastPath, takes
 from fastnet.backends.steps import Steps, Update
 from fastnet.data.arrays import on_device
 from fastnet.data.dataset import Dataset
+from fastnet.data.lazy import LazyRows
 from fastnet.op import Array
 from fastnet.parameter import Derived
 from fastnet.plan.compiler import Plan
@@ -290,8 +292,22 @@ class CudaExecutor:
     def run(self, end: int) -> Array:
         """Run the chunk, all of it, which is up to `end`."""
         assert self._chunk is not None and end == len(self.losses)
-        self._chunks.train(*self._chunk)
-        return self.losses
+        data, steps, update = self._chunk
+        if not isinstance(data.x, LazyRows):
+            self._chunks.train(data, steps, update)
+            return self.losses
+        losses, done = self.losses, 0
+        try:
+            for done in range(end):  # the rows of one minibatch after the other
+                self.losses, self.steps_done = losses[done : done + 1], 0
+                rows = steps.rows(done)
+                room = data.room(len(rows))
+                data.make(rows, room)
+                own = update and replace(update, table=update.table[done : done + 1])
+                self._chunks.train(room, steps.one(done), own)
+        finally:
+            self.losses, self.steps_done = losses, done + self.steps_done
+        return losses
 
     def train(self, data: Dataset, steps: Steps, update: Update | None) -> Array:
         """Run a chunk of steps; as Executor.train."""

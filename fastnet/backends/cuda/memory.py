@@ -226,7 +226,7 @@ class DeviceData:
     """A data set on the device: rows of numbers in their own dtypes, and the rows with invalid labels."""
 
     def __init__(self, data: Dataset, stream: Any) -> None:
-        def moved(array: Array) -> Any:
+        def moved(array: Any) -> Any:
             if on_device(array):
                 return matrix(array)
             # A one-dimensional step, because the simulator does not accept strides of 0.
