@@ -206,7 +206,7 @@ class Run:
         """While this is open, values may stay in a device's memory."""
         return self.executor.resident()
 
-    def sample(self, most: int) -> list[Array]:
+    def sample(self, most: int) -> list[Any]:
         """The inputs of the first epoch's first minibatches, at most so many."""
         order, offsets = self.minibatches(0, 1)
         return [self.data.x[order[begin:end]] for begin, end in pairwise(offsets[: most + 1])]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastnet.backends.executor import Executor
+from fastnet.data import scaled
 from fastnet.data.dataset import Dataset
 from fastnet.data.streams import Parts, Source, in_minibatch
 from fastnet.errors import ShapeError, StateDictError, outside
@@ -230,7 +231,8 @@ class _Feed:
                 break
             if data is None:
                 break
-            nbytes, largest = nbytes + data.x.nbytes, max(largest, data.rows)
+            nbytes += data.rows * data.width * data.x.dtype.itemsize
+            largest = max(largest, data.rows)
             if found and not (
                 nbytes <= MOST_BYTES
                 and _alike(found[0], data)
@@ -275,7 +277,7 @@ def _copied(data: Dataset) -> Dataset:
     return replace(data, x=_copy(data.x), y=data.y.copy(), w=w)
 
 
-def _copy(x: Array) -> Array:
+def _copy(x: Any) -> Any:
     """A copy of inputs in the host's memory; those on a device are kept as they are."""
     return x.copy() if type(x) is np.ndarray else x
 
@@ -330,7 +332,9 @@ class StreamRun(Run):
     def checked(self, x: Any, y: Any, w: Any) -> Dataset:
         """What came as a data set, checked as arrays are."""
         trainer, model = self.trainer, self.trainer.model
-        x = model.features("X", x, self._row)
+        rows = scaled.rows_of("X", x, self._row or model.input_shape, model.dtype)
+        # Several minibatches become one array.
+        x = model.features("X", x, self._row) if rows is None else rows.numbers()
         data = model.data(trainer.loss, x, y, "X", "y", w, by_rows=True)
         if self._row is None:
             output = model.output_shape(data.row_shape)

@@ -583,3 +583,19 @@ def test_a_signal_within_an_epoch_leaves_the_file_of_the_last(tmp_path):
     two.fit(in_order, epochs=4, **kept)
     three.fit(in_order, epochs=4, verbose=0)
     assert_equal(two, three)
+
+
+def test_minibatches_may_be_sparse(backend):
+    sparse = pytest.importorskip("scipy.sparse")
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random((30, 5)) < 0.2, rng.normal(size=(30, 5)), 0).astype("f")
+    y = rng.normal(size=(30, 1)).astype("f")
+    found = []
+    for kind in (np.asarray, sparse.csr_array):
+        model = fn.Sequential(fn.Linear(5, 3), fn.Tanh(), fn.Linear(3, 1), backend=backend, seed=1)
+        trainer = fn.Trainer(model, fn.MSELoss(), seed=2)
+        batches = [(kind(x[i : i + 10]), y[i : i + 10]) for i in (0, 10, 20)]
+        trainer.fit(batches, epochs=3, verbose=0)
+        trainer.fit(lambda given=batches: iter(given), epochs=2, verbose=0)
+        found.append(model.predict(x))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
