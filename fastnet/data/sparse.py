@@ -91,6 +91,7 @@ def checked(name: str, value: Any, shape: tuple[int, ...] | None, dtype: Any) ->
     if not is_sparse(value):
         return None
     arrays.check_rows(name, tuple(value.shape), shape)
+    _check_places(name, value)
     csr = rows_in(value)
     rows = _parts(name, csr, dtype)
     if not _is_canonical(rows):
@@ -104,6 +105,31 @@ def checked(name: str, value: Any, shape: tuple[int, ...] | None, dtype: Any) ->
             )
     _check_values(name, rows)
     return rows
+
+
+def _check_places(name: str, value: Any) -> None:
+    """Raise DataError where a matrix of another format has elements at places that do not exist.
+
+    SciPy's `tocsr` would write beyond its arrays.
+    """
+    kind = getattr(value, "format", None)
+    if kind == "lil" and any(len(a) != len(b) for a, b in zip(value.rows, value.data, strict=True)):
+        raise DataError(
+            f"{name} is a damaged {type(value).__name__}: rows and data differ in lengths"
+        )
+    if kind in ("csc", "bsr"):
+        try:
+            value.check_format(full_check=True)
+        except ValueError as error:
+            raise DataError(f"{name} is a damaged {type(value).__name__}: {error}") from None
+    for part, size in zip(("row", "col"), value.shape, strict=True):
+        places = getattr(value, part, None)
+        if isinstance(places, np.ndarray) and places.size:
+            low, high = int(places.min()), int(places.max())
+            if low < 0 or high >= size:
+                raise DataError(
+                    f"{part} of {name} holds {low if low < 0 else high}; expected places in [0, {size})"
+                )
 
 
 def _parts(name: str, csr: Any, dtype: Any) -> SparseRows:

@@ -205,8 +205,11 @@ class Trainer(Attributed):
         """Train for `epochs` more epochs; returns the history of all epochs so far.
 
         X, y: inputs (n, features) of any real dtype, and targets as the loss takes them. uint8 and float64
-            inputs are converted minibatch by minibatch; a memory map may be larger than the memory. `fit`
-            checks all arguments before it changes anything. Or X alone: minibatches, see below.
+            inputs are converted minibatch by minibatch, and so are a `Scaled` and a sparse matrix of SciPy
+            (CSR; others are converted once). On backend "c" a first Linear layer reads the elements of a
+            matrix with at most 1/16 of them alone, and plain SGD moves only the weights of columns that a
+            minibatch has; the bits are those of dense rows. A memory map may be larger than the memory.
+            `fit` checks all arguments before it changes anything. Or X alone: minibatches, see below.
         epochs: integer ≥ 1 (default 1).
         batch_size: integer ≥ 1 (default 32). If it does not divide n, the last minibatch is smaller. If
             that one has a single row and the model has batchnorm, `fit` leaves it out and warns once.

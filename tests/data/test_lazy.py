@@ -218,6 +218,12 @@ def with_parts(**parts):
     return made
 
 
+def moved(made, name, value):
+    """A matrix, one of whose places is another now."""
+    getattr(made, name)[3] = value
+    return made
+
+
 def put(place, value):
     def change(array):
         array[place] = value
@@ -259,6 +265,21 @@ WRONG = {
     ),
     "infinity": (with_parts(data=put(4, -np.inf)), "X holds 1 values .*the first is -inf"),
     "too large": (with_parts(data=put(4, 1e39)), "too large for float32"),
+    "row of coo": (
+        moved(matrix().tocoo(), "row", 10**9),
+        r"row of X holds 1000000000; .* \[0, 45\)",
+    ),
+    "column of coo": (moved(matrix().tocoo(), "col", -5), "col of X holds -5"),
+    "row of csc": (moved(matrix().tocsc(), "indices", 10**9), "X is a damaged csc_matrix: "),
+    "indptr of csc": (moved(matrix().tocsc(), "indptr", 10**9), "X is a damaged csc_matrix: "),
+    "column of bsr": (
+        moved(matrix().tobsr((1, 1)), "indices", 10**9),
+        "X is a damaged bsr_matrix: ",
+    ),
+    "row of lil": (
+        moved(matrix().tolil(), "rows", [10**6]),
+        "X is a damaged lil_matrix: rows and data",
+    ),
     "complex": (matrix().astype(complex), "data of X has dtype complex128; expected numbers"),
 }
 

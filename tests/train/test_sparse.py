@@ -200,6 +200,68 @@ def test_rows_without_elements_train_the_bias_alone():
     same(X, labels(40), optimizer=fn.Adam(0.1))
 
 
+def of_other_calls(X, y, tmp_path):
+    """What other ways of training make of the data."""
+    found = {}
+
+    def made(loss=None, **options):
+        layers = fn.Linear(WIDTH, 9), fn.BatchNorm1d(9), fn.ReLU(), fn.Linear(9, 3)
+        model = fn.Sequential(*layers, backend="c", seed=1)
+        return fn.Trainer(model, loss or fn.CrossEntropyLoss(), fn.SGD(0.1), seed=2, **options)
+
+    def square(output, labels):
+        error = output - np.eye(3)[labels]
+        return float((error**2).mean()), 2 * error / error.size
+
+    trainer = made(fn.FunctionLoss(square), metrics={"mean": lambda y, output: output.mean()})
+    trainer.fit(X, y, 2, 16, (X, y), verbose=0)
+    found["function"] = trainer.history.history["val_loss"], trainer.history.history["mean"]
+    trainer = made(averaging=fn.EMA(0.9, evaluate=True))
+    trainer.fit(X, y, 2, 16, (X, y), verbose=0)
+    found["average"] = trainer.history.history["val_loss"]
+    found["averaged"] = trainer.averaged_model(X).predict(X)
+    trainer = made()
+    trainer.fit_full_batch(X, y, "gradient-descent", max_iter=3)
+    found["full batch"] = trainer.model.predict(X)
+    found["range test"] = trainer.find_lr(X, y, 16, steps=9).losses
+    path = tmp_path / f"{type(X).__name__}.safetensors"
+    trainer.fit(X, y, 2, 16, checkpoint=path, verbose=0)
+    found["saved"] = fn.Trainer.load(path).evaluate(X, y)["loss"]
+    trainers = [made(), made()]
+    histories = fn.fit_many(
+        [each.model for each in trainers],
+        X,
+        y,
+        losses=fn.CrossEntropyLoss(),
+        optimizers=[fn.SGD(0.1), fn.Adam(0.01)],
+        seeds=[1, 2],
+        rows=[np.arange(40), np.arange(20, 70)],
+        validation="rest",
+        epochs=2,
+        verbose=0,
+    )
+    found["many"] = [history.history["val_loss"] for history in histories]
+    return found | {"loop": loop(X, y)}
+
+
+def loop(X, y):
+    model = fn.Sequential(*usual(WIDTH), backend="c", seed=1)
+    loss, optimizer = fn.CrossEntropyLoss(), fn.SGD(0.1)
+    for xb, yb in fn.batches(X, y, batch_size=16, seed=0):
+        model.value_and_grad(loss, xb, yb)
+        optimizer.step(model)
+    return model.predict(X)
+
+
+@c
+def test_all_ways_of_training_read_sparse_rows(tmp_path):
+    found, wanted = (
+        of_other_calls(x, labels(70), tmp_path) for x in (matrix(), matrix().toarray())
+    )
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, wanted[name], name)
+
+
 @c
 def test_plain_sgd_leaves_rows_of_columns_that_no_row_has():
     X, y = matrix(), labels(70)
