@@ -119,6 +119,8 @@ class World:
         self.trainer = fn.Trainer(self.model, fn.MSELoss(), fn.Adam(), seed=1)
         self.trainer.fit(X, Y, verbose=0)
         self.model.forward(X)
+        self.classifier = net()
+        fn.Trainer(self.classifier, fn.CrossEntropyLoss(), seed=1)
         self.layer = fn.Linear(3, 2)
         self.layer.reset_parameters(seed=1)
         self.layer.forward(X)
@@ -128,6 +130,7 @@ class World:
     def bits(self):
         named = (
             self.model.state_dict(),
+            self.classifier.state_dict(),
             self.model.grads,
             self.layer.state_dict(),
             self.layer.grads,
@@ -149,6 +152,8 @@ class World:
             "forward": (m.forward, {"x": X}),
             "backward": (m.backward, {"dy": Y}),
             "predict": (m.predict, {"x": X}),
+            "predict_proba": (self.classifier.predict_proba, {"x": X}),
+            "predict_classes": (self.classifier.predict_classes, {"x": X}),
             "value_and_grad": (m.value_and_grad, {"loss": fn.MSELoss(), "x": X, "y": Y}),
             "load_state_dict": (m.load_state_dict, {"state": m.state_dict()}),
             "load": (

@@ -15,6 +15,7 @@ import numpy as np
 from fastnet.backends.executor import Executor
 from fastnet.backends.steps import ParametersNotFinite, Steps
 from fastnet.data.dataset import Dataset
+from fastnet.data.terms import Terms
 from fastnet.errors import DivergenceError, StateDictError
 from fastnet.model import Sequential
 from fastnet.op import Array
@@ -385,6 +386,7 @@ class Fit:
     last_epoch: int
     callbacks: list[Callback]
     progress: Progress
+    terms: Terms  # what the data are called
     arguments: dict[str, Any] = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -444,6 +446,7 @@ class Fit:
 
         with ExitStack() as at_the_end:
             at_the_end.callback(run.executor.unload)
+            trainer.model._terms = self.terms
             trainer.stop_training, trainer.stop_reason = False, None
             for i, callback in enumerate(self.callbacks):
                 callback.trainer = trainer

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastnet.configured import Configured, described, from_config, is_registered
 from fastnet.data.dataset import Dataset
+from fastnet.data.terms import Terms
 from fastnet.errors import (
     FastnetError,
     FileError,
@@ -147,13 +148,13 @@ def describe(fit: Any) -> None:
         "fit": dict(fit.arguments),
         "callbacks": callback_settings(fit.callbacks),
     }
-    fit.data = fingerprint(fit.run.data)
+    fit.data = fingerprint(fit.run.data, fit.terms)
 
 
 def go_on(fit: Any, state: Mapping[str, Any], where: str) -> None:
     """Let a fit go on from the state of an earlier one; warns where the data are others."""
     if not fit.data:
-        fit.data = fingerprint(fit.run.data)
+        fit.data = fingerprint(fit.run.data, fit.terms)
     if differs := difference(fit.data, state["data"], "data"):
         warnings.warn(
             f"the data are not those of {where}: {'; '.join(differs)}", stacklevel=outside()
@@ -338,14 +339,18 @@ def callbacks_of(
 # Data.
 
 
-def fingerprint(data: Dataset) -> dict[str, Any]:
-    """What tells a data set from others: its rows, shapes and dtypes, and a hash of some rows."""
+def fingerprint(data: Dataset, terms: Terms) -> dict[str, Any]:
+    """What tells a data set from others: its rows, shapes, dtypes and names, and a hash of some rows."""
     rows = np.unique(np.linspace(0, max(0, data.rows - 1), SAMPLE).astype(np.int64))[: data.rows]
     found = hashlib.sha256()
     for part in data.take(rows):
         if part is not None:
             found.update(np.ascontiguousarray(part).tobytes())
+    columns = {"columns": list(terms.columns)} if terms.columns else {}
+    classes = {"classes": list(terms.classes or ())} if terms.renames else {}
     return {
+        **columns,
+        **classes,
         "rows": data.rows,
         "row_shape": list(data.row_shape),
         "dtype": data.x.dtype.name,

@@ -13,9 +13,9 @@ from fastnet import random
 from fastnet.backends.base import Counter, Counts
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import training_offsets
+from fastnet.data.terms import UNKNOWN, Terms
 from fastnet.errors import (
     Attributed,
-    DataError,
     StateDictError,
     UsageError,
     check_flag,
@@ -38,6 +38,7 @@ from fastnet.train import full_batch, range_test, saved
 from fastnet.train.callbacks import Callback, KeepBest, Snapshot, check_callbacks
 from fastnet.train.chain import Chain, Span, has_statistics, recompute_statistics
 from fastnet.train.checkpoint import Checkpoint
+from fastnet.train.given import Given, given
 from fastnet.train.history import History, copied_records
 from fastnet.train.progress import Progress
 from fastnet.train.ready import Ready, Waiting, finish
@@ -101,6 +102,8 @@ class Trainer(Attributed):
         self.metrics = metrics_of(loss, metrics)
         self._chain = Chain(clip_value, clip_norm, averaging)
         self._chain.check(self.optimizer)
+        if model._terms.link is None:
+            model._terms = model._terms.linked(loss.link)
         known = check_seed("seed", seed)
         self.seed = random.fresh_seed() if known is None else known
         self._given_seed = known
@@ -114,6 +117,11 @@ class Trainer(Attributed):
 
     def _assignable(self) -> Iterable[str]:
         return _ASSIGNED
+
+    @property
+    def classes_(self) -> Array | None:
+        """The labels of the classes, sorted, as the first fit has found them; see `model.classes_`."""
+        return self.model.classes_
 
     def __repr__(self) -> str:
         return f"Trainer(loss={self.loss!r}, optimizer={self.optimizer!r}, seed={self.seed})"
@@ -169,8 +177,12 @@ class Trainer(Attributed):
         self.load_state_dict(self.__dict__.pop("_state"))
 
     def reset(self) -> None:
-        """Start over: parameters as the model's seed draws them, no optimizer state, epoch 0."""
+        """Start over: parameters as the model's seed draws them, no optimizer state, epoch 0.
+
+        Names of columns and labels of classes are forgotten too.
+        """
         self.model.reset_parameters()
+        self.model._terms = UNKNOWN.linked(self.loss.link)
         self.optimizer.reset(self.model)
         self._chain.reset()
         self.history = History()
@@ -198,9 +210,12 @@ class Trainer(Attributed):
     ) -> History:
         """Train for `epochs` more epochs; returns the history of all epochs so far.
 
-        X, y: inputs (n, features) of any real dtype, and targets as the loss takes them. uint8 and float64
-            inputs are converted minibatch by minibatch. `fit` checks all arguments before it changes
-            anything.
+        X, y: inputs (n, features) of any real dtype, and targets as the loss takes them: arrays, or frames
+            and series of pandas, polars and pyarrow. uint8 and float64 inputs are converted minibatch by
+            minibatch. For a loss of classes, and for a binary one with one output, labels may be strings,
+            booleans or any integers (n,), of as many classes as the outputs tell apart: the first fit keeps
+            them as `classes_`, sorted, and the names of X's columns. Later data must have the same. `fit`
+            checks all arguments before it changes anything.
         epochs: integer ≥ 1 (default 1).
         batch_size: integer ≥ 1 (default 32). If it does not divide n, the last minibatch is smaller. If
             that one has a single row and the model has batchnorm, `fit` leaves it out and warns once.
@@ -240,8 +255,7 @@ class Trainer(Attributed):
         not finite after an epoch.
         """
         fit = self._fit(
-            self._checked(X, y, sample_weight, "X", "y"),
-            self._validation(validation_data),
+            given(self, X, y, sample_weight, validation_data),
             epochs=epochs,
             batch_size=batch_size,
             shuffle=shuffle,
@@ -276,8 +290,7 @@ class Trainer(Attributed):
 
     def _fit(
         self,
-        data: Dataset,
-        validation: Dataset | None,
+        given: Given,
         *,
         epochs: int,
         batch_size: int,
@@ -288,19 +301,15 @@ class Trainer(Attributed):
         respect_modes: bool,
         callbacks: Iterable[Callback],
         verbose: int,
-        rows: Array | None = None,
     ) -> Fit:
-        """A fit on data that are checked already, with the arguments of `fit`, which are checked here.
-
-        rows: the fit's rows of the data set, in this order, int64 (default None: all).
-        """
+        """A fit on data that are checked already, with the arguments of `fit`, which are checked here."""
         epochs = check_int("epochs", epochs, low=1)
         batch_size = check_int("batch_size", batch_size, low=1)
         accumulation_steps = min(check_int("accumulation_steps", accumulation_steps, low=1), 2**31)
         shuffle = check_flag("shuffle", shuffle)
         restore_best = check_flag("restore_best", restore_best)
-        run = self._prepare(data, batch_size, drop_last, respect_modes, rows)
-        run.validation = validation
+        run = self._prepare(given.data, batch_size, drop_last, respect_modes, given.rows)
+        run.validation = given.validation
         run.accumulation_steps, run.shuffle = accumulation_steps, shuffle
         progress = Progress(verbose, int(run.offsets[-1]))
         names = ["loss", *self.metrics]
@@ -308,7 +317,7 @@ class Trainer(Attributed):
         called = check_callbacks(callbacks, names)
         if restore_best:
             called = check_callbacks([KeepBest.among(called), *called], names)
-        fit = Fit(run, self.epoch + epochs, called, progress)
+        fit = Fit(run, self.epoch + epochs, called, progress, given.terms)
         fit.arguments = {  # what the steps depend on
             "batch_size": batch_size,
             "shuffle": shuffle,
@@ -344,14 +353,13 @@ class Trainer(Attributed):
                 "Trainer.load(path), or call fit"
             )
         state, callbacks = self._unfinished
-        given = {**state["start"]["fit"], "restore_best": False}  # a callback does that
+        kept = {**state["start"]["fit"], "restore_best": False}  # a callback does that
         fit = self._fit(
-            self._checked(X, y, sample_weight, "X", "y"),
-            self._validation(validation_data),
+            given(self, X, y, sample_weight, validation_data),
             epochs=state["epochs"],
             callbacks=callbacks,
             verbose=verbose,
-            **given,
+            **kept,
         )
         fit.last_epoch = state["epochs"]
         with self.model.training_lock(), holding_often():
@@ -431,7 +439,7 @@ class Trainer(Attributed):
             if value is not None:
                 return value
         respect_modes = check_flag("respect_modes", respect_modes)
-        data = self._checked(X, y, sample_weight, "X", "y")
+        data, terms = self._checked(X, y, sample_weight)
         offsets = training_offsets(
             data.rows, data.rows, False, self.model.min_training_rows(respect_modes)
         )
@@ -442,24 +450,26 @@ class Trainer(Attributed):
             total = self.loss.reduction == "sum"
             scores = EpochScores({}, data, offsets, executor.plan, total=total)
             run = Run(self, data, offsets, None, lambda: executor, executor, scores)
+            self.model._terms = terms
             try:
                 value = float(run.steps(np.arange(data.rows), offsets)[0])
             finally:
                 executor.unload()
                 self._to_evaluation()
-            if sample_weight is None and not respect_modes:
+            if sample_weight is None and not respect_modes and not terms.renames:
                 self._way = self._made_way(executor, kind_of(data))
             return value
 
     def _step_by(self, way: Way, X: Any, y: Any) -> float | None:
         """A step of `train_on_batch` by a short way; None where it declines."""
-        loss, optimizer, state, chain, memory, seed, last, kind = way.more
+        loss, optimizer, state, chain, memory, seed, last, kind, terms = way.more
         model = self.model
         if not (
             loss is self.loss
             and optimizer is self.optimizer
             and chain is self._chain
             and chain.memory is memory
+            and terms is model._terms
             and seed == self.seed
             and state.is_current(optimizer)
             and way.is_open(model)
@@ -497,7 +507,8 @@ class Trainer(Attributed):
         if chain.averaging is not None and chain.averaging.each_step:
             counters.append(Counter(chain, "averaged", Counts.NUMBERS, chain.averaged))
         last = state.steps + count
-        more = self.loss, self.optimizer, state, chain, chain.memory, self.seed, last, kind
+        objects = self.loss, self.optimizer, state, chain
+        more = *objects, chain.memory, self.seed, last, kind, model._terms
         return step_way(
             model,
             executor,
@@ -555,10 +566,11 @@ class Trainer(Attributed):
         chapters 3 and 5 to 7.
         """
         settings = full_batch.Settings.checked(locals())
-        data = self._checked(X, y, sample_weight, "X", "y")
+        data, terms = self._checked(X, y, sample_weight)
         with self.model.training_lock():
             args = self.model, self.loss, data, settings, self.seed, self.step
             objective = full_batch.Objective(*args)
+            self.model._terms = terms
             try:
                 return full_batch.fit(objective, settings)
             finally:
@@ -596,7 +608,7 @@ class Trainer(Attributed):
         """
         trial = range_test.Trial.checked(min_lr, max_lr, steps, stop_factor)
         batch_size = check_int("batch_size", batch_size, low=1)
-        data = self._checked(X, y, None, "X", "y")
+        data, _ = self._checked(X, y, None)
         run = self._prepare(data, batch_size, drop_last, respect_modes)
         epochs = -(-trial.steps // run.scores.steps)
         index, offsets = run.minibatches(self.epoch, epochs)
@@ -674,8 +686,11 @@ class Trainer(Attributed):
     def evaluate(
         self, X: Any, y: Any, batch_size: int | None = None, *, sample_weight: Any = None
     ) -> dict[str, float]:
-        """{"loss": …, and each metric}, over all samples at once, in evaluation mode."""
-        data = self._checked(X, y, sample_weight, "X", "y")
+        """{"loss": …, and each metric}, over all samples at once, in evaluation mode.
+
+        Labels are those of the fit, or the numbers of classes if there was none.
+        """
+        data, _ = self._checked(X, y, sample_weight, learn=False)
         return finish(self._evaluating(data, batch_size=batch_size))
 
     def _evaluating(
@@ -718,26 +733,44 @@ class Trainer(Attributed):
         run.respect_modes = respect_modes
         return run
 
-    def _validation(self, given: Any) -> Dataset | None:
-        """The checked data set of `validation_data`, if any."""
-        if given is None:
-            return None
-        return self._checked(*validation_parts(given), "validation X", "validation y")
+    def _checked(
+        self,
+        X: Any,
+        y: Any,
+        w: Any,
+        x_name: str = "X",
+        y_name: str = "y",
+        terms: Terms | None = None,
+        *,
+        learn: bool = True,
+    ) -> tuple[Dataset, Terms]:
+        """The checked data set, and its terms: those given (default: the model's), and what it adds.
 
-    def _checked(self, X: Any, y: Any, w: Any, x_name: str, y_name: str) -> Dataset:
+        learn: whether it may add classes.
+        """
+        x, y, terms = self._named(X, y, x_name, y_name, terms, learn=learn)
+        return self.model.data(self.loss, x, y, x_name, y_name, w, by_rows=True), terms
+
+    def _named(
+        self,
+        X: Any,
+        y: Any,
+        x_name: str = "X",
+        y_name: str = "y",
+        terms: Terms | None = None,
+        *,
+        learn: bool = True,
+    ) -> tuple[Any, Any, Terms]:
+        """Checked inputs, targets with the numbers of classes, and their terms, see `_checked`."""
+        terms = self.model._terms if terms is None else terms
+        terms.check_columns(x_name, X)
         x = self.model.features(x_name, X)
-        return self.model.data(self.loss, x, y, x_name, y_name, w, by_rows=True)
+        shape, loss = self.model.output_shape(tuple(x.shape[1:])), self.loss
+        of_loss: dict[str, Any] = {"count": loss.classes_of(shape), "ignored": loss.ignore_index}
+        of_loss |= {"column": shape == (1,), "link": loss.link, "learn": learn}
+        terms, y = terms.of_fit(X, y_name, self.model.on_host(y_name, y), **of_loss)
+        return x, y, terms
 
 
 _COUNTS = {"epoch": MOST, "step": MOST, "seed": 2**64 - 1, "key": 2**64 - 1}  # and the highest
 _ASSIGNED = ("model", "loss", "optimizer", "metrics", "history", *_COUNTS)
-
-
-def validation_parts(given: Any) -> tuple[Any, Any, Any]:
-    """Inputs, targets and weights (or None) of `validation_data`."""
-    try:
-        x, y, *weights = given
-        (w,) = weights or (None,)
-    except (TypeError, ValueError):
-        raise DataError("validation_data must be a pair (X, y), or (X, y, sample_weight)") from None
-    return x, y, w
