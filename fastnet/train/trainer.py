@@ -198,6 +198,8 @@ class Trainer(Attributed):
         validation_data: tuple[Any, ...] | None = None,
         *,
         sample_weight: Any = None,
+        validation_split: float | int | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
         accumulation_steps: int = 1,
@@ -222,6 +224,13 @@ class Trainer(Attributed):
         validation_data: (X, y) or (X, y, sample_weight), evaluated after every epoch (default None).
         sample_weight: (n,), finite and ≥ 0 (default None: equal weights). The weight of each row in the
             loss of the whole data set, for any batch_size (see Loss); metrics ignore it.
+        validation_split: a share in (0, 1) or a number of rows to be held back as validation data, with
+            their weights (default None). They are drawn by the seed alone, and labels are stratified: each
+            class has its share, up to a row. The fit is that on the other rows, in their order. Not
+            together with validation_data.
+        class_weight: {label: number ≥ 0}, 1 for labels that it lacks, or "balanced", n/(k·n_c) for n_c of n
+            rows and k classes (default None). Multiplies the weight of each row of the training by that of
+            its label. Unlike the loss's own weights these leave smoothed labels their shape.
         shuffle: bool (default True). The order of the rows is a new one each epoch and depends on seed
             and epoch alone.
         drop_last: bool (default False). True leaves out a last minibatch that is smaller than the others.
@@ -254,8 +263,9 @@ class Trainer(Attributed):
         where the loss of a step is not finite (that step makes no update), and where the parameters are
         not finite after an epoch.
         """
+        data = sample_weight, validation_data, validation_split, class_weight
         fit = self._fit(
-            given(self, X, y, sample_weight, validation_data),
+            given(self, X, y, *data),
             epochs=epochs,
             batch_size=batch_size,
             shuffle=shuffle,
@@ -325,6 +335,7 @@ class Trainer(Attributed):
             "accumulation_steps": accumulation_steps,
             "restore_best": restore_best,
             "respect_modes": run.respect_modes,
+            **given.arguments,
         }
         if any(callback.saves_trainer for callback in called):
             saved.describe(fit)
@@ -354,8 +365,9 @@ class Trainer(Attributed):
             )
         state, callbacks = self._unfinished
         kept = {**state["start"]["fit"], "restore_best": False}  # a callback does that
+        of_data = {name: kept.pop(name, None) for name in ("validation_split", "class_weight")}
         fit = self._fit(
-            given(self, X, y, sample_weight, validation_data),
+            given(self, X, y, sample_weight, validation_data, kept=of_data),
             epochs=state["epochs"],
             callbacks=callbacks,
             verbose=verbose,

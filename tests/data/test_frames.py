@@ -52,6 +52,9 @@ CALLS = {
     "fit": lambda t, X, y, w: t.fit(
         X, y, 2, 8, (X, y, w), sample_weight=w, verbose=0, restore_best=True
     ),
+    "fit with a split": lambda t, X, y, w: t.fit(
+        X, y, 2, 8, sample_weight=w, verbose=0, validation_split=0.25
+    ),
     "train_on_batch": lambda t, X, y, w: t.train_on_batch(X, y, sample_weight=w),
     "fit_full_batch": lambda t, X, y, w: t.fit_full_batch(
         X, y, "gradient-descent", max_iter=3, sample_weight=w
