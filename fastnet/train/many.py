@@ -26,7 +26,7 @@ from fastnet.errors import (
 from fastnet.interrupts import Bracket, held_back, holding_often
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function
-from fastnet.losses.metrics import Metric
+from fastnet.losses.named_metrics import Metrics
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Optimizer
@@ -59,7 +59,7 @@ def fit_many(
     validation: tuple[Any, ...] | Sequence[Any] | str | None = None,
     epochs: int | Sequence[int] = 1,
     batch_size: int | Sequence[int] = 32,
-    metrics: Mapping[str, Metric] | None = None,
+    metrics: Metrics | None = None,
     shuffle: bool = True,
     drop_last: bool = False,
     accumulation_steps: int = 1,

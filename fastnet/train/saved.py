@@ -26,9 +26,11 @@ from fastnet.errors import (
 )
 from fastnet.files import tensors, tree
 from fastnet.losses.metrics import ClassAccuracy, Metric, accuracy
+from fastnet.losses.named_metrics import Metrics
 from fastnet.model import saved as models
 from fastnet.op import Array
 from fastnet.train.callbacks import Callback
+from fastnet.train.scores import by_name
 
 SAMPLE = 64  # rows whose values a fingerprint contains
 BAD = (
@@ -200,7 +202,7 @@ def made(
     contents: tensors.Contents,
     description: Mapping[str, Any],
     loss: Any,
-    metrics: Mapping[str, Metric] | None,
+    metrics: Metrics | None,
     layers: Iterable[type],
 ) -> Any:
     """A trainer from a file."""
@@ -218,7 +220,7 @@ def made(
         )
     with as_file_errors(contents, "describes no metrics"):
         wanted = {name: _metric(kept) for name, kept in settings["metrics"].items()}
-    wanted |= {} if metrics is None else metrics
+    wanted |= {} if metrics is None else by_name(metrics)
     if missing := [name for name, function in wanted.items() if function is None]:
         raise HyperparameterError(
             f"metrics lacks {missing[0]!r}: a file keeps the names of functions; give them by "

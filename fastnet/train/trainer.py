@@ -28,6 +28,7 @@ from fastnet.interrupts import holding_often
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
 from fastnet.losses.metrics import Metric
+from fastnet.losses.named_metrics import Metrics
 from fastnet.model import Sequential
 from fastnet.model.ways import CALLED_AHEAD, Way, kind_of, step_way
 from fastnet.op import Array
@@ -62,10 +63,12 @@ class Trainer(Attributed):
     loss: a loss such as CrossEntropyLoss(), or a function (output, y) → (loss, gradient), see
         FunctionLoss.
     optimizer: an optimizer (default Adam()). It counts the trainer's steps as its own.
-    metrics: {name: function(y, output) → float}, reported beside the loss (default: the loss's own,
-        which is accuracy for classification losses; {} for none). `fn.accuracy` stands for the loss's
-        accuracy, which counts elements for binary losses. A function must neither write to its arrays nor
-        keep them after the call.
+    metrics: reported beside the loss (default: the loss's own, which is accuracy for classification losses;
+        {} for none). A list of names and metrics: "accuracy", "top_k", "balanced_accuracy", "f1", "auc",
+        "log_loss", "mae", "rmse", "r2", TopK(3); or a dict {name: one of these, or a function
+        (y, output) → float}. `fn.accuracy` and "accuracy" stand for the loss's accuracy, which counts
+        elements for binary losses. A function gets the numbers of classes for labels, and must neither
+        write to its arrays nor keep them after the call.
     seed: integer in [0, 2⁶⁴) for shuffling and dropout (default None: a random one, see `seed`).
     clip_value: number ≥ 0, or None (default). Each element of a step's gradient is clipped to ± this.
     clip_norm: number ≥ 0, or None (default). After `clip_value`, the gradient is scaled by
@@ -87,7 +90,7 @@ class Trainer(Attributed):
         model: Sequential,
         loss: Loss | Function,
         optimizer: Optimizer | None = None,
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Metrics | None = None,
         seed: int | None = None,
         *,
         clip_value: float | None = None,
@@ -99,7 +102,7 @@ class Trainer(Attributed):
         self.optimizer = Adam() if optimizer is None else optimizer
         check_kind("optimizer", self.optimizer, Optimizer)
         self.model, self.loss = model, loss
-        self.metrics = metrics_of(loss, metrics)
+        self._metrics = metrics_of(loss, metrics)
         self._chain = Chain(clip_value, clip_norm, averaging)
         self._chain.check(self.optimizer)
         if model._terms.link is None:
@@ -117,6 +120,15 @@ class Trainer(Attributed):
 
     def _assignable(self) -> Iterable[str]:
         return _ASSIGNED
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """The metrics by name; what is assigned is as for the constructor."""
+        return self._metrics
+
+    @metrics.setter
+    def metrics(self, given: Metrics | None) -> None:
+        self._metrics = metrics_of(self.loss, given)
 
     @property
     def classes_(self) -> Array | None:
@@ -405,7 +417,7 @@ class Trainer(Attributed):
         path: Any,
         *,
         loss: Loss | Function | None = None,
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Metrics | None = None,
         callbacks: Iterable[Callback] = (),
         layers: Iterable[type] = (),
     ) -> Self:
@@ -738,7 +750,7 @@ class Trainer(Attributed):
         find = partial(self.model.training_executor, data, most, self.loss, respect_modes)
         executor = find()
         self.model.optimizer_state(self.optimizer)  # its groups must fit the model
-        check_metrics(self.metrics, executor.plan.output_shape)
+        check_metrics(self.metrics, executor.plan.output_shape, data.y.shape[1:])
         total = self.loss.reduction == "sum"
         scores = EpochScores(self.metrics, data, offsets, executor.plan, total=total)
         run = Run(self, data, offsets, None, find, executor, scores, rows=rows)
