@@ -107,9 +107,12 @@ def normal(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.floa
     return normal_quantile(uniform(count, seed, stream, step))
 
 
-def permutation(count: int, seed: int, step: int = 0) -> NDArray[np.int64]:
-    """A uniform permutation of range(count) that depends on (seed, step): the order of random keys."""
-    keys = words64(count, seed, stream_of(SHUFFLE), step)
+def permutation(count: int, seed: int, step: int = 0, user: int = 0) -> NDArray[np.int64]:
+    """A uniform permutation of range(count): the order of random keys of (seed, step).
+
+    user: 0 for the orders of epochs, 1 for the split into training and validation.
+    """
+    keys = words64(count, seed, stream_of(SHUFFLE, user), step)
     return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
 
 

@@ -63,6 +63,7 @@ READ_ONLY = {
     "version": (net, "follows from"),
     "in_width": (lambda: fn.Linear(3, 2), "follows from"),
     "metrics": (fn.MSELoss, "follows from"),
+    "classes_": (lambda: fn.Trainer(net(), fn.MSELoss()), "follows from"),
 }
 
 

@@ -120,15 +120,22 @@ class World:
         self.trainer = fn.Trainer(self.model, fn.MSELoss(), fn.Adam(), seed=1)
         self.trainer.fit(X, Y, verbose=0)
         self.model.forward(X)
+        self.classifier = net()
+        self.trainer_of_classes = fn.Trainer(self.classifier, fn.CrossEntropyLoss(), seed=1)
         self.layer = fn.Linear(3, 2)
         self.layer.reset_parameters(seed=1)
         self.layer.forward(X)
         self.loss = fn.MSELoss()
         self.loss.forward(X, X)
 
+    def fit_of_classes(self, y=LABELS, class_weight=None, validation_split=None):
+        more = {"class_weight": class_weight, "validation_split": validation_split}
+        self.trainer_of_classes.fit(X, y, verbose=0, **more)
+
     def bits(self):
         named = (
             self.model.state_dict(),
+            self.classifier.state_dict(),
             self.model.grads,
             self.layer.state_dict(),
             self.layer.grads,
@@ -150,6 +157,9 @@ class World:
             "forward": (m.forward, {"x": X}),
             "backward": (m.backward, {"dy": Y}),
             "predict": (m.predict, {"x": X}),
+            "predict_proba": (self.classifier.predict_proba, {"x": X}),
+            "predict_classes": (self.classifier.predict_classes, {"x": X}),
+            "fit of classes": (self.fit_of_classes, {}),
             "value_and_grad": (m.value_and_grad, {"loss": fn.MSELoss(), "x": X, "y": Y}),
             "load_state_dict": (m.load_state_dict, {"state": m.state_dict()}),
             "load": (

@@ -76,6 +76,8 @@ ALL = [
     fn.MultiMarginLoss(2, 0.5, [1, 2], **HALF),
     fn.OneVsRestHingeLoss(2, 0.5, [1, 2], **HALF),
     fn.binary_accuracy(0),
+    *[fn.AUC(), fn.F1(), fn.TopK(np.int64(3)), fn.BalancedAccuracy(), fn.LogLoss()],
+    *[fn.MAE(), fn.RMSE(), fn.R2()],
     *[
         kind(0.5, weight_decay=1, decoupled_weight_decay=not kind._decoupled, **own, **SHARED)
         for kind, own in OF_OPTIMIZERS.items()
@@ -202,7 +204,7 @@ def test_functions_stay_functions():
 
 UNKNOWN = {
     "a type": ({"type": "Linaer"}, "^type is 'Linaer'; expected one of .*, Linear, .*register"),
-    "a module": ({"type": "os.system"}, "^type is 'os.system'; expected one of Adadelta"),
+    "a module": ({"type": "os.system"}, "^type is 'os.system'; expected one of AUC, Adadelta"),
     "a base": ({"type": "Layer"}, "^type is 'Layer'"),
     "a type that is no name": ({"type": ["Linear"]}, r"^type is \['Linear'\]"),
     "no type": ({"in_features": 3}, '^config is .*; expected {"type": "Linear"'),

@@ -245,6 +245,32 @@ BAD_LABELS = [
     ([[0], [1, 0]], DataError, "is not a rectangular array: "),
 ]
 
+OF_FITS = (0, 1, 2, 5, 6)  # of these, those that a fit takes, or refuses by other words
+BAD_LABELS_OF_FIT = [
+    (
+        LABELS.astype("u8") + 2**63,
+        DataError,
+        r"holds the label \d{19}; expected integers below 2\*\*63",
+    ),
+    (np.arange(6), DataError, "holds labels from 0 to 5; expected 0 to 1, .* 2 columns"),
+    (list("spam!?"), DataError, r"holds 6 different labels, '!', '\?', 'a', .*; expected 2"),
+    (list("aaaaaa"), DataError, "holds 1 different labels, 'a'; expected 2"),
+    (["a", None] * 3, DataError, "holds None in row 1, a missing label; fill it"),
+    (np.array(["a", np.nan] * 3, object), DataError, "holds nan in row 1, a missing label"),
+    (["a", 1] * 3, DataError, "holds labels of the types int, str; expected strings, booleans"),
+    (LABELS.astype("f").astype(object), DataError, "holds labels of the types float; expected"),
+    (np.array([2**70, 1] * 3, object), DataError, "holds integers beyond 64 bits"),
+]
+BAD_LABELS_LATER = [  # after labels 0 and 1, or before a fit
+    (
+        LABELS.astype(object) + 1,
+        DataError,
+        "holds labels from 1 to 2; expected 0 to 1, .* 2 columns",
+    ),
+    (["a", "b"] * 3, DataError, "holds the label 'a'"),
+    (["a", None] * 3, DataError, "holds None in row 1, a missing label; fill it"),
+]
+
 REGRESSED = {
     "value_and_grad": ("y", lambda w, y: w.regressor.value_and_grad(MSE, X, y)),
     "fit": ("y", lambda w, y: w.regress(X, y)),
@@ -270,7 +296,11 @@ class TestTargets:
     @pytest.mark.parametrize("entry", LABELLED)
     def test_labels(self, world, entry):
         name, call = LABELLED[entry]
-        for bad, kind, message in BAD_LABELS:
+        table = BAD_LABELS
+        if entry in ("fit", "validation", "evaluate"):
+            more = BAD_LABELS_OF_FIT if entry == "fit" else BAD_LABELS_LATER
+            table = [row for i, row in enumerate(BAD_LABELS) if i not in OF_FITS] + more
+        for bad, kind, message in table:
             before = kept(bad)
             refused(lambda bad=bad: call(world, bad), kind, rf"^{name} {message}")
             assert kept(bad) == before
@@ -428,7 +458,10 @@ def test_what_makes_a_trainer(world):
         ),
         (lambda w: fn.SGD().step(w.layer), r"^model is Linear\(3, 2\); expected a Sequential"),
         (lambda w: fn.SGD().step(None), "^model is None; expected a Sequential"),
-        (lambda w: fn.Trainer(w.model, NLL, metrics=[max]), r"^metrics is \[.*; expected"),
+        (
+            lambda w: fn.Trainer(w.model, NLL, metrics=[max]),
+            r"^metrics holds .*; expected names out of accuracy",
+        ),
     ],
     ids=["loss by name", "class of a loss", "layer", "None", "list of metrics"],
 )

@@ -92,9 +92,9 @@ CASES = {
         r"^argument 6 of Trainer is 0\.5; by position it takes .*, by name alone clip_value, ",
     ),
     "no records": (lambda: fn.History(3), r"^records is 3; expected a list of dicts"),
-    "names of metrics": (
-        lambda: fn.Trainer(model(), fn.MSELoss(), metrics=["mae"]),
-        r'metrics=\{"mae": lambda y, output:',
+    "a metric nobody knows": (
+        lambda: fn.Trainer(model(), fn.MSELoss(), metrics=["mea"]),
+        r"^metrics has 'mea'; did you mean 'mae'\?$",
     ),
 }
 

@@ -85,6 +85,7 @@ OTHERS = {
     fn.init.Constant: {"value": ANY},
     fn.init.Uniform: {"a": ("(-inf, inf)", [], [0, -1.5]), "b": ("(-9, inf)", [-9, -10], [-8, 1])},
     fn.binary_accuracy: {"threshold": ANY},
+    fn.TopK: {"k": MANY},
     fn.init.Normal: {"mean": ANY, "std": NOT_NEGATIVE},
     fn.init.Orthogonal: GAIN,
     fn.init.Sparse: {"sparsity": SHARE, "std": NOT_NEGATIVE},

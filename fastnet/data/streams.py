@@ -32,7 +32,7 @@ class Default:
         return repr(self.value)
 
 
-def given(argument: Any) -> Any:
+def plain_value(argument: Any) -> Any:
     """The value of an argument that may be a Default."""
     return argument.value if isinstance(argument, Default) else argument
 
@@ -200,7 +200,7 @@ def source_of(
         )
     iterable = hasattr(kind, "__iter__")
     if not iterable and hasattr(kind, "__getitem__") and hasattr(kind, "__len__"):
-        return Samples(given_x, given(batch_size), given(shuffle), drop_last)
+        return Samples(given_x, plain_value(batch_size), plain_value(shuffle), drop_last)
     if isinstance(given_x, (type, str, dict, set, frozenset, range)) or not (
         iterable or callable(given_x)
     ):

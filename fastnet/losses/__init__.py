@@ -7,6 +7,16 @@ from fastnet.losses.function import FunctionLoss
 from fastnet.losses.gaussian import GaussianNLLLoss
 from fastnet.losses.margin import MultiMarginLoss, OneVsRestHingeLoss
 from fastnet.losses.metrics import accuracy, binary_accuracy
+from fastnet.losses.named_metrics import (
+    AUC,
+    F1,
+    MAE,
+    R2,
+    RMSE,
+    BalancedAccuracy,
+    LogLoss,
+    TopK,
+)
 from fastnet.losses.poisson import PoissonNLLLoss
 from fastnet.losses.rbf import RBFLoss
 from fastnet.losses.regression import (
@@ -19,8 +29,14 @@ from fastnet.losses.regression import (
 )
 
 __all__ = [
+    "AUC",
+    "F1",
+    "MAE",
+    "R2",
+    "RMSE",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BalancedAccuracy",
     "CrossEntropyLoss",
     "FunctionLoss",
     "GaussianNLLLoss",
@@ -29,6 +45,7 @@ __all__ = [
     "KLDivLoss",
     "L1Loss",
     "LogCoshLoss",
+    "LogLoss",
     "Loss",
     "MSELoss",
     "MultiMarginLoss",
@@ -37,6 +54,7 @@ __all__ = [
     "PoissonNLLLoss",
     "RBFLoss",
     "SmoothL1Loss",
+    "TopK",
     "accuracy",
     "binary_accuracy",
 ]

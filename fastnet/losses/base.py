@@ -19,9 +19,11 @@ from fastnet.errors import (
     ShapeError,
     UsageError,
     check_choice,
+    shown,
     undefined,
 )
 from fastnet.layers.base import Shape
+from fastnet.losses import links
 from fastnet.losses.metrics import Metric
 from fastnet.op import Array, Op
 from fastnet.tape import Tape, Value
@@ -116,6 +118,9 @@ class Loss(Fixed, base=True):
     targets: ClassVar[tuple[float, float] | None] = None  # see accepted_targets
     ignore_index: int | None = None  # the label of ignored rows
     takes_minus_infinity: bool = False  # whether targets may be −∞
+    link: str | None = (
+        None  # how outputs become probabilities and classes, see fastnet.losses.links
+    )
 
     def __init__(self, reduction: str = "mean", **config: Any) -> None:
         check_choice("reduction", reduction, self.reductions)
@@ -164,6 +169,10 @@ class Loss(Fixed, base=True):
     def counts(self, target: Array) -> Array | None:
         """The count of each row in a mean, for checked targets; None: each counts 1."""
         return None
+
+    def classes_of(self, shape: Shape) -> int:
+        """How many classes labels may name for a row of outputs; 0: targets are no labels."""
+        return 0
 
     def target_shape(self, shape: Shape) -> Shape:
         """The shape of a row of targets other than labels, for a row of outputs."""
@@ -246,7 +255,12 @@ class Loss(Fixed, base=True):
         return value / total if total > 0 else value if math.isnan(value) else 0.0
 
     def check_trainable(self) -> None:
-        """Raise HyperparameterError where the loss is not a single number."""
+        """Raise HyperparameterError where the loss is not a single number, or its link is none."""
+        if self.link is not None and self.link not in links.LINKS:
+            raise HyperparameterError(
+                f"{type(self).__name__}.link is {shown(self.link)}; expected None, "
+                f"{', '.join(map(repr, links.LINKS))}"
+            )
         if self.reduction == "none":
             raise HyperparameterError(
                 f"{type(self).__name__} with reduction='none' has a value for each element; expected a "

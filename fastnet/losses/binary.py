@@ -21,6 +21,7 @@ from fastnet.formulas.language import (
     where,
 )
 from fastnet.layers.base import Shape
+from fastnet.losses import links
 from fastnet.losses.base import probabilities
 from fastnet.losses.labels import check_columns
 from fastnet.losses.metrics import Metric, binary_accuracy
@@ -131,12 +132,18 @@ class BCEWithLogitsLoss(PointwiseLoss):
     PyTorch's pos_weight.
     """
 
+    link = links.SIGMOID
+
     def __init__(self, pos_weight: Any = None, reduction: str = "mean") -> None:
         wanted = "finite numbers of at least 0, one or one for each column"
         given = (
             None if pos_weight is None else check_columns("pos_weight", pos_weight, wanted, low=0)
         )
         super().__init__(reduction, pos_weight=given)
+
+    def classes_of(self, shape: Shape) -> int:
+        """Two of one output."""
+        return 2 if shape == (1,) else 0
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -172,10 +179,15 @@ class BCELoss(PointwiseLoss):
     """
 
     op = bce
+    link = links.PROBABILITY
     domain = (0.0, 1.0)
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__(reduction)
+
+    def classes_of(self, shape: Shape) -> int:
+        """Two of one output."""
+        return 2 if shape == (1,) else 0
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -213,6 +225,11 @@ class KLDivLoss(PointwiseLoss):
         """True for log-probabilities, where −∞ is the logarithm of 0."""
         log_target: bool = self.log_target
         return log_target
+
+    @property
+    def link(self) -> str | None:  # type: ignore[override]
+        """Outputs are log-probabilities; metrics take no targets that are."""
+        return None if self.log_target else links.EXP
 
     def _op(self) -> type[Pointwise]:
         return kl_div_of_logs if self.log_target else kl_div

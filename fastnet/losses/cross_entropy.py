@@ -9,6 +9,7 @@ import numpy as np
 from fastnet.builder import Builder
 from fastnet.errors import HyperparameterError, ShapeError, check_real
 from fastnet.layers.base import Shape
+from fastnet.losses import links
 from fastnet.losses.base import probabilities
 from fastnet.losses.labels import LabelLoss, constant
 from fastnet.losses.softmax_nll import below_top, softmax_nll
@@ -176,6 +177,8 @@ class CrossEntropyLoss(LabelLoss):
     "Rethinking the Inception architecture for computer vision", CVPR 2016, section 7.
     """
 
+    link = links.SOFTMAX
+
     def __init__(
         self,
         weight: Any = None,
@@ -243,6 +246,8 @@ class NLLLoss(LabelLoss):
     Accuracy (see Loss): 1e-6.
     Source: R. A. Fisher's maximum likelihood (1922), with PyTorch's means.
     """
+
+    link = links.EXP
 
     def __init__(
         self, weight: Any = None, ignore_index: int = NO_LABEL, reduction: str = "mean"

@@ -10,6 +10,7 @@ import numpy as np
 from fastnet.data import arrays
 from fastnet.errors import DataError, HyperparameterError, ShapeError, check_int, shown
 from fastnet.layers.base import Shape
+from fastnet.losses import links
 from fastnet.losses.base import Loss
 from fastnet.losses.metrics import ClassAccuracy, Metric
 from fastnet.op import Array
@@ -44,6 +45,8 @@ def constant(value: Array | None) -> Derived | None:
 class LabelLoss(Loss, base=True):
     """Base of losses for integer labels t (n,) in [0, C) and outputs (n, C)."""
 
+    link = links.MARGINS
+
     def __init__(self, reduction: str, weight: Any = None, **config: Any) -> None:
         wanted = "a vector of finite numbers of at least 0"
         config["weight"] = (
@@ -64,6 +67,10 @@ class LabelLoss(Loss, base=True):
     def ignore_index(self) -> int | None:  # type: ignore[override]
         """The label of ignored rows."""
         return self._config.get("ignore_index")
+
+    def classes_of(self, shape: Shape) -> int:
+        """One for each output."""
+        return shape[0] if len(shape) == 1 and shape[0] > 1 else 0
 
     def column(self, y: Array, shape: Shape) -> Array:
         """Return labels as they are, (n,)."""

@@ -77,14 +77,19 @@ class ClassAccuracy:
         return int(self._counting(y).sum())
 
     def _counting(self, y: Array) -> Array:
-        if y.ndim != 1:
-            return np.ones(len(y), bool)
-        kept: Array = y >= 0
-        if self.ignored is not None:
-            kept &= y != self.ignored
-        if self.weight is not None:
-            kept[kept] = self.weight[y[kept]] > 0
-        return kept
+        return counting(y, self.ignored, self.weight)
+
+
+def counting(y: Array, ignored: int | None, weight: Array | None) -> Array:
+    """Which rows count for targets y: labels ≥ 0 other than `ignored`, of classes with a weight above 0."""
+    if y.ndim != 1:
+        return np.ones(len(y), bool)
+    kept: Array = y >= 0
+    if ignored is not None:
+        kept &= y != ignored
+    if weight is not None:
+        kept[kept] = weight[y[kept]] > 0
+    return kept
 
 
 class binary_accuracy(Configured):

@@ -9,6 +9,7 @@ from fastnet.errors import SMALLEST, DataError, check_flag, check_real
 from fastnet.formulas import language
 from fastnet.formulas.language import Real, each, exp, log, maximum, where
 from fastnet.layers.base import Shape
+from fastnet.losses import links
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
 from fastnet.op import Array
 
@@ -124,6 +125,11 @@ class PoissonNLLLoss(PointwiseLoss):
     def domain(self) -> tuple[float, float]:  # type: ignore[override]
         """Rates are ≥ 0; their logarithms are any numbers."""
         return (-math.inf if self.log_input else 0.0, math.inf)
+
+    @property
+    def link(self) -> str | None:  # type: ignore[override]
+        """Outputs may be logarithms of rates."""
+        return links.LOG if self.log_input else None
 
     def _op(self) -> type[Pointwise]:
         if self.log_input:

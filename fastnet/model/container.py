@@ -17,6 +17,7 @@ from fastnet import parameter, random
 from fastnet.backends import registry
 from fastnet.builder import Builder
 from fastnet.configured import Configured
+from fastnet.data.terms import UNKNOWN, Terms
 from fastnet.errors import (
     HyperparameterError,
     UsageError,
@@ -34,6 +35,8 @@ _models: weakref.WeakSet[Container] = weakref.WeakSet()
 
 class Container(Owned, Configured, base=True):
     """The part of a Sequential that does not run: layers, their names, values and gradients."""
+
+    _terms: Terms = UNKNOWN  # what trainers have told of the data
 
     # Assigning one of these attributes raises an error with this remedy.
     _instead: ClassVar = {
@@ -388,7 +391,7 @@ class Container(Owned, Configured, base=True):
     def __getstate__(self) -> dict[str, Any]:
         self.bind()  # draws the values that the copy must share
         kept = {name: self.__dict__[name] for name in ("_given", "_layers", "_draws")}
-        return {**kept, "_dtype": self.dtype, "_seed": self.seed}
+        return {**kept, "_dtype": self.dtype, "_seed": self.seed, "_terms": self._terms}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastnet.errors import HyperparameterError, ShapeError, check_choice, shown
-from fastnet.formulas import portable
 from fastnet.layers.base import Shape
+from fastnet.losses import links
 from fastnet.model.sequential import Sequential
 from fastnet.op import Array
 
@@ -100,13 +100,4 @@ class Ensemble:
 
 def probabilities(logits: Array) -> Array:
     """softmax over each row, float64; sigmoid of a single logit."""
-    z = logits.astype(np.float64)
-    if z.shape[-1] == 1:
-        z = np.concatenate([np.zeros_like(z), z], axis=-1)
-    z -= z.max(axis=-1, keepdims=True)
-    parts = portable.exp(z)
-    total = parts[..., :1].copy()
-    for column in range(1, parts.shape[-1]):  # in an order that does not depend on the machine
-        total += parts[..., column : column + 1]
-    parts /= total
-    return parts[..., 1:] if logits.shape[-1] == 1 else parts
+    return links.softmax(logits) if logits.shape[-1] > 1 else links.of_logits(logits)[..., 1]

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from fastnet.configured import also_known, described, from_config
+from fastnet.data.terms import UNKNOWN, Terms
 from fastnet.errors import (
     FastnetError,
     FileError,
     HyperparameterError,
     StateDictError,
+    UsageError,
     check_flag,
     shown,
 )
 from fastnet.files import tensors, tree
 from fastnet.layers.base import Layer
+from fastnet.losses import links
 from fastnet.model.container import Container
 from fastnet.op import Array
 from fastnet.parameter import check_count, check_names, check_value
@@ -27,8 +31,64 @@ def description_of(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     """A model's description for a file, and its arrays by PyTorch's names."""
     arrays = dict(model.state_dict())
     found = {**described(model), "seed": model.seed, "backend": "auto"}
-    kept = {"draws": model._draws, "frozen": model.frozen}
-    return {"model": tree.split("model", found, arrays), **kept}, arrays
+    made = {"model": tree.split("model", found, arrays), "draws": model._draws}
+    made |= {"frozen": model.frozen, **_terms_described(model._terms)}
+    return made, arrays
+
+
+def _terms_described(terms: Terms) -> dict[str, Any]:
+    """What users call columns and classes, for a file; nothing where nobody has told."""
+    if terms == UNKNOWN:
+        return {}
+    for text in (*(terms.columns or ()), *(terms.classes or ())):
+        if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise UsageError(
+                f"the name {shown(text)} has a lone surrogate, which no file keeps; expected Unicode"
+            )
+    return {
+        "terms": {
+            "columns": None if terms.columns is None else list(terms.columns),
+            "classes": None if terms.classes is None else list(terms.classes),
+            "link": terms.link,
+        }
+    }
+
+
+def _terms_of(model: Any, found: Any) -> Terms:
+    """The terms of a description, or an error of ours; files of older versions have none."""
+    if found is None:
+        return UNKNOWN
+    check_names("terms", found, ("columns", "classes", "link"))
+    columns, classes, link = found["columns"], found["classes"], found["link"]
+    shape = model.input_shape
+    output = None if shape is None else model.output_shape(shape)
+    if columns is not None:
+        texts = isinstance(columns, list) and all(isinstance(name, str) for name in columns)
+        if not texts or (columns and shape is not None and len(columns) != shape[0]):
+            raise FileError(
+                f"columns is {shown(columns)}; expected a name for each of {shape} inputs"
+            )
+        columns = tuple(columns)
+    if classes is not None:
+        if not isinstance(classes, list) or len(classes) < 2 or not _are_sorted(classes):
+            raise FileError(f"classes is {shown(classes)}; expected different labels, sorted")
+        count = len(classes)
+        if output is not None and output != (count,) and (output, count) != ((1,), 2):
+            raise FileError(
+                f"classes is {shown(classes)}; the model's output has {output[0]} columns"
+            )
+        classes = tuple(classes)
+    if link is not None and link not in links.LINKS:
+        raise FileError(f"link is {shown(link)}; expected one of {', '.join(links.LINKS)}")
+    return Terms(columns, classes, link)
+
+
+def _are_sorted(classes: list[Any]) -> bool:
+    kinds = {type(label) for label in classes}
+    if len(kinds) != 1 or not kinds <= {bool, int, str}:
+        return False
+    within = all(-(2**63) <= label < 2**63 for label in classes if not isinstance(label, str))
+    return within and all(a < b for a, b in pairwise(classes))
 
 
 def save(model: Any, path: Any) -> None:
@@ -76,12 +136,13 @@ def restored(
         checked = {n: check_value(n, p, known[n], model.dtype) for n, p in named.items()}
         draws = check_count("draws", description.get("draws"))
         frozen = checked_frozen(description.get("frozen", []), named)
+        terms = _terms_of(model, description.get("terms"))
     except (FastnetError, RecursionError, TypeError, ValueError, ArithmeticError) as error:
         raise FileError(f"{contents.path} describes no model that can be made: {error}") from None
     for name, p in named.items():
         p.value = p.held(checked[name])  # the model copies it when it lays out its memory
         p.frozen = name in frozen
-    model._draws = draws
+    model._draws, model._terms = draws, terms
     model.bind()
     return model
 

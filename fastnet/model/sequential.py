@@ -13,6 +13,7 @@ from fastnet.backends.passes import Passes
 from fastnet.backends.steps import Steps, Update
 from fastnet.data import arrays, scaled
 from fastnet.data.dataset import Dataset
+from fastnet.data.labels import as_classes
 from fastnet.data.lazy import LazyRows
 from fastnet.data.sparse import SparseRows
 from fastnet.errors import (
@@ -26,6 +27,7 @@ from fastnet.errors import (
     check_real,
 )
 from fastnet.interrupts import held_back
+from fastnet.losses import links
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
 from fastnet.model import saved
@@ -433,6 +435,65 @@ class Sequential(Container):
             np.copyto(result, target)
         return result
 
+    def predict_proba(self, x: Any, batch_size: int | None = None) -> Array:
+        """Probabilities for x (n, …) in evaluation mode, (n, C), one column for each of `classes_`.
+
+        x, batch_size: as for `predict`.
+
+        The trainer tells the model how outputs become probabilities, by its loss: softmax for
+        CrossEntropyLoss, exp for NLLLoss and KLDivLoss, sigmoid for BCEWithLogitsLoss; for BCELoss they are
+        such. One output gives two columns, 1 − p and p, as in scikit-learn; several outputs of a binary
+        loss give p of each, (n, k). They are computed in float64 and returned in the model's dtype, with
+        the same bits on every machine on which the outputs have. Raises UsageError where the loss has no
+        probabilities, and before a trainer has told one.
+        """
+        link = self._linked("predict_proba", links.OF_PROBABILITIES)
+        output = self.on_host("output", self.predict(x, batch_size))
+        return links.probabilities(link, output).astype(self.dtype)
+
+    def predict_classes(self, x: Any, batch_size: int | None = None) -> Array:
+        """The class of each row of x (n, …) in evaluation mode, (n,), one of `classes_`.
+
+        x, batch_size: as for `predict`.
+
+        The class with the largest output, the first of equals; by one output the second class where its
+        probability is at least ½. Several outputs of a binary loss give 0 or 1 for each, int64 (n, k).
+        Raises UsageError where the loss has no classes, and before a trainer has told one.
+        """
+        link = self._linked("predict_classes", links.OF_CLASSES)
+        output = self.on_host("output", self.predict(x, batch_size))
+        found, classes = links.decisions(link, output), self.classes_
+        return found if classes is None or found.ndim > 1 else classes[found]
+
+    def _linked(self, what: str, wanted: tuple[str, ...]) -> str:
+        """How outputs become probabilities or classes; UsageError where they do not."""
+        link = self._terms.link
+        if link is None or link not in wanted:
+            kind = "probabilities" if wanted is links.OF_PROBABILITIES else "classes"
+            raise UsageError(
+                f"{what}: no trainer with a loss of {kind} has trained this model; train it by "
+                "Trainer(model, CrossEntropyLoss()), say, or take the outputs of model.predict(X)"
+            )
+        return link
+
+    @property
+    def classes_(self) -> Array | None:
+        """The labels of the classes, sorted, of strings, bools or int64 (C,).
+
+        As the first fit has found them; None before it, and where targets are no labels. A new array.
+        """
+        classes = self._terms.classes
+        return None if classes is None else as_classes(classes)
+
+    @property
+    def feature_names_in_(self) -> Array | None:
+        """The names of the inputs' columns, strings (features,), from the frame of the first fit, or None.
+
+        Frames with other columns, or another order of them, are refused; arrays are taken by position.
+        """
+        columns = self._terms.columns
+        return np.array(columns, object) if columns else None
+
     def save(self, path: Any) -> None:
         """Save architecture, parameters and buffers in a safetensors file; `fastnet.load` makes the model.
 
@@ -441,8 +502,9 @@ class Sequential(Container):
 
         Arrays have PyTorch's names and shapes, so that `torch.nn.Sequential` loads them by
         `load_state_dict(safetensors.torch.load_file(path))`. The metadata have the model's `config` and
-        the SHA-256 of everything. Raises SaveError where the file cannot be written, and UsageError where
-        an argument of a layer is a function.
+        the SHA-256 of everything, and from a trainer the names of the inputs' columns and the labels of the
+        classes. Raises SaveError where the file cannot be written, and UsageError where an argument of a
+        layer is a function.
         """
         self._root("save")
         saved.save(self, path)
@@ -462,6 +524,7 @@ class Sequential(Container):
         Scaled and sparse inputs become LazyRows.
         """
         if shape is None:
+            self._terms.check_columns(name, value)
             shape = self.input_shape
             rows = scaled.rows_of(name, value, shape, self.dtype)
             if rows is not None:

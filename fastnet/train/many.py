@@ -14,6 +14,7 @@ import numpy as np
 from fastnet import parallel
 from fastnet.data import arrays
 from fastnet.data.dataset import Dataset
+from fastnet.data.terms import Terms
 from fastnet.errors import (
     DataError,
     DivergenceError,
@@ -25,17 +26,18 @@ from fastnet.errors import (
 from fastnet.interrupts import Bracket, held_back, holding_often
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function
-from fastnet.losses.metrics import Metric
+from fastnet.losses.named_metrics import Metrics
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Optimizer
 from fastnet.train.callbacks import Callback
+from fastnet.train.given import Given, validation_parts
 from fastnet.train.history import History
 from fastnet.train.progress import Progress, epoch_line, show
 from fastnet.train.ready import Ready, Waiting
 from fastnet.train.run import Fit
 from fastnet.train.scores import resized
-from fastnet.train.trainer import Trainer, validation_parts
+from fastnet.train.trainer import Trainer
 
 SECONDS = 0.1  # of a native call, after which Ctrl-C acts
 AT_ONCE = (
@@ -57,7 +59,7 @@ def fit_many(
     validation: tuple[Any, ...] | Sequence[Any] | str | None = None,
     epochs: int | Sequence[int] = 1,
     batch_size: int | Sequence[int] = 32,
-    metrics: Mapping[str, Metric] | None = None,
+    metrics: Metrics | None = None,
     shuffle: bool = True,
     drop_last: bool = False,
     accumulation_steps: int = 1,
@@ -123,13 +125,11 @@ def fit_many(
         for i, trainer in enumerate(trainers):
             try:
                 fit = trainer._fit(
-                    data.training(trainer, parts[i]),
-                    valid[i],
+                    Given(*data.training(trainer, parts[i]), valid[i], parts[i]),
                     epochs=many_epochs[i],
                     batch_size=many_batches[i],
                     callbacks=called[i],
                     verbose=0,
-                    rows=parts[i],
                     **options,
                 )
             except Exception as error:
@@ -432,6 +432,7 @@ class _Data:
         return model.input_shape, model.dtype, model.backend
 
     def _features(self, trainer: Trainer) -> Array:
+        trainer.model._terms.check_columns("X", self._X)
         kind = "X", self._kind(trainer)
         found: Array = self._once(kind, self._X, lambda: trainer.model.features("X", self._X))
         return found
@@ -441,18 +442,37 @@ class _Data:
         model, loss = trainer.model, trainer.loss
         shape = model.output_shape(tuple(self._features(trainer).shape[1:]))
         same = id(loss) if loss.on_host else loss.plan_key()
-        key = what, self._kind(trainer), shape, same
+        key = what, self._kind(trainer), shape, same, _key(self._named(trainer)[0])
         found: Dataset = self._once(key, of, make)
         return replace(found)
 
-    def training(self, trainer: Trainer, rows: Array | None) -> Dataset:
-        """The data set, with the weights of these rows."""
+    def _named(self, trainer: Trainer) -> tuple[Terms, Any]:
+        """What the data are called, and y with the numbers of classes."""
+        model, loss = trainer.model, trainer.loss
+        shape = model.output_shape(tuple(self._features(trainer).shape[1:]))
+        kind: dict[str, Any] = {
+            "count": loss.classes_of(shape),
+            "column": shape == (1,),
+            "ignored": loss.ignore_index,
+            "link": loss.link,
+        }
+
+        def make() -> tuple[Terms, Any]:
+            return model._terms.of_fit(self._X, "y", model.on_host("y", self._y), **kind)
+
+        key = "y", model.backend, _key(model._terms), *kind.values()
+        found: tuple[Terms, Any] = self._once(key, self._y, make)
+        return found
+
+    def training(self, trainer: Trainer, rows: Array | None) -> tuple[Terms, Dataset]:
+        """What the data are called, and the data set with the weights of these rows."""
         x, data = self._features(trainer), trainer.model.data
+        terms, y = self._named(trainer)
 
         def make() -> Dataset:
-            return data(trainer.loss, x, self._y, "X", "y", self._w, by_rows=True, rows=rows)
+            return data(trainer.loss, x, y, "X", "y", self._w, by_rows=True, rows=rows)
 
-        return self._set("training", rows, trainer, make)
+        return terms, self._set("training", rows, trainer, make)
 
     def parts(self, given: Any) -> list[Array | None]:
         """The rows of each net."""
@@ -500,20 +520,31 @@ class _Data:
 
     def _whole(self, trainer: Trainer, x: Any, y: Any, w: Any) -> Dataset:
         names = "validation X", "validation y"
-        kind = "validation", self._kind(trainer)
+        terms, kind = self._named(trainer)[0], ("validation", self._kind(trainer))
+        terms.check_columns(names[0], x)
         found = self._once(kind, x, lambda: trainer.model.features(names[0], x))
-        make = partial(trainer._checked, found, y, w, *names)
+
+        def make() -> Dataset:
+            return trainer._checked(found, y, w, *names, terms, learn=False)[0]
+
         return self._set("validation", x, trainer, make)
 
     def _of_rows(self, trainer: Trainer, rows: Array) -> Dataset:
         x = self._once(
             ("validation", self._kind(trainer)), rows, lambda: self._features(trainer)[rows]
         )
-        y = self._once(
-            "y", rows, lambda: arrays.as_array("y", trainer.model.on_host("y", self._y))[rows]
-        )
-        make = partial(trainer._checked, x, y, None, "validation X", "validation y")
+        data, y = trainer.model.data, self._named(trainer)[1]
+
+        def make() -> Dataset:
+            part, names = arrays.as_array("y", y)[rows], ("validation X", "validation y")
+            return data(trainer.loss, x, part, *names, by_rows=True)
+
         return self._set("validation", rows, trainer, make)
+
+
+def _key(terms: Terms) -> Any:
+    """A key of equal terms alone; False and 0 are equal, but not as classes."""
+    return terms, type(terms.classes[0]) if terms.classes else None
 
 
 def _checked_rows(name: str, given: Any, count: int) -> Array:

@@ -17,6 +17,7 @@ import numpy as np
 from fastnet.backends.executor import Executor
 from fastnet.backends.steps import ParametersNotFinite, Steps
 from fastnet.data.dataset import Dataset
+from fastnet.data.terms import Terms
 from fastnet.errors import DivergenceError, StateDictError
 from fastnet.losses.base import Loss
 from fastnet.losses.metrics import Metric
@@ -57,6 +58,8 @@ class Trained(Protocol):
     def _to_training(self) -> None: ...
 
     def _to_evaluation(self, run: Run | None = None) -> bool: ...
+
+    def _named(self, X: Any, y: Any, *, learn: bool) -> tuple[Any, Any, Terms]: ...
 
     def _evaluating(
         self,
@@ -493,6 +496,7 @@ class Fit:
     last_epoch: int
     callbacks: list[Callback]
     progress: Progress
+    terms: Terms  # what the data are called
     arguments: dict[str, Any] = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -559,6 +563,7 @@ class Fit:
         run.hooks = Hooks(self.callbacks)
         with ExitStack() as at_the_end:
             at_the_end.callback(run.unload)
+            trainer.model._terms = self.terms
             trainer.stop_training, trainer.stop_reason = False, None
             for i, callback in enumerate(self.callbacks):
                 callback.trainer, callback.resumed = trainer, self.resumed is not None

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastnet.configured import Configured, described, from_config, is_registered
 from fastnet.data.dataset import Dataset
+from fastnet.data.terms import Terms
 from fastnet.errors import (
     FastnetError,
     FileError,
@@ -25,9 +26,11 @@ from fastnet.errors import (
 )
 from fastnet.files import tensors, tree
 from fastnet.losses.metrics import ClassAccuracy, Metric, accuracy
+from fastnet.losses.named_metrics import Metrics
 from fastnet.model import saved as models
 from fastnet.op import Array
 from fastnet.train.callbacks import Callback
+from fastnet.train.scores import by_name
 
 SAMPLE = 64  # rows whose values a fingerprint contains
 BAD = (
@@ -147,13 +150,13 @@ def describe(fit: Any) -> None:
         "fit": dict(fit.arguments),
         "callbacks": callback_settings(fit.callbacks),
     }
-    fit.data = fingerprint(fit.run.data)
+    fit.data = fingerprint(fit.run.data, fit.terms)
 
 
 def go_on(fit: Any, state: Mapping[str, Any], where: str) -> None:
     """Let a fit go on from the state of an earlier one; warns where the data are others."""
     if not fit.data:
-        fit.data = fingerprint(fit.run.data)
+        fit.data = fingerprint(fit.run.data, fit.terms)
     if differs := difference(fit.data, state["data"], "data"):
         warnings.warn(
             f"the data are not those of {where}: {'; '.join(differs)}", stacklevel=outside()
@@ -199,7 +202,7 @@ def made(
     contents: tensors.Contents,
     description: Mapping[str, Any],
     loss: Any,
-    metrics: Mapping[str, Metric] | None,
+    metrics: Metrics | None,
     layers: Iterable[type],
 ) -> Any:
     """A trainer from a file."""
@@ -217,7 +220,7 @@ def made(
         )
     with as_file_errors(contents, "describes no metrics"):
         wanted = {name: _metric(kept) for name, kept in settings["metrics"].items()}
-    wanted |= {} if metrics is None else metrics
+    wanted |= {} if metrics is None else by_name(metrics)
     if missing := [name for name, function in wanted.items() if function is None]:
         raise HyperparameterError(
             f"metrics lacks {missing[0]!r}: a file keeps the names of functions; give them by "
@@ -340,8 +343,8 @@ def callbacks_of(
 # Data.
 
 
-def fingerprint(data: Dataset | None) -> dict[str, Any]:
-    """What tells a data set from others: its rows, shapes and dtypes, and a hash of some rows.
+def fingerprint(data: Dataset | None, terms: Terms) -> dict[str, Any]:
+    """What tells a data set from others: its rows, shapes, dtypes and names, and a hash of some rows.
 
     Nothing tells streams apart, for which the data set is None.
     """
@@ -352,7 +355,11 @@ def fingerprint(data: Dataset | None) -> dict[str, Any]:
     for part in data.take(rows):
         if part is not None:
             found.update(np.ascontiguousarray(part).tobytes())
+    columns = {"columns": list(terms.columns)} if terms.columns else {}
+    classes = {"classes": list(terms.classes or ())} if terms.renames else {}
     return {
+        **columns,
+        **classes,
         "rows": data.rows,
         "row_shape": list(data.row_shape),
         "dtype": data.x.dtype.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from fastnet.errors import DataError, HyperparameterError, check_int, shown
 from fastnet.losses.base import Loss
 from fastnet.losses.function import FunctionLoss
 from fastnet.losses.metrics import ClassAccuracy, Metric, accuracy, binary_accuracy
+from fastnet.losses.named_metrics import KINDS, NamedMetric
 from fastnet.model import Sequential
 from fastnet.model.runtime import PREDICT_ROWS
 from fastnet.op import Array
@@ -27,34 +29,75 @@ from fastnet.train.ready import Ready, Waiting
 CHUNK_SECONDS = 0.05  # of one native call, between which Ctrl-C and the bar act
 BLOCK_BYTES = 1 << 26  # of outputs that are kept for the metrics
 FIRST_CHUNK = 8  # steps of the first native call of a validation
+KNOWN = ("accuracy", *KINDS)  # metrics with names
 RESERVED = ("epoch", "loss", "seconds", "samples_per_second")  # names of other logs
 
 
 def metrics_of(loss: Loss, given: Any) -> dict[str, Metric]:
-    """The given metrics by name, `fn.accuracy` replaced by the loss's accuracy; None: the loss's own."""
+    """The given metrics by name, each told its loss; None: the loss's own."""
     own = loss.metrics
     if given is None:
         return dict(own)
-    wanted = (
-        'functions by name, such as metrics={"mae": lambda y, output: np.abs(y - output).mean()}'
-    )
-    if not isinstance(given, Mapping):
-        raise HyperparameterError(f"metrics is {shown(given)}; expected {wanted}")
-    for name, function in given.items():
-        if not callable(function) or name in RESERVED or str(name).startswith("val_"):
-            raise HyperparameterError(
-                f"metrics[{name!r}] is {shown(function)}; expected a function (y, output) → float "
-                f"under a name other than {', '.join(RESERVED)}, val_…"
+    found = {}
+    for name, metric in by_name(given).items():
+        if isinstance(metric, str):
+            metric = _named(
+                f"metrics[{name!r}]" if isinstance(given, Mapping) else "metrics", metric
             )
-    mine = own.get("accuracy", ClassAccuracy())
-    return {name: mine if function is accuracy else function for name, function in given.items()}
+        if not callable(metric) or name in RESERVED or str(name).startswith("val_"):
+            raise HyperparameterError(
+                f"metrics[{name!r}] is {shown(metric)}; expected a function (y, output) → float, or a name "
+                f"as {KNOWN[0]!r}, under a name other than {', '.join(RESERVED)}, val_…"
+            )
+        if metric is accuracy:
+            metric = own.get("accuracy", ClassAccuracy())
+        found[name] = metric.of(loss) if isinstance(metric, NamedMetric) else metric
+    return found
 
 
-def check_metrics(metrics: Mapping[str, Metric], row_shape: tuple[int, ...]) -> None:
-    """Raise HyperparameterError where a metric cannot score outputs with rows of this shape."""
+def by_name(given: Any) -> dict[str, Any]:
+    """Metrics by name from a mapping, or from a list of names and metrics that have one."""
+    if isinstance(given, Mapping):
+        return dict(given)
+    wanted = (
+        f"names out of {', '.join(KNOWN)}, or functions by name, such as "
+        'metrics={"mean": lambda y, output: output.mean()}'
+    )
+    if not isinstance(given, (list, tuple)):
+        raise HyperparameterError(f"metrics is {shown(given)}; expected {wanted}")
+    found: dict[str, Any] = {}
+    for metric in given:
+        name = metric.name if isinstance(metric, NamedMetric) else metric
+        if not isinstance(name, str):
+            raise HyperparameterError(f"metrics holds {shown(metric)}; expected {wanted}")
+        if name in found:
+            raise HyperparameterError(
+                f"metrics holds {name!r} twice; expected other names: metrics={{{name + '_a'!r}: ...}}"
+            )
+        found[name] = metric
+    return found
+
+
+def _named(what: str, name: str) -> Metric:
+    """The metric of a name."""
+    if name == "accuracy":
+        return accuracy
+    if name not in KINDS:
+        near = difflib.get_close_matches(name, KNOWN, 1)
+        remedy = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(KNOWN)}"
+        raise HyperparameterError(f"{what} has {shown(name)}; {remedy}")
+    return KINDS[name]()
+
+
+def check_metrics(
+    metrics: Mapping[str, Metric], row_shape: tuple[int, ...], target_shape: tuple[int, ...]
+) -> None:
+    """Raise HyperparameterError where a metric cannot score rows of outputs and targets of these shapes."""
     for function in metrics.values():
         if isinstance(function, ClassAccuracy):
             function.check((0, *row_shape))
+        elif isinstance(function, NamedMetric):
+            function.check(row_shape, target_shape)
 
 
 def measure(metrics: Mapping[str, Metric], y: Array, output: Array) -> dict[str, float]:

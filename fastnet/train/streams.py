@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from fastnet.backends.executor import Executor
-from fastnet.data import scaled
 from fastnet.data.dataset import Dataset
+from fastnet.data.lazy import LazyRows
 from fastnet.data.streams import Parts, Source, in_minibatch
 from fastnet.errors import ShapeError, StateDictError, outside
 from fastnet.losses.metrics import Metric
@@ -332,13 +332,15 @@ class StreamRun(Run):
     def checked(self, x: Any, y: Any, w: Any) -> Dataset:
         """What came as a data set, checked as arrays are."""
         trainer, model = self.trainer, self.trainer.model
-        rows = scaled.rows_of("X", x, self._row or model.input_shape, model.dtype)
-        # Several minibatches become one array.
-        x = model.features("X", x, self._row) if rows is None else rows.numbers()
+        x, y, _ = trainer._named(x, y, learn=False)
+        if self._row is not None and tuple(x.shape[1:]) != self._row:
+            model.features("X", x, self._row)  # which says what is wrong
+        if isinstance(x, LazyRows):  # several minibatches become one array
+            x = x.numbers()
         data = model.data(trainer.loss, x, y, "X", "y", w, by_rows=True)
         if self._row is None:
             output = model.output_shape(data.row_shape)
-            check_metrics(trainer.metrics, output)
+            check_metrics(trainer.metrics, output, tuple(data.y.shape[1:]))
             if data.host is None:
                 self._threshold = threshold_for(trainer.metrics, output)
             self._row = data.row_shape

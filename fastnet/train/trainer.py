@@ -13,10 +13,10 @@ from fastnet import random
 from fastnet.backends.base import Counter, Counts
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import training_offsets
-from fastnet.data.streams import Default, Source, Stream, check_second, given, source_of
+from fastnet.data.streams import Default, Source, Stream, check_second, plain_value, source_of
+from fastnet.data.terms import UNKNOWN, Terms
 from fastnet.errors import (
     Attributed,
-    DataError,
     HyperparameterError,
     StateDictError,
     UsageError,
@@ -31,6 +31,7 @@ from fastnet.interrupts import holding_often
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
 from fastnet.losses.metrics import Metric
+from fastnet.losses.named_metrics import Metrics
 from fastnet.model import Sequential
 from fastnet.model.ways import CALLED_AHEAD, Way, kind_of, step_way
 from fastnet.op import Array
@@ -41,6 +42,7 @@ from fastnet.train import full_batch, range_test, saved
 from fastnet.train.callbacks import Callback, KeepBest, check_callbacks
 from fastnet.train.chain import Chain, Span, has_statistics, recompute_statistics
 from fastnet.train.checkpoint import Checkpoint
+from fastnet.train.given import Given, given, validation
 from fastnet.train.history import History, copied_records
 from fastnet.train.progress import Progress
 from fastnet.train.ready import Ready, Waiting, finish
@@ -67,10 +69,12 @@ class Trainer(Attributed):
     loss: a loss such as CrossEntropyLoss(), or a function (output, y) → (loss, gradient), see
         FunctionLoss.
     optimizer: an optimizer (default Adam()). It counts the trainer's steps as its own.
-    metrics: {name: function(y, output) → float}, reported beside the loss (default: the loss's own,
-        which is accuracy for classification losses; {} for none). `fn.accuracy` stands for the loss's
-        accuracy, which counts elements for binary losses. A function must neither write to its arrays nor
-        keep them after the call.
+    metrics: reported beside the loss (default: the loss's own, which is accuracy for classification losses;
+        {} for none). A list of names and metrics: "accuracy", "top_k", "balanced_accuracy", "f1", "auc",
+        "log_loss", "mae", "rmse", "r2", TopK(3); or a dict {name: one of these, or a function
+        (y, output) → float}. `fn.accuracy` and "accuracy" stand for the loss's accuracy, which counts
+        elements for binary losses. A function gets the numbers of classes for labels, and must neither
+        write to its arrays nor keep them after the call.
     seed: integer in [0, 2⁶⁴) for shuffling and dropout (default None: a random one, see `seed`).
     clip_value: number ≥ 0, or None (default). Each element of a step's gradient is clipped to ± this.
     clip_norm: number ≥ 0, or None (default). After `clip_value`, the gradient is scaled by
@@ -92,7 +96,7 @@ class Trainer(Attributed):
         model: Sequential,
         loss: Loss | Function,
         optimizer: Optimizer | None = None,
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Metrics | None = None,
         seed: int | None = None,
         *,
         clip_value: float | None = None,
@@ -104,9 +108,11 @@ class Trainer(Attributed):
         self.optimizer = Adam() if optimizer is None else optimizer
         check_kind("optimizer", self.optimizer, Optimizer)
         self.model, self.loss = model, loss
-        self.metrics = metrics_of(loss, metrics)
+        self._metrics = metrics_of(loss, metrics)
         self._chain = Chain(clip_value, clip_norm, averaging)
         self._chain.check(self.optimizer)
+        if model._terms.link is None:
+            model._terms = model._terms.linked(loss.link)
         known = check_seed("seed", seed)
         self.seed = random.fresh_seed() if known is None else known
         self._given_seed = known
@@ -120,6 +126,20 @@ class Trainer(Attributed):
 
     def _assignable(self) -> Iterable[str]:
         return _ASSIGNED
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """The metrics by name; what is assigned is as for the constructor."""
+        return self._metrics
+
+    @metrics.setter
+    def metrics(self, given: Metrics | None) -> None:
+        self._metrics = metrics_of(self.loss, given)
+
+    @property
+    def classes_(self) -> Array | None:
+        """The labels of the classes, sorted, as the first fit has found them; see `model.classes_`."""
+        return self.model.classes_
 
     def __repr__(self) -> str:
         return f"Trainer(loss={self.loss!r}, optimizer={self.optimizer!r}, seed={self.seed})"
@@ -175,8 +195,12 @@ class Trainer(Attributed):
         self.load_state_dict(self.__dict__.pop("_state"))
 
     def reset(self) -> None:
-        """Start over: parameters as the model's seed draws them, no optimizer state, epoch 0."""
+        """Start over: parameters as the model's seed draws them, no optimizer state, epoch 0.
+
+        Names of columns and labels of classes are forgotten too.
+        """
         self.model.reset_parameters()
+        self.model._terms = UNKNOWN.linked(self.loss.link)
         self.optimizer.reset(self.model)
         self._chain.reset()
         self.history = History()
@@ -192,6 +216,8 @@ class Trainer(Attributed):
         validation_data: tuple[Any, ...] | None = None,
         *,
         sample_weight: Any = None,
+        validation_split: float | int | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
         shuffle: bool = SHUFFLE,
         drop_last: bool = False,
         accumulation_steps: int = 1,
@@ -204,18 +230,29 @@ class Trainer(Attributed):
     ) -> History:
         """Train for `epochs` more epochs; returns the history of all epochs so far.
 
-        X, y: inputs (n, features) of any real dtype, and targets as the loss takes them. uint8 and float64
-            inputs are converted minibatch by minibatch, and so are a `Scaled` and a sparse matrix of SciPy
-            (CSR; others are converted once). On backend "c" a first Linear layer reads the elements of a
-            matrix with at most 1/16 of them alone, and plain SGD moves only the weights of columns that a
-            minibatch has; the bits are those of dense rows. A memory map may be larger than the memory.
-            `fit` checks all arguments before it changes anything. Or X alone: minibatches, see below.
+        X, y: inputs (n, features) of any real dtype, and targets as the loss takes them: arrays, or frames
+            and series of pandas, polars and pyarrow. uint8 and float64 inputs are converted minibatch by
+            minibatch, and so are a `Scaled` and a sparse matrix of SciPy (CSR; others are converted once).
+            On backend "c" a first Linear layer reads the elements of a matrix with at most 1/16 of them
+            alone, and plain SGD moves only the weights of columns that a minibatch has; the bits are those
+            of dense rows. A memory map may be larger than the memory. For a loss of classes, and for a
+            binary one with one output, labels may be strings, booleans or any integers (n,), of as many
+            classes as the outputs tell apart: the first fit keeps them as `classes_`, sorted, and the
+            names of X's columns. Later data must have the same. `fit` checks all arguments before it
+            changes anything. Or X alone: minibatches, see below.
         epochs: integer ≥ 1 (default 1).
         batch_size: integer ≥ 1 (default 32). If it does not divide n, the last minibatch is smaller. If
             that one has a single row and the model has batchnorm, `fit` leaves it out and warns once.
         validation_data: (X, y) or (X, y, sample_weight), evaluated after every epoch (default None).
         sample_weight: (n,), finite and ≥ 0 (default None: equal weights). The weight of each row in the
             loss of the whole data set, for any batch_size (see Loss); metrics ignore it.
+        validation_split: a share in (0, 1) or a number of rows to be held back as validation data, with
+            their weights (default None). They are drawn by the seed alone, and labels are stratified: each
+            class has its share, up to a row. The fit is that on the other rows, in their order. Not
+            together with validation_data.
+        class_weight: {label: number ≥ 0}, 1 for labels that it lacks, or "balanced", n/(k·n_c) for n_c of n
+            rows and k classes (default None). Multiplies the weight of each row of the training by that of
+            its label. Unlike the loss's own weights these leave smoothed labels their shape.
         shuffle: bool (default True). The order of the rows is a new one each epoch and depends on seed
             and epoch alone.
         drop_last: bool (default False). True leaves out a last minibatch that is smaller than the others.
@@ -261,12 +298,21 @@ class Trainer(Attributed):
         not finite after an epoch.
         """
         epochs = check_int("epochs", epochs, low=1)
+        data = self._data(
+            X,
+            y,
+            sample_weight,
+            epochs,
+            (batch_size, shuffle, drop_last),
+            validation_data,
+            validation_split,
+            class_weight,
+        )
         fit = self._fit(
-            self._data(X, y, sample_weight, epochs, batch_size, shuffle, drop_last),
-            self._validation(validation_data),
+            data,
             epochs=epochs,
-            batch_size=given(batch_size),
-            shuffle=given(shuffle),
+            batch_size=plain_value(batch_size),
+            shuffle=plain_value(shuffle),
             drop_last=drop_last,
             accumulation_steps=accumulation_steps,
             restore_best=restore_best,
@@ -307,17 +353,32 @@ class Trainer(Attributed):
         y: Any,
         sample_weight: Any,
         epochs: int,
-        batch_size: Any,
-        shuffle: Any,
-        drop_last: Any,
-    ) -> Dataset | Source:
-        """The arrays or the stream that `fit` got; batch_size and shuffle may be a Default."""
+        division: tuple[Any, Any, Any],
+        validation_data: Any,
+        validation_split: Any = None,
+        class_weight: Any = None,
+        kept: Mapping[str, Any] | None = None,
+    ) -> Given:
+        """The arrays or the stream that `fit` got, checked.
+
+        division: batch_size, shuffle and drop_last, of which the first two may be a Default. kept: see
+        `given`.
+        """
+        of_arrays = {"validation_split": validation_split, "class_weight": class_weight}
         if y is not None:
             check_second(X, y)
-            return self._checked(X, y, sample_weight, "X", "y")
-        check_int("batch_size", given(batch_size), low=1)
-        check_flag("shuffle", given(shuffle))
-        return source_of(
+            split = validation_split, class_weight, kept
+            return given(self, X, y, sample_weight, validation_data, *split)
+        for name, value in of_arrays.items():
+            if value is not None:
+                raise HyperparameterError(
+                    f"{name} is {shown(value)} with minibatches; expected None: give validation_data, and "
+                    "weights with the minibatches, as (x, y, weight)"
+                )
+        batch_size, shuffle, drop_last = division
+        check_int("batch_size", plain_value(batch_size), low=1)
+        check_flag("shuffle", plain_value(shuffle))
+        source = source_of(
             X,
             epochs=epochs,
             batch_size=batch_size,
@@ -325,11 +386,14 @@ class Trainer(Attributed):
             drop_last=check_flag("drop_last", drop_last),
             sample_weight=sample_weight,
         )
+        terms, of_fit = self.model._terms, None
+        if validation_data is not None:
+            of_fit = validation(self, validation_data, terms)
+        return Given(terms, source, of_fit)
 
     def _fit(
         self,
-        data: Dataset | Source,
-        validation: Dataset | None,
+        given: Given,
         *,
         epochs: int,
         batch_size: int,
@@ -340,24 +404,20 @@ class Trainer(Attributed):
         respect_modes: bool,
         callbacks: Iterable[Callback],
         verbose: int,
-        rows: Array | None = None,
     ) -> Fit:
-        """A fit on data that are checked already, with the arguments of `fit`, which are checked here.
-
-        rows: the fit's rows of the data set, in this order, int64 (default None: all).
-        """
+        """A fit on data that are checked already, with the arguments of `fit`, which are checked here."""
         epochs = check_int("epochs", epochs, low=1)
         batch_size = check_int("batch_size", batch_size, low=1)
         accumulation_steps = min(check_int("accumulation_steps", accumulation_steps, low=1), 2**31)
         shuffle = check_flag("shuffle", shuffle)
         restore_best = check_flag("restore_best", restore_best)
         run: Run
-        if isinstance(data, Source):
-            run, division = self._prepare_stream(data, respect_modes), data.division
+        if isinstance(given.data, Source):
+            run, division = self._prepare_stream(given.data, respect_modes), given.data.division
         else:
-            run = self._prepare(data, batch_size, drop_last, respect_modes, rows)
+            run = self._prepare(given.data, batch_size, drop_last, respect_modes, given.rows)
             division = batch_size, shuffle, drop_last
-        run.validation = validation
+        run.validation = given.validation
         run.accumulation_steps, run.shuffle = accumulation_steps, shuffle
         progress = Progress(verbose, run.epoch_rows)
         names = ["loss", *self.metrics]
@@ -365,12 +425,13 @@ class Trainer(Attributed):
         called = check_callbacks(callbacks, names)
         if restore_best:
             called = check_callbacks([KeepBest.among(called), *called], names)
-        fit = Fit(run, self.epoch + epochs, called, progress)
+        fit = Fit(run, self.epoch + epochs, called, progress, given.terms)
         fit.arguments = {  # what the steps depend on
             **dict(zip(("batch_size", "shuffle", "drop_last"), division, strict=True)),
             "accumulation_steps": accumulation_steps,
             "restore_best": restore_best,
             "respect_modes": run.respect_modes,
+            **given.arguments,
         }
         if any(callback.saves_trainer for callback in called):
             saved.describe(fit)
@@ -410,18 +471,18 @@ class Trainer(Attributed):
             kept |= {"batch_size": BATCH_SIZE, "shuffle": SHUFFLE}
         division = (kept[name] for name in ("batch_size", "shuffle", "drop_last"))
         left = max(1, state["epochs"] - self.epoch)
-        data = self._data(X, y, sample_weight, left, *division)
-        if on_stream and not isinstance(data, Stream):
+        of_data = {name: kept.pop(name, None) for name in ("validation_split", "class_weight")}
+        data = self._data(X, y, sample_weight, left, tuple(division), validation_data, kept=of_data)
+        if on_stream and not isinstance(data.data, Stream):
             raise UsageError(
                 f"resume: X is {shown(X)}, and the file's fit was on minibatches; expected them here too"
             )
         fit = self._fit(
             data,
-            self._validation(validation_data),
             epochs=state["epochs"],
             callbacks=callbacks,
             verbose=verbose,
-            **{name: given(value) for name, value in kept.items()},
+            **{name: plain_value(value) for name, value in kept.items()},
         )
         fit.last_epoch = state["epochs"]
         with self.model.training_lock(), holding_often():
@@ -455,7 +516,7 @@ class Trainer(Attributed):
         path: Any,
         *,
         loss: Loss | Function | None = None,
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Metrics | None = None,
         callbacks: Iterable[Callback] = (),
         layers: Iterable[type] = (),
     ) -> Self:
@@ -501,7 +562,7 @@ class Trainer(Attributed):
             if value is not None:
                 return value
         respect_modes = check_flag("respect_modes", respect_modes)
-        data = self._checked(X, y, sample_weight, "X", "y")
+        data, terms = self._checked(X, y, sample_weight)
         offsets = training_offsets(
             data.rows, data.rows, False, self.model.min_training_rows(respect_modes)
         )
@@ -512,24 +573,26 @@ class Trainer(Attributed):
             total = self.loss.reduction == "sum"
             scores = EpochScores({}, data, offsets, executor.plan, total=total)
             run = Run(self, data, offsets, None, lambda: executor, executor, scores)
+            self.model._terms = terms
             try:
                 value = float(run.steps(np.arange(data.rows), offsets)[0])
             finally:
                 executor.unload()
                 self._to_evaluation()
-            if sample_weight is None and not respect_modes:
+            if sample_weight is None and not respect_modes and not terms.renames:
                 self._way = self._made_way(executor, kind_of(data))
             return value
 
     def _step_by(self, way: Way, X: Any, y: Any) -> float | None:
         """A step of `train_on_batch` by a short way; None where it declines."""
-        loss, optimizer, state, chain, memory, seed, last, kind = way.more
+        loss, optimizer, state, chain, memory, seed, last, kind, terms = way.more
         model = self.model
         if not (
             loss is self.loss
             and optimizer is self.optimizer
             and chain is self._chain
             and chain.memory is memory
+            and terms is model._terms
             and seed == self.seed
             and state.is_current(optimizer)
             and way.is_open(model)
@@ -567,7 +630,8 @@ class Trainer(Attributed):
         if chain.averaging is not None and chain.averaging.each_step:
             counters.append(Counter(chain, "averaged", Counts.NUMBERS, chain.averaged))
         last = state.steps + count
-        more = self.loss, self.optimizer, state, chain, chain.memory, self.seed, last, kind
+        objects = self.loss, self.optimizer, state, chain
+        more = *objects, chain.memory, self.seed, last, kind, model._terms
         return step_way(
             model,
             executor,
@@ -625,10 +689,11 @@ class Trainer(Attributed):
         chapters 3 and 5 to 7.
         """
         settings = full_batch.Settings.checked(locals())
-        data = self._checked(X, y, sample_weight, "X", "y")
+        data, terms = self._checked(X, y, sample_weight)
         with self.model.training_lock():
             args = self.model, self.loss, data, settings, self.seed, self.step
             objective = full_batch.Objective(*args)
+            self.model._terms = terms
             try:
                 return full_batch.fit(objective, settings)
             finally:
@@ -666,7 +731,7 @@ class Trainer(Attributed):
         """
         trial = range_test.Trial.checked(min_lr, max_lr, steps, stop_factor)
         batch_size = check_int("batch_size", batch_size, low=1)
-        data = self._checked(X, y, None, "X", "y")
+        data, _ = self._checked(X, y, None)
         run = self._prepare(data, batch_size, drop_last, respect_modes)
         epochs = -(-trial.steps // run.scores.steps)
         index, offsets = run.minibatches(self.epoch, epochs)
@@ -744,8 +809,11 @@ class Trainer(Attributed):
     def evaluate(
         self, X: Any, y: Any, batch_size: int | None = None, *, sample_weight: Any = None
     ) -> dict[str, float]:
-        """{"loss": …, and each metric}, over all samples at once, in evaluation mode."""
-        data = self._checked(X, y, sample_weight, "X", "y")
+        """{"loss": …, and each metric}, over all samples at once, in evaluation mode.
+
+        Labels are those of the fit, or the numbers of classes if there was none.
+        """
+        data, _ = self._checked(X, y, sample_weight, learn=False)
         return finish(self._evaluating(data, batch_size=batch_size))
 
     def _evaluating(
@@ -781,7 +849,7 @@ class Trainer(Attributed):
         find = partial(self.model.training_executor, data, most, self.loss, respect_modes)
         executor = find()
         self.model.optimizer_state(self.optimizer)  # its groups must fit the model
-        check_metrics(self.metrics, executor.plan.output_shape)
+        check_metrics(self.metrics, executor.plan.output_shape, data.y.shape[1:])
         total = self.loss.reduction == "sum"
         scores = EpochScores(self.metrics, data, offsets, executor.plan, total=total)
         run = Run(self, data, offsets, None, find, executor, scores, rows=rows)
@@ -811,26 +879,44 @@ class Trainer(Attributed):
         run.respect_modes = respect_modes
         return run
 
-    def _validation(self, given: Any) -> Dataset | None:
-        """The checked data set of `validation_data`, if any."""
-        if given is None:
-            return None
-        return self._checked(*validation_parts(given), "validation X", "validation y")
+    def _checked(
+        self,
+        X: Any,
+        y: Any,
+        w: Any,
+        x_name: str = "X",
+        y_name: str = "y",
+        terms: Terms | None = None,
+        *,
+        learn: bool = True,
+    ) -> tuple[Dataset, Terms]:
+        """The checked data set, and its terms: those given (default: the model's), and what it adds.
 
-    def _checked(self, X: Any, y: Any, w: Any, x_name: str, y_name: str) -> Dataset:
+        learn: whether it may add classes.
+        """
+        x, y, terms = self._named(X, y, x_name, y_name, terms, learn=learn)
+        return self.model.data(self.loss, x, y, x_name, y_name, w, by_rows=True), terms
+
+    def _named(
+        self,
+        X: Any,
+        y: Any,
+        x_name: str = "X",
+        y_name: str = "y",
+        terms: Terms | None = None,
+        *,
+        learn: bool = True,
+    ) -> tuple[Any, Any, Terms]:
+        """Checked inputs, targets with the numbers of classes, and their terms, see `_checked`."""
+        terms = self.model._terms if terms is None else terms
+        terms.check_columns(x_name, X)
         x = self.model.features(x_name, X)
-        return self.model.data(self.loss, x, y, x_name, y_name, w, by_rows=True)
+        shape, loss = self.model.output_shape(tuple(x.shape[1:])), self.loss
+        of_loss: dict[str, Any] = {"count": loss.classes_of(shape), "ignored": loss.ignore_index}
+        of_loss |= {"column": shape == (1,), "link": loss.link, "learn": learn}
+        terms, y = terms.of_fit(X, y_name, self.model.on_host(y_name, y), **of_loss)
+        return x, y, terms
 
 
 _COUNTS = {"epoch": MOST, "step": MOST, "seed": 2**64 - 1, "key": 2**64 - 1}  # and the highest
 _ASSIGNED = ("model", "loss", "optimizer", "metrics", "history", *_COUNTS)
-
-
-def validation_parts(given: Any) -> tuple[Any, Any, Any]:
-    """Inputs, targets and weights (or None) of `validation_data`."""
-    try:
-        x, y, *weights = given
-        (w,) = weights or (None,)
-    except (TypeError, ValueError):
-        raise DataError("validation_data must be a pair (X, y), or (X, y, sample_weight)") from None
-    return x, y, w

@@ -73,7 +73,7 @@ def program_of(X, y, *layers):
     """The kernels of a step on these data."""
     model = fn.Sequential(*layers, backend="c", seed=0)
     trainer = fn.Trainer(model, fn.CrossEntropyLoss(), seed=0)
-    data = trainer._checked(X, y, None, "X", "y")
+    data = trainer._checked(X, y, None, "X", "y")[0]
     plan = model.training_executor(data, 16, trainer.loss).plan
     return [kernel.name for _, kernel in kernels_of(plan.step)]
 

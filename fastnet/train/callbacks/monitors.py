@@ -16,6 +16,7 @@ from fastnet.errors import (
     check_real,
     shown,
 )
+from fastnet.losses.named_metrics import KINDS
 from fastnet.op import Array
 from fastnet.parameter import check_array, check_count, check_names, vector_state
 from fastnet.schedules import Schedule
@@ -33,7 +34,7 @@ def restore_values(model: Any, kept: Mapping[str, Array]) -> None:
 
 
 # Whether the better score is the lower or the higher one, for scores that every trainer may record.
-_MODES = {"loss": "min", "accuracy": "max"}
+_MODES = {"loss": "min", "accuracy": "max", **{name: k.better for name, k in KINDS.items()}}
 
 
 class Monitor(Callback, base=True):
@@ -52,7 +53,7 @@ class Monitor(Callback, base=True):
             if known not in _MODES:
                 raise HyperparameterError(
                     f"mode is 'auto' with monitor={shown(monitor)}; expected mode='min' or mode='max' "
-                    "for what is neither a loss nor an accuracy"
+                    "for what is neither a loss nor a metric with a name"
                 )
             self.mode = _MODES[known]
         self.best = math.inf if self.mode == "min" else -math.inf
@@ -92,7 +93,7 @@ class EarlyStopping(Monitor):
     patience: integer ≥ 0 (default 0). The number of epochs without a better score that end the fit. As in
         Keras, 0 and 1 both end it with the first such epoch.
     min_delta: number ≥ 0 (default 0). A score counts as better only if it improves by more than this.
-    mode: "min", "max" or "auto" (default): "min" for losses, "max" for accuracies.
+    mode: "min", "max" or "auto" (default): "min" for losses and errors, "max" for other metrics with names.
     restore_best_weights: bool (default False). True restores the parameters and buffers of the end of the
         best epoch, the first of equals, however the fit ends (Keras: only where it stops early). Where they
         are averages, the vectors from which the next training goes on are those of that epoch too. A
@@ -213,7 +214,7 @@ class ReduceLROnPlateau(Monitor):
     cooldown: integer ≥ 0 (default 0). The number of epochs after a reduction that are not counted.
     min_lr: number ≥ 0 (default 0). The lowest rate.
     eps: number ≥ 0 (default 1e-8). A reduction by eps or less is left out.
-    mode: "min", "max" or "auto" (default): "min" for losses, "max" for accuracies.
+    mode: "min", "max" or "auto" (default): "min" for losses and errors, "max" for other metrics with names.
 
     Arguments and defaults are PyTorch's. The callback reduces the rates of parameter groups together with
     the optimizer's own. It multiplies a schedule by the one number that brings its next rate to the value
