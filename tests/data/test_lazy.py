@@ -108,6 +108,22 @@ def labels(rows=ROWS):
     return np.random.default_rng(0).integers(0, 3, rows)
 
 
+@pytest.mark.contract
+@pytest.mark.parametrize("kind", ["sparse", "scaled"])
+def test_a_few_rows(backend, kind):
+    X = sparse.random(7, 5, 0.4, format="csr", random_state=1)
+    images = (X.toarray() * 255).astype("u1")
+    given, dense = (X, X.toarray()) if kind == "sparse" else (fn.Scaled(images, 0.5), images * 0.5)
+    found = []
+    for x in (given, dense):
+        model = fn.Sequential(fn.Linear(5, 3), backend=backend, seed=0)
+        trainer = fn.Trainer(model, fn.CrossEntropyLoss(), fn.SGD(0.1), seed=0)
+        options = {"batch_size": 4, "sample_weight": np.linspace(0.5, 1, 7), "verbose": 0}
+        trainer.fit(x, labels(7), 2, **options)
+        found.append([*trainer.history.history["loss"], *model.predict(x).ravel()])
+    np.testing.assert_allclose(*found, 1e-5, 1e-5)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_a_sparse_matrix_is_read_as_the_dense_one(backend, form):
     X, y = matrix(), labels()
