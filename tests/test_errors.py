@@ -301,6 +301,8 @@ class TestTargets:
             more = BAD_LABELS_OF_FIT if entry == "fit" else BAD_LABELS_LATER
             table = [row for i, row in enumerate(BAD_LABELS) if i not in OF_FITS] + more
         for bad, kind, message in table:
+            if bad is None and entry == "fit":
+                continue  # y is left out then, see train/test_streams.py
             before = kept(bad)
             refused(lambda bad=bad: call(world, bad), kind, rf"^{name} {message}")
             assert kept(bad) == before
@@ -309,6 +311,8 @@ class TestTargets:
     def test_numbers(self, world, entry):
         name, call = REGRESSED[entry]
         for bad, kind, message in BAD_TARGETS:
+            if bad is None and entry == "fit":
+                continue  # y is left out then, see train/test_streams.py
             before = kept(bad)
             refused(lambda bad=bad: call(world, bad), kind, rf"^{name} {message}")
             assert kept(bad) == before
