@@ -127,7 +127,7 @@ def test_nets_that_are_alive_at_once_take_the_memory_of_those_before_them(backen
         ("fits_of_new_nets", 3000),
         ("many_nets", 3000),
         ("list_of_minibatches", 300_000),
-        ("generator", 200_000),
+        ("generator", 100_000),
     ],
 )
 def test_a_million_steps_and_ten_thousand_fits_take_no_more_memory(way, count):
