@@ -15,7 +15,7 @@ import argparse
 import sys
 
 from contenders import versions
-from fastnet.train.progress import show
+from fastnet.terminal import show
 from suites import before
 from tables import sections
 

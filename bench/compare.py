@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastnet.train.progress import show
+from fastnet.terminal import show
 from tables import ratios
 
 ALLOWED = 0.15

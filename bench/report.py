@@ -16,7 +16,7 @@ from typing import Any
 
 import run
 import targets
-from fastnet.train.progress import show
+from fastnet.terminal import show
 from tables import sections
 
 Results = dict[str, Any]

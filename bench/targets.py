@@ -20,7 +20,7 @@ from typing import Any
 
 import run
 from contenders import methods, products, workloads
-from fastnet.train.progress import show
+from fastnet.terminal import show
 from measure.timing import difference, median, undisturbed_ratio
 from tables import ratios
 

@@ -15,7 +15,7 @@ from fastnet.optim import *  # noqa: F403
 from fastnet.parallel import get_num_threads, set_num_threads, threads
 
 if _typing.TYPE_CHECKING:
-    from fastnet import datasets
+    from fastnet import check, datasets, plot
     from fastnet.train import (
         Callback,
         CSVLogger,
@@ -24,6 +24,7 @@ if _typing.TYPE_CHECKING:
         JSONLLogger,
         LearningRateScheduler,
         ModelCheckpoint,
+        Record,
         ReduceLROnPlateau,
         Snapshots,
         TensorBoard,
@@ -49,6 +50,7 @@ __all__ = [
     "JSONLLogger",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "Record",
     "ReduceLROnPlateau",
     "Scaled",
     "Sequential",
@@ -59,6 +61,7 @@ __all__ = [
     "__version__",
     "backends",
     "batches",
+    "check",
     "datasets",
     "errors",
     "fit_many",
@@ -66,6 +69,7 @@ __all__ = [
     "get_num_threads",
     "init",
     "load",
+    "plot",
     "register",
     "schedules",
     "set_num_threads",
@@ -79,12 +83,11 @@ __all__ = [
 # A program that only predicts does not need these, so they load at their first use.
 _TRAIN = (
     *("CSVLogger", "Callback", "EarlyStopping", "History", "JSONLLogger", "LearningRateScheduler"),
-    *("ModelCheckpoint", "ReduceLROnPlateau", "Snapshots", "TensorBoard", "Timer", "Trainer"),
-    "batches",
-    "fit_many",
+    *("ModelCheckpoint", "Record", "ReduceLROnPlateau", "Snapshots", "TensorBoard", "Timer"),
+    *("Trainer", "batches", "fit_many"),
     "from_config",  # needs all classes registered
 )
-_LATE = {"datasets": "", **dict.fromkeys(_TRAIN, "train")}
+_LATE = {"check": "", "datasets": "", "plot": "", **dict.fromkeys(_TRAIN, "train")}
 
 
 def __getattr__(name: str) -> object:

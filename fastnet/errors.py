@@ -75,6 +75,16 @@ class DivergenceError(FastnetError, ArithmeticError):
     histories: Sequence[Any] = ()
 
 
+class CheckFailed(FastnetError, AssertionError):
+    """A check of a net was asked to raise, and has found a fault; `report` is its report."""
+
+    report: Any = None
+
+    def __init__(self, text: str, report: Any = None) -> None:
+        super().__init__(text)
+        self.report = report
+
+
 # float32's smallest normal number: smaller ones may become 0 there, and a divisor 0 would give 0/0.
 SMALLEST = 2.0**-126
 LONGEST = 120  # characters of a value that a message shows

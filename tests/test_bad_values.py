@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 import copy
+import importlib.util
 import inspect
 import warnings
 from functools import partial
@@ -112,6 +113,15 @@ def product(factor=0.5):
     return fn.schedules.ProductLR(factor, fn.schedules.StepLR(0.1, 2))
 
 
+RECORD = [
+    {
+        "epoch": 1,
+        "step": 1,
+        "activations": {"0": {"layer": "Linear", "p15": 0, "p50": 1, "p85": 2}},
+    }
+]
+
+
 class World:
     """What is called, with a backward pending and an optimizer that has stepped."""
 
@@ -199,6 +209,18 @@ class World:
             "clip_grad_norm_": (fn.clip_grad_norm_, {"model": m, "max_norm": 1.0}),
             "clip_grad_value_": (fn.clip_grad_value_, {"model": m, "limit": 1.0}),
             "batches": (fn.batches, {"X": X, "y": Y}),
+            **{
+                f"check.{check.__name__}": (
+                    check,
+                    {"model": m, "loss": fn.MSELoss(), **data, **few},
+                )
+                for check, few in (
+                    (fn.check.gradients, {"samples": 1}),
+                    (fn.check.initial_loss, {}),
+                    (fn.check.overfit, {"steps": 2}),
+                )
+            },
+            **{f"plot.{name}": call for name, call in self.plots().items()},
             "read_idx": (fn.datasets.read_idx, {"path": "nowhere"}),
             "mnist": (fn.datasets.mnist, {"folder": "nowhere"}),
             "threads": (fn.threads, {"n": 1}),
@@ -214,6 +236,17 @@ class World:
                 )
                 for n, each in LOSSES.items()
             },
+        }
+
+    def plots(self):
+        """Those of fn.plot, where there is matplotlib."""
+        if importlib.util.find_spec("matplotlib") is None:
+            return {}
+        return {
+            "history": (self.trainer.history.plot, {}),
+            "confusion_matrix": (fn.plot.confusion_matrix, {"y_true": LABELS, "y_pred": LABELS}),
+            "weights": (fn.plot.weights, {"model": self.model, "shape": (1, 3)}),
+            "activations": (fn.plot.activations, {"record": RECORD}),
         }
 
 

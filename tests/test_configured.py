@@ -96,6 +96,7 @@ ALL = [
     *[fn.CSVLogger("log.csv", ";", append=True), fn.JSONLLogger("log.jsonl", append=True)],
     *[fn.TensorBoard("events"), fn.Timer(2), fn.Snapshots(3, 2)],
     fn.ModelCheckpoint("run-{epoch}", "loss", "max", save_best_only=True, every=2, keep=3),
+    fn.Record(False, False, np.int64(2), np.array([7, 3])),
     *[
         init.Constant(np.float32(0.1)),
         init.Sparse(0.5, 0.1),

@@ -25,7 +25,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 # The floors of the house, from the ground up: a part imports from those below its own floor.
 FLOORS = [
     ("errors", "formulas.language", "formulas.portable"),
-    ("configured", "datasets", "formulas.translate", "interrupts", "random"),
+    ("configured", "datasets", "formulas.translate", "interrupts", "random", "terminal"),
     ("init", "op", "parallel", "schedules"),
     ("builder", "data", "files", "formulas"),  # formulas: what writes them
     ("parameter",),
@@ -34,7 +34,9 @@ FLOORS = [
     ("losses", "plan"),
     ("backends",),
     ("model",),
+    ("plot",),
     ("train",),
+    ("check",),
     ("",),  # fastnet itself: the public names
     ("examples",),
 ]
@@ -48,7 +50,8 @@ LATE = {
     ("fastnet.train.callbacks.files", "tensorboardX"),
     ("fastnet.train.progress", "tqdm"),
     ("fastnet.train.full_batch", "scipy.optimize"),
-    ("fastnet.train.range_test", "matplotlib"),
+    ("fastnet.train.history", "pandas"),
+    ("fastnet.plot.figures", "fastnet.plot.picture"),
 }
 # Modules that import by a name in a string, for the same reason.
 DYNAMIC = {

@@ -96,6 +96,7 @@ OTHERS = {
     fn.EMA: {"decay": BETA},
     fn.SWA: {"start_epoch": MANY, "every": MANY},
     fn.EarlyStopping: {"patience": COUNT, "min_delta": NOT_NEGATIVE},
+    fn.Record: {"every": MANY},
     fn.ReduceLROnPlateau: {
         "factor": BETA,
         **dict.fromkeys(("patience", "cooldown"), COUNT),

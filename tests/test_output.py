@@ -9,7 +9,7 @@ import sys
 import child
 import pytest
 
-ENCODINGS = ["ascii", "cp1252"]
+ENCODINGS = ["ascii", "cp1252", "utf-8"]
 
 CODE = r"""
 import numpy as np
@@ -26,7 +26,9 @@ for shown in (model, inner, layers[1], loss, trainer, trainer.optimizer, fn.EMA(
 print(model.summary(), repr(inner.summary()))
 trainer.fit(X, y, epochs=2, validation_data=(X, y), verbose=1)
 print(trainer.find_lr(X, y, batch_size=8, steps=12), fn.backends(), fn.schedules.StepLR(0.1, 2))
-print(fn.EarlyStopping(), fn.init.KaimingUniform(), fn.FunctionLoss(lambda y, t: (0.0, y)))
+for check in (fn.check.gradients, fn.check.initial_loss, fn.check.overfit):
+    print(check(model, loss, X, y))
+print(fn.EarlyStopping(), fn.Record(), fn.init.KaimingUniform(), fn.FunctionLoss(lambda y, t: (0.0, y)))
 print(trainer.fit_full_batch(X, y, method="gradient-descent", max_iter=2))
 """
 
@@ -48,8 +50,14 @@ def printed(command, encoding):
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_all_that_is_printed_has_a_plain_form(encoding):
     shown = printed(child.command(CODE), encoding)
-    name = {"ascii": "d\\xe9j\\xe0 \\u03bc", "cp1252": "d\u00e9j\u00e0 \\u03bc"}[encoding]
+    name = {
+        "ascii": "d\\xe9j\\xe0 \\u03bc",
+        "cp1252": "d\u00e9j\u00e0 \\u03bc",
+        "utf-8": "d\u00e9j\u00e0 \u03bc",
+    }[encoding]
     assert f"  {name} 1.0000  " in shown  # a metric's, as it can be shown
+    rule = {"utf-8": "\N{BOX DRAWINGS LIGHT HORIZONTAL}"}.get(encoding, "-")
+    assert len(re.findall(f"^{rule}{{30,}}$", shown, re.MULTILINE)) == 4  # of two summaries
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -22,7 +22,7 @@ import subprocess
 from typing import Any
 
 import fastnet as fn
-from fastnet.train.progress import show
+from fastnet.terminal import show
 from measure import machine
 
 Results = dict[str, Any]

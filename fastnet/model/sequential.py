@@ -75,6 +75,9 @@ class Sequential(Container):
         """A table of layers, output shapes and parameters, with the bytes of each segment.
 
         batch_size: integer ≥ 1 (default 32). The workspace is that of training with so many rows.
+
+        Returns a string, which a notebook shows as a table. It has characters that the standard output's
+        encoding has, and backslash escapes for others.
         """
         batch_size = check_int("batch_size", batch_size, low=1, high=MOST_ROWS)
         shape, workspace = self.input_shape, None

@@ -16,6 +16,7 @@ from fastnet.train.callbacks import (
 )
 from fastnet.train.history import History
 from fastnet.train.many import fit_many
+from fastnet.train.record import Record
 from fastnet.train.trainer import Trainer
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "JSONLLogger",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "Record",
     "ReduceLROnPlateau",
     "Snapshots",
     "TensorBoard",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fastnet.errors import Attributed, FastnetError, HyperparameterError, shown
+from fastnet.errors import Attributed, FastnetError, HyperparameterError, MissingExtra, shown
+from fastnet.plot.curves import curves
 
 
 class History(Attributed):
@@ -53,6 +54,25 @@ class History(Attributed):
         names = dict.fromkeys(name for record in self.records for name in record)
         return {name: [record.get(name) for record in self.records] for name in names}
 
+    def plot(self, figure: Any = None) -> Any:
+        """Draw loss, metrics and learning rate by epoch, training and validation; returns the figure.
+
+        figure: a figure of matplotlib's to draw in, such as pyplot.figure(layout="constrained") (default
+            None: a new one, which pyplot does not know and a notebook shows).
+
+        Losses and rates that span decades have a logarithmic axis. A rate is drawn where the records have
+        an "lr" or "learning_rate". Raises MissingExtra without matplotlib (the extra `plot`), UsageError
+        without records.
+        """
+        return curves(self.records, figure)
+
+    def to_frame(self) -> Any:
+        """The records as a pandas DataFrame: a row for each epoch, a column for each name.
+
+        Raises MissingExtra without pandas.
+        """
+        return frame_of(self.records)
+
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self.records == other.records
 
@@ -64,6 +84,15 @@ class History(Attributed):
     def __repr__(self) -> str:
         last = f", last {self.records[-1]}" if self.records else ""
         return f"<History of {len(self)} epochs{last}>"
+
+
+def frame_of(records: list[dict[str, Any]]) -> Any:
+    """Records as a pandas DataFrame; MissingExtra without pandas."""
+    try:
+        from pandas import DataFrame
+    except ImportError:
+        raise MissingExtra('to_frame needs pandas: pip install "fastnet-engine[pandas]"') from None
+    return DataFrame.from_records(records)
 
 
 def copied_records(

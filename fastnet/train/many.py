@@ -30,10 +30,11 @@ from fastnet.losses.named_metrics import Metrics
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Optimizer
+from fastnet.terminal import show
 from fastnet.train.callbacks import Callback
 from fastnet.train.given import Given, validation_parts
 from fastnet.train.history import History
-from fastnet.train.progress import Progress, epoch_line, show
+from fastnet.train.progress import Progress, epoch_line
 from fastnet.train.ready import Ready, Waiting
 from fastnet.train.run import Fit
 from fastnet.train.scores import resized

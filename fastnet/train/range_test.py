@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.errors import DivergenceError, HyperparameterError, MissingExtra, check_int, check_real
+from fastnet.errors import DivergenceError, HyperparameterError, check_int, check_real
 from fastnet.formulas import portable
 from fastnet.op import Array
 from fastnet.optim.optimizer import Optimizer
+from fastnet.plot.figures import figure_of
 from fastnet.schedules import ExponentialLR, Schedule
 from fastnet.train.scores import resized
 
@@ -56,16 +57,10 @@ class RangeTest:
     suggestion: float | None
     lowest: float
 
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the curve with matplotlib (the extra `plot`), on new axes or `ax`; returns the axes."""
-        if ax is None:
-            try:
-                from matplotlib import pyplot
-            except ImportError:
-                raise MissingExtra(
-                    'plots need matplotlib: pip install "fastnet-engine[plot]"'
-                ) from None
-            ax = pyplot.figure(layout="constrained").add_subplot()
+    def plot(self, figure: Any = None) -> Any:
+        """Draw the curve with matplotlib (the extra `plot`), in `figure` or a new one; returns it."""
+        made = figure_of(figure, 6.4, 4.8)
+        ax = made.add_subplot()
         ax.plot(self.rates, self.losses, color="0.75", linewidth=1, label="each step")
         ax.plot(self.rates, self.smoothed, color="tab:blue", label="smoothed")
         if self.suggestion is not None:
@@ -77,7 +72,7 @@ class RangeTest:
         low, high = self.smoothed.min(), max(self.smoothed[0], np.median(self.losses))
         ax.set_ylim(low - 0.15 * (high - low), high + 0.35 * (high - low))
         ax.legend()
-        return ax
+        return made
 
     def __repr__(self) -> str:
         found = "none" if self.suggestion is None else f"{self.suggestion:.3g}"

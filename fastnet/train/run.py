@@ -54,6 +54,7 @@ class Trained(Protocol):
     stop_reason: str | None
 
     _chain: Chain
+    _fitting: Fit | None
 
     def _to_training(self) -> None: ...
 
@@ -180,7 +181,6 @@ class Run:
     accumulation_steps: int = 1  # minibatches of each update
     shuffle: bool = True
     respect_modes: bool = False
-    watched: bool = True  # whether somebody looks at each epoch's record as it comes
     rows: Array | None = None  # those of the data set that are the fit's, in this order; None: all
     joins: bool = False  # whether its steps wait to be run together with those of other nets
     evaluated: bool = True  # whether somebody looks at the model after each epoch
@@ -266,7 +266,6 @@ class Run:
         """
         count = self.whole_epochs(last_epoch - self.trainer.epoch)
         if not count:
-            progress.begin_epoch(self.trainer.epoch + 1, last_epoch)
             ended((yield from self._in_chunks(progress)))
             return
         first, scores, steps = self.trainer.epoch, self.scores, self.scores.steps
@@ -290,10 +289,9 @@ class Run:
                             raise
                         end = (done + 1) * steps
                         loaded = self.load(*part, end, decisions=rest, whole=True)
-                if not self.watched:
-                    yield from self._advance_unwatched(loaded, index, decisions, done)
+                if not self.evaluated:
+                    yield from self._advance_unwatched(loaded, index, decisions, done, progress)
                     continue
-                progress.begin_epoch(self.trainer.epoch + 1, last_epoch)
                 begun = self.now()
                 losses = yield from self.advance(loaded, steps)
                 found = scores.found(losses, index, decisions, done)
@@ -303,7 +301,7 @@ class Run:
                 ended((yield from self._end_epoch(record, begun)))
                 if self.trainer.stop_training:
                     return
-        if self.watched:
+        if self.evaluated:
             self.resize(count * steps, spent)
 
     def _in_chunks(self, progress: Progress) -> Waiting[dict[str, Any]]:
@@ -313,9 +311,7 @@ class Run:
         if at.found is not None:
             return (yield from self._end_epoch(at.found, begun))
         scores = self.scores
-        if at.done:
-            progress.advance(int(self.offsets[at.done]), partial(scores.mean_loss, at.done))
-        else:
+        if not at.done:
             call(self.hooks.epoch_begin, self.trainer.epoch + 1)
         with self.resident(), closing(self.parts()) as parts:
             for part in parts:
@@ -446,13 +442,19 @@ class Run:
         loaded.state.steps += self.trainer._chain.stepped(loaded.span, begin, end)
 
     def _advance_unwatched(
-        self, loaded: Loaded, index: Array, decisions: Array | None, first: int
+        self,
+        loaded: Loaded,
+        index: Array,
+        decisions: Array | None,
+        first: int,
+        progress: Progress,
     ) -> Waiting[None]:
         """Run all epochs that are loaded, and record those that are done.
 
         first: the first of them, among those whose rows the index has.
         """
         steps, recorded, timed = self.scores.steps, 0, 0.0
+        ended: list[dict[str, Sequence[Any]]] = []
 
         def count(ready: Ready) -> None:
             nonlocal recorded, timed
@@ -471,6 +473,7 @@ class Run:
             self.trainer.history.extend(columns)
             self.trainer.epoch += epochs
             recorded, timed = recorded + epochs, ready.seconds
+            ended.append(columns)
 
         self.trainer._to_training()
         ready = Ready(self.executor, len(loaded.span.ends), count)
@@ -478,6 +481,10 @@ class Run:
             yield from self._run(ready)
         finally:
             self.resize(loaded.done, ready.seconds)
+            for columns in ended:
+                rows = self.scores.rows * len(columns["epoch"])
+                progress.advance(rows, partial(columns["loss"].__getitem__, -1))
+                progress.epochs_ended(columns)
 
     def steps(self, index: Array, offsets: Array) -> Array:
         """Run the steps of these minibatches; returns their losses."""
@@ -547,7 +554,7 @@ class Fit:
 
         def ended(record: dict[str, Any]) -> None:
             trainer.history.append(record)
-            progress.end_epoch(record, last_epoch)
+            progress.epoch_ended(record)
             for callback in self.callbacks:
                 callback.on_epoch_end(record["epoch"], dict(record))
                 if trainer.stop_training and trainer.stop_reason is None:
@@ -562,6 +569,8 @@ class Fit:
         savers = [callback for callback in self.callbacks if callback.saves_trainer]
         run.hooks = Hooks(self.callbacks)
         with ExitStack() as at_the_end:
+            at_the_end.callback(setattr, trainer, "_fitting", None)
+            trainer._fitting = self
             at_the_end.callback(run.unload)
             trainer.model._terms = self.terms
             trainer.stop_training, trainer.stop_reason = False, None
@@ -571,10 +580,12 @@ class Fit:
                 if self.resumed is not None:
                     callback.load_state_dict(self.resumed["callbacks"][i])
                 at_the_end.callback(callback.on_train_end)
+            done = run.position.done  # of streams always 0
+            rows = int(run.offsets[done]) if done else 0
+            progress.begin(trainer.epoch, last_epoch, rows)
             at_the_end.callback(progress.close)
             at_the_end.callback(trainer._to_evaluation, run)  # before a callback restores an epoch
             run.evaluated = bool(self.callbacks or run.validation is not None)
-            run.watched = bool(run.evaluated or progress.verbose)
             if self.resumed is not None:
                 trainer._to_training()  # so that statistics are computed anew where they would be
             if self.resumed is not None and self.resumed["reason"] not in (None, EPOCHS):

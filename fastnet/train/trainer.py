@@ -267,7 +267,9 @@ class Trainer(Attributed):
             after `eval()` batchnorm uses its running statistics unchanged, and dropout drops nothing.
         callbacks: callbacks, called after each epoch in the given order (default none): EarlyStopping,
             ReduceLROnPlateau, or a Callback of your own.
-        verbose: 0 (silent) or 1 (default): one line for each epoch, and a bar on a terminal.
+        verbose: 0 (silent) or 1 (default): a line for each epoch, and on a terminal a bar with loss and
+            time left. Of epochs that take less than a tenth of a second the first 20 have a line, and then
+            every 2nd, 5th, 10th, 20th, … has one, about ten in a second; the last epoch always has one.
 
         checkpoint: path of a file, or None (default). The fit saves trainer and position there, by
             `checkpoint_every`, at its end, and before it ends by Ctrl-C or SIGTERM (with exit status 143),
@@ -341,11 +343,7 @@ class Trainer(Attributed):
     def _train(self, fit: Fit) -> None:
         """Run a fit; the caller holds the model's lock."""
         fit.run.begin()
-        self._fitting = fit
-        try:
-            finish(fit.training())
-        finally:
-            self._fitting = None
+        finish(fit.training())
 
     def _data(
         self,

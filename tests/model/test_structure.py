@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
+import sys
 
 import numpy as np
 import pytest
 
 import fastnet as fn
 
+BOX = "\N{BOX DRAWINGS LIGHT HORIZONTAL}"
 X = np.random.default_rng(0).normal(size=(6, 3)).astype("f")
 
 
@@ -239,3 +243,52 @@ def linear(model, x):
 def test_a_summary_allocates_nothing():
     text = str(fn.Sequential(fn.Linear(3, 2), seed=0).summary(batch_size=2**40))
     assert int(re.search(r"workspace ([\d,]+)", text)[1].replace(",", "")) >= 2**40 * 8
+
+
+class Odd(fn.Layer):
+    """A layer whose name in a summary is no plain text."""
+
+    def emit(self, g, x):
+        return x
+
+    def __repr__(self):
+        return "<Odd & \N{GREEK SMALL LETTER MU}>"
+
+
+def test_a_notebook_shows_a_summary_as_a_table():
+    summary = fn.Sequential(fn.Linear(3, 4), Odd(), fn.BatchNorm1d(4)).summary()
+    html = summary._repr_html_()
+    rows = re.findall(r"<tr>(.*?)</tr>", html)
+    cells = [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row) for row in rows]
+    assert cells == [
+        ["layer", "output shape", "parameters"],
+        ["0  Linear(3, 4)", "(n, 4)", "16"],
+        ["1  &lt;Odd &amp; \N{GREEK SMALL LETTER MU}&gt;", "(n, 4)", "0"],
+        ["2  BatchNorm1d(4)", "(n, 4)", "8"],
+        ["total", "", "24"],
+    ]
+    notes = re.findall(r"<div>(.*?)</div>", html)
+    assert notes == str(summary).splitlines()[-2:]
+    opened, closed = re.findall(r"<(\w+)", html), re.findall(r"</(\w+)", html)
+    assert sorted(opened) == sorted(closed)
+
+
+def test_a_summary_of_what_the_output_cannot_show(monkeypatch):
+    class Narrow:
+        encoding = "ascii"
+
+    model = fn.Sequential(fn.Linear(3, 4), Odd())
+    rule = str(model.summary()).splitlines()[1]
+    with monkeypatch.context() as narrow:
+        narrow.setattr(sys, "stdout", Narrow())
+        text = str(model.summary())
+        narrow.setattr(sys, "stdout", None)
+        assert str(model.summary()).splitlines()[1] == BOX * len(rule)
+    assert text.isascii() and r"<Odd & \u03bc>" in text
+    assert text.splitlines()[1] == "-" * len(rule)
+
+
+def test_copies_and_pickles_of_a_summary_are_equal():
+    summary = fn.Sequential(fn.Linear(3, 4)).summary()
+    for other in (copy.deepcopy(summary), pickle.loads(pickle.dumps(summary))):
+        assert other == summary and other._repr_html_() == summary._repr_html_()

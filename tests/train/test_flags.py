@@ -30,6 +30,8 @@ def fit(**given):
         (lambda **given: trainer().find_lr(X, Y, 4, steps=2, **given), "drop_last"),
         (lambda **given: trainer().fit_full_batch(X, Y, **given), "decay_biases_and_norms"),
         (fn.EarlyStopping, "restore_best_weights"),
+        (fn.Record, "activations"),
+        (fn.Record, "gradients"),
         (fn.Adam, "amsgrad"),
         (fn.AdamW, "amsgrad"),
         (fn.RMSprop, "centered"),

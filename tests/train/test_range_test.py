@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
+from missing import hide
 from refusals import NOT_FINITE, NOT_INTEGERS, NOT_NUMBERS, refused
 
 import fastnet as fn
@@ -232,21 +231,21 @@ def test_the_plot():
     from matplotlib import pyplot
 
     found = trainer().find_lr(X, Y, 5)
-    ax = found.plot()
+    (ax,) = found.plot().axes
     assert ax.get_xscale() == "log" and ax.get_xlabel() == "learning rate"
     raw, smoothed, *_ = ax.get_lines()
     np.testing.assert_array_equal(raw.get_ydata(), found.losses)
     np.testing.assert_array_equal(smoothed.get_xdata(), found.rates)
-    figure, given = pyplot.subplots()
+    given = pyplot.figure()
     assert found.plot(given) is given
-    figure.canvas.draw()
+    given.canvas.draw()
     pyplot.close("all")
     assert "suggestion" in repr(found)
 
 
 def test_a_plot_without_matplotlib_says_how_to_get_it(monkeypatch):
     found = trainer().find_lr(X, Y, 5)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    hide(monkeypatch, "matplotlib")
     with pytest.raises(MissingExtra, match=r'pip install "fastnet-engine\[plot\]"'):
         found.plot()
 

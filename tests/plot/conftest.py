@@ -1,0 +1,7 @@
+"""What plots need."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("matplotlib")
