@@ -235,11 +235,11 @@ class Trainer(Attributed):
             minibatch, and so are a `Scaled` and a sparse matrix of SciPy (CSR; others are converted once).
             On backend "c" a first Linear layer reads the elements of a matrix with at most 1/16 of them
             alone, and plain SGD moves only the weights of columns that a minibatch has; the bits are those
-            of dense rows. A memory map of rows of float32, float64 or uint8 may be larger than the memory.
-            For a loss of classes, and for a binary one with one output, labels may be strings, booleans or any integers (n,), of as many
-            classes as the outputs tell apart: the first fit keeps them as `classes_`, sorted, and the
-            names of X's columns. Later data must have the same. `fit` checks all arguments before it
-            changes anything. Or X alone: minibatches, see below.
+            of dense rows. A C-contiguous memory map of float32, float64 or uint8 may be larger than the
+            memory. For a loss of classes, and for a binary one with one output, labels may be strings,
+            booleans or any integers (n,), of as many classes as the outputs tell apart: the first fit
+            keeps them as `classes_`, sorted, and the names of X's columns. Later data must have the same.
+            `fit` checks all arguments before it changes anything. Or X alone: minibatches, see below.
         epochs: integer ≥ 1 (default 1).
         batch_size: integer ≥ 1 (default 32). If it does not divide n, the last minibatch is smaller. If
             that one has a single row and the model has batchnorm, `fit` leaves it out and warns once.
