@@ -45,6 +45,9 @@ def stream_of_use(stream: int, use: int) -> int:
     return stream + use * STREAMS_PER_USE
 
 
+PIECE = 1 << 14  # numbers drawn at once
+
+
 def fresh_seed() -> int:
     """A seed from the operating system's entropy, short enough to read aloud."""
     return int.from_bytes(os.urandom(4), "little")
@@ -68,10 +71,10 @@ def philox4x32(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
 
 
-def blocks(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.uint32]:
-    """The first `count` blocks of a stream at a step: (count, 4) uint32."""
+def blocks(count: int, seed: int, stream: int, step: int = 0, first: int = 0) -> NDArray[np.uint32]:
+    """`count` blocks of a stream at a step, from block `first` on: (count, 4) uint32."""
     counter = np.empty((count, 4), np.uint32)
-    counter[:, 0] = np.arange(count, dtype=np.uint32)
+    counter[:, 0] = np.arange(first, first + count, dtype=np.uint32)
     counter[:, 1] = step & 0xFFFFFFFF
     counter[:, 2] = step >> 32
     counter[:, 3] = stream
@@ -89,22 +92,33 @@ def words(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.uint3
     return np.ascontiguousarray(drawn.transpose(0, 2, 1)).reshape(-1)[:count]
 
 
-def words64(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.uint64]:
-    """`count` draws of 64 bits, two of them from each block."""
-    drawn = blocks(-(-count // 2), seed, stream, step).astype(np.uint64)
+def words64(
+    count: int, seed: int, stream: int, step: int = 0, first: int = 0
+) -> NDArray[np.uint64]:
+    """`count` draws of 64 bits from draw `first` on, which is even: two of them from each block."""
+    drawn = blocks(-(-count // 2), seed, stream, step, first // 2).astype(np.uint64)
     pairs = (drawn[:, 0::2] << np.uint64(32)) | drawn[:, 1::2]
     return pairs.reshape(-1)[:count]
 
 
 def uniform(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.float64]:
     """`count` float64 in the open interval (0, 1): (k + ½)·2⁻⁵² of 52 random bits k."""
-    bits = words64(count, seed, stream, step) >> np.uint64(12)
-    return (bits.astype(np.float64) + 0.5) * 2.0**-52
+    found = np.empty(count)
+    for begin in range(0, count, PIECE):  # whose words stay in the cache, and take little memory
+        part = found[begin : begin + PIECE]
+        part[...] = words64(len(part), seed, stream, step, begin) >> np.uint64(12)
+        part += 0.5
+        part *= 2.0**-52
+    return found
 
 
 def normal(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.float64]:
     """`count` standard normal float64: the normal quantile of `uniform`."""
-    return normal_quantile(uniform(count, seed, stream, step))
+    found = uniform(count, seed, stream, step)
+    for begin in range(0, count, PIECE):
+        part = found[begin : begin + PIECE]
+        part[...] = normal_quantile(part)
+    return found
 
 
 def permutation(count: int, seed: int, step: int = 0, user: int = 0) -> NDArray[np.int64]:

@@ -27,12 +27,16 @@ class Draw:
     def uniform(self, shape: Shape, bound: float) -> Array:
         """U(−bound, bound)."""
         u = random.uniform(math.prod(shape), self.seed, self.stream, self.step)
-        return ((2.0 * u - 1.0) * bound).reshape(shape)
+        u *= 2.0
+        u -= 1.0
+        u *= bound
+        return u.reshape(shape)
 
     def normal(self, shape: Shape, std: float) -> Array:
         """N(0, std²)."""
         z = random.normal(math.prod(shape), self.seed, self.stream, self.step)
-        return (z * std).reshape(shape)
+        z *= std
+        return z.reshape(shape)
 
     def keys(self, shape: Shape) -> Array:
         """Random 64-bit words to sort by, independent of the numbers above."""
