@@ -103,7 +103,8 @@ def check(call):
 
 
 def test_it_has_every_kernel_with_the_same_tensors():
-    assert dict(BACKEND.kernels()) == {name: k.tensors for name, k in KERNELS.items()}
+    eager = {name: k.tensors for name, k in KERNELS.items() if not k.op.lazy}
+    assert dict(BACKEND.kernels()) == eager
 
 
 @pytest.mark.parametrize(

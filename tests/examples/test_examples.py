@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import fastnet
+import fastnet as fn
 from fastnet import datasets
 
 FILES = (
@@ -128,14 +130,23 @@ def test_mnist_without_its_files_says_so_in_one_line(folder: str | None, tmp_pat
 def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
-    first, saving, many = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    first, saving, streams, many = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, Any] = {}
     exec(first, names)
-    model, before = names["model"], names["model"].predict(names["X_test"])
-    exec(saving.replace("model.load", "model.reset_parameters(); model.load"), names)
-    for made in (model, names["trainer"].model):
-        np.testing.assert_array_equal(made.predict(names["X_test"]), before)
-    assert names["trainer"].model is not model and len(names["trainer"].history) == 20
+    before = names["model"].predict(names["X_test"])
+    exec(saving, names)
+    kept = fn.load("net.safetensors").predict(names["X_test"])
+    np.testing.assert_array_equal(kept, before)
+    trainer, model = names["trainer"], names["model"]
+    assert trainer.model is not model and len(trainer.history) == 20 == trainer.epoch
+    np.testing.assert_array_equal(
+        trainer.model.predict(names["X_test"]), model.predict(names["X_test"])
+    )
+    np.save("X.npy", names["X"])
+    batches = partial(fn.batches, names["X"], names["y"], batch_size=64, seed=0)
+    names |= {"torch_loader": list(batches()), "read_minibatches": lambda e: batches(epoch=e)}
+    exec(streams, names)
+    assert trainer.epoch == 35
     exec(many, names)
     assert len(names["histories"]) == 15 and names["scores"].min() > 0.9
     found = names["ensemble"].predict(names["X_test"]).argmax(axis=1)

@@ -19,6 +19,15 @@ from fastnet.files import atomic, tensors
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Python's own, also where the tests run in the background of a shell, which ignores SIGINT there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 # A fit that tells when it begins, and trains for a minute if nobody stops it.
 FIT = """
     import sys, numpy as np, fastnet as fn
