@@ -172,6 +172,8 @@ def main() -> None:
     if reason:
         print(json.dumps({"left_out": reason}))
         return
+    # measure.pin lets everything begin with one thread, also what follows OMP_NUM_THREADS.
+    fn.set_num_threads(2 if pin.CORES is None else len(pin.CORES))
     check_same_fit()
     found = {}
     for name, makers in cases(seconds < 1).items():
