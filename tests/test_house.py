@@ -44,6 +44,7 @@ FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 # Imports within functions, so that what is heavy is loaded when it is first used.
 LATE = {
+    ("fastnet.files.tensors", "hashlib"),
     ("fastnet.files.tensors", "safetensors"),
     ("fastnet.files.tensors", "safetensors.numpy"),
     ("fastnet.plan.records", "mmap"),

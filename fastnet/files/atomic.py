@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -77,7 +76,7 @@ def remove_stale(target: Path) -> None:
 def _created(target: Path) -> tuple[Path, int]:
     """A new temporary file beside the target, open and locked."""
     while True:
-        temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}{ENDING}"
+        temporary = target.parent / f".{target.name}.{os.urandom(8).hex()}{ENDING}"
         binary = getattr(os, "O_BINARY", 0)
         file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | binary, 0o666)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -83,6 +82,8 @@ def write(path: Any, description: Mapping[str, Any], tensors: Mapping[str, Array
 
 def digest(text: str, tensors: Mapping[str, Array]) -> str:
     """SHA-256, in hexadecimal digits, of a description and of all arrays with names, dtypes and shapes."""
+    import hashlib  # loads OpenSSL, which a program that only trains does without
+
     found = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         array = tensors[name]
