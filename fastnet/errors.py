@@ -202,6 +202,20 @@ def check_path(name: str, value: Any) -> Path:
         ) from None
 
 
+def check_new_file(name: str, value: Any) -> Path:
+    """Return the path of a file to be written, whose folder is there, or raise HyperparameterError."""
+    path = check_path(name, value)
+    if path.is_dir():
+        raise HyperparameterError(
+            f"{name} is {shown(str(path))}, a folder; expected the path of a file"
+        )
+    if not path.parent.is_dir():
+        raise HyperparameterError(
+            f"{name} is {shown(str(path))}, whose folder is not there; make it first"
+        )
+    return path
+
+
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`, or raise HyperparameterError."""
     if not isinstance(value, str) or value not in choices:

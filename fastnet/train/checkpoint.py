@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastnet.errors import HyperparameterError, check_path, shown
+from fastnet.errors import HyperparameterError, check_new_file, shown
 from fastnet.files import tensors
 from fastnet.train import saved
 from fastnet.train.run import Fit, Pauses
@@ -51,12 +51,7 @@ class Checkpoint(Pauses):
     """Saves a fit at its pauses, and leaves it there after Ctrl-C or SIGTERM."""
 
     def __init__(self, path: Any, every: Any) -> None:
-        self.path: Path = check_path("checkpoint", path)
-        if self.path.is_dir():
-            raise HyperparameterError(
-                f"checkpoint is {shown(str(path))}, a folder; expected the path of a file, such as "
-                '"run.safetensors"'
-            )
+        self.path: Path = check_new_file("checkpoint", path)
         self.every = Every(every)
         self.fit: Any = None
         self.came: tuple[int, Any] | None = None  # the first signal, to be handled at a pause

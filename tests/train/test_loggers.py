@@ -233,3 +233,17 @@ def test_a_state_names_no_files_of_others(tmp_path):
                 checkpoints.load_state_dict({**state, **part})
     good = str(tmp_path / "run-12.safetensors")
     checkpoints.load_state_dict({**state, "paths": [good], "best_path": good})
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_training(tmp_path):
+    trainer, path = make(), tmp_path / "nowhere" / "file"
+    for callback in (fn.CSVLogger(path), fn.JSONLLogger(path), fn.ModelCheckpoint(path)):
+        with pytest.raises(
+            HyperparameterError, match=r"path is .*, whose folder is not there; make it"
+        ):
+            fit(trainer, 1, callbacks=[callback])
+    with pytest.raises(HyperparameterError, match=r"checkpoint is .*, whose folder is not there"):
+        fit(trainer, 1, checkpoint=path)
+    with pytest.raises(HyperparameterError, match=r"checkpoint is .*, a folder; expected"):
+        fit(trainer, 1, checkpoint=tmp_path)
+    assert trainer.step == 0

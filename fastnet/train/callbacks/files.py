@@ -21,6 +21,7 @@ from fastnet.errors import (
     StateDictError,
     check_flag,
     check_int,
+    check_new_file,
     check_path,
     outside,
     shown,
@@ -47,6 +48,10 @@ class _Log(Callback):
         self._size: int | None = (
             None  # bytes of the file after the last row; None: nothing is written
         )
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raise HyperparameterError where no file can have the path."""
+        check_new_file("path", self.path)
 
     def on_train_begin(self) -> None:
         """Begin a new file with the first row."""
@@ -242,6 +247,8 @@ class ModelCheckpoint(Monitor):
 
     def check(self, names: Iterable[str]) -> None:
         """Raise HyperparameterError where the fit records no score or field that is needed."""
+        if "{" not in os.path.dirname(self.path):
+            check_new_file("path", self.path)
         known = [*names, "epoch", "seconds", "samples_per_second"]
         if self.save_best_only:
             super().check(known)
