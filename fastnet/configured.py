@@ -180,7 +180,7 @@ def from_config(config: Mapping[str, Any]) -> Any:
         raise HyperparameterError(f'config is {shown(config)}; expected {{"type": "Linear", …}}')
     name = config["type"]
     known = {**_kinds, **_given.get({})}
-    if not isinstance(name, str) or name not in known:
+    if not is_known(name):
         raise HyperparameterError(
             f"type is {shown(name)}; expected one of {', '.join(sorted(known))}, or a class of your own "
             "that was given to fastnet.register"
@@ -196,6 +196,11 @@ def also_known(kinds: Iterable[type[Configured]]) -> Iterator[None]:
         yield
     finally:
         _given.reset(token)
+
+
+def is_known(name: Any) -> bool:
+    """Whether `from_config` makes a class of this name."""
+    return isinstance(name, str) and name in {**_kinds, **_given.get({})}
 
 
 def is_registered(kind: type) -> bool:

@@ -147,7 +147,7 @@ class Part:
 class Pauses:
     """What happens between the steps of a run, at points from which it can go on: here nothing.
 
-    A run calls `pause` at such points, and `chunk` or `epochs` for the steps and epochs until the next
+    A run calls `pause` at such points, and `steps` or `epochs` for the steps and epochs until the next
     point that has to be one. Within the epochs of a run that cannot go on there it calls `leave`.
     """
 

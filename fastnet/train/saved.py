@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.configured import Configured, described, from_config, is_registered
+from fastnet.configured import Configured, described, from_config, is_known, is_registered
 from fastnet.data.dataset import Dataset
 from fastnet.data.terms import Terms
 from fastnet.errors import (
@@ -246,7 +246,7 @@ def _parts(contents: tensors.Contents, settings: Mapping[str, Any]) -> dict[str,
     found: dict[str, Any] = {}
     for name in ("loss", "optimizer", "averaging"):
         kept = tree.join(settings[name], contents.tensors)
-        unknown = name == "loss" and kept is not None and not _is_known(kept)
+        unknown = name == "loss" and kept is not None and not is_known(kept["type"])
         found[name] = None if kept is None or unknown else from_config(kept)
     return found
 
@@ -254,16 +254,7 @@ def _parts(contents: tensors.Contents, settings: Mapping[str, Any]) -> dict[str,
 def _metric(kept: Any) -> Metric | None:
     if kept == "accuracy":
         return accuracy
-    return None if kept is None or not _is_known(kept) else from_config(kept)
-
-
-def _is_known(config: Mapping[str, Any]) -> bool:
-    """Whether the class of a configuration is one that `from_config` makes."""
-    try:
-        from_config({"type": config["type"]})
-    except HyperparameterError as error:
-        return not str(error).startswith("type is")
-    return True
+    return None if kept is None or not is_known(kept["type"]) else from_config(kept)
 
 
 def restore(trainer: Any, contents: tensors.Contents, description: Mapping[str, Any]) -> None:
@@ -293,7 +284,9 @@ def restore(trainer: Any, contents: tensors.Contents, description: Mapping[str, 
             setattr(optimizer, name, value)
         raise
     model._draws = description["draws"]
-    model.unfreeze().freeze(*frozen) if frozen else model.unfreeze()
+    model.unfreeze()
+    if frozen:
+        model.freeze(*frozen)
     for mode, (_, layer) in zip(modes, model.layers, strict=True):
         layer.train(mode)
 
@@ -324,7 +317,7 @@ def callbacks_of(
             continue
         made = None
         with as_file_errors(contents, f"describes no callback {name!r} that can be made"):
-            if _is_known(config):
+            if is_known(config["type"]):
                 made = from_config(tree.join(config, contents.tensors))
                 check_kind("callback", made, Callback)
         if made is None or made.writes_files or not is_registered(type(made)):
