@@ -61,6 +61,9 @@ typedef struct {
     int64_t steps, done, status, bad_row;
     double value;
     int64_t interleaved;
+    int64_t evaluation, epoch, evaluated;
+    int64_t kept, params_bytes, buffers_bytes;
+    double seconds;
 } fn_train_args;
 
 typedef struct {

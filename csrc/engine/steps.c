@@ -38,6 +38,15 @@ static int64_t gather_labels(const fn_source *s, const int64_t *index, int64_t r
  * gets too little of them done. Measured: docs/tuning.md. */
 enum { MAX_PREFETCH = 1 << 18, MIN_PREFETCHED_ROW = 4 * FN_LINE };
 
+/* When a thread looks at the clock: so seldom that it costs nothing, and often enough to be late by two intervals. */
+enum { LOOK_NANOSECONDS = 1000000 };
+
+typedef struct {
+    int64_t deadline;     /* in nanoseconds, after which no step begins but the first */
+    int64_t stride, left; /* steps from one look to the next, and those until then */
+    int64_t looked;
+} watch;
+
 /* A chunk of steps, as all threads of the team see it. */
 typedef struct {
     fn_train_args *args;
@@ -46,7 +55,8 @@ typedef struct {
     const fn_instruction *plain_end; /* end of the update's kernels before any control; products may do parts of them */
     const fn_instruction *keep;      /* the FN_KEEP instruction, or NULL */
     int64_t row_bytes;               /* of x, as the data set has it; 0: x is not gathered */
-    int64_t deadline;                /* in nanoseconds, after which no step begins; 0: none. Of a thread that is alone */
+    int64_t limit;                   /* the steps before it are run now */
+    watch *clock;                    /* NULL: there is no deadline. Else a thread that is alone runs the steps */
     int bad_label;                   /* the rows gathered last have one */
     int bad_params;                  /* the parameters checked last are not all finite */
     _Atomic int bad_column;          /* the rows gathered last have one */
@@ -261,7 +271,7 @@ static int run_step(walk *w, const fn_instruction *at) {
     const fn_side_work side_work = {rows.begin < rows.end ? &rows : NULL, update};
     update->hyper = pointer(w->context.hyper);
     update->count = 0;
-    update->keeps_gradients = w->step + 1 == t->args->steps || t->deadline; /* after which any step may be the last */
+    update->keeps_gradients = w->step + 1 == t->args->steps || t->clock; /* after which any step may be the last */
     while (at < t->update) {
         at = run_program(at, t->update, &w->context, w->call.member, &side_work);
         if (at < t->update)
@@ -287,27 +297,19 @@ static int64_t now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* When a thread looks at the clock: so seldom that it costs nothing, and often enough to be late by two intervals. */
-enum { LOOK_NANOSECONDS = 1000000 };
-
-typedef struct {
-    int64_t stride, left; /* steps from one look to the next, and those until then */
-    int64_t looked;
-} watch;
-
 /* Whether a step may begin. */
-static int in_time(watch *c, int64_t deadline) {
-    if (!deadline || c->left--)
+static int in_time(watch *c) {
+    if (!c || c->left--)
         return 1;
     const int64_t time = now(), since = time - c->looked;
     if (c->looked)
         c->stride = since < LOOK_NANOSECONDS ? 2 * c->stride : 1 + c->stride / 2;
     c->looked = time;
     c->left = c->stride - 1;
-    return time < deadline;
+    return time < c->deadline;
 }
 
-/* Run this thread's part of all steps. */
+/* Run this thread's part of the steps before the limit. */
 static void train_as(fn_member *member, void *argument) {
     training *t = argument;
     fn_train_args *args = t->args;
@@ -324,10 +326,8 @@ static void train_as(fn_member *member, void *argument) {
     w.update.hyper_size = w.context.hyper_size;
     w.update.queue = NULL;
     w.update.count = 0;
-    const int64_t steps = args->steps;
     const fn_instruction *at = t->program + args->at;
-    watch clock = {.stride = 1, .left = 1}; /* the first step begins in any case */
-    for (w.step = args->done; w.step < steps && in_time(&clock, t->deadline); w.step++) {
+    for (w.step = args->done; w.step < t->limit && in_time(t->clock); w.step++) {
         w.context.rows = w.offsets[w.step + 1] - w.offsets[w.step];
         if (!run_step(&w, at))
             break;
@@ -365,10 +365,61 @@ static training begun(fn_train_args *args) {
     return t;
 }
 
-void fn_train(fn_train_args *args) {
+/* Run the steps before `limit`: with a clock on this thread alone, until it is late. Returns whether all are done. */
+static int run_until(fn_train_args *args, int64_t limit, watch *clock) {
     training t = begun(args);
-    fn_run_team(args->context.threads, train_as, &t);
+    t.limit = limit;
+    t.clock = clock;
+    if (clock)
+        train_as(NULL, &t);
+    else
+        fn_run_team(args->context.threads, train_as, &t);
+    return args->status == FN_OK && args->done == limit;
 }
+
+/* Keep the values that an epoch has left, and let the next evaluation write behind this one. */
+static void end_epoch(fn_train_args *args, fn_train_args *evaluation) {
+    const int64_t rows = ((const int64_t *)pointer(evaluation->batch_offsets))[evaluation->steps];
+    const int64_t bytes = args->params_bytes + args->buffers_bytes;
+    if (args->kept) {
+        char *const into = (char *)pointer(args->kept) + args->evaluated * bytes;
+        memcpy(into, pointer(args->context.segment[FN_PARAMS]), (size_t)args->params_bytes);
+        memcpy(into + args->params_bytes, pointer(args->context.segment[FN_BUFFERS]), (size_t)args->buffers_bytes);
+    }
+    evaluation->row_losses += rows * (int64_t)sizeof(double);
+    if (evaluation->decisions)
+        evaluation->decisions += rows * (int64_t)sizeof(double);
+    evaluation->context.step -= (uint64_t)evaluation->steps;
+    evaluation->done = 0;
+    args->evaluated++;
+}
+
+/* Run the steps of a chunk, and after each epoch its evaluation, if it has one. */
+static void train(fn_train_args *args, watch *clock) {
+    watch another = clock ? *clock : (watch){0}, *const other = clock ? &another : NULL; /* its steps take longer */
+    fn_train_args *const evaluation = pointer(args->evaluation);
+    if (!evaluation) {
+        run_until(args, args->steps, clock);
+        return;
+    }
+    for (;;) {
+        const int64_t end = (args->evaluated + 1) * args->epoch, limit = end < args->steps ? end : args->steps;
+        if (args->done < limit && !run_until(args, limit, clock))
+            return;
+        if (args->done < end)
+            return;
+        const int64_t from = now();
+        const int done = run_until(evaluation, evaluation->steps, other);
+        args->seconds += 1e-9 * (double)(now() - from);
+        if (!done) {
+            args->status = evaluation->status;
+            return;
+        }
+        end_epoch(args, evaluation);
+    }
+}
+
+void fn_train(fn_train_args *args) { train(args, NULL); }
 
 /* Chunks of many nets, as all threads see them. */
 typedef struct {
@@ -386,9 +437,8 @@ static void train_some(fn_member *member, void *argument) {
         const int64_t from = now();
         if (i && from >= c->deadline)
             return;
-        training t = begun(pointer(c->nets[i]));
-        t.deadline = c->deadline;
-        train_as(NULL, &t);
+        watch clock = {.deadline = c->deadline, .stride = 1, .left = 1}; /* the first step begins in any case */
+        train(pointer(c->nets[i]), &clock);
         c->seconds[i] = 1e-9 * (double)(now() - from);
     }
 }

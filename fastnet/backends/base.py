@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -15,6 +16,7 @@ from fastnet.backends.steps import Update
 from fastnet.errors import BackendUnavailable, DataError
 from fastnet.op import Array, Kernel
 from fastnet.plan.compiler import Plan
+from fastnet.plan.records import OK
 from fastnet.plan.segments import Storage
 
 Apply = Callable[..., bool]  # see Backend.apply_call
@@ -142,6 +144,40 @@ class Backend:
         done. Afterwards context, `done` and `at` are such that the next call continues.
         """
         raise NotImplementedError
+
+    def train_epochs(
+        self, args: np.ndarray, evaluation: np.ndarray, ended: Callable[[int], None]
+    ) -> None:
+        """`train` for whole epochs, and after each of them all steps of another TRAIN, `evaluation`.
+
+        ended: called after the evaluation of this number, for those backends whose native code does not
+        do it itself: keeps the model's values and makes the next evaluation ready. The call counts
+        `evaluated` and `seconds`, and takes over the status of an evaluation that a step ends.
+        """
+        a, other = args[0], evaluation[0]
+        steps = int(a["steps"])
+        while True:
+            end = int((a["evaluated"] + 1) * a["epoch"])
+            if a["done"] < min(end, steps):
+                a["steps"] = min(end, steps)
+                try:
+                    self.train(args)
+                finally:
+                    a["steps"] = steps
+                if a["status"] != OK or a["done"] < min(end, steps):
+                    return
+            if a["done"] < end:
+                return
+            begun = time.perf_counter()
+            try:
+                self.train(evaluation)
+            finally:
+                a["seconds"] += time.perf_counter() - begun
+            if other["status"] != OK:
+                a["status"] = other["status"]
+                return
+            ended(int(a["evaluated"]))
+            a["evaluated"] += 1
 
     def train_many(self, many: Sequence[np.ndarray], seconds: float) -> Array:
         """`train` for each of many nets, in one call, a net on one thread; which net takes how long.

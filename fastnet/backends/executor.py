@@ -83,6 +83,9 @@ class Executor:
         self._joined = plan.step, plan.step  # an update's program, and that of a step with it
         self.steps_done = 0  # of the last chunk of steps
         self.refused = 0  # 1: the last of these ends an epoch whose parameters are not finite
+        self.evaluated = 0  # epochs of that chunk
+        self.unevaluated = 0  # 1: the last epoch's steps are done, and its evaluation is not
+        self.evaluation_seconds = 0.0
         self.losses: Array  # of that chunk
         self._chunk: tuple[Dataset, Steps, Update | None] | None = None
         self._made: tuple[Dataset, Array] | None = (
@@ -332,7 +335,7 @@ class Executor:
         if plan.derived:
             self._refresh()
         self._chunk = data, steps, update  # kept alive for `run`
-        self.steps_done = self.refused = 0
+        self.steps_done = self.refused = self.evaluated = self.unevaluated = 0
         count = len(steps.offsets) - 1
         losses = self.losses = np.empty(count)
         if self._train_args is None:
@@ -370,9 +373,14 @@ class Executor:
         field["row_losses"][0] = _address_of(steps.row_losses)
         field["decisions"][0] = _address_of(steps.decisions)
         field["done"][0], field["at"][0] = 0, 0
+        field["evaluation"][0] = 0
+        if steps.evaluation is not None:
+            steps.evaluation.load(field)
 
     def unload(self) -> None:
         """Let go of the data set and the update of the chunk."""
+        if self._chunk is not None and (other := self._chunk[1].evaluation) is not None:
+            other.executor.unload()
         self._chunk = self._made = None
 
     def run(self, end: int) -> Array:
@@ -384,7 +392,9 @@ class Executor:
         data, steps, _ = self._chunk
         args = self.begin(end)  # Ctrl-C may come before the call
         try:
-            if data.host is None and self._made is None:
+            if steps.evaluation is not None:
+                steps.evaluation.run(args)
+            elif data.host is None and self._made is None:
                 self.backend.train(args)
             else:
                 self._train_by_steps(data, steps, end)
@@ -407,6 +417,11 @@ class Executor:
     def ended(self) -> None:
         """See how many steps of the chunk are done after a native call."""
         field = self._train_field
+        if self._chunk is not None and self._chunk[1].evaluation is not None:
+            self.evaluated = int(field["evaluated"][0])
+            self.evaluation_seconds = float(field["seconds"][0])
+            epochs = int(field["done"][0] // field["epoch"][0])
+            self.unevaluated = epochs - self.evaluated
         self.refused = int(field["status"][0] == PARAMS_NOT_FINITE)
         self.steps_done = int(field["done"][0]) + self.refused
 
@@ -414,6 +429,8 @@ class Executor:
         """The losses of the steps that are done; raises as `train` does where one was refused."""
         assert self._chunk is not None
         data, steps, _ = self._chunk
+        if steps.evaluation is not None:
+            steps.evaluation.check()
         field, done, losses = self._train_field, self.steps_done, self.losses
         status = int(field["status"][0])
         if status == OK:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
@@ -47,6 +47,64 @@ class Update:
 
 
 @dataclass(eq=False, repr=False)
+class Evaluation:
+    """What a chunk of whole epochs does after each of them: it measures the model, and keeps its values.
+
+    executor: of the steps that measure, on the same backend and model; nobody else loads it meanwhile.
+    data, steps: what it loads. The steps are those of one evaluation, and row_losses and decisions have
+    room for all of them, one after the other. epoch: steps of the training's epochs.
+    """
+
+    executor: Any
+    data: Dataset
+    steps: Steps
+    epoch: int
+    kept: Array | None = None  # out: uint8 (epochs, bytes), the segments params and buffers
+    _args: np.ndarray = field(init=False)
+
+    def load(self, fields: Mapping[str, np.ndarray]) -> None:
+        """Make the steps ready, and tell the training's TRAIN, whose fields these are, where they are."""
+        self.executor.load(self.data, self.steps, None)
+        self._args = self.executor.begin(len(self.steps.offsets) - 1)
+        numbers = {
+            "evaluation": self._args.ctypes.data,
+            "epoch": self.epoch,
+            "evaluated": 0,
+            "kept": 0 if self.kept is None else self.kept.ctypes.data,
+            "params_bytes": self._values[0].nbytes,
+            "buffers_bytes": self._values[1].nbytes,
+            "seconds": 0,
+        }
+        for name, number in numbers.items():
+            fields[name][0] = number
+
+    @property
+    def _values(self) -> tuple[Array, Array]:
+        segments = self.executor.storage.segments
+        return segments["params"], segments["buffers"]
+
+    def run(self, args: np.ndarray) -> None:
+        """Train with these arguments, whole epochs each with its evaluation."""
+        self.executor.backend.train_epochs(args, self._args, self._ended)
+
+    def _ended(self, number: int) -> None:
+        """Keep the values that an epoch has left, and let the next evaluation write behind this one."""
+        if self.kept is not None:
+            np.concatenate(self._values, out=self.kept[number])
+        args, rows = self._args, len(self.steps.index)
+        args["row_losses"] += 8 * rows
+        if self.steps.decisions is not None:
+            args["decisions"] += 8 * rows
+        args["context"]["step"] = self.steps.first_step
+        args["done"] = 0
+
+    def check(self) -> None:
+        """Raise where a step of the last evaluation was refused."""
+        self.executor.ended()
+        self.executor.outcome()
+
+
+@dataclass(eq=False, repr=False)
 class Steps:
     """A chunk of steps: the rows of each minibatch."""
 
@@ -58,6 +116,7 @@ class Steps:
     outputs: Array | None = None  # out: the model's outputs, in the order of the index
     row_losses: Array | None = None  # out: float64, in the order of the index
     decisions: Array | None = None  # out: float64, in the order of the index
+    evaluation: Evaluation | None = None  # after each epoch, where these are whole ones
 
     @property
     def places(self) -> Array:
@@ -69,14 +128,20 @@ class Steps:
     def one(self, step: int) -> Steps:
         """One of the steps, on a data set of its rows alone."""
         begin, end = (int(n) for n in self.offsets[step : step + 2])
-        found = self.outputs, self.row_losses, self.decisions
+        found = (
+            None if each is None else each[begin:end]
+            for each in (self.outputs, self.row_losses, self.decisions)
+        )
+        outputs, row_losses, decisions = found
         return Steps(
             np.arange(end - begin),
             np.array([0, end - begin]),
             self.seed,
             self.first_step + step,
             self.accumulate,
-            *(None if each is None else each[begin:end] for each in found),
+            outputs,
+            row_losses,
+            decisions,
         )
 
     def rows(self, step: int) -> Array:

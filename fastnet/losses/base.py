@@ -70,6 +70,31 @@ class weighted_loss(Op):
         drow_loss[...] = w * scale[0] if w.size else scale[0]
 
 
+def summed_rows(values: Array) -> list[float]:
+    """`summed` for each row of a matrix."""
+    count, length = values.shape
+    whole = length // LANES * LANES
+    if whole:
+        lanes = values[:, :whole].reshape(count, -1, LANES).sum(axis=1)
+        values = np.concatenate([lanes, values[:, whole:]], axis=1)
+    rows = values.tolist()
+    try:
+        return [math.fsum(row) for row in rows]
+    except (OverflowError, ValueError):
+        return [_summed(row) for row in rows]
+
+
+def _summed(values: list[float]) -> float:
+    """Σ values, rounded once; where that overflows, or is ∞ − ∞, one after the other."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        total = 0.0
+        for value in values:
+            total += value
+        return total
+
+
 def summed(values: Array) -> float:
     """Σ values, float64, in an order that depends only on their number, on every machine.
 
@@ -78,10 +103,7 @@ def summed(values: Array) -> float:
     """
     whole = len(values) // LANES * LANES
     lanes = values[:whole].reshape(-1, LANES).sum(axis=0)
-    try:
-        return math.fsum([*lanes, *values[whole:]])
-    except (OverflowError, ValueError):  # a sum that overflows, or ∞ − ∞
-        return float(sum([*lanes, *values[whole:]]))
+    return _summed([*lanes.tolist(), *values[whole:].tolist()])
 
 
 class Loss(Fixed, base=True):
@@ -253,6 +275,20 @@ class Loss(Fixed, base=True):
             total = summed(weights if counts is None else weights * counts)
         value = summed(weights * np.where((weights == 0) & np.isinf(losses), 0.0, losses))
         return value / total if total > 0 else value if math.isnan(value) else 0.0
+
+    def of_each(self, losses: Array, target: Array, weight: Array | None) -> list[float]:
+        """`of_rows` for each of several evaluations of the same rows: losses (evaluations, n)."""
+        counts, weights = self.counts(target), None if weight is None else weight.astype(np.float64)
+        total = 1.0
+        if self.reduction != "sum":
+            one = np.ones(len(target)) if weights is None else weights
+            total = summed(one if counts is None else one * counts)
+        if weights is not None:
+            losses = weights * np.where((weights == 0) & np.isinf(losses), 0.0, losses)
+        values = summed_rows(losses)
+        if not total > 0:
+            return [value if math.isnan(value) else 0.0 for value in values]
+        return [value / total for value in values]
 
     def check_trainable(self) -> None:
         """Raise HyperparameterError where the loss is not a single number, or its link is none."""

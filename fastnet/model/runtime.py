@@ -80,7 +80,7 @@ class Runtime:
         self.storage, self.backend = storage, backend
         if backend.native_calls and self.compiled_losses:
             losses.step_of = lone.step_of  # losses outside a model now use its kernels too
-        self.kept, self.thread = _Cache(), _Thread()
+        self.kept, self.within, self.thread = _Cache(), _Cache(), _Thread()
         self.extras = Extras(storage)
         self._towards: tuple[Any, Callable[[Any], None]] = (lambda: None), _nothing
 
@@ -104,10 +104,15 @@ class Runtime:
         self.thread.fast_path = executor.fast_path()
         return executor
 
-    def evaluator(self, shape: Shape, rows: int, ending: Ending | None) -> Executor:
-        """The executor of evaluation mode whose steps end in a loss, if given."""
-        modes = (False,) * len(self.layers)
-        return self._executor(self.thread, shape, rows, modes, ending, fold=True)
+    def evaluator(
+        self, shape: Shape, rows: int, ending: Ending | None, *, within: bool = False
+    ) -> Executor:
+        """The executor of evaluation mode whose steps end in a loss, if given.
+
+        within: it runs within training and belongs to the model; else it belongs to this thread.
+        """
+        kept, modes = self.within if within else self.thread, (False,) * len(self.layers)
+        return self._executor(kept, shape, rows, modes, ending, fold=True)
 
     def passes(self, update: Update) -> Passes:
         """An executor of one update."""

@@ -608,11 +608,15 @@ class Sequential(Container):
         )
         return self._runtime.executor(shape, rows, modes, ending)
 
-    def evaluator(self, data: Dataset, rows: int, loss: Loss) -> Executor:
-        """The executor that measures a loss in evaluation mode, in steps of up to `rows` rows."""
-        elements = self._elements(data, rows)
-        ending = Ending(loss, data.classes > 0, data.w is not None, elements=elements)
-        return self._runtime.evaluator(data.row_shape, rows, ending)
+    def evaluator(self, data: Dataset, rows: int, loss: Loss, *, within: bool = False) -> Executor:
+        """The executor that measures a loss in evaluation mode, in steps of up to `rows` rows.
+
+        within: it runs within training, under the model's lock.
+        """
+        elements, labels = self._elements(data, rows), data.classes > 0
+        weighted, threshold = data.w is not None, data.threshold
+        ending = Ending(loss, labels, weighted, threshold=threshold, elements=elements)
+        return self._runtime.evaluator(data.row_shape, rows, ending, within=within)
 
     def _elements(self, data: Dataset, rows: int) -> int:
         """Room for the elements of so many rows, where ops are to read these; 0 where they read rows."""

@@ -120,6 +120,15 @@ TRAIN = np.dtype(
         ("bad_row", "i8"),  # out: the row of the data set with a bad label
         ("value", "f8"),  # out: the number that was not finite
         ("interleaved", "i8"),  # out, C only: products interleaved with updates in the last step
+        # Whole epochs: after each, all steps of another TRAIN run, whose row_losses and decisions have room
+        # for all epochs, one after the other.
+        ("evaluation", "i8"),  # or 0: its address
+        ("epoch", "i8"),  # steps of an epoch
+        ("evaluated", "i8"),  # in, out: number of epochs evaluated
+        ("kept", "i8"),  # out or 0: after each, the segments params and buffers
+        ("params_bytes", "i8"),
+        ("buffers_bytes", "i8"),
+        ("seconds", "f8"),  # in, out: that evaluations took
     ],
     align=True,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -46,11 +46,11 @@ class Storage:
         self._held = held  # keeps the ids in _places valid
         self.frozen = frozenset(id(p) for p in held if p.frozen)
         for p in held:
-            view = self._view(self.place(p), p)
+            view = self.view(p, self.segments)
             if p.value is not None:
                 np.copyto(view, p.value, casting="unsafe")
             p.value = view
-            p.grad = None if p.buffer else self._view(("grads", self.place(p)[1]), p)
+            p.grad = None if p.buffer else self.view(p, {"params": self.segments["grads"]})
 
     @cached_property
     def layout(self) -> tuple[str, tuple[tuple[int, ...], ...]]:
@@ -119,11 +119,12 @@ class Storage:
     def _dtype(self, p: Parameter) -> np.dtype[Any]:
         return np.dtype(p.dtype) if p.dtype else self.dtype
 
-    def _view(self, place: tuple[str, int], p: Parameter) -> Array:
-        segment, offset = place
+    def view(self, p: Parameter, segments: Mapping[str, Array]) -> Array:
+        """A parameter's value in copies of the segments `params` and `buffers`."""
+        segment, offset = self.place(p)
         dtype = self._dtype(p)
         nbytes = int(np.prod(p.shape)) * dtype.itemsize
-        block = self.segments[segment][offset : offset + nbytes]
+        block = segments[segment][offset : offset + nbytes]
         return block.view(dtype).reshape(p.shape)
 
 

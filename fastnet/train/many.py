@@ -244,7 +244,7 @@ def _together(nets: list[_Net]) -> None:
     """Run the steps that wait, as many as there is time for."""
     waiting = [net.ready for net in nets if net.ready is not None]
     backend = waiting[0].executor.backend
-    done = [ready.executor.steps_done for ready in waiting]
+    done = [(ready.executor.steps_done, ready.executor.evaluated) for ready in waiting]
     many = [ready.executor.begin(ready.end) for ready in waiting]
     spent = np.zeros(len(many))
     with held_back():
@@ -253,7 +253,7 @@ def _together(nets: list[_Net]) -> None:
         finally:
             for ready, before, seconds in zip(waiting, done, spent.tolist(), strict=True):
                 ready.executor.ended()
-                if ready.executor.steps_done > before:
+                if seconds or (ready.executor.steps_done, ready.executor.evaluated) != before:
                     ready.count(seconds)
     for net in nets:
         net.settle()

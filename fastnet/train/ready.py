@@ -28,8 +28,8 @@ class Ready:
 
     @property
     def left(self) -> int:
-        """The number of steps still to do."""
-        return self.end - self.executor.steps_done
+        """The number of steps still to do; an evaluation that is still to end counts as one."""
+        return self.end - self.executor.steps_done + self.executor.unevaluated
 
     def count(self, seconds: float) -> None:
         """Count the steps of a native call, which took so long."""

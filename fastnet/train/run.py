@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastnet.backends.executor import Executor
-from fastnet.backends.steps import ParametersNotFinite, Steps
+from fastnet.backends.steps import Evaluation, ParametersNotFinite, Steps
 from fastnet.data.dataset import Dataset
 from fastnet.data.terms import Terms
 from fastnet.errors import DivergenceError, StateDictError
@@ -33,6 +33,7 @@ from fastnet.train.history import History
 from fastnet.train.progress import Progress
 from fastnet.train.ready import Ready, Waiting, finish
 from fastnet.train.scores import EpochScores, resized
+from fastnet.train.validating import Validation, validation_within
 
 EPOCHS = "epochs"  # the reason of a fit that has trained all of them
 MOST_ROWS, MOST_STEPS = 1 << 20, 1 << 15  # of the epochs in one native call
@@ -184,6 +185,7 @@ class Run:
     rows: Array | None = None  # those of the data set that are the fit's, in this order; None: all
     joins: bool = False  # whether its steps wait to be run together with those of other nets
     evaluated: bool = True  # whether somebody looks at the model after each epoch
+    within: Validation | None = None  # who does within native calls; None: Python does
     chunk: int = 1  # steps of the next native call
     most_rows: int = MOST_ROWS
     waited: float = field(default=0.0, init=False)  # seconds in which others have run
@@ -268,6 +270,10 @@ class Run:
         if not count:
             ended((yield from self._in_chunks(progress)))
             return
+        within = self.within if self.within is not None and self.within.epochs else None
+        if within is not None:
+            count = min(count, within.most(self.most_rows))
+            count = count if self.joins else min(count, within.epochs)
         first, scores, steps = self.trainer.epoch, self.scores, self.scores.steps
         index, offsets = self.minibatches(first, count)
         decisions = scores.room_for_decisions(count)
@@ -282,15 +288,20 @@ class Run:
                 ):
                     rest = None if decisions is None else decisions[done * scores.rows :]
                     part = index, offsets, done * steps
+                    follows = None if within is None else within.within(count - done, steps)
                     try:
-                        loaded = self.load(*part, decisions=rest, whole=True)
+                        loaded = self.load(*part, decisions=rest, whole=True, evaluation=follows)
                     except Exception as error:  # of a schedule, perhaps at a later epoch
                         if isinstance(error, Warning) or done + 1 == count:
                             raise
                         end = (done + 1) * steps
-                        loaded = self.load(*part, end, decisions=rest, whole=True)
-                if not self.evaluated:
-                    yield from self._advance_unwatched(loaded, index, decisions, done, progress)
+                        loaded = self.load(
+                            *part, end, decisions=rest, whole=True, evaluation=follows
+                        )
+                if within is not None or not self.evaluated:
+                    yield from self._advance_unwatched(
+                        loaded, index, decisions, done, progress, within
+                    )
                     continue
                 begun = self.now()
                 losses = yield from self.advance(loaded, steps)
@@ -301,7 +312,7 @@ class Run:
                 ended((yield from self._end_epoch(record, begun)))
                 if self.trainer.stop_training:
                     return
-        if self.evaluated:
+        if spent:
             self.resize(count * steps, spent)
 
     def _in_chunks(self, progress: Progress) -> Waiting[dict[str, Any]]:
@@ -364,12 +375,15 @@ class Run:
             self.position.seconds = trained
             call(self.hooks.test_begin)
             wait = self._wait if self.joins else None
-            values = yield from self.trainer._evaluating(self.validation, wait, self._pause)
+            evaluate = self.trainer._evaluating if self.within is None else self.within.evaluating
+            values = yield from evaluate(self.validation, wait, self._pause)
             scored = {f"val_{name}": value for name, value in values.items()}
             call(self.hooks.test_end, scored)
             record |= scored
         record["seconds"] = self.now() - begun
         record["samples_per_second"] = self.scores.rows / max(trained, 1e-9)
+        if self.within is not None:
+            self.within.took(1, record["seconds"])
         self.position.done, self.position.found = 0, None
         self.position.seconds = 0.0
         vars(self.trainer)["epoch"] += 1
@@ -386,11 +400,12 @@ class Run:
         *,
         whole: bool = False,
         epoch: Array | None = None,
+        evaluation: Evaluation | None = None,
     ) -> Loaded:
         """Make steps begin … end − 1 of these minibatches ready; without `end` all from `begin` on.
 
-        whole: epochs, each of which ends with a look at the parameters. epoch: where all minibatches of
-        an epoch begin and end (default: `offsets` of the run).
+        whole: epochs, each of which ends with a look at the parameters, and with an `evaluation` if given.
+        epoch: where all minibatches of an epoch begin and end (default: `offsets` of the run).
         """
         end = len(offsets) - 1 if end is None else end
         epoch = self.offsets if epoch is None else epoch
@@ -403,7 +418,7 @@ class Run:
         rows = index[part[0] : part[-1]]
         self.executor.ready(update)
         steps = Steps(rows, part - part[0], self.trainer.seed, self.trainer.step)
-        steps.outputs, steps.decisions = outputs, decisions
+        steps.outputs, steps.decisions, steps.evaluation = outputs, decisions, evaluation
         self.executor.load(self.data, steps, update)
         return Loaded(state, state.changes, span)
 
@@ -448,28 +463,39 @@ class Run:
         decisions: Array | None,
         first: int,
         progress: Progress,
+        within: Validation | None,
     ) -> Waiting[None]:
         """Run all epochs that are loaded, and record those that are done.
 
-        first: the first of them, among those whose rows the index has.
+        first: the first of them, among those whose rows the index has. within: what evaluates each.
         """
-        steps, recorded, timed = self.scores.steps, 0, 0.0
+        steps, executor = self.scores.steps, self.executor
+        recorded, timed, evaluating = 0, 0.0, 0.0
         ended: list[dict[str, Sequence[Any]]] = []
 
         def count(ready: Ready) -> None:
-            nonlocal recorded, timed
+            nonlocal recorded, timed, evaluating
             self._count(loaded, ready)
-            epochs = (loaded.done - self.executor.refused) // steps - recorded
+            epochs = (loaded.done - executor.refused) // steps - executor.unevaluated - recorded
             if not epochs:
                 return
-            losses = self.executor.losses[recorded * steps : (recorded + epochs) * steps]
+            losses = executor.losses[recorded * steps : (recorded + epochs) * steps]
             each = (ready.seconds - timed) / epochs
+            trained, scored = each, dict[str, list[float]]()
+            if within is not None:
+                scored = within.found(recorded, recorded + epochs)
+                trained -= (executor.evaluation_seconds - evaluating) / epochs
+                evaluating = executor.evaluation_seconds
+                within.took(epochs, each * epochs)
             columns: dict[str, Sequence[Any]] = {
                 "epoch": range(self.trainer.epoch + 1, self.trainer.epoch + epochs + 1),
                 **self.scores.found(losses, index, decisions, first + recorded),
+                **scored,
                 "seconds": [each] * epochs,
-                "samples_per_second": [int(self.offsets[-1]) / max(each, 1e-9)] * epochs,
+                "samples_per_second": [int(self.offsets[-1]) / max(trained, 1e-9)] * epochs,
             }
+            if within is not None:
+                within.keep(columns, recorded)
             self.trainer.history.extend(columns)
             self.trainer.epoch += epochs
             recorded, timed = recorded + epochs, ready.seconds
@@ -480,7 +506,7 @@ class Run:
         try:
             yield from self._run(ready)
         finally:
-            self.resize(loaded.done, ready.seconds)
+            self.resize(loaded.done, ready.seconds - evaluating)
             for columns in ended:
                 rows = self.scores.rows * len(columns["epoch"])
                 progress.advance(rows, partial(columns["loss"].__getitem__, -1))
@@ -586,6 +612,7 @@ class Fit:
             at_the_end.callback(progress.close)
             at_the_end.callback(trainer._to_evaluation, run)  # before a callback restores an epoch
             run.evaluated = bool(self.callbacks or run.validation is not None)
+            run.within = validation_within(run, self.callbacks)
             if self.resumed is not None:
                 trainer._to_training()  # so that statistics are computed anew where they would be
             if self.resumed is not None and self.resumed["reason"] not in (None, EPOCHS):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.backends.executor import Executor
 from fastnet.backends.steps import Steps
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import batch_offsets
@@ -142,14 +143,28 @@ def evaluating(
     executor = model.evaluator(data, rows, loss)
     shape = data.rows if outputs else 0, *executor.plan.output_shape
     output, losses = np.empty(shape, executor.plan.dtype), np.empty(data.rows)
-    offsets = batch_offsets(data.rows, rows)
+    offsets, found = batch_offsets(data.rows, rows), (output if outputs else None, losses, None)
+    yield from evaluation_steps(executor, data, offsets, found, wait, pause)
+    return loss.of_rows(losses, data.y, data.w), output
+
+
+def evaluation_steps(
+    executor: Executor,
+    data: Dataset,
+    offsets: Array,
+    found: tuple[Array | None, Array | None, Array | None],
+    wait: Callable[[Ready], Waiting[None]] | None = None,
+    pause: Callable[[], None] = _nothing,
+) -> Waiting[None]:
+    """Run the steps of an evaluation, see `evaluating`; found: out, the outputs, losses and decisions."""
     done, chunk = 0, FIRST_CHUNK if wait is None else len(offsets)
     while done < len(offsets) - 1:
         begin, done = done, min(done + chunk, len(offsets) - 1)
         part = offsets[begin : done + 1]
-        these = slice(part[0], part[-1])
         steps = Steps(np.arange(part[0], part[-1]), part - part[0], 0, 0)
-        steps.outputs, steps.row_losses = output[these] if outputs else None, losses[these]
+        steps.outputs, steps.row_losses, steps.decisions = (
+            None if each is None else each[part[0] : part[-1]] for each in found
+        )
         started = time.perf_counter()
         if wait is None:
             executor.train(data, steps, None)
@@ -161,7 +176,6 @@ def evaluating(
             yield from wait(Ready(executor, done))
         finally:
             executor.unload()
-    return loss.of_rows(losses, data.y, data.w), output
 
 
 def resized(chunk: int, steps: int, seconds: float) -> int:
@@ -171,6 +185,52 @@ def resized(chunk: int, steps: int, seconds: float) -> int:
     """
     wanted = int(CHUNK_SECONDS * steps / max(seconds, 1e-6))
     return max(1, min(wanted, 8 * chunk))
+
+
+def epochs_at_once(before: int, epochs: int, seconds: float) -> int:
+    """The same of whole epochs with their evaluations; 0: a single one takes longer."""
+    return min(int(CHUNK_SECONDS * epochs / max(seconds, 1e-6)), 8 * max(1, before))
+
+
+class Decided:
+    """The metrics that the decisions of rows tell.
+
+    They are those of `metrics` that take decisions at a threshold, of outputs with rows of this shape and
+    targets y.
+    """
+
+    def __init__(
+        self,
+        metrics: Mapping[str, Metric],
+        y: Array,
+        row_shape: tuple[int, ...],
+        threshold: float | None,
+    ) -> None:
+        self._parts = {
+            name: metric.labels(y)  # type: ignore[attr-defined]
+            for name, metric in metrics.items()
+            if threshold is not None and decides(metric, row_shape, threshold)
+        }
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._parts
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def shares(self, decisions: Array, index: Any = slice(None)) -> dict[str, list[float]]:
+        """Each metric for each of several epochs: decisions (epochs, rows), of the rows `index`."""
+        found = {}
+        rows = decisions.shape[1]
+        for name, (labels, counts) in self._parts.items():
+            right = decisions == labels[index].reshape(-1, rows)
+            if counts is None:
+                found[name] = (right.sum(axis=1) / rows).tolist()
+                continue
+            counted = counts[index].reshape(-1, rows)
+            hits, all_counted = (right & counted).sum(axis=1), counted.sum(axis=1)
+            found[name] = (hits / np.maximum(all_counted, 1)).tolist()
+        return found
 
 
 class EpochScores:
@@ -195,11 +255,7 @@ class EpochScores:
         row_shape, dtype = plan.output_shape, plan.dtype
         self.names, self.offsets, self.total = list(metrics), offsets, total
         self.steps, self.rows = len(offsets) - 1, int(offsets[-1])
-        self._decided = {
-            name: metric.labels(data.y)  # type: ignore[attr-defined]
-            for name, metric in metrics.items()
-            if data.threshold is not None and decides(metric, row_shape, data.threshold)
-        }
+        self._decided = Decided(metrics, data.y, row_shape, data.threshold)
         self.metrics = {name: m for name, m in metrics.items() if name not in self._decided}
         row_bytes = math.prod(row_shape) * np.dtype(dtype).itemsize
         batch = int(np.diff(offsets).max())
@@ -286,16 +342,9 @@ class EpochScores:
 
     def shares(self, index: Array, decisions: Array | None) -> dict[str, list[float]]:
         """The metrics that decisions tell, for each epoch whose rows and decisions these are."""
-        found = {}
-        for name, (labels, counts) in self._decided.items():
-            right = (decisions == labels[index]).reshape(-1, self.rows)
-            if counts is None:
-                found[name] = (right.sum(axis=1) / self.rows).tolist()
-                continue
-            counted = counts[index].reshape(-1, self.rows)
-            hits, all_counted = (right & counted).sum(axis=1), counted.sum(axis=1)
-            found[name] = (hits / np.maximum(all_counted, 1)).tolist()
-        return found
+        if decisions is None:
+            return {}
+        return self._decided.shares(decisions.reshape(-1, self.rows), index)
 
     def mean_loss(self, end: int | None = None) -> float:
         """Loss of the steps before `end` (default: all), mean over samples or sum, in float64."""

@@ -104,6 +104,12 @@ class CBackend(Backend):
         """Make one native call, without the GIL."""
         self._train(self._from_buffer("fn_train_args[]", args))
 
+    def train_epochs(
+        self, args: np.ndarray, evaluation: np.ndarray, ended: Callable[[int], None]
+    ) -> None:
+        """Make one native call."""
+        self.train(args)
+
     def train_many(self, many: Sequence[np.ndarray], seconds: float) -> Array:
         """Make one native call, without the GIL, on as many threads as the package may use."""
         nets, spent = np.array([args.ctypes.data for args in many], np.int64), np.zeros(len(many))

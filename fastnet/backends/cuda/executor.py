@@ -37,6 +37,7 @@ class CudaExecutor:
     whole_epochs = False  # each epoch's parameters are looked at on the host
     joins = False
     refused = 0  # by that look, not by a step
+    unevaluated = 0
 
     def __init__(self, plan: Plan, storage: Storage) -> None:
         self.plan, self.storage = plan, storage

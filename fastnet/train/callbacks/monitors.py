@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -192,6 +192,21 @@ class KeepBest(EarlyStopping):
 
     def __init__(self, monitor: str = "val_loss", mode: str = "auto") -> None:
         super().__init__(monitor, 2**62, mode=mode, restore_best_weights=True)
+
+    def see(
+        self, first: int, scores: Iterable[float], values: Callable[[int], dict[str, Array]]
+    ) -> None:
+        """`on_epoch_end` for several epochs, the first of which has this number.
+
+        values: the model's state dict at the end of one of them, counted from 0.
+        """
+        best: int | None = None
+        for i, score in enumerate(scores):
+            self.wait += 1
+            if (self.best - score if self.mode == "min" else score - self.best) > self.min_delta:
+                self.best, self.best_epoch, self.wait, best = score, first + i, 0, i
+        if best is not None:
+            self._kept, self._points = values(best), {}
 
     def check(self, names: Iterable[str]) -> None:
         """Raise HyperparameterError where the fit does not record the score."""
