@@ -389,7 +389,6 @@ static void end_epoch(fn_train_args *args, fn_train_args *evaluation) {
     evaluation->row_losses += rows * (int64_t)sizeof(double);
     if (evaluation->decisions)
         evaluation->decisions += rows * (int64_t)sizeof(double);
-    evaluation->context.step -= (uint64_t)evaluation->steps;
     evaluation->done = 0;
     args->evaluated++;
 }
@@ -411,10 +410,8 @@ static void train(fn_train_args *args, watch *clock) {
         const int64_t from = now();
         const int done = run_until(evaluation, evaluation->steps, other);
         args->seconds += 1e-9 * (double)(now() - from);
-        if (!done) {
-            args->status = evaluation->status;
+        if (!done)
             return;
-        }
         end_epoch(args, evaluation);
     }
 }

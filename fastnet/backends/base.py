@@ -152,7 +152,7 @@ class Backend:
 
         ended: called after the evaluation of this number, for those backends whose native code does not
         do it itself: keeps the model's values and makes the next evaluation ready. The call counts
-        `evaluated` and `seconds`, and takes over the status of an evaluation that a step ends.
+        `evaluated` and `seconds`. It ends where a step of an evaluation is refused.
         """
         a, other = args[0], evaluation[0]
         steps = int(a["steps"])
@@ -174,7 +174,6 @@ class Backend:
             finally:
                 a["seconds"] += time.perf_counter() - begun
             if other["status"] != OK:
-                a["status"] = other["status"]
                 return
             ended(int(a["evaluated"]))
             a["evaluated"] += 1

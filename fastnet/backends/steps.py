@@ -95,7 +95,6 @@ class Evaluation:
         args["row_losses"] += 8 * rows
         if self.steps.decisions is not None:
             args["decisions"] += 8 * rows
-        args["context"]["step"] = self.steps.first_step
         args["done"] = 0
 
     def check(self) -> None:
