@@ -143,7 +143,9 @@ def validation_within(run: Any, callbacks: Sequence[Callback]) -> Validation | N
         return None
     data = replace(data, threshold=threshold)
     found = model.evaluator(data, min(PREDICT_ROWS, data.rows), loss, within=True)
-    if found.plan.derived:
+    if found.plan.derived or not found.whole_epochs:
         return None
     keeper = next((callback for callback in callbacks if isinstance(callback, KeepBest)), None)
+    if keeper is not None and model.bind().segments["params"].nbytes > MOST_BYTES // 4:
+        return None  # copies cost more than Python, which copies only what is better
     return Validation(model, loss, data, found, decided, list(metrics), keeper)

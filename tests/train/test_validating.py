@@ -10,7 +10,7 @@ import pytest
 import fastnet as fn
 from fastnet.backends import registry
 from fastnet.losses.base import summed, summed_rows
-from fastnet.train import many, scores
+from fastnet.train import many, scores, validating
 from fastnet.train.callbacks.monitors import KeepBest
 from fastnet.train.checkpoint import Checkpoint
 
@@ -205,6 +205,26 @@ def test_epochs_that_take_long_are_evaluated_one_by_one(backend, monkeypatch):
     calls = counted(monkeypatch, backend)
     assert len(iris(backend, epochs=5).history) == 5
     assert not calls
+
+
+def test_a_model_that_is_long_to_copy_is_copied_where_it_is_better(backend, monkeypatch):
+    monkeypatch.setattr(scores, "CHUNK_SECONDS", 1e9)
+    within = outcome(iris(backend, epochs=20, restore_best=True))
+    monkeypatch.setattr(validating, "MOST_BYTES", 1000)
+    calls = counted(monkeypatch, backend)
+    assert outcome(iris(backend, epochs=20, restore_best=True)) == within
+    assert not calls
+
+
+def test_few_epochs_at_once_where_their_values_fill_the_memory(backend, monkeypatch):
+    if backend == "cuda":
+        pytest.skip("looks at each epoch's parameters on the host")
+    monkeypatch.setattr(scores, "CHUNK_SECONDS", 1e9)
+    within = outcome(iris(backend, epochs=40, restore_best=True))
+    monkeypatch.setattr(validating, "MOST_BYTES", 6000)
+    calls = counted(monkeypatch, backend)
+    assert outcome(iris(backend, epochs=40, restore_best=True)) == within
+    assert max(calls) < 6
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200, 1000])
