@@ -224,7 +224,7 @@ def test_few_epochs_at_once_where_their_values_fill_the_memory(backend, monkeypa
     monkeypatch.setattr(validating, "MOST_BYTES", 6000)
     calls = counted(monkeypatch, backend)
     assert outcome(iris(backend, epochs=40, restore_best=True)) == within
-    assert max(calls) < 6
+    assert max(calls) < 8
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200, 1000])
