@@ -21,7 +21,7 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
-from fastnet import init, layers, losses, optim, schedules, train  # noqa: E402
+from fastnet import init, layers, losses, optim, preprocess, schedules, train  # noqa: E402
 
 HEAD = """\
 # Methods
@@ -60,6 +60,7 @@ class Family:
 
 FAMILIES = (
     Family("Layers and activations", layers, layers.Layer, "layers/"),
+    Family("Preprocessing", preprocess, layers.Layer, "preprocess/"),
     Family("Losses", losses, losses.Loss, "losses/"),
     Family("Optimizers", optim, optim.Optimizer, "optim/"),
     Family("Averages of parameters", optim, optim.averaging.Averaging, "train/test_additions"),

@@ -3,7 +3,7 @@
 import typing as _typing
 from importlib import import_module as _import_module
 
-from fastnet import errors, init, layers, losses, optim, schedules
+from fastnet import errors, init, layers, losses, optim, preprocess, schedules
 from fastnet.backends.registry import backends
 from fastnet.configured import register
 from fastnet.data.scaled import Scaled
@@ -70,6 +70,7 @@ __all__ = [
     "init",
     "load",
     "plot",
+    "preprocess",
     "register",
     "schedules",
     "set_num_threads",

@@ -42,7 +42,8 @@ class Parameter:
     first use), and views of the model's segments afterwards.
 
     buffer: the layer itself changes it, such as batchnorm's running mean; it has no gradient and no
-    optimizer changes it. frozen: at present nothing changes it and no gradient is computed.
+    optimizer changes it. fitted: a buffer with numbers of data, which a new draw of parameters leaves as
+    they are. frozen: at present nothing changes it and no gradient is computed.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Parameter:
     fan_out: int = 1
     transposed: bool = False  # PyTorch's shape is the transposed one
     buffer: bool = False
+    fitted: bool = False
     frozen: bool = False
     dtype: str | None = None  # None: the model's
     low: float = -math.inf  # the lowest allowed value

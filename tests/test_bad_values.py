@@ -137,6 +137,7 @@ class World:
         self.layer.forward(X)
         self.loss = fn.MSELoss()
         self.loss.forward(X, X)
+        self.scaler = fn.preprocess.StandardScaler().fit(X)
 
     def fit_of_classes(self, y=LABELS, class_weight=None, validation_split=None):
         more = {"class_weight": class_weight, "validation_split": validation_split}
@@ -149,6 +150,7 @@ class World:
             self.model.grads,
             self.layer.state_dict(),
             self.layer.grads,
+            self.scaler.state_dict(),
         )
         kept = [{name: array.tobytes() for name, array in each.items()} for each in named]
         modes = [layer.training for _, layer in self.model.layers]
@@ -188,6 +190,10 @@ class World:
             ),
             "layer.reset_parameters": (self.layer.reset_parameters, {}),
             "layer.train": (self.layer.train, {}),
+            **{
+                f"scaler.{name}": (getattr(self.scaler, name), {"X": X})
+                for name in ("fit", "fit_transform", "transform", "inverse_transform")
+            },
             "loss.backward": (self.loss.backward, {}),
             "step": (t.optimizer.step, {"model": m}),
             "evaluate": (t.evaluate, data),
@@ -301,7 +307,7 @@ GOOD = {  # what makers need beside the argument in question
 
 def makers():
     """Every public class that a user makes things of."""
-    for module in (fn.layers, fn.losses, fn.optim, fn.init, fn.schedules, fn):
+    for module in (fn.layers, fn.losses, fn.optim, fn.init, fn.preprocess, fn.schedules, fn):
         for name in module.__all__:
             kind = getattr(module, name)
             if (

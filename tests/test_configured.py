@@ -14,6 +14,7 @@ from fastnet.errors import HyperparameterError, UsageError
 from fastnet.train.callbacks import KeepBest
 
 S = fn.schedules
+P = fn.preprocess
 STEP = S.StepLR(0.1, 30)
 SHARED = {
     "groups": [
@@ -66,6 +67,14 @@ ALL = [
     *[fn.Dropout(0.25), fn.LeakyReLU(0.5), fn.PReLU(3, 0.5), fn.ELU(2), fn.Hardtanh(-2, 3)],
     *[fn.ScaledTanh(2, 3), fn.LinearTanh(0.5), fn.Softplus(2, 3), fn.GELU("tanh")],
     *[fn.Softmax(1), fn.LogSoftmax(1)],
+    *[
+        P.Center(3),
+        P.StandardScaler(3),
+        P.MinMaxScaler((-1, 2), 0.5, True, 3),
+        P.RobustScaler(2, 3),
+    ],
+    *[P.QuantileTransformer(9, 3), P.PCA(2, True, 0.5, 3), P.ZCA(0.5, 3)],
+    P.OneHot([2, 0], [4, np.int64(5)], 3),
     fn.CrossEntropyLoss(np.array([1, 0.1], "f"), ignore_index=5, label_smoothing=0.1, **HALF),
     *[fn.NLLLoss([1, 2], ignore_index=5, **HALF), fn.BCELoss("sum")],
     *[fn.BCEWithLogitsLoss([1, 2], **HALF), fn.KLDivLoss("sum", log_target=True)],
@@ -122,7 +131,7 @@ ALL = [
         seed=2**64 - 1,
     ),
 ]
-NAMES = {**vars(fn), **vars(S), "KeepBest": KeepBest}
+NAMES = {**vars(fn), **vars(S), **vars(P), "KeepBest": KeepBest}
 every = pytest.mark.parametrize("made", ALL, ids=lambda made: type(made).__name__)
 
 
@@ -150,7 +159,7 @@ def test_an_equal_one_is_made_from_its_config_and_from_its_repr(made):
 
 
 def test_every_class_and_argument_is_in_the_table():
-    modules = fn, fn.layers, fn.losses, fn.optim, fn.schedules, init
+    modules = fn, fn.layers, fn.losses, fn.optim, fn.preprocess, fn.schedules, init
     public = {getattr(module, name) for module in modules for name in module.__all__}
     bases = {fn.Layer, fn.Loss, fn.Optimizer, S.Schedule, init.Initializer, fn.Callback}
     kinds = {k for k in public if isinstance(k, type) and issubclass(k, configured.Configured)}

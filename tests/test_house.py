@@ -31,7 +31,7 @@ FLOORS = [
     ("parameter",),
     ("optim", "tape"),
     ("layers",),
-    ("losses", "plan"),
+    ("losses", "plan", "preprocess"),
     ("backends",),
     ("model",),
     ("plot",),

@@ -15,6 +15,7 @@ from fastnet.errors import HyperparameterError, shown
 
 X = np.zeros((6, 3), "f")
 MSE = fn.MSELoss()
+P = fn.preprocess
 
 # Intervals, with numbers outside and inside.
 ANY = ("(-inf, inf)", [], [0, -3, 7.5, np.int8(2)])
@@ -73,6 +74,12 @@ OTHERS = {
     fn.LinearTanh: SLOPE,
     fn.Softplus: {"beta": EPS, "threshold": ANY},
     fn.Hardtanh: {"min_val": ("(-inf, inf)", [], [0, -3]), "max_val": ANY},
+    **{kind: {"num_features": MANY} for kind in (P.Center, P.StandardScaler, P.OneHot)},
+    P.MinMaxScaler: {"eps": NOT_NEGATIVE, "num_features": MANY},
+    P.RobustScaler: {"clip": POSITIVE, "num_features": MANY},
+    P.QuantileTransformer: {"n_quantiles": (2, 2**20), "num_features": MANY},
+    P.PCA: {"n_components": MANY, "eps": NOT_NEGATIVE, "num_features": MANY},
+    P.ZCA: {"eps": NOT_NEGATIVE, "num_features": MANY},
     fn.CrossEntropyLoss: {"ignore_index": LABEL, "label_smoothing": SHARE},
     fn.NLLLoss: {"ignore_index": LABEL},
     fn.MultiMarginLoss: {"p": (1, 2), "margin": ANY},
@@ -137,7 +144,7 @@ RATES = [
 
 def test_every_number_of_every_item_is_in_a_table():
     """By their annotations. Losses' numbers for the columns have a table in losses/test_arguments.py."""
-    modules = fn.layers, fn.losses, fn.init, fn.optim, fn
+    modules = fn.layers, fn.losses, fn.init, fn.optim, fn.preprocess, fn
     items = {getattr(module, name) for module in modules for name in module.__all__}
     # Those of fit_many have a table in train/test_many.py.
     for kind in items - {*OPTIMIZERS, fn.Optimizer, fn.Loss, fn.init.Draw, fn.fit_many}:
@@ -160,6 +167,8 @@ LONE = fn.Linear(2, 2)
 FLAGS = {  # those of optimizers, callbacks and trainers are elsewhere
     fn.Linear: {"bias"},
     fn.BatchNorm1d: {"affine"},
+    P.MinMaxScaler: {"clip"},
+    P.PCA: {"whiten"},
     fn.KLDivLoss: {"log_target"},
     fn.PoissonNLLLoss: {"log_input", "full"},
     fn.GaussianNLLLoss: {"full"},
@@ -199,7 +208,7 @@ def test_every_flag_is_a_bool(call):
 
 
 def test_the_table_has_every_flag_of_layers_losses_and_schedules():
-    for module in (fn.layers, fn.losses, fn.schedules):
+    for module in (fn.layers, fn.losses, fn.preprocess, fn.schedules):
         for kind in (getattr(module, name) for name in module.__all__):
             assert arguments(kind, "bool") == FLAGS.get(kind, set()), kind
 
@@ -231,6 +240,7 @@ def by_assignment(optimizer, name):
     return assign
 
 
+NONE_BY_DEFAULT = ("max_norm", "clip_value", "clip_norm", "limit", "clip")
 REALS = [
     (by_keyword(kind, name), name, *row)
     for kind, rows in OTHERS.items()
@@ -250,7 +260,7 @@ def test_numbers(make, name, interval, outside, inside):
     for good in inside:
         make(good)
     for bad in [*NOT_NUMBERS, *NOT_FINITE, *outside]:
-        if bad is None and name in ("max_norm", "clip_value", "clip_norm", "limit"):
+        if bad is None and name in NONE_BY_DEFAULT:
             continue  # the default
         message = re.escape(f"{name} is {shown(bad)}; expected a finite number in {interval}")
         refused(lambda bad=bad: make(bad), HyperparameterError, f"^{message}$")
@@ -273,7 +283,7 @@ def test_integers(kind, name, low, high):
     for bad in [*NOT_INTEGERS, np.True_, *outside]:
         if name == "p" and isinstance(bad, float) and bad == 2:
             continue  # PyTorch's 2.0 is taken
-        if bad is None and name == "keep":
+        if bad is None and name in ("keep", "num_features", "n_components"):
             continue  # the default
         message = re.escape(f"{name} is {shown(bad)}; expected {wanted}")
         refused(lambda bad=bad: make(bad), HyperparameterError, f"^{message}$")

@@ -87,6 +87,9 @@ class Layer(Owned, Fixed, base=True):
             self, "emit(self, g, x)", "it applies ops to x by g.apply and returns the output"
         )
 
+    def _check_ready(self) -> None:
+        """Raise UsageError where the layer lacks numbers without which no model can use it."""
+
     def _declare(self, name: str, shape: Shape, **options: Any) -> None:
         self._parameters[name] = Parameter(name, shape, **options)
 

@@ -270,7 +270,7 @@ class Container(Owned, Configured, base=True):
             for place, p in enumerate(layer._parameters.values()):
                 if p.value is None:
                     p.value = p.draw(self.dtype, seed, index, place)
-                elif not keep:
+                elif not (keep or p.fitted):
                     np.copyto(p.value, p.draw(self.dtype, seed, index, place))
 
     def reset_parameters(self, seed: int | None = None) -> None:

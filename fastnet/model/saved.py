@@ -29,6 +29,8 @@ OF_TRAINER = "trainer/"  # begins the names of a trainer's arrays
 
 def description_of(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     """A model's description for a file, and its arrays by PyTorch's names."""
+    for _, layer in model.layers:
+        layer._check_ready()
     arrays = dict(model.state_dict())
     found = {**described(model), "seed": model.seed, "backend": "auto"}
     made = {"model": tree.split("model", found, arrays), "draws": model._draws}

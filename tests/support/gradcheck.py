@@ -115,6 +115,8 @@ POSITIVE = {
 }
 # Tensors that must be in (0, 1).
 UNIT = {("bce", "y"), ("bce", "t"), ("kl_div", "t")}
+# Tensors whose rows ascend.
+ASCENDING = {("interpolate", "k")}
 # Tensors that are drawn small, so that a difference does not cancel.
 SMALL = {("rmsprop_centered", "a"), ("rmsprop_centered_momentum", "a")}
 # Inputs that an op treats as constants: it has no gradient for them.
@@ -124,6 +126,9 @@ CONSTANT = {
     "softmax_nll": {"t"},
     "weighted_loss": {"w", "c"},
     "gaussian_nll": {"t"},
+    "rescale": {"c", "r", "f"},
+    "interpolate": {"k", "v"},
+    "one_hot": {"v", "source"},
     "sparse_linear": {"x", "columns", "ends", "xt", "columns_t", "rows_t"},
     **{name: {"t", "v"} for name in LABELLED},
     **{op.name: {"t", *op.columns} for op in Pointwise.__subclasses__()},
@@ -197,6 +202,8 @@ def operands(
             drawn *= drawn.dtype.type(0.125)
         if (op.name, name) in UNIT:
             drawn = (1 / (1 + np.exp(-drawn))).astype(kind)
+        if (op.name, name) in ASCENDING:
+            drawn.sort(axis=-1)
         tensors[name] = np.abs(drawn) if (op.name, name) in POSITIVE else drawn
     if op.lazy:
         arrange(tensors, random, sizes["I"])

@@ -11,6 +11,7 @@ from fastnet.backends.cuda.kernels import (
     losses,
     muon,
     prelu,
+    preprocess,
     softmax,
     sums,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "losses",
     "muon",
     "prelu",
+    "preprocess",
     "softmax",
     "sums",
 ]

@@ -13,6 +13,7 @@ from fastnet.backends.numba.kernels import (
     margin,
     muon,
     prelu,
+    preprocess,
     softmax,
     sums,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "margin",
     "muon",
     "prelu",
+    "preprocess",
     "softmax",
     "sums",
 ]
