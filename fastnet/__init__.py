@@ -6,6 +6,7 @@ from importlib import import_module as _import_module
 from fastnet import errors, init, layers, losses, optim, preprocess, schedules
 from fastnet.backends.registry import backends
 from fastnet.configured import register
+from fastnet.data.folds import KFold, StratifiedKFold, train_test_split
 from fastnet.data.scaled import Scaled
 from fastnet.errors import BackendUnavailable, DeviceError, DivergenceError, FastnetError
 from fastnet.layers import *  # noqa: F403
@@ -48,6 +49,7 @@ __all__ = [
     "FastnetError",
     "History",
     "JSONLLogger",
+    "KFold",
     "LearningRateScheduler",
     "ModelCheckpoint",
     "Record",
@@ -55,6 +57,7 @@ __all__ = [
     "Scaled",
     "Sequential",
     "Snapshots",
+    "StratifiedKFold",
     "TensorBoard",
     "Timer",
     "Trainer",
@@ -75,6 +78,7 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "threads",
+    "train_test_split",
     *layers.__all__,
     *losses.__all__,
     *optim.__all__,

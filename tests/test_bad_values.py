@@ -109,6 +109,11 @@ def sequential(dtype="float32", backend="auto", seed=None):
     return fn.Sequential(fn.Linear(2, 2), dtype=dtype, backend=backend, seed=seed)
 
 
+def split(arrays, test_size=None, train_size=None, stratify=None, seed=None):
+    more = {"test_size": test_size, "train_size": train_size, "stratify": stratify, "seed": seed}
+    return fn.train_test_split(arrays, **more)
+
+
 def product(factor=0.5):
     return fn.schedules.ProductLR(factor, fn.schedules.StepLR(0.1, 2))
 
@@ -215,6 +220,12 @@ class World:
             "clip_grad_norm_": (fn.clip_grad_norm_, {"model": m, "max_norm": 1.0}),
             "clip_grad_value_": (fn.clip_grad_value_, {"model": m, "limit": 1.0}),
             "batches": (fn.batches, {"X": X, "y": Y}),
+            "train_test_split": (split, {"arrays": X}),
+            "KFold.split": (lambda X: list(fn.KFold(2).split(X)), {"X": X}),
+            "StratifiedKFold.split": (
+                lambda X, y: list(fn.StratifiedKFold(2).split(X, y)),
+                {"X": X, "y": LABELS},
+            ),
             **{
                 f"check.{check.__name__}": (
                     check,

@@ -100,6 +100,7 @@ OTHERS = {
     fn.init.GlorotNormal: GAIN,
     fn.init.KaimingUniform: SLOPE,
     fn.init.KaimingNormal: SLOPE,
+    **{kind: {"n_splits": (2, None)} for kind in (fn.KFold, fn.StratifiedKFold)},
     fn.EMA: {"decay": BETA},
     fn.SWA: {"start_epoch": MANY, "every": MANY},
     fn.EarlyStopping: {"patience": COUNT, "min_delta": NOT_NEGATIVE},
@@ -173,6 +174,7 @@ FLAGS = {  # those of optimizers, callbacks and trainers are elsewhere
     fn.PoissonNLLLoss: {"log_input", "full"},
     fn.GaussianNLLLoss: {"full"},
     fn.batches: {"shuffle", "drop_last"},
+    **{kind: {"shuffle"} for kind in (fn.KFold, fn.StratifiedKFold, fn.train_test_split)},
     fn.clip_grad_norm_: {"error_if_nonfinite"},
     NET.load_state_dict: {"strict"},
     fn.CSVLogger: {"append"},
@@ -224,6 +226,8 @@ def argument(name, value):
 
 
 def by_keyword(kind, name):
+    if kind is fn.train_test_split:
+        return lambda value: kind(X, **{name: value})
     return lambda value: kind(**{**NEEDED.get(kind, {}), name: value})
 
 
@@ -293,6 +297,8 @@ SEEDS = {
     "Sequential": lambda v: fn.Sequential(fn.ReLU(), seed=v),
     "Trainer": lambda v: fn.Trainer(fn.Sequential(fn.ReLU()), MSE, seed=v),
     "batches": lambda v: fn.batches(X, seed=v),
+    "train_test_split": lambda v: fn.train_test_split(X, seed=v),
+    "KFold": lambda v: fn.KFold(shuffle=True, seed=v),
     "model": lambda v: fn.Sequential(fn.Linear(2, 2)).reset_parameters(seed=v),
     "layer": lambda v: fn.Linear(2, 2).reset_parameters(seed=v),
 }

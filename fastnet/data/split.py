@@ -20,7 +20,7 @@ def split_rows(given: Any, count: int, seed: int, classes: Array | None) -> tupl
     """
     size = _size(given, count)
     order = random.permutation(count, seed, user=1)
-    held = order[:size] if classes is None else _stratified(order, size, classes)
+    held = order[:size] if classes is None else stratified(order, size, classes)
     taken = np.zeros(count, bool)
     taken[held] = True
     return np.flatnonzero(~taken), np.flatnonzero(taken)
@@ -44,13 +44,19 @@ def _size(given: Any, count: int) -> int:
     return size
 
 
-def _stratified(order: Array, size: int, classes: Array) -> Array:
-    """So many rows in this order, from each class its share; each class keeps a row for the training."""
+def stratified(
+    order: Array, size: int, classes: Array, name: str = "validation_split", spared: int = 1
+) -> Array:
+    """So many rows of those in this order, from each class its share, but `spared` rows of it at least.
+
+    classes: the class of every row. name: the argument that gives the size, for a message.
+    """
+    classes = classes[order]
     _, of_row, counts = np.unique(classes, return_inverse=True, return_counts=True)
-    most = counts - 1
+    most = counts - spared
     if size > most.sum():
         raise DataError(
-            f"validation_split takes {size} of {len(order)} rows, of {len(counts)} classes; expected at "
+            f"{name} takes {size} of {len(order)} rows, of {len(counts)} classes; expected at "
             f"most {most.sum()}, so that a row of each class is left to train on"
         )
     # Largest remainders: whole shares first, then a row more for the classes that lack the most.
@@ -60,6 +66,6 @@ def _stratified(order: Array, size: int, classes: Array) -> Array:
         open_ = np.flatnonzero(number < most)
         lacking = open_[np.argsort(number[open_] - share[open_], kind="stable")][:left]
         number[lacking] += 1
-    grouped = order[np.argsort(of_row[order], kind="stable")]  # by class, each in this order
+    grouped = order[np.argsort(of_row, kind="stable")]  # by class, each in this order
     begins = np.cumsum(counts) - counts
     return np.concatenate([grouped[b : b + n] for b, n in zip(begins, number, strict=True)])
