@@ -19,9 +19,12 @@ if _typing.TYPE_CHECKING:
     from fastnet import check, datasets, plot
     from fastnet.train import (
         Callback,
+        ClassBalanced,
         CSVLogger,
         EarlyStopping,
+        HardExamples,
         History,
+        ImportanceSampling,
         JSONLLogger,
         LearningRateScheduler,
         ModelCheckpoint,
@@ -42,12 +45,15 @@ __all__ = [
     "BackendUnavailable",
     "CSVLogger",
     "Callback",
+    "ClassBalanced",
     "DeviceError",
     "DivergenceError",
     "EarlyStopping",
     "Ensemble",
     "FastnetError",
+    "HardExamples",
     "History",
+    "ImportanceSampling",
     "JSONLLogger",
     "KFold",
     "LearningRateScheduler",
@@ -89,7 +95,7 @@ __all__ = [
 _TRAIN = (
     *("CSVLogger", "Callback", "EarlyStopping", "History", "JSONLLogger", "LearningRateScheduler"),
     *("ModelCheckpoint", "Record", "ReduceLROnPlateau", "Snapshots", "TensorBoard", "Timer"),
-    *("Trainer", "batches", "fit_many"),
+    *("ClassBalanced", "HardExamples", "ImportanceSampling", "Trainer", "batches", "fit_many"),
     "from_config",  # needs all classes registered
 )
 _LATE = {"check": "", "datasets": "", "plot": "", **dict.fromkeys(_TRAIN, "train")}

@@ -75,6 +75,7 @@ ALL = [
     ],
     *[P.QuantileTransformer(9, 3), P.PCA(2, True, 0.5, 3), P.ZCA(0.5, 3)],
     P.OneHot([2, 0], [4, np.int64(5)], 3),
+    *[fn.ClassBalanced(), fn.ImportanceSampling(0.25), fn.HardExamples(0.5)],
     *[kind(np.int64(3), shuffle=True, seed=5) for kind in (fn.KFold, fn.StratifiedKFold)],
     fn.CrossEntropyLoss(np.array([1, 0.1], "f"), ignore_index=5, label_smoothing=0.1, **HALF),
     *[fn.NLLLoss([1, 2], ignore_index=5, **HALF), fn.BCELoss("sum")],

@@ -23,6 +23,7 @@ POSITIVE = ("(0, inf)", [0, 0.0, -1e-5, -1], [1e-300, 2])
 NOT_NEGATIVE = ("[0, inf)", [-1e-300, -1e-9, -3], [0, 3])
 EPS = ("[1.17549e-38, inf)", [0, -1e-8, 1e-39], [1e-30, 1])
 SHARE = ("[0, 1]", [-0.1, 1.1, -1e-300, 2], [0, 1, 0.5, np.float32(0.5)])
+PART = ("(0, 1]", [0, -0.1, 1.1], [1e-3, 1, np.float32(0.5)])
 BETA = ("[0, 1)", [-0.1, 1, 1.5], [0, 0.999])
 BETAS = {"betas[0]": BETA, "betas[1]": BETA}
 STEPS = {
@@ -101,6 +102,8 @@ OTHERS = {
     fn.init.KaimingUniform: SLOPE,
     fn.init.KaimingNormal: SLOPE,
     **{kind: {"n_splits": (2, None)} for kind in (fn.KFold, fn.StratifiedKFold)},
+    fn.ImportanceSampling: {"uniform": PART},
+    fn.HardExamples: {"fraction": PART},
     fn.EMA: {"decay": BETA},
     fn.SWA: {"start_epoch": MANY, "every": MANY},
     fn.EarlyStopping: {"patience": COUNT, "min_delta": NOT_NEGATIVE},

@@ -101,8 +101,8 @@ def _sizes(test_size: Any, train_size: Any, count: int) -> tuple[int, int]:
     train = count - test if train is None else train
     if test < 1 or train < 1 or test + train > count:
         raise HyperparameterError(
-            f"test_size is {shown(test_size)} and train_size is {shown(train_size)}: of the {count} rows of "
-            f"arrays {test} and {train}; expected at least one row in both, and no more than there are"
+            f"test_size is {shown(test_size)} and train_size is {shown(train_size)}: of the {count} rows "
+            f"of arrays {test} and {train}; expected at least one row in both, and no more than there are"
         )
     return test, train
 

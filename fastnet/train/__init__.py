@@ -17,13 +17,17 @@ from fastnet.train.callbacks import (
 from fastnet.train.history import History
 from fastnet.train.many import fit_many
 from fastnet.train.record import Record
+from fastnet.train.sampling import ClassBalanced, HardExamples, ImportanceSampling
 from fastnet.train.trainer import Trainer
 
 __all__ = [
     "CSVLogger",
     "Callback",
+    "ClassBalanced",
     "EarlyStopping",
+    "HardExamples",
     "History",
+    "ImportanceSampling",
     "JSONLLogger",
     "LearningRateScheduler",
     "ModelCheckpoint",

@@ -60,7 +60,7 @@ def given(
         made.validation = validation(trainer, validation_data, terms)
     if validation_split is None and class_weights is None and weights is None:
         return made
-    classes, w = _classes(trainer, made.data), sample_weight
+    classes, w = classes_of(trainer, made.data), sample_weight
     if w is not None:
         w = arrays.as_array("sample_weight", trainer.model.on_host("sample_weight", w))
     if validation_split is not None:
@@ -104,7 +104,7 @@ def validation_parts(given: Any) -> tuple[Any, Any, Any]:
     return x, y, w
 
 
-def _classes(trainer: Any, data: Dataset) -> Array | None:
+def classes_of(trainer: Any, data: Dataset) -> Array | None:
     """The number of each row's class; None where rows have none."""
     if data.classes:
         return data.y

@@ -357,6 +357,10 @@ class Run:
                 end = min(end, begin + limit)
             yield Part(order, self.offsets, begin, end)
 
+    def row_losses(self, index: Array) -> Array | None:
+        """The array for the losses of these rows, which steps are to record; None: nobody wants them."""
+        return None
+
     def _pause(self) -> None:
         """Let happen what happens within an epoch."""
         if self.goes_on_within:
@@ -419,6 +423,7 @@ class Run:
         self.executor.ready(update)
         steps = Steps(rows, part - part[0], self.trainer.seed, self.trainer.step)
         steps.outputs, steps.decisions, steps.evaluation = outputs, decisions, evaluation
+        steps.row_losses = self.row_losses(rows)
         self.executor.load(self.data, steps, update)
         return Loaded(state, state.changes, span)
 

@@ -252,6 +252,7 @@ class EpochScores:
         *,
         total: bool = False,
     ) -> None:
+        self._made_of = metrics, data, plan
         row_shape, dtype = plan.output_shape, plan.dtype
         self.names, self.offsets, self.total = list(metrics), offsets, total
         self.steps, self.rows = len(offsets) - 1, int(offsets[-1])
@@ -268,6 +269,11 @@ class EpochScores:
         self._sizes = np.diff(offsets).astype(np.float64)
         self._order: Array  # the epoch's rows
         self._forget()
+
+    def like(self, offsets: Array) -> EpochScores:
+        """The same for other minibatches."""
+        metrics, data, plan = self._made_of
+        return EpochScores(metrics, data, offsets, plan, total=self.total)
 
     def _forget(self) -> None:
         self._measured = dict.fromkeys(self.metrics, 0.0)

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnet import random
 from fastnet.backends.base import Counter, Counts
+from fastnet.configured import described, from_config
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import training_offsets
 from fastnet.data.streams import Default, Source, Stream, check_second, plain_value, source_of
@@ -38,15 +39,16 @@ from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
 from fastnet.optim.averaging import Averaging
 from fastnet.parameter import MOST, check_count, check_names
-from fastnet.train import full_batch, range_test, saved
+from fastnet.train import full_batch, range_test, sampling, saved
 from fastnet.train.callbacks import Callback, KeepBest, check_callbacks
 from fastnet.train.chain import Chain, Span, has_statistics, recompute_statistics
 from fastnet.train.checkpoint import Checkpoint
-from fastnet.train.given import Given, given, validation
+from fastnet.train.given import Given, classes_of, given, validation
 from fastnet.train.history import History, copied_records
 from fastnet.train.progress import Progress
 from fastnet.train.ready import Ready, Waiting, finish
 from fastnet.train.run import Fit, Run
+from fastnet.train.sampling import Sampler
 from fastnet.train.scores import (
     EpochScores,
     check_metrics,
@@ -121,6 +123,7 @@ class Trainer(Attributed):
         self.epoch = self.step = 0  # epochs and steps done; dropout draws by the step
         self._way: Way | None = None  # of `train_on_batch`
         self._fitting: Fit | None = None
+        self._row_losses: Array | None = None  # of the rows of the last fit with ImportanceSampling
         # The fit that a loaded file has not ended: its state, its callbacks, and the trainer's step there.
         self._unfinished: tuple[dict[str, Any], list[Callback], int] | None = None
 
@@ -153,13 +156,15 @@ class Trainer(Attributed):
         "epoch", "step": how many are done. "seed". "key": a number that identifies this trainer and those
         that continue from it. "history": the records, a list of dicts. "optimizer": the optimizer's
         `state_dict` for the model. "averages": "count", how many sets of parameters the average contains,
-        and if any "average/0.weight", …. Each object's `config` has its hyper-parameters.
+        and if any "average/0.weight", …. "sampler", after
+        ImportanceSampling: the last losses of rows. Each object's `config` has its hyper-parameters.
         """
         return {
             **{name: getattr(self, name) for name in _COUNTS},
             "history": [dict(record) for record in self.history.records],
             "optimizer": self.optimizer.state_dict(self.model),
             "averages": self._chain.state_dict(self.model),
+            **sampling.state_dict(self._row_losses),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -169,7 +174,9 @@ class Trainer(Attributed):
         where a name is missing or unexpected, a shape differs or a count is no integer ≥ 0.
         """
         with self.model.training_lock():
-            check_names("state_dict", state, [*_COUNTS, "history", "optimizer", "averages"])
+            needed = [*_COUNTS, "history", "optimizer", "averages"]
+            check_names("state_dict", state, needed, ("sampler",))
+            losses = sampling.checked_state("state_dict['sampler']", state.get("sampler"))
             counts = {
                 n: check_count(f"state_dict[{n!r}]", state[n], high) for n, high in _COUNTS.items()
             }
@@ -182,7 +189,7 @@ class Trainer(Attributed):
             self.optimizer.restore(self.model, *of_optimizer)
             for name, count in counts.items():
                 setattr(self, name, count)
-            self.history = History(records)
+            self.history, self._row_losses = History(records), losses
             self.model.touch()  # averages in a device's memory are stale now
 
     def __getstate__(self) -> dict[str, Any]:
@@ -205,7 +212,7 @@ class Trainer(Attributed):
         self._chain.reset()
         self.history = History()
         self.epoch = self.step = 0
-        self._unfinished = None
+        self._unfinished = self._row_losses = None
 
     def fit(
         self,
@@ -221,6 +228,7 @@ class Trainer(Attributed):
         shuffle: bool = SHUFFLE,
         drop_last: bool = False,
         accumulation_steps: int = 1,
+        sampler: Sampler | None = None,
         restore_best: bool = False,
         respect_modes: bool = False,
         callbacks: Iterable[Callback] = (),
@@ -260,6 +268,9 @@ class Trainer(Attributed):
             mean of their gradients weighted by rows, or with reduction="sum" their sum. An epoch ends
             with an update. Without batchnorm and dropout the update is that of one minibatch of all
             their rows.
+        sampler: which rows an epoch trains on, and how often: ClassBalanced(), ImportanceSampling(...),
+            HardExamples(...), or None (default): each row once. The last two go on from a file at ends of
+            epochs alone, and need one of fastnet's losses.
         restore_best: bool (default False). True restores, however the fit ends, the parameters and buffers
             of the epoch with the best score, the first of equals. The score is the one that the first
             EarlyStopping in callbacks monitors, else val_loss. Needs validation_data.
@@ -317,6 +328,7 @@ class Trainer(Attributed):
             shuffle=plain_value(shuffle),
             drop_last=drop_last,
             accumulation_steps=accumulation_steps,
+            sampler=sampler,
             restore_best=restore_best,
             respect_modes=respect_modes,
             callbacks=callbacks,
@@ -402,6 +414,7 @@ class Trainer(Attributed):
         respect_modes: bool,
         callbacks: Iterable[Callback],
         verbose: int,
+        sampler: Any = None,
     ) -> Fit:
         """A fit on data that are checked already, with the arguments of `fit`, which are checked here."""
         epochs = check_int("epochs", epochs, low=1)
@@ -410,11 +423,20 @@ class Trainer(Attributed):
         shuffle = check_flag("shuffle", shuffle)
         restore_best = check_flag("restore_best", restore_best)
         run: Run
+        drawing = sampling.checked(sampler)
+        if drawing is not None:
+            classes = classes_of(self, given.data) if isinstance(given.data, Dataset) else None
+            sampling.check_fits(drawing, given.data, classes, shuffle)
+            mean = self.loss.reduction != "sum"
+            given.data = sampling.data_for(drawing, given.data, self.model.dtype, mean=mean)
         if isinstance(given.data, Source):
             run, division = self._prepare_stream(given.data, respect_modes), given.data.division
         else:
             run = self._prepare(given.data, batch_size, drop_last, respect_modes, given.rows)
             division = batch_size, shuffle, drop_last
+        if drawing is not None:
+            least = self.model.min_training_rows(respect_modes)
+            run = sampling.prepare(run, drawing, classes, least)
         run.validation = given.validation
         run.accumulation_steps, run.shuffle = accumulation_steps, shuffle
         progress = Progress(verbose, run.epoch_rows)
@@ -431,6 +453,8 @@ class Trainer(Attributed):
             "respect_modes": run.respect_modes,
             **given.arguments,
         }
+        if drawing is not None:
+            fit.arguments["sampler"] = described(drawing)
         if any(callback.saves_trainer for callback in called):
             saved.describe(fit)
         return fit
@@ -469,6 +493,8 @@ class Trainer(Attributed):
             kept |= {"batch_size": BATCH_SIZE, "shuffle": SHUFFLE}
         division = (kept[name] for name in ("batch_size", "shuffle", "drop_last"))
         left = max(1, state["epochs"] - self.epoch)
+        if (kept_sampler := kept.get("sampler")) is not None:
+            kept["sampler"] = from_config(kept_sampler)
         of_data = {name: kept.pop(name, None) for name in ("validation_split", "class_weight")}
         data = self._data(X, y, sample_weight, left, tuple(division), validation_data, kept=of_data)
         if on_stream and not isinstance(data.data, Stream):
