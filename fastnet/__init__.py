@@ -7,6 +7,7 @@ from fastnet import errors, init, layers, losses, optim, preprocess, schedules
 from fastnet.backends.registry import backends
 from fastnet.configured import register
 from fastnet.data.folds import KFold, StratifiedKFold, train_test_split
+from fastnet.data.mixup import MixUp
 from fastnet.data.scaled import Scaled
 from fastnet.errors import BackendUnavailable, DeviceError, DivergenceError, FastnetError
 from fastnet.layers import *  # noqa: F403
@@ -56,6 +57,7 @@ __all__ = [
     "ImportanceSampling",
     "JSONLLogger",
     "KFold",
+    "MixUp",
     "LearningRateScheduler",
     "ModelCheckpoint",
     "Record",

@@ -283,6 +283,7 @@ CALLED = {"v": "0.weight", "given": "X", "validation_data": "validation"}  # by 
 GOOD = {  # what makers need beside the argument in question
     fn.Linear: {"in_features": 2, "out_features": 2},
     fn.BatchNorm1d: {"num_features": 2},
+    **{kind: {"shape": (4, 5)} for kind in (fn.RandomTranslation, fn.RandomFlip)},
     fn.FunctionLoss: {"function": lambda y, t: (0.0, y)},
     fn.Trainer: {"model": net(), "loss": fn.MSELoss()},
     fn.SWA: {"start_epoch": 1},
@@ -291,6 +292,7 @@ GOOD = {  # what makers need beside the argument in question
     fn.Snapshots: {"every": 1},
     fn.Ensemble: {"models": [net(), net()]},
     fn.Scaled: {"X": np.eye(2), "scale": 0.5},
+    fn.MixUp: {"X": X, "y": LABELS},
     fn.init.Constant: {"value": 0.5},
     fn.init.Sparse: {"sparsity": 0.5},
     **{

@@ -66,7 +66,8 @@ ALL = [
     fn.BatchNorm1d(3, 1e-3, 0.5, affine=False),
     *[fn.Dropout(0.25), fn.LeakyReLU(0.5), fn.PReLU(3, 0.5), fn.ELU(2), fn.Hardtanh(-2, 3)],
     *[fn.ScaledTanh(2, 3), fn.LinearTanh(0.5), fn.Softplus(2, 3), fn.GELU("tanh")],
-    *[fn.Softmax(1), fn.LogSoftmax(1)],
+    *[fn.Softmax(1), fn.LogSoftmax(1), fn.RandomContrast(0.5)],
+    *[fn.RandomTranslation((4, np.int64(5)), 1, 3), fn.RandomFlip([4, 5, 3], "vertical")],
     *[
         P.Center(3),
         P.StandardScaler(3),

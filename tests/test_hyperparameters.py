@@ -69,6 +69,8 @@ OTHERS = {
     fn.BatchNorm1d: {"num_features": MANY, "eps": EPS, "momentum": SHARE},
     fn.Dropout: {"p": SHARE},
     fn.LeakyReLU: {"negative_slope": ANY},
+    fn.RandomTranslation: {"height": COUNT, "width": COUNT},
+    fn.RandomContrast: {"factor": SHARE},
     fn.PReLU: {"num_parameters": MANY, "init": ANY},
     fn.ELU: {"alpha": ANY},
     fn.ScaledTanh: {"amplitude": POSITIVE, "slope": POSITIVE},
@@ -90,6 +92,11 @@ OTHERS = {
     fn.PoissonNLLLoss: {"eps": EPS},
     fn.GaussianNLLLoss: {"eps": EPS},
     fn.Scaled: {"scale": POSITIVE},
+    fn.MixUp: {
+        "alpha": ("[0.01, 1000]", [0, 0.009, 1001, -1], [0.01, 1000, 1]),
+        "batch_size": MANY,
+        "classes": (2, 65536),
+    },
     fn.init.Constant: {"value": ANY},
     fn.init.Uniform: {"a": ("(-inf, inf)", [], [0, -1.5]), "b": ("(-9, inf)", [-9, -10], [-8, 1])},
     fn.binary_accuracy: {"threshold": ANY},
@@ -127,8 +134,10 @@ NEEDED = {  # the arguments that are there beside the one in question
     fn.ModelCheckpoint: {"path": "run"},
     fn.Linear: {"in_features": 2, "out_features": 2},
     fn.BatchNorm1d: {"num_features": 2},
+    fn.RandomTranslation: {"shape": (4, 5)},
     fn.Hardtanh: {"min_val": -9},
     fn.Scaled: {"X": X},
+    fn.MixUp: {"X": X, "y": np.zeros(6, int)},
     fn.init.Constant: {"value": 0},
     fn.init.Uniform: {"a": -9},
     fn.init.Sparse: {"sparsity": 0.5},
@@ -290,7 +299,7 @@ def test_integers(kind, name, low, high):
     for bad in [*NOT_INTEGERS, np.True_, *outside]:
         if name == "p" and isinstance(bad, float) and bad == 2:
             continue  # PyTorch's 2.0 is taken
-        if bad is None and name in ("keep", "num_features", "n_components"):
+        if bad is None and name in ("keep", "num_features", "n_components", "classes"):
             continue  # the default
         message = re.escape(f"{name} is {shown(bad)}; expected {wanted}")
         refused(lambda bad=bad: make(bad), HyperparameterError, f"^{message}$")
@@ -301,6 +310,7 @@ SEEDS = {
     "Trainer": lambda v: fn.Trainer(fn.Sequential(fn.ReLU()), MSE, seed=v),
     "batches": lambda v: fn.batches(X, seed=v),
     "train_test_split": lambda v: fn.train_test_split(X, seed=v),
+    "MixUp": lambda v: fn.MixUp(X, X, seed=v),
     "KFold": lambda v: fn.KFold(shuffle=True, seed=v),
     "model": lambda v: fn.Sequential(fn.Linear(2, 2)).reset_parameters(seed=v),
     "layer": lambda v: fn.Linear(2, 2).reset_parameters(seed=v),

@@ -16,6 +16,7 @@ from fastnet.layers.activations import (
 from fastnet.layers.base import Layer
 from fastnet.layers.batchnorm import BatchNorm1d
 from fastnet.layers.dropout import Dropout
+from fastnet.layers.images import RandomContrast, RandomFlip, RandomTranslation
 from fastnet.layers.linear import Linear
 from fastnet.layers.noise import NoisyReLU
 from fastnet.layers.prelu import PReLU
@@ -50,6 +51,9 @@ __all__ = [
     "Mish",
     "NoisyReLU",
     "PReLU",
+    "RandomContrast",
+    "RandomFlip",
+    "RandomTranslation",
     "ReLU",
     "ReLU6",
     "ScaledTanh",

@@ -70,6 +70,12 @@ NUMBERS = {
     "share": 0.4,
     "limit": 0.5,
     "rate": 0.3,
+    "across": 3.0,
+    "channels": 2.0,
+    "down": 1.0,
+    "right": 2.0,
+    "flips": 3.0,
+    "spread": 0.3,
 }
 # The counter of random draws: beyond 32 bits where it may be.
 COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}
