@@ -240,6 +240,7 @@ class World:
             **{f"plot.{name}": call for name, call in self.plots().items()},
             "read_idx": (fn.datasets.read_idx, {"path": "nowhere"}),
             "mnist": (fn.datasets.mnist, {"folder": "nowhere"}),
+            "california_housing": (fn.datasets.california_housing, {"path": "nowhere"}),
             "threads": (fn.threads, {"n": 1}),
             "set_num_threads": (fn.set_num_threads, {"n": 1}),
             "schedule": (fn.schedules.StepLR(0.1, 2), {"step": 1}),
@@ -335,7 +336,9 @@ def makers():
 OTHERS = {fn.Sequential, fn.schedules.ProductLR, fn.Optimizer}
 MAKERS = sorted({*makers()} - OTHERS, key=lambda k: k.__name__)
 # Of files that are not there.
-FOREIGN = dict.fromkeys(("read_idx", "mnist", "fn.load", "load_weights", "Trainer.load"), OSError)
+FOREIGN = dict.fromkeys(
+    ("read_idx", "mnist", "california_housing", "fn.load", "load_weights", "Trainer.load"), OSError
+)
 
 
 def trials(call):

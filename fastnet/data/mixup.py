@@ -28,8 +28,8 @@ TRIES = 64  # of a rejection that accepts more than nine of ten
 class MixUp(Attributed):
     """Minibatches (λ·x + (1 − λ)·x′, λ·y + (1 − λ)·y′) with λ ~ Beta(α, α), for `trainer.fit`.
 
-    Write `trainer.fit(fn.MixUp(X, y), epochs=9)`. (x′, y′) are the rows of the minibatch in another order. λ
-    is one number for a minibatch. The order of the rows is that of a fit on arrays; orders and λ are
+    Write `trainer.fit(fn.MixUp(X, y), epochs=9)`. (x′, y′) are the rows of the minibatch in another order.
+    λ is one number for a minibatch. The order of the rows is that of a fit on arrays; orders and λ are
     functions of the seed, the epoch and the minibatch's number.
 
     X: inputs (n, features), numbers.

@@ -1,10 +1,12 @@
-"""Data sets as NumPy arrays: the embedded digits, MNIST from disk, and any IDX file.
+"""Data sets as NumPy arrays: the embedded digits, MNIST and California housing from disk, any IDX file.
 
-Nothing here uses the network.
+Nothing here uses the network. Small sets, such as diabetes or iris, come with scikit-learn: `X, y =
+sklearn.datasets.load_diabetes(return_X_y=True)` are arrays as `Trainer.fit` takes them.
 """
 
+from fastnet.datasets.california import california_housing
 from fastnet.datasets.digits import digits
 from fastnet.datasets.idx import read_idx
 from fastnet.datasets.mnist import mnist
 
-__all__ = ["digits", "mnist", "read_idx"]
+__all__ = ["california_housing", "digits", "mnist", "read_idx"]

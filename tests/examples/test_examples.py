@@ -82,7 +82,7 @@ def test_digits_are_reproducible(backend: str, tmp_path: Path) -> None:
     assert values() == values()
 
 
-@pytest.mark.parametrize("example", ["digits", "mnist"])
+@pytest.mark.parametrize("example", ["digits", "mnist", "autoencoder"])
 def test_help(example: str, tmp_path: Path) -> None:
     done = run(example, tmp_path, "--help")
     assert done.returncode == 0
@@ -105,6 +105,21 @@ def test_mnist_learns_in_one_epoch(backend: str, mnist_folder: Path, tmp_path: P
     accuracy, epochs = trained("mnist", tmp_path, *options)
     assert accuracy >= 0.95
     assert len(epochs) == 1
+
+
+def test_the_autoencoder_runs_on_a_few_rows(mnist_folder: Path, tmp_path: Path) -> None:
+    small = ("--rows", "2000", "--pretraining", "8", "--epochs", "3")
+    done = run("autoencoder", tmp_path, "--data", str(mnist_folder), *small)
+    assert done.returncode == 0 and done.stderr == ""
+    lines = done.stdout.splitlines()
+    told = [re.search(r"error (\d\.\d{5}), accuracy of codes (\d\.\d{4})$", x) for x in lines[3:]]
+    found = [(float(one[1]), float(one[2])) for one in told if one]
+    assert len(found) == 4 and [x.split(":")[0] for x in lines[:3]] == [
+        f"layer {n}" for n in (1, 2, 3)
+    ]
+    before, together, alone, longer = found
+    assert together[0] < before[0] and together[0] < 0.9 * min(alone[0], longer[0])
+    assert min(accuracy for _, accuracy in found) > 0.5
 
 
 @pytest.mark.parametrize("folder", [None, "", "nowhere", "empty", "damaged"])
