@@ -37,6 +37,7 @@ SIZES = {"10³": (10, 100), "10⁶": (1000, 1000)}  # rows and features
 # What layers, losses and optimizers have beside methods to compare.
 OTHERS = {
     "Layer", "Linear", "BatchNorm1d", "Dropout", "Identity", "Loss", "FunctionLoss", "Optimizer",
+    "RandomContrast", "RandomFlip", "RandomTranslation",
 }  # fmt: skip
 
 

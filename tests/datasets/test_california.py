@@ -80,6 +80,7 @@ def test_the_features_are_scikit_learns(name, tmp_path):
         (gzip.compress(text())[:40], "cannot be read"),
         (b"\xff\xfe" + text(), "cannot be read"),
     ],
+    ids=["empty", "few columns", "other names", "NaN", "no households", "a word", "cut", "bytes"],
 )
 def test_damaged_files(content, message, tmp_path):
     (tmp_path / "file").write_bytes(content)
