@@ -168,6 +168,29 @@ def test_a_fit_goes_on_from_its_file(kind, tmp_path):
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fit_that_stops_within_an_epoch_goes_on_where_it_can(kind, tmp_path):
+    whole = trainer()
+    whole.metrics = ["accuracy"]
+    whole.fit(X, CODES, 4, 16, sampler=KINDS[kind](), verbose=0)
+
+    class At(fn.Callback):
+        def on_train_batch_end(self, batch, logs):
+            if self.trainer.step == 18 and stopping:
+                raise KeyboardInterrupt
+
+    stopping = True
+    options = {"checkpoint": tmp_path / "run", "checkpoint_every": "2 steps", "verbose": 0}
+    for _ in range(2):
+        made = trainer()
+        made.metrics = ["accuracy"]
+        try:
+            made.fit(X, CODES, 4, 16, sampler=KINDS[kind](), callbacks=[At()], **options)
+        except KeyboardInterrupt:
+            stopping = False
+    assert bits(made) == bits(whole) and scores(made) == scores(whole)
+
+
 def test_resume_makes_the_sampler_again(tmp_path):
     whole = trainer()
     whole.fit(X, CODES, 3, 16, sampler=fn.ImportanceSampling(0.5), verbose=0)
