@@ -62,8 +62,9 @@ class Checkpoint(Pauses):
         """Take care of a fit; continue from the file, if there is one."""
         if self.every.steps is not None and not fit.run.goes_on_within:
             raise HyperparameterError(
-                f'checkpoint_every is "{self.every.steps} steps" and X gives minibatches, with which a fit '
-                'goes on at the begin of an epoch alone; expected a time or epochs, as "60s" or "1 epoch"'
+                f'checkpoint_every is "{self.every.steps} steps" and X gives minibatches, or a sampler '
+                "depends on losses, with which a fit goes on at the begin of an epoch alone; expected a "
+                'time or epochs, as "60s" or "1 epoch"'
             )
         self.fit, trainer, fit.run.pauses = fit, fit.run.trainer, self
         if self.path.exists():

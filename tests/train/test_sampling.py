@@ -181,6 +181,13 @@ def test_a_fit_that_stops_within_an_epoch_goes_on_where_it_can(kind, tmp_path):
 
     stopping = True
     options = {"checkpoint": tmp_path / "run", "checkpoint_every": "2 steps", "verbose": 0}
+    if kind != "balanced":
+        refused(
+            lambda: trainer().fit(X, CODES, 4, 16, sampler=KINDS[kind](), **options),
+            HyperparameterError,
+            '^checkpoint_every is "2 steps" .* a sampler depends on losses',
+        )
+        options["checkpoint_every"] = "0.000001 s"
     for _ in range(2):
         made = trainer()
         made.metrics = ["accuracy"]
