@@ -1,38 +1,8 @@
-/* Batch normalisation. Formulas: fastnet/layers/batchnorm.py. Columns are taken in blocks so narrow that their sums
- * stay in registers, and their rows in cache from one pass to the next. */
+/* Batch normalisation. Formulas: fastnet/layers/batchnorm.py. Columns are taken in blocks, whose rows stay in cache from
+ * one pass to the next. */
 #include "engine/share.h"
+#include "lib/columns.h"
 #include "lib/rows.h"
-
-enum { MOST = 8, SOME = 4 }; /* vectors in a block */
-
-#define INLINED static inline __attribute__((always_inline))
-
-/* Call block(call, j, n, vectors, …) for each block of n columns from j on. n and vectors are constants, except for the
- * remainder of less than a vector. */
-#define BY_BLOCKS(block, call, ...)                                                                \
-    SHARED(r, call, (call)->size[0], MOST * WIDTH)                                                 \
-        for (int64_t j = r.begin, n; j < r.end; j += n) {                                          \
-            n = r.end - j;                                                                         \
-            if (n >= MOST * WIDTH)                                                                 \
-                block(call, j, n = MOST * WIDTH, MOST, __VA_ARGS__);                               \
-            else if (n >= SOME * WIDTH)                                                            \
-                block(call, j, n = SOME * WIDTH, SOME, __VA_ARGS__);                               \
-            else                                                                                   \
-                block(call, j, n = smaller(n, WIDTH), 1, __VA_ARGS__);                             \
-        }
-
-/* The v-th vector of n numbers, of which the last may be partial. */
-INLINED vec part(const real *p, int v, int64_t n) {
-    return load_first(p + v * WIDTH, n - v * WIDTH);
-}
-
-INLINED void put_part(real *p, int v, int64_t n, vec value) {
-    store_first(p + v * WIDTH, value, n - v * WIDTH);
-}
-
-INLINED vec part_or(const real *p, int64_t j, int v, int64_t n, real otherwise) {
-    return p ? part(p + j, v, n) : broadcast(otherwise);
-}
 
 static inline vec inverse_root(vec a) {
     real lane[WIDTH];
@@ -138,13 +108,6 @@ INLINED void column_sums(vec *sum_dy, vec *sum_dy_xhat, int64_t B, int64_t N, in
         sum_dy[v] = with_lost(sum_dy[v], lost_dy[v]);
         sum_dy_xhat[v] = with_lost(sum_dy_xhat[v], lost_dy_xhat[v]) * rstd[v];
     }
-}
-
-/* Write a parameter's gradient, or add to it. NULL: it is not wanted. */
-INLINED void put_gradient(real *into, int64_t j, int64_t n, const int vectors, const vec *from,
-                          int64_t accumulate) {
-    for (int v = 0; into && v < vectors; v++)
-        put_part(into + j, v, n, accumulate ? part(into + j, v, n) + from[v] : from[v]);
 }
 
 INLINED void vjp_block(const fn_call *call, int64_t j, int64_t n, const int vectors, real *dx,

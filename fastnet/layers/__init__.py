@@ -17,6 +17,7 @@ from fastnet.layers.base import Layer
 from fastnet.layers.batchnorm import BatchNorm1d
 from fastnet.layers.dropout import Dropout
 from fastnet.layers.images import RandomContrast, RandomFlip, RandomTranslation
+from fastnet.layers.layernorm import LayerNorm, RMSNorm
 from fastnet.layers.linear import Linear
 from fastnet.layers.noise import NoisyReLU
 from fastnet.layers.prelu import PReLU
@@ -30,6 +31,7 @@ from fastnet.layers.rectifiers import (
     ReLU,
     ReLU6,
 )
+from fastnet.layers.scale import Bias, Scale
 from fastnet.layers.softmax import LogSoftmax, Softmax
 
 __all__ = [
@@ -37,12 +39,14 @@ __all__ = [
     "GELU",
     "SELU",
     "BatchNorm1d",
+    "Bias",
     "Dropout",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "Identity",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LinearTanh",
@@ -54,8 +58,10 @@ __all__ = [
     "RandomContrast",
     "RandomFlip",
     "RandomTranslation",
+    "RMSNorm",
     "ReLU",
     "ReLU6",
+    "Scale",
     "ScaledTanh",
     "SiLU",
     "Sigmoid",

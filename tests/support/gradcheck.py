@@ -125,6 +125,8 @@ UNIT = {("bce", "y"), ("bce", "t"), ("kl_div", "t")}
 ASCENDING = {("interpolate", "k")}
 # Tensors that are drawn small, so that a difference does not cancel.
 SMALL = {("rmsprop_centered", "a"), ("rmsprop_centered_momentum", "a")}
+# Results that are sums which may cancel, with the tensor that they sum.
+SUMS_OF = {("layernorm", "centre"): "x", ("layernorm", "rest"): "x"}
 # Inputs that an op treats as constants: it has no gradient for them.
 CONSTANT = {
     "batchnorm_inference": {"running_mean", "running_var"},

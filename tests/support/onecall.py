@@ -88,7 +88,7 @@ class Call:
             shape = shape_of(op, name, rows, sizes)
             self.spans[name] = (end + shift * dtype.itemsize % 64, shape, dtype)
             end += -(-_bytes(shape, dtype) // 64) * 64 + 64 + GUARD
-        if inplace:
+        if inplace and self.kernel.tensors[0] not in self.absent:
             first, second = self.kernel.tensors[:2]
             self.spans[first] = self.spans[second]
         self.memory = zeros_aligned(end)
@@ -258,8 +258,9 @@ def agree(calls: Iterable[Call], engines: Iterable[Engine]) -> None:
 
 
 def magnitude(call: Call, name: str, want: Array) -> float:
-    """The largest number that a result is made of: itself, or where a sum cancels dy or what it was."""
-    parts = [call.given[n] for n in ("dy", name) if n in call.given]
+    """The largest number that a result is made of: itself, or where a sum cancels dy or what it sums."""
+    terms = gradcheck.SUMS_OF.get((call.kernel.op.name, name), "dy")
+    parts = [call.given[n] for n in (terms, name) if n in call.given]
     return float(max(np.max(np.abs(a), initial=0.0) for a in (want, *parts)))
 
 
