@@ -20,9 +20,9 @@ INLINED void approach(real *to, int v, int64_t n, vec from, real momentum) {
 
 INLINED void forward_block(const fn_call *call, int64_t j, int64_t n, const int vectors, real *y,
                            real *shift, real *rstd, real *running_mean, real *running_var,
-                           const real *x, const real *gamma, const real *beta) {
+                           const real *x, const real *gamma, const real *beta, real momentum) {
     const int64_t B = call->rows, N = call->size[0];
-    const real eps = (real)call->scalar[0], momentum = (real)call->scalar[1];
+    const real eps = (real)call->scalar[0];
     const real unbiased = (real)((double)B / (double)(B - 1));
     const int64_t block = rows_of_block(B);
     vec first[MOST], centre[MOST], squares[MOST], lost[MOST], part_sum[MOST], scale[MOST], offset[MOST];
@@ -59,8 +59,10 @@ INLINED void forward_block(const fn_call *call, int64_t j, int64_t n, const int 
         scale[v] = inverse_root(variance + eps);
         put_part(shift + j, v, n, centre[v]);
         put_part(rstd + j, v, n, scale[v]);
-        approach(running_mean + j, v, n, first[v] + centre[v], momentum);
-        approach(running_var + j, v, n, variance * unbiased, momentum);
+        if (running_mean) {
+            approach(running_mean + j, v, n, first[v] + centre[v], momentum);
+            approach(running_var + j, v, n, variance * unbiased, momentum);
+        }
         scale[v] *= part_or(gamma, j, v, n, 1);
         offset[v] = vec_madd(-centre[v], scale[v], part_or(beta, j, v, n, 0));
     }
@@ -75,8 +77,12 @@ INLINED void forward_block(const fn_call *call, int64_t j, int64_t n, const int 
 FUSING_KERNEL(batchnorm_forward, OUT(y), OUT(shift), OUT(rstd), INOUT(running_mean),
                  INOUT(running_var),
                  INOUT_AS(int64_t, batches), IN(x), IN(gamma), IN(beta)) {
-    BY_BLOCKS(forward_block, call, y, shift, rstd, running_mean, running_var, x, gamma, beta)
-    if (is_first(call))
+    const int counts = call->scalar[1] < 0; /* the running statistics are means over all minibatches */
+    const real momentum = (real)(counts && batches ? 1 / (double)(batches[0] + 1) : call->scalar[1]);
+    BY_BLOCKS(forward_block, call, y, shift, rstd, running_mean, running_var, x, gamma, beta, momentum)
+    if (counts)
+        together(call); /* until no member reads the count any more */
+    if (batches && is_first(call))
         batches[0]++;
 }
 

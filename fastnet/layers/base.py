@@ -74,6 +74,11 @@ class Layer(Owned, Fixed, base=True):
         """The number of input features, or None where the layer accepts any."""
         return None
 
+    @property
+    def joins_rows(self) -> bool:
+        """Whether an output depends on other rows in evaluation, too."""
+        return False
+
     def output_shape(self, shape: Shape) -> Shape:
         """The shape of one output row for a shape of one input row.
 
@@ -110,10 +115,12 @@ class Layer(Owned, Fixed, base=True):
         """The layer's output for x, a new array; keeps what `backward` needs."""
         x = arrays.floats(f"{self.label}: x", x)
         self.output_shape(x.shape[1:])
-        if self.training and x.shape[0] < self.min_training_rows:
+        if (self.training or self.joins_rows) and x.shape[0] < self.min_training_rows:
+            kind = "rows for statistics" if self.joins_rows else "a training minibatch"
+            remedy = "" if self.joins_rows else " (or call eval() first)"
             raise ShapeError(
-                f"{self.label}: a training minibatch of {x.shape[0]} rows; "
-                f"expected at least {self.min_training_rows} (or call eval() first)"
+                f"{self.label}: {kind} of {x.shape[0]} rows; "
+                f"expected at least {self.min_training_rows}{remedy}"
             )
         if (owner := self._owner) is not None:
             owner.bind()

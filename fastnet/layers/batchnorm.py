@@ -19,12 +19,14 @@ class batchnorm(Op):
     rstd = 1/√(var + eps) with the biased variance (two passes); the running variance uses the unbiased
     one. The op computes both from x − x₀, where x₀ is the first row: a constant feature becomes exactly
     beta, and a feature far from 0 loses no digits. dx = gamma·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)).
+
+    Running statistics may be absent. momentum < 0: they become means over all minibatches so far.
     """
 
     outputs: ClassVar = {"y": "B N", "shift": "N", "rstd": "N"}  # shift: mean − x₀
     state: ClassVar = {"running_mean": "N", "running_var": "N", "batches": "int64 1"}
     inputs: ClassVar = {"x": "B N", "gamma": "N", "beta": "N"}
-    optional = ("gamma", "beta")
+    optional = ("gamma", "beta", "running_mean", "running_var", "batches")
     dims = ("N",)
     scalars = ("eps", "momentum")
 
@@ -52,9 +54,11 @@ class batchnorm(Op):
         np.multiply(centred, rstd, out=y)
         if gamma.size:
             np.add(y * gamma, beta, out=y)
-        running_mean += momentum * (x[0] + shift - running_mean)
-        running_var += momentum * (variance * (rows / (rows - 1)) - running_var)
-        batches += 1
+        if running_mean.size:
+            rate = momentum if momentum >= 0 else 1 / (batches[0] + 1)
+            running_mean += rate * (x[0] + shift - running_mean)
+            running_var += rate * (variance * (rows / (rows - 1)) - running_var)
+            batches += 1
 
     @staticmethod
     def vjp(
@@ -140,8 +144,13 @@ class BatchNorm1d(Layer):
 
     num_features: integer ≥ 1.
     eps: number ≥ 1.2e-38, float32's smallest normal number (default 1e-5).
-    momentum: number in [0, 1] (default 0.1). The weight of the new statistics (Keras: 1 minus this).
+    momentum: number in [0, 1] (default 0.1). The weight of the new statistics (Keras: 1 minus this). None:
+        1/num_batches_tracked, so that the running statistics are means over all minibatches.
     affine: bool (default True). False: no weight (initially 1) and no bias (initially 0).
+    track_running_stats: bool (default True). False: no running statistics. In evaluation, too, μ and σ² are
+        those of the rows that come together, and a single row is refused. Then **rows depend on one
+        another in predictions**: `predict` and `evaluate` take all rows at once, in one block, and refuse a
+        batch_size that would divide them.
 
     Source: S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015, which also has the running variance
     unbiased and the normalising one biased.
@@ -150,21 +159,33 @@ class BatchNorm1d(Layer):
     min_training_rows = 2
 
     def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
     ) -> None:
         super().__init__(
             num_features=check_int("num_features", num_features, low=1),
             eps=check_real("eps", eps, low=SMALLEST),
-            momentum=check_real("momentum", momentum, low=0.0, high=1.0),
+            momentum=None if momentum is None else check_real("momentum", momentum, low=0.0, high=1.0),
             affine=check_flag("affine", affine),
+            track_running_stats=check_flag("track_running_stats", track_running_stats),
         )
         shape = (self.num_features,)
         if self.affine:
             self._declare("weight", shape, init=Constant(1.0))
             self._declare("bias", shape, init=Zeros())
-        self._declare("running_mean", shape, init=Zeros(), buffer=True)
-        self._declare("running_var", shape, init=Constant(1.0), buffer=True, low=0.0)
-        self._declare("num_batches_tracked", (1,), init=Zeros(), buffer=True, dtype="int64")
+        if self.track_running_stats:
+            self._declare("running_mean", shape, init=Zeros(), buffer=True)
+            self._declare("running_var", shape, init=Constant(1.0), buffer=True, low=0.0)
+            self._declare("num_batches_tracked", (1,), init=Zeros(), buffer=True, dtype="int64")
+
+    @property
+    def joins_rows(self) -> bool:
+        """Whether it has no running statistics."""
+        return not self.track_running_stats
 
     @property
     def in_width(self) -> int:
@@ -180,18 +201,19 @@ class BatchNorm1d(Layer):
         return shape
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """Apply `batchnorm` in training, `batchnorm_inference` in evaluation."""
+        """Apply `batchnorm` in training, `batchnorm_inference` in evaluation by running statistics."""
         p = self._parameters
         common = {
             "x": x,
             "gamma": p.get("weight"),
             "beta": p.get("bias"),
-            "running_mean": p["running_mean"],
-            "running_var": p["running_var"],
+            "running_mean": p.get("running_mean"),
+            "running_var": p.get("running_var"),
             "eps": self.eps,
         }
-        if not g.training:
+        if self.track_running_stats and not g.training:
             return g.apply(batchnorm_inference, **common)
+        momentum = -1.0 if self.momentum is None else self.momentum
         return g.apply(
-            batchnorm, **common, batches=p["num_batches_tracked"], momentum=self.momentum
+            batchnorm, **common, batches=p.get("num_batches_tracked"), momentum=momentum
         )

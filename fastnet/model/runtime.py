@@ -43,12 +43,16 @@ class _Cache:
         self.described: dict[Any, Described] = {}  # by shape, modes and ending
 
 
+def no_path(x: Any, out: Any) -> None:
+    """A fast path that takes nothing."""
+
+
 class _Thread(_Cache, threading.local):
     """The cache of a thread that predicts."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.fast_path: FastPath = lambda x, out: None  # of the thread's last executor
+        self.fast_path: FastPath = no_path  # of the thread's last executor
 
 
 class Described:

@@ -32,7 +32,7 @@ from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
 from fastnet.model import saved
 from fastnet.model.container import Container
-from fastnet.model.runtime import PREDICT_ROWS, Modes, Runtime
+from fastnet.model.runtime import PREDICT_ROWS, Modes, Runtime, no_path
 from fastnet.model.structure import Ending
 from fastnet.model.summary import Summary, summarize
 from fastnet.model.ways import Way, Ways, step_way
@@ -410,6 +410,10 @@ class Sequential(Container):
         linear layer before it. Several threads may predict with one model at once: predicting changes
         nothing in it and keeps a pending backward valid. On backend "cuda" x may be an array on the
         device, as in `forward`.
+
+        A row's output depends on that row alone, but for a model with
+        `BatchNorm1d(track_running_stats=False)`. That model takes all rows at once: it refuses a single row
+        (ShapeError), and a batch_size that divides them (HyperparameterError).
         """
         if self._owner_ref is not None:
             self._root("predict")
@@ -418,11 +422,17 @@ class Sequential(Container):
             if result is not None:
                 return result
         x = self.features("x", x)
-        rows = PREDICT_ROWS if batch_size is None else check_int("batch_size", batch_size, low=1)
-        rows = max(1, min(rows, len(x)))
+        rows = self.rows_at_once("x", len(x), batch_size)
         executor: Any = self._runtime.predictor(tuple(x.shape[1:]), rows)
         if arrays.on_device(x):
             return executor.predict_on_device(x, out)  # type: ignore[no-any-return]
+        try:
+            return self._predict(executor, x, rows, out)
+        finally:
+            if self.joins_rows:  # the thread's fast path would divide rows
+                self._runtime.thread.fast_path = no_path
+
+    def _predict(self, executor: Executor, x: Any, rows: int, out: Array | None) -> Array:
         result = _check_out(out, (len(x), *executor.plan.output_shape), self.dtype)
         target = np.asarray(result)  # the plain array of a subclass, such as a memmap
         shares = not isinstance(x, LazyRows) and np.may_share_memory(x, result)
@@ -437,6 +447,32 @@ class Sequential(Container):
         if not np.may_share_memory(target, result):
             np.copyto(result, target)
         return result
+
+    def rows_at_once(self, name: str, count: int, batch_size: int | None) -> int:
+        """The rows of a native call in evaluation: batch_size, or all where outputs depend on other rows.
+
+        Raises ShapeError where these are too few, and HyperparameterError where batch_size divides them.
+        """
+        rows = PREDICT_ROWS if batch_size is None else check_int("batch_size", batch_size, low=1)
+        if not self.joins_rows:
+            return max(1, min(rows, count))
+        label = next(layer.label for _, layer in self._flat if layer.joins_rows)
+        if count == 1:
+            raise ShapeError(
+                f"{name} has 1 row; {label} has no running statistics and needs at least 2 rows, in "
+                "evaluation too: take track_running_stats=True to predict single rows"
+            )
+        if batch_size is not None and rows < count:
+            raise HyperparameterError(
+                f"batch_size is {rows} for {count} rows; {label} has no running statistics, so that "
+                "outputs depend on all rows: leave batch_size out, or hand in part after part"
+            )
+        return max(1, count)
+
+    @property
+    def joins_rows(self) -> bool:
+        """Whether an output depends on other rows in evaluation, too."""
+        return any(layer.joins_rows for _, layer in self._flat)
 
     def predict_proba(self, x: Any, batch_size: int | None = None) -> Array:
         """Probabilities for x (n, …) in evaluation mode, (n, C), one column for each of `classes_`.
@@ -625,9 +661,10 @@ class Sequential(Container):
         return data.x.room(rows)
 
     def min_training_rows(self, respect_modes: bool = False) -> int:
-        """The fewest rows of a training minibatch: 2 where a batchnorm layer trains, else 1."""
+        """The fewest rows of a training minibatch: 2 where batchnorm computes statistics, else 1."""
         modes = self._modes(None if respect_modes else True)
-        training = (la for mode, (_, la) in zip(modes, self._flat, strict=True) if mode)
+        both = zip(modes, self._flat, strict=True)
+        training = (la for mode, (_, la) in both if mode or la.joins_rows)
         return max((layer.min_training_rows for layer in training), default=1)
 
     def _modes(self, training: bool | None = None) -> Modes:
@@ -638,11 +675,12 @@ class Sequential(Container):
 
     def _check_rows(self, rows: int, modes: Modes) -> None:
         for training, (_, layer) in zip(modes, self._flat, strict=True):
-            if training and rows < layer.min_training_rows:
+            if (training or layer.joins_rows) and rows < layer.min_training_rows:
+                remedy = "" if layer.joins_rows else ", or call model.eval() first"
                 raise ShapeError(
                     f"{layer.label}: a training minibatch of {rows} rows; expected at least "
                     f"{layer.min_training_rows}: leave a smaller last one out by drop_last=True in "
-                    "fn.batches, or call model.eval() first"
+                    f"fn.batches{remedy}"
                 )
         if rows == 0:
             raise ShapeError("x has no rows; expected at least one")

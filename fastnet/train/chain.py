@@ -292,7 +292,11 @@ class Span:
 
 def has_statistics(model: Sequential) -> bool:
     """Whether a model has running statistics."""
-    return any(isinstance(layer, BatchNorm1d) for _, layer in model.layers)
+    return any(_has_statistics(layer) for _, layer in model.layers)
+
+
+def _has_statistics(layer: Any) -> bool:
+    return isinstance(layer, BatchNorm1d) and layer.track_running_stats
 
 
 def recompute_statistics(
@@ -305,27 +309,26 @@ def recompute_statistics(
     norms = [
         (path, layer)
         for path, layer in model.layers
-        if isinstance(layer, BatchNorm1d)
-        and layer.momentum
+        if _has_statistics(layer)
+        and layer.momentum != 0
         and not layer.frozen
         and (layer.training or not respect_modes)
     ]
     if not norms:
         return
     names = [f"{path}.running_{what}" for path, _ in norms for what in ("mean", "var")]
-    momenta = [layer.momentum for _, layer in norms for _ in range(2)]
+    # A mean over all minibatches takes the first whole.
+    momenta = [1.0 if layer.momentum is None else layer.momentum for _, layer in norms for _ in range(2)]
     sums: list[Any] = [0.0] * len(names)
     if len(minibatches) > 1 and len(minibatches[-1]) < model.min_training_rows(respect_modes):
         minibatches = minibatches[:-1]
-    with model.edit() as values:
-        for path, _ in norms:
-            values[f"{path}.num_batches_tracked"][...] = 0
+    counts = [f"{path}.num_batches_tracked" for path, _ in norms]
     modes = [layer.training for _, layer in model.layers]
     if not respect_modes:
         model.train()
     for x in minibatches:
         with model.edit() as values:
-            for name in names:
+            for name in (*names, *counts):
                 values[name][...] = 0
         model.forward(x)  # the statistics were 0: now momentum · the minibatch's
         found = [value for _, la in norms for value in (la.running_mean, la.running_var)]
@@ -336,5 +339,7 @@ def recompute_statistics(
     with model.edit() as values:
         for name, total in zip(names, sums, strict=True):
             values[name][...] = total / len(minibatches)
+        for name in counts:
+            values[name][...] = len(minibatches)
     for (_, layer), mode in zip(model.layers, modes, strict=True):
         layer.train(mode)

@@ -21,7 +21,6 @@ from fastnet.losses.function import FunctionLoss
 from fastnet.losses.metrics import ClassAccuracy, Metric, accuracy, binary_accuracy
 from fastnet.losses.named_metrics import KINDS, NamedMetric
 from fastnet.model import Sequential
-from fastnet.model.runtime import PREDICT_ROWS
 from fastnet.op import Array
 from fastnet.parameter import check_array, check_count, check_names
 from fastnet.plan.compiler import Plan
@@ -138,8 +137,7 @@ def evaluating(
     if isinstance(loss, FunctionLoss):
         output = model.on_host("output", model.predict(data.x, batch_size=batch_size))
         return copy.copy(loss).forward(output, data.y, data.w), output
-    rows = PREDICT_ROWS if batch_size is None else check_int("batch_size", batch_size, low=1)
-    rows = max(1, min(rows, data.rows))
+    rows = model.rows_at_once("X", data.rows, batch_size)
     executor = model.evaluator(data, rows, loss)
     shape = data.rows if outputs else 0, *executor.plan.output_shape
     output, losses = np.empty(shape, executor.plan.dtype), np.empty(data.rows)

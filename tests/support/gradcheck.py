@@ -259,14 +259,15 @@ def evaluate(
     """Run a reference kernel in float64; returns the tensors that it wrote.
 
     Nothing given is modified; what is written starts as NaN, or, where it accumulates, as what
-    `into` holds. `absent`: gradients that are not wanted.
+    `into` holds. `absent`: gradients that are not wanted. State that is not given is absent, too.
     """
     op = kernel.op
     sizes = dict(sizes or {})
     for name in given:
         sizes |= dict(zip(op.spec(name).dims, given[name].shape, strict=True))  # type: ignore[union-attr]
     rows = sizes.pop(ROWS, 1)
-    made = [name for name in written(kernel) if name not in set(absent)]
+    gone = {*absent, *(name for name in op.state if name not in given)}
+    made = [name for name in written(kernel) if name not in gone]
     arrays: dict[str, Any] = {name: np.empty(0) for name in kernel.tensors}
     for name in kernel.tensors:
         if name in given:

@@ -8,14 +8,13 @@ import numpy as np
 
 from fastnet.backends.cuda.device import device
 from fastnet.backends.cuda.elementary import sqrt
-from fastnet.backends.cuda.kernels.loops import cells, columns
+from fastnet.backends.cuda.kernels.loops import cells, columns, each
 from fastnet.backends.cuda.kernels.registry import launcher
 from fastnet.backends.cuda.kernels.teams import EMPTY, plus, team_total
 
 
-@launcher
 @columns("x")
-def batchnorm_forward(
+def _normalise(
     team: Any,
     column: int,
     end: int,
@@ -31,7 +30,7 @@ def batchnorm_forward(
     eps: float,
     momentum: float,
 ) -> None:
-    """Normalise by the statistics of x minus its first row, summed in float64."""
+    # By the statistics of x minus its first row, summed in float64.
     total, count, dtype = EMPTY, np.float64(x.shape[0]), y.dtype
     first = x[0, column if end >= 0 else 0]
     for row in range(team[2], end, team[3]):
@@ -47,12 +46,39 @@ def batchnorm_forward(
         value = (x[row, column] - first - centre) * scale
         y[row, column] = value * gamma[column] + beta[column] if gamma.size > 0 else value
     if team[2] == 0 and end >= 0:
-        shift[column], rstd[column], new = centre, scale, dtype.type(momentum)
-        unbiased = variance * dtype.type(count / (count - 1.0))
-        running_mean[column] += new * (first + centre - running_mean[column])
-        running_var[column] += new * (unbiased - running_var[column])
-        if column == 0:
-            batches[0] += 1
+        shift[column], rstd[column] = centre, scale
+        if running_mean.size > 0:
+            rate = momentum if momentum >= 0.0 else 1.0 / np.float64(batches[0] + 1)
+            new, unbiased = dtype.type(rate), variance * dtype.type(count / (count - 1.0))
+            running_mean[column] += new * (first + centre - running_mean[column])
+            running_var[column] += new * (unbiased - running_var[column])
+
+
+@each("batches")
+def _count(i: int, batches: Any) -> None:
+    batches[i] += 1
+
+
+@launcher
+def batchnorm_forward(
+    queue: Any,
+    y: Any,
+    shift: Any,
+    rstd: Any,
+    running_mean: Any,
+    running_var: Any,
+    batches: Any,
+    x: Any,
+    gamma: Any,
+    beta: Any,
+    eps: float,
+    momentum: float,
+) -> None:
+    """Normalise; then count the minibatch, as all blocks read the count of those before."""
+    statistics = running_mean, running_var, batches
+    _normalise(queue, y, shift, rstd, *statistics, x, gamma, beta, eps, momentum)
+    if batches.size:
+        _count(queue, batches)
 
 
 @device

@@ -30,7 +30,11 @@ def batchnorm_forward(
     """Normalise by the minibatch's statistics, computed from x minus its first row."""
     rows, columns = x.shape
     one, zero = y.dtype.type(1), y.dtype.type(0)
-    small, new, count = y.dtype.type(eps), y.dtype.type(momentum), y.dtype.type(rows)
+    small, count = y.dtype.type(eps), y.dtype.type(rows)
+    rate = momentum
+    if momentum < 0 and batches.size > 0:
+        rate = 1.0 / np.float64(batches[0] + 1)
+    new = y.dtype.type(rate)
     unbiased = y.dtype.type(np.float64(rows) / np.float64(rows - 1))
     centre, variance, scale, offset = local(y), local(y), local(y), local(y)
     for begin in range(0, columns, LOCAL):
@@ -40,8 +44,9 @@ def batchnorm_forward(
         for j in range(width):
             at = begin + j
             variance[j] /= count
-            running_mean[at] += new * (first[j] + centre[j] - running_mean[at])
-            running_var[at] += new * (variance[j] * unbiased - running_var[at])
+            if running_mean.size > 0:
+                running_mean[at] += new * (first[j] + centre[j] - running_mean[at])
+                running_var[at] += new * (variance[j] * unbiased - running_var[at])
             shift[at] = centre[j]
             rstd[at] = one / np.sqrt(variance[j] + small)
             scale[j] = rstd[at] * gamma[at] if gamma.size > 0 else rstd[at]
@@ -51,7 +56,8 @@ def batchnorm_forward(
             to, a = window(y, place, width), window(x, place, width)
             for j in range(width):
                 to[j] = (a[j] - first[j] - centre[j]) * scale[j] + offset[j]
-    batches[0] += 1
+    if batches.size > 0:
+        batches[0] += 1
 
 
 @njit(error_model="numpy")
