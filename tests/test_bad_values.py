@@ -283,8 +283,14 @@ OF_LABELS = {"CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "OneVsRestHingeLo
 CALLED = {"v": "0.weight", "given": "X", "validation_data": "validation"}  # by messages
 GOOD = {  # what makers need beside the argument in question
     fn.Linear: {"in_features": 2, "out_features": 2},
+    fn.NTKLinear: {"in_features": 2, "out_features": 2},
     fn.BatchNorm1d: {"num_features": 2},
     **{kind: {"shape": (4, 5)} for kind in (fn.RandomTranslation, fn.RandomFlip)},
+    fn.LayerNorm: {"normalized_shape": 2},
+    fn.RMSNorm: {"normalized_shape": 2},
+    fn.Scale: {"num_features": 2},
+    fn.Bias: {"num_features": 2},
+    fn.GaussianNoise: {"stddev": 0.5},
     fn.FunctionLoss: {"function": lambda y, t: (0.0, y)},
     fn.Trainer: {"model": net(), "loss": fn.MSELoss()},
     fn.SWA: {"start_epoch": 1},

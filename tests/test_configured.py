@@ -63,7 +63,10 @@ PLAIN += [init.Zeros, init.Ones, init.FanInUniform, init.LecunNormal, init.Lecun
 ALL = [
     *[kind() for kind in PLAIN],
     fn.Linear(3, np.int64(2), False, init.Sparse(0.5), init.Constant(np.float32(0.1))),
-    fn.BatchNorm1d(3, 1e-3, 0.5, affine=False),
+    fn.NTKLinear(3, np.int64(2), False, init.Sparse(0.5), init.Constant(np.float32(0.1))),
+    fn.BatchNorm1d(3, 1e-3, None, affine=False, track_running_stats=False),
+    *[fn.LayerNorm([np.int64(3)], 1e-3, False, False), fn.RMSNorm((3,), 1e-3, False)],
+    *[fn.Scale(3), fn.Bias(np.int64(3)), fn.AlphaDropout(0.25), fn.GaussianNoise(np.float32(0.5))],
     *[fn.Dropout(0.25), fn.LeakyReLU(0.5), fn.PReLU(3, 0.5), fn.ELU(2), fn.Hardtanh(-2, 3)],
     *[fn.ScaledTanh(2, 3), fn.LinearTanh(0.5), fn.Softplus(2, 3), fn.GELU("tanh")],
     *[fn.Softmax(1), fn.LogSoftmax(1), fn.RandomContrast(0.5)],

@@ -25,6 +25,8 @@ EPS = ("[1.17549e-38, inf)", [0, -1e-8, 1e-39], [1e-30, 1])
 SHARE = ("[0, 1]", [-0.1, 1.1, -1e-300, 2], [0, 1, 0.5, np.float32(0.5)])
 PART = ("(0, 1]", [0, -0.1, 1.1], [1e-3, 1, np.float32(0.5)])
 BETA = ("[0, 1)", [-0.1, 1, 1.5], [0, 0.999])
+SHARE_OR_NONE, EPS_OR_NONE = ((*row[:2], [*row[2], None]) for row in (SHARE, EPS))
+DEFAULT_NONE = "max_norm", "clip_value", "clip_norm", "limit"
 BETAS = {"betas[0]": BETA, "betas[1]": BETA}
 STEPS = {
     "etas[0]": ("(0, 1)", [0, 1, -0.5, 1.5], [1e-9, 0.999]),
@@ -66,8 +68,15 @@ GAIN = {"gain": POSITIVE}
 SLOPE = {"a": ANY}
 OTHERS = {
     fn.Linear: {"in_features": MANY, "out_features": MANY},
-    fn.BatchNorm1d: {"num_features": MANY, "eps": EPS, "momentum": SHARE},
+    fn.NTKLinear: {"in_features": MANY, "out_features": MANY},
+    fn.BatchNorm1d: {"num_features": MANY, "eps": EPS, "momentum": SHARE_OR_NONE},
+    fn.LayerNorm: {"normalized_shape": MANY, "eps": EPS},
+    fn.RMSNorm: {"normalized_shape": MANY, "eps": EPS_OR_NONE},
+    fn.Scale: {"num_features": MANY},
+    fn.Bias: {"num_features": MANY},
     fn.Dropout: {"p": SHARE},
+    fn.AlphaDropout: {"p": SHARE},
+    fn.GaussianNoise: {"stddev": NOT_NEGATIVE},
     fn.LeakyReLU: {"negative_slope": ANY},
     fn.RandomTranslation: {"height": COUNT, "width": COUNT},
     fn.RandomContrast: {"factor": SHARE},
@@ -133,8 +142,11 @@ NEEDED = {  # the arguments that are there beside the one in question
     fn.Snapshots: {"every": 1},
     fn.ModelCheckpoint: {"path": "run"},
     fn.Linear: {"in_features": 2, "out_features": 2},
+    fn.NTKLinear: {"in_features": 2, "out_features": 2},
     fn.BatchNorm1d: {"num_features": 2},
     fn.RandomTranslation: {"shape": (4, 5)},
+    fn.LayerNorm: {"normalized_shape": 2},
+    fn.RMSNorm: {"normalized_shape": 2},
     fn.Hardtanh: {"min_val": -9},
     fn.Scaled: {"X": X},
     fn.MixUp: {"X": X, "y": np.zeros(6, int)},
@@ -182,6 +194,10 @@ FLAGS = {  # those of optimizers, callbacks and trainers are elsewhere
     fn.BatchNorm1d: {"affine"},
     P.MinMaxScaler: {"clip"},
     P.PCA: {"whiten"},
+    fn.NTKLinear: {"bias"},
+    fn.BatchNorm1d: {"affine", "track_running_stats"},
+    fn.LayerNorm: {"elementwise_affine", "bias"},
+    fn.RMSNorm: {"elementwise_affine"},
     fn.KLDivLoss: {"log_target"},
     fn.PoissonNLLLoss: {"log_input", "full"},
     fn.GaussianNLLLoss: {"full"},
@@ -278,6 +294,8 @@ def test_numbers(make, name, interval, outside, inside):
     for bad in [*NOT_NUMBERS, *NOT_FINITE, *outside]:
         if bad is None and name in NONE_BY_DEFAULT:
             continue  # the default
+        if bad is None and (None in inside or name in DEFAULT_NONE):
+            continue
         message = re.escape(f"{name} is {shown(bad)}; expected a finite number in {interval}")
         refused(lambda bad=bad: make(bad), HyperparameterError, f"^{message}$")
 

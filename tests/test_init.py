@@ -217,6 +217,25 @@ def test_the_first_values_of_batchnorm():
         assert (values(0)[f"4.{name}"] == value).all()
 
 
+def test_the_first_values_of_layers_of_features_and_rows():
+    for layer in (fn.LayerNorm(4), fn.RMSNorm(4), fn.Scale(4), fn.Bias(4)):
+        layer.reset_parameters(seed=0)
+        for name, value in layer.state_dict().items():
+            np.testing.assert_array_equal(value, np.full(4, float(name == "weight")))
+
+
+def test_the_first_values_of_an_ntk_layer_are_standard_normal():
+    """And its outputs for inputs of variance 1 have the variance 2, that of the products and the bias."""
+    layer = fn.NTKLinear(300, 400)
+    layer.reset_parameters(seed=1)
+    assert layer.weight.shape == (400, 300)
+    for value in (layer.weight, layer.bias):
+        assert abs(value.mean()) < 5 / math.sqrt(value.size)
+        assert abs(value.var() - 1) < 5 * math.sqrt(2 / value.size)
+    y = layer.forward(np.random.default_rng(0).normal(size=(200, 300)))
+    assert abs(y.var() - 2) < 0.3
+
+
 def test_the_order_is_row_major_in_memory():
     """(in, out): pinned, since saved seeds must keep their meaning."""
     layer = fn.Linear(2, 3, weight_init=init.KaimingUniform(a=0.0))

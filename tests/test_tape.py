@@ -76,6 +76,17 @@ LAYERS = [
     lambda: fn.Dropout(0.4),
     lambda: fn.BatchNorm1d(4),
     lambda: fn.BatchNorm1d(4, affine=False),
+    lambda: fn.BatchNorm1d(4, momentum=None),
+    lambda: fn.BatchNorm1d(4, track_running_stats=False),
+    lambda: fn.LayerNorm(4),
+    lambda: fn.LayerNorm(4, bias=False),
+    lambda: fn.RMSNorm(4),
+    lambda: fn.RMSNorm(4, elementwise_affine=False),
+    lambda: fn.Scale(4),
+    lambda: fn.Bias(4),
+    lambda: fn.AlphaDropout(0.4),
+    lambda: fn.GaussianNoise(0.3),
+    lambda: fn.NTKLinear(4, 3),
 ]
 
 

@@ -29,7 +29,7 @@ def _with(lines: tuple[str, str], *words: str) -> tuple[str, str]:
     return lines[0].format(*words), lines[1].format(*words)
 
 
-# The activation as code: its forward and its backward.
+# The activation, norm or noise as code, of rows of a width: its forward and its backward.
 ACTIVATIONS = {
     "ReLU()": ("aten.relu(x, out=y)", "aten.threshold_backward(dy, y, 0, grad_input=dx)"),
     "LeakyReLU()": (
@@ -90,6 +90,22 @@ ACTIVATIONS = {
     "LogSoftmax()": (
         "aten._log_softmax(x, 1, False, out=y)",
         f"aten._log_softmax_backward_data(dy, y, 1, {_FLOAT}, out=dx)",
+    ),
+    "LayerNorm(width)": (
+        "y, mean, rstd = aten.native_layer_norm(x, [x.size(1)], g, b, 1e-5)",
+        "dx, dg, db = aten.native_layer_norm_backward"
+        "(dy, x, [x.size(1)], mean, rstd, g, b, [True, True, True])",
+    ),
+    "RMSNorm(width)": (
+        "y, rstd = aten._fused_rms_norm(x, [x.size(1)], g, None)",
+        # Its backward on a CPU, as autograd composes it.
+        "xr = aten.mul(x, rstd)\ngr = aten.mul(dy, g)\ndg = torch.sum(aten.mul(dy, xr), 0)\n"
+        "m = torch.mean(aten.mul(gr, xr), 1, True)\n"
+        "aten.mul(aten.sub(gr, aten.mul(xr, m)), rstd, out=dx)",
+    ),
+    "GaussianNoise(0.1)": (
+        "aten.add(x, aten.randn_like(x), alpha=0.1, out=y)",
+        "dx.copy_(dy)",
     ),
 }
 
@@ -209,4 +225,8 @@ def tensors(rows: int, width: int) -> dict[str, torch.Tensor]:
         "q": torch.sigmoid(x),
         "c": torch.randint(width, (rows,)),
         "one": torch.tensor(1.0),
+        "g": torch.ones(width),
+        "b": torch.zeros(width),
+        "mean": torch.zeros(rows, 1),
+        "rstd": torch.ones(rows, 1),
     }

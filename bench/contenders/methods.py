@@ -1,4 +1,4 @@
-"""Every activation, loss and optimizer: fastnet's C kernels against PyTorch's, one thread, float32.
+"""Activations, norms of rows, losses, optimizers: C kernels against PyTorch's, one thread, float32.
 
 Both sides repeat their kernels within one native call: an activation's forward and backward apart, a
 loss's together, for 10³ and 10⁶ elements. An optimizer's step on one flat vector is called from
@@ -38,6 +38,8 @@ SIZES = {"10³": (10, 100), "10⁶": (1000, 1000)}  # rows and features
 OTHERS = {
     "Layer", "Linear", "BatchNorm1d", "Dropout", "Identity", "Loss", "FunctionLoss", "Optimizer",
     "RandomContrast", "RandomFlip", "RandomTranslation",
+    "Layer", "Linear", "NTKLinear", "BatchNorm1d", "Dropout", "AlphaDropout", "Scale", "Bias", "Identity",
+    "Loss", "FunctionLoss", "Optimizer",
 }  # fmt: skip
 
 
@@ -143,7 +145,7 @@ class Kernels:
 
 def activation(code: str, rows: int, width: int, phase: str) -> Kernels:
     """fastnet's side for an activation."""
-    layer, graph = eval(code, vars(fn)), Graph()
+    layer, graph = eval(code, {**vars(fn), "width": width}), Graph()
     layer.forward(np.ones((1, width)))  # draws its parameters
     x = Tensor((ROWS, width))
     layer.emit(graph, x)

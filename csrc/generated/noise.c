@@ -49,3 +49,27 @@ ELEMENTWISE(noisy_relu_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_UNDER(x), IN_UNDER(y)
         STORE_REST(dx, i, end);
     }
 }
+
+ELEMENT gaussian_noise_forward_of(real x, double stddev, real tail) {
+    return x + R(stddev) * noise_normal_of_tail(tail);
+}
+
+DRAWN(gaussian_noise_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const double stddev = call->scalar[0];
+    for (int64_t i = begin; i < end; i += LANES) {
+        INPUT_LANES(x, i, end);
+        OUTPUT_LANES(y, i, end);
+        EACH_LANE(l)
+            y_at[l] = gaussian_noise_forward_of(x_at[l], stddev, tail[i - begin + l]);
+        STORE_REST(y, i, end);
+    }
+}
+
+ELEMENT gaussian_noise_vjp_of(real dy) {
+    return dy;
+}
+
+ELEMENTWISE(gaussian_noise_vjp, OUT_OVER(dx), IN_UNDER(dy)) {
+    ELEMENTS(i)
+        dx[i] = gaussian_noise_vjp_of(dy[i]);
+}

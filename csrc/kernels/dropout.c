@@ -1,4 +1,4 @@
-/* Dropout, alone and after ReLU. The VJP draws the mask again instead of reading a stored one. Formulas: dropout.py and
+/* Dropout, alone and after ReLU, and alpha dropout. The VJP draws the mask again instead of reading a stored one. Formulas: dropout.py and
  * relu_dropout.py in fastnet/layers. */
 #include "engine/share.h"
 #include "lib/rng.h"
@@ -35,3 +35,23 @@ KERNEL(dropout_forward, OUT_OVER(y), IN_UNDER(x)) { mask(call, y, x, unbounded);
 KERNEL(dropout_vjp, OUT_OVER(dx), IN_UNDER(dy)) { mask(call, dx, dy, unbounded); }
 
 KERNEL(relu_dropout_forward, OUT_OVER(y), IN_UNDER(x)) { mask(call, y, x, 0); }
+
+/* The same with y = scale·x + kept, or dropped. */
+KERNEL(alpha_dropout_forward, OUT_OVER(y), IN_UNDER(x)) {
+    const uint64_t threshold = (uint64_t)call->scalar[0];
+    const real scale = (real)call->scalar[1], kept = (real)call->scalar[2], dropped = (real)call->scalar[3];
+    const philox at = philox_at(call->seed, call->step, call->stream);
+    SHARED(r, call, call->rows * call->size[0], 16 * DRAW)
+        for (int64_t i = r.begin; i < r.end; i += DRAW) {
+            _Alignas(64) uint32_t word[DRAW];
+            const int64_t n = smaller(DRAW, r.end - i);
+            philox_draw(word, &at, i / DRAW);
+            INDEPENDENT
+            for (int64_t e = 0; e < n; e++) {
+                const real value = madd(x[i + e], scale, kept);
+                y[i + e] = word[e] >= threshold ? value : dropped;
+            }
+        }
+}
+
+KERNEL(alpha_dropout_vjp, OUT_OVER(dx), IN_UNDER(dy)) { mask(call, dx, dy, unbounded); }

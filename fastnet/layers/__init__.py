@@ -17,9 +17,11 @@ from fastnet.layers.base import Layer
 from fastnet.layers.batchnorm import BatchNorm1d
 from fastnet.layers.dropout import Dropout
 from fastnet.layers.images import RandomContrast, RandomFlip, RandomTranslation
+from fastnet.layers.dropout import AlphaDropout, Dropout
 from fastnet.layers.layernorm import LayerNorm, RMSNorm
 from fastnet.layers.linear import Linear
-from fastnet.layers.noise import NoisyReLU
+from fastnet.layers.noise import GaussianNoise, NoisyReLU
+from fastnet.layers.ntk_linear import NTKLinear
 from fastnet.layers.prelu import PReLU
 from fastnet.layers.rectifiers import (
     ELU,
@@ -38,9 +40,11 @@ __all__ = [
     "ELU",
     "GELU",
     "SELU",
+    "AlphaDropout",
     "BatchNorm1d",
     "Bias",
     "Dropout",
+    "GaussianNoise",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
@@ -53,6 +57,7 @@ __all__ = [
     "LogSigmoid",
     "LogSoftmax",
     "Mish",
+    "NTKLinear",
     "NoisyReLU",
     "PReLU",
     "RandomContrast",

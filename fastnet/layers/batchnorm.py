@@ -169,7 +169,9 @@ class BatchNorm1d(Layer):
         super().__init__(
             num_features=check_int("num_features", num_features, low=1),
             eps=check_real("eps", eps, low=SMALLEST),
-            momentum=None if momentum is None else check_real("momentum", momentum, low=0.0, high=1.0),
+            momentum=None
+            if momentum is None
+            else check_real("momentum", momentum, low=0.0, high=1.0),
             affine=check_flag("affine", affine),
             track_running_stats=check_flag("track_running_stats", track_running_stats),
         )
@@ -214,6 +216,4 @@ class BatchNorm1d(Layer):
         if self.track_running_stats and not g.training:
             return g.apply(batchnorm_inference, **common)
         momentum = -1.0 if self.momentum is None else self.momentum
-        return g.apply(
-            batchnorm, **common, batches=p.get("num_batches_tracked"), momentum=momentum
-        )
+        return g.apply(batchnorm, **common, batches=p.get("num_batches_tracked"), momentum=momentum)

@@ -1,7 +1,8 @@
-"""Inverted dropout; its masks are recomputed and not stored."""
+"""Dropout; its masks are recomputed and not stored."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,6 +43,42 @@ class dropout(Op):
         dropout.forward(dx, dy, threshold, scale, seed, step, stream)
 
 
+class alpha_dropout(Op):
+    """y = scale·x + kept where the element's random word ≥ threshold, else dropped; dx = scale·dy or 0.
+
+    The words are those of `dropout`, which the vector-Jacobian product draws again.
+    """
+
+    outputs: ClassVar = {"y": "B N"}
+    inputs: ClassVar = {"x": "B N"}
+    dims = ("N",)
+    scalars = ("threshold", "scale", "kept", "dropped")
+    inplace = True
+
+    @staticmethod
+    def forward(
+        y: Array,
+        x: Array,
+        threshold: float,
+        scale: float,
+        kept: float,
+        dropped: float,
+        seed: int,
+        step: int,
+        stream: int,
+    ) -> None:
+        """An affine map of the kept elements, and a constant for the others."""
+        words = random.words(x.size, seed, stream, step).reshape(x.shape)
+        np.copyto(y, np.where(words >= threshold, x * scale + kept, dropped))
+
+    @staticmethod
+    def vjp(
+        dx: Array, dy: Array, threshold: float, scale: float, seed: int, step: int, stream: int
+    ) -> None:
+        """Dropout of dy."""
+        dropout.forward(dx, dy, threshold, scale, seed, step, stream)
+
+
 class Dropout(Layer):
     """y = x·kept/(1 − p) in training, with kept = 0 with probability p, else 1; y = x in evaluation.
 
@@ -66,5 +103,42 @@ class Dropout(Layer):
             x=x,
             threshold=float(round(self.p * 2**32)),
             scale=1.0 / (1.0 - self.p) if self.p < 1.0 else 0.0,
+            stream=random.stream_of(random.DROPOUT, self._index),
+        )
+
+
+# Where SELU saturates, −λ·α.
+SATURATED = -1.0507009873554804934193349852946 * 1.6732632423543772848170429916717
+
+
+class AlphaDropout(Layer):
+    """y = a·(x·kept + α′·(1 − kept)) + b in training, with kept = 0 with probability p, else 1; else y = x.
+
+    α′ = −1.7581 is the value at which SELU saturates, a = 1/√((1 − p)·(1 + p·α′²)) and b = −a·p·α′. So
+    inputs of mean 0 and variance 1, as SELU makes them, keep both. Which elements are kept is drawn as for
+    `Dropout`.
+
+    p: probability in [0, 1] (default 0.5). With p = 1 the output is zero, as in PyTorch.
+    Source: G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, "Self-normalizing neural networks",
+    NeurIPS 2017, "New dropout technique"; its q is 1 − p.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__(p=check_real("p", p, low=0.0, high=1.0))
+
+    def emit(self, g: Builder, x: Any) -> Any:
+        """Apply `alpha_dropout` in training, no op in evaluation."""
+        if not g.training or self.p == 0.0:
+            return x
+        spread = (1.0 - self.p) * (1.0 + self.p * SATURATED**2)
+        scale = 1.0 / math.sqrt(spread) if self.p < 1.0 else 0.0
+        kept = -scale * self.p * SATURATED
+        return g.apply(
+            alpha_dropout,
+            x=x,
+            threshold=float(round(self.p * 2**32)),
+            scale=scale,
+            kept=kept,
+            dropped=scale * SATURATED + kept,
             stream=random.stream_of(random.DROPOUT, self._index),
         )

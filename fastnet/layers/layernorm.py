@@ -124,12 +124,17 @@ class rmsnorm(Op):
 def _normalized_shape(value: Any) -> tuple[int]:
     """The argument as PyTorch keeps it: an integer becomes a tuple of one."""
     given = value if isinstance(value, (list, tuple)) else [value]
-    if len(given) != 1:
+    if len(given) > 1:
         raise HyperparameterError(
             f"normalized_shape is {shown(value)}; expected an integer ≥ 1 or a tuple of one: rows have one "
             "dimension"
         )
-    return (check_int("normalized_shape", given[0], low=1),)
+    try:
+        return (check_int("normalized_shape", *given, low=1),)
+    except (HyperparameterError, TypeError):
+        raise HyperparameterError(
+            f"normalized_shape is {shown(value)}; expected an integer ≥ 1"
+        ) from None
 
 
 class _OfRows(Layer, base=True):

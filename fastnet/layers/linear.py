@@ -57,6 +57,9 @@ class Linear(Layer):
     errors", Nature 323 (1986), equation 1; names, shapes and initial values are PyTorch's.
     """
 
+    _weight_init: ClassVar[Initializer] = KaimingUniform(a=math.sqrt(5.0))
+    _bias_init: ClassVar[Initializer] = FanInUniform()
+
     def __init__(
         self,
         in_features: int,
@@ -76,12 +79,12 @@ class Linear(Layer):
         self._declare(
             "weight",
             (self.in_features, self.out_features),
-            init=weight_init or KaimingUniform(a=math.sqrt(5.0)),
+            init=weight_init or self._weight_init,
             transposed=True,
             **fans,
         )
         if bias:
-            self._declare("bias", (self.out_features,), init=bias_init or FanInUniform(), **fans)
+            self._declare("bias", (self.out_features,), init=bias_init or self._bias_init, **fans)
         else:
             self.__dict__["bias"] = None  # as in PyTorch; the configuration has False
 

@@ -1,4 +1,4 @@
-"""A rectifier of noisy inputs."""
+"""Noise in training, alone and before a rectifier."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from fastnet import random
 from fastnet.builder import Builder
+from fastnet.errors import check_real
 from fastnet.formulas.language import Real, each, sigmoid, sqrt, where
 from fastnet.layers.base import Layer
 from fastnet.layers.elementwise import Elementwise
@@ -46,3 +47,41 @@ class NoisyReLU(Layer):
         if not g.training:
             return g.apply(relu, x=x)
         return g.apply(noisy_relu, x=x, stream=random.stream_of(random.NOISE, self._index))
+
+
+class gaussian_noise(Elementwise):
+    """y = x + stddev·z with z ~ N(0, 1); dx = dy."""
+
+    scalars = ("stddev",)
+
+    @each
+    def forward(x: Real, stddev: float, tail: Real) -> Real:
+        """Add the noise."""
+        return x + stddev * normal_of_tail(tail)
+
+    @each
+    def vjp(dy: Real) -> Real:
+        """The noise does not depend on x."""
+        return dy
+
+
+class GaussianNoise(Layer):
+    """y = x + ε with ε ~ N(0, stddev²) in training; y = x in evaluation.
+
+    ε is a function of the seed, the layer's index in the model, the step and the element's place in the
+    minibatch, and is the same on every backend.
+
+    stddev: number ≥ 0, the standard deviation of the noise; 0 adds none.
+    Source: C. M. Bishop, "Training with noise is equivalent to Tikhonov regularization", Neural
+    Computation 7 (1995); name and argument are Keras's.
+    """
+
+    def __init__(self, stddev: float) -> None:
+        super().__init__(stddev=check_real("stddev", stddev, low=0.0))
+
+    def emit(self, g: Builder, x: Any) -> Any:
+        """Apply `gaussian_noise` in training, no op in evaluation."""
+        if not g.training or self.stddev == 0.0:
+            return x
+        stream = random.stream_of(random.NOISE, self._index)
+        return g.apply(gaussian_noise, x=x, stddev=self.stddev, stream=stream)

@@ -318,7 +318,9 @@ def recompute_statistics(
         return
     names = [f"{path}.running_{what}" for path, _ in norms for what in ("mean", "var")]
     # A mean over all minibatches takes the first whole.
-    momenta = [1.0 if layer.momentum is None else layer.momentum for _, layer in norms for _ in range(2)]
+    momenta = [
+        1.0 if layer.momentum is None else layer.momentum for _, layer in norms for _ in range(2)
+    ]
     sums: list[Any] = [0.0] * len(names)
     if len(minibatches) > 1 and len(minibatches[-1]) < model.min_training_rows(respect_modes):
         minibatches = minibatches[:-1]

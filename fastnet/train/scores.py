@@ -15,7 +15,7 @@ from fastnet.backends.executor import Executor
 from fastnet.backends.steps import Steps
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import batch_offsets
-from fastnet.errors import DataError, HyperparameterError, check_int, shown
+from fastnet.errors import DataError, HyperparameterError, shown
 from fastnet.losses.base import Loss
 from fastnet.losses.function import FunctionLoss
 from fastnet.losses.metrics import ClassAccuracy, Metric, accuracy, binary_accuracy

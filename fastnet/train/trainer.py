@@ -438,6 +438,8 @@ class Trainer(Attributed):
             least = self.model.min_training_rows(respect_modes)
             run = sampling.prepare(run, drawing, classes, least)
         run.validation = given.validation
+        if given.validation is not None:
+            self.model.rows_at_once("the validation data", given.validation.rows, None)
         run.accumulation_steps, run.shuffle = accumulation_steps, shuffle
         progress = Progress(verbose, run.epoch_rows)
         names = ["loss", *self.metrics]

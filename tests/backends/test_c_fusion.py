@@ -17,12 +17,12 @@ pytestmark = pytest.mark.skipif(not fn.backends()["c"].available, reason="needs 
 ACTIVATIONS = [fn.ReLU, fn.Tanh, fn.Sigmoid, fn.LeakyReLU]
 
 
-def net(activation, widths, batchnorm, dtype, dropout=0.0):
+def net(activation, widths, norm, dtype, dropout=0.0, linear=fn.Linear):
     layers: list[fn.Layer] = []
     for inputs, outputs in pairwise(widths[:-1]):
-        layers.append(fn.Linear(inputs, outputs))
-        if batchnorm:
-            layers.append(fn.BatchNorm1d(outputs))
+        layers.append(linear(inputs, outputs))
+        if norm:
+            layers.append(norm(outputs))
         layers.append(activation())
         if dropout:
             layers.append(fn.Dropout(dropout))
@@ -51,18 +51,23 @@ def results(model, rows):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.__name__)
 @pytest.mark.parametrize(
-    ("widths", "rows", "batchnorm"),
+    ("widths", "rows", "norm", "linear"),
     [
-        ((5, 7, 3), 4, False),
-        ((33, 65, 1), 31, False),
-        ((3, 129, 2, 17), 50, True),
-        ((2, 1, 4), 3, True),
-        ((600, 70, 40), 37, False),
-        ((6, 90, 90), 1, False),
+        ((5, 7, 3), 4, None, fn.Linear),
+        ((33, 65, 1), 31, None, fn.Linear),
+        ((3, 129, 2, 17), 50, fn.BatchNorm1d, fn.Linear),
+        ((2, 1, 4), 3, fn.BatchNorm1d, fn.Linear),
+        ((600, 70, 40), 37, None, fn.Linear),
+        ((6, 90, 90), 1, None, fn.Linear),
+        ((7, 130, 19), 35, None, fn.NTKLinear),
+        ((7, 130, 19, 4), 35, fn.LayerNorm, fn.NTKLinear),
+        ((7, 3, 37, 4), 9, fn.RMSNorm, fn.Linear),
+        ((7, 130, 19, 4), 35, fn.Scale, fn.Linear),
+        ((7, 3, 37, 4), 9, fn.Bias, fn.Linear),
     ],
     ids=str,
 )
-def test_fusing_changes_no_bit(monkeypatch, activation, widths, rows, batchnorm, dtype, threads):
+def test_fusing_changes_no_bit(monkeypatch, activation, widths, rows, norm, linear, dtype, threads):
     monkeypatch.setattr(executor, "WORK_TO_SHARE", 0)
     monkeypatch.setattr(executor, "ELEMENTS_TO_FUSE", 0)
     backend = registry.get("c")
@@ -78,7 +83,7 @@ def test_fusing_changes_no_bit(monkeypatch, activation, widths, rows, batchnorm,
     monkeypatch.setattr(type(backend), "prepare", apart)
     for _ in range(2):
         with fn.threads(threads):
-            found.append(results(net(activation, widths, batchnorm, dtype), rows))
+            found.append(results(net(activation, widths, norm, dtype, linear=linear), rows))
     assert sum(fused) > 0
     assert found[0] == found[1]
 
@@ -100,7 +105,7 @@ def test_a_rectifier_in_tiles_is_the_rectifier(monkeypatch, widths, rows, dtype,
 
     monkeypatch.setattr(type(backend), "prepare", prepared)
     for _ in range(2):
-        model, rng = net(fn.ReLU, widths, False, dtype), np.random.default_rng(0)
+        model, rng = net(fn.ReLU, widths, None, dtype), np.random.default_rng(0)
         with model.edit() as values:
             for value in values.values():
                 value[...] = rng.normal(size=value.shape)
@@ -118,20 +123,20 @@ DATA = Dataset(np.zeros((5, 8)), np.zeros((5, 4)))
 
 
 def test_what_is_fused_and_what_is_not():
-    model = net(fn.ReLU, (8, 16, 16, 4), True, "float32", dropout=0.1)
+    model = net(fn.ReLU, (8, 16, 16, 4), fn.BatchNorm1d, "float32", dropout=0.1)
     run = model.training_executor(DATA, 5, fn.MSELoss())
     last = "linear_forward relu_forward"  # the others are one op with their dropout
     assert fused_pairs(run.plan.step) == {last, "linear_vjp relu_dropout_vjp"}
-    normed = net(fn.ReLU, (8, 16, 16, 4), True, "float32")
+    normed = net(fn.ReLU, (8, 16, 16, 4), fn.BatchNorm1d, "float32")
     run = normed.training_executor(DATA, 5, fn.MSELoss())
     assert fused_pairs(run.plan.step) >= {
         "batchnorm_forward relu_forward",
         "linear_forward relu_forward",
     }
-    plain = net(fn.Tanh, (8, 16, 16, 4), False, "float32")
+    plain = net(fn.Tanh, (8, 16, 16, 4), None, "float32")
     run = plain.training_executor(DATA, 5, fn.MSELoss())
     assert fused_pairs(run.plan.step) == {"linear_forward tanh_forward", "linear_vjp tanh_vjp"}
-    leaky = net(fn.LeakyReLU, (8, 16, 4), False, "float32")
+    leaky = net(fn.LeakyReLU, (8, 16, 4), None, "float32")
     run = leaky.training_executor(DATA, 5, fn.MSELoss())
     assert "linear_forward leaky_relu_forward" not in fused_pairs(
         run.plan.step

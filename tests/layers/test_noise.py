@@ -1,4 +1,4 @@
-"""NoisyReLU: its distribution, and that its draws are the same everywhere and in both directions."""
+"""Layers that draw: their distributions, and that draws are the same everywhere and in both directions."""
 
 from __future__ import annotations
 
@@ -135,3 +135,54 @@ def test_extreme_inputs(backend, dtype):
     dx = model.backward(np.ones((9, 4)))
     assert np.isfinite(model.grads["0.bias"][:3]).all() and dx.shape == (9, 1)
     np.testing.assert_array_equal(model.grads["0.bias"][:3], [0, 0, 9])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gaussian_noise_is_added_in_training_alone(backend, dtype):
+    """The normal numbers of the layer's stream; the gradient passes through."""
+    x = np.random.default_rng(0).normal(size=(300, 37)).astype(dtype)
+    model = fn.Sequential(fn.Tanh(), fn.GaussianNoise(0.5), dtype=dtype, backend=backend, seed=7)
+    stream = random.stream_of(random.NOISE, 1)
+    for step in range(2):
+        z = random.normal_of_tail(random.tails(x.size, 7, stream, step)).reshape(x.shape)
+        y = model.forward(x)
+        np.testing.assert_allclose(
+            y, np.tanh(x) + 0.5 * z, atol=1e-5 if dtype == "float32" else 1e-12
+        )
+        dx = model.backward(np.ones_like(x))
+        np.testing.assert_allclose(dx, 1 - np.tanh(x) ** 2, atol=1e-6)
+    np.testing.assert_array_equal(model.predict(x), model.eval().forward(x))
+    np.testing.assert_allclose(model.forward(x), np.tanh(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.95])
+def test_alpha_dropout_keeps_mean_and_variance(backend, dtype, p):
+    """Of 10⁶ normal inputs; it keeps the elements that dropout in its place keeps."""
+    x = np.random.default_rng(3).normal(size=(1000, 1000)).astype(dtype)
+    y = fn.Sequential(fn.AlphaDropout(p), dtype=dtype, backend=backend, seed=2).forward(x)
+    assert abs(y.mean()) < 0.01 and abs(y.var() - 1) < 0.03
+    mask = fn.Sequential(fn.Dropout(p), dtype=dtype, backend=backend, seed=2).forward(x + 99) == 0
+    assert len(np.unique(y[mask])) == 1
+    a = 1 / math.sqrt((1 - p) * (1 + p * 1.7580993408473766**2))
+    np.testing.assert_allclose(y[~mask], a * x[~mask] + a * p * 1.7580993408473766, atol=1e-5)
+
+
+def test_selu_stays_normal_under_alpha_dropout(backend):
+    """Thirty layers deep."""
+    layers: list[fn.Layer] = []
+    for _ in range(30):
+        linear = fn.Linear(100, 100, weight_init=fn.init.LecunNormal(), bias_init=fn.init.Zeros())
+        layers += [linear, fn.SELU(), fn.AlphaDropout(0.1)]
+    model = fn.Sequential(*layers, backend=backend, seed=3)
+    y = model.forward(np.random.default_rng(0).normal(size=(500, 100)).astype("float32"))
+    assert abs(y.mean()) < 0.2 and 0.7 < y.var() < 1.4
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_alpha_dropout_where_nothing_is_drawn(backend, p):
+    x = np.array([[1.0, -2.0, 3e30]], "float32")
+    model = fn.Sequential(fn.AlphaDropout(p), backend=backend, seed=2)
+    np.testing.assert_array_equal(model.forward(x), (1 - p) * x)
+    np.testing.assert_array_equal(model.backward(x), (1 - p) * x)
+    np.testing.assert_array_equal(model.predict(x), x)

@@ -67,3 +67,40 @@ def relu_dropout_forward(
     """y = scale·max(x, 0) where the element's word is at least the threshold, else 0."""
     value = x[i]
     y[i] = kept(word, type(value)(0) if value <= 0 else value, threshold, scale)
+
+
+@launcher
+@draws("y")
+def alpha_dropout_forward(
+    i: int,
+    word: Any,
+    y: Any,
+    x: Any,
+    threshold: float,
+    scale: float,
+    kept: float,
+    dropped: float,
+    seed: int,
+    step: int,
+    stream: int,
+) -> None:
+    """y = scale·x + kept where the element's word is at least the threshold, else dropped."""
+    real = y.dtype.type
+    y[i] = x[i] * real(scale) + real(kept) if word >= np.uint64(threshold) else real(dropped)
+
+
+@launcher
+@draws("dx")
+def alpha_dropout_vjp(
+    i: int,
+    word: Any,
+    dx: Any,
+    dy: Any,
+    threshold: float,
+    scale: float,
+    seed: int,
+    step: int,
+    stream: int,
+) -> None:
+    """Dropout of dy."""
+    dx[i] = kept(word, dy[i], threshold, scale)

@@ -16,9 +16,19 @@ _U, _LOW = np.uint64, np.uint64(0xFFFFFFFF)
 
 
 @njit(error_model="numpy")
-def _mask(a: Any, threshold: float, scale: float, seed: Any, step: Any, stream: Any) -> None:
-    """Scale or zero each element of a, in place: 64 elements from 16 consecutive blocks."""
-    least, factor, zero = _U(threshold), a.dtype.type(scale), a.dtype.type(0)
+def _map(
+    a: Any,
+    threshold: float,
+    scale: float,
+    kept: float,
+    dropped: float,
+    seed: Any,
+    step: Any,
+    stream: Any,
+) -> None:
+    """Make scale·v + kept or `dropped` of each element v of a: 64 elements from 16 consecutive blocks."""
+    least, factor = _U(threshold), a.dtype.type(scale)
+    more, other = a.dtype.type(kept), a.dtype.type(dropped)
     k0, k1, s0, s1, own = counter(seed, stream, step)
     whole = a.size // 64
     for group in range(whole):
@@ -27,14 +37,20 @@ def _mask(a: Any, threshold: float, scale: float, seed: Any, step: Any, stream: 
             block = _U(group * 16 + lane) & _LOW
             w0, w1, w2, w3 = philox(block, s0, s1, own, k0, k1)
             v0, v1, v2, v3 = b[lane], b[lane + 16], b[lane + 32], b[lane + 48]
-            b[lane] = v0 * factor if w0 >= least else zero
-            b[lane + 16] = v1 * factor if w1 >= least else zero
-            b[lane + 32] = v2 * factor if w2 >= least else zero
-            b[lane + 48] = v3 * factor if w3 >= least else zero
+            b[lane] = v0 * factor + more if w0 >= least else other
+            b[lane + 16] = v1 * factor + more if w1 >= least else other
+            b[lane + 32] = v2 * factor + more if w2 >= least else other
+            b[lane + 48] = v3 * factor + more if w3 >= least else other
     for e in range(whole * 64, a.size):
         block = _U(whole * 16 + e % 16) & _LOW
         words = philox(block, s0, s1, own, k0, k1)
-        a[e] = a[e] * factor if words[(e // 16) % 4] >= least else zero
+        a[e] = a[e] * factor + more if words[(e // 16) % 4] >= least else other
+
+
+@njit(error_model="numpy")
+def _mask(a: Any, threshold: float, scale: float, seed: Any, step: Any, stream: Any) -> None:
+    """Scale or zero each element of a, in place."""
+    _map(a, threshold, scale, 0.0, 0.0, seed, step, stream)
 
 
 @kernel
@@ -64,3 +80,29 @@ def relu_dropout_forward(
     for e in range(to.size):
         to[e] = zero if source[e] <= zero else source[e]
     _mask(to, threshold, scale, seed, step, stream)
+
+
+@kernel
+def alpha_dropout_forward(
+    y: Array,
+    x: Array,
+    threshold: float,
+    scale: float,
+    kept: float,
+    dropped: float,
+    seed: int,
+    step: int,
+    stream: int,
+) -> None:
+    """y = scale·x + kept where the element's word is at least the threshold, else dropped."""
+    copy(y, x)
+    _map(flat(y), threshold, scale, kept, dropped, seed, step, stream)
+
+
+@kernel
+def alpha_dropout_vjp(
+    dx: Array, dy: Array, threshold: float, scale: float, seed: int, step: int, stream: int
+) -> None:
+    """Dropout of dy."""
+    copy(dx, dy)
+    _mask(flat(dx), threshold, scale, seed, step, stream)
