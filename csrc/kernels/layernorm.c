@@ -9,7 +9,7 @@
 
 enum {
     TOGETHER = 4,             /* rows of a forward */
-    PAIR = 2, /* rows of a backward */
+    PAIR = 2,                 /* rows of a backward: with four, columns of a power of two would evict one another */
     OF_LANES = LANES / WIDTH, /* vectors that hold LANES numbers */
     COLUMNS = 64 * LANES
 };

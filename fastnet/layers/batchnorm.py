@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet.builder import Builder
-from fastnet.errors import SMALLEST, ShapeError, check_flag, check_int, check_real
+from fastnet.errors import SMALLEST, check_flag, check_int, check_real
 from fastnet.init import Constant, Zeros
-from fastnet.layers.base import Layer, Shape
+from fastnet.layers.scale import OfFeatures
 from fastnet.op import Array, Op, put, row_sums
 
 
@@ -134,7 +134,7 @@ class batchnorm_inference(Op):
             np.multiply(dy, gamma * rstd if gamma.size else rstd, out=dx)
 
 
-class BatchNorm1d(Layer):
+class BatchNorm1d(OfFeatures):
     """y = weight·(x − μ)/√(σ² + eps) + bias for each feature, with PyTorch's conventions.
 
     Training: μ and σ² are the minibatch's mean and biased variance. Then running_mean ←
@@ -188,19 +188,6 @@ class BatchNorm1d(Layer):
     def joins_rows(self) -> bool:
         """Whether it has no running statistics."""
         return not self.track_running_stats
-
-    @property
-    def in_width(self) -> int:
-        """num_features."""
-        return int(self.num_features)
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """(num_features,) → (num_features,)."""
-        if shape != (self.num_features,):
-            raise ShapeError(
-                f"{self.label}: rows of shape {shape} came, expected num_features = {self.num_features}"
-            )
-        return shape
 
     def emit(self, g: Builder, x: Any) -> Any:
         """Apply `batchnorm` in training, `batchnorm_inference` in evaluation by running statistics."""
