@@ -16,7 +16,6 @@ from fastnet.data.minibatches import batch_offsets
 from fastnet.losses.base import Loss
 from fastnet.losses.metrics import Metric
 from fastnet.model import Sequential
-from fastnet.model.runtime import PREDICT_ROWS
 from fastnet.op import Array
 from fastnet.train.callbacks.base import Callback
 from fastnet.train.callbacks.monitors import KeepBest
@@ -47,7 +46,8 @@ class Validation:
     _values: Array | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.offsets = batch_offsets(self.data.rows, min(PREDICT_ROWS, self.data.rows))
+        rows = self.model.rows_at_once("the validation data", self.data.rows, None)
+        self.offsets = batch_offsets(self.data.rows, rows)
         segments = self.executor.storage.segments
         self._sizes = segments["params"].nbytes, segments["buffers"].nbytes
         self._room(1)
@@ -142,7 +142,8 @@ def validation_within(run: Any, callbacks: Sequence[Callback]) -> Validation | N
     if len(decided) < len(metrics) or not exact:
         return None
     data = replace(data, threshold=threshold)
-    found = model.evaluator(data, min(PREDICT_ROWS, data.rows), loss, within=True)
+    rows = model.rows_at_once("the validation data", data.rows, None)
+    found = model.evaluator(data, rows, loss, within=True)
     if found.plan.derived or not found.whole_epochs:
         return None
     keeper = next((callback for callback in callbacks if isinstance(callback, KeepBest)), None)

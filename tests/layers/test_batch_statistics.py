@@ -56,8 +56,13 @@ def test_an_evaluation_takes_all_rows_at_once(backend):
     got = trainer.evaluate(X, Y)
     np.testing.assert_allclose(got["loss"], loss, rtol=1e-5)
     np.testing.assert_allclose(got["accuracy"], np.mean(z.argmax(1) == Y))
-    history = trainer.fit(X[:300], Y[:300], epochs=1, validation_data=(X, Y), verbose=0)
-    np.testing.assert_allclose(history.history["val_loss"][-1], trainer.evaluate(X, Y)["loss"])
+    for callbacks in ((), [fn.Callback()]):
+        history = trainer.fit(
+            X[:300], Y[:300], epochs=3, validation_data=(X, Y), callbacks=callbacks, verbose=0
+        )
+        want = trainer.evaluate(X, Y)
+        for name, value in want.items():
+            np.testing.assert_allclose(history.history[f"val_{name}"][-1], value, rtol=1e-6)
 
 
 def test_parts_are_refused(backend):
