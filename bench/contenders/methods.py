@@ -36,10 +36,8 @@ PAGE = 4096  # every tensor begins with one, so that none has a luckier place th
 SIZES = {"10³": (10, 100), "10⁶": (1000, 1000)}  # rows and features
 # What layers, losses and optimizers have beside methods to compare.
 OTHERS = {
-    "Layer", "Linear", "BatchNorm1d", "Dropout", "Identity", "Loss", "FunctionLoss", "Optimizer",
-    "RandomContrast", "RandomFlip", "RandomTranslation",
     "Layer", "Linear", "NTKLinear", "BatchNorm1d", "Dropout", "AlphaDropout", "Scale", "Bias", "Identity",
-    "Loss", "FunctionLoss", "Optimizer",
+    "Loss", "FunctionLoss", "Optimizer", "RandomContrast", "RandomFlip", "RandomTranslation",
 }  # fmt: skip
 
 

@@ -15,9 +15,8 @@ from fastnet.layers.activations import (
 )
 from fastnet.layers.base import Layer
 from fastnet.layers.batchnorm import BatchNorm1d
-from fastnet.layers.dropout import Dropout
-from fastnet.layers.images import RandomContrast, RandomFlip, RandomTranslation
 from fastnet.layers.dropout import AlphaDropout, Dropout
+from fastnet.layers.images import RandomContrast, RandomFlip, RandomTranslation
 from fastnet.layers.layernorm import LayerNorm, RMSNorm
 from fastnet.layers.linear import Linear
 from fastnet.layers.noise import GaussianNoise, NoisyReLU
@@ -60,10 +59,10 @@ __all__ = [
     "NTKLinear",
     "NoisyReLU",
     "PReLU",
+    "RMSNorm",
     "RandomContrast",
     "RandomFlip",
     "RandomTranslation",
-    "RMSNorm",
     "ReLU",
     "ReLU6",
     "Scale",
