@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError, ShapeError, check_choice, shown
+from fastnet.errors import HyperparameterError, ShapeError, UsageError, check_choice, shown
 from fastnet.layers.base import Shape
 from fastnet.losses import links
 from fastnet.model.sequential import Sequential
@@ -96,6 +96,81 @@ class Ensemble:
             total += average(model.predict(x, batch_size))
         np.copyto(result, total / len(self), casting="same_kind")
         return result
+
+    @property
+    def classes_(self) -> Array | None:
+        """The labels of the classes, as the models have them; see `Sequential.classes_`.
+
+        Raises UsageError where the models have different ones.
+        """
+        first = self.models[0].classes_
+        for i, model in enumerate(self.models):
+            if not np.array_equal(model.classes_, first):  # type: ignore[arg-type]
+                raise UsageError(
+                    f"models[{i}] has the classes {shown(model.classes_)} and models[0] {shown(first)}; "
+                    "expected equal ones: train all models on the same labels"
+                )
+        return first
+
+    def predict_proba(self, x: Any, batch_size: int | None = None) -> Array:
+        """Probabilities for x (n, …), (n, C), one column for each of `classes_`.
+
+        x, batch_size: as for `predict`.
+
+        Those of the averaged outputs, or with average="probabilities" the mean of the models' own; see
+        `Sequential.predict_proba`. Log-probabilities that were averaged are normalised. Raises UsageError
+        where the losses of the models' trainers have no probabilities, or different ones.
+        """
+        return self._proba("predict_proba", x, batch_size)[0].astype(self.dtype)
+
+    def predict_classes(self, x: Any, batch_size: int | None = None) -> Array:
+        """The class of each row of x (n, …), (n,), one of `classes_`; see `Sequential.predict_classes`.
+
+        x, batch_size: as for `predict`.
+
+        By the averaged outputs, or with average="probabilities" by the probabilities of `predict_proba`.
+        Raises UsageError where the losses of the models' trainers have no classes, or different ones.
+        """
+        if self.average == "outputs":
+            link = self._linked("predict_classes", links.OF_CLASSES)
+            found = links.decisions(link, self.predict(x, batch_size))
+        else:
+            p, width = self._proba("predict_classes", x, batch_size)
+            truths = self.models[0]._terms.link in links.OF_TRUTHS
+            p = p[:, 1:] if truths and width == 1 else p
+            found = links.decisions(links.PROBABILITY if truths else links.SOFTMAX, p)
+        classes = self.classes_
+        return found if classes is None or found.ndim > 1 else classes[found]
+
+    def _proba(self, what: str, x: Any, batch_size: int | None) -> tuple[Array, int]:
+        """Probabilities, float64, and the number of outputs from which they are."""
+        link = self._linked(what, links.OF_PROBABILITIES)
+        if self.average == "outputs":
+            averaged, output = (
+                links.SOFTMAX if link == links.EXP else link,
+                self.predict(x, batch_size),
+            )
+            return links.probabilities(averaged, output), output.shape[1]
+        first, *others = self.models
+        x = first.on_host("x", first.features("x", x))
+        self.output_shape(tuple(x.shape[1:]))
+        output = first.on_host("output", first.predict(x, batch_size))
+        total = np.array(links.probabilities(link, output))
+        for model in others:
+            total += links.probabilities(link, model.predict(x, batch_size))
+        return total / len(self), output.shape[1]
+
+    def _linked(self, what: str, wanted: tuple[str, ...]) -> str:
+        """How outputs become probabilities or classes, the same for all models; else UsageError."""
+        found = [model._linked(what, wanted) for model in self.models]
+        for i, link in enumerate(found):
+            if link != found[0]:
+                raise UsageError(
+                    f"{what}: the loss of models[{i}] makes probabilities by {link!r}, that of models[0] "
+                    f"by {found[0]!r}; expected losses of one kind"
+                )
+        _ = self.classes_  # which must be equal too
+        return found[0]
 
 
 def probabilities(logits: Array) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastnet as fn
-from fastnet.errors import HyperparameterError, ShapeError
+from fastnet.errors import HyperparameterError, ShapeError, UsageError
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 3)).astype("f")
@@ -111,3 +111,74 @@ def test_models_that_do_not_fit_are_refused():
         ensemble.predict(X[:, :2])
     with pytest.raises(ShapeError, match="out is float64"):
         ensemble.predict(X, out=np.empty((300, 2)))
+
+
+LABELS = np.array(["a", "b", "c"])[RNG.integers(0, 3, 300)]
+LINKS = {  # a loss, its targets, outputs, and last layers
+    "softmax": (fn.CrossEntropyLoss(), LABELS, 3, []),
+    "exp": (fn.NLLLoss(), LABELS, 3, [fn.LogSoftmax]),
+    "sigmoid": (fn.BCEWithLogitsLoss(), LABELS == "a", 1, []),
+    "several": (fn.BCEWithLogitsLoss(), RNG.integers(0, 2, (300, 2)), 2, []),
+    "probability": (fn.BCELoss(), LABELS == "a", 1, [fn.Sigmoid]),
+}
+
+
+def trained(case, average, backend="auto"):
+    loss, y, out, last = LINKS[case]
+    models = []
+    for i in range(3):
+        layers = fn.Linear(3, 4 + i), fn.ReLU(), fn.Linear(4 + i, out), *[layer() for layer in last]
+        models.append(fn.Sequential(*layers, dtype="float64", backend=backend, seed=i))
+        fn.Trainer(models[-1], loss, seed=i).fit(X, y, 2, verbose=0)
+    return fn.Ensemble(models, average), y
+
+
+@pytest.mark.parametrize("average", ["outputs", "probabilities"])
+@pytest.mark.parametrize("case", LINKS)
+def test_probabilities_and_classes(case, average, backend):
+    ensemble, y = trained(case, average, backend)
+    p, classes = ensemble.predict_proba(X), ensemble.predict_classes(X)
+    mean = np.mean([model.predict_proba(X) for model in ensemble.models], axis=0)
+    z = np.mean([model.predict(X) for model in ensemble.models], axis=0)
+    if average == "outputs" and case in ("softmax", "exp"):
+        mean = softmax(z)
+    elif average == "outputs" and case in ("sigmoid", "several"):
+        mean = 1 / (1 + np.exp(-z))
+        mean = np.hstack([1 - mean, mean]) if case == "sigmoid" else mean
+    np.testing.assert_allclose(p, mean, 1e-12)
+    if case == "several":
+        assert ensemble.classes_ is None
+        np.testing.assert_array_equal(classes, p >= 0.5)
+        return
+    assert ensemble.classes_.tolist() == np.unique(y).tolist()
+    np.testing.assert_array_equal(classes, ensemble.classes_[p.argmax(axis=1)])
+    np.testing.assert_allclose(p.sum(axis=1), 1, 1e-12)
+    assert ensemble.predict_proba(X, 7).shape == p.shape
+    assert ensemble.predict_proba(X[:0]).shape == (0, p.shape[1])
+
+
+@pytest.mark.parametrize("method", ["predict_proba", "predict_classes"])
+@pytest.mark.parametrize("average", ["outputs", "probabilities"])
+def test_models_that_do_not_belong_together_have_no_probabilities(method, average):
+    def ask(*models):
+        getattr(fn.Ensemble(models, average), method)(X)
+
+    models = nets(out=3)
+    with pytest.raises(UsageError, match=f"{method}: no trainer with a loss"):
+        ask(*models)
+    fn.Trainer(models[0], fn.CrossEntropyLoss())
+    fn.Trainer(models[1], fn.BCEWithLogitsLoss())
+    with pytest.raises(UsageError, match=r"loss of models\[1\] .* 'sigmoid' .* models\[0\]"):
+        ask(*models[:2])
+    fn.Trainer(models[2], fn.CrossEntropyLoss()).fit(X, LABELS, verbose=0)
+    with pytest.raises(UsageError, match=r"models\[1\] has the classes .* models\[0\] None"):
+        ask(models[0], models[2])
+    margins = nets(out=3)
+    for model in margins:
+        fn.Trainer(model, fn.MultiMarginLoss())
+    if method == "predict_classes" and average == "outputs":
+        wanted = fn.Ensemble(margins).predict(X).argmax(axis=1)
+        np.testing.assert_array_equal(fn.Ensemble(margins).predict_classes(X), wanted)
+    else:
+        with pytest.raises(UsageError, match=method):
+            ask(*margins)
