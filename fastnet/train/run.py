@@ -272,7 +272,7 @@ class Run:
             return
         within = self.within if self.within is not None and self.within.epochs else None
         if within is not None:
-            count = min(count, within.most(self.most_rows))
+            count = min(count, within.most(self.most_rows, self.most_rows / MOST_ROWS))
             count = count if self.joins else min(count, within.epochs)
         first, scores, steps = self.trainer.epoch, self.scores, self.scores.steps
         index, offsets = self.minibatches(first, count)

@@ -60,11 +60,14 @@ class Validation:
         if self.keeper is not None and (self._values is None or len(self._values) < epochs):
             self._values = np.empty((epochs, sum(self._sizes)), np.uint8)
 
-    def most(self, rows: int) -> int:
-        """The most epochs of one native call that is to evaluate so many rows."""
+    def most(self, rows: int, share: float) -> int:
+        """The most epochs of one native call that is to evaluate so many rows.
+
+        share: of the memory for the values that they leave.
+        """
         fit = rows // self.data.rows
         if self.keeper is not None:
-            fit = min(fit, MOST_BYTES // max(1, sum(self._sizes)))
+            fit = min(fit, int(share * MOST_BYTES) // max(1, sum(self._sizes)))
         return max(1, fit)
 
     def took(self, epochs: int, seconds: float) -> None:
