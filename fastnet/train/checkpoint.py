@@ -14,7 +14,8 @@ from typing import Any
 from fastnet.errors import HyperparameterError, check_new_file, shown
 from fastnet.files import tensors
 from fastnet.train import saved
-from fastnet.train.run import Fit, Pauses
+from fastnet.train.run import Fit
+from fastnet.train.standing import Pauses
 
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 TERMINATED = 128 + 15  # the exit status of a program that SIGTERM has ended

@@ -24,15 +24,15 @@ from fastnet.losses.metrics import Metric
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Optimizer
-from fastnet.optim.optimizer import OptimizerState
 from fastnet.parameter import check_count
 from fastnet.train import saved
-from fastnet.train.callbacks.base import Callback, Hook, hooks
+from fastnet.train.callbacks.base import Callback
 from fastnet.train.chain import Chain, Span
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
 from fastnet.train.ready import Ready, Waiting, finish
 from fastnet.train.scores import EpochScores, resized
+from fastnet.train.standing import Hooks, Loaded, Pauses, Position, call
 from fastnet.train.validating import Validation, validation_within
 
 EPOCHS = "epochs"  # the reason of a fit that has trained all of them
@@ -72,58 +72,6 @@ class Trained(Protocol):
 
 
 @dataclass(eq=False, repr=False)
-class Loaded:
-    """Steps that an executor has ready, and how far they are done."""
-
-    state: OptimizerState
-    changes: int  # of the optimizer's hyper-parameters, when the steps' numbers were made
-    span: Span
-    done: int = 0
-
-    def serves(self, state: OptimizerState) -> bool:
-        """Whether something is left, and is still what is to be done."""
-        left = self.done < len(self.span.ends)
-        return left and state is self.state and state.changes == self.changes
-
-
-@dataclass(eq=False, repr=False)
-class Position:
-    """Where a run stands within an epoch."""
-
-    done: int = 0  # steps of the epoch
-    seconds: float = 0.0  # that they took
-    # Loss and metrics of the epoch, where all is done but the evaluation.
-    found: dict[str, float] | None = None
-
-    @property
-    def between_epochs(self) -> bool:
-        """Whether no epoch has begun."""
-        return not self.done and self.found is None
-
-
-class Hooks:
-    """The hooks within epochs that callbacks have overridden."""
-
-    def __init__(self, callbacks: Sequence[Callback] = ()) -> None:
-        self.batch_begin = hooks(callbacks, "on_train_batch_begin")
-        self.batch_end = hooks(callbacks, "on_train_batch_end")
-        self.epoch_begin = hooks(callbacks, "on_epoch_begin")
-        self.test_begin = hooks(callbacks, "on_test_begin")
-        self.test_end = hooks(callbacks, "on_test_end")
-
-    @property
-    def of_batches(self) -> bool:
-        """Whether each step is to be a call of its own."""
-        return bool(self.batch_begin or self.batch_end)
-
-
-def call(each: Sequence[Hook], *given: Any) -> None:
-    """Call hooks, each with copies of the dicts."""
-    for hook in each:
-        hook(*(dict(one) if isinstance(one, dict) else one for one in given))
-
-
-@dataclass(eq=False, repr=False)
 class Part:
     """Minibatches begin … end − 1 of an epoch, for one native call; minibatch i has the rows of the data
     set at index[offsets[i] : offsets[i + 1]].
@@ -143,29 +91,6 @@ class Part:
     def rows(self) -> int:
         """The number of their rows."""
         return int(self.offsets[self.end] - self.offsets[self.begin])
-
-
-class Pauses:
-    """What happens between the steps of a run, at points from which it can go on: here nothing.
-
-    A run calls `pause` at such points, and `steps` or `epochs` for the steps and epochs until the next
-    point that has to be one. Within the epochs of a run that cannot go on there it calls `leave`.
-    """
-
-    def pause(self) -> None:
-        """Called where all counts agree; may raise."""
-
-    def leave(self) -> None:
-        """Called where the run may end and could not go on; may raise."""
-
-    def steps(self) -> int | None:
-        """Steps until the next point that has to be one; None: it need not be after a certain step."""
-
-    def epochs(self) -> int | None:
-        """Epochs until the next point that has to be one."""
-
-    def end(self, reason: str) -> None:
-        """Called when the run is over, before callbacks hear of that."""
 
 
 @dataclass(eq=False, repr=False)
