@@ -71,18 +71,36 @@ def given(
         share = isinstance(validation_split, (float, np.floating))
         made.arguments["validation_split"] = (float if share else int)(validation_split)
     if class_weights is not None or weights is not None:
-        if classes is None:
-            raise HyperparameterError(
-                f"class_weight is {shown(class_weights)} and y holds no labels for {type(loss).__name__}; "
-                "give weights of rows as sample_weight"
-            )
-        named = terms.classes or (0, 1)  # which may have come as floats
-        weights = class_weight.checked(class_weights, named) if weights is None else weights
+        weights, of_rows = weights_of_classes(
+            trainer, terms, classes, made.rows, class_weights, weights
+        )
         made.arguments["class_weight"] = weights
-        of_rows = class_weight.of_rows(weights, classes, len(named), made.rows)
         w = of_rows if w is None else of_rows * w
     made.data = data_of(loss, x, y, "X", "y", w, by_rows=True, rows=made.rows)
     return made
+
+
+def weights_of_classes(
+    trainer: Any,
+    terms: Terms,
+    classes: Array | None,
+    rows: Array | None,
+    given: Any,
+    checked: Any = None,
+) -> tuple[str | list[float], Array]:
+    """The checked argument class_weight, and the weight of each row.
+
+    classes: the number of each row's class; None: they have none, which is an error. rows: see `of_rows`.
+    checked: the argument, where it has been checked before.
+    """
+    if classes is None:
+        raise HyperparameterError(
+            f"class_weight is {shown(given)} and y holds no labels for {type(trainer.loss).__name__}; "
+            "give weights of rows as sample_weight"
+        )
+    named = terms.classes or (0, 1)  # which may have come as floats
+    weights = class_weight.checked(given, named) if checked is None else checked
+    return weights, class_weight.of_rows(weights, classes, len(named), rows)
 
 
 def validation(trainer: Any, given: Any, terms: Terms) -> Dataset:

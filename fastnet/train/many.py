@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastnet import parallel
-from fastnet.data import arrays
-from fastnet.data.dataset import Dataset
-from fastnet.data.terms import Terms
 from fastnet.errors import (
-    DataError,
     DivergenceError,
     HyperparameterError,
     UsageError,
@@ -28,16 +23,16 @@ from fastnet.losses.base import Loss
 from fastnet.losses.function import Function
 from fastnet.losses.named_metrics import Metrics
 from fastnet.model import Sequential
-from fastnet.op import Array
 from fastnet.optim import Optimizer
 from fastnet.terminal import show
 from fastnet.train.callbacks import Callback
-from fastnet.train.given import Given, validation_parts
+from fastnet.train.given import Given
 from fastnet.train.history import History
 from fastnet.train.progress import Progress, epoch_line
 from fastnet.train.ready import Ready, Waiting
 from fastnet.train.run import Fit
 from fastnet.train.scores import resized
+from fastnet.train.shared_data import SharedData, each
 from fastnet.train.trainer import Trainer
 
 SECONDS = 0.1  # of a native call, after which Ctrl-C acts
@@ -57,7 +52,9 @@ def fit_many(
     seeds: Sequence[int | None] | None = None,
     rows: Sequence[Any] | None = None,
     sample_weight: Any = None,
+    class_weight: Mapping[Any, float] | str | None = None,
     validation: tuple[Any, ...] | Sequence[Any] | str | None = None,
+    validation_split: float | int | None = None,
     epochs: int | Sequence[int] = 1,
     batch_size: int | Sequence[int] = 32,
     metrics: Metrics | None = None,
@@ -84,9 +81,12 @@ def fit_many(
     rows: for each net the rows of X, y and sample_weight that it trains on, as integers or as a mask of n
         bools, or None for all (default None: all nets train on all rows). They are not copied.
     sample_weight: (n,), as in `fit` (default None). A mean loss divides by the mean over a net's own rows.
+    class_weight: as in `fit`, for all nets (default None). "balanced" counts a net's own rows.
     validation: (X, y) or (X, y, sample_weight) for all nets; or for each net rows of X and y, without
         weights, or None for no validation; or "rest", those rows that the net does not train on (default
         None).
+    validation_split: as in `fit`, of each net's own rows by its own seed (default None). Not together with
+        validation.
     epochs, batch_size: an integer ≥ 1 for all nets, or N of them (default 1 and 32).
     metrics, shuffle, drop_last, accumulation_steps, restore_best, respect_modes: as in `Trainer` and `fit`,
         for all nets.
@@ -114,12 +114,19 @@ def fit_many(
     lines = bool(Progress(verbose, 0).verbose)
     trainers = _trainers(models, losses, optimizers, seeds, metrics)
     count = len(trainers)
-    many_epochs = _each("epochs", epochs, count, _is_several)
-    many_batches = _each("batch_size", batch_size, count, _is_several)
+    many_epochs = each("epochs", epochs, count, _is_several)
+    many_batches = each("batch_size", batch_size, count, _is_several)
     called = _callbacks(callbacks, count)
-    data = _Data(trainers, X, y, sample_weight)
+    data = SharedData(trainers, X, y, sample_weight, class_weight)
     parts = data.parts(rows)
-    valid = data.validation(validation, parts)
+    if validation_split is None:
+        valid = data.validation(validation, parts)
+    elif validation is None:
+        parts, valid = data.split(validation_split, parts)
+    else:
+        raise HyperparameterError(
+            f"validation_split is {shown(validation_split)} and there is a validation; expected one of both"
+        )
     nets = []
     # Python drops a Ctrl-C that comes where garbage is freed, of which there is much here.
     with held_back() as between:
@@ -318,23 +325,6 @@ def _is_several(value: Any) -> bool:
     return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
-def _each(
-    name: str, value: Any, count: int, several: Callable[[Any], bool] = lambda _: True
-) -> list[Any]:
-    """The value of each net: those given where there are `several`, else the one that is given."""
-    if not several(value):
-        return [value] * count
-    try:
-        found = list(value)
-    except TypeError:
-        found = []
-    if isinstance(value, (str, bytes, Mapping)) or len(found) != count:
-        raise HyperparameterError(
-            f"{name} is {shown(value)}; expected one for each of {count} nets"
-        )
-    return found
-
-
 def _trainers(models: Any, losses: Any, optimizers: Any, seeds: Any, metrics: Any) -> list[Trainer]:
     """The trainer of each net."""
     try:
@@ -359,12 +349,12 @@ def _trainers(models: Any, losses: Any, optimizers: Any, seeds: Any, metrics: An
         return given
     if losses is None:
         raise HyperparameterError("losses is None; expected a loss for all nets, or one for each")
-    many_losses = _each("losses", losses, count, _is_several)
+    many_losses = each("losses", losses, count, _is_several)
     if _is_several(optimizers):
-        many_optimizers = _each("optimizers", optimizers, count)
+        many_optimizers = each("optimizers", optimizers, count)
     else:
         many_optimizers = [copy.deepcopy(optimizers) for _ in range(count)]
-    many_seeds = [None] * count if seeds is None else _each("seeds", seeds, count)
+    many_seeds = [None] * count if seeds is None else each("seeds", seeds, count)
     made = []
     for i, model in enumerate(given):
         try:
@@ -390,7 +380,7 @@ def _callbacks(given: Any, count: int) -> list[list[Callback]]:
     try:
         items = list(given)
         if not all(isinstance(one, Callback) for one in items):
-            items = [list(one) for one in _each("callbacks", items, count)]
+            items = [list(one) for one in each("callbacks", items, count)]
         else:
             if writing := [one for one in items if one.writes_files and count > 1]:
                 raise HyperparameterError(
@@ -412,153 +402,3 @@ def _callbacks(given: Any, count: int) -> list[list[Callback]]:
                     "different ones"
                 )
     return items
-
-
-class _Data:
-    """The data of all nets: arrays are checked and converted once for nets that take the same."""
-
-    def __init__(self, trainers: list[Trainer], X: Any, y: Any, sample_weight: Any) -> None:
-        self._trainers, self._X, self._y, self._w = trainers, X, y, sample_weight
-        self._made: dict[Any, tuple[Any, Any]] = {}  # what is made of something, and that something
-        self.count = len(self._features(trainers[0]))
-
-    def _once(self, key: Any, of: Any, make: Callable[[], Any]) -> Any:
-        """What is made of an object, which is kept so that no other one gets its id."""
-        if (key, id(of)) not in self._made:
-            self._made[key, id(of)] = make(), of
-        return self._made[key, id(of)][0]
-
-    def _kind(self, trainer: Trainer) -> Any:
-        model = trainer.model
-        return model.input_shape, model.dtype, model.backend
-
-    def _features(self, trainer: Trainer) -> Array:
-        trainer.model._terms.check_columns("X", self._X)
-        kind = "X", self._kind(trainer)
-        found: Array = self._once(kind, self._X, lambda: trainer.model.features("X", self._X))
-        return found
-
-    def _set(self, what: Any, of: Any, trainer: Trainer, make: Callable[[], Dataset]) -> Dataset:
-        """A data set for a trainer, which shares its arrays with equal trainers."""
-        model, loss = trainer.model, trainer.loss
-        shape = model.output_shape(tuple(self._features(trainer).shape[1:]))
-        same = id(loss) if loss.on_host else loss.plan_key()
-        key = what, self._kind(trainer), shape, same, _key(self._named(trainer)[0])
-        found: Dataset = self._once(key, of, make)
-        return replace(found)
-
-    def _named(self, trainer: Trainer) -> tuple[Terms, Any]:
-        """What the data are called, and y with the numbers of classes."""
-        model, loss = trainer.model, trainer.loss
-        shape = model.output_shape(tuple(self._features(trainer).shape[1:]))
-        kind: dict[str, Any] = {
-            "count": loss.classes_of(shape),
-            "column": shape == (1,),
-            "ignored": loss.ignore_index,
-            "link": loss.link,
-        }
-
-        def make() -> tuple[Terms, Any]:
-            return model._terms.of_fit(self._X, "y", model.on_host("y", self._y), **kind)
-
-        key = "y", model.backend, _key(model._terms), *kind.values()
-        found: tuple[Terms, Any] = self._once(key, self._y, make)
-        return found
-
-    def training(self, trainer: Trainer, rows: Array | None) -> tuple[Terms, Dataset]:
-        """What the data are called, and the data set with the weights of these rows."""
-        x, data = self._features(trainer), trainer.model.data
-        terms, y = self._named(trainer)
-
-        def make() -> Dataset:
-            return data(trainer.loss, x, y, "X", "y", self._w, by_rows=True, rows=rows)
-
-        return terms, self._set("training", rows, trainer, make)
-
-    def parts(self, given: Any) -> list[Array | None]:
-        """The rows of each net."""
-        count = len(self._trainers)
-        if given is None:
-            return [None] * count
-        return [self._part(f"rows[{i}]", one) for i, one in enumerate(_each("rows", given, count))]
-
-    def _part(self, name: str, given: Any) -> Array | None:
-        """Checked numbers of rows; equal objects give the same array."""
-        if given is None:
-            return None
-        found: Array = self._once("rows", given, lambda: _checked_rows(name, given, self.count))
-        return found
-
-    def validation(self, given: Any, parts: list[Array | None]) -> list[Dataset | None]:
-        """The validation data of each net."""
-        if given is None:
-            return [None] * len(parts)
-        if isinstance(given, tuple):
-            x, y, w = validation_parts(given)
-            return [self._whole(trainer, x, y, w) for trainer in self._trainers]
-        if isinstance(given, str):
-            check_choice("validation", given, ("rest",))
-            rows = [
-                self._once("rest", part, partial(self._rest, i, part))
-                for i, part in enumerate(parts)
-            ]
-        else:
-            each = _each("validation", given, len(parts))
-            rows = [self._part(f"validation[{i}]", one) for i, one in enumerate(each)]
-        pairs = zip(self._trainers, rows, strict=True)
-        return [
-            None if these is None else self._of_rows(trainer, these) for trainer, these in pairs
-        ]
-
-    def _rest(self, number: int, part: Array | None) -> Array:
-        rest = np.ones(self.count, bool)
-        rest[slice(None) if part is None else part] = False
-        if not rest.any():
-            raise HyperparameterError(
-                f"validation is 'rest' and net {number} trains on all rows; expected rows that leave some"
-            )
-        return np.flatnonzero(rest)
-
-    def _whole(self, trainer: Trainer, x: Any, y: Any, w: Any) -> Dataset:
-        names = "validation X", "validation y"
-        terms, kind = self._named(trainer)[0], ("validation", self._kind(trainer))
-        terms.check_columns(names[0], x)
-        found = self._once(kind, x, lambda: trainer.model.features(names[0], x))
-
-        def make() -> Dataset:
-            return trainer._checked(found, y, w, *names, terms, learn=False)[0]
-
-        return self._set("validation", x, trainer, make)
-
-    def _of_rows(self, trainer: Trainer, rows: Array) -> Dataset:
-        x = self._once(
-            ("validation", self._kind(trainer)), rows, lambda: self._features(trainer)[rows]
-        )
-        data, y = trainer.model.data, self._named(trainer)[1]
-
-        def make() -> Dataset:
-            part, names = arrays.as_array("y", y)[rows], ("validation X", "validation y")
-            return data(trainer.loss, x, part, *names, by_rows=True)
-
-        return self._set("validation", rows, trainer, make)
-
-
-def _key(terms: Terms) -> Any:
-    """A key of equal terms alone; False and 0 are equal, but not as classes."""
-    return terms, type(terms.classes[0]) if terms.classes else None
-
-
-def _checked_rows(name: str, given: Any, count: int) -> Array:
-    """Numbers of rows from numbers or a mask."""
-    wanted = f"the numbers of rows, in [0, {count}), or a mask of {count} bools"
-    array = arrays.as_array(name, given)
-    if array.dtype == bool and array.shape == (count,):
-        array = np.flatnonzero(array)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise DataError(f"{name} is {shown(given)}; expected {wanted}")
-    if not len(array):
-        raise DataError(f"{name} is empty; expected {wanted}")
-    low, high = int(array.min()), int(array.max())
-    if low < 0 or high >= count:
-        raise DataError(f"{name} holds {low if low < 0 else high}; expected {wanted}")
-    return np.array(array, np.int64)

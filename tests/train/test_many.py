@@ -77,6 +77,15 @@ CASES = {
     "validation rows": {"rows": FOLDS, "validate": [range(9), None, FOLDS[1], range(9, 20)]},
     "validation data": {"validate": (X[:9], LABELS[:9], WEIGHTS[:9])},
     "weights": {"rows": FOLDS, "sample_weight": WEIGHTS, "validate": "rest"},
+    "split": {"validation_split": 0.2, "restore_best": True},
+    "split parts": {"rows": FOLDS, "validation_split": 10, "sample_weight": WEIGHTS},
+    "class weights": {"rows": FOLDS, "class_weight": "balanced"},
+    "all weights": {
+        "rows": FOLDS,
+        "validation_split": 0.3,
+        "class_weight": {0: 3.0, 1: 0.5},
+        "sample_weight": WEIGHTS,
+    },
     "accumulation": {"rows": FOLDS, "accumulation_steps": 3, "batch_size": 5},
     "order as it is": {"rows": FOLDS, "shuffle": False, "drop_last": True},
     "early stopping": {"rows": FOLDS, "validate": "rest", "stops": True, "restore_best": True},
@@ -317,8 +326,8 @@ def test_ctrl_c_leaves_all_nets_well(watched):
     fn.fit_many(alone, X, LABELS, batch_size=5)
     for _ in range(20):
         wait = float(RNG.uniform(0.001, 0.15))
-        threading.Timer(wait, _thread.interrupt_main).start()
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012  # it may come within `start`
+            threading.Timer(wait, _thread.interrupt_main).start()
             fn.fit_many(
                 found,
                 X,
@@ -394,6 +403,8 @@ REFUSED = {
     ],
     "sample_weight": [3, WEIGHTS[:5], -WEIGHTS],
     "validation": [3, "no", "rest", (X,), [1, 2], [[N]] * 4, (X, LABELS[:5])],
+    "validation_split": [0, 1.5, "no", N, [0.1] * 4],
+    "class_weight": [3, "no", {"no": 1}, {0: -1}, [1, 2]],
     "epochs": [0, "no", [1, 2], [1, 2, 3, 0]],
     "batch_size": [0, None, [1, 2], [1, 2, 3, "no"]],
     "metrics": [3, {"a": 1}],
@@ -441,3 +452,17 @@ def test_nets_write_no_file_in_common(tmp_path):
     each = [[fn.CSVLogger(tmp_path / f"{i}.csv")] for i in range(2)]
     fn.fit_many(models, x, x[:, :1], callbacks=each, **given)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.csv", "1.csv"]
+
+
+def test_a_split_and_a_validation_are_one_too_many():
+    with pytest.raises(
+        HyperparameterError, match=r"validation_split is 0\.2 and there is a validation"
+    ):
+        fn.fit_many(
+            nets("auto"), X, LABELS, losses=LOSSES[0], validation="rest", validation_split=0.2,
+            rows=FOLDS,
+        )  # fmt: skip
+    with pytest.raises(
+        HyperparameterError, match="class_weight is 'balanced' and y holds no labels"
+    ):
+        fn.fit_many(nets("auto"), X, Y, losses=fn.MSELoss(), class_weight="balanced")
