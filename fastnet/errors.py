@@ -46,6 +46,10 @@ class SaveError(FastnetError, OSError):
     """A file could not be written, such as on a full disk; what was there before is still there."""
 
 
+class FormulaError(FastnetError, TypeError):
+    """A function that is no formula; the message names the expression, its line, and what formulas have."""
+
+
 class BackendUnavailable(FastnetError, ValueError):
     """A named backend cannot run here; the message says how to get it."""
 

@@ -37,6 +37,7 @@ from fastnet.formulas.language import COUNTER, Formula
 
 Array = np.ndarray
 ROWS = "B"
+MAX_SCALARS = 4  # of an op
 CONTEXT = ("accumulate", "seed", "step", "stream")
 PHASES = ("forward", "vjp", "update")
 
@@ -82,6 +83,8 @@ class Kernel:
 
 # Every kernel by name: "linear_forward", "linear_vjp", "adam_update", …
 KERNELS: dict[str, Kernel] = {}
+# Those of guests, likewise: ops that a program has made while it runs.
+GUESTS: dict[str, Kernel] = {}
 
 
 class Op:
@@ -94,6 +97,9 @@ class Op:
     dims: ClassVar[tuple[str, ...]] = ()  # the fixed dimensions, in the order of kernel arguments
     scalars: ClassVar[tuple[str, ...]] = ()  # numbers that are fixed when the op is bound
     hyper: ClassVar[tuple[str, ...]] = ()  # numbers that may change from step to step
+    guest: ClassVar[bool] = False  # made while the program runs, from a function or layer of a user
+    on_host: ClassVar[bool] = False  # its kernels are Python functions on every backend
+    objects: ClassVar[tuple[str, ...]] = ()  # Python objects that the kernels of such an op take
     lazy: ClassVar[bool] = False  # only for backends that read lazy rows (Backend.reads_rows)
     inplace: ClassVar[bool] = (
         False  # forward may write its output over its first input, vjp likewise
@@ -115,10 +121,11 @@ class Op:
             for phase in PHASES
             if hasattr(cls, phase)
         }
+        table = GUESTS if cls.guest else KERNELS
         for kernel in cls.kernels.values():
-            if kernel.name in KERNELS:
+            if kernel.name in table:
                 raise TypeError(f"kernel {kernel.name} is defined twice")
-            KERNELS[kernel.name] = kernel
+            table[kernel.name] = kernel
 
     @classmethod
     def _kernel(cls, phase: str, function: Any) -> Kernel:
@@ -131,10 +138,11 @@ class Op:
             arguments = (*both, *(COUNTER if formula.draws else ()))
             function = formula.over_arrays(written, arguments, random.tails)
         else:
-            code = function.__code__
-            arguments = code.co_varnames[: code.co_argcount]
+            code = getattr(function, "__code__", None)
+            names = () if code is None else code.co_varnames[: code.co_argcount]
+            arguments = getattr(function, "arguments", names)
         tensors = tuple(a for a in arguments if cls.spec(a) is not None)
-        rest = cls.scalars + cls.hyper + CONTEXT
+        rest = cls.scalars + cls.hyper + cls.objects + CONTEXT
         if arguments[: len(tensors)] != tensors or set(arguments) - set(tensors) - set(rest):
             raise TypeError(f"op {cls.name}: {phase}{arguments} does not fit its declaration")
         return Kernel(f"{cls.name}_{phase}", cls, phase, function, arguments, tensors, formula)

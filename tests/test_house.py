@@ -26,7 +26,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 FLOORS = [
     ("errors", "formulas.language", "formulas.portable"),
     ("configured", "datasets", "formulas.translate", "interrupts", "random", "terminal"),
-    ("init", "op", "parallel", "schedules"),
+    ("formulas.derive", "init", "op", "parallel", "schedules"),
     ("builder", "data", "files", "formulas"),  # formulas: what writes them
     ("parameter",),
     ("optim", "tape"),

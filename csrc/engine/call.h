@@ -70,6 +70,10 @@ static inline void *fn_tensor(const fn_call *call, int i) {
 
 typedef void fn_entry(const fn_call *call);
 
+/* An elementwise kernel of other code, for elements [begin, end) of its tensors, which come in the order of the
+ * reference's arguments; the scalars are the op's. */
+typedef void fn_foreign(void *const *tensors, const double *scalars, int64_t begin, int64_t end);
+
 /* The entry of a kernel, or NULL if there is none. */
 fn_entry *fn_entry_of(const char *name, int64_t dtype, int64_t level);
 

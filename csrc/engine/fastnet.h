@@ -27,6 +27,7 @@ typedef struct {
     int64_t entry;
     int64_t epilogue;
     int64_t relu_mask;
+    int64_t foreign;
     int32_t segment[FN_TENSORS];
     int64_t offset[FN_TENSORS];
     int64_t size[FN_SIZES];
@@ -86,6 +87,11 @@ typedef struct {
     int64_t fuses;     /* what epilogues it calls: an fn_fusing */
     int64_t relu_mask; /* which ReLU it is, where tiles of a product apply it in registers: an fn_relu_mask */
 } fn_kernel_info;
+
+/* Elementwise kernels of other code, such as Numba's: an instruction whose `foreign` is the address of an fn_foreign (see
+ * engine/call.h) has the first of these for its entry. As another kernel's epilogue it has the second. */
+int64_t fn_foreign_entry(void);
+int64_t fn_foreign_epilogue(void);
 
 int64_t fn_kernel_count(void);
 void fn_kernel_at(int64_t i, fn_kernel_info *info);

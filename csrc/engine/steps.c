@@ -54,6 +54,7 @@ typedef struct {
     const fn_instruction *program, *update, *end;
     const fn_instruction *plain_end; /* end of the update's kernels before any control; products may do parts of them */
     const fn_instruction *keep;      /* the FN_KEEP instruction, or NULL */
+    const fn_instruction *alone_until; /* the last FN_HOST_CALL before the update, or NULL */
     int64_t row_bytes;               /* of x, as the data set has it; 0: x is not gathered */
     int64_t limit;                   /* the steps before it are run now */
     watch *clock;                    /* NULL: there is no deadline. Else a thread that is alone runs the steps */
@@ -273,7 +274,9 @@ static int run_step(walk *w, const fn_instruction *at) {
     update->count = 0;
     update->keeps_gradients = w->step + 1 == t->args->steps || t->clock; /* after which any step may be the last */
     while (at < t->update) {
-        at = run_program(at, t->update, &w->context, w->call.member, &side_work);
+        /* What products interleave of the update is forgotten where a call ends within a step. */
+        const fn_side_work *side = at > t->alone_until ? &side_work : NULL;
+        at = run_program(at, t->update, &w->context, w->call.member, side);
         if (at < t->update)
             at = control(w, at);
         if (w->status != FN_OK)
@@ -357,6 +360,8 @@ static training begun(fn_train_args *args) {
             t.plain_end = at;
         if (at->kernel == FN_KEEP)
             t.keep = at;
+        if (at->kernel == FN_HOST_CALL && at < t.update)
+            t.alone_until = at;
         if (at->kernel == FN_GATHER)
             t.row_bytes = args->x_begins ? 0 : at->size[0] * fn_bytes_of(args->x_kind);
     }

@@ -77,6 +77,9 @@ class Result:
     row_bytes: int
 
 
+_of_guests: dict[str, dict[str, Any]] = {}  # by backend
+
+
 def no_kernel(backend: str, name: str, *, formula: bool = False) -> BackendUnavailable:
     """The error for a program with a kernel that a backend does not have."""
     others = "model.to('numba'), which makes kernels of formulas, or " if formula else ""
@@ -89,7 +92,12 @@ def no_kernel(backend: str, name: str, *, formula: bool = False) -> BackendUnava
 def kernel_of(
     backend: str, table: dict[str, Any], kernel: Kernel, define: Callable[[Kernel], Any]
 ) -> Any:
-    """A kernel from a backend's table; a formula declared after the table is added by `define`."""
+    """A kernel from a backend's table; a formula declared after the table is added by `define`.
+
+    The kernels of guests are in a table of their own.
+    """
+    if kernel.op.guest:
+        table = _of_guests.setdefault(backend, {})
     if kernel.name not in table:
         if kernel.formula is None:
             raise no_kernel(backend, kernel.name)

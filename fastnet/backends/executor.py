@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from fastnet import parallel
 from fastnet.backends.base import Apply, Backend, Counter, Result, Rows, Step
+from fastnet.backends.host import HostCalls, Objects, is_host, parts_of
 from fastnet.backends.steps import (
     ParametersNotFinite,
     Steps,
@@ -62,12 +63,7 @@ FastPath = Callable[[Any, Any], Array | None]  # see Executor.fast_path
 
 
 class Executor:
-    """Runs one plan. Not for two threads at once: each has its own workspace.
-
-    whole_epochs: whether one call may run steps of several epochs, whose parameters it looks at.
-    """
-
-    whole_epochs = True
+    """Runs one plan. Not for two threads at once: each has its own workspace."""
 
     def __init__(self, plan: Plan, storage: Storage, backend: Backend) -> None:
         self.plan, self.storage, self.backend = plan, storage, backend
@@ -81,6 +77,7 @@ class Executor:
         self._native: tuple[int, Apply | None] = 0, None  # number of threads, and its predictor
         self._train_args: np.ndarray | None = None
         self._joined = plan.step, plan.step  # an update's program, and that of a step with it
+        self._program = plan.step  # of the chunk
         self.steps_done = 0  # of the last chunk of steps
         self.refused = 0  # 1: the last of these ends an epoch whose parameters are not finite
         self.evaluated = 0  # epochs of that chunk
@@ -102,14 +99,24 @@ class Executor:
         self._x_address = self._x.ctypes.data
         for program in (plan.forward, plan.backward, plan.step):
             backend.prepare(program)
+        self._parts = [parts_of(program, backend) for program in (plan.forward, plan.backward)]
+        self._calls = HostCalls(plan)
+        programs = plan.forward, plan.backward, plan.step
+        self._calls_python = any(map(self._calls.are_in, programs))
         self._threads(0)
 
-    def use(self, numbers: Array, derived: Sequence[Derived]) -> None:
-        """Use these scalars of nodes and these derived tensors from now on."""
+    @property
+    def whole_epochs(self) -> bool:
+        """Whether one call may run steps of several epochs, whose parameters it looks at."""
+        return not self._calls_python
+
+    def use(self, numbers: Array, derived: Sequence[Derived], objects: Objects = ()) -> None:
+        """Use these scalars of nodes, derived tensors and objects of nodes from now on."""
         if numbers is self._numbers:
             return
         self._numbers = numbers
         self.plan.write(numbers)
+        self._calls.use(objects)
         self._derived_values, self._derived_version = derived, -1
         self._joined = self.plan.step, self.plan.step
 
@@ -191,6 +198,8 @@ class Executor:
         x, output: 0 for the caller's rows themselves. back: from gradients of the output to those of x,
         which adds to the gradients of parameters.
         """
+        if self._calls_python:
+            return None
         plan, args = self.plan, np.zeros(1, PREDICT)
         a, shapes = args[0], (plan.x_shape, plan.output_shape)
         self._threads(plan.max_rows)
@@ -252,7 +261,7 @@ class Executor:
         fewest rows. See Backend.step_call.
         """
         plan = self.plan
-        if data.host is not None or data.w is not None or plan.derived:
+        if data.host is not None or data.w is not None or plan.derived or self._calls_python:
             return None
         largest = float(np.finfo(plan.dtype).max)
         rows = Rows(
@@ -290,7 +299,7 @@ class Executor:
         context = self._context
         context["segment"][0, SEGMENT["x"]] = x_address
         context["rows"], context["seed"], context["step"] = rows, seed, step
-        self.backend.run(self.plan.forward, context)
+        self._run(0)
         return self.at(self.plan.output, (rows, *self.plan.output_shape), self.plan.dtype)
 
     def backward(self, dy: Array, *, accumulate: bool = True) -> None:
@@ -299,7 +308,28 @@ class Executor:
         assert plan.dy is not None
         np.copyto(self.at(plan.dy, dy.shape, plan.dtype), dy, casting="unsafe")
         self._context["accumulate"] = accumulate
-        self.backend.run(plan.backward, self._context)
+        with self._gradients_back():
+            self._run(1)
+
+    def _run(self, number: int) -> None:
+        """Run the forward (0) or the backward (1)."""
+        for part in self._parts[number]:
+            if is_host(part):
+                self._calls.run(part[0], self._context)
+            else:
+                self.backend.run(part, self._context)
+
+    @contextmanager
+    def _gradients_back(self) -> Iterator[None]:
+        """Restore the gradients where Python raises an error within a backward that adds to them."""
+        grads = self.storage.segments["grads"]
+        kept = grads.copy() if self._calls_python else None
+        try:
+            yield
+        except BaseException:
+            if kept is not None:
+                np.copyto(grads, kept)
+            raise
 
     def input_gradient(self, rows: int) -> Array:
         """dL/dx of the last backward, as a view."""
@@ -354,6 +384,7 @@ class Executor:
             context["hyper"][0] = update.table.ctypes.data
             context["hyper_size"][0] = update.table.shape[2]
             field["table_bytes"][0] = 8 * math.prod(update.table.shape[1:])
+        self._program = program
         field["program"][0], field["count"][0] = program.ctypes.data, len(program)
         index, self._made = steps.index, None
         if isinstance(data.x, LazyRows) and not self.backend.reads_rows:
@@ -394,7 +425,7 @@ class Executor:
         try:
             if steps.evaluation is not None:
                 steps.evaluation.run(args)
-            elif data.host is None and self._made is None:
+            elif data.host is None and self._made is None and not self._calls_python:
                 self.backend.train(args)
             else:
                 self._train_by_steps(data, steps, end)
@@ -405,7 +436,7 @@ class Executor:
     @property
     def joins(self) -> bool:
         """Whether `backend.train_many` runs steps together with those of other models."""
-        return self.backend.joins
+        return self.backend.joins and not self._calls_python
 
     def begin(self, end: int) -> np.ndarray:
         """The argument of a native call that runs the steps before `end`; `ended` follows the call."""
@@ -455,7 +486,7 @@ class Executor:
         """The same, a step at a time, for which Python makes the rows or computes the loss."""
         args, field = self._train_args, self._train_field
         assert args is not None
-        with held_back() as between:
+        with held_back() as between, self._gradients_back():
             for step in range(int(field["done"][0]), end):
                 field["steps"][0], field["at"][0] = step + 1, 0
                 if self._made is not None:
@@ -473,8 +504,11 @@ class Executor:
                 between()
 
     def _host(self, data: Dataset, steps: Steps, step: int) -> None:
-        """Compute the loss of a step's output, and its gradient."""
-        plan = self.plan
+        """Carry out the instruction before which a step has returned: a kernel, or the loss."""
+        assert self._train_args is not None
+        instruction, plan = self._program[int(self._train_field["at"][0]) - 1], self.plan
+        if self._calls.takes(instruction):
+            return self._calls.run(instruction, self._train_args["context"])
         assert plan.loss is not None and plan.dy is not None
         output = self._output(data, steps.rows(step))
         loss, gradient = host_loss(data, steps, step, output)

@@ -12,6 +12,7 @@ import numpy as np
 from fastnet.backends.base import Backend
 from fastnet.interrupts import held_back
 from fastnet.op import KERNELS, ROWS, Array, Kernel
+from fastnet.plan.instructions import kernel_at
 from fastnet.plan.records import (
     ABSENT,
     BAD_LABEL,
@@ -66,7 +67,10 @@ class PythonRunner:
                 self._call(instruction, context)
 
     def _call(self, instruction: Any, context: np.ndarray) -> None:
-        kernel = list(KERNELS.values())[instruction["kernel"]]
+        self.call(kernel_at(int(instruction["kernel"])), instruction, context)
+
+    def call(self, kernel: Kernel, instruction: Any, context: np.ndarray) -> None:
+        """Call a kernel with the operands of an instruction."""
         self.find(kernel)(*self._arguments(kernel, instruction, context[0]))
 
     def _arguments(self, kernel: Kernel, instruction: Any, context: Any) -> list[Any]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
+import numpy as np
+
+from fastnet.errors import FormulaError
 from fastnet.formulas.language import PRIMITIVES, RECORD, Formula, is_tiny, where
 from fastnet.formulas.portable import horner
 
@@ -100,9 +106,11 @@ class _Reader:
         """The same, unless the value is a variable or a constant already."""
         return value if isinstance(value[0], (ast.Name, ast.Constant)) else self.kept(name, value)
 
-    def error(self, node: ast.AST, what: str) -> TypeError:
-        name = self.formula.function.__qualname__
-        return TypeError(f"formula {name}: {ast.unparse(node)!r} {what}")
+    def error(self, node: ast.AST, what: str) -> FormulaError:
+        function = self.formula.function
+        code, line = function.__code__, getattr(node, "lineno", 1)
+        at = f"{Path(code.co_filename).name}, line {code.co_firstlineno + line - 1}"
+        return FormulaError(f"formula {function.__qualname__}: {ast.unparse(node)!r} {what} ({at})")
 
     def as_element(self, node: ast.AST, value: Value) -> ast.expr:
         """The value of a node as an element."""
@@ -139,15 +147,20 @@ class _Reader:
             if self.is_record(node):
                 raise self.error(node, "is a record; take one of its numbers")
             return self.known[node.id]
-        constant = self.formula.names.get(node.id)
-        if not isinstance(constant, (int, float)):
+        constant = constant_of(node, self.formula.names)
+        if constant is None:
             raise self.error(node, "is not a number")
-        return ast.Constant(float(constant)), "number"
+        return ast.Constant(constant), "number"
 
     def field(self, node: ast.Attribute) -> Value:
         if self.is_record(node.value) and node.attr in self.fields:
             return self.fields[node.attr]
-        raise self.error(node, f"is none of the record's numbers {(*self.fields,)}")
+        if RECORD in self.known and self.fields:
+            raise self.error(node, f"is none of the record's numbers {(*self.fields,)}")
+        constant = constant_of(node, self.formula.names)
+        if constant is None:
+            raise self.error(node, "is not a number")
+        return ast.Constant(constant), "number"
 
     def is_record(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Name) and self.known.get(node.id) is _RECORD
@@ -167,22 +180,21 @@ class _Reader:
         return ast.BinOp(left, node.op, right), kind
 
     def callee(self, node: ast.Call) -> tuple[str, Any]:
-        """The name and the function of a call: f(…), or module.f(…)."""
-        names = self.formula.names
-        if isinstance(node.func, ast.Name):
-            name = node.func.id
-            return name, abs if name == "abs" else names.get(name)
-        if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
-            return node.func.attr, getattr(names.get(node.func.value.id), node.func.attr, None)
-        raise self.error(node, "is no call of a function by its name")
+        """The name and the function of a call; a primitive's own name."""
+        name, function = called(node, self.formula.names)
+        if not name:
+            raise self.error(node, "is no call of a function by its name")
+        return name, function
 
     def polynomial(self, node: ast.Call) -> ast.expr:
         """horner(coefficients, x), inlined."""
-        coefficients, x = node.args
-        assert isinstance(coefficients, ast.Name)
-        if not isinstance(x, ast.Name):
-            raise self.error(node, "needs a name")
-        first, *others = map(ast.Constant, self.formula.names[coefficients.id])
+        names = [a.id for a in node.args if isinstance(a, ast.Name)]
+        if len(names) != 2 or len(node.args) != 2 or node.keywords:
+            raise self.error(node, "needs the name of a tuple of numbers and a name")
+        found, x = self.formula.names.get(names[0]), node.args[1]
+        if not (isinstance(found, tuple) and found and all(map(_is_number, found))):
+            raise self.error(node, f"needs a tuple of numbers, which {names[0]} is not")
+        first, *others = map(ast.Constant, found)
         value: ast.expr = call(self.cast, [first])
         factor = self.as_element(x, self.expression(x))
         for c in others:
@@ -241,6 +253,42 @@ class _Reader:
                 raise self.error(node, f"needs {len(results)} names")
             self.translator.called[name] = callee
         return call(name, elements), "element"
+
+
+def constant_of(node: ast.expr, names: Mapping[str, Any]) -> float | None:
+    """The number that a name, or the name of a module's number, such as math.pi, stands for; None: none."""
+    found = None
+    if isinstance(node, ast.Name):
+        found = names.get(node.id)
+    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        module = names.get(node.value.id)
+        found = getattr(module, node.attr, None) if isinstance(module, ModuleType) else None
+    return float(found) if _is_number(found) else None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a constant is a number that float64 holds."""
+    if isinstance(value, np.generic):
+        return value.dtype.kind in "fiub"
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**1000)
+
+
+def called(node: ast.Call, names: Mapping[str, Any]) -> tuple[str, Any]:
+    """The name and the function of a call f(…) or module.f(…); a primitive has its own name.
+
+    names: the meanings of names. The name is "" where it is neither form.
+    """
+    name, function = "", None
+    if isinstance(node.func, ast.Name):
+        name = node.func.id
+        function = names.get(name, getattr(builtins, name, None))
+    elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+        name = node.func.attr
+        function = getattr(names.get(node.func.value.id), name, None)
+    for primitive, known in PRIMITIVES.items():
+        if function is known or (function is np.absolute and known is abs):
+            return primitive, known
+    return name, function
 
 
 def parts(node: ast.expr) -> list[ast.expr]:

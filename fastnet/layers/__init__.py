@@ -16,6 +16,9 @@ from fastnet.layers.activations import (
 from fastnet.layers.base import Layer
 from fastnet.layers.batchnorm import BatchNorm1d
 from fastnet.layers.dropout import AlphaDropout, Dropout
+from fastnet.layers.custom import CustomLayer
+from fastnet.layers.dropout import Dropout
+from fastnet.layers.function import elementwise
 from fastnet.layers.images import RandomContrast, RandomFlip, RandomTranslation
 from fastnet.layers.layernorm import LayerNorm, RMSNorm
 from fastnet.layers.linear import Linear
@@ -42,6 +45,7 @@ __all__ = [
     "AlphaDropout",
     "BatchNorm1d",
     "Bias",
+    "CustomLayer",
     "Dropout",
     "GaussianNoise",
     "Hardsigmoid",
@@ -73,4 +77,5 @@ __all__ = [
     "Softplus",
     "Softsign",
     "Tanh",
+    "elementwise",
 ]

@@ -5,17 +5,30 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from fastnet.builder import Builder
+from fastnet.formulas.derive import vjp_of
+from fastnet.formulas.language import Formula
 from fastnet.layers.base import Layer
 from fastnet.op import Op
 
 
 class Elementwise(Op):
-    """Base of the ops y = f(x) of a tensor with any number of columns."""
+    """Base of the ops y = f(x) of a tensor with any number of columns.
+
+    An op with the formula `forward` alone gets its `vjp` derived: dx = dy·f′(x), see fastnet.formulas.derive.
+    """
 
     outputs: ClassVar = {"y": "B N"}
     inputs: ClassVar = {"x": "B N"}
     dims = ("N",)
     inplace = True
+
+    def __init_subclass__(cls) -> None:
+        forward = getattr(cls, "forward", None)
+        if isinstance(forward, Formula) and not hasattr(cls, "vjp"):
+            cls.vjp = vjp_of(forward, tuple(cls.outputs), next(iter(cls.inputs)))
+        super().__init_subclass__()
+
+    vjp: ClassVar[Any]
 
 
 class Activation(Layer, base=True):

@@ -24,7 +24,7 @@ from fastnet.op import Op
 from fastnet.optim.averaging import average
 from fastnet.plan.compiler import Plan, compile_plan
 from fastnet.plan.extras import Extras
-from fastnet.plan.graph import Structure, derived_of, numbers_of, signature_of
+from fastnet.plan.graph import Structure, derived_of, numbers_of, objects_of, signature_of
 from fastnet.plan.instructions import update_pass
 from fastnet.plan.segments import Storage
 
@@ -61,6 +61,7 @@ class Described:
     def __init__(self, structure: Structure, storage: Storage) -> None:
         self.structure = structure
         self.numbers, self.derived = numbers_of(structure.graph), derived_of(structure.graph)
+        self.objects = objects_of(structure.graph)
         sizes = tuple((name, block.nbytes) for name, block in storage.segments.items())
         self.signature = signature_of(structure, storage.place), sizes, storage.dtype.name
 
@@ -176,7 +177,7 @@ class Runtime:
         executor = _last_used(
             kept.executors, described.signature, lambda: self._made(described, rows, not fold)
         )
-        executor.use(described.numbers, described.derived)
+        executor.use(described.numbers, described.derived, described.objects)
         return executor
 
     def _describe(

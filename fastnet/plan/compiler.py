@@ -44,6 +44,19 @@ class _Step:
     accumulate: bool = False  # whether it adds to parameter gradients that an earlier step wrote
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class HostCall:
+    """A kernel that Python calls within a program: its tensors in order, and the node of the graph."""
+
+    kernel: Kernel
+    places: tuple[Place | None, ...]
+    shapes: tuple[tuple[int | str, ...], ...]
+    dtypes: tuple[Any, ...]
+    node: int
+    stream: int
+    accumulate: bool
+
+
 @dataclass(eq=False, repr=False)
 class Plan:
     """A compiled graph for up to `max_rows` rows: programs, and the places of their data.
@@ -69,6 +82,9 @@ class Plan:
     derived_bytes: int = 0
     derived: list[tuple[int, int]] = field(default_factory=list)  # indices in derived_of, offsets
     nodes: tuple[Array, ...] = ()  # for each program, the node of each instruction, or −1
+    calls: tuple[
+        HostCall, ...
+    ] = ()  # of Python; the control `host` with row n stands for calls[n − 1]
 
     def copy(self) -> Plan:
         """A copy with its own programs, which a backend prepares and `write` changes."""
@@ -105,7 +121,8 @@ def compile_plan(
     """
     graph, x, output, target = structure.graph, structure.x, structure.output, structure.target
     loss, host = structure.loss, structure.on_host
-    compiler = _Compiler(storage, max_rows)
+    number = {id(node): k for k, node in enumerate(graph.nodes)}
+    compiler = _Compiler(storage, max_rows, number)
     forward = [compiler.step(node, "forward") for node in graph.nodes]
     steps: list[_Step] = []
     dy = dx = None
@@ -135,7 +152,6 @@ def compile_plan(
     compiler.place_elements(structure.elements)
     programs = compiler.encode(forward), compiler.encode(steps)
     numbered = {d: k for k, d in enumerate(derived_of(graph))}
-    number = {id(node): k for k, node in enumerate(graph.nodes)}
     of = [np.array([number.get(id(s.node), -1) for s in part], int) for part in (forward, steps)]
     step, stage_bytes = _NOTHING, 0
     if value is not None:
@@ -152,7 +168,7 @@ def compile_plan(
             checks=backward and not alone,
         )
         nodes = np.full(len(step), -1)
-        nodes[step["kernel"] >= 0] = np.concatenate(of)
+        nodes[(step["kernel"] >= 0) | (step["group"] > 0)] = np.concatenate(of)
         of, programs = [_NO_NODES, _NO_NODES, nodes], (_NOTHING, _NOTHING)
     else:
         of.append(_NO_NODES)
@@ -174,6 +190,7 @@ def compile_plan(
         derived_bytes=compiler.derived_bytes,
         derived=[(numbered[d], offset) for d, (_, offset) in compiler.derived.items()],
         nodes=tuple(of),
+        calls=tuple(compiler.calls),
     )
 
 
@@ -245,8 +262,9 @@ def _width(tensor: Tensor) -> int:
 
 
 class _Compiler:
-    def __init__(self, storage: Storage, max_rows: int) -> None:
-        self.storage = storage
+    def __init__(self, storage: Storage, max_rows: int, number: dict[int, int]) -> None:
+        self.storage, self.number = storage, number  # of nodes, by their ids
+        self.calls: list[HostCall] = []
         self.max_rows = max_rows
         self.offsets: dict[Tensor, int] = {}
         self.workspace_bytes = 0
@@ -344,14 +362,31 @@ class _Compiler:
     def encode(self, steps: Iterable[_Step]) -> np.ndarray:
         steps = list(steps)
         program = np.zeros(len(steps), INSTRUCTION)
-        for record, step in zip(program, steps, strict=True):
+        for i, (record, step) in enumerate(zip(program, steps, strict=True)):
             node, op = step.node, step.node.op
             places = [None if o is None else self.place(o) for o in step.operands]
+            if op.on_host:
+                self.calls.append(self.host_call(step, places))
+                program[i : i + 1] = control("host", row=len(self.calls))
+                continue
             sizes = [node.sizes[d] for d in op.dims]
             scalars = [float(node.arguments[name]) for name in op.scalars]
             fill(record, step.kernel, self.storage.dtype, places, sizes, scalars, node.stream)
             record["accumulate"] = step.accumulate
         return program
+
+    def host_call(self, step: _Step, places: list[Place | None]) -> HostCall:
+        op, names = step.node.op, step.kernel.tensors
+        specs = [op.spec(name) for name in names]
+        return HostCall(
+            step.kernel,
+            tuple(places),
+            tuple(op.shape(name, step.node.sizes) for name in names),
+            tuple(np.dtype((s and s.dtype) or self.storage.dtype) for s in specs),
+            self.number[id(step.node)],
+            step.node.stream,
+            step.accumulate,
+        )
 
     def bytes_of(self, tensor: Tensor) -> int:
         """The bytes of a tensor with the plan's maximum of rows."""

@@ -129,6 +129,11 @@ def derived_of(graph: Graph) -> list[Derived]:
     return list(dict.fromkeys(used))
 
 
+def objects_of(graph: Graph) -> list[dict[str, Any]]:
+    """For each node, the Python objects that its kernels take, by argument name."""
+    return [{name: n.arguments[name] for name in n.op.objects} for n in graph.nodes]
+
+
 def signature_of(structure: Structure, place: Callable[[Parameter], Any]) -> Any:
     """Everything but the rows that a plan depends on; `place` gives the place of a parameter."""
     graph, known = structure.graph, dict[Tensor, int]()

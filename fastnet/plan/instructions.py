@@ -8,12 +8,27 @@ from typing import Any
 import numpy as np
 
 from fastnet import random
-from fastnet.op import KERNELS, Kernel, Op
+from fastnet.op import GUESTS, KERNELS, Kernel, Op
 from fastnet.plan.records import ABSENT, CONTROL, INSTRUCTION, KIND, MAX_TENSORS, SEGMENT
 
 Place = tuple[str, int]  # a segment and an offset in bytes
 
-_NUMBER: dict[str, int] = {}
+FIRST_GUEST = 1 << 20  # the number of the first guest's kernel
+_NUMBER: dict[str, int] = {}  # of kernels of the package, and of guests
+
+
+def number_of(kernel: Kernel) -> int:
+    """The number by which instructions name a kernel."""
+    if kernel.name not in _NUMBER:
+        _NUMBER.update({name: number for number, name in enumerate(KERNELS)})
+        _NUMBER.update({name: FIRST_GUEST + number for number, name in enumerate(GUESTS)})
+    return _NUMBER[kernel.name]
+
+
+def kernel_at(number: int) -> Kernel:
+    """The kernel with a number."""
+    table, place = (KERNELS, number) if number < FIRST_GUEST else (GUESTS, number - FIRST_GUEST)
+    return list(table.values())[place]
 
 
 def fill(
@@ -26,9 +41,7 @@ def fill(
     stream: int,
 ) -> None:
     """Encode a kernel's instruction in a record of zeros."""
-    if kernel.name not in _NUMBER:
-        _NUMBER.update({name: number for number, name in enumerate(KERNELS)})
-    record["kernel"] = _NUMBER[kernel.name]
+    record["kernel"] = number_of(kernel)
     record["dtype"] = KIND[dtype.name]
     record["stream"] = stream
     record["scalar"][: len(scalars)] = scalars
@@ -47,10 +60,9 @@ def _put_operands(record: Any, places: Sequence[Place | None], sizes: Sequence[i
 
 def kernels_of(program: np.ndarray) -> Iterator[tuple[Any, Kernel]]:
     """The kernel instructions of a program, each with its kernel."""
-    kernels = list(KERNELS.values())
     for instruction in program:
         if instruction["kernel"] >= 0:
-            yield instruction, kernels[instruction["kernel"]]
+            yield instruction, kernel_at(int(instruction["kernel"]))
 
 
 def control(

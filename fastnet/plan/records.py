@@ -11,6 +11,8 @@ import sys
 
 import numpy as np
 
+from fastnet import op
+
 # Owners of segments. params, grads and buffers belong to the model, state to a pair of optimizer and model,
 # workspace, derived and stage to the plan. x, y and w are the minibatch's inputs, targets and weights.
 # training has what a trainer adds to an update: sums of gradients, their norm, averages of params. stage
@@ -21,7 +23,7 @@ SEGMENTS = (
 SEGMENT = {name: number for number, name in enumerate(SEGMENTS)}
 ABSENT = -1
 
-MAX_TENSORS, MAX_SIZES, MAX_SCALARS = 12, 4, 4
+MAX_TENSORS, MAX_SIZES, MAX_SCALARS = 12, 4, op.MAX_SCALARS
 ALIGNMENT = 64
 HUGE_PAGE = 1 << 21  # bytes, of x86 and most others
 SCRATCH = 1 << 20  # FN_SCRATCH: bytes of scratch memory for each thread of a native backend
@@ -46,6 +48,7 @@ INSTRUCTION = np.dtype(
         ("entry", "i8"),  # native backends only: address of the kernel's function
         ("epilogue", "i8"),  # C only: address of the next instruction's, if fused with this one
         ("relu_mask", "i8"),  # C only: that one as a mask which tiles can apply (fn_relu_mask)
+        ("foreign", "i8"),  # C only: address of an elementwise kernel of other code (fn_foreign)
         ("segment", "i4", (MAX_TENSORS,)),  # tensors in the order of the kernel's arguments
         ("offset", "i8", (MAX_TENSORS,)),  # bytes
         ("size", "i8", (MAX_SIZES,)),  # the op's dims, in order

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from fastnet import parallel, random
+from fastnet.backends import registry
 from fastnet.backends.base import Apply, Backend, Counter, Result, Rows, Run, Step, no_kernel
 from fastnet.backends.c.extension import calls_module, extension
 from fastnet.errors import BackendUnavailable, HyperparameterError, check_int
-from fastnet.op import KERNELS, Array
-from fastnet.plan.records import ABSENT
+from fastnet.formulas.language import Formula
+from fastnet.op import Array, Kernel
+from fastnet.plan.instructions import kernel_at
+from fastnet.plan.records import ABSENT, CONTROL, KINDS
 
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
 FUSES_TILES = 2  # fn_fusing
@@ -60,6 +63,8 @@ class CBackend(Backend):
             self._tensors[name] = tuple(ffi.string(info.tensors).decode().split(", "))
             entry = Entry(info.entry, info.epilogue, info.fuses, info.relu_mask)
             self._all.setdefault((name, info.dtype), {})[info.level] = entry
+        entries = lib.fn_foreign_entry(), lib.fn_foreign_epilogue()
+        self._foreign_entry = Entry(*entries, fuses=0, relu_mask=0)
         top = lib.fn_machine_level()
         self._levels = tuple(ffi.string(lib.fn_level_name(i)).decode() for i in range(top + 1))
         self._choose(LEVEL_VARIABLE, level_wanted(top))
@@ -74,21 +79,35 @@ class CBackend(Backend):
         An elementwise kernel that works in place on the output of the kernel before it becomes that
         one's epilogue: it is called for each piece while the piece is in cache. Fusion changes no bits.
         """
-        names = tuple(KERNELS)
         before, fuses = None, 0
         for instruction in program:
             if instruction["kernel"] < 0:
                 before = None
                 continue
-            name, kind = names[instruction["kernel"]], int(instruction["dtype"])
-            if (name, kind) not in self._entries:
-                raise no_kernel(self.name, name, formula=KERNELS[name].formula is not None)
-            entry = self._entries[name, kind]
+            kernel, kind = kernel_at(int(instruction["kernel"])), int(instruction["dtype"])
+            entry = self._entries.get((kernel.name, kind)) or self._foreign_entry
+            if entry is self._foreign_entry:
+                instruction["foreign"] = self._foreign(kernel, kind)
+                if not instruction["foreign"]:  # Python calls the reference's kernel
+                    instruction["entry"] = 1 + instruction["kernel"]
+                    instruction["kernel"], before = CONTROL["host"], None
+                    continue
             instruction["entry"] = entry.address
             if before is not None and entry.epilogue and _in_place(instruction, before):
                 before["epilogue"] = entry.epilogue
                 before["relu_mask"] = entry.relu_mask if fuses == FUSES_TILES else 0
             before, fuses = (instruction if entry.fuses else None), entry.fuses
+
+    def _foreign(self, kernel: Kernel, kind: int) -> int:
+        """The address of an elementwise kernel that this build does not have; 0 without Numba."""
+        formula = kernel.formula
+        if type(formula) is not Formula or kernel.phase == "update" or formula.draws:
+            raise no_kernel(self.name, kernel.name, formula=formula is not None)
+        try:
+            numba: Any = registry.get("numba")
+        except BackendUnavailable:
+            return 0
+        return int(numba.range_of(kernel, KINDS[kind]))
 
     def run(self, program: np.ndarray, context: np.ndarray) -> None:
         """Make one native call."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +13,12 @@ import numpy as np
 from fastnet.backends.base import orders
 from fastnet.backends.cuda import rows as move
 from fastnet.backends.cuda.arrays import check_out, matrix
-from fastnet.backends.cuda.memory import cut, empty, fetch, put, segments_of
+from fastnet.backends.cuda.kernels.registry import written
+from fastnet.backends.cuda.memory import Snapshot, cut, empty, fetch, put, segments_of
 from fastnet.backends.cuda.programs import KEPT, Control, Program, parts_of
 from fastnet.backends.cuda.training import Chunks
 from fastnet.backends.executor import FastPath, takes
+from fastnet.backends.host import HostCalls, Objects
 from fastnet.backends.steps import Steps, Update
 from fastnet.data.arrays import on_device
 from fastnet.data.dataset import Dataset
@@ -61,20 +63,24 @@ class CudaExecutor:
         self._numbers: Array | None = None
         self._derived_values: Sequence[Derived] = ()
         self._derived_version = -1
-        self._programs: dict[int, tuple[Program, Program]] = {}  # by rows: forward, backward
+        # By rows: forward and backward, in parts.
+        self._programs: dict[int, list[list[Program | Control]]] = {}
         self._parts: dict[Any, list[Program | Control]] = {}  # parts of steps
         self._workspaces: dict[Any, Any] = {}  # workspaces of a chunk, by name
         self._chunks = Chunks(self)
+        self._calls = HostCalls(plan)
+        self.calls_python = bool(plan.calls)  # for layers
 
     def ready(self, update: Update) -> None:
         """Do nothing: kernels compile at their first launch."""
 
-    def use(self, numbers: Array, derived: Sequence[Derived]) -> None:
+    def use(self, numbers: Array, derived: Sequence[Derived], objects: Objects = ()) -> None:
         """See Executor.use."""
         if numbers is self._numbers:
             return
         self._numbers = numbers
         self.plan.write(numbers)
+        self._calls.use(objects)
         self._derived_values, self._derived_version = derived, -1
         self._programs.clear()
         self._parts.clear()
@@ -111,14 +117,14 @@ class CudaExecutor:
     def _host(self, device: Any) -> Array:
         return fetch(device, np.empty(tuple(device.shape), device.dtype), self.stream)
 
-    def programs(self, rows: int) -> tuple[Program, Program]:
-        """The forward and the backward program for so many rows."""
+    def programs(self, rows: int) -> list[list[Program | Control]]:
+        """The parts of the forward and of the backward program for so many rows."""
         if rows not in self._programs:
             if len(self._programs) >= KEPT:
                 self._programs.clear()
             blocks = self._blocks({})
-            made = [Program(p, blocks, rows) for p in (self.plan.forward, self.plan.backward)]
-            self._programs[rows] = made[0], made[1]
+            both = self.plan.forward, self.plan.backward
+            self._programs[rows] = [parts_of(program, blocks, rows) for program in both]
         return self._programs[rows]
 
     def _blocks(self, own: Mapping[str, Array]) -> dict[str, Any]:
@@ -177,10 +183,53 @@ class CudaExecutor:
     def _forward(self, rows: int, seed: int, step: int) -> None:
         self.refresh()
         self._counter = seed, step
-        forward = self.programs(rows)[0]
-        self.memory.note(forward.changes, {})
-        self._count(forward)
-        forward.launch(self.stream)
+        self._run(0, rows)
+
+    def _run(self, number: int, rows: int, *, accumulate: bool = False) -> None:
+        """Run the forward (0) or the backward (1)."""
+        for part in self.programs(rows)[number]:
+            self.memory.note(part.changes, {})
+            if isinstance(part, Control):
+                self.call_python(part, rows, *self._counter, accumulate)
+            else:
+                self._count(part)
+                part.launch(self.stream, accumulate)
+
+    def call_python(
+        self, control: Control, rows: int, seed: int, step: int, accumulate: bool
+    ) -> None:
+        """Let Python carry out a kernel on copies of its tensors in the host's memory."""
+        one = self.plan.calls[control.row - 1]
+        self.memory.download()  # the layer reads its parameters there
+        devices, hosts = [], []
+        for i, place in enumerate(one.places):
+            shape, dtype = self._calls.shape(one, i, rows), one.dtypes[i]
+            device = place and cut(control.blocks[place[0]], place[1], shape, dtype)
+            empty_one = device is None or 0 in shape
+            devices.append(None if empty_one else device)
+            there = np.empty(0 if device is None else shape, dtype)
+            hosts.append(there if empty_one else fetch(device, there, self.stream))
+        self._calls.carry_out(one, hosts, seed=seed, step=step, accumulate=accumulate)
+        for name, device, host in zip(one.kernel.tensors, devices, hosts, strict=True):
+            if device is not None and name in written(one.kernel):
+                put(device, host, self.stream)
+        self.memory.note(control.changes, {})
+
+    @contextmanager
+    def gradients_back(self) -> Iterator[None]:
+        """Restore the gradients where Python raises an error within a backward that adds to them."""
+        if not self.calls_python:
+            yield
+            return
+        with self.memory.call():
+            kept = Snapshot().take([self.memory.named("grads").device], self.stream)
+        try:
+            yield
+        except BaseException:
+            with self.memory.call():
+                kept.restore(self.stream)
+                self.memory.note(("grads",), {})
+            raise
 
     def _count(self, program: Program) -> None:
         """Write the counter of random draws to the device, if a program uses it."""
@@ -193,7 +242,7 @@ class CudaExecutor:
         """Run the backward program for dL/d-output of the last forward."""
         plan = self.plan
         assert plan.dy is not None
-        with self.memory.call():
+        with self.gradients_back(), self.memory.call():
             self._on_device = on_device(dy)
             target = self.place(plan.dy, tuple(dy.shape), plan.dtype)
             if self._on_device:
@@ -201,10 +250,7 @@ class CudaExecutor:
             elif dy.size:
                 given = np.ascontiguousarray(dy, plan.dtype)
                 put(target, given, self.stream)
-            backward = self.programs(len(dy))[1]
-            self.memory.note(backward.changes, {})
-            self._count(backward)
-            backward.launch(self.stream, accumulate)
+            self._run(1, len(dy), accumulate=accumulate)
 
     def input_gradient(self, rows: int) -> Array:
         """dL/dx of the last backward, on the device if dL/d-output was there."""

@@ -27,6 +27,8 @@ class Control:
     def __init__(self, instruction: Any, blocks: Mapping[str, Any]) -> None:
         self.name = CONTROLS[-1 - int(instruction["kernel"])]
         self.sizes, self.row = instruction["size"].tolist(), int(instruction["group"])
+        if self.name == "host" and self.row:  # Python may write gradients
+            self.changes = frozenset(("grads",))
         self.blocks = blocks
         self._segments, self._offsets = instruction["segment"], instruction["offset"].tolist()
 
@@ -76,9 +78,11 @@ class Program:
 
 
 def parts_of(
-    program: np.ndarray, blocks: Mapping[str, Any], rows: int, width: int
+    program: np.ndarray, blocks: Mapping[str, Any], rows: int, width: int = 0
 ) -> list[Program | Control]:
-    """A step's program, split at its control instructions."""
+    """A program, split at its control instructions."""
+    if not len(program):
+        return [Program(program, blocks, rows, width)]
     controls = program["kernel"] < 0
     cuts = np.flatnonzero(controls[1:] | controls[:-1]) + 1
     return [

@@ -46,12 +46,12 @@ class Chunks:
                 source = data_of(data, memory.stream)
                 chunk = _Chunk(self._executor, data, source, steps, update, own)
             count, bad = _good_steps(source, steps)
-            if data.host is None:
+            if data.host is None and not self._executor.calls_python:
                 with chunk.open():
                     if count == 1 or not self._at_once(chunk, count, source):
                         self._one_by_one(chunk, count)
             else:
-                with held_back() as between:
+                with held_back() as between, self._executor.gradients_back():
                     self._one_by_one(chunk, count, between)
         if bad is not None:
             raise bad_label(data.classes, bad)
@@ -90,7 +90,7 @@ class Chunks:
             try:
                 at = chunk.step(s, looks=True)
                 while at:
-                    chunk.call_host(s)
+                    chunk.call_host(s, at)
                     at = chunk.step(s, at, looks=True)
             except BaseException:  # of a check or the host's function, or a second Ctrl-C
                 chunk.keep(back=True)
@@ -292,9 +292,14 @@ class _Chunk:
         found: Array = self._executor.at(plan.output, shape, plan.dtype)
         return found
 
-    def call_host(self, s: int) -> None:
-        """Let Python compute the loss of a step's output, and its gradient."""
-        plan = self._executor.plan
+    def call_host(self, s: int, at: int) -> None:
+        """Let Python do its part before part `at`: a layer's, or the loss and its gradient."""
+        plan, part = self._executor.plan, self._parts[self._rows(s)][at - 1]
+        if isinstance(part, Control) and part.row:
+            counter = self._steps.seed, self._steps.first_step + s
+            with self.open():
+                self._executor.call_python(part, self._rows(s), *counter, self._steps.accumulate)
+            return
         with self.open():
             output = self._output(s)
         loss, gradient = host_loss(self._data, self._steps, s, output)

@@ -16,6 +16,7 @@ from fastnet.backends.numba.kernels import FUNCTIONS
 from fastnet.backends.numba.kernels.formulas import function
 from fastnet.backends.numba.lowlevel import PLAIN
 from fastnet.backends.numba.natives import Natives
+from fastnet.backends.numba.ranges import compile_range
 from fastnet.backends.numba.threads import FEW, MANY
 from fastnet.backends.reference import PythonRunner, view
 from fastnet.op import KERNELS, Kernel
@@ -79,7 +80,16 @@ class NumbaBackend(Backend):
         return self._natives.address(
             f"{kernel.name}-{dtype}",
             lambda: compile_entry(kernel, made, dtype),
-            keep=all(f.__module__.startswith("fastnet.") for f in (made, kernel.function)),
+            keep=kernel.op.guest  # its name has a digest of all that it is
+            or all(f.__module__.startswith("fastnet.") for f in (made, kernel.function)),
+        )
+
+    def range_of(self, kernel: Kernel, dtype: str) -> int:
+        """The address of an elementwise kernel for ranges of elements, for the C backend; 0: there is none."""
+        return self._natives.address(
+            f"{kernel.name}-{dtype}-range",
+            lambda: compile_range(kernel, dtype),
+            keep=kernel.op.guest,
         )
 
     def _converter(self, source: int, wanted: int) -> int:
@@ -122,6 +132,10 @@ class PlainBackend(NumbaBackend):
     def __init__(self) -> None:
         super().__init__()
         self._runner = PythonRunner(function)
+
+    def range_of(self, kernel: Kernel, dtype: str) -> int:
+        """None, as nothing is compiled."""
+        return 0
 
     def prepare(self, program: np.ndarray) -> None:
         """Raise BackendUnavailable for a missing kernel."""

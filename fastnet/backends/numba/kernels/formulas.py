@@ -22,36 +22,36 @@ from fastnet.formulas.python_text import PythonText
 from fastnet.formulas.translate import indented
 from fastnet.op import KERNELS, Kernel
 
-_compiled = njit(error_model="numpy", forceinline=True)
+compiled = njit(error_model="numpy", forceinline=True)
 
 
-@_compiled
+@compiled
 def _where(condition: Any, a: Any, b: Any) -> Any:
     return a if condition else b
 
 
-@_compiled
+@compiled
 def _madd(a: Any, b: Any, c: Any) -> Any:
     return a * b + c
 
 
-@_compiled
+@compiled
 def _sign(x: Any) -> Any:
     one = type(x)(1)
     return one if x > 0 else -one if x < 0 else x
 
 
-@_compiled
+@compiled
 def _maximum(a: Any, bound: Any) -> Any:
     return bound if bound > a else a
 
 
-@_compiled
+@compiled
 def _minimum(a: Any, bound: Any) -> Any:
     return bound if bound < a else a
 
 
-_PRIMITIVES = {
+PRIMITIVES = {
     "where": _where,
     "madd": _madd,
     "sign": _sign,
@@ -112,7 +112,7 @@ def define(kernel: Kernel) -> Any:
     names = {"copy": copy, "flat": flat, "local": local, "draw_tails": draw_tails}
     names |= {"float64": np.float64, "__name__": __name__}
     source = loss(text) if text.is_loss else elementwise(text)
-    return njit(error_model="numpy")(text.made(source, _PRIMITIVES, names, _compiled))
+    return njit(error_model="numpy")(text.made(source, PRIMITIVES, names, compiled))
 
 
 FUNCTIONS |= {
