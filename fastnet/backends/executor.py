@@ -508,7 +508,8 @@ class Executor:
         assert self._train_args is not None
         instruction, plan = self._program[int(self._train_field["at"][0]) - 1], self.plan
         if self._calls.takes(instruction):
-            return self._calls.run(instruction, self._train_args["context"])
+            self._calls.run(instruction, self._train_args["context"])
+            return
         assert plan.loss is not None and plan.dy is not None
         output = self._output(data, steps.rows(step))
         loss, gradient = host_loss(data, steps, step, output)

@@ -21,8 +21,8 @@ Objects = Sequence[Mapping[str, Any]]  # of each node, the objects that its kern
 class HostCalls:
     """The calls of Python within a plan's programs, with what these keep from a forward to its backward.
 
-    An instruction `host` stands for one of `Plan.calls`, or for a kernel of a formula that the backend does not
-    have, or else for the loss.
+    An instruction `host` stands for one of `Plan.calls`, or for a kernel of a formula that the backend does
+    not have, or else for the loss.
     """
 
     def __init__(self, plan: Plan) -> None:

@@ -4,10 +4,10 @@ The derivative of straight-line code is straight-line code: each value has a tan
 seed. So what comes out is a formula again, from which every backend makes its kernel, and which has a
 derivative itself. A value that is used twice is computed once.
 
-Where f jumps or has a kink, the derivative follows the branch that f takes: `where(x > 0, x, a * x)` has the
-slope a at 0, as PyTorch's LeakyReLU has. `maximum(x, b)` and `minimum(x, b)` take x where both are equal, as
-PyTorch's clamp does. `abs` has the slope 0 at 0, and `sign` and comparisons have the slope 0. Where kinks of a
-formula cancel, as in max(x, 0) + ln(1 + e^−|x|) at 0, the derivative does not know it.
+Where f jumps or has a kink, the derivative follows the branch that f takes: `where(x > 0, x, a * x)` has
+the slope a at 0, as PyTorch's LeakyReLU has. `maximum(x, b)` and `minimum(x, b)` take x where both are
+equal, as PyTorch's clamp does. `abs` has the slope 0 at 0, and `sign` and comparisons have the slope 0.
+Where kinks of a formula cancel, as in max(x, 0) + ln(1 + e^−|x|) at 0, the derivative does not know it.
 """
 
 from __future__ import annotations
@@ -330,7 +330,8 @@ def derivative(formula: Formula, by: str, seed: str = "seed") -> Formula:
     """seed·∂f/∂by of each value that a formula f returns, as a formula of the seed and f's arguments.
 
     by: the name of an argument that is an element. seed: the name of the new, first argument. The product
-    is what chain rules need, and keeps every value an element. The derivative of a derivative is the second.
+    is what chain rules need, and keeps every value an element. The derivative of a derivative is the
+    second.
     """
     values, results, given = _values(formula)
     if by not in formula.elements:
@@ -346,8 +347,8 @@ def derivative(formula: Formula, by: str, seed: str = "seed") -> Formula:
 def vjp_of(forward: Formula, outputs: Sequence[str], by: str) -> Formula:
     """The vector-Jacobian product of an elementwise op, from its forward: d·∂f/∂by for the first output.
 
-    outputs: the names of the values that `forward` returns. The formula takes the first one's gradient d, and
-    only what it needs: the outputs where these spare it the input, else the input; and the op's numbers.
+    outputs: the names of the values that `forward` returns. The formula takes the first one's gradient d,
+    and only what it needs: the outputs where these spare it the input, else the input; and the op's numbers.
     """
     if forward.draws:
         raise TypeError(f"formula {_name(forward)} draws; expected a vjp of its own")
@@ -365,7 +366,7 @@ def vjp_of(forward: Formula, outputs: Sequence[str], by: str) -> Formula:
 
 
 def spelled_out(formula: Formula, arguments: Sequence[str]) -> Formula:
-    """The formula with these names of its arguments, its constants, and the formulas that it calls written out.
+    """The formula with these names of its arguments; its constants and what it calls are written out.
 
     It depends on no name outside it; two formulas of equal arithmetic have equal texts.
     """

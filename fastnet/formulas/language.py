@@ -102,7 +102,7 @@ class Formula:
         self.__doc__ = function.__doc__
         self.names: dict[str, Any] = function.__globals__  # its functions and constants
         if function.__closure__:
-            self.names = self.names | inspect.getclosurevars(function).nonlocals
+            self.names = {**self.names, **inspect.getclosurevars(function).nonlocals}
         code = function.__code__
         self.parameters: tuple[str, ...] = code.co_varnames[: code.co_argcount]
         self.draws = self.parameters[-1] == TAIL

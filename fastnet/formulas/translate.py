@@ -263,7 +263,7 @@ def constant_of(node: ast.expr, names: Mapping[str, Any]) -> float | None:
     elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         module = names.get(node.value.id)
         found = getattr(module, node.attr, None) if isinstance(module, ModuleType) else None
-    return float(found) if _is_number(found) else None
+    return float(found) if found is not None and _is_number(found) else None
 
 
 def _is_number(value: Any) -> bool:

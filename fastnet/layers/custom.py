@@ -21,8 +21,8 @@ from fastnet.op import Array, Op, put
 class Saved:
     """What a forward keeps for its backward: assign any attributes.
 
-    training: whether the layer is in training mode in this call. rng: a NumPy generator of random numbers, the
-    same for the same seed, step and layer.
+    training: whether the layer is in training mode in this call. rng: a NumPy generator of random numbers,
+    the same for the same seed, step and layer.
     """
 
     def __init__(self, training: bool, counter: tuple[int, int, int]) -> None:
@@ -54,8 +54,8 @@ class CustomLayer(Layer, base=True):
             def backward(self, dy, saved):
                 return dy * self.scale, {"scale": (dy * saved.x).sum(axis=0)}
 
-    A subclass defines two methods, and `output_shape(self, shape)` where rows of the output have another shape
-    than those of x:
+    A subclass defines two methods, and `output_shape(self, shape)` where rows of the output have another
+    shape than those of x:
 
     - `forward(self, x, saved)` returns y for x (n, …), an array of its own in the model's dtype. What
       backward needs, it keeps as attributes of `saved`, not of the layer: other threads may predict

@@ -14,7 +14,7 @@ from fastnet.op import Op
 class Elementwise(Op):
     """Base of the ops y = f(x) of a tensor with any number of columns.
 
-    An op with the formula `forward` alone gets its `vjp` derived: dx = dy·f′(x), see fastnet.formulas.derive.
+    An op with the formula `forward` alone gets its `vjp` derived: dx = dy·f′(x) (see formulas/derive.py).
     """
 
     outputs: ClassVar = {"y": "B N"}

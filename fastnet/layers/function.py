@@ -63,7 +63,8 @@ def _checked(function: Any) -> Formula:
     name, given = function.__name__, list(inspect.signature(function).parameters.values())
     if not given or any(p.kind is not p.POSITIONAL_OR_KEYWORD for p in given):
         raise HyperparameterError(
-            f"{name} takes {inspect.signature(function)}; expected an element and numbers, such as (x, a=1.0)"
+            f"{name} takes {inspect.signature(function)}; expected an element and numbers, such as "
+            "(x, a=1.0)"
         )
     if len(given) > 1 + MAX_SCALARS:
         raise HyperparameterError(
@@ -119,7 +120,7 @@ def _class_of(formula: Formula, function: Any) -> type[Activation]:
         if p.default is not p.empty:
             check_real(f"{name}: the default of {p.name}", p.default)
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def make(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             given = signature.bind(self, *args, **kwargs)
         except TypeError as error:
@@ -132,12 +133,12 @@ def _class_of(formula: Formula, function: Any) -> type[Activation]:
         """Apply the op."""
         return g.apply(op, x=x, **{slot: getattr(self, n) for slot, n in names.items()})
 
-    __init__.__signature__ = signature  # type: ignore[attr-defined]
+    make.__signature__ = signature  # type: ignore[attr-defined]
     made: type[Activation] = type(
         name,
         (Activation,),
         {
-            "__init__": __init__,
+            "__init__": make,
             "emit": emit,
             "op": op,
             "__module__": function.__module__,

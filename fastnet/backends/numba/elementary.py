@@ -165,3 +165,136 @@ def tanh(x: Any) -> Any:
     scale = power(n, x)
     e = p * scale + (scale - one)
     return e / (e + two)
+
+
+@njit(error_model="numpy", forceinline=True)
+def expm1(x: Any) -> Any:
+    """e^x − 1 = 2ⁿ(e^r − 1) + (2ⁿ − 1), computed with 2ⁿ⁻¹ and doubled, because 2ⁿ may overflow."""
+    half, two, low = type(x)(0.5), type(x)(2), type(x)(-40)
+    p, n = reduce(low if x < low else x)
+    scale = power(n - 1, x)
+    return two * (scale * p + (scale - half))
+
+
+# ln 2 in two parts, the first with so few bits that n times it is exact.
+_LN_HEAD4, _LN_TAIL4 = _f4(0.693359375), _f4(-2.12194440054690583e-4)
+_LN_HEAD8, _LN_TAIL8 = _f8(6.93147180369123816490e-01), _f8(1.90821492927058770002e-10)
+_HALF4, _HALF8 = int(_f4(0.5**0.5).view(np.int32)), int(_f8(0.5**0.5).view(np.int64))
+_SCALE4, _SCALE8 = _f4(2**24), _f8(2**53)
+
+
+def _split4(x: Any) -> Any:
+    tiny = x < _TINY4
+    b = bits(x * (_SCALE4 if tiny else _f4(1))) - np.int32(_HALF4)
+    e = (b >> 23) - np.int32(24 if tiny else 0)
+    m = bits(np.int32((b & np.int32(0x7FFFFF)) + _HALF4))
+    return m, _f4(e) * _LN_HEAD4, _f4(e) * _LN_TAIL4
+
+
+def _split8(x: Any) -> Any:
+    tiny = x < _TINY8
+    b = bits(x * (_SCALE8 if tiny else _f8(1))) - np.int64(_HALF8)
+    e = (b >> 52) - np.int64(53 if tiny else 0)
+    m = bits(np.int64((b & np.int64(0xFFFFFFFFFFFFF)) + _HALF8))
+    return m, _f8(e) * _LN_HEAD8, _f8(e) * _LN_TAIL8
+
+
+def split(x: Any) -> Any:
+    """(m, e·ln 2 in two parts) of x = m·2ᵉ > 0, √½ ≤ m < √2."""
+    return _split4(x) if x.dtype == np.float32 else _split8(x)
+
+
+@overload(split, jit_options={"forceinline": True})
+def _split(x: Any) -> Any:
+    return _split4 if x == types.float32 else _split8
+
+
+@njit(error_model="numpy", forceinline=True)
+def log(x: Any) -> Any:
+    """ln x: with f = m − 1 and s = f/(2 + f), ln m = f − f²/2 + s(f²/2 + z·R), R as in log1p_exp, z = s²."""
+    zero, half, two, infinite = type(x)(0), type(x)(0.5), type(x)(2), type(x)(np.inf)
+    m, head, tail = split(x)
+    f = m - type(x)(1)
+    s = f / (two + f)
+    z = s * s
+    square = half * f * f
+    small = s * (z * artanh_series(z) + square) + tail
+    result = head + (f - (square - small))
+    special = -infinite if x == zero else (x if x > zero else type(x)(np.nan))
+    return result if (x > zero) & (x < infinite) else special
+
+
+@njit(error_model="numpy", forceinline=True)
+def log1p(x: Any) -> Any:
+    """ln(1 + x): of u = 1 + x rounded, plus what rounding lost, over u."""
+    zero, one, infinite = type(x)(0), type(x)(1), type(x)(np.inf)
+    u = one + x
+    lost = (x - (u - one)) / u
+    return log(u) + (lost if (u > zero) & (u < infinite) else zero)
+
+
+# float32: 1 − erf(|x|) = (1 − p/8)⁸. float64: a polynomial of x² below 1, 1 − e^−x²·q/(1 + 2|x|) beyond; see
+# csrc/lib/elementary.h, which has the same coefficients.
+_REST = tuple(
+    _f4(c)
+    for c in (
+        *(5.94212963e-08, 0.557042956, 0.0167108737, -0.0527085811),
+        *(-0.00149804156, 0.00410592416, -0.000712063513, 3.85647181e-05),
+    )
+)
+_NEAR = (
+    *(1.1283791670955125738, -0.37612638903183748056, 0.11283791670954878666),
+    *(-0.026866170645076793248, 0.0052239776248180144673, -0.00085483269808337899052),
+    *(0.00012055331111642710923, -0.000014925595266831181565, 1.6461000484121368033e-6),
+    *(-1.6350312701054695011e-7, 1.4659775274047435814e-8, -1.137284885679167367e-9),
+    5.9571761477489114044e-11,
+)
+_FAR = (
+    *(1.2769783815525287212, -0.092763826585745974566, -0.16603039761529119611),
+    *(0.16405128003343078877, -0.054220000991740027815, -0.008034015081439547607),
+    *(0.0087226538567504472261, 0.0012713389344749737232, -0.0014568133389369066081),
+    *(-0.00045434052737427712832, 0.00020635643377054064868, 0.00015104323296688812221),
+    *(-1.4032896296295188993e-6, -0.000036538027494362448063, -0.000014033004419668610599),
+    *(4.6395474024346053805e-6, 6.211065075417665369e-6, -1.2194400343890490579e-6),
+)
+
+
+def _horner(coefficients: tuple[Any, ...]) -> Any:
+    """A function of x, which LLVM vectorises: the polynomial with these coefficients, lowest first."""
+    names = [f"c{i}" for i in range(len(coefficients))]
+    value = names[-1]
+    for name in names[-2::-1]:
+        value = f"{name} + x * ({value})"
+    known = dict(zip(names, coefficients, strict=True)) | {"__name__": __name__}
+    exec(f"def polynomial(x):\n    return {value}", known)
+    return njit(error_model="numpy", forceinline=True)(known["polynomial"])
+
+
+_rest, _near, _far = _horner(_REST), _horner(_NEAR), _horner(_FAR)
+
+
+def _erf4(x: Any) -> Any:
+    one, a = _f4(1), abs(x)
+    p = a * _f4(1.12837911) + a * _rest(a)
+    q = p * _f4(-0.0625) * p + p
+    r = q * _f4(-0.125) * q + q
+    result = one if a >= _f4(3.93) else r * _f4(-0.25) * r + r
+    return -result if x < _f4(0) else result
+
+
+def _erf8(x: Any) -> Any:
+    one, two, a = _f8(1), _f8(2), abs(x)
+    large = one - exp(-a * a) * _far((a - two) / (a + two)) / (one + two * a)
+    result = a * _near(a * a) if a < one else large
+    result = one if a >= _f8(6) else result
+    return -result if x < _f8(0) else result
+
+
+def erf(x: Any) -> Any:
+    """The error function."""
+    return _erf4(x) if x.dtype == np.float32 else _erf8(x)
+
+
+@overload(erf, jit_options={"forceinline": True})
+def _erf(x: Any) -> Any:
+    return _erf4 if x == types.float32 else _erf8

@@ -85,7 +85,7 @@ class NumbaBackend(Backend):
         )
 
     def range_of(self, kernel: Kernel, dtype: str) -> int:
-        """The address of an elementwise kernel for ranges of elements, for the C backend; 0: there is none."""
+        """The address of an elementwise kernel for ranges, for the C backend; 0: there is none."""
         return self._natives.address(
             f"{kernel.name}-{dtype}-range",
             lambda: compile_range(kernel, dtype),

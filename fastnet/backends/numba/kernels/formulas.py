@@ -63,12 +63,12 @@ PRIMITIVES = {
     "exp_below_0": elementary.exp,
     "sigmoid": elementary.sigmoid,
     "tanh": elementary.tanh,
-    "expm1": math.expm1,
-    "log": math.log,
+    "expm1": elementary.expm1,
+    "log": elementary.log,
     "log1p_exp": elementary.log1p_exp,
-    "log1p": math.log1p,
+    "log1p": elementary.log1p,
     "sqrt": math.sqrt,
-    "erf": math.erf,
+    "erf": elementary.erf,
 }
 
 
