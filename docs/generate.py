@@ -22,6 +22,7 @@ ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
 from fastnet import init, layers, losses, optim, preprocess, schedules, train  # noqa: E402
+from fastnet.configured import is_registered  # noqa: E402
 
 HEAD = """\
 # Methods
@@ -51,7 +52,7 @@ class Family:
         found: dict[type, list[str]] = {}
         for name in sorted(self.module.__all__, key=str.lower):
             value = getattr(self.module, name)
-            if isinstance(value, type) and issubclass(value, self.base) and value is not self.base:
+            if isinstance(value, type) and issubclass(value, self.base) and is_registered(value):
                 if self.only and value not in self.only:
                     continue
                 found.setdefault(value, []).append(name)

@@ -167,7 +167,8 @@ def test_an_equal_one_is_made_from_its_config_and_from_its_repr(made):
 def test_every_class_and_argument_is_in_the_table():
     modules = fn, fn.layers, fn.losses, fn.optim, fn.preprocess, fn.schedules, init
     public = {getattr(module, name) for module in modules for name in module.__all__}
-    bases = {fn.Layer, fn.Loss, fn.Optimizer, S.Schedule, init.Initializer, fn.Callback}
+    bases = {fn.Layer, fn.CustomLayer, fn.Loss, fn.Optimizer}
+    bases |= {S.Schedule, init.Initializer, fn.Callback}
     kinds = {k for k in public if isinstance(k, type) and issubclass(k, configured.Configured)}
     functions = {fn.FunctionLoss, S.LambdaLR, fn.LearningRateScheduler}
     assert {type(made) for made in ALL} | functions == (kinds - bases) | {KeepBest}

@@ -40,7 +40,7 @@ class Saved:
 
 
 class CustomLayer(Layer, base=True):
-    """Base of layers of your own in NumPy, which run inside a model on every backend.
+    """y = forward(x), dx = backward(dy): base of layers of your own in NumPy, for models on every backend.
 
         class Scale(fn.CustomLayer):
             def __init__(self, features):
@@ -71,6 +71,7 @@ class CustomLayer(Layer, base=True):
     microseconds, and the time of the NumPy code; fn.elementwise spares both for y = f(x) of each element.
     An error in a method ends the fit with its own traceback: the steps before it are counted, and the
     step changes nothing. What the methods return is checked: ShapeError and DataError name the layer.
+    Source: that of the class.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -13,7 +13,10 @@ GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 
 
 def blocks():
-    return re.findall(r"^```python\n(.*?)^```", GUIDE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    """Each block behind empty lines, so that Python finds its source in the file."""
+    text = GUIDE.read_text("utf-8")
+    found = re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return ["\n" * text.count("\n", 0, m.start(1)) + m[1] for m in found]
 
 
 def expected(block):

@@ -212,7 +212,7 @@ def test_at_kinks_it_follows_the_branch_that_the_formula_takes():
 def test_nan_passes_through():
     nan = np.array([np.nan])
     for op in ACTIVATIONS:
-        values = {name: nan for name in ("x", *op.outputs)} | {"dy": np.array([1.0])}
+        values = dict.fromkeys(("x", *op.outputs), nan) | {"dy": np.array([1.0])}
         values |= {name: gradcheck.NUMBERS[name] for name in op.scalars}
         for made in (vjp_of(op.kernels["forward"].formula, tuple(op.outputs), "x"),):
             with np.errstate(all="ignore"):

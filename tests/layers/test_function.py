@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import fastnet as fn
-
 from fastnet.backends import executor, registry
 from fastnet.errors import BackendUnavailable, FormulaError, HyperparameterError
 from fastnet.formulas import formula, horner, maximum, minimum, sigmoid, tanh, where
