@@ -348,7 +348,7 @@ def vjp_of(forward: Formula, outputs: Sequence[str], by: str) -> Formula:
     """The vector-Jacobian product of an elementwise op, from its forward: d·∂f/∂by for the first output.
 
     outputs: the names of the values that `forward` returns. The formula takes the first one's gradient d,
-    and only what it needs: the outputs where these spare it the input, else the input; and the op's numbers.
+    and only what it needs: the outputs where these spare it the input, else the input; and numbers.
     """
     if forward.draws:
         raise TypeError(f"formula {_name(forward)} draws; expected a vjp of its own")

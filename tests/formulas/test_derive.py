@@ -1,4 +1,4 @@
-"""Derivatives of formulas: against those written by hand, against differences, and once more differentiated."""
+"""Derivatives of formulas: against those written by hand, against differences, and differentiated again."""
 
 from __future__ import annotations
 

@@ -474,3 +474,18 @@ def declared(*arguments):
 def test_bad_declarations_are_refused(call, message):
     with pytest.raises(fn.errors.HyperparameterError, match=message):
         call()
+
+
+def test_updates_interleaved_with_a_backward_happen_once():
+    """The C backend updates so large a weight while it computes its gradient, and then Python is called."""
+    if not fn.backends()["c"].available:
+        pytest.skip("no backend c")
+    x, found = np.random.default_rng(0).normal(size=(200, 16)).astype("f"), []
+    for bend in (Bend, fn.Tanh):
+        layers = fn.Linear(16, 520), bend(), fn.Linear(520, 270), fn.Linear(270, 2)
+        model = fn.Sequential(*layers, seed=0, backend="c")
+        trainer = fn.Trainer(model, fn.MSELoss(), fn.Adam(0.01), seed=0)
+        trainer.fit(x, x[:, :2], epochs=1, batch_size=100, verbose=0)
+        found.append(model.state_dict())
+    for name, value in found[1].items():
+        np.testing.assert_allclose(found[0][name], value, atol=2e-3, err_msg=name)

@@ -1,7 +1,7 @@
-"""exp, tanh and sigmoid from additions and multiplications, which LLVM vectorises.
+"""Elementary functions from additions and multiplications, which LLVM vectorises.
 
-All reduce x = n·ln 2 + r with |r| ≤ ½ ln 2 and use a Taylor polynomial for e^r − 1. They keep NaN, overflow
-to infinity, underflow gradually and compute in the dtype of x, float32 or float64.
+Exponentials reduce x = n·ln 2 + r with |r| ≤ ½ ln 2 and use a Taylor polynomial for e^r − 1. All keep NaN,
+overflow to infinity, underflow gradually and compute in the dtype of x, float32 or float64.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _split(x: Any) -> Any:
 
 @njit(error_model="numpy", forceinline=True)
 def log(x: Any) -> Any:
-    """ln x: with f = m − 1 and s = f/(2 + f), ln m = f − f²/2 + s(f²/2 + z·R), R as in log1p_exp, z = s²."""
+    """ln x: for f = m − 1, s = f/(2 + f), z = s² and R as in log1p_exp, ln m = f − f²/2 + s(f²/2 + z·R)."""
     zero, half, two, infinite = type(x)(0), type(x)(0.5), type(x)(2), type(x)(np.inf)
     m, head, tail = split(x)
     f = m - type(x)(1)
@@ -233,8 +233,8 @@ def log1p(x: Any) -> Any:
     return log(u) + (lost if (u > zero) & (u < infinite) else zero)
 
 
-# float32: 1 − erf(|x|) = (1 − p/8)⁸. float64: a polynomial of x² below 1, 1 − e^−x²·q/(1 + 2|x|) beyond; see
-# csrc/lib/elementary.h, which has the same coefficients.
+# float32: 1 − erf(|x|) = (1 − p/8)⁸. float64: a polynomial of x² below 1, 1 − e^−x²·q/(1 + 2|x|) beyond.
+# csrc/lib/elementary.h has the same coefficients, and says where they come from.
 _REST = tuple(
     _f4(c)
     for c in (
