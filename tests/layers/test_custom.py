@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 import fastnet as fn
+from fastnet import configured
 from fastnet.errors import BackendUnavailable
+from fastnet.formulas import exp
 from fastnet.formulas.language import Real, each
 from fastnet.layers.base import Layer
 from fastnet.layers.elementwise import Elementwise
 
+# A simulator takes seconds for each step; `test_layers_of_ones_own_run_everywhere` is what it runs always.
+pytestmark = pytest.mark.slow_on("cuda")
 X = np.arange(6.0).reshape(3, 2)
 MAKES = ("numba", "cuda", "reference", "c")  # backends that make kernels of formulas
 
@@ -370,6 +374,53 @@ def test_files_resume_and_copies_of_layers_in_numpy(tmp_path, backend):
     other = pickle.loads(pickle.dumps(copy.deepcopy(model)))
     np.testing.assert_array_equal(other.predict(x), model.predict(x))
     assert trainer.epoch == 2
+
+
+@fn.elementwise
+def swish(x, beta=1.0):
+    return x / (1 + exp(-beta * x))
+
+
+def test_a_run_with_layers_of_ones_own_resumes_to_the_bit(tmp_path, backend, monkeypatch):
+    monkeypatch.setattr(configured, "_kinds", dict(configured._kinds))
+    for kind in (Scale, Noise, swish):
+        fn.register(kind)
+    x = rows()
+
+    def made():
+        layers = Scale(4), fn.Linear(4, 6), swish(1.5), Noise(), fn.Linear(6, 2)
+        model = fn.Sequential(*layers, seed=1, dtype="float64", backend=backend)
+        return fn.Trainer(model, fn.MSELoss(), fn.Adam(0.01), seed=0)
+
+    options = {"batch_size": 7, "verbose": 0}
+    straight, first = made(), made()
+    straight.fit(x, x[:, :2], epochs=4, **options)
+    first.fit(x, x[:, :2], epochs=2, **options)
+    first.save(tmp_path / "trainer")
+    second = fn.Trainer.load(tmp_path / "trainer")
+    second.model.to(backend)
+    second.fit(x, x[:, :2], epochs=2, **options)
+    for name, value in straight.model.state_dict().items():
+        np.testing.assert_array_equal(second.model.state_dict()[name], value, err_msg=name)
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("name", MAKES)
+def test_layers_of_ones_own_run_everywhere(name):
+    if not fn.backends()[name].available:
+        pytest.skip(f"no backend {name}")
+    found, x, loss = [], rows(4), fn.MSELoss()
+    for backend in (name, "reference"):
+        layers = Scale(4), fn.Linear(4, 3), Bend(), swish(1.5), fn.Linear(3, 2)
+        model = fn.Sequential(*layers, seed=1, dtype="float64", backend=backend)
+        results = [model.predict(x), model.forward(x), model.backward(x[:, :2])]
+        results.append(model.value_and_grad(loss, x, x[:, :2], accumulate=True))
+        results += [grad.copy() for grad in model.grads.values()]
+        trainer = fn.Trainer(model, loss, fn.Adam(0.01), seed=0)
+        trainer.fit(x, x[:, :2], epochs=2, batch_size=2, verbose=0)
+        found.append(results + list(model.state_dict().values()))
+    for got, want in zip(*found, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-13)
 
 
 class Wrong:

@@ -17,6 +17,7 @@ from fastnet.errors import BackendUnavailable, FormulaError, HyperparameterError
 from fastnet.formulas import formula, horner, maximum, minimum, sigmoid, tanh, where
 from fastnet.op import GUESTS, KERNELS
 
+pytestmark = pytest.mark.slow_on("cuda")  # tests/layers/test_custom.py has one for the simulator
 RATE = 0.25
 COEFFICIENTS = (0.1, -0.5, 1.0)
 
