@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import fastnet as fn
-from contenders import fann, sparse
+from contenders import fann, own, sparse
 from contenders.fits import ONE_BY_ONE, FastnetFit
 from contenders.peers import torch_net
 from contenders.predictors import Predictor as Repeat
@@ -191,6 +191,7 @@ CASES: dict[str, Callable[[], dict[str, Callable[[], Any]]]] = {
     f"order of {ORDERED:,} rows": order_of_rows,
     "fit housing, SGD, batch 1, an epoch": one_by_one,
     **sparse.CASES,
+    **own.CASES,
 }
 
 

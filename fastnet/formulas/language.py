@@ -101,8 +101,9 @@ class Formula:
         self.function = function
         self.__doc__ = function.__doc__
         self.names: dict[str, Any] = function.__globals__  # its functions and constants
-        if function.__closure__:
-            self.names = {**self.names, **inspect.getclosurevars(function).nonlocals}
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        if closed := {name: cell.cell_contents for name, cell in cells if _is_set(cell)}:
+            self.names = {**self.names, **closed}
         code = function.__code__
         self.parameters: tuple[str, ...] = code.co_varnames[: code.co_argcount]
         self.draws = self.parameters[-1] == TAIL
@@ -171,6 +172,14 @@ class Formula:
         count = len(given) - len(self.fields)
         numbers = zip(self.fields, given[count:], strict=True)
         return self.function(*given[:count], SimpleNamespace(**dict(numbers)))
+
+
+def _is_set(cell: Any) -> bool:
+    """Whether a variable of an enclosing function has a value yet."""
+    try:
+        return bool(cell.cell_contents is cell.cell_contents)
+    except ValueError:
+        return False
 
 
 class RowSum(Formula):

@@ -19,7 +19,8 @@ from fastnet.op import GUESTS, MAX_SCALARS
 
 ALLOWED = (
     "a formula is straight-line code of + − * /, comparisons, & | ~ of these, numbers, and the functions "
-    f"{', '.join(sorted(PRIMITIVES))} and horner of fastnet.formulas, or NumPy's of these names"
+    f"{', '.join(sorted(PRIMITIVES))} and horner of fastnet.formulas, or NumPy's of these names; and of "
+    "functions of this kind that are marked by fastnet.formulas.formula"
 )
 
 

@@ -207,6 +207,17 @@ def test_constants_have_the_values_of_the_definition(monkeypatch):
     assert line().forward(np.ones((1, 1)))[0, 0] == 3.25
 
 
+def test_a_function_of_numbers_alone_is_a_constant(backend):
+    @fn.elementwise
+    def half(x, a=0.5):
+        return a + 0
+
+    model = fn.Sequential(fn.Linear(2, 2), half(), dtype="float64", backend=backend)
+    x = np.ones((3, 2))
+    np.testing.assert_array_equal(model.forward(x), np.full((3, 2), 0.5))
+    np.testing.assert_array_equal(model.backward(x), np.zeros((3, 2)))
+
+
 def test_repr_config_copies_and_pickles():
     layer = bent(0.3)
     assert repr(layer) == "bent(slope=0.3)" and repr(cube()) == "cube()"
