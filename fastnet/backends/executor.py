@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -101,8 +101,7 @@ class Executor:
             backend.prepare(program)
         self._parts = [parts_of(program, backend) for program in (plan.forward, plan.backward)]
         self._calls = HostCalls(plan)
-        programs = plan.forward, plan.backward, plan.step
-        self._calls_python = any(map(self._calls.are_in, programs))
+        self._calls_python = self._calls.any
         self._threads(0)
 
     @property
@@ -308,7 +307,7 @@ class Executor:
         assert plan.dy is not None
         np.copyto(self.at(plan.dy, dy.shape, plan.dtype), dy, casting="unsafe")
         self._context["accumulate"] = accumulate
-        with self._gradients_back():
+        with self._calls.gradients_back(self.storage):
             self._run(1)
 
     def _run(self, number: int) -> None:
@@ -318,18 +317,6 @@ class Executor:
                 self._calls.run(part[0], self._context)
             else:
                 self.backend.run(part, self._context)
-
-    @contextmanager
-    def _gradients_back(self) -> Iterator[None]:
-        """Restore the gradients where Python raises an error within a backward that adds to them."""
-        grads = self.storage.segments["grads"]
-        kept = grads.copy() if self._calls_python else None
-        try:
-            yield
-        except BaseException:
-            if kept is not None:
-                np.copyto(grads, kept)
-            raise
 
     def input_gradient(self, rows: int) -> Array:
         """dL/dx of the last backward, as a view."""
@@ -486,7 +473,7 @@ class Executor:
         """The same, a step at a time, for which Python makes the rows or computes the loss."""
         args, field = self._train_args, self._train_field
         assert args is not None
-        with held_back() as between, self._gradients_back():
+        with held_back() as between, self._calls.gradients_back(self.storage):
             for step in range(int(field["done"][0]), end):
                 field["steps"][0], field["at"][0] = step + 1, 0
                 if self._made is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastnet.op import ROWS, Array
 from fastnet.plan.compiler import HostCall, Plan
 from fastnet.plan.instructions import kernel_at
 from fastnet.plan.records import CONTROL, SEGMENT
+from fastnet.plan.segments import Storage
 
 Objects = Sequence[Mapping[str, Any]]  # of each node, the objects that its kernels take
 
@@ -28,6 +30,8 @@ class HostCalls:
     def __init__(self, plan: Plan) -> None:
         self._calls, self._objects = plan.calls, list[Mapping[str, Any]]()
         self._runner = PythonRunner()
+        programs = plan.forward, plan.backward, plan.step
+        self.any = any(map(self._are_in, programs))  # whether there are such calls
 
     def use(self, objects: Objects) -> None:
         """Use copies of these objects from now on: other executors keep other things in theirs."""
@@ -37,9 +41,20 @@ class HostCalls:
         """Whether the instruction is a kernel's, and not the loss's."""
         return bool(instruction["group"] or instruction["entry"])
 
-    def are_in(self, program: np.ndarray) -> bool:
-        """Whether a program has such instructions."""
+    def _are_in(self, program: np.ndarray) -> bool:
         return any(map(self.takes, program[program["kernel"] == CONTROL["host"]]))
+
+    @contextmanager
+    def gradients_back(self, storage: Storage) -> Iterator[None]:
+        """Restore the gradients where a call raises an error within a backward that adds to them."""
+        grads = storage.segments["grads"]
+        kept = grads.copy() if self.any else None
+        try:
+            yield
+        except BaseException:
+            if kept is not None:
+                np.copyto(grads, kept)
+            raise
 
     def run(self, instruction: Any, context: np.ndarray) -> None:
         """Carry out an instruction on the memory of a context."""
