@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnet import parallel
 from fastnet.backends.base import Apply, Backend, Counter, Result, Rows, Step
+from fastnet.backends.direct import takes
 from fastnet.backends.host import HostCalls, Objects, is_host, parts_of
 from fastnet.backends.steps import (
     ParametersNotFinite,
@@ -21,7 +22,6 @@ from fastnet.backends.steps import (
     host_loss,
     norm_diverged,
 )
-from fastnet.data import arrays
 from fastnet.data.dataset import Dataset
 from fastnet.data.lazy import LazyRows
 from fastnet.data.sparse import bad_column
@@ -583,27 +583,6 @@ def update_work(program: np.ndarray) -> int:
 
 def _address_of(array: Array | None) -> int:
     return 0 if array is None else int(array.ctypes.data)
-
-
-def takes(plan: Plan, x: Any, out: Any) -> bool:
-    """Whether a prediction can read x and write out directly (see Backend.predictor)."""
-    if not (_plain(x, plan.dtype, plan.x_shape) and _plain(out, plan.dtype, plan.output_shape)):
-        return False
-    if len(x) != len(out) or not out.flags.writeable or np.may_share_memory(x, out):
-        return False
-    largest = float(np.finfo(plan.dtype).max)
-    return arrays.lies_within(x, -largest, largest)
-
-
-def _plain(array: Any, dtype: np.dtype[Any], row: tuple[int, ...]) -> bool:
-    """Whether this is an aligned contiguous array of rows of this shape."""
-    return (
-        type(array) is np.ndarray
-        and array.dtype == dtype
-        and array.shape[1:] == row
-        and array.flags.c_contiguous
-        and array.flags.aligned
-    )
 
 
 def _work(plan: Plan) -> int:

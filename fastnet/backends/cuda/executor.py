@@ -17,7 +17,8 @@ from fastnet.backends.cuda.kernels.registry import written
 from fastnet.backends.cuda.memory import Snapshot, cut, empty, fetch, put, segments_of
 from fastnet.backends.cuda.programs import KEPT, Control, Program, parts_of
 from fastnet.backends.cuda.training import Chunks
-from fastnet.backends.executor import FastPath, takes
+from fastnet.backends.direct import takes
+from fastnet.backends.executor import FastPath
 from fastnet.backends.host import HostCalls, Objects
 from fastnet.backends.steps import Steps, Update
 from fastnet.data.arrays import on_device
