@@ -42,7 +42,7 @@ class Saved:
 class CustomLayer(Layer, base=True):
     """y = forward(x), dx = backward(dy): base of layers of your own in NumPy, for models on every backend.
 
-        class Scale(fn.CustomLayer):
+        class Gain(fn.CustomLayer):
             def __init__(self, features):
                 super().__init__(features=features)
                 self.parameter("scale", (features,), fn.init.Ones())

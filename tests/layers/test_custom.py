@@ -116,7 +116,7 @@ def test_what_a_class_of_ones_own_lacks_is_told(call, message):
         call()
 
 
-class Scale(fn.CustomLayer):
+class Gain(fn.CustomLayer):
     """y = scale·x by columns, in NumPy."""
 
     def __init__(self, features):
@@ -160,7 +160,7 @@ def rows(count=24, columns=4):
 
 
 def own(backend, dtype="float64", bend=Bend):
-    layers = Scale(4), fn.Linear(4, 6), bend(), fn.Linear(6, 6), bend(), Pairs(), fn.Linear(3, 2)
+    layers = Gain(4), fn.Linear(4, 6), bend(), fn.Linear(6, 6), bend(), Pairs(), fn.Linear(3, 2)
     return fn.Sequential(*layers, seed=1, dtype=dtype, backend=backend)
 
 
@@ -353,12 +353,12 @@ def test_two_uses_draw_other_numbers_and_one_call_the_same_again():
 
 
 def test_a_lone_layer_in_numpy_works_as_others_do():
-    layer, x = Scale(4), rows(5)
+    layer, x = Gain(4), rows(5)
     y = layer.forward(x)
     np.testing.assert_allclose(y, 0.8 * x)
     np.testing.assert_allclose(layer.backward(np.ones_like(x)), np.full(x.shape, 0.8))
     np.testing.assert_allclose(layer.grads["scale"], x.sum(axis=0))
-    assert repr(layer) == "Scale(features=4)" or repr(layer) == "Scale(4)"
+    assert repr(layer) == "Gain(features=4)" or repr(layer) == "Gain(4)"
     assert layer.state_dict()["scale"].shape == (4,)
 
 
@@ -367,9 +367,9 @@ def test_files_resume_and_copies_of_layers_in_numpy(tmp_path, backend):
     trainer = fitted(model, epochs=2)
     path = tmp_path / "net"
     model.save(path)
-    with pytest.raises(fn.errors.FileError, match=r"type is 'Scale'; .* fastnet\.register"):
+    with pytest.raises(fn.errors.FileError, match=r"type is 'Gain'; .* fastnet\.register"):
         fn.load(path)
-    again = fn.load(path, layers=[Scale, Bend, Pairs])
+    again = fn.load(path, layers=[Gain, Bend, Pairs])
     np.testing.assert_allclose(again.predict(x), model.predict(x), rtol=1e-12)
     other = pickle.loads(pickle.dumps(copy.deepcopy(model)))
     np.testing.assert_array_equal(other.predict(x), model.predict(x))
@@ -383,12 +383,12 @@ def swish(x, beta=1.0):
 
 def test_a_run_with_layers_of_ones_own_resumes_to_the_bit(tmp_path, backend, monkeypatch):
     monkeypatch.setattr(configured, "_kinds", dict(configured._kinds))
-    for kind in (Scale, Noise, swish):
+    for kind in (Gain, Noise, swish):
         fn.register(kind)
     x = rows()
 
     def made():
-        layers = Scale(4), fn.Linear(4, 6), swish(1.5), Noise(), fn.Linear(6, 2)
+        layers = Gain(4), fn.Linear(4, 6), swish(1.5), Noise(), fn.Linear(6, 2)
         model = fn.Sequential(*layers, seed=1, dtype="float64", backend=backend)
         return fn.Trainer(model, fn.MSELoss(), fn.Adam(0.01), seed=0)
 
@@ -411,7 +411,7 @@ def test_layers_of_ones_own_run_everywhere(name):
         pytest.skip(f"no backend {name}")
     found, x, loss = [], rows(4), fn.MSELoss()
     for backend in (name, "reference"):
-        layers = Scale(4), fn.Linear(4, 3), Bend(), swish(1.5), fn.Linear(3, 2)
+        layers = Gain(4), fn.Linear(4, 3), Bend(), swish(1.5), fn.Linear(3, 2)
         model = fn.Sequential(*layers, seed=1, dtype="float64", backend=backend)
         results = [model.predict(x), model.forward(x), model.backward(x[:, :2])]
         results.append(model.value_and_grad(loss, x, x[:, :2], accumulate=True))
@@ -452,14 +452,14 @@ class Wrong:
         def backward(self, dy, saved):
             return dy, {"scale": 1.0}
 
-    class Missing(Scale):
+    class Missing(Gain):
         def __init__(self):
             super().__init__(5)
 
         def backward(self, dy, saved):
             return dy
 
-    class Other(Scale):
+    class Other(Gain):
         def __init__(self):
             super().__init__(5)
 
