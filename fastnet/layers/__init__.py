@@ -15,9 +15,8 @@ from fastnet.layers.activations import (
 )
 from fastnet.layers.base import Layer
 from fastnet.layers.batchnorm import BatchNorm1d
-from fastnet.layers.dropout import AlphaDropout, Dropout
 from fastnet.layers.custom import CustomLayer
-from fastnet.layers.dropout import Dropout
+from fastnet.layers.dropout import AlphaDropout, Dropout
 from fastnet.layers.function import elementwise
 from fastnet.layers.images import RandomContrast, RandomFlip, RandomTranslation
 from fastnet.layers.layernorm import LayerNorm, RMSNorm
