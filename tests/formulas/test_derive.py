@@ -40,7 +40,7 @@ from fastnet.op import KERNELS
 
 OPS = list(dict.fromkeys(k.op for k in KERNELS.values() if k.formula is not None))
 # A formula that draws has a hand-written vjp; it says in its docstring what the gradient of noise is.
-DRAWS = {"noisy_relu"}
+DRAWS = {"noisy_relu", "gaussian_noise"}
 ACTIVATIONS = [
     op for op in OPS if issubclass(op, Elementwise) and op.name not in DRAWS and not op.guest
 ]
