@@ -33,6 +33,10 @@ class Builder:
         """Another output of the last op applied."""
         raise NotImplementedError
 
+    def reshape(self, x: Any, row: tuple[int, ...]) -> Any:
+        """The tensor x with rows of another shape and as many numbers; nothing is copied."""
+        raise NotImplementedError
+
     def enter(self, layer: Any, x: Any) -> Any:
         """The output of a layer for x, in the layer's own mode; layers that contain others call this.
 

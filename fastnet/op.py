@@ -8,6 +8,9 @@ their dimensions; the argument names of the kernels say everything else:
   `da` = (∂output/∂a)ᵀ · d-output. The tensors that `vjp` names stay in memory until then;
 - `update(state…, inputs…, hyper…)` is an optimizer's step; a formula takes `hyper` as one record, `n`.
 
+In place of `vjp` an op may have `adjoint(g, name, dy, arguments)`, which describes the gradient of one
+input by other ops.
+
 An elementwise kernel is declared by its formula (see fastnet.formulas.language): a function that takes the
 tensors which the kernel reads and returns those which it writes.
 
@@ -19,7 +22,8 @@ Context arguments come from the run, not from the op:
 - `seed`, `step`, `stream`: the counter of the random draws (see fastnet.random).
 
 Dimensions are words. `B` is the number of rows of a minibatch; the others get their sizes when the op is
-bound. A leading dtype ("int64 B") declares a tensor that does not have the model's dtype.
+bound. An output may have a sum of them ("B I+O"). A leading dtype ("int64 B") declares a tensor that does
+not have the model's dtype.
 """
 
 from __future__ import annotations
@@ -113,7 +117,8 @@ class Op:
         cls.name = cls.__name__
         declared = {**cls.outputs, **cls.state, **cls.inputs}
         cls.tensors = {name: TensorSpec.parse(text) for name, text in declared.items()}
-        found = {d for spec in cls.tensors.values() for d in spec.dims if not d.isdigit()}
+        words = {word for spec in cls.tensors.values() for d in spec.dims for word in d.split("+")}
+        found = {word for word in words if not word.isdigit()}
         if found - {ROWS} != set(cls.dims):
             raise TypeError(f"op {cls.name}: dims is {cls.dims}, its tensors use {sorted(found)}")
         cls.kernels = {
@@ -159,6 +164,14 @@ class Op:
         """The declaration of the tensor `name`, or of the tensor whose gradient is `name` = "d…"."""
         return cls.tensors.get(name) or cls.tensors.get(name[1:] if name[0] == "d" else "")
 
+    @staticmethod
+    def adjoint(g: Any, name: str, dy: Any, arguments: Mapping[str, Any]) -> Any:
+        """The gradient of the input `name`, by ops applied on the builder g; may be dy itself.
+
+        dy: the gradient of the output. arguments: those of the op's forward. Only for ops without `vjp`.
+        """
+        raise NotImplementedError
+
     @classmethod
     def main_output(cls) -> str:
         """The first output, which other ops consume."""
@@ -200,7 +213,11 @@ class Op:
         """The shape of a tensor or gradient with bound sizes, and ROWS for the number of rows."""
         spec = cls.spec(name)
         assert spec is not None, name
-        return tuple(d if d == ROWS else int(d) if d.isdigit() else sizes[d] for d in spec.dims)
+
+        def of(word: str) -> int:
+            return int(word) if word.isdigit() else sizes[word]
+
+        return tuple(d if d == ROWS else sum(map(of, d.split("+"))) for d in spec.dims)
 
 
 def put(into: Array, value: Array, accumulate: int) -> None:

@@ -6,6 +6,7 @@ them on arrays at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,13 +37,26 @@ class _Record:
     sizes: dict[str, int]
 
 
+@dataclass(eq=False, repr=False)
+class _Reshaped:
+    x: Value
+    y: Value
+
+
 class Tape(Builder):
     """Runs ops on NumPy arrays as they are applied, and records them for `backward`."""
 
-    def __init__(self, dtype: Any, training: bool = True, seed: int = 0, step: int = 0) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        dtype: Any,
+        training: bool = True,
+        seed: int = 0,
+        step: int = 0,
+        modes: Mapping[int, bool] | None = None,
+    ) -> None:
+        super().__init__(modes)
         self.dtype, self.training, self.seed, self.step = dtype, training, seed, step
-        self.records: list[_Record] = []
+        self.records: list[_Record | _Reshaped] = []
 
     def apply(self, op: type[Op], *, stream: int = 0, **arguments: Any) -> Value:
         """Run one op's forward; returns its main output."""
@@ -65,8 +79,16 @@ class Tape(Builder):
 
     def output(self, name: str) -> Value:
         """Another output of the last op applied."""
-        value: Value = self.records[-1].arguments[name]
+        record = self.records[-1]
+        assert isinstance(record, _Record)
+        value: Value = record.arguments[name]
         return value
+
+    def reshape(self, x: Value, row: tuple[int, ...]) -> Value:
+        """A value of another shape that shares x's numbers."""
+        y = Value(x.array.reshape(len(x.array), *row))
+        self.records.append(_Reshaped(x, y))
+        return y
 
     def backward(self, output: Value, dy: Array | None = None) -> None:
         """Propagate dL/d-output back to the `grad` of every Value, and add it to that of every Parameter.
@@ -75,7 +97,14 @@ class Tape(Builder):
         """
         output.grad = dy
         for record in reversed(self.records):
+            if isinstance(record, _Reshaped):
+                if record.y.grad is not None:
+                    _add(record.x, record.y.grad.reshape(record.x.array.shape))
+                continue
             op, arguments = record.op, record.arguments
+            if "vjp" not in op.kernels:
+                self._adjoint(op, arguments)
+                continue
             rows = arguments[op.main_output()].array.shape[0]
             fresh: dict[str, Array] = {}
             call = []
@@ -95,8 +124,14 @@ class Tape(Builder):
                     call.append(fresh[name[1:]])
             op.kernels["vjp"].function(*call)
             for name, grad in fresh.items():
-                value = arguments[name]
-                value.grad = grad if value.grad is None else value.grad + grad
+                _add(arguments[name], grad)
+
+    def _adjoint(self, op: type[Op], arguments: dict[str, Any]) -> None:
+        dy = arguments[op.main_output()].grad
+        for name in op.inputs:
+            if dy is not None:
+                given = op.adjoint(Tape(self.dtype), name, Value(dy), arguments)
+                _add(arguments[name], given.array)
 
     def _empty(self, op: type[Op], name: str, sizes: dict[str, int], rows: int) -> Array:
         spec = op.spec(name)
@@ -112,3 +147,8 @@ class Tape(Builder):
         if isinstance(argument, Derived):
             return argument.compute().astype(self.dtype)
         return argument.value if isinstance(argument, Parameter) else argument
+
+
+def _add(value: Value, grad: Array) -> None:
+    """Add to the gradient of a value."""
+    value.grad = grad if value.grad is None else value.grad + grad

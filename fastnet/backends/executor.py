@@ -131,7 +131,7 @@ class Executor:
         segment, offset = place
         dtype = np.dtype(dtype)
         if segment == "x":
-            return self._x[: shape[0]]
+            return self._x[: shape[0]].reshape(shape)
         nbytes = int(np.prod(shape)) * dtype.itemsize
         block = {"workspace": self._workspace, "derived": self._derived}[segment]
         array: Array = block[offset : offset + nbytes].view(dtype).reshape(shape)
@@ -289,7 +289,8 @@ class Executor:
         for begin in range(0, len(x), self.plan.max_rows):
             part = x[begin : begin + self.plan.max_rows]
             done = self._forward(len(part), part.ctypes.data, 0, 0)
-            np.copyto(out[begin : begin + len(part)], part if self.plan.output[0] == "x" else done)
+            given = part.reshape(done.shape) if self.plan.output[0] == "x" else done
+            np.copyto(out[begin : begin + len(part)], given)
         return True
 
     def _forward(self, rows: int, x_address: int, seed: int, step: int) -> Array:

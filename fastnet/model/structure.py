@@ -59,11 +59,11 @@ def graph_of(
     made = Structure(graph, x, output, on_host=ending is not None and ending.on_host)
     if ending is not None and not made.on_host:
         _end(made, ending)
-    made.graph = join_dropout(graph, output)
+    made.graph = join_dropout(graph, output.root)
     if fold:
-        made.graph = fold_batchnorm(made.graph, output)
+        made.graph = fold_batchnorm(made.graph, output.root)
     if ending is not None and ending.elements:
-        made.elements = read_elements(made.graph, x, output, ending.elements)
+        made.elements = read_elements(made.graph, x, output.root, ending.elements)
     return made
 
 

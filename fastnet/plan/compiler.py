@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.op import Array, Kernel, add_to
+from fastnet.layers.joining import add
+from fastnet.op import ROWS, Array, Kernel, add_to
 from fastnet.parameter import Derived, Parameter
 from fastnet.plan.graph import Elements, Graph, Node, Structure, Tensor, derived_of, parameters_of
 from fastnet.plan.instructions import Place, control, fill
@@ -119,7 +120,8 @@ def compile_plan(
     `backward=False` leaves the backward out. `alone`: a loss without a model, whose steps compute dL/dx too
     and refuse nothing.
     """
-    graph, x, output, target = structure.graph, structure.x, structure.output, structure.target
+    graph, x, target = structure.graph, structure.x, structure.target
+    shown, output = structure.output, structure.output.root
     loss, host = structure.loss, structure.on_host
     number = {id(node): k for k, node in enumerate(graph.nodes)}
     compiler = _Compiler(storage, max_rows, number)
@@ -132,6 +134,7 @@ def compile_plan(
         grads: dict[Tensor, Tensor] = {}
         if loss is None:
             dy = grads[output] = Tensor(output.shape)
+            compiler.pending[dy] = {output}
         wanted = _wanted(graph, asked)
         for node in reversed(graph.nodes):
             steps += compiler.backward(node, grads, wanted, loss)
@@ -181,7 +184,7 @@ def compile_plan(
         workspace_bytes=compiler.workspace_bytes,
         stage_bytes=stage_bytes,
         x_shape=_row_shape(x),
-        output_shape=_row_shape(output),
+        output_shape=_row_shape(shown),
         output=compiler.place(output),
         dy=compiler.place(dy) if dy else None,
         dx=compiler.place(dx) if dx else None,
@@ -272,6 +275,8 @@ class _Compiler:
         self.derived: dict[Derived, tuple[Derived, int]] = {}
         self.derived_bytes = 0
         self.elements_bytes = self.room_for_sorting = 0
+        # Of each gradient, the tensors whose gradient it is and whose producer's VJP is still to come.
+        self.pending: dict[Tensor, set[Tensor]] = {}
 
     def step(self, node: Node, phase: str, extra: dict[str, Any] | None = None) -> _Step:
         kernel = node.op.kernels[phase]
@@ -290,6 +295,8 @@ class _Compiler:
             return []
         if node.output not in wanted:
             return []
+        if "vjp" not in node.op.kernels:
+            return self._by_adjoint(node, grads, wanted)
         extra: dict[str, Any] = {f"d{node.op.main_output()}": grads.get(node.output)}
         again = False  # whether an earlier VJP has written one of its parameter gradients
         for name, p in parameters_of(node):
@@ -303,14 +310,53 @@ class _Compiler:
                 parts.append((tensor, extra[f"d{name}"]))
         steps = [self.step(node, "vjp", extra)]
         steps[0].accumulate = again
+        if node.output in grads:
+            self.pending[grads[node.output]].discard(node.output)
         for tensor, part in parts:
-            if tensor in grads:
-                sizes = add_to.bind({"y": tensor.shape, "x": tensor.shape})
-                addition = Node(add_to, {"y": grads[tensor], "x": part}, sizes)
-                steps.append(self.step(addition, "forward"))
-            else:
-                grads[tensor] = part
+            steps += self._add(tensor, part, grads)
         return steps
+
+    def _by_adjoint(
+        self, node: Node, grads: dict[Tensor, Tensor], wanted: set[Tensor]
+    ) -> list[_Step]:
+        """The gradients of a node's inputs by other ops."""
+        dy, steps = grads[node.output], list[_Step]()
+        self.pending[dy].discard(node.output)
+        for name, tensor in node.inputs():
+            if tensor in wanted:
+                made = Graph()
+                part = node.op.adjoint(made, name, dy, node.arguments)
+                steps += [self.step(n, "forward") for n in made.nodes]
+                steps += self._add(tensor, part, grads)
+        return steps
+
+    def _add(self, tensor: Tensor, part: Tensor, grads: dict[Tensor, Tensor]) -> list[_Step]:
+        """Add a part to a tensor's gradient; the first one is the gradient itself.
+
+        The sum goes over the gradient of before, except where that is also another tensor's.
+        """
+        if tensor not in grads:
+            grads[tensor] = part
+            self.pending.setdefault(part, set()).add(tensor)
+            return []
+        before, graph = grads[tensor], Graph()
+        others = self.pending[before] - {tensor}
+        if others or part is before:
+            self.pending[before] = others
+            total = Tensor((ROWS, _width(tensor)))
+            graph.nodes.append(
+                Node(add, {"y": total, "a": before, "b": part}, {"N": _width(tensor)})
+            )
+            grads[tensor], self.pending[total] = total, {tensor}
+        else:
+            graph.nodes.append(
+                Node(
+                    add_to,
+                    {"y": before, "x": part},
+                    {"N": _width(tensor)},
+                )
+            )
+        return [self.step(node, "forward") for node in graph.nodes]
 
     def pack(self, timeline: list[tuple[int, _Step]], pins: list[tuple[int, Tensor]]) -> None:
         """Give each workspace tensor an offset, such that tensors alive together never overlap."""
@@ -325,8 +371,9 @@ class _Compiler:
         for time, step in timeline:
             if step.node.op.inplace:
                 # The output is the first operand: y over x in a forward, dx over dy in a VJP.
-                new = step.operands[0]
-                old = step.operands[1]
+                new, old, *others = step.operands
+                if old in others:
+                    continue
                 if new in life and old in life and life[old][1] == time == life[new][0]:
                     root = block[old]
                     block[new] = root

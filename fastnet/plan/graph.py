@@ -21,6 +21,12 @@ class Tensor:
     shape: tuple[int | str, ...]
     dtype: str | None = None  # None: the plan's
     segment: str = "workspace"
+    base: Tensor | None = None  # whose numbers it has, where it is only another shape
+
+    @property
+    def root(self) -> Tensor:
+        """The tensor that holds its numbers."""
+        return self if self.base is None else self.base.root
 
     def elements(self, rows: int) -> int:
         """The number of elements for a number of rows."""
@@ -62,12 +68,19 @@ class Graph(Builder):
         """Add one op; returns its main output."""
         shapes = {name: getattr(a, "shape", None) for name, a in arguments.items()}
         sizes = op.bind(shapes)
+        for name, a in arguments.items():
+            if isinstance(a, Tensor):
+                arguments[name] = a.root
         for name in op.outputs:
             spec = op.tensors[name]
             arguments[name] = Tensor(op.shape(name, sizes), spec.dtype)
         node = Node(op, arguments, sizes, self.stream(stream))
         self.nodes.append(node)
         return node.output
+
+    def reshape(self, x: Tensor, row: tuple[int, ...]) -> Tensor:
+        """A tensor of another shape that shares x's numbers."""
+        return Tensor((ROWS, *row), x.dtype, x.segment, x)
 
     def output(self, name: str) -> Tensor:
         """Another output of the last op applied."""
@@ -141,7 +154,7 @@ def signature_of(structure: Structure, place: Callable[[Parameter], Any]) -> Any
 
     def of(argument: Any) -> Any:
         if isinstance(argument, Tensor):
-            number = known.setdefault(argument, len(known))
+            number = known.setdefault(argument.root, len(known))
             return number, argument.shape, argument.dtype, argument.segment
         if isinstance(argument, Parameter):
             return place(argument), argument.shape, argument.trainable

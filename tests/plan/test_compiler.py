@@ -271,3 +271,47 @@ def test_a_pass_draws_from_no_stream_of_a_layers():
     assert len(streams) == 4
     kinds = random.DROPOUT, random.INIT, random.SHUFFLE, random.NOISE
     assert streams.isdisjoint(random.stream_of(kind, i) for kind in kinds for i in range(1000))
+
+
+def adding(g, x, w, b):
+    """x + linear(x), then the same twice added and multiplied with itself."""
+    h = g.apply(op("add"), a=g.apply(op("linear"), x=x, w=w, b=b), b=x)
+    h = g.apply(op("tanh"), x=g.apply(op("add"), a=h, b=h))
+    return g.apply(op("multiply"), a=h, b=h)
+
+
+def fanning(g, x, w, b):
+    """Sums that hand their gradient to tensors which get more of it later, in either order."""
+    h = g.apply(op("tanh"), x=x)
+    for first in (True, False):
+        y = g.apply(op("linear"), x=h, w=w, b=b)
+        t = g.apply(op("sigmoid"), x=h)
+        y = g.apply(op("add"), **({"a": y, "b": h} if first else {"a": h, "b": y}))
+        h = g.apply(op("add"), a=g.apply(op("multiply"), a=t, b=y), b=y)
+    return g.apply(op("add"), a=h, b=h)
+
+
+@pytest.mark.parametrize("shape", [adding, fanning])
+def test_gradients_that_several_tensors_share(backend, shape):
+    net = Net(shape, registry.get(backend))
+    net.check(normal(2, (5, 4)), normal(3, (5, 4)))
+    net.check(normal(4, (2, 4)), normal(5, (2, 4)))
+
+
+def test_a_sums_backward_copies_nothing():
+    plan = plan_of(fn.Residual(fn.Linear(4, 4), fn.Tanh(), fn.Linear(4, 4)), fn.Linear(4, 1))
+    kernels = [list(KERNELS)[k] for k in plan.backward["kernel"]]
+    assert kernels == ["linear_vjp", "linear_vjp", "tanh_vjp", "linear_vjp", "add_to_forward"]
+    step = plan_of(fn.Residual(fn.Linear(4, 4)), fn.Linear(4, 1), loss=fn.MSELoss()).step
+    names = [list(KERNELS)[k] for k in step["kernel"] if k >= 0]
+    assert "add_to_forward" not in names  # nobody wants dL/dx
+    forward = addresses(plan.forward, "add_forward")
+    assert forward["y"] == forward["a"] != forward["b"]
+
+
+def test_an_output_never_lies_over_an_input_that_is_read_twice():
+    def build(g, x, w, b):
+        return g.apply(op("multiply"), a=(h := g.apply(op("tanh"), x=x)), b=h)
+
+    forward = addresses(Net(build, registry.get("reference")).plan.forward, "multiply_forward")
+    assert forward["a"] == forward["b"] != forward["y"]

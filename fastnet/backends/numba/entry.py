@@ -5,6 +5,7 @@ An entry reads a kernel's arguments from the records at the two addresses, as th
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,11 @@ class _Reader:
             value = builder.or_(value, load(builder, _WORD, instruction, _at(INSTRUCTION, name)))
         return value
 
+    def _size(self, word: str, builder: Any, instruction: Any) -> Any:
+        if word.isdigit():
+            return ir.Constant(_WORD, int(word))
+        return load(builder, _WORD, instruction, _at(INSTRUCTION, "size", self.op.dims.index(word)))
+
     def _tensor(
         self, name: str, spec: TensorSpec, context: Any, builder: Any, instruction: Any, run: Any
     ) -> Any:
@@ -80,11 +86,9 @@ class _Reader:
         for dim in spec.dims:
             if dim == ROWS:
                 size = load(builder, _WORD, run, _at(CONTEXT, "rows"))
-            elif dim.isdigit():
-                size = ir.Constant(_WORD, int(dim))
             else:
-                index = self.op.dims.index(dim)
-                size = load(builder, _WORD, instruction, _at(INSTRUCTION, "size", index))
+                parts = (self._size(word, builder, instruction) for word in dim.split("+"))
+                size = functools.reduce(builder.add, parts)
             shape.append(builder.select(given, size, zero))
         data = builder.inttoptr(address, ir.IntType(8).as_pointer())
         return build_array(context, builder, self.type_of(name), data, shape)
