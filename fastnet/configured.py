@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from fastnet.errors import Attributed, HyperparameterError, UsageError, shown
 
 Kind = TypeVar("Kind", bound=type)
 _kinds: dict[str, type[Configured]] = {}  # the classes that `from_config` knows, by name
+SHARED = "&"  # the key of an object's number, where it stands in a configuration several times
+_numbers: ContextVar[dict[int, int]] = ContextVar("_numbers")  # by id, while such are described
+_shared: ContextVar[dict[int, Any]] = ContextVar("_shared")  # by number, while such are made
 _given: ContextVar[Mapping[str, type[Configured]]] = ContextVar("_given")  # by `also_known`
 
 
@@ -25,6 +29,8 @@ class Configured(Attributed):
     each argument as an attribute of the same name. `**others` of a constructor stand for the arguments of
     its base class.
     """
+
+    _may_be_shared: ClassVar[bool] = False  # whether an object may stand in another several times
 
     def __init_subclass__(cls, *, base: bool = False) -> None:
         """Register fastnet's own classes, except those that are only bases."""
@@ -80,7 +86,8 @@ class Configured(Attributed):
     def _description(self, *, every: bool) -> dict[str, Any]:
         """`config()`; with `every`, parts may be of classes that are not registered."""
         given = self._argument_values()
-        return {name: _described(value, every=every) for name, value in given.items()}
+        with _within(_numbers, lambda: _repeated(given)):
+            return {name: _described(value, every=every) for name, value in given.items()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -93,7 +100,8 @@ class Configured(Attributed):
         if not isinstance(config, Mapping):
             raise HyperparameterError(f"config is {shown(config)}; expected a dict of arguments")
         takes = f"it takes {', '.join(known) or 'none'}"
-        given = {name: _made(value) for name, value in config.items()}
+        with _within(_shared, dict):
+            given = {name: _made(value) for name, value in config.items()}
         for name in given:
             if name not in known:
                 raise HyperparameterError(f"{kind} has no argument {shown(name)}; {takes}")
@@ -222,7 +230,13 @@ def _described(value: Any, *, every: bool) -> Any:
             raise UsageError(
                 f"the class {kind.__name__} is not registered: fastnet.register it first"
             )
-        return {"type": kind.__name__, **value._description(every=every)}
+        numbers = _numbers.get({})
+        if (number := numbers.get(id(value))) is None:
+            return {"type": kind.__name__, **value._description(every=every)}
+        if number < 0:  # described before
+            return {SHARED: -number}
+        numbers[id(value)] = -number
+        return {SHARED: number, "type": kind.__name__, **value._description(every=every)}
     if isinstance(value, (list, tuple)):
         return [_described(item, every=every) for item in value]
     if isinstance(value, Mapping):
@@ -246,7 +260,57 @@ def _made(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_made(item) for item in value]
     if isinstance(value, Mapping):
+        if SHARED in value:
+            return _made_once(value)
         if "type" in value:
             return from_config(value)
         return {name: _made(item) for name, item in value.items()}
     return value
+
+
+def _made_once(value: Mapping[str, Any]) -> Any:
+    """The object of this number, made where its number comes first."""
+    shared, number = _shared.get({}), value[SHARED]
+    if type(number) is not int or ("type" in value) == (number in shared):
+        raise HyperparameterError(
+            f"{SHARED!r} is {shown(number)}; expected an integer that numbers one object, whose first "
+            "place alone describes it"
+        )
+    if "type" in value:
+        shared[number] = from_config({k: v for k, v in value.items() if k != SHARED})
+    return shared[number]
+
+
+def _repeated(given: Any) -> dict[int, int]:
+    """Numbers, from 1 on, of the objects that occur more than once in arguments, by id."""
+    uses: Counter[int] = Counter()
+
+    def visit(value: Any) -> None:
+        if isinstance(value, Configured):
+            uses[id(value)] += value._may_be_shared
+            if uses[id(value)] < 2:
+                with suppress(
+                    UsageError
+                ):  # of an argument that is not kept: told where it is described
+                    visit(value._argument_values())
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                visit(item)
+        elif isinstance(value, Mapping):
+            for item in value.values():
+                visit(item)
+
+    visit(given)
+    repeated = [key for key, count in uses.items() if count > 1]
+    return {key: number for number, key in enumerate(repeated, 1)}
+
+
+@contextmanager
+def _within(variable: ContextVar[Any], make: Callable[[], Any]) -> Iterator[None]:
+    """Give the variable a value within the outermost such block."""
+    token = None if variable.get(None) is not None else variable.set(make())
+    try:
+        yield
+    finally:
+        if token is not None:
+            variable.reset(token)
