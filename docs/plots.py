@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fastnet import schedules
-from fastnet.errors import ShapeError
+from fastnet.errors import HyperparameterError, ShapeError
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -68,7 +68,11 @@ def elementwise(classes: Iterable[type]) -> Iterator[tuple[str, Any, Any]]:
         try:
             layer: Any = method().eval()
             apart, together = layer.forward(X[:, None])[:, 0], layer.forward(X[None])[0]
-        except (TypeError, ShapeError):  # it needs sizes, or several features
+        except (
+            TypeError,
+            HyperparameterError,
+            ShapeError,
+        ):  # it needs sizes, layers, or several features
             continue
         if np.allclose(apart, together) and not np.array_equal(apart, X):
             layer.forward(X[:, None])

@@ -81,6 +81,8 @@ ALL = [
     P.OneHot([2, 0], [4, np.int64(5)], 3),
     *[fn.ClassBalanced(), fn.ImportanceSampling(0.25), fn.HardExamples(0.5)],
     *[kind(np.int64(3), shuffle=True, seed=5) for kind in (fn.KFold, fn.StratifiedKFold)],
+    *[fn.Add(fn.Tanh(), fn.ReLU()), fn.Multiply(fn.Tanh()), fn.Concat(fn.Identity())],
+    *[fn.Residual(fn.Linear(3, 2), fn.Tanh(), shortcut=fn.Linear(3, 2)), fn.Flatten()],
     fn.CrossEntropyLoss(np.array([1, 0.1], "f"), ignore_index=5, label_smoothing=0.1, **HALF),
     *[fn.NLLLoss([1, 2], ignore_index=5, **HALF), fn.BCELoss("sum")],
     *[fn.BCEWithLogitsLoss([1, 2], **HALF), fn.KLDivLoss("sum", log_target=True)],

@@ -12,6 +12,8 @@ from fastnet.op import Array
 # Input dtypes that steps read directly; arrays of others are converted first.
 SOURCE_DTYPES = (np.dtype("float32"), np.dtype("float64"), np.dtype("uint8"))
 
+ANY_ROWS = ()  # in place of a row's shape: rows of any shape
+
 NUMBERS = "fiub"  # dtype kinds of numbers
 _BLOCK = (
     1 << 16
@@ -139,7 +141,8 @@ def features(
 ) -> Array:
     """Rows of numbers, C-contiguous and aligned, of a dtype in SOURCE_DTYPES.
 
-    shape: expected shape of one row (None: any). dtype: the model's, in which every value must be finite.
+    shape: expected shape of one row (None: any number of features; ANY_ROWS: any).
+    dtype: the model's, in which every value must be finite.
     """
     array = numbers(name, value)
     check_rows(name, array.shape, shape)
@@ -152,17 +155,20 @@ def features(
 
 
 def check_rows(name: str, found: tuple[int, ...], shape: tuple[int, ...] | None) -> None:
-    """Raise ShapeError where these are no rows of that shape (None: any number of features)."""
-    if len(found) != 2 if shape is None else found[1:] != shape or len(found) < 2:
+    """Raise ShapeError where these are no rows of that shape, which is as for `features`."""
+    fits = len(found) == 2 if shape is None else len(found) > 1 and found[1:] == shape
+    if not (fits or (shape == ANY_ROWS and len(found) > 1)):
         wanted = "(n, features)" if shape is None else f"({', '.join(map(str, ('n', *shape)))})"
-        one = shape is not None and found == shape
+        if shape == ANY_ROWS:
+            wanted = "(n, ...)"
+        one = shape and found == shape
         remedy = f"; for a single row pass {name}[None]" if one else ""
         raise ShapeError(f"{name} has shape {found}, expected {wanted}{remedy}")
 
 
-def floats(name: str, value: Any) -> Array:
-    """Rows of numbers (n, features) for a layer or loss outside a model: float64, else float32."""
-    array = features(name, value, None, np.float32, finite=False)
+def floats(name: str, value: Any, shape: tuple[int, ...] | None = None) -> Array:
+    """Rows of numbers for a layer or loss outside a model: float64, else float32."""
+    array = features(name, value, shape, np.float32, finite=False)
     return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)
 
 

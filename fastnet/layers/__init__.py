@@ -15,6 +15,7 @@ from fastnet.layers.activations import (
 )
 from fastnet.layers.base import Layer
 from fastnet.layers.batchnorm import BatchNorm1d
+from fastnet.layers.block import Add, Concat, Flatten, Multiply, Residual
 from fastnet.layers.custom import CustomLayer
 from fastnet.layers.dropout import AlphaDropout, Dropout
 from fastnet.layers.function import elementwise
@@ -41,11 +42,14 @@ __all__ = [
     "ELU",
     "GELU",
     "SELU",
+    "Add",
     "AlphaDropout",
     "BatchNorm1d",
     "Bias",
+    "Concat",
     "CustomLayer",
     "Dropout",
+    "Flatten",
     "GaussianNoise",
     "Hardsigmoid",
     "Hardswish",
@@ -59,6 +63,7 @@ __all__ = [
     "LogSigmoid",
     "LogSoftmax",
     "Mish",
+    "Multiply",
     "NTKLinear",
     "NoisyReLU",
     "PReLU",
@@ -68,6 +73,7 @@ __all__ = [
     "RandomTranslation",
     "ReLU",
     "ReLU6",
+    "Residual",
     "Scale",
     "ScaledTanh",
     "SiLU",

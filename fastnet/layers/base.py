@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -28,18 +28,27 @@ Shape = tuple[int, ...]
 
 
 class Owned:
-    """An object that a model may own. The model holds it strongly; it holds the model weakly."""
+    """An object that models and blocks may own. They hold it strongly; it holds them weakly."""
 
-    _owner_ref: weakref.ref[Any] | None = None
+    _claims: tuple[weakref.ref[Any], ...] = ()  # those that own it; one, or parts of one model
 
     @property
     def _owner(self) -> Any:
-        """The model that owns this object, or None."""
-        return None if self._owner_ref is None else self._owner_ref()
+        """A model or block that owns this object, or None."""
+        for claim in self._claims:
+            if (owner := claim()) is not None:
+                return owner
+        return None
 
-    @_owner.setter
-    def _owner(self, model: Any) -> None:
-        self._owner_ref = None if model is None else weakref.ref(model)
+    def _claim(self, owner: Any) -> None:
+        """Let this model or block own it, beside those that do."""
+        others = (c for c in self._claims if c() is not None and c() is not owner)
+        self._claims = (*others, weakref.ref(owner))
+
+    def _roots(self) -> list[Any]:
+        """The models, or blocks outside models, that it is part of; itself if nobody owns it."""
+        owners = [owner for claim in self._claims if (owner := claim()) is not None]
+        return [root for owner in owners for root in owner._roots()] if owners else [self]
 
 
 class Layer(Owned, Fixed, base=True):
@@ -56,6 +65,8 @@ class Layer(Owned, Fixed, base=True):
     """
 
     training: bool = True
+    _may_be_shared: ClassVar[bool] = True
+    keeps_shape: bool = True  # whether rows have equal shapes where in_width is None
     min_training_rows = 1  # fewest rows of a training minibatch
 
     def __init__(self, **config: Any) -> None:
@@ -113,7 +124,7 @@ class Layer(Owned, Fixed, base=True):
 
     def forward(self, x: Any) -> Array:
         """The layer's output for x, a new array; keeps what `backward` needs."""
-        x = arrays.floats(f"{self.label}: x", x)
+        x = arrays.floats(f"{self.label}: x", x, None if self.keeps_shape else arrays.ANY_ROWS)
         self.output_shape(x.shape[1:])
         if (self.training or self.joins_rows) and x.shape[0] < self.min_training_rows:
             kind = "rows for statistics" if self.joins_rows else "a training minibatch"
@@ -124,12 +135,12 @@ class Layer(Owned, Fixed, base=True):
             )
         if (owner := self._owner) is not None:
             owner.bind()
-        elif self._dtype() is None:
-            self._initialize(x.dtype, self._seed)
+        else:
+            self._prepare(x.dtype)
         dtype = self._dtype() or x.dtype
         if self._seed is None:
             self._seed = random.fresh_seed()
-        tape = Tape(dtype, self.training, self._seed, self._step)
+        tape = Tape(dtype, self.training, self._seed, self._step, self._modes())
         with np.errstate(all="ignore"):  # as in compiled plans: IEEE results without warnings
             given = Value(np.array(x, dtype))
             output = self.emit(tape, given)
@@ -204,6 +215,10 @@ class Layer(Owned, Fixed, base=True):
                 p.frozen = frozen
         return self
 
+    def _modes(self) -> Mapping[int, bool]:
+        """The modes of the layers that it holds, by their ids."""
+        return {}
+
     @property
     def _keeps_statistics(self) -> bool:
         """Whether its running statistics are frozen, so that it works as in evaluation mode."""
@@ -250,8 +265,8 @@ class Layer(Owned, Fixed, base=True):
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {**self.__dict__, "_owner_ref": None, "_path": "", "_index": 0, "_pending": None}
-        return kept if self._owner_ref is None else {**kept, "_seed": None}  # the model's
+        kept = {**self.__dict__, "_claims": (), "_path": "", "_index": 0, "_pending": None}
+        return {**kept, "_seed": None} if self._claims else kept  # it is the model's
 
     def _alone(self, what: str) -> None:
         if self._owner is not None:
@@ -266,9 +281,14 @@ class Layer(Owned, Fixed, base=True):
     def _ready(self) -> dict[str, Parameter]:
         if (owner := self._owner) is not None:
             owner.bind()
-        elif self._parameters and self._dtype() is None:
-            self._initialize(np.dtype("float32"), self._seed)
+        elif self._parameters:
+            self._prepare(np.dtype("float32"))
         return self._parameters
+
+    def _prepare(self, dtype: Any) -> None:
+        """Outside a model: create the parameters in this dtype, unless they have one."""
+        if self._dtype() is None:
+            self._initialize(dtype, self._seed)
 
     def _initialize(self, dtype: Any, seed: int | None) -> None:
         self._seed = random.fresh_seed() if seed is None else seed

@@ -25,7 +25,8 @@ from fastnet.errors import (
     check_seed,
     shown,
 )
-from fastnet.layers.base import Layer, Owned, Shape
+from fastnet.layers.base import Layer, Shape
+from fastnet.layers.block import Holder, check_layers, width_of
 from fastnet.op import Array
 from fastnet.parameter import Parameter
 from fastnet.plan.segments import Storage
@@ -33,9 +34,10 @@ from fastnet.plan.segments import Storage
 _models: weakref.WeakSet[Container] = weakref.WeakSet()
 
 
-class Container(Owned, Configured, base=True):
+class Container(Holder, Configured, base=True):
     """The part of a Sequential that does not run: layers, their names, values and gradients."""
 
+    _may_be_shared: ClassVar[bool] = True
     _terms: Terms = UNKNOWN  # what trainers have told of the data
 
     # Assigning one of these attributes raises an error with this remedy.
@@ -60,42 +62,33 @@ class Container(Owned, Configured, base=True):
         self._seed = _seed_or(seed, random.fresh_seed())
         if registry.check_name(backend) != "auto":
             registry.get(backend)  # raises now rather than at the first use
-        _check_layers(layers)
+        check_layers(type(self).__name__, {str(i): layer for i, layer in enumerate(layers)})
         self._layers = layers
         self._draws = 0  # counts training forwards outside a trainer; dropout's step
-        places = [(la, la._path, la._index, la._seed) for _, la in self._walk()]
-        self._start()
-        try:
+        with self._owning():
+            self._start()
             self._check_widths()
-        except BaseException:  # give the layers back as they were
-            for given in layers:
-                given._owner = None
-            for layer, path, index, own in places:
-                layer._path, layer._index, layer._seed = path, index, own
-            raise
 
     def _start(self) -> None:
         """Take ownership of the layers; memory and plans come at the first use."""
-        self._owner = None
+        self._claims = ()
         self._storage: Storage | None = None
         self._lock = threading.Lock()  # whoever changes values holds it
         self._names: dict[str, Parameter] | None = None
         self._holder = 0  # the thread that acquired the lock last
         self._first = threading.RLock()  # guards what the first use makes
         _models.add(self)
-        for layer in self._layers:
-            layer._owner = self
-            if isinstance(layer, Container):
-                layer._take_over(self._dtype, self._seed)
+        self._own()
+        self._take_over(self._dtype, self._seed)
         self._flat = list(self._walk())
-        for index, (path, layer) in enumerate(self._flat):
+        for _, layer in self._flat:
             # A layer keeps the seed: if the model is dropped before its first use, it draws the same.
-            layer._path, layer._index, layer._seed = path, index, self._seed
+            layer._seed = self._seed
 
     def _check_widths(self) -> None:
         """Raise ShapeError where a layer does not accept the known width of its input."""
         shape: Shape | None = None
-        for _, layer in self._flat:
+        for layer in self._layers:
             if shape is None and layer.in_width is not None:
                 shape = (layer.in_width,)
             if shape is not None:
@@ -104,9 +97,7 @@ class Container(Owned, Configured, base=True):
     def _take_over(self, dtype: np.dtype[Any], seed: int) -> None:
         """Adopt dtype and seed of the model that now contains this one."""
         self._dtype, self._seed = dtype, seed
-        for layer in self._layers:
-            if isinstance(layer, Container):
-                layer._take_over(dtype, seed)
+        super()._take_over(dtype, seed)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -120,12 +111,22 @@ class Container(Owned, Configured, base=True):
 
     # Structure.
 
-    def _walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+    @property
+    def _is_used(self) -> bool:
+        return self._storage is not None
+
+    def _check_owners(self) -> None:
+        """Raise UsageError where something in this model is part of another one, too."""
+        for path, child in self._all():
+            if any(root is not self for root in child._roots()):
+                raise UsageError(
+                    f"layer {path} ({type(child).__name__}) is part of another model, too; give each model "
+                    "layers of its own (copy.deepcopy makes one)"
+                )
+
+    def _children(self) -> Iterator[tuple[str, Any]]:
         for i, layer in enumerate(self._layers):
-            if isinstance(layer, Container):
-                yield from layer._walk(f"{prefix}{i}.")
-            else:
-                yield f"{prefix}{i}", layer
+            yield str(i), layer
 
     def __len__(self) -> int:
         return len(self._layers)
@@ -167,15 +168,22 @@ class Container(Owned, Configured, base=True):
     @property
     def input_shape(self) -> Shape | None:
         """The shape of one input row; None where no layer fixes it."""
-        for _, layer in self._flat:
-            width = layer.in_width
-            if width is not None:
-                return (width,)
-        return None
+        width = self.in_width
+        return None if width is None else (width,)
+
+    @property
+    def in_width(self) -> int | None:
+        """The number of input features; None where no layer fixes it."""
+        return width_of(self._layers)
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether output rows have the shape of input rows where no layer fixes it."""
+        return all(layer.keeps_shape for layer in self._layers)
 
     def output_shape(self, shape: Shape) -> Shape:
         """The shape of one output row for a shape of one input row; ShapeError where it does not fit."""
-        for _, layer in self._flat:
+        for layer in self._layers:
             shape = layer.output_shape(shape)
         return shape
 
@@ -237,12 +245,12 @@ class Container(Owned, Configured, base=True):
         return self
 
     def _set_frozen(self, parameters: Iterable[Parameter], frozen: bool) -> None:
-        root = self
-        while root._owner is not None:
-            root = root._owner
-        with root.training_lock():
-            given, storage = {id(p): p for p in parameters}, root.bind()
-            now = {id(p): p for p in root._named().values() if p.frozen and id(p) not in given}
+        if (owner := self._owner) is not None:
+            owner._set_frozen(parameters, frozen)
+            return
+        with self.training_lock():
+            given, storage = {id(p): p for p in parameters}, self.bind()
+            now = {id(p): p for p in self._named().values() if p.frozen and id(p) not in given}
             storage.freeze((now | given if frozen else now).values())
 
     # Parameters.
@@ -258,6 +266,7 @@ class Container(Owned, Configured, base=True):
         if self._storage is None:
             with self._first:
                 if self._storage is None:
+                    self._check_owners()
                     self._draw(self.seed, keep=True)
                     held = [p for _, layer in self._flat for p in layer._parameters.values()]
                     self._storage = Storage(held, self.dtype)
@@ -335,8 +344,15 @@ class Container(Owned, Configured, base=True):
         """
         self._root("load_state_dict")
         with self.training_lock():
-            parameter.load(self._named(), state, strict=strict)
+            parameter.load(self._named(), self._without_aliases(state), strict=strict)
             self.touch()
+
+    def _without_aliases(self, state: Any) -> Any:
+        """A state dict without the further names of shared layers, which PyTorch's has."""
+        further = {f"{path}." for path in self._aliases()} if isinstance(state, Mapping) else ()
+        if not further:
+            return state
+        return {n: v for n, v in state.items() if f"{str(n).rpartition('.')[0]}." not in further}
 
     def edit(self) -> AbstractContextManager[parameter.Drafts]:
         """Write to parameters and buffers: `with model.edit() as p: p["0.bias"][:] = 0`.
@@ -409,24 +425,6 @@ def _check_dtype(dtype: Any) -> np.dtype[Any]:
             if dtype is not None and np.dtype(dtype) == known:
                 return known
     raise HyperparameterError(f"dtype is {shown(dtype)}; expected 'float32' or 'float64'")
-
-
-def _check_layers(layers: tuple[Any, ...]) -> None:
-    if not layers:
-        raise HyperparameterError("Sequential() has no layers; expected at least one")
-    for i, layer in enumerate(layers):
-        if not isinstance(layer, (Layer, Container)):
-            remedy = "expected a layer, such as fastnet.Linear(64, 10)"
-            if isinstance(layer, (list, tuple)):
-                remedy = "expected a layer: write Sequential(*layers)"
-            elif isinstance(layer, type) and issubclass(layer, Layer):
-                remedy = f"expected a layer, such as {layer.__name__}(...)"
-            raise HyperparameterError(f"layer {i} is {shown(layer)}; {remedy}")
-        if layer._owner is not None or any(layer is other for other in layers[:i]):
-            raise UsageError(
-                f"layer {i} ({type(layer).__name__}) is part of a model already; give each model "
-                "layers of its own (copy.deepcopy makes one)"
-            )
 
 
 def _forked() -> None:

@@ -83,7 +83,7 @@ class Sequential(Container):
         shape, workspace = self.input_shape, None
         if shape is not None:
             workspace = self._runtime.training_workspace(shape, batch_size)
-        return summarize(self._flat, shape, self.bind(), workspace)
+        return summarize(self, shape, self.bind(), workspace)
 
     @property
     def backend(self) -> str:
@@ -371,13 +371,13 @@ class Sequential(Container):
         Source: as PyTorch's Tensor.lerp_; T. P. Lillicrap et al., "Continuous control with deep
         reinforcement learning", ICLR 2016, section 3.
         """
-        if self._owner_ref is not None:
+        if self._claims:
             self._root("lerp")
         if type(other) is not type(self):
             check_kind("other", other, Sequential)
         if type(weight) is not float or not 0.0 <= weight <= 1.0:
             weight = check_real("weight", weight, low=0.0, high=1.0)
-        if other._owner_ref is not None:
+        if other._claims:
             other._root("lerp")
         with self.training_lock():
             self._runtime.towards(other.bind())(weight)
@@ -415,7 +415,7 @@ class Sequential(Container):
         `BatchNorm1d(track_running_stats=False)`. That model takes all rows at once: it refuses a single row
         (ShapeError), and a batch_size that divides them (HyperparameterError).
         """
-        if self._owner_ref is not None:
+        if self._claims:
             self._root("predict")
         if batch_size is None and self._running is not None:
             result = self._running.thread.fast_path(x, out)
@@ -565,6 +565,8 @@ class Sequential(Container):
         if shape is None:
             self._terms.check_columns(name, value)
             shape = self.input_shape
+            if shape is None and not self.keeps_shape:
+                shape = arrays.ANY_ROWS
             rows = scaled.rows_of(name, value, shape, self.dtype)
             if rows is not None:
                 return rows

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from fastnet.layers.base import Layer, Shape
+from fastnet.layers.block import Holder
+from fastnet.op import ROWS
+from fastnet.plan.graph import Graph, Tensor
 from fastnet.plan.segments import Storage
 from fastnet.terminal import printable
 
@@ -40,21 +44,51 @@ def _cells(tag: str, row: list[str]) -> str:
     return "".join(f"<{tag}{side}>{cell}</{tag}>" for side, cell in zip(sides, row, strict=True))
 
 
-def summarize(
-    layers: list[tuple[str, Layer]], shape: Shape | None, storage: Storage, workspace: int | None
-) -> Summary:
+class _Shapes(Graph):
+    """A graph that notes the shape of a row of each layer's output, in the order in which layers begin."""
+
+    def __init__(self, modes: Mapping[int, bool]) -> None:
+        super().__init__(modes)
+        self.found: list[Shape] = []
+
+    def enter(self, layer: Any, x: Any) -> Any:
+        """The output of a layer, whose shape is noted."""
+        place = len(self.found)
+        self.found.append(())
+        y = super().enter(layer, x)
+        self.found[place] = tuple(y.shape[1:])
+        return y
+
+
+def _shapes(model: Any, shape: Shape) -> list[Shape]:
+    """The shapes of the outputs of the layers in a model, in the order of `_all`."""
+    graph = _Shapes({id(layer): False for _, layer in model.layers})
+    graph.enter(model, Tensor((ROWS, *shape), segment="x"))
+    return graph.found[1:]  # without the model's own
+
+
+def summarize(model: Any, shape: Shape | None, storage: Storage, workspace: int | None) -> Summary:
     """A table of layers, output shapes and parameters, and the bytes of each segment.
+
+    What holds other layers has a row before theirs. A layer's further uses count no parameters.
 
     Its rules are of box characters where the standard output's encoding has them, else of hyphens.
     """
     rows = [("layer", "output shape", "parameters")]
-    for path, layer in layers:
-        if shape is not None:
-            shape = layer.output_shape(shape)
-        shown = "(n, ...)" if shape is None else f"({', '.join(map(str, ('n', *shape)))})"
-        rows.append((f"{path}  {layer!r}", shown, f"{_count(layer, False):,}"))
-    total = sum(_count(layer, False) for _, layer in layers)
-    buffers = sum(_count(layer, True) for _, layer in layers)
+    places, layers = list(model._all()), [layer for _, layer in model.layers]
+    shapes = [None] * len(places) if shape is None else _shapes(model, shape)
+    counted: set[int] = set()
+    for (path, layer), found in zip(places, shapes, strict=True):
+        shown = "(n, ...)" if found is None else f"({', '.join(map(str, ('n', *found)))})"
+        if isinstance(layer, Holder):
+            rows.append((f"{path}  {type(layer).__name__}", shown, ""))
+        elif id(layer) in counted:
+            rows.append((f"{path}  {layer!r}, again", shown, ""))
+        else:
+            rows.append((f"{path}  {layer!r}", shown, f"{_count(layer, False):,}"))
+            counted.add(id(layer))
+    total = sum(_count(layer, False) for layer in layers)
+    buffers = sum(_count(layer, True) for layer in layers)
     rows.append(("total", "", f"{total:,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
@@ -65,9 +99,9 @@ def summarize(
     if workspace is not None:
         sizes["workspace"] = workspace
     notes.append("bytes: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()))
-    found = Summary(printable("\n".join([*table, *notes])))
-    found.rows, found.notes = rows, notes
-    return found
+    made = Summary(printable("\n".join([*table, *notes])))
+    made.rows, made.notes = rows, notes
+    return made
 
 
 def _count(layer: Layer, buffers: bool) -> int:

@@ -118,6 +118,6 @@ class Way:
             and storage.frozen is self._frozen
             and not storage.editing
             and parallel.count == self._team
-            and model._owner_ref is None
+            and not model._claims
             and [layer.training for layer in self._layers] == self._modes
         )

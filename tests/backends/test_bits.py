@@ -166,3 +166,28 @@ def test_a_row_predicts_to_its_own_bits_in_any_batch_and_place(dtype, level, siz
             )
         place = np.roll(np.arange(len(x)), size)
         np.testing.assert_array_equal(model.predict(x[place]), expected[place])
+
+
+@dtypes
+def test_graphs_with_branches(dtype):
+    """Skips, branches, gates and shared layers, at every level and number of threads."""
+    x, t = numbers(5, 210, 40), numbers(6, 210, 3)
+    found = set()
+    for level in LEVELS:
+        C.set_level(level)
+        for threads in THREADS:
+            shared = fn.Linear(48, 48)
+            model = fn.Sequential(
+                fn.Concat(fn.Linear(40, 37), fn.Sequential(fn.Linear(40, 11), fn.Sigmoid())),
+                fn.Residual(shared, fn.Tanh(), fn.Dropout(0.2), shared),
+                fn.Multiply(fn.Linear(48, 48), fn.Sequential(shared, fn.Sigmoid())),
+                fn.Add(fn.Linear(48, 3), fn.Linear(48, 3), fn.Linear(48, 3, bias=False)),
+                dtype=dtype,
+                backend="c",
+                seed=SEED,
+            )
+            with fn.threads(threads):
+                trainer = fn.Trainer(model, fn.HuberLoss(), seed=SEED)
+                trainer.fit(x, t, epochs=3, batch_size=60, verbose=0)
+            found.add(digest(model))
+    assert len(found) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import re
 import sys
@@ -27,16 +28,34 @@ def nested(**options):
 
 def test_a_layer_belongs_to_one_model():
     layer = fn.Linear(3, 3)
-    with pytest.raises(
-        fn.errors.UsageError, match=r"layer 1 \(Linear\) is part of a model already"
-    ):
-        fn.Sequential(layer, layer)
+    with pytest.raises(fn.errors.ShapeError):
+        fn.Sequential(layer, fn.Linear(4, 2))
     model = fn.Sequential(layer)  # the refusal has not claimed it
+    assert layer._owner is model
+    outer = fn.Sequential(model)
+    outer.summary()
     for taken in (layer, model):
-        with pytest.raises(fn.errors.UsageError, match="is part of a model already"):
-            fn.Sequential(fn.ReLU(), taken, fn.Sequential(model))
-    with pytest.raises(fn.errors.UsageError, match="is part of a model already"):
-        fn.Sequential(model, layer)
+        for make in (fn.Sequential, fn.Residual, fn.Concat):
+            with pytest.raises(
+                fn.errors.UsageError, match=r"^layer 1 \(\w+\) is part of a model already"
+            ):
+                make(fn.ReLU(), taken, fn.Sequential(fn.Tanh()))
+    assert outer[0] is model and layer._owner is model
+
+
+def test_two_models_of_one_layer_are_refused_where_they_are_used():
+    """Until then each may become a part of one model."""
+    layer = fn.Linear(3, 3)
+    one, other = fn.Sequential(layer, fn.Tanh()), fn.Sequential(fn.Residual(layer), fn.ReLU())
+    for use in (one.summary, other.state_dict, other.parameters):
+        with pytest.raises(fn.errors.UsageError, match=r"^layer 0(.0)? \(\w+\) is part of another"):
+            use()
+    both = fn.Sequential(one, other, seed=0)
+    assert list(both.state_dict()) == ["0.0.weight", "0.0.bias"]
+    assert both.predict(X).shape == (6, 3)
+    del both, one, use
+    gc.collect()
+    assert other.predict(X).shape == (6, 3)  # alone again
 
 
 @pytest.mark.parametrize("layers", [(), (fn.Linear,), (None,), ([fn.ReLU()],), (fn.MSELoss(),)])
