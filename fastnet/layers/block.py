@@ -29,15 +29,26 @@ class Holder(Owned):
         """The layers, blocks and models that it holds, by name, each as often as it stands there."""
         raise NotImplementedError
 
-    def _walk(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    def _all(self) -> Iterator[tuple[str, Any]]:
+        """All layers, blocks and models in it, in order, each as often as it stands there."""
+        open_ones = [("", self._children())]
+        while open_ones:
+            prefix, children = open_ones[-1]
+            for name, child in children:
+                yield prefix + name, child
+                if isinstance(child, Holder):
+                    open_ones.append((f"{prefix}{name}.", child._children()))
+                    break
+            else:
+                open_ones.pop()
+
+    def _walk(self) -> Iterator[tuple[str, Any]]:
         """All layers in it that hold no others, each once, with the name of its first place."""
-        seen = set() if seen is None else seen
-        for name, child in self._children():
-            if isinstance(child, Holder):
-                yield from child._walk(f"{prefix}{name}.", seen)
-            elif id(child) not in seen:
+        seen: set[int] = set()
+        for path, child in self._all():
+            if not isinstance(child, Holder) and id(child) not in seen:
                 seen.add(id(child))
-                yield f"{prefix}{name}", child
+                yield path, child
 
     def _aliases(self) -> dict[str, str]:
         """The further names of layers that stand in it several times, with the first one."""
@@ -60,13 +71,6 @@ class Holder(Owned):
                 layer._path = path
         for index, (path, layer) in enumerate(self._walk()):
             layer._path, layer._index = path, index
-
-    def _all(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
-        """All layers, blocks and models in it, in order, each as often as it stands there."""
-        for name, child in self._children():
-            yield f"{prefix}{name}", child
-            if isinstance(child, Holder):
-                yield from child._all(f"{prefix}{name}.")
 
     @contextmanager
     def _owning(self) -> Iterator[None]:
@@ -110,8 +114,8 @@ def check_layers(what: str, layers: Mapping[str, Any]) -> None:
 def width_of(layers: Any) -> int | None:
     """The number of input features of layers applied one after the other, or None where any fits."""
     for layer in layers:
-        if layer.in_width is not None or not layer.keeps_shape:
-            width: int | None = layer.in_width
+        width: int | None = layer.in_width  # once: of a nested model it is a walk
+        if width is not None or not layer.keeps_shape:
             return width
     return None
 

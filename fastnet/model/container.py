@@ -89,8 +89,8 @@ class Container(Holder, Configured, base=True):
         """Raise ShapeError where a layer does not accept the known width of its input."""
         shape: Shape | None = None
         for layer in self._layers:
-            if shape is None and layer.in_width is not None:
-                shape = (layer.in_width,)
+            if shape is None and (width := layer.in_width) is not None:
+                shape = (width,)
             if shape is not None:
                 shape = layer.output_shape(shape)
 
