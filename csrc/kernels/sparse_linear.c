@@ -5,13 +5,9 @@
  * for y, rows for dw.
  *
  * What a step costs is to reach rows of w in memory, in no order that hardware could predict. The forward reads one
- * for each element. The backward takes the elements column by column: it computes the gradient of a row of w in
- * registers, and reaches that row once. It passes over the rest of w, or of dw, only where something must be written
- * there: zeros for a gradient that somebody reads, Adam's update of weights without a gradient; plain SGD's is none.
+ * for each element. The backward takes the elements column by column, so that it reaches a row of w once (touched.h).
  */
-#include "generated/adam_update.h"
-#include "lib/rows.h"
-#include "products/few_rows.h"
+#include "products/touched.h"
 
 enum { ELEMENTS_AHEAD = 16 }; /* the prefetch distance */
 
@@ -47,45 +43,40 @@ KERNEL(sparse_linear_forward, OUT(y), IN(x), IN_AS(int64_t, columns), IN_AS(int6
         for (int64_t i = r.begin; i < r.end; i++) {
             const int64_t begin = i ? ends[i - 1] : 0, end = ends[i];
             int64_t j = 0;
-#define SUM(vectors, n)                                                                            \
+#define SUM_OF(vectors, n)                                                                         \
     sum_of_elements(vectors, y + i * O + j, x, columns, begin, end, count, w + j, O, b ? b + j : NULL, n)
             for (; j + 8 * WIDTH <= O; j += 8 * WIDTH)
-                SUM(8, 8 * WIDTH);
+                SUM_OF(8, 8 * WIDTH);
             for (; j + 4 * WIDTH <= O; j += 4 * WIDTH)
-                SUM(4, 4 * WIDTH);
+                SUM_OF(4, 4 * WIDTH);
             for (; j < O; j += WIDTH)
-                SUM(1, O - j);
-#undef SUM
+                SUM_OF(1, O - j);
+#undef SUM_OF
         }
 }
 
-/* What becomes of the gradient of w. */
-typedef enum { IS_STORED, ACCUMULATES, UPDATES_BY_SGD, UPDATES_BY_ADAM } gradient_use;
-
 typedef struct {
+    touched_rows w;
     const real *x, *dy; /* elements column by column */
     const int64_t *columns, *rows;
-    int64_t B, I, O, count;
-    gradient_use use;
-    real *to; /* dw, or w for an update */
-    real *m, *v;
-    real number[ADAM_UPDATE_NUMBERS];
+    int64_t B, count;
 } sparse_gradient;
-_Static_assert((int)SGD_UPDATE_NUMBERS <= (int)ADAM_UPDATE_NUMBERS, "no room for SGD's numbers");
 
 /* n columns of the gradient of a row of w, at most `vectors` vectors of them, from column j on: the sum over elements
  * [begin, end). */
 static inline __attribute__((always_inline)) void gradient_of_row(const int vectors, const sparse_gradient *p,
                                                                   int64_t begin, int64_t end, int64_t j, int64_t n) {
     vec sum[ROW_VECTORS];
-    real *const to = p->to + p->columns[begin] * p->O + j;
+    const int64_t at = p->columns[begin] * p->w.O + j;
+    const real *const to = p->w.to + at;
+    const int accumulates = p->w.use == ACCUMULATES;
 #define EACH_VECTOR for (int v = 0; v < vectors; v++)
 #define ADD_ELEMENT(k)                                                                             \
     const vec value = broadcast(p->x[k]);                                                          \
-    const real *const dy = p->dy + p->rows[k] * p->O + j;                                          \
+    const real *const dy = p->dy + p->rows[k] * p->w.O + j;                                          \
     EACH_VECTOR sum[v] = vec_madd(value, load_first(dy + v * WIDTH, n - v * WIDTH), sum[v]);
     if (p->B <= MANY_ROWS) {
-        EACH_VECTOR sum[v] = p->use == ACCUMULATES ? load_first(to + v * WIDTH, n - v * WIDTH) : (vec){0};
+        EACH_VECTOR sum[v] = accumulates ? load_first(to + v * WIDTH, n - v * WIDTH) : (vec){0};
         for (int64_t k = begin; k < end; k++) {
             ADD_ELEMENT(k)
         }
@@ -102,24 +93,11 @@ static inline __attribute__((always_inline)) void gradient_of_row(const int vect
         }
         EACH_VECTOR {
             sum[v] = with_lost(total[v], lost[v]);
-            if (p->use == ACCUMULATES)
+            if (accumulates)
                 sum[v] = load_first(to + v * WIDTH, n - v * WIDTH) + sum[v];
         }
     }
-    if (p->use == UPDATES_BY_SGD) {
-        EACH_VECTOR store_first(to + v * WIDTH,
-                                updated(load_first(to + v * WIDTH, n - v * WIDTH), sum[v], p->number), n - v * WIDTH);
-    } else if (p->use == UPDATES_BY_ADAM) {
-        real g[ROW_VECTORS * WIDTH], number[ADAM_UPDATE_NUMBERS];
-        real *const m = p->m + (to - p->to), *const v_ = p->v + (to - p->to);
-        memcpy(number, p->number, sizeof number);
-        EACH_VECTOR store(g + v * WIDTH, sum[v]);
-        INDEPENDENT
-        for (int64_t l = 0; l < n; l++)
-            adam_update_element(to + l, m + l, v_ + l, g + l, number);
-    } else {
-        EACH_VECTOR store_first(to + v * WIDTH, sum[v], n - v * WIDTH);
-    }
+    put_gradient(vectors, &p->w, at, sum, n);
 #undef ADD_ELEMENT
 #undef EACH_VECTOR
 }
@@ -132,20 +110,6 @@ static inline __attribute__((always_inline)) void gradient_of_row(const int vect
 GRADIENT_OF_ROW(1)
 GRADIENT_OF_ROW(4)
 GRADIENT_OF_ROW(8)
-
-/* Rows [begin, end) of w, of which no column has an element. */
-static __attribute__((noinline)) void gap(const sparse_gradient *p, int64_t begin, int64_t end) {
-    if (p->use == IS_STORED)
-        memset(p->to + begin * p->O, 0, (size_t)((end - begin) * p->O) * sizeof(real));
-    if (p->use != UPDATES_BY_ADAM)
-        return;
-    real *const w = p->to, *const m = p->m, *const v = p->v, number[ADAM_UPDATE_NUMBERS];
-    const real none = 0;
-    memcpy(number, p->number, sizeof number);
-    INDEPENDENT
-    for (int64_t i = begin * p->O; i < end * p->O; i++)
-        adam_update_element(w + i, m + i, v + i, &none, number);
-}
 
 /* The first element from column i on. */
 static inline int64_t first_element(const sparse_gradient *p, int64_t i) {
@@ -164,14 +128,12 @@ static inline int64_t first_element(const sparse_gradient *p, int64_t i) {
 static void gradients_of_range(const sparse_gradient *p, fn_range r) {
     int64_t i = r.begin;
     for (int64_t k = first_element(p, i), end; k < p->count && p->columns[k] < r.end; k = end) {
-        const int64_t column = p->columns[k], O = p->O;
+        const int64_t column = p->columns[k], O = p->w.O;
         for (end = k + 1; end < p->count && p->columns[end] == column; end++)
             ;
-        const real *const ahead = p->to + p->columns[smaller(k + ELEMENTS_AHEAD, p->count - 1)] * O;
-        for (int64_t j = 0; j < O; j += FN_LINE / (int64_t)sizeof(real))
-            __builtin_prefetch(ahead + j, 1);
+        prefetch_row(&p->w, p->columns[smaller(k + ELEMENTS_AHEAD, p->count - 1)]);
         if (i < column)
-            gap(p, i, column);
+            untouched(&p->w, i, column);
         i = column + 1;
         int64_t j = 0;
         for (; j + 8 * WIDTH <= O; j += 8 * WIDTH)
@@ -182,34 +144,7 @@ static void gradients_of_range(const sparse_gradient *p, fn_range r) {
             gradient_of_row_1(p, k, end, j, smaller(WIDTH, O - j));
     }
     if (i < r.end)
-        gap(p, i, r.end);
-}
-
-/* Try to take over the update of w. */
-static inline void take_update_of_w(const fn_call *call, sparse_gradient *p) {
-    static fn_entry *adam; /* a cache; every thread stores the same value */
-    const int64_t line = FN_LINE / (int64_t)sizeof(real), n = p->I * p->O;
-    const fn_update *const update = call->update;
-    int is_plain = 0;
-    real *of[4];
-    if (!update || p->use != IS_STORED || update->keeps_gradients || !fn_may_take(update, call->at))
-        return;
-    const fn_instruction *const at = take_over(call, "adam_update", &adam, 4, p->to, n, quotient_up(n, line) * line, of);
-    if (at) {
-        adam_update_numbers(p->number, update->hyper + at->group * update->hyper_size);
-        p->use = UPDATES_BY_ADAM;
-        p->to = of[0];
-        p->m = of[1];
-        p->v = of[2];
-        return;
-    }
-    real *const w = take_sgd(call, p->to, n, p->number, &is_plain);
-    if (w && !is_plain) { /* it changes all of w */
-        call->update->count--;
-    } else if (w) {
-        p->use = UPDATES_BY_SGD;
-        p->to = w;
-    }
+        untouched(&p->w, i, r.end);
 }
 
 KERNEL(sparse_linear_vjp, OUT(dw), OUT(db), IN(dy), IN(xt), IN_AS(int64_t, columns_t), IN_AS(int64_t, rows_t),
@@ -217,9 +152,7 @@ KERNEL(sparse_linear_vjp, OUT(dw), OUT(db), IN(dy), IN(xt), IN_AS(int64_t, colum
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
     const int accumulate = call->accumulate != 0;
     if (dw) {
-        sparse_gradient p = {xt, dy, columns_t, rows_t, B, I, O, B ? ends[B - 1] : 0,
-                             accumulate ? ACCUMULATES : IS_STORED, dw, NULL, NULL, {0}};
-        take_update_of_w(call, &p);
+        const sparse_gradient p = {touched(call, dw, I, O), xt, dy, columns_t, rows_t, B, B ? ends[B - 1] : 0};
         SHARED(r, call, I, 1 + I / 64 + 4096 / O)
             gradients_of_range(&p, r);
     }
