@@ -65,6 +65,7 @@ typedef struct {
     int64_t evaluation, epoch, evaluated;
     int64_t kept, params_bytes, buffers_bytes;
     double seconds;
+    int64_t goes_on;
 } fn_train_args;
 
 typedef struct {

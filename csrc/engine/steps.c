@@ -272,7 +272,8 @@ static int run_step(walk *w, const fn_instruction *at) {
     const fn_side_work side_work = {rows.begin < rows.end ? &rows : NULL, update};
     update->hyper = pointer(w->context.hyper);
     update->count = 0;
-    update->keeps_gradients = w->step + 1 == t->args->steps || t->clock; /* after which any step may be the last */
+    const int is_last = w->step + 1 == t->args->steps && !t->args->goes_on;
+    update->keeps_gradients = is_last || t->clock; /* after which any step may be the last */
     while (at < t->update) {
         /* What products interleave of the update is forgotten where a call ends within a step. */
         const fn_side_work *side = at > t->alone_until ? &side_work : NULL;

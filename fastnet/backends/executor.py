@@ -391,7 +391,7 @@ class Executor:
         field["outputs"][0] = _address_of(steps.outputs)
         field["row_losses"][0] = _address_of(steps.row_losses)
         field["decisions"][0] = _address_of(steps.decisions)
-        field["done"][0], field["at"][0] = 0, 0
+        field["done"][0], field["at"][0], field["goes_on"][0] = 0, 0, steps.goes_on
         field["evaluation"][0] = 0
         if steps.evaluation is not None:
             steps.evaluation.load(field)

@@ -116,6 +116,8 @@ class Steps:
     row_losses: Array | None = None  # out: float64, in the order of the index
     decisions: Array | None = None  # out: float64, in the order of the index
     evaluation: Evaluation | None = None  # after each epoch, where these are whole ones
+    # Whether another chunk follows, and nobody reads gradients before.
+    goes_on: bool = field(default=False, kw_only=True)
 
     @property
     def places(self) -> Array:

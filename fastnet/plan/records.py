@@ -132,6 +132,7 @@ TRAIN = np.dtype(
         ("params_bytes", "i8"),
         ("buffers_bytes", "i8"),
         ("seconds", "f8"),  # in, out: that evaluations took
+        ("goes_on", "i8"),  # C only: another call follows, and nobody reads gradients before
     ],
     align=True,
 )

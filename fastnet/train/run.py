@@ -349,6 +349,7 @@ class Run:
         steps = Steps(rows, part - part[0], self.trainer.seed, self.trainer.step)
         steps.outputs, steps.decisions, steps.evaluation = outputs, decisions, evaluation
         steps.row_losses = self.row_losses(rows)
+        steps.goes_on = not (whole or self.hooks.of_batches) and end < len(epoch) - 1
         self.executor.load(self.data, steps, update)
         return Loaded(state, state.changes, span)
 
