@@ -37,6 +37,10 @@ class Builder:
         """The tensor x with rows of another shape and as many numbers; nothing is copied."""
         raise NotImplementedError
 
+    def source(self, tensor: Any) -> Any:
+        """The node of a graph whose main output this is; None: there is none, or nodes are not kept."""
+        return None
+
     def enter(self, layer: Any, x: Any) -> Any:
         """The output of a layer for x, in the layer's own mode; layers that contain others call this.
 

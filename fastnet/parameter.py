@@ -28,10 +28,15 @@ from fastnet.op import Array
 
 @dataclass(eq=False, repr=False)
 class Derived:
-    """A tensor that is constant or depends on parameters alone; computed once for each model version."""
+    """A tensor that is constant or depends on parameters alone; computed once for each model version.
+
+    dtype: "int64", or None for the model's. constant: it needs no second computation.
+    """
 
     shape: tuple[int | str, ...]
     compute: Callable[[], Array]
+    dtype: str | None = None
+    constant: bool = False
 
 
 @dataclass(eq=False, repr=False)

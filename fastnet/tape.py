@@ -145,7 +145,7 @@ class Tape(Builder):
         if isinstance(argument, Value):
             return argument.array
         if isinstance(argument, Derived):
-            return argument.compute().astype(self.dtype)
+            return argument.compute().astype(argument.dtype or self.dtype)
         return argument.value if isinstance(argument, Parameter) else argument
 
 

@@ -566,8 +566,13 @@ class Executor:
         if self._derived_version != version:
             for number, offset in self.plan.derived:
                 derived = self._derived_values[number]
-                shape = tuple(int(d) for d in derived.shape)
-                np.copyto(self.at(("derived", offset), shape, self.plan.dtype), derived.compute())
+                if derived.constant and self._derived_version >= 0:
+                    continue
+                shape, dtype = (
+                    tuple(int(d) for d in derived.shape),
+                    derived.dtype or self.plan.dtype,
+                )
+                np.copyto(self.at(("derived", offset), shape, dtype), derived.compute())
             self._derived_version = version
 
 

@@ -39,7 +39,7 @@ def check_columns(
 
 def constant(value: Array | None) -> Derived | None:
     """A hyper-parameter's array as the argument of an op."""
-    return None if value is None else Derived(value.shape, lambda: value)
+    return None if value is None else Derived(value.shape, lambda: value, constant=True)
 
 
 class LabelLoss(Loss, base=True):

@@ -403,7 +403,8 @@ class _Compiler:
         if operand not in self.derived:
             self.derived[operand] = (operand, self.derived_bytes)
             count = int(np.prod([int(d) for d in operand.shape]))
-            self.derived_bytes += aligned(count * self.storage.dtype.itemsize)
+            itemsize = np.dtype(operand.dtype or self.storage.dtype).itemsize
+            self.derived_bytes += aligned(count * itemsize)
         return "derived", self.derived[operand][1]
 
     def encode(self, steps: Iterable[_Step]) -> np.ndarray:

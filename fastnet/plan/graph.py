@@ -82,6 +82,10 @@ class Graph(Builder):
         """A tensor of another shape that shares x's numbers."""
         return Tensor((ROWS, *row), x.dtype, x.segment, x)
 
+    def source(self, tensor: Any) -> Node | None:
+        """The node that has made a tensor; None: the caller gives it."""
+        return next((n for n in reversed(self.nodes) if n.output is tensor.root), None)
+
     def output(self, name: str) -> Tensor:
         """Another output of the last op applied."""
         tensor: Tensor = self.nodes[-1].arguments[name]
@@ -159,7 +163,7 @@ def signature_of(structure: Structure, place: Callable[[Parameter], Any]) -> Any
         if isinstance(argument, Parameter):
             return place(argument), argument.shape, argument.trainable
         if isinstance(argument, Derived):
-            return derived[argument], argument.shape
+            return derived[argument], argument.shape, argument.dtype
         return argument is None
 
     s = structure

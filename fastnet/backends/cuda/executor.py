@@ -272,10 +272,12 @@ class CudaExecutor:
         self.memory.download()  # the host's parameters may be old
         for number, offset in plan.derived:
             derived = self._derived_values[number]
-            shape = tuple(int(d) for d in derived.shape)
-            values = np.ascontiguousarray(derived.compute(), plan.dtype).reshape(shape)
+            if derived.constant and self._derived_version >= 0:
+                continue
+            shape, dtype = tuple(int(d) for d in derived.shape), derived.dtype or plan.dtype
+            values = np.ascontiguousarray(derived.compute(), dtype).reshape(shape)
             if values.size:
-                target = self.place(("derived", offset), shape, plan.dtype)
+                target = self.place(("derived", offset), shape, dtype)
                 put(target, values, self.stream)
         self._derived_version = storage.version
 
