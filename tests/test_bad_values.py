@@ -280,11 +280,13 @@ LOSSES = {
     and name not in ("Loss", "FunctionLoss", "GaussianNLLLoss")
 }
 OF_LABELS = {"CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "OneVsRestHingeLoss"}
+OF_LABELS.add("HierarchicalSoftmaxLoss")
 CALLED = {"v": "0.weight", "given": "X", "validation_data": "validation"}  # by messages
 GOOD = {  # what makers need beside the argument in question
     fn.Linear: {"in_features": 2, "out_features": 2},
     fn.NTKLinear: {"in_features": 2, "out_features": 2},
     fn.BatchNorm1d: {"num_features": 2},
+    fn.HierarchicalSoftmax: {"in_features": 2, "n_classes": 2},
     **{kind: {"shape": (4, 5)} for kind in (fn.RandomTranslation, fn.RandomFlip)},
     fn.LayerNorm: {"normalized_shape": 2},
     fn.RMSNorm: {"normalized_shape": 2},

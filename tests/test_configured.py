@@ -67,6 +67,10 @@ ALL = [
     fn.BatchNorm1d(3, 1e-3, None, affine=False, track_running_stats=False),
     *[fn.LayerNorm([np.int64(3)], 1e-3, False, False), fn.RMSNorm((3,), 1e-3, False)],
     *[fn.Scale(3), fn.Bias(np.int64(3)), fn.AlphaDropout(0.25), fn.GaussianNoise(np.float32(0.5))],
+    fn.HierarchicalSoftmax(
+        3, 4, np.arange(4), "huffman", False, init.Sparse(0.5), init.Constant(0.1)
+    ),
+    fn.HierarchicalSoftmax(3, 2, tree=[2, 2, -1]),
     *[fn.Dropout(0.25), fn.LeakyReLU(0.5), fn.PReLU(3, 0.5), fn.ELU(2), fn.Hardtanh(-2, 3)],
     *[fn.ScaledTanh(2, 3), fn.LinearTanh(0.5), fn.Softplus(2, 3), fn.GELU("tanh")],
     *[fn.Softmax(1), fn.LogSoftmax(1), fn.RandomContrast(0.5)],
@@ -85,6 +89,7 @@ ALL = [
     *[fn.Residual(fn.Linear(3, 2), fn.Tanh(), shortcut=fn.Linear(3, 2)), fn.Flatten()],
     fn.CrossEntropyLoss(np.array([1, 0.1], "f"), ignore_index=5, label_smoothing=0.1, **HALF),
     *[fn.NLLLoss([1, 2], ignore_index=5, **HALF), fn.BCELoss("sum")],
+    fn.HierarchicalSoftmaxLoss(5, **HALF),
     *[fn.BCEWithLogitsLoss([1, 2], **HALF), fn.KLDivLoss("sum", log_target=True)],
     *[fn.MSELoss("sum"), fn.HalfMSELoss("sum"), fn.L1Loss("sum"), fn.LogCoshLoss("sum")],
     *[fn.HuberLoss(2, **HALF), fn.SmoothL1Loss(2, **HALF), fn.RBFLoss(2.5, [1, 2], **HALF)],

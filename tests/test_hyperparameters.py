@@ -68,6 +68,7 @@ GAIN = {"gain": POSITIVE}
 SLOPE = {"a": ANY}
 OTHERS = {
     fn.Linear: {"in_features": MANY, "out_features": MANY},
+    fn.HierarchicalSoftmax: {"in_features": MANY, "n_classes": (2, 2**31 - 1)},
     fn.NTKLinear: {"in_features": MANY, "out_features": MANY},
     fn.BatchNorm1d: {"num_features": MANY, "eps": EPS, "momentum": SHARE_OR_NONE},
     fn.LayerNorm: {"normalized_shape": MANY, "eps": EPS},
@@ -94,6 +95,7 @@ OTHERS = {
     P.ZCA: {"eps": NOT_NEGATIVE, "num_features": MANY},
     fn.CrossEntropyLoss: {"ignore_index": LABEL, "label_smoothing": SHARE},
     fn.NLLLoss: {"ignore_index": LABEL},
+    fn.HierarchicalSoftmaxLoss: {"ignore_index": LABEL},
     fn.MultiMarginLoss: {"p": (1, 2), "margin": ANY},
     fn.OneVsRestHingeLoss: {"p": (1, 2), "margin": ANY},
     fn.HuberLoss: {"delta": EPS},
@@ -144,6 +146,7 @@ NEEDED = {  # the arguments that are there beside the one in question
     fn.Linear: {"in_features": 2, "out_features": 2},
     fn.NTKLinear: {"in_features": 2, "out_features": 2},
     fn.BatchNorm1d: {"num_features": 2},
+    fn.HierarchicalSoftmax: {"in_features": 2, "n_classes": 2},
     fn.RandomTranslation: {"shape": (4, 5)},
     fn.LayerNorm: {"normalized_shape": 2},
     fn.RMSNorm: {"normalized_shape": 2},
@@ -191,6 +194,7 @@ def test_the_table_has_every_number_of_every_optimizer():
 LONE = fn.Linear(2, 2)
 FLAGS = {  # those of optimizers, callbacks and trainers are elsewhere
     fn.Linear: {"bias"},
+    fn.HierarchicalSoftmax: {"bias"},
     fn.BatchNorm1d: {"affine"},
     P.MinMaxScaler: {"clip"},
     P.PCA: {"whiten"},

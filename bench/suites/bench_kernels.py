@@ -14,13 +14,14 @@ from fastnet.backends import registry
 from fastnet.op import KERNELS
 from measure import machine
 
+# Those of lazy ops and of trees need operands that are no random numbers: see `sparse` in contenders/.
+RANDOM = [n for n, k in KERNELS.items() if not k.op.lazy and "nodes" not in k.op.inputs]
 SIZES = {"small": (32, 32), "big": (256, 512)}  # rows, and every other dimension
 
 
 @pytest.mark.parametrize("backend", [b for b in machine.backends() if b != "cuda"])
 @pytest.mark.parametrize("size", SIZES)
-# Those of lazy ops need operands that are no random numbers: see `sparse` in contenders/.
-@pytest.mark.parametrize("kernel", [name for name, k in KERNELS.items() if not k.op.lazy])
+@pytest.mark.parametrize("kernel", RANDOM)
 def bench_kernel(kernel: str, size: str, backend: str, timed: Callable[..., None]):
     """One call of a kernel."""
     if kernel not in registry.get(backend).kernels():

@@ -95,7 +95,7 @@ class Executor:
             self._context["segment"][0, SEGMENT[name]] = block.ctypes.data
         self._team = 0  # number of threads that have scratch memory
         self._work = _work(plan)
-        self._sparse = any(kernel.op.lazy for _, kernel in kernels_of(plan.step))
+        self._sparse = any(kernel.op.touches_rows for _, kernel in kernels_of(plan.step))
         self._x_address = self._x.ctypes.data
         for program in (plan.forward, plan.backward, plan.step):
             backend.prepare(program)

@@ -43,6 +43,7 @@ class Dataset:
     threshold: float | None = (
         None  # of the decisions that steps are to record; None: they record none
     )
+    outputs: bool = False  # whether steps record the model's outputs
     explain: Callable[[Array, Array], str | None] | None = None
 
     @classmethod

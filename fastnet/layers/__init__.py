@@ -19,6 +19,7 @@ from fastnet.layers.block import Add, Concat, Flatten, Multiply, Residual
 from fastnet.layers.custom import CustomLayer
 from fastnet.layers.dropout import AlphaDropout, Dropout
 from fastnet.layers.function import elementwise
+from fastnet.layers.hierarchical import HierarchicalSoftmax
 from fastnet.layers.images import RandomContrast, RandomFlip, RandomTranslation
 from fastnet.layers.layernorm import LayerNorm, RMSNorm
 from fastnet.layers.linear import Linear
@@ -54,6 +55,7 @@ __all__ = [
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
+    "HierarchicalSoftmax",
     "Identity",
     "Layer",
     "LayerNorm",

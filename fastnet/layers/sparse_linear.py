@@ -33,7 +33,7 @@ class sparse_linear(Op):
     }
     optional = ("b",)
     dims = ("I", "O", "N")
-    lazy = True
+    lazy = touches_rows = True
 
     @staticmethod
     def forward(y: Array, x: Array, columns: Array, ends: Array, w: Array, b: Array) -> None:

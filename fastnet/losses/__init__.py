@@ -5,6 +5,7 @@ from fastnet.losses.binary import BCELoss, BCEWithLogitsLoss, KLDivLoss
 from fastnet.losses.cross_entropy import CrossEntropyLoss, NLLLoss
 from fastnet.losses.function import FunctionLoss
 from fastnet.losses.gaussian import GaussianNLLLoss
+from fastnet.losses.hierarchical import HierarchicalSoftmaxLoss
 from fastnet.losses.margin import MultiMarginLoss, OneVsRestHingeLoss
 from fastnet.losses.metrics import accuracy, binary_accuracy
 from fastnet.losses.named_metrics import (
@@ -41,6 +42,7 @@ __all__ = [
     "FunctionLoss",
     "GaussianNLLLoss",
     "HalfMSELoss",
+    "HierarchicalSoftmaxLoss",
     "HuberLoss",
     "KLDivLoss",
     "L1Loss",

@@ -17,9 +17,10 @@ from fastnet.backends.passes import Passes
 from fastnet.backends.steps import Update
 from fastnet.errors import HyperparameterError, shown
 from fastnet.layers.base import Shape
+from fastnet.layers.hierarchical import Head
 from fastnet.losses import base as losses
 from fastnet.model import lone
-from fastnet.model.structure import Ending, graph_of
+from fastnet.model.structure import Ending, graph_below_head, graph_of
 from fastnet.op import Op
 from fastnet.optim.averaging import average
 from fastnet.plan.compiler import Plan, compile_plan
@@ -58,8 +59,8 @@ class _Thread(_Cache, threading.local):
 class Described:
     """A structure with its signature, and the numbers that are not part of the signature."""
 
-    def __init__(self, structure: Structure, storage: Storage) -> None:
-        self.structure = structure
+    def __init__(self, structure: Structure, storage: Storage, head: Head | None = None) -> None:
+        self.structure, self.head = structure, head
         self.numbers, self.derived = numbers_of(structure.graph), derived_of(structure.graph)
         self.objects = objects_of(structure.graph)
         sizes = tuple((name, block.nbytes) for name, block in storage.segments.items())
@@ -119,6 +120,23 @@ class Runtime:
         kept, modes = self.within if within else self.thread, (False,) * len(self.layers)
         return self._executor(kept, shape, rows, modes, ending, fold=True)
 
+    def below_head(self, shape: Shape, rows: int) -> tuple[Executor, Head] | None:
+        """The executor of what a HierarchicalSoftmax at the end reads, owned by this thread, and its head.
+
+        None: the model ends otherwise.
+        """
+        kept, key = self.thread, (shape, "below head", self.storage.frozen)
+        described = _last_used(kept.described, key, lambda: self._describe_below_head(shape))
+        if described.head is None:
+            return None
+        return self._ready(kept, described, max(rows, PREDICT_ROWS), backward=False), described.head
+
+    def _describe_below_head(self, shape: Shape) -> Described:
+        model = self._model()
+        assert model is not None
+        structure, head = graph_below_head(model, shape)
+        return Described(structure, self.storage, head)
+
     def passes(self, update: Update) -> Passes:
         """An executor of one update."""
         made: Passes | None = self.backend.passes(update, self.storage)
@@ -171,11 +189,14 @@ class Runtime:
         described = _last_used(
             kept.described, key, lambda: self._describe(shape, modes, ending, fold=fold)
         )
+        return self._ready(kept, described, rows, backward=not fold)
+
+    def _ready(self, kept: _Cache, described: Described, rows: int, *, backward: bool) -> Executor:
         executor = kept.executors.get(described.signature)
         if executor is not None and executor.plan.max_rows < rows:
             del kept.executors[described.signature]
         executor = _last_used(
-            kept.executors, described.signature, lambda: self._made(described, rows, not fold)
+            kept.executors, described.signature, lambda: self._made(described, rows, backward)
         )
         executor.use(described.numbers, described.derived, described.objects)
         return executor

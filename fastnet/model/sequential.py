@@ -30,7 +30,7 @@ from fastnet.interrupts import held_back
 from fastnet.losses import links
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
-from fastnet.model import saved
+from fastnet.model import head, saved
 from fastnet.model.container import Container
 from fastnet.model.runtime import PREDICT_ROWS, Modes, Runtime, no_path
 from fastnet.model.structure import Ending
@@ -474,10 +474,12 @@ class Sequential(Container):
         """Whether an output depends on other rows in evaluation, too."""
         return any(layer.joins_rows for _, layer in self._flat)
 
-    def predict_proba(self, x: Any, batch_size: int | None = None) -> Array:
+    def predict_proba(self, x: Any, batch_size: int | None = None, *, classes: Any = None) -> Array:
         """Probabilities for x (n, …) in evaluation mode, (n, C), one column for each of `classes_`.
 
         x, batch_size: as for `predict`.
+        classes: some of `classes_`, of which the columns are, (n, k); None (default): all. A model that
+            ends in HierarchicalSoftmax then computes the decisions that lead to these classes alone.
 
         The trainer tells the model how outputs become probabilities, by its loss: softmax for
         CrossEntropyLoss, exp for NLLLoss and KLDivLoss, sigmoid for BCEWithLogitsLoss; for BCELoss they are
@@ -487,6 +489,8 @@ class Sequential(Container):
         probabilities, and before a trainer has told one.
         """
         link = self._linked("predict_proba", links.OF_PROBABILITIES)
+        if classes is not None:
+            return head.probabilities(self, link, x, batch_size, classes)
         output = self.on_host("output", self.predict(x, batch_size))
         return links.probabilities(link, output).astype(self.dtype)
 
@@ -497,11 +501,13 @@ class Sequential(Container):
 
         The class with the largest output, the first of equals; by one output the second class where its
         probability is at least ½. Several outputs of a binary loss give 0 or 1 for each, int64 (n, k).
+        A model that ends in HierarchicalSoftmax looks, in float64, only where the class can be.
         Raises UsageError where the loss has no classes, and before a trainer has told one.
         """
         link = self._linked("predict_classes", links.OF_CLASSES)
-        output = self.on_host("output", self.predict(x, batch_size))
-        found, classes = links.decisions(link, output), self.classes_
+        found, classes = head.most_probable(self, x, batch_size), self.classes_
+        if found is None:
+            found = links.decisions(link, self.on_host("output", self.predict(x, batch_size)))
         return found if classes is None or found.ndim > 1 else classes[found]
 
     def _linked(self, what: str, wanted: tuple[str, ...]) -> str:
@@ -642,18 +648,21 @@ class Sequential(Container):
             data.w is not None,
             data.by_rows,
             data.threshold,
+            data.outputs,
             self._elements(data, rows),
         )
         return self._runtime.executor(shape, rows, modes, ending)
 
-    def evaluator(self, data: Dataset, rows: int, loss: Loss, *, within: bool = False) -> Executor:
+    def evaluator(
+        self, data: Dataset, rows: int, loss: Loss, *, outputs: bool = True, within: bool = False
+    ) -> Executor:
         """The executor that measures a loss in evaluation mode, in steps of up to `rows` rows.
 
-        within: it runs within training, under the model's lock.
+        outputs: whether steps record the outputs. within: it runs within training, under the model's lock.
         """
-        elements, labels = self._elements(data, rows), data.classes > 0
-        weighted, threshold = data.w is not None, data.threshold
-        ending = Ending(loss, labels, weighted, threshold=threshold, elements=elements)
+        kind = data.classes > 0, data.w is not None
+        elements = self._elements(data, rows)
+        ending = Ending(loss, *kind, threshold=data.threshold, outputs=outputs, elements=elements)
         return self._runtime.evaluator(data.row_shape, rows, ending, within=within)
 
     def _elements(self, data: Dataset, rows: int) -> int:

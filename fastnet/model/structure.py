@@ -9,10 +9,11 @@ from typing import Any
 
 from fastnet.errors import UsageError
 from fastnet.layers.base import Shape
+from fastnet.layers.hierarchical import Head
 from fastnet.losses.base import Loss
 from fastnet.losses.decision import decision
 from fastnet.op import ROWS
-from fastnet.plan.fusion import fold_batchnorm, join_dropout, read_elements
+from fastnet.plan.fusion import fold_batchnorm, join_dropout, leave_out_output, read_elements
 from fastnet.plan.graph import Graph, Structure, Tensor
 
 
@@ -25,6 +26,7 @@ class Ending:
     weighted: bool = False  # samples have weights
     by_rows: bool = False  # a mean divides by the number of rows, not by the sum of weights
     threshold: float | None = None  # of the decisions that steps record; None: they record none
+    outputs: bool = True  # steps record the model's outputs
     elements: int = 0  # the most of a minibatch of sparse rows, for ops that read these; 0: none do
 
     @property
@@ -36,7 +38,7 @@ class Ending:
         """What the graph depends on; for a loss in Python the graph ends with the output."""
         if self.on_host:
             return "on host", self.elements
-        kind = self.labels, self.weighted, self.by_rows, self.threshold, self.elements
+        kind = self.labels, self.weighted, self.by_rows, self.threshold, self.outputs, self.elements
         return self.loss.plan_key(), *kind
 
 
@@ -59,12 +61,29 @@ def graph_of(
     made = Structure(graph, x, output, on_host=ending is not None and ending.on_host)
     if ending is not None and not made.on_host:
         _end(made, ending)
+        if not ending.outputs and made.decision is None:
+            leave_out_output(made)
+            output = made.output
     made.graph = join_dropout(graph, output.root)
     if fold:
         made.graph = fold_batchnorm(made.graph, output.root)
     if ending is not None and ending.elements:
         made.elements = read_elements(made.graph, x, output.root, ending.elements)
     return made
+
+
+def graph_below_head(model: Any, shape: Shape) -> tuple[Structure, Head | None]:
+    """The graph for prediction, up to what a HierarchicalSoftmax at its end reads, and that layer's head.
+
+    None: the model ends otherwise, and the graph is whole.
+    """
+    graph = Graph(dict.fromkeys((id(layer) for _, layer in model.layers), False))
+    x = Tensor((ROWS, *shape), segment="x")
+    output = graph.enter(model, x)
+    head = Head.of(graph, output)
+    if head is not None:
+        graph.nodes, output = graph.nodes[:-2], head.x
+    return Structure(fold_batchnorm(join_dropout(graph, output), output), x, output), head
 
 
 def graph_of_loss(shape: Shape, ending: Ending) -> Structure:

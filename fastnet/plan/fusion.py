@@ -16,7 +16,7 @@ from fastnet.layers.relu_dropout import relu_dropout
 from fastnet.layers.sparse_linear import sparse_linear
 from fastnet.op import Array, Op
 from fastnet.parameter import Derived
-from fastnet.plan.graph import Elements, Graph, Node, Tensor
+from fastnet.plan.graph import Elements, Graph, Node, Structure, Tensor
 
 
 def fold_batchnorm(graph: Graph, output: Tensor) -> Graph:
@@ -30,6 +30,24 @@ def fold_batchnorm(graph: Graph, output: Tensor) -> Graph:
 def join_dropout(graph: Graph, output: Tensor) -> Graph:
     """Replace a ReLU and dropout after it by one op, with the same bits."""
     return _joined(graph, output, relu, dropout, _rectified)
+
+
+def leave_out_output(structure: Structure) -> None:
+    """Leave out what only the output needs, where the loss reads what is before it.
+
+    The output is then the first tensor that these ops read.
+    """
+    needed: set[Any] = {structure.loss}
+    kept, left = list[Node](), list[Node]()
+    for node in reversed(structure.graph.nodes):
+        if any(node.arguments[name] in needed for name in node.op.outputs):
+            needed.update(t for _, t in node.inputs())
+            kept.append(node)
+        else:
+            left.append(node)
+    if left:
+        structure.graph.nodes = kept[::-1]
+        structure.output = left[-1].inputs()[0][1]
 
 
 def read_elements(graph: Graph, x: Tensor, output: Tensor, count: int) -> Elements | None:

@@ -50,7 +50,7 @@ def metrics_of(loss: Loss, given: Any) -> dict[str, Metric]:
                 f"as {KNOWN[0]!r}, under a name other than {', '.join(RESERVED)}, val_…"
             )
         if metric is accuracy:
-            metric = own.get("accuracy", ClassAccuracy())
+            metric = own.get("accuracy", ClassAccuracy(loss.ignore_index))
         found[name] = metric.of(loss) if isinstance(metric, NamedMetric) else metric
     return found
 
@@ -138,7 +138,7 @@ def evaluating(
         output = model.on_host("output", model.predict(data.x, batch_size=batch_size))
         return copy.copy(loss).forward(output, data.y, data.w), output
     rows = model.rows_at_once("X", data.rows, batch_size)
-    executor = model.evaluator(data, rows, loss)
+    executor = model.evaluator(data, rows, loss, outputs=outputs)
     shape = data.rows if outputs else 0, *executor.plan.output_shape
     output, losses = np.empty(shape, executor.plan.dtype), np.empty(data.rows)
     offsets, found = batch_offsets(data.rows, rows), (output if outputs else None, losses, None)

@@ -344,7 +344,7 @@ class StreamRun(Run):
             if data.host is None:
                 self._threshold = threshold_for(trainer.metrics, output)
             self._row = data.row_shape
-        data.threshold = self._threshold
+        data.threshold, data.outputs = self._threshold, bool(trainer.metrics)
         return data
 
     def leaves_out(self, rows: int) -> None:

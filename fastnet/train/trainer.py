@@ -871,6 +871,7 @@ class Trainer(Attributed):
         offsets = training_offsets(count, batch_size, drop_last, minimum)
         if data.host is None:
             data.threshold = threshold_for(self.metrics, self.model.output_shape(data.row_shape))
+        data.outputs = bool(self.metrics)
         most = int(np.diff(offsets).max())
         find = partial(self.model.training_executor, data, most, self.loss, respect_modes)
         executor = find()

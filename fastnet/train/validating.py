@@ -146,7 +146,7 @@ def validation_within(run: Any, callbacks: Sequence[Callback]) -> Validation | N
         return None
     data = replace(data, threshold=threshold)
     rows = model.rows_at_once("the validation data", data.rows, None)
-    found = model.evaluator(data, rows, loss, within=True)
+    found = model.evaluator(data, rows, loss, outputs=False, within=True)
     if found.plan.derived or not found.whole_epochs:
         return None
     keeper = next((callback for callback in callbacks if isinstance(callback, KeepBest)), None)

@@ -44,7 +44,7 @@ def sizes_of_length(kernel: Kernel, n: int) -> Iterator[tuple[int, dict[str, int
         for k, name in enumerate(dims):
             if n:
                 rows = others[k]
-                yield rows, {**gradcheck.named(kernel.op, reversed(others), rows), name: n}
+                yield rows, gradcheck.with_length(kernel.op, reversed(others), rows, name, n)
 
 
 def shifts(dtype: str) -> list[tuple[int, ...]]:

@@ -84,6 +84,7 @@ NANS = {  # a loss, its targets for rows of two outputs
         f"{kind.__name__} without weight": (functools.partial(kind, weight=[0, 1]), LABELS)
         for kind in (fn.CrossEntropyLoss, fn.NLLLoss, fn.MultiMarginLoss, fn.OneVsRestHingeLoss)
     },
+    "NLLLoss by HierarchicalSoftmaxLoss": (fn.HierarchicalSoftmaxLoss, LABELS),
     "CrossEntropyLoss of probabilities": (fn.CrossEntropyLoss, np.ones((2, 2))),
     "CrossEntropyLoss of nothing": (fn.CrossEntropyLoss, np.zeros((2, 2))),
 }

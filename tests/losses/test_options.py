@@ -71,6 +71,12 @@ CASES = {
     "margin plain": (fn.MultiMarginLoss, LABELS, None),
     "hinge plain": (fn.OneVsRestHingeLoss, LABELS, None),
     "nll plain": (fn.NLLLoss, LABELS, fn.LogSoftmax),
+    "hierarchical": (
+        lambda **r: fn.HierarchicalSoftmaxLoss(ignore_index=2, **r),
+        LABELS,
+        lambda: fn.HierarchicalSoftmax(K, K, tree=[K, K, K + 1, K + 1, K + 1, -1]),
+    ),
+    "hierarchical plain": (fn.HierarchicalSoftmaxLoss, LABELS, fn.LogSoftmax),
 }
 cases = pytest.mark.parametrize("case", CASES)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.layers.class_tree import ClassTree
 from fastnet.losses.pointwise import Pointwise
 from fastnet.op import KERNELS, ROWS, Array, Kernel, Op
 
@@ -142,6 +143,8 @@ CONSTANT = {
     "interpolate": {"k", "v"},
     "one_hot": {"v", "source"},
     "sparse_linear": {"x", "columns", "ends", "xt", "columns_t", "rows_t"},
+    "tree_log_softmax": {"nodes", "spans", "children", "leaves"},
+    "hierarchical_nll": {"t", "nodes", "room"},
     **{name: {"t", "v"} for name in LABELLED},
     **{op.name: {"t", *op.columns} for op in Pointwise.__subclasses__()},
 }
@@ -155,9 +158,36 @@ def ops() -> list[type[Op]]:
 
 
 def named(op: type[Op], dims: Iterable[int], rows: int) -> dict[str, int]:
-    """The sizes of an op's dims; those of a matrix leave out how many elements sparse rows have."""
+    """The sizes of an op's dims; those of a matrix leave out how many elements sparse rows have.
+
+    For an op with a tree of classes the last dim is about their number.
+    """
+    dims = tuple(dims)
     sizes = dict(zip(op.dims, dims, strict=False))
+    if "nodes" in op.inputs:
+        tree = tree_of(dims[-1] + 1)
+        of_tree = {"C": tree.classes, "R": tree.rows, "M": tree.longest, "N": len(tree.nodes)}
+        return {d: of_tree.get(d, sizes.get(d, 1)) for d in (*op.dims, "C")}
     return {**sizes, "N": 2 * rows + 1} if op.lazy else sizes
+
+
+def with_length(op: type[Op], dims: Iterable[int], rows: int, name: str, n: int) -> dict[str, int]:
+    """The same where one dim is n; those of a tree of classes are about n."""
+    if "nodes" in op.inputs and name != "I":
+        return named(op, (*dims, n), rows)
+    return {**named(op, dims, rows), name: n}
+
+
+def tree_of(classes: int) -> ClassTree:
+    """A tree in which nodes have one to five children, and ways differ in length."""
+    parents, roots, size = [-1] * classes, list(range(classes)), 1
+    while len(roots) > 1 or len(parents) == classes:
+        size = size % 5 + 1
+        for child in roots[:size]:
+            parents[child] = len(parents)
+        roots = [*roots[size:], len(parents)]
+        parents.append(-1)
+    return ClassTree(np.array(parents), classes)
 
 
 def shape_of(op: type[Op], name: str, rows: int, sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -219,6 +249,13 @@ def operands(
         tensors[name] = np.abs(drawn) if (op.name, name) in POSITIVE else drawn
     if op.lazy:
         arrange(tensors, random, sizes["I"])
+    if "nodes" in tensors:
+        tree = tree_of(sizes["C"])
+        tensors |= {
+            n: getattr(tree, n) for n in ("nodes", "spans", "children", "leaves") if n in tensors
+        }
+        if "t" in tensors:
+            tensors["t"] = random.integers(0, tree.classes, rows)
     return {name: tensor for name, tensor in tensors.items() if name not in set(absent)}
 
 

@@ -35,6 +35,10 @@ TEAM = 3  # the most threads that a call is shared among
 SCRATCH_MEMORY = zeros_aligned(GUARD + TEAM * SCRATCH + GUARD)
 SCRATCH_MEMORY.fill(255)
 CHAINS = {"newton_schulz_update": 3}  # products of products, by kernel
+FACTORS = {  # of the terms of sums that may cancel
+    "transposed_linear_forward": ("x", "w"),
+    "hierarchical_nll_vjp": ("drow_loss", "d", "x"),
+}
 GROUP, GROUPS = 1, 3  # an update's row of hyper, among others that are NaN
 
 
@@ -261,7 +265,11 @@ def magnitude(call: Call, name: str, want: Array) -> float:
     """The largest number that a result is made of: itself, or where a sum cancels dy or what it sums."""
     terms = gradcheck.SUMS_OF.get((call.kernel.op.name, name), "dy")
     parts = [call.given[n] for n in (terms, name) if n in call.given]
-    return float(max(np.max(np.abs(a), initial=0.0) for a in (want, *parts)))
+    found = float(max(np.max(np.abs(a), initial=0.0) for a in (want, *parts)))
+    factors = [call.given[n] for n in FACTORS.get(call.kernel.name, ()) if n in call.given]
+    if factors:
+        found = max(found, math.prod(float(np.max(np.abs(a), initial=0.0)) for a in factors))
+    return found
 
 
 def tensors_for(

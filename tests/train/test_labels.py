@@ -29,6 +29,7 @@ LABEL_LOSSES = [
     fn.CrossEntropyLoss(),
     fn.CrossEntropyLoss(weight=[1.0, 2.0, 0.5], label_smoothing=0.1),
     fn.NLLLoss(),
+    fn.HierarchicalSoftmaxLoss(),
     fn.MultiMarginLoss(),
     fn.OneVsRestHingeLoss(),
 ]
@@ -44,7 +45,7 @@ PAIRS = {
 
 def trainer(loss, backend="reference", width=3, **options):
     layers = [fn.Linear(3, width)]
-    layers += [fn.LogSoftmax()] * isinstance(loss, fn.NLLLoss)
+    layers += [fn.LogSoftmax()] * isinstance(loss, fn.NLLLoss | fn.HierarchicalSoftmaxLoss)
     layers += [fn.Sigmoid()] * isinstance(loss, fn.BCELoss)
     model = fn.Sequential(*layers, backend=backend, seed=1)
     return fn.Trainer(model, loss, fn.SGD(0.5), seed=2, **options)

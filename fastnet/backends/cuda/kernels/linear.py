@@ -13,7 +13,8 @@ from fastnet.op import MANY_ROWS
 
 
 @cells("y")
-def _bias(row: int, column: int, y: Any, b: Any) -> None:
+def write_bias(row: int, column: int, y: Any, b: Any) -> None:
+    """Each row of y becomes the bias."""
     y[row, column] = b[column]
 
 
@@ -21,7 +22,7 @@ def _bias(row: int, column: int, y: Any, b: Any) -> None:
 def linear_forward(queue: Any, y: Any, x: Any, w: Any, b: Any) -> None:
     """y = x·w + b: writes the bias, then adds the product."""
     if b.size:
-        _bias(queue, y, b)
+        write_bias(queue, y, b)
     gemm(queue, y, x, w, add=bool(b.size))
 
 
@@ -32,12 +33,18 @@ def linear_vjp(
     """dx = dy·wᵀ; dw = xᵀ·dy; db = Σ_rows dy."""
     if dx.size:
         gemm(queue, dx, dy, w, trans_b=True)
-    if dw.size and x.shape[0] > MANY_ROWS:
-        _product_of_many_rows(queue, dw, x, dy, accumulate)
-    elif dw.size:
-        gemm(queue, dw, x, dy, trans_a=True, add=bool(accumulate))
+    if dw.size:
+        weight_gradient(queue, dw, x, dy, accumulate)
     if db.size:
         column_sums(queue, db, dy, accumulate)
+
+
+def weight_gradient(queue: Any, dw: Any, x: Any, dy: Any, accumulate: int) -> None:
+    """dw ← xᵀ·dy, or dw plus that."""
+    if x.shape[0] > MANY_ROWS:
+        _product_of_many_rows(queue, dw, x, dy, accumulate)
+    else:
+        gemm(queue, dw, x, dy, trans_a=True, add=bool(accumulate))
 
 
 @each("totals")

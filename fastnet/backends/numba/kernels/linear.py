@@ -60,17 +60,22 @@ def linear_vjp(
     dx: Array, dw: Array, db: Array, dy: Array, x: Array, w: Array, accumulate: int
 ) -> None:
     """dx = dy·wᵀ; dw = xᵀ·dy; db = Σ_rows dy."""
-    zero, one = dy.dtype.type(0), dy.dtype.type(1)
-    keep = one if accumulate else zero
     if dx.size > 0:
-        product(dx, dy, w, False, True, zero)
+        product(dx, dy, w, False, True, dy.dtype.type(0))
     if dw.size > 0:
-        if x.shape[0] > MANY_ROWS:
-            _product_of_many_rows(dw, x, dy, keep)
-        else:
-            product(dw, x, dy, True, False, keep)
+        weight_gradient(dw, x, dy, accumulate)
     if db.size > 0:
-        _sum_rows(db, dy, accumulate)
+        sum_rows(db, dy, accumulate)
+
+
+@njit(error_model="numpy")
+def weight_gradient(dw: Any, x: Any, dy: Any, accumulate: int) -> None:
+    """dw ← xᵀ·dy, or dw plus that."""
+    keep = dw.dtype.type(1) if accumulate else dw.dtype.type(0)
+    if x.shape[0] > MANY_ROWS:
+        _product_of_many_rows(dw, x, dy, keep)
+    else:
+        product(dw, x, dy, True, False, keep)
 
 
 @njit(error_model="numpy")
@@ -94,7 +99,7 @@ def _product_of_many_rows(dw: Any, x: Any, dy: Any, keep: Any) -> None:
 
 
 @njit(error_model="numpy")
-def _sum_rows(db: Any, dy: Any, accumulate: int) -> None:
+def sum_rows(db: Any, dy: Any, accumulate: int) -> None:
     """Write or add Σ_rows dy, by blocks of LOCAL columns."""
     rows, columns = dy.shape
     step = rows_of_block(rows)
