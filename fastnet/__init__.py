@@ -17,7 +17,7 @@ from fastnet.optim import *  # noqa: F403
 from fastnet.parallel import get_num_threads, set_num_threads, threads
 
 if _typing.TYPE_CHECKING:
-    from fastnet import check, datasets, plot
+    from fastnet import check, datasets, plot, recipes
     from fastnet.train import (
         Callback,
         ClassBalanced,
@@ -82,6 +82,7 @@ __all__ = [
     "load",
     "plot",
     "preprocess",
+    "recipes",
     "register",
     "schedules",
     "set_num_threads",
@@ -100,7 +101,7 @@ _TRAIN = (
     *("ClassBalanced", "HardExamples", "ImportanceSampling", "Trainer", "batches", "fit_many"),
     "from_config",  # needs all classes registered
 )
-_LATE = {"check": "", "datasets": "", "plot": "", **dict.fromkeys(_TRAIN, "train")}
+_LATE = {"check": "", "datasets": "", "plot": "", "recipes": "", **dict.fromkeys(_TRAIN, "train")}
 
 
 def __getattr__(name: str) -> object:

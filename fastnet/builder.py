@@ -25,6 +25,7 @@ class Builder:
     def apply(self, op: type[Op], *, stream: int = 0, **arguments: Any) -> Any:
         """Apply one op; returns its main output.
 
+        arguments: its inputs and scalars by name, and the sizes of dimensions that no input has.
         stream: the op's random stream, if it draws. A layer that is used again draws other numbers.
         """
         raise NotImplementedError

@@ -179,13 +179,14 @@ class Op:
         return next(iter(cls.outputs))
 
     @classmethod
-    def bind(cls, shapes: Mapping[str, tuple[int | str, ...] | None]) -> dict[str, int]:
+    def bind(cls, shapes: Mapping[str, Any]) -> dict[str, int]:
         """The sizes of the fixed dimensions, from the shapes of the inputs (None: absent).
 
-        A shape has ROWS in place of the number of rows. Raises ShapeError where an argument is missing or
+        A shape has ROWS in place of the number of rows. The size of a dimension that no input has, such as
+        the width of an output, is given by its own name. Raises ShapeError where an argument is missing or
         two shapes disagree.
         """
-        sizes: dict[str, int] = {}
+        sizes = {d: int(shapes[d]) for d in cls.dims if d in shapes}
         for name in (*cls.state, *cls.inputs):
             shape, spec = shapes.get(name), cls.tensors[name]
             if shape is None:
@@ -202,6 +203,13 @@ class Op:
                     )
                 if want in cls.dims:
                     sizes[want] = int(got)
+        if cls.fitted(sizes) != sizes:
+            raise ShapeError(f"{cls.name}: {sizes} do not fit; expected {cls.fitted(sizes)}")
+        return sizes
+
+    @classmethod
+    def fitted(cls, sizes: dict[str, int]) -> dict[str, int]:
+        """Sizes, with those among them that follow from others; these need not be there."""
         return sizes
 
     @classmethod

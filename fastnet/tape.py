@@ -60,7 +60,7 @@ class Tape(Builder):
 
     def apply(self, op: type[Op], *, stream: int = 0, **arguments: Any) -> Value:
         """Run one op's forward; returns its main output."""
-        shapes = {k: getattr(v, "shape", None) for k, v in arguments.items()}
+        shapes = {k: getattr(v, "shape", v) for k, v in arguments.items()}
         sizes = op.bind(shapes)
         rows = next((v.array.shape[0] for v in arguments.values() if isinstance(v, Value)), 1)
         for name in op.outputs:

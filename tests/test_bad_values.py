@@ -118,6 +118,12 @@ def product(factor=0.5):
     return fn.schedules.ProductLR(factor, fn.schedules.StepLR(0.1, 2))
 
 
+def fit_rbf(X, y, n_centers=2, phases=3, ridge=0.5, method="sample", neighbours=1, seed=None):
+    more = {"phases": phases, "ridge": ridge, "method": method, "neighbours": neighbours}
+    made = {"epochs": 1, "backend": "reference", "seed": seed, "verbose": 0}
+    fn.recipes.fit_rbf(X, y, n_centers, fn.MSELoss(), **more, **made)
+
+
 RECORD = [
     {
         "epoch": 1,
@@ -199,6 +205,9 @@ class World:
                 f"scaler.{name}": (getattr(self.scaler, name), {"X": X})
                 for name in ("fit", "fit_transform", "transform", "inverse_transform")
             },
+            "place_centers": (fn.RBF(3, 2).place_centers, {"X": X, "method": "sample"}),
+            "from_quantiles": (fn.PiecewiseLinear.from_quantiles, {"X": X}),
+            "fit_rbf": (fit_rbf, {"X": X, "y": Y}),
             "loss.backward": (self.loss.backward, {}),
             "step": (t.optimizer.step, {"model": m}),
             "evaluate": (t.evaluate, data),
@@ -293,6 +302,10 @@ GOOD = {  # what makers need beside the argument in question
     fn.Scale: {"num_features": 2},
     fn.Bias: {"num_features": 2},
     fn.GaussianNoise: {"stddev": 0.5},
+    fn.Embedding: {"num_embeddings": 3, "embedding_dim": 2},
+    fn.Periodic: {"in_features": 2, "n_frequencies": 2},
+    fn.PiecewiseLinear: {"bins": [[0, 1]]},
+    fn.RBF: {"in_features": 2, "n_centers": 2},
     fn.FunctionLoss: {"function": lambda y, t: (0.0, y)},
     fn.Trainer: {"model": net(), "loss": fn.MSELoss()},
     fn.SWA: {"start_epoch": 1},

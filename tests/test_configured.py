@@ -55,8 +55,18 @@ SCHEDULE_FREE = {
     fn.ScheduleFreeAdamW: {"betas": (0.5, STEP), "eps": 1e-3},
 }
 HALF = {"reduction": "sum"}
-PLAIN = [fn.Identity, fn.LogSigmoid, fn.Mish, fn.NoisyReLU, fn.ReLU, fn.ReLU6, fn.SELU, fn.SiLU]
-PLAIN += [fn.Sigmoid, fn.Softsign, fn.Tanh, fn.Hardsigmoid, fn.Hardswish]
+PLAIN = [
+    fn.Identity,
+    fn.GLU,
+    fn.LogSigmoid,
+    fn.Mish,
+    fn.NoisyReLU,
+    fn.ReLU,
+    fn.ReLU6,
+    fn.SELU,
+    fn.SiLU,
+]
+PLAIN += [fn.SwiGLU, fn.Sigmoid, fn.Softsign, fn.Tanh, fn.Hardsigmoid, fn.Hardswish]
 PLAIN += [init.Zeros, init.Ones, init.FanInUniform, init.LecunNormal, init.LecunUniform]
 
 # With all arguments, none as by default.
@@ -71,6 +81,11 @@ ALL = [
         3, 4, np.arange(4), "huffman", False, init.Sparse(0.5), init.Constant(0.1)
     ),
     fn.HierarchicalSoftmax(3, 2, tree=[2, 2, -1]),
+    fn.BatchNorm1d(3, 1e-3, 0.5, affine=False),
+    fn.Embedding([3, 4], (2, np.int64(5)), np.array([2, 0]), True, init.Normal(0, 2)),
+    fn.Periodic(3, np.int64(2), np.float32(0.5), phases=True),
+    fn.PiecewiseLinear([np.array([0, 1]), (-2, 0.5, np.float32(3))], np.int64(4)),
+    fn.RBF(3, np.int64(2), False, init.Uniform(-2, 2), init.Constant(2)),
     *[fn.Dropout(0.25), fn.LeakyReLU(0.5), fn.PReLU(3, 0.5), fn.ELU(2), fn.Hardtanh(-2, 3)],
     *[fn.ScaledTanh(2, 3), fn.LinearTanh(0.5), fn.Softplus(2, 3), fn.GELU("tanh")],
     *[fn.Softmax(1), fn.LogSoftmax(1), fn.RandomContrast(0.5)],

@@ -36,7 +36,7 @@ FLOORS = [
     ("model",),
     ("plot",),
     ("train",),
-    ("check",),
+    ("check", "recipes"),
     ("",),  # fastnet itself: the public names
     ("examples",),
 ]
@@ -47,6 +47,7 @@ LATE = {
     ("fastnet.files.tensors", "hashlib"),
     ("fastnet.files.tensors", "safetensors"),
     ("fastnet.files.tensors", "safetensors.numpy"),
+    ("fastnet.layers.centers", "sklearn.cluster"),
     ("fastnet.plan.records", "mmap"),
     ("fastnet.train.callbacks.files", "tensorboardX"),
     ("fastnet.train.progress", "tqdm"),

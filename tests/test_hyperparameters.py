@@ -75,6 +75,10 @@ OTHERS = {
     fn.RMSNorm: {"normalized_shape": MANY, "eps": EPS_OR_NONE},
     fn.Scale: {"num_features": MANY},
     fn.Bias: {"num_features": MANY},
+    fn.BatchNorm1d: {"num_features": MANY, "eps": EPS, "momentum": SHARE},
+    fn.Periodic: {"in_features": MANY, "n_frequencies": MANY, "sigma": POSITIVE},
+    fn.PiecewiseLinear: {"embedding_dim": MANY},
+    fn.RBF: {"in_features": MANY, "n_centers": MANY},
     fn.Dropout: {"p": SHARE},
     fn.AlphaDropout: {"p": SHARE},
     fn.GaussianNoise: {"stddev": NOT_NEGATIVE},
@@ -150,6 +154,9 @@ NEEDED = {  # the arguments that are there beside the one in question
     fn.RandomTranslation: {"shape": (4, 5)},
     fn.LayerNorm: {"normalized_shape": 2},
     fn.RMSNorm: {"normalized_shape": 2},
+    fn.Periodic: {"in_features": 2, "n_frequencies": 2},
+    fn.PiecewiseLinear: {"bins": [[0, 1]]},
+    fn.RBF: {"in_features": 2, "n_centers": 2},
     fn.Hardtanh: {"min_val": -9},
     fn.Scaled: {"X": X},
     fn.MixUp: {"X": X, "y": np.zeros(6, int)},
@@ -202,6 +209,9 @@ FLAGS = {  # those of optimizers, callbacks and trainers are elsewhere
     fn.BatchNorm1d: {"affine", "track_running_stats"},
     fn.LayerNorm: {"elementwise_affine", "bias"},
     fn.RMSNorm: {"elementwise_affine"},
+    fn.Periodic: {"phases"},
+    fn.RBF: {"constant"},
+    fn.Embedding: {"unknown"},
     fn.KLDivLoss: {"log_target"},
     fn.PoissonNLLLoss: {"log_input", "full"},
     fn.GaussianNLLLoss: {"full"},
@@ -220,6 +230,7 @@ FLAGS = {  # those of optimizers, callbacks and trainers are elsewhere
     fn.schedules.OneCycleMomentum: {"three_phase"},
 }
 NEEDED |= {
+    fn.Embedding: {"num_embeddings": 3, "embedding_dim": 2},
     fn.Linear: {"in_features": 2, "out_features": 2},
     fn.clip_grad_norm_: {"model": NET, "max_norm": 1},
     NET.load_state_dict: {"state": NET.state_dict()},
@@ -321,7 +332,9 @@ def test_integers(kind, name, low, high):
     for bad in [*NOT_INTEGERS, np.True_, *outside]:
         if name == "p" and isinstance(bad, float) and bad == 2:
             continue  # PyTorch's 2.0 is taken
-        if bad is None and name in ("keep", "num_features", "n_components", "classes"):
+        if bad is None and name in (
+            *("keep", "num_features", "n_components", "classes", "embedding_dim"),
+        ):
             continue  # the default
         message = re.escape(f"{name} is {shown(bad)}; expected {wanted}")
         refused(lambda bad=bad: make(bad), HyperparameterError, f"^{message}$")

@@ -41,6 +41,7 @@ class Repeated:
         absent: Collection[str] = (),
     ) -> None:
         op = kernel.op
+        sizes = op.fitted(dict(sizes))
         self.backend = registry.get(backend)
         self.program, self.context = np.zeros(1, INSTRUCTION), np.zeros(1, CONTEXT)
         instruction, context = self.program[0], self.context[0]
@@ -60,6 +61,10 @@ class Repeated:
             values: Array = random.normal(size=shape)
             if name in POSITIVE:
                 values = np.abs(values) + 0.1
+            if name == "ends" and spec.dtype is None:  # of groups of columns
+                values = (
+                    np.arange(1, len(values) + 1) * (sizes.get("N") or sizes["M"]) // len(values)
+                )
             if spec.dtype == "int64":
                 values = random.integers(0, max(sizes.values()), shape)
             arrays.append(values.astype(spec.dtype or DTYPE))

@@ -1,4 +1,4 @@
-/* exp, log, tanh, the logistic function, erf and relatives, with the same bits on every machine with FMA.
+/* exp, log, tanh, the logistic function, erf, cos, sin and relatives, with the same bits on every machine with FMA.
  *
  * They have no calls, branches or tables, so the compiler vectorises the loops they stand in. Special values are
  * IEEE's, and results may be denormal. tests/native/test_elementary.py bounds the errors.
@@ -201,6 +201,68 @@ ELEMENT real_erf(real x) {
     const real result = madd(r * -0.25f, r, r);
 #endif
     return REAL_FN(copysign)(a >= one ? 1 : result, x);
+}
+
+/* x = n·π/2 + r with |r| ≤ π/4, computed in float64; returns r, and n modulo 4. π/2 is the sum of numbers of so few bits
+ * that the products of the first ones with n are exact as long as n < 2²⁰, even without FMA. */
+ELEMENT reduced_angle(real x, bits *n) {
+    static const double rounder = 6755399441055744.0, most = 0x1p50;
+    double wide = x;
+    wide = wide > most ? most : wide;
+    wide = wide < -most ? -most : wide;
+    const double shifted = wide * 0.63661977236758134308 + rounder, whole = shifted - rounder;
+    uint64_t low;
+    memcpy(&low, &shifted, sizeof low);
+    *n = (bits)low & 3;
+#if REAL_IS_DOUBLE
+    double r = madd(whole, -0x1.921fb544p+0, wide);
+    r = madd(whole, -0x1.0b4611a6p-34, r);
+    return madd(whole, -0x1.3198a2e037073p-69, r);
+#else
+    return (real)((wide - whole * 0x1.921fb544p+0) - whole * 0x1.0b4611a626331p-34);
+#endif
+}
+
+/* sin r for an even n, cos r for an odd one, by their Taylor series; the sign changes where n has its second bit. The
+ * first terms left out are below a tenth of an ulp. */
+ELEMENT sine_of_quadrant(real r, bits n) {
+    const real z = r * r;
+#if REAL_IS_DOUBLE
+    real s = 1.0 / 355687428096000, c = 1.0 / 20922789888000;
+    s = madd(s, z, -1.0 / 1307674368000);
+    c = madd(c, z, -1.0 / 87178291200);
+    s = madd(s, z, 1.0 / 6227020800);
+    c = madd(c, z, 1.0 / 479001600);
+    s = madd(s, z, -1.0 / 39916800);
+    c = madd(c, z, -1.0 / 3628800);
+    s = madd(s, z, 1.0 / 362880);
+    c = madd(c, z, 1.0 / 40320);
+#else
+    real s = 1.0f / 362880, c = -1.0f / 3628800;
+    c = madd(c, z, 1.0f / 40320);
+#endif
+    s = madd(s, z, (real)-1 / 5040);
+    c = madd(c, z, (real)-1 / 720);
+    s = madd(s, z, (real)1 / 120);
+    c = madd(c, z, (real)1 / 24);
+    s = madd(s, z, (real)-1 / 6);
+    const real odd = madd(c, z * z, madd(z, (real)-0.5, 1)), even = madd(s, r * z, r);
+    const bits sign = (n & 2) << (8 * sizeof(bits) - 2);
+    return real_of(bits_of(n & 1 ? odd : even) ^ sign);
+}
+
+/* Beyond |x| = 10⁶ there is an absolute error of |x|·2⁻⁵² besides, as of another x nearby; beyond 2⁵⁰ the result is that
+ * of 2⁵⁰. NaN of infinity. */
+ELEMENT real_sin(real x) {
+    bits n;
+    const real r = reduced_angle(x, &n), result = sine_of_quadrant(r, n);
+    return x - x == 0 ? (x == 0 ? x : result) : x - x;
+}
+
+ELEMENT real_cos(real x) {
+    bits n;
+    const real r = reduced_angle(x, &n), result = sine_of_quadrant(r, n + 1);
+    return x - x == 0 ? result : x - x;
 }
 
 /* to = f(from) for n elements; both may be the same array. The remainder is padded to LANES elements, as scalar code

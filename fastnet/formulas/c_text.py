@@ -9,7 +9,19 @@ from fastnet.formulas.translate import Text, Translator, indented
 from fastnet.op import KERNELS, Kernel
 
 # Compilers do not vectorise the last elements; for slow functions the kernel pads them to a vector.
-SLOW = ("exp", "exp_below_0", "expm1", "log", "log1p", "log1p_exp", "tanh", "sigmoid", "erf")
+SLOW = (
+    "exp",
+    "exp_below_0",
+    "expm1",
+    "log",
+    "log1p",
+    "log1p_exp",
+    "tanh",
+    "sigmoid",
+    "erf",
+    "cos",
+    "sin",
+)
 TYPES = {"element": "real", "number": "double", "truth": "int"}
 NAMES = {p: p if p in ("madd", "where", "is_tiny") else f"real_{p}" for p in PRIMITIVES}
 CAST = "R"

@@ -192,6 +192,12 @@ class _Tangents:
     def sqrt(self, y: _Value, x: _Value) -> _Value | None:
         return self.values.over(self.of(x), self.values.make("Mult", self.values.number(2.0), y))
 
+    def sin(self, y: _Value, x: _Value) -> _Value | None:
+        return self.values.times(self.values.make("cos", x), self.of(x))
+
+    def cos(self, y: _Value, x: _Value) -> _Value | None:
+        return self.values.minus(self.values.times(self.values.make("sin", x), self.of(x)))
+
     def tanh(self, y: _Value, x: _Value) -> _Value | None:
         v = self.values
         return v.times(v.make("Sub", v.number(1.0), v.make("Mult", y, y)), self.of(x))
@@ -251,7 +257,14 @@ _RULES: dict[str, Callable[..., _Value | None]] = {
         rule.__name__: rule
         for rule in (
             *(_Tangents.expm1, _Tangents.log, _Tangents.log1p, _Tangents.sqrt, _Tangents.tanh),
-            *(_Tangents.sigmoid, _Tangents.erf, _Tangents.log1p_exp, _Tangents.madd),
+            *(
+                _Tangents.sin,
+                _Tangents.cos,
+                _Tangents.sigmoid,
+                _Tangents.erf,
+                _Tangents.log1p_exp,
+                _Tangents.madd,
+            ),
             *(_Tangents.horner, _Tangents.where, _Tangents.maximum, _Tangents.minimum),
         )
     },

@@ -39,10 +39,12 @@ COUNTER: Final = ("seed", "stream", "step")  # the random number is a function o
 Real = Any  # an element of the model's dtype; in the reference, an array of elements
 Numbers = Any  # the op's hyper-parameters as attributes, such as n.lr
 
+cos: Final = np.cos
 exp: Final = np.exp
 expm1: Final = np.expm1
 log: Final = np.log
 log1p: Final = np.log1p
+sin: Final = np.sin
 sqrt: Final = np.sqrt
 tanh: Final = np.tanh
 sign: Final = np.sign
@@ -87,6 +89,8 @@ def is_tiny(x: Real) -> Real:
 PRIMITIVES: Final = {
     **{f.__name__: f for f in (erf, sigmoid, exp_below_0, log1p_exp, madd, is_tiny)},
     **{f.__name__: f for f in (exp, expm1, log, log1p, sqrt, tanh, sign, where, maximum, minimum)},
+    "cos": cos,
+    "sin": sin,
     "abs": abs,
 }
 

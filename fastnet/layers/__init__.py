@@ -18,14 +18,19 @@ from fastnet.layers.batchnorm import BatchNorm1d
 from fastnet.layers.block import Add, Concat, Flatten, Multiply, Residual
 from fastnet.layers.custom import CustomLayer
 from fastnet.layers.dropout import AlphaDropout, Dropout
+from fastnet.layers.embedding import Embedding
 from fastnet.layers.function import elementwise
+from fastnet.layers.gated import GLU, SwiGLU
 from fastnet.layers.hierarchical import HierarchicalSoftmax
 from fastnet.layers.images import RandomContrast, RandomFlip, RandomTranslation
 from fastnet.layers.layernorm import LayerNorm, RMSNorm
 from fastnet.layers.linear import Linear
 from fastnet.layers.noise import GaussianNoise, NoisyReLU
 from fastnet.layers.ntk_linear import NTKLinear
+from fastnet.layers.periodic import Periodic
+from fastnet.layers.piecewise import PiecewiseLinear
 from fastnet.layers.prelu import PReLU
+from fastnet.layers.radial import RBF
 from fastnet.layers.rectifiers import (
     ELU,
     SELU,
@@ -42,6 +47,8 @@ from fastnet.layers.softmax import LogSoftmax, Softmax
 __all__ = [
     "ELU",
     "GELU",
+    "GLU",
+    "RBF",
     "SELU",
     "Add",
     "AlphaDropout",
@@ -50,6 +57,7 @@ __all__ = [
     "Concat",
     "CustomLayer",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GaussianNoise",
     "Hardsigmoid",
@@ -69,6 +77,8 @@ __all__ = [
     "NTKLinear",
     "NoisyReLU",
     "PReLU",
+    "Periodic",
+    "PiecewiseLinear",
     "RMSNorm",
     "RandomContrast",
     "RandomFlip",
@@ -83,6 +93,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Softsign",
+    "SwiGLU",
     "Tanh",
     "elementwise",
 ]

@@ -66,7 +66,7 @@ class Layer(Owned, Fixed, base=True):
 
     training: bool = True
     _may_be_shared: ClassVar[bool] = True
-    keeps_shape: bool = True  # whether rows have equal shapes where in_width is None
+    any_rows: bool = False  # whether input rows may have any number of dimensions
     min_training_rows = 1  # fewest rows of a training minibatch
 
     def __init__(self, **config: Any) -> None:
@@ -89,6 +89,13 @@ class Layer(Owned, Fixed, base=True):
     def joins_rows(self) -> bool:
         """Whether an output depends on other rows in evaluation, too."""
         return False
+
+    def width_before(self, width: int) -> int | None:
+        """The number of input features that gives `width` outputs, where `in_width` is None.
+
+        None: it is not known.
+        """
+        return width
 
     def output_shape(self, shape: Shape) -> Shape:
         """The shape of one output row for a shape of one input row.
@@ -124,7 +131,7 @@ class Layer(Owned, Fixed, base=True):
 
     def forward(self, x: Any) -> Array:
         """The layer's output for x, a new array; keeps what `backward` needs."""
-        x = arrays.floats(f"{self.label}: x", x, None if self.keeps_shape else arrays.ANY_ROWS)
+        x = arrays.floats(f"{self.label}: x", x, arrays.ANY_ROWS if self.any_rows else None)
         self.output_shape(x.shape[1:])
         if (self.training or self.joins_rows) and x.shape[0] < self.min_training_rows:
             kind = "rows for statistics" if self.joins_rows else "a training minibatch"

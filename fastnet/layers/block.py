@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -111,13 +111,22 @@ def check_layers(what: str, layers: Mapping[str, Any]) -> None:
             )
 
 
-def width_of(layers: Any) -> int | None:
-    """The number of input features of layers applied one after the other, or None where any fits."""
-    for layer in layers:
-        width: int | None = layer.in_width  # once: of a nested model it is a walk
-        if width is not None or not layer.keeps_shape:
-            return width
+def width_of(layers: Sequence[Any]) -> int | None:
+    """The number of input features of layers applied one after the other, or None where none fixes it."""
+    for place, layer in enumerate(layers):
+        width = layer.in_width  # asked once: of a nested model it is a walk
+        if width is not None:
+            return width_through(layers[:place], width)
+        if layer.any_rows:
+            return None
     return None
+
+
+def width_through(layers: Sequence[Any], width: int | None) -> int | None:
+    """The number of input features of layers that give `width` features; None: it is not known."""
+    for layer in reversed(layers):
+        width = None if width is None else layer.width_before(width)
+    return width
 
 
 class _Alone:
@@ -171,9 +180,9 @@ class Block(Layer, Holder, base=True):
         yield from self._inner.items()
 
     @property
-    def keeps_shape(self) -> bool:  # type: ignore[override]
-        """Whether output rows have the shape of input rows where no layer fixes it."""
-        return all(layer.keeps_shape for layer in self._inner.values())
+    def any_rows(self) -> bool:  # type: ignore[override]
+        """Whether input rows may have any number of dimensions."""
+        return any(layer.any_rows for layer in self._inner.values())
 
     @property
     def _leaves(self) -> list[Layer]:
@@ -257,6 +266,15 @@ class Residual(Block):
         found = width_of(self.layers)
         return found if found is not None or self.shortcut is None else width_of([self.shortcut])
 
+    def width_before(self, width: int) -> int | None:
+        """The same number, or that which gives the layers so many."""
+        return width if self.shortcut is None else width_through(self.layers, width)
+
+    @property
+    def any_rows(self) -> bool:  # type: ignore[override]
+        """Whether the shortcut takes any; the sum is of rows of one dimension."""
+        return self.shortcut is not None and bool(self.shortcut.any_rows)
+
     def output_shape(self, shape: Shape) -> Shape:
         """The shape of f(x) and of s(x)."""
         found = shape
@@ -290,6 +308,10 @@ class _Branches(Block, base=True):
         """The number of input features that the branches take."""
         found = (width_of([branch]) for branch in self.branches)
         return next((width for width in found if width is not None), None)
+
+    def width_before(self, width: int) -> int | None:
+        """The number of input features that gives the first branch so many outputs."""
+        return width_through(self.branches[:1], width)
 
     def _shapes(self, shape: Shape) -> list[Shape]:
         found: list[Shape] = [branch.output_shape(shape) for branch in self.branches]
@@ -360,7 +382,9 @@ class Concat(_Branches):
     Source: G. Huang et al., "Densely connected convolutional networks", CVPR 2017 (of features).
     """
 
-    keeps_shape = False
+    def width_before(self, width: int) -> int | None:
+        """Not known."""
+        return None
 
     def output_shape(self, shape: Shape) -> Shape:
         """The sum of the branches' widths."""
@@ -384,7 +408,11 @@ class Flatten(Layer):
     Source: elementary; PyTorch's Flatten(start_dim=1).
     """
 
-    keeps_shape = False
+    any_rows = True
+
+    def width_before(self, width: int) -> int | None:
+        """Not known: the rows may have any shape of so many numbers."""
+        return None
 
     def output_shape(self, shape: Shape) -> Shape:
         """(d₁, d₂, …) → (d₁·d₂·…,)."""

@@ -26,7 +26,7 @@ from fastnet.errors import (
     shown,
 )
 from fastnet.layers.base import Layer, Shape
-from fastnet.layers.block import Holder, check_layers, width_of
+from fastnet.layers.block import Holder, check_layers, width_of, width_through
 from fastnet.op import Array
 from fastnet.parameter import Parameter
 from fastnet.plan.segments import Storage
@@ -87,6 +87,9 @@ class Container(Holder, Configured, base=True):
 
     def _check_widths(self) -> None:
         """Raise ShapeError where a layer does not accept the known width of its input."""
+        if (known := self.input_shape) is not None:
+            self.output_shape(known)
+            return
         shape: Shape | None = None
         for layer in self._layers:
             if shape is None and (width := layer.in_width) is not None:
@@ -176,10 +179,14 @@ class Container(Holder, Configured, base=True):
         """The number of input features; None where no layer fixes it."""
         return width_of(self._layers)
 
+    def width_before(self, width: int) -> int | None:
+        """The number of input features that gives `width` outputs; None: it is not known."""
+        return width_through(self._layers, width)
+
     @property
-    def keeps_shape(self) -> bool:
-        """Whether output rows have the shape of input rows where no layer fixes it."""
-        return all(layer.keeps_shape for layer in self._layers)
+    def any_rows(self) -> bool:
+        """Whether input rows may have any number of dimensions."""
+        return bool(self._layers[0].any_rows)
 
     def output_shape(self, shape: Shape) -> Shape:
         """The shape of one output row for a shape of one input row; ShapeError where it does not fit."""

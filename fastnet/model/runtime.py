@@ -16,6 +16,7 @@ from fastnet.backends.executor import Executor, FastPath
 from fastnet.backends.passes import Passes
 from fastnet.backends.steps import Update
 from fastnet.errors import HyperparameterError, shown
+from fastnet.layers import Embedding
 from fastnet.layers.base import Shape
 from fastnet.layers.hierarchical import Head
 from fastnet.losses import base as losses
@@ -83,6 +84,7 @@ class Runtime:
     def __init__(self, model: Any, storage: Storage, backend: Backend) -> None:
         self._model = weakref.ref(model)  # the model owns this object
         self.layers = [layer for _, layer in model.layers]
+        self.coded = isinstance(self.layers[0], Embedding)  # short ways do not look at codes
         self.storage, self.backend = storage, backend
         if backend.native_calls and self.compiled_losses:
             losses.step_of = lone.step_of  # losses outside a model now use its kernels too

@@ -27,6 +27,7 @@ from fastnet.errors import (
     check_real,
 )
 from fastnet.interrupts import held_back
+from fastnet.layers import Embedding
 from fastnet.losses import links
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
@@ -170,7 +171,7 @@ class Sequential(Container):
     def _make_ways(self, executor: Any, modes: Modes) -> None:
         """Keep short ways for further forwards and backwards of this kind."""
         least = self.min_training_rows(respect_modes=True)
-        if not self._runtime.backend.native_calls:
+        if self._runtime.coded or not self._runtime.backend.native_calls:
             return
         call = executor.forward_call(self.seed, self._counters(modes))
         back = executor.backward_call(self.seed)
@@ -417,7 +418,7 @@ class Sequential(Container):
         """
         if self._claims:
             self._root("predict")
-        if batch_size is None and self._running is not None:
+        if batch_size is None and self._running is not None and not self._running.coded:
             result = self._running.thread.fast_path(x, out)
             if result is not None:
                 return result
@@ -568,17 +569,30 @@ class Sequential(Container):
 
         Scaled and sparse inputs become LazyRows.
         """
-        if shape is None:
+        given_rows = shape is None
+        if given_rows:
             self._terms.check_columns(name, value)
             shape = self.input_shape
-            if shape is None and not self.keeps_shape:
+            if shape is None and self.any_rows:
                 shape = arrays.ANY_ROWS
             rows = scaled.rows_of(name, value, shape, self.dtype)
             if rows is not None:
                 return rows
         if arrays.on_device(value):
             return self._runtime.backend.features(name, value, shape, self.dtype)
-        return arrays.features(name, value, shape, self.dtype)
+        found = arrays.features(name, value, shape, self.dtype)
+        if given_rows and self._runtime.coded:
+            self._check_codes(name, found)
+        return found
+
+    def _check_codes(self, name: str, x: Array) -> None:
+        """Check the columns of x that the first layers read as codes."""
+        places = list(range(x.shape[1])) if x.ndim == 2 else []
+        for _, layer in self.layers:
+            if not isinstance(layer, Embedding):
+                break
+            layer.output_shape((len(places),))
+            places = layer.check_codes(name, x, places)
 
     def on_host(self, name: str, value: Any) -> Any:
         """`value`, copied to the host's memory if it lies on a device."""

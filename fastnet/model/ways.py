@@ -53,7 +53,7 @@ def step_way(
     least: the fewest rows. update: with the numbers of some steps. seed: of random draws (default: the
     model's). others: arguments of Way.
     """
-    if isinstance(data.x, LazyRows):  # the function reads arrays
+    if isinstance(data.x, LazyRows) or model._runtime.coded:  # the function reads arrays alone
         return None
     targets = accepted_targets(loss, data)
     if targets is None or not model._runtime.backend.native_calls:

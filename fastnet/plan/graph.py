@@ -66,7 +66,7 @@ class Graph(Builder):
 
     def apply(self, op: type[Op], *, stream: int = 0, **arguments: Any) -> Tensor:
         """Add one op; returns its main output."""
-        shapes = {name: getattr(a, "shape", None) for name, a in arguments.items()}
+        shapes = {name: getattr(a, "shape", a) for name, a in arguments.items()}
         sizes = op.bind(shapes)
         for name, a in arguments.items():
             if isinstance(a, Tensor):

@@ -117,6 +117,20 @@ MODELS = {
         fn.BatchNorm1d(6, eps=0.01, track_running_stats=False),
         fn.Tanh(),
     ],
+    "radial": lambda: [fn.Linear(5, 3), fn.RBF(3, 4), fn.RBF(5, 6, False), fn.Linear(6, 2)],
+    "gated": lambda: [fn.Linear(5, 8), fn.GLU(), fn.Linear(4, 6), fn.SwiGLU(), fn.Linear(3, 2)],
+    "periodic": lambda: [
+        fn.Periodic(5, 3, 0.1),
+        fn.Linear(30, 2),
+        fn.Periodic(2, 3, 0.2, phases=True),
+        fn.Linear(6, 2),
+    ],
+    "piecewise": lambda: [
+        fn.Linear(5, 2),
+        fn.PiecewiseLinear([[-1, 0.1, 1], [-2, 2]], 3),
+        fn.PiecewiseLinear([[-1, 1]] * 6),
+        fn.Linear(6, 2),
+    ],
     "no parameters": lambda: [fn.Tanh(), fn.Dropout(0.4), fn.Sigmoid()],
     "one column": lambda: [fn.Linear(5, 1), fn.Tanh(), fn.Linear(1, 1)],
 }

@@ -1,4 +1,4 @@
-"""exp, expm1, log, log1p, tanh, the logistic function and erf in C, in units in the last place."""
+"""exp, log, tanh, the logistic function, erf, sin, cos and relatives in C, in units in the last place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ WORST = {
     "tanh": 4,
     "sigmoid": 4,
     "erf": 4,
+    "sin": 3,
+    "cos": 3,
 }
+ANGLE = 1e6  # the largest for which sines and cosines are so good
 SPECIAL = np.array([-np.inf, -1e30, -1.0, -1e-40, -0.0, 0.0, 1e-40, 1.0, 1e30, np.inf, np.nan])
 
 
@@ -67,6 +70,9 @@ def samples(name, dtype):
         return np.abs(x)[x != 0]
     if name == "log1p":
         return x[x > -1]
+    if name in ("sin", "cos"):
+        many = random.uniform(-1, 1, 400_000) * np.exp(random.uniform(0, 1, 400_000))
+        x = np.concatenate([x, (ANGLE / np.e * many).astype(dtype)])
     x = of_domain(name, x)
     return x[x < top] if name in ("exp", "expm1") else x
 
@@ -100,13 +106,25 @@ def test_errors_in_units_in_the_last_place(functions, name):
 def test_special_values(functions, name):
     dtype, call = functions
     x = of_domain(name, SPECIAL.astype(dtype))
+    if name in ("sin", "cos"):
+        assert (np.abs(call(name, x[np.abs(x) == 1e30])) <= 1).all()
+        x[np.abs(x) == 1e30] = 1e5
     with np.errstate(all="ignore"):
         want = truth(name, x).astype(dtype)
     got = call(name, x)
     np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
     np.testing.assert_allclose(got, want, rtol=4 * np.finfo(dtype).eps, atol=0)
-    if name in ("tanh", "erf"):  # odd
+    if name in ("tanh", "erf", "sin"):  # odd
         np.testing.assert_array_equal(np.signbit(got[3:7]), np.signbit(x[3:7]))
+
+
+@pytest.mark.parametrize(("name", "far"), [(n, f) for n in ("sin", "cos") for f in (1e8, 1e12)])
+def test_large_angles(functions, name, far):
+    """Absolute errors; even where numbers lie turns apart, the result is that of a number nearby."""
+    dtype, call = functions
+    x = np.random.default_rng(1).uniform(-far, far, 100_000).astype(dtype)
+    error = np.abs(call(name, x) - truth(name, x)).max()
+    assert error <= np.finfo(dtype).eps + far * 2.0**-52
 
 
 @pytest.mark.slow
@@ -119,6 +137,8 @@ def test_all_over_float32(functions, name):
     for begin in range(0, 2**32, step << 20):
         bits = np.arange(begin, min(2**32, begin + (step << 20)), step, dtype=np.uint32)
         x = of_domain(name, bits.view(np.float32))
+        if name in ("sin", "cos"):
+            x = x[~(np.abs(x) > ANGLE)]
         with np.errstate(all="ignore"):
             want = truth(name, x.astype(np.float64)).astype(np.float64)
             nearest = want.astype(np.float32)

@@ -81,6 +81,8 @@ NUMBERS = {
     "right": 2.0,
     "flips": 3.0,
     "spread": 0.3,
+    "place": 2.0,
+    "unknown": 1.0,
 }
 # The counter of random draws: beyond 32 bits where it may be.
 COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}
@@ -97,6 +99,7 @@ POSITIVE = {
     *((op, "v") for op in LABELLED),
     ("soft_cross_entropy", "t"),
     ("rbf", "beta"),
+    ("gaussian_basis", "sigma"),
     ("gaussian_nll", "y"),
     ("weighted_bce_with_logits", "u"),
     ("poisson", "y"),
@@ -132,8 +135,11 @@ ASCENDING = {("interpolate", "k")}
 SMALL = {("rmsprop_centered", "a"), ("rmsprop_centered_momentum", "a")}
 # Results that are sums which may cancel, with the tensor that they sum.
 SUMS_OF = {("layernorm", "centre"): "x", ("layernorm", "rest"): "x"}
+SMALL = {("angles", "x"), ("rmsprop_centered", "a"), ("rmsprop_centered_momentum", "a")}
 # Inputs that an op treats as constants: it has no gradient for them.
 CONSTANT = {
+    "piecewise": {"edge", "scale", "ends"},
+    "grouped_linear": {"ends"},
     "batchnorm_inference": {"running_mean", "running_var"},
     "mse": {"t"},
     "softmax_nll": {"t"},
@@ -150,6 +156,8 @@ CONSTANT = {
 }
 # The fewest rows for which an op has a meaning; 0 where it is not listed.
 MIN_ROWS = {"batchnorm": 2, "mse": 1, "softmax_nll": 1}
+# Columns of codes, which cannot be moved by a little.
+CODES = {("embedding", "x"): int(NUMBERS["place"])}
 
 
 def ops() -> list[type[Op]]:
@@ -158,7 +166,7 @@ def ops() -> list[type[Op]]:
 
 
 def named(op: type[Op], dims: Iterable[int], rows: int) -> dict[str, int]:
-    """The sizes of an op's dims; those of a matrix leave out how many elements sparse rows have.
+    """The sizes of an op's dims; those of a matrix leave out what follows from others.
 
     For an op with a tree of classes the last dim is about their number.
     """
@@ -168,6 +176,9 @@ def named(op: type[Op], dims: Iterable[int], rows: int) -> dict[str, int]:
         tree = tree_of(dims[-1] + 1)
         of_tree = {"C": tree.classes, "R": tree.rows, "M": tree.longest, "N": len(tree.nodes)}
         return {d: of_tree.get(d, sizes.get(d, 1)) for d in (*op.dims, "C")}
+    if "N" in op.dims and not op.lazy:
+        sizes.setdefault("N", 4)
+    sizes = op.fitted(sizes)
     return {**sizes, "N": 2 * rows + 1} if op.lazy else sizes
 
 
@@ -247,6 +258,13 @@ def operands(
         if (op.name, name) in ASCENDING:
             drawn.sort(axis=-1)
         tensors[name] = np.abs(drawn) if (op.name, name) in POSITIVE else drawn
+    if op.name == "embedding":  # codes, of which some are unknown
+        codes = random.integers(-1, sizes["V"] + 1, rows)
+        tensors["x"][:, CODES[op.name, "x"]] = codes
+    if "ends" in tensors and not op.lazy:  # of groups of columns
+        columns = sizes["N" if "N" in op.dims else "M"]
+        tensors["ends"][...] = np.sort(random.integers(0, columns + 1, sizes["I"]))
+        tensors["ends"][-1] = columns
     if op.lazy:
         arrange(tensors, random, sizes["I"])
     if "nodes" in tensors:
@@ -306,6 +324,7 @@ def evaluate(
     sizes = dict(sizes or {})
     for name in given:
         sizes |= dict(zip(op.spec(name).dims, given[name].shape, strict=True))  # type: ignore[union-attr]
+    sizes = op.fitted(sizes)
     rows = sizes.pop(ROWS, 1)
     gone = {*absent, *(name for name in op.state if name not in given)}
     made = [name for name in written(kernel) if name not in gone]
@@ -325,9 +344,12 @@ def evaluate(
 
 def numeric_jacobian(op: type[Op], tensors: Mapping[str, Array], name: str) -> Array:
     """∂output/∂name by central differences: (elements of the main output, elements of name)."""
-    columns = []
+    columns, codes = [], CODES.get((op.name, name), -1)
     for i in range(tensors[name].size):
         at = []
+        if i % tensors[name].shape[-1] == codes:
+            columns.append(np.zeros(columns[-1].shape))
+            continue
         for sign in (1, -1):
             moved = tensors[name].copy()
             moved.flat[i] += sign * 1e-5

@@ -11,8 +11,9 @@ from fastnet.backends.cuda.device import SIMULATOR, device
 
 # The simulator uses NumPy's, because Python's compute in float64 and raise errors.
 _LIBRARY: Any = np if SIMULATOR else math
-exp, expm1, log, log1p, sqrt, tanh = (
-    getattr(_LIBRARY, name) for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh")
+exp, expm1, log, log1p, sqrt, tanh, cos, sin = (
+    getattr(_LIBRARY, name)
+    for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "cos", "sin")
 )
 
 _TINY = tuple(float(np.finfo(kind).tiny) for kind in ("float32", "float64"))
@@ -82,4 +83,5 @@ NAMES: dict[str, Any] = {
     "where": where, "madd": madd, "sign": sign, "maximum": maximum, "minimum": minimum,
     "is_tiny": is_tiny, "abs": abs, "sigmoid": sigmoid, "log1p_exp": log1p_exp, "erf": math.erf,
     "exp": exp, "exp_below_0": exp, "expm1": expm1, "log": log, "log1p": log1p, "sqrt": sqrt, "tanh": tanh,
+    "cos": cos, "sin": sin,
 }  # fmt: skip

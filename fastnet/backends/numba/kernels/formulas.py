@@ -69,6 +69,8 @@ PRIMITIVES = {
     "log1p": elementary.log1p,
     "sqrt": math.sqrt,
     "erf": elementary.erf,
+    "cos": math.cos,
+    "sin": math.sin,
 }
 
 
