@@ -19,7 +19,7 @@ from itertools import product
 from typing import Any
 
 import run
-from contenders import methods, own, products, workloads
+from contenders import methods, own, products, structure, workloads
 from fastnet.terminal import show
 from measure.timing import difference, median, undisturbed_ratio
 from tables import ratios
@@ -40,6 +40,8 @@ LOOPS = {  # the most µs of a step, and whether beyond those of the engine
     ("housing", "fastnet five calls"): (14, True),
     ("housing", "fastnet train_on_batch"): (4, True),
 }
+RESIDUAL = next(iter(structure.CASES))
+TORCH = ("PyTorch", "PyTorch fused", "PyTorch compiled")
 CALLS = {  # times as fast
     "DQN 4-32-32-2, batch 8: times as fast as PyTorch": 30,
     "DQN 4-256-256-2, batch 256: times as fast as PyTorch": 1.7,
@@ -51,6 +53,10 @@ CALLS = {  # times as fast
     "an epoch of a sparse matrix, 0.2 %, Adam: times as fast as scikit-learn": 5,
     "an epoch of a sparse matrix, 0.2 %, SGD: times as fast as fastnet, dense": 20,
     **{f"{case}: times as fast as the built-in one": 1 / 1.3 for case in own.CASES},
+    **{f"{RESIDUAL}: times as fast as {peer}": 1.8 for peer in TORCH},
+    f"{RESIDUAL}: times as fast as roofline": 0.7,
+    **{f"an epoch of an RBF net, {size}: times as fast as PyTorch": 4 for size in structure.RADIAL},
+    "an epoch with 100,000 classes, SGD, batch 32: times as fast as a full softmax": 20,
 }
 CALL_SECONDS = {  # the most that a call of each contender takes
     "predict one row, housing": 3e-6,

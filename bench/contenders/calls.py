@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import fastnet as fn
-from contenders import fann, own, sparse
+from contenders import fann, own, sparse, structure
 from contenders.fits import ONE_BY_ONE, FastnetFit
 from contenders.peers import torch_net
 from contenders.predictors import Predictor as Repeat
@@ -192,6 +192,7 @@ CASES: dict[str, Callable[[], dict[str, Callable[[], Any]]]] = {
     "fit housing, SGD, batch 1, an epoch": one_by_one,
     **sparse.CASES,
     **own.CASES,
+    **structure.CASES,
 }
 
 
@@ -200,7 +201,7 @@ def makers(case: str) -> dict[str, Callable[[], Any]]:
     return {
         name: make
         for name, make in CASES[case]().items()
-        if name != "PyTorch" or importlib.util.find_spec("torch")
+        if not name.startswith("PyTorch") or importlib.util.find_spec("torch")
     }
 
 

@@ -11,10 +11,36 @@ from typing import Any
 import numpy as np
 
 import fastnet as fn
+from fastnet.formulas import exp
 
 WIDTHS = (1, 2, 3, 5, 8, 17)
 SMOOTH = ("Tanh", "Sigmoid", "SiLU", "Softplus", "Softsign", "GELU")
 FEATURES = 6  # of the input, as rows of 2 × 3 where the model begins with Flatten
+
+
+@fn.elementwise
+def damped(x: Any, rate: float = 0.5) -> Any:
+    """A function of users' own: x·e^(−rate·x²)."""
+    return x * exp(-rate * x * x)
+
+
+class Squares(fn.CustomLayer):
+    """y = x²·scale + x, in NumPy, with a trained scale of each feature."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features=features)
+        self.parameter("scale", (features,), fn.init.Constant(0.1))
+
+    def forward(self, x: Any, saved: Any) -> Any:
+        saved.x = x
+        return x * x * self.scale + x
+
+    def backward(self, dy: Any, saved: Any) -> Any:
+        x = saved.x
+        return dy * (2 * x * self.scale + 1), {"scale": (dy * x * x).sum(axis=0)}
+
+
+OWN = {"damped": damped, "Squares": Squares}
 
 
 class Drawn:
@@ -43,6 +69,8 @@ class Drawn:
             return ["BatchNorm1d", width]
         if self.chance(0.15):
             return ["Identity"]
+        if self.chance(0.15):
+            return ["Squares", width] if self.chance(0.5) else ["damped"]
         return [self.of(SMOOTH)]
 
     def chain(self, width: int, depth: int, out: int | None = None) -> list[Any]:
@@ -85,7 +113,7 @@ def widths(layer: list[Any], width: int) -> int | None:
     kind, *rest = layer
     if kind == "Linear":
         return rest[1] if rest[0] == width else None
-    if kind == "BatchNorm1d":
+    if kind in ("BatchNorm1d", "Squares"):
         return width if rest[0] == width else None
     if kind == "Residual":
         shortcut, *rest = rest
@@ -135,7 +163,7 @@ def fastnet_of(tree: list[Any], **options: Any) -> fn.Sequential:
         elif kind in ("Sequential", "Concat", "Add", "Multiply"):
             found = getattr(fn, kind)(*map(of, rest))
         else:
-            found = getattr(fn, kind)(*rest)
+            found = (OWN.get(kind) or getattr(fn, kind))(*rest)
         made[id(layer)] = found
         return found
 
@@ -163,6 +191,20 @@ def torch_of(tree: list[Any], torch: Any) -> Any:
             for other in found[1:]:
                 total = total + other if self.kind == "Add" else total * other
             return total
+
+    class Damped(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x * torch.exp(-0.5 * x * x)
+
+    class Square(nn.Module):
+        def __init__(self, features: int) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.full((features,), 0.1))
+
+        def forward(self, x: Any) -> Any:
+            return x * x * self.scale + x
+
+    own = {"damped": Damped, "Squares": Square}
 
     class Residual(nn.Module):
         def __init__(self, layers: list[Any], shortcut: Any) -> None:
@@ -195,10 +237,8 @@ def torch_of(tree: list[Any], torch: Any) -> Any:
             found = Joined(kind, list(map(of, rest)))
         elif kind == "Linear":
             found = nn.Linear(rest[0], rest[1], bias=rest[2])
-        elif kind == "GELU":
-            found = nn.GELU()
         else:
-            found = getattr(nn, kind)(*rest)
+            found = (own.get(kind) or getattr(nn, kind))(*rest)
         made[id(layer)] = found
         return found
 
