@@ -37,6 +37,7 @@ SCRATCH_MEMORY.fill(255)
 CHAINS = {"newton_schulz_update": 3}  # products of products, by kernel
 FACTORS = {  # of the terms of sums that may cancel
     "transposed_linear_forward": ("x", "w"),
+    "hierarchical_nll_forward": ("x", "w"),
     "hierarchical_nll_vjp": ("drow_loss", "d", "x"),
 }
 GROUP, GROUPS = 1, 3  # an update's row of hyper, among others that are NaN
