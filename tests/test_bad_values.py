@@ -118,6 +118,10 @@ def product(factor=0.5):
     return fn.schedules.ProductLR(factor, fn.schedules.StepLR(0.1, 2))
 
 
+def residual(shortcut=None):
+    fn.Residual(fn.Linear(2, 3), shortcut=shortcut)
+
+
 def fit_rbf(X, y, n_centers=2, phases=3, ridge=0.5, method="sample", neighbours=1, seed=None):
     more = {"phases": phases, "ridge": ridge, "method": method, "neighbours": neighbours}
     made = {"epochs": 1, "backend": "reference", "seed": seed, "verbose": 0}
@@ -208,6 +212,7 @@ class World:
             "place_centers": (fn.RBF(3, 2).place_centers, {"X": X, "method": "sample"}),
             "from_quantiles": (fn.PiecewiseLinear.from_quantiles, {"X": X}),
             "fit_rbf": (fit_rbf, {"X": X, "y": Y}),
+            "Residual": (residual, {"shortcut": fn.Linear(2, 3)}),
             "loss.backward": (self.loss.backward, {}),
             "step": (t.optimizer.step, {"model": m}),
             "evaluate": (t.evaluate, data),
@@ -354,7 +359,8 @@ def makers():
 
 
 # What takes any number of arguments, and the base that is never made.
-OTHERS = {fn.Sequential, fn.schedules.ProductLR, fn.Optimizer}
+TAKING_LAYERS = {fn.Sequential, fn.Residual, fn.Concat, fn.Add, fn.Multiply}
+OTHERS = {*TAKING_LAYERS, fn.schedules.ProductLR, fn.Optimizer}
 MAKERS = sorted({*makers()} - OTHERS, key=lambda k: k.__name__)
 # Of files that are not there.
 FOREIGN = dict.fromkeys(

@@ -81,7 +81,6 @@ ALL = [
         3, 4, np.arange(4), "huffman", False, init.Sparse(0.5), init.Constant(0.1)
     ),
     fn.HierarchicalSoftmax(3, 2, tree=[2, 2, -1]),
-    fn.BatchNorm1d(3, 1e-3, 0.5, affine=False),
     fn.Embedding([3, 4], (2, np.int64(5)), np.array([2, 0]), True, init.Normal(0, 2)),
     fn.Periodic(3, np.int64(2), np.float32(0.5), phases=True),
     fn.PiecewiseLinear([np.array([0, 1]), (-2, 0.5, np.float32(3))], np.int64(4)),

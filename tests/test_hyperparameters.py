@@ -75,7 +75,6 @@ OTHERS = {
     fn.RMSNorm: {"normalized_shape": MANY, "eps": EPS_OR_NONE},
     fn.Scale: {"num_features": MANY},
     fn.Bias: {"num_features": MANY},
-    fn.BatchNorm1d: {"num_features": MANY, "eps": EPS, "momentum": SHARE},
     fn.Periodic: {"in_features": MANY, "n_frequencies": MANY, "sigma": POSITIVE},
     fn.PiecewiseLinear: {"embedding_dim": MANY},
     fn.RBF: {"in_features": MANY, "n_centers": MANY},

@@ -38,6 +38,8 @@ SIZES = {"10³": (10, 100), "10⁶": (1000, 1000)}  # rows and features
 OTHERS = {
     "Layer", "Linear", "NTKLinear", "BatchNorm1d", "Dropout", "AlphaDropout", "Scale", "Bias", "Identity",
     "Loss", "FunctionLoss", "Optimizer", "RandomContrast", "RandomFlip", "RandomTranslation",
+    "Add", "Concat", "CustomLayer", "Embedding", "Flatten", "GLU", "HierarchicalSoftmax",
+    "HierarchicalSoftmaxLoss", "Multiply", "Periodic", "PiecewiseLinear", "RBF", "Residual", "SwiGLU",
 }  # fmt: skip
 
 

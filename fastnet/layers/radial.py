@@ -64,8 +64,9 @@ class gaussian_basis(Op):
 
     @classmethod
     def fitted(cls, sizes: dict[str, int]) -> dict[str, int]:
-        """M ≥ J."""
-        return {**sizes, "M": max(sizes["J"], sizes.get("M", sizes["J"] + 1))}
+        """M is J, or J + 1 with a column of ones."""
+        bumps = sizes["J"]
+        return {**sizes, "M": bumps if sizes.get("M") == bumps else bumps + 1}
 
     @classmethod
     def work(cls, sizes: Mapping[str, int], rows: int) -> int:

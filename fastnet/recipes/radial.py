@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastnet.data import arrays
-from fastnet.errors import DataError, check_int, check_real
+from fastnet.errors import DataError, check_choice, check_int, check_real
 from fastnet.layers import RBF, Linear
+from fastnet.layers.centers import METHODS
 from fastnet.losses.base import Loss
 from fastnet.losses.function import as_loss
 from fastnet.model import Sequential
@@ -70,6 +71,10 @@ def fit_rbf(
     rows = arrays.features("X", X, None, np.float64)
     if not rows.size:
         raise DataError(f"X has shape {rows.shape}; expected at least one row and one column")
+    n_centers = check_int("n_centers", n_centers, low=1)
+    method = check_choice("method", method, METHODS)
+    if method != "box" and n_centers > len(rows):
+        raise DataError(f"X has {len(rows)} rows; expected at least n_centers = {n_centers}")
     layer = RBF(rows.shape[1], n_centers)
     net = Linear(layer.out_width, _outputs(as_loss(loss), y), bias=False)
     model = Sequential(layer, net, dtype=dtype, backend=backend, seed=seed)

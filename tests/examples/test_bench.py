@@ -144,7 +144,7 @@ for family, known in methods.FAMILIES.items():
     for code in getattr(method_peers, family.upper()):
         assert code.split("(")[0] in known, code
     for code in methods.codes(family):
-        eval(code, vars(methods.fn))
+        eval(code, {**vars(methods.fn), "width": 8})
     print(family, len(methods.codes(family)))
 """
 

@@ -169,7 +169,7 @@ def test_copies_and_files_keep_the_link(how, case, tmp_path):
 
 def test_a_pickle_from_before_there_were_terms_is_good():
     made = model()
-    state = made.__getstate__()
+    state = copy.deepcopy(made.__getstate__())
     del state["_terms"]
     old = fn.Sequential.__new__(fn.Sequential)
     old.__setstate__(state)

@@ -47,7 +47,7 @@ def test_outputs_and_gradients(group):
         for name, value in found.items():
             expected = want.get(name, np.zeros_like(value))
             np.testing.assert_allclose(
-                value, expected, rtol=1e-8, atol=1e-9 * scale, err_msg=f"{seed} {name}"
+                value, expected, rtol=1e-7, atol=1e-8 * scale, err_msg=f"{seed} {name}"
             )
         assert set(want) - {"x", "y"} <= set(model.grads)
 

@@ -186,7 +186,7 @@ def with_length(op: type[Op], dims: Iterable[int], rows: int, name: str, n: int)
     """The same where one dim is n; those of a tree of classes are about n."""
     if "nodes" in op.inputs and name != "I":
         return named(op, (*dims, n), rows)
-    return {**named(op, dims, rows), name: n}
+    return op.fitted({**named(op, dims, rows), name: n})
 
 
 def tree_of(classes: int) -> ClassTree:
