@@ -65,8 +65,7 @@ def test_its_executor_has_the_interface_of_the_others():
     made = net("cuda").training_executor(Dataset(X, Y, 2), 4, LOSS)
     other = net("reference").training_executor(Dataset(X, Y, 2), 4, LOSS)
     shown = {name for name in vars(other) if not name.startswith("_")} - {"backend"}
-    # "refused" is of whole epochs, which run elsewhere alone.
-    assert shown - {"losses", "refused"} <= vars(made).keys()
+    assert not [name for name in shown - {"losses"} if not hasattr(made, name)]
 
 
 def test_what_steps_change_reaches_the_host_when_the_epoch_ends():

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from gradcheck import COUNTER, NUMBERS, dtype_of, shape_of
+from gradcheck import COUNTER, NUMBERS, dtype_of, named, shape_of
 from onecall import variants
 
 from fastnet.op import KERNELS, MANY_ROWS
@@ -90,7 +90,7 @@ def compiled(monkeypatch):
 
 def arguments(kernel, dtype, batch, absent, accumulate):
     op, numbers = kernel.op, {**NUMBERS, **COUNTER, "accumulate": int(accumulate)}
-    sizes = dict(zip(op.dims, SIZES, strict=False))
+    sizes = named(op, SIZES, batch)
     for name in kernel.arguments:
         if name in changing(kernel):
             yield Tensor((1,), changing(kernel)[name])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
-import scipy.sparse
 from refusals import refused
 
 import fastnet as fn
 from fastnet.errors import DataError, HyperparameterError, ShapeError
+
+pd = pytest.importorskip("pandas")
+scipy_sparse = pytest.importorskip("scipy.sparse")
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(103, 3))
@@ -68,7 +69,7 @@ def test_exact_shares():
 
 def test_parts_are_of_the_arrays_kind():
     frame = pd.DataFrame(X, columns=list("abc"), index=[f"r{i}" for i in range(103)])
-    matrix = scipy.sparse.coo_matrix(X)
+    matrix = scipy_sparse.coo_matrix(X)
     scaled = fn.Scaled(X, 0.5)
     given = np.arange(103), X, frame, pd.Series(NAMES), NAMES.tolist(), matrix, scaled
     parts = fn.train_test_split(*given, test_size=0.3, seed=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from refusals import refused
 
@@ -143,6 +142,7 @@ def test_statistics_are_those_of_all_blocks(monkeypatch):
 
 
 def test_fitting_reads_other_kinds_of_data():
+    pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(X, columns=list("abcd"))
     of_array = P.StandardScaler().fit(X)
     for given in (frame, X.tolist(), np.asfortranarray(X)):
@@ -163,6 +163,7 @@ def test_what_cannot_be_fitted(name):
         "^X holds nan in column 2, first in row 7; expected numbers .*: fill such values, or leave"
     )
     refused(lambda: layer.fit(bad), DataError, message)
+    pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(bad, columns=["a", "b", "income", "d"])
     refused(lambda: layer.fit(frame), DataError, "^X holds nan in column 'income'")
     refused(lambda: layer.fit(X[:0]), DataError, "^X has 0 rows; .*fit needs at least [12]$")

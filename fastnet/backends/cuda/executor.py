@@ -40,7 +40,8 @@ class CudaExecutor:
     whole_epochs = False  # each epoch's parameters are looked at on the host
     joins = False
     refused = 0  # by that look, not by a step
-    unevaluated = 0
+    evaluated = unevaluated = 0  # epochs within a call; there are none
+    evaluation_seconds = 0.0
 
     def __init__(self, plan: Plan, storage: Storage) -> None:
         self.plan, self.storage = plan, storage
