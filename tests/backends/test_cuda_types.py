@@ -32,6 +32,12 @@ from fastnet.backends.cuda.kernels.registry import changing
 if not nvvm.is_available() and not os.environ.get("FASTNET_REQUIRE_NVVM"):
     pytest.skip("no NVVM, NVIDIA's compiler", allow_module_level=True)
 
+# Kernels whose teams have room for a sum and form none: each lane writes what no other one reads.
+LANES_APART = {
+    f"{op}_{phase}"
+    for op in ("tree_log_softmax", "hierarchical_nll")
+    for phase in ("forward", "vjp")
+}
 SIZES = (2, 3)  # of dims; a kernel's types depend on none of them
 QUEUE = SimpleNamespace(handle=0)
 
@@ -114,7 +120,7 @@ def test_it_compiles(compiled, name, dtype):
     for code in compiled.values():
         assert re.search(r"\.visible \.entry \w*fastnet", code)  # the sanitizer goes by names
         shared = re.findall(r"\.shared .*\[(\d+)\]", code)
-        assert bool(shared) == ("bar.sync" in code)
+        assert bool(shared) == ("bar.sync" in code) or name in LANES_APART
         # As much as a block may have. Registers suffice: 256 threads of the most that one may use.
         assert sum(map(int, shared)) <= 48 << 10
 
