@@ -1,7 +1,7 @@
 """Data sets as NumPy arrays: the embedded digits, MNIST and California housing from disk, any IDX file.
 
-Nothing here uses the network. Small sets, such as diabetes or iris, come with scikit-learn: `X, y =
-sklearn.datasets.load_diabetes(return_X_y=True)` are arrays as `Trainer.fit` takes them.
+Nothing here uses the network. Small sets, such as diabetes or iris, come with scikit-learn; what
+`load_diabetes(return_X_y=True)` returns is as `Trainer.fit` takes it.
 """
 
 from fastnet.datasets.california import california_housing
