@@ -1,6 +1,6 @@
 /* Normalisation of rows. Formulas: fastnet/layers/layernorm.py.
  *
- * Several rows are taken at a time, whose sums do not wait for one another. A row's sum is that of its blocks of COLUMNS,
+ * Several rows are taken at a time, whose sums do not wait for one another. A row's sum is that of its blocks of PART_OF_ROW,
  * in float64; a block adds element i to lane i % LANES, and the lanes as a binary tree. */
 #include "engine/share.h"
 #include "lib/columns.h"
@@ -11,7 +11,7 @@ enum {
     TOGETHER = 4,             /* rows of a forward */
     PAIR = 2,                 /* rows of a backward: with four, columns of a power of two would evict one another */
     OF_LANES = LANES / WIDTH, /* vectors that hold LANES numbers */
-    COLUMNS = 64 * LANES
+    PART_OF_ROW = 64 * LANES
 };
 
 INLINED real sum_of_lanes(const vec sum[OF_LANES]) {
@@ -54,8 +54,8 @@ INLINED void moments(const int rows, const int what, double sum[TOGETHER], doubl
                      const real from[TOGETHER], int64_t N) {
     for (int r = 0; r < rows; r++)
         sum[r] = squares[r] = 0;
-    for (int64_t begin = 0; begin < N; begin += COLUMNS) {
-        const int64_t end = smaller(begin + COLUMNS, N);
+    for (int64_t begin = 0; begin < N; begin += PART_OF_ROW) {
+        const int64_t end = smaller(begin + PART_OF_ROW, N);
         vec of_sum[TOGETHER][OF_LANES] = {0}, of_squares[TOGETHER][OF_LANES] = {0};
         int64_t c = begin;
         for (; c + LANES <= end; c += LANES)
@@ -94,7 +94,7 @@ INLINED void write_row(const int centres, const int affine, real *y, const real 
 }
 
 /* A few rows of y. Unless `centres` the mean counts as 0. */
-INLINED void forward_rows(const int rows, const int centres, real *y, real *centre, real *rest, real *rstd,
+INLINED void norm_rows(const int rows, const int centres, real *y, real *centre, real *rest, real *rstd,
                           const real *x, const real *gamma, const real *beta, int64_t N, real eps) {
     double sum[TOGETHER], squares[TOGETHER];
     real mean[TOGETHER] = {0}, scale[TOGETHER], off[TOGETHER] = {0};
@@ -131,7 +131,7 @@ INLINED void forward(const fn_call *call, const int centres, real *y, real *cent
     const int64_t N = call->size[0];
     const real eps = call->scalar[0] > 0 ? (real)call->scalar[0] : REAL(0x1p-23f, 0x1p-52);
 #define FORWARD_ROWS(rows)                                                                         \
-    forward_rows(rows, centres, y + b * N, centre + b, rest + b, rstd + b, x + b * N, gamma, beta, N, eps)
+    norm_rows(rows, centres, y + b * N, centre + b, rest + b, rstd + b, x + b * N, gamma, beta, N, eps)
     SHARED(r, call, call->rows, TOGETHER) {
         int64_t b = r.begin;
         for (; b + TOGETHER <= r.end; b += TOGETHER) {
@@ -210,8 +210,8 @@ INLINED void vjp_rows(const int rows, const int centres, real *dx, real *const s
     fn_row row[PAIR];
     for (int r = 0; r < rows; r++)
         row[r] = (fn_row){centre[r], -rest[r] * rstd[r], rstd[r], 0, 0};
-    for (int64_t begin = 0; begin < N; begin += COLUMNS) {
-        const int64_t end = smaller(begin + COLUMNS, N);
+    for (int64_t begin = 0; begin < N; begin += PART_OF_ROW) {
+        const int64_t end = smaller(begin + PART_OF_ROW, N);
         vec sum[PAIR][OF_LANES] = {0}, products[PAIR][OF_LANES] = {0};
         int64_t c = begin;
         for (; c + LANES <= end; c += LANES)

@@ -70,6 +70,7 @@ static inline __attribute__((always_inline)) void gradient_of_row(const int vect
     const int64_t at = p->columns[begin] * p->w.O + j;
     const real *const to = p->w.to + at;
     const int accumulates = p->w.use == ACCUMULATES;
+#undef EACH_VECTOR /* of tile.h, where the files are one unit */
 #define EACH_VECTOR for (int v = 0; v < vectors; v++)
 #define ADD_ELEMENT(k)                                                                             \
     const vec value = broadcast(p->x[k]);                                                          \
