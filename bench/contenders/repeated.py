@@ -20,7 +20,14 @@ from fastnet.plan.records import (
 
 DTYPE = "float32"
 # Numbers that steer a kernel; 0.1 for the others. The threshold is dropout's with p = 0.2.
-NUMBERS = {"threshold": round(0.2 * 2**32), "scale": 1.25, "eps": 1e-5, "root_scale": 1.0}
+NUMBERS = {
+    "across": 8.0,
+    "channels": 1.0,
+    "threshold": round(0.2 * 2**32),
+    "scale": 1.25,
+    "eps": 1e-5,
+    "root_scale": 1.0,
+}
 POSITIVE = {"running_var", "v", "rstd", "p"}
 
 

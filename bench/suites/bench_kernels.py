@@ -31,5 +31,6 @@ def bench_kernel(kernel: str, size: str, backend: str, timed: Callable[..., None
     # An update of one flat vector: as long as the others' matrices.
     is_flat = KERNELS[kernel].phase == "update" and len(op.dims) == 1
     flat = rows * width if is_flat else width
-    repeated = Repeated(KERNELS[kernel], backend, rows, dict.fromkeys(op.dims, flat))
+    sizes = op.fitted(dict.fromkeys(op.dims, flat))
+    repeated = Repeated(KERNELS[kernel], backend, rows, sizes)
     timed(repeated.run, group=f"{kernel}, {size} ({rows} × {width})")
