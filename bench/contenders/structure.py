@@ -172,9 +172,13 @@ def radial_net(inputs: int, centers: int, outputs: int, torch: Any) -> Any:
 def radial(size: str) -> dict[str, Callable[[], Any]]:
     """Who trains a net of radial basis functions."""
     rows, inputs, centers, outputs = RADIAL[size]
-    layers = lambda: [fn.RBF(inputs, centers), fn.Linear(centers + 1, outputs, bias=False)]  # noqa: E731
+
+    def ours() -> Fit:
+        layers = [fn.RBF(inputs, centers), fn.Linear(centers + 1, outputs, bias=False)]
+        return Fit(layers, rows, outputs)
+
     return {
-        "fastnet": lambda: Fit(layers(), rows, outputs),
+        "fastnet": ours,
         "PyTorch": partial(
             Torch, partial(radial_net, inputs, centers, outputs), rows, inputs, outputs
         ),
