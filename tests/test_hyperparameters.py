@@ -201,7 +201,6 @@ LONE = fn.Linear(2, 2)
 FLAGS = {  # those of optimizers, callbacks and trainers are elsewhere
     fn.Linear: {"bias"},
     fn.HierarchicalSoftmax: {"bias"},
-    fn.BatchNorm1d: {"affine"},
     P.MinMaxScaler: {"clip"},
     P.PCA: {"whiten"},
     fn.NTKLinear: {"bias"},
