@@ -298,18 +298,23 @@ class _Compiler:
         if "vjp" not in node.op.kernels:
             return self._by_adjoint(node, grads, wanted)
         extra: dict[str, Any] = {f"d{node.op.main_output()}": grads.get(node.output)}
-        again = False  # whether an earlier VJP has written one of its parameter gradients
+        fresh, again = dict[str, Any](), dict[str, Any]()  # gradients that nobody has written, or somebody
         for name, p in parameters_of(node):
-            extra[f"d{name}"] = Gradient(p) if p.trainable else None
-            again |= p in self.written
-            self.written.add(p)
+            extra[f"d{name}"] = None
+            if p.trainable:
+                (again if p in self.written else fresh)[f"d{name}"] = Gradient(p)
+                self.written.add(p)
         parts: list[tuple[Tensor, Tensor]] = []
         for name, tensor in node.inputs():
             if tensor in wanted and f"d{name}" in node.op.kernels["vjp"].tensors:
                 extra[f"d{name}"] = Tensor(tensor.shape, tensor.dtype)
                 parts.append((tensor, extra[f"d{name}"]))
-        steps = [self.step(node, "vjp", extra)]
-        steps[0].accumulate = again
+        # A VJP adds to all gradients of parameters or to none.
+        steps = [self.step(node, "vjp", extra | (again or fresh))]
+        steps[0].accumulate = bool(again)
+        if again and fresh:
+            none = dict.fromkeys(part for part in extra if part != f"d{node.op.main_output()}")
+            steps.append(self.step(node, "vjp", extra | none | fresh))
         if node.output in grads:
             self.pending[grads[node.output]].discard(node.output)
         for tensor, part in parts:

@@ -315,3 +315,44 @@ def test_an_output_never_lies_over_an_input_that_is_read_twice():
 
     forward = addresses(Net(build, registry.get("reference")).plan.forward, "multiply_forward")
     assert forward["a"] == forward["b"] != forward["y"]
+
+
+class SharedWeight(fn.layers.Layer):
+    """The same weight twice, with a bias of its own the second time or the first."""
+
+    def __init__(self, first):
+        super().__init__(first=first)
+        self._declare("weight", (3, 3), init=fn.init.Normal(0.0, 1.0), transposed=True)
+        self._declare("bias", (3,), init=fn.init.Normal(0.0, 1.0))
+
+    def emit(self, g, x):
+        w, b = self._parameters["weight"], self._parameters["bias"]
+        x = g.apply(op("linear"), x=x, w=w, b=b if self.first else None)
+        return g.apply(op("linear"), x=x, w=w, b=None if self.first else b)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_gradient_that_nobody_has_written_is_not_added_to(backend, first):
+    """A VJP of which one parameter has a gradient already, and another has none."""
+    made = fn.Sequential(SharedWeight(first), dtype="float64", backend=backend, seed=1)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(7, 3)), rng.normal(size=(7, 3))
+    trainer = fn.Trainer(made, fn.MSELoss(), fn.SGD(lr=0.0), seed=0)
+    found = []
+    for _ in range(3):
+        trainer.fit(x, y, 1, 7, shuffle=False, verbose=0)
+        found.append({name: g.copy() for name, g in made.grads.items()})
+    value = made.state_dict()
+    for name in value:
+        numeric = np.zeros(value[name].shape)
+        for i in np.ndindex(numeric.shape):
+            ends = []
+            for h in (1e-6, -1e-6):
+                moved = {n: v.copy() for n, v in value.items()}
+                moved[name][i] += h
+                made.load_state_dict(moved)
+                ends.append(fn.MSELoss().forward(made.predict(x), y))
+            numeric[i] = (ends[0] - ends[1]) / 2e-6
+        made.load_state_dict(value)
+        for gradients in found:
+            np.testing.assert_allclose(gradients[name], numeric, atol=1e-7)
