@@ -42,6 +42,10 @@ class Builder:
         """The node of a graph whose main output this is; None: there is none, or nodes are not kept."""
         return None
 
+    def matrices(self) -> list[Any]:
+        """The trained parameters with two dimensions that ops of a graph use, in order, each once."""
+        return []
+
     def enter(self, layer: Any, x: Any) -> Any:
         """The output of a layer for x, in the layer's own mode; layers that contain others call this.
 

@@ -105,6 +105,7 @@ class Op:
     on_host: ClassVar[bool] = False  # its kernels are Python functions on every backend
     objects: ClassVar[tuple[str, ...]] = ()  # Python objects that the kernels of such an op take
     lazy: ClassVar[bool] = False  # only for backends that read lazy rows (Backend.reads_rows)
+    adds_to: ClassVar[str] = ""  # of an op that adds to a loss: the input which that is
     touches_rows: ClassVar[bool] = False  # gradients of matrices are 0 but for some rows
     inplace: ClassVar[bool] = (
         False  # forward may write its output over its first input, vjp likewise

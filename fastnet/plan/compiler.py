@@ -136,8 +136,15 @@ def compile_plan(
             dy = grads[output] = Tensor(output.shape)
             compiler.pending[dy] = {output}
         wanted = _wanted(graph, asked)
+        losses, last = {loss}, list[Node]()
         for node in reversed(graph.nodes):
-            steps += compiler.backward(node, grads, wanted, loss)
+            if node.op.adds_to and node.output in losses:
+                losses.add(node.arguments[node.op.adds_to])
+                last.append(node)
+            else:
+                steps += compiler.backward(node, grads, wanted, losses)
+        for node in last:
+            steps += compiler.backward(node, grads, wanted, losses)
         dx = grads.get(x) if asked else None
     boundary = len(forward)
     row_loss, value = None, loss
@@ -288,10 +295,10 @@ class _Compiler:
         node: Node,
         grads: dict[Tensor, Tensor],
         wanted: set[Tensor],
-        loss: Tensor | None,
+        losses: set[Tensor | None],
     ) -> list[_Step]:
         """The VJP of one node, and additions for inputs that already have a gradient."""
-        if node.output not in grads and node.output is not loss:
+        if node.output not in grads and node.output not in losses:
             return []
         if node.output not in wanted:
             return []

@@ -91,6 +91,11 @@ class Graph(Builder):
         tensor: Tensor = self.nodes[-1].arguments[name]
         return tensor
 
+    def matrices(self) -> list[Parameter]:
+        """The trained parameters with two dimensions that the nodes use, in order, each once."""
+        found = dict.fromkeys(p for node in self.nodes for _, p in parameters_of(node))
+        return [p for p in found if len(p.shape) == 2 and p.trainable]
+
 
 @dataclass(eq=False, repr=False)
 class Elements:

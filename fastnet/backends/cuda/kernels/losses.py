@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.backends.cuda.device import THREADS, cuda, kernel, launch
+from fastnet.backends.cuda.device import THREADS, cuda, flat, kernel, launch
 from fastnet.backends.cuda.elementary import log, sqrt
 from fastnet.backends.cuda.kernels.loops import cells, each, rows
 from fastnet.backends.cuda.kernels.registry import launcher
@@ -62,6 +62,35 @@ def weighted_loss_forward(
 def weighted_loss_vjp(i: int, drow_loss: Any, scale: Any, w: Any) -> None:
     """drow_loss = w·scale."""
     drow_loss[i] = np.float64(w[i]) * scale[0] if w.size > 0 else scale[0]
+
+
+@kernel
+def _l2_penalty(loss: Any, share: Any, data: Any, row_loss: Any, w: Any, alpha: float) -> None:
+    shared = cuda.shared.array(THREADS, np.float64)
+    lane = cuda.threadIdx.x
+    total = EMPTY
+    for i in range(lane, w.size, THREADS):
+        total = plus(total, np.float64(w[i]) * np.float64(w[i]))
+    squares = team_total((shared, lane, lane, THREADS), total)
+    if lane == 0:
+        share[0] = alpha / np.float64(max(1, row_loss.size))
+        loss[0] = data[0] + 0.5 * share[0] * squares
+
+
+@launcher
+def l2_penalty_forward(
+    queue: Any, loss: Any, share: Any, data: Any, row_loss: Any, w: Any, alpha: float
+) -> None:
+    """loss = data + ½·share·Σ w², share = alpha/B."""
+    launch(_l2_penalty, 1, THREADS, queue, loss, share, data, row_loss, flat(w), alpha)
+
+
+@launcher
+@each("dw")
+def l2_penalty_vjp(i: int, dw: Any, share: Any, w: Any, accumulate: int) -> None:
+    """dw = share·w."""
+    own = w[i] * w.dtype.type(share[0])
+    dw[i] = dw[i] + own if accumulate else own
 
 
 @rows("y")

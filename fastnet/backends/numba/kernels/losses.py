@@ -36,6 +36,28 @@ def mse_vjp(dy: Array, y: Array, t: Array) -> None:
 
 
 @kernel
+def l2_penalty_forward(
+    loss: Array, share: Array, data: Array, row_loss: Array, w: Array, alpha: float
+) -> None:
+    """loss = data + ½·share·Σ w², share = alpha/B."""
+    squares, weights = 0.0, flat(w)
+    for i in range(weights.size):
+        squares += np.float64(weights[i]) * np.float64(weights[i])
+    share[0] = alpha / np.float64(max(1, row_loss.size))
+    loss[0] = data[0] + 0.5 * share[0] * squares
+
+
+@kernel
+def l2_penalty_vjp(dw: Array, share: Array, w: Array, accumulate: int) -> None:
+    """dw = share·w."""
+    if dw.size > 0:
+        gradient, weights, factor = flat(dw), flat(w), w.dtype.type(share[0])
+        for i in range(gradient.size):
+            own = weights[i] * factor
+            gradient[i] = gradient[i] + own if accumulate else own
+
+
+@kernel
 def softmax_nll_forward(loss: Array, row_loss: Array, p: Array, z: Array, t: Array) -> None:
     """p = softmax(z); row_loss = log Σ e^(z − m) − (z_t − m), m the row's maximum; loss the mean."""
     rows, columns = z.shape
