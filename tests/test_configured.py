@@ -107,6 +107,7 @@ ALL = [
     *[fn.BCEWithLogitsLoss([1, 2], **HALF), fn.KLDivLoss("sum", log_target=True)],
     *[fn.MSELoss("sum"), fn.HalfMSELoss("sum"), fn.L1Loss("sum"), fn.LogCoshLoss("sum")],
     *[fn.HuberLoss(2, **HALF), fn.SmoothL1Loss(2, **HALF), fn.RBFLoss(2.5, [1, 2], **HALF)],
+    fn.PinballLoss([0.25, 0.5], **HALF),
     fn.PoissonNLLLoss(log_input=False, full=True, eps=1e-3, **HALF),
     fn.GaussianNLLLoss(full=True, eps=1e-3, **HALF),
     fn.MultiMarginLoss(2, 0.5, [1, 2], **HALF),

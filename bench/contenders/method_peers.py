@@ -125,6 +125,9 @@ LOSSES = {
     "MSELoss()": _PER_ELEMENT.format("mse_loss", ", 1"),
     "HalfMSELoss()": _PER_ELEMENT.format("mse_loss", ", 1"),
     "L1Loss()": "d = aten.sub(x, t)\nloss = aten.mean(aten.abs(d))\naten.mul(aten.sign(d), 0.001, out=dx)",
+    "PinballLoss()": "d = aten.sub(x, t)\n"
+    "loss = aten.mean(aten.maximum(aten.mul(d, 0.5), aten.mul(d, -0.5)))\n"
+    "aten.mul(aten.sign(d), 0.0005, out=dx)",
     "HuberLoss()": "loss = aten.huber_loss(x, t, 1, 1.0)\n"
     "aten.huber_loss_backward(one, x, t, 1, 1.0, grad_input=dx)",
     "SmoothL1Loss()": "loss = aten.smooth_l1_loss(x, t, 1, 1.0)\n"

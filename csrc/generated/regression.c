@@ -216,3 +216,43 @@ KERNEL(log_cosh_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t)) {
         scale_rows(dy, value, drow_loss, x, call->scalar[0]);
     }
 }
+
+ELEMENT pinball_forward_of(real y, real t, real q) {
+    const real e = t - y;
+    return real_maximum(q * e, (q - R(1.0)) * e);
+}
+
+KERNEL(pinball_forward, OUT_AS(double, row_loss), IN(y), IN(t), IN(q)) {
+    BLOCKS(x, call) {
+        real value[BLOCK];
+        real q_[BLOCK];
+        repeat(q_, q, x);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = pinball_forward_of(y_at[l], t_at[l], q_[i + l]);
+        }
+        add_rows(row_loss, value, x, N, call->scalar[0]);
+    }
+}
+
+ELEMENT pinball_vjp_of(real y, real t, real q) {
+    const real e = y - t;
+    return where(e > R(0.0), R(1.0) - q, where(e < R(0.0), -q, R(0.0) * e));
+}
+
+KERNEL(pinball_vjp, OUT(dy), IN_AS(double, drow_loss), IN(y), IN(t), IN(q)) {
+    BLOCKS(x, call) {
+        real value[BLOCK];
+        real q_[BLOCK];
+        repeat(q_, q, x);
+        for (int64_t i = 0; i < x.n; i += LANES) {
+            INPUT_LANES(y, x.at + i, x.at + x.n);
+            INPUT_LANES(t, x.at + i, x.at + x.n);
+            EACH_LANE(l)
+                value[i + l] = pinball_vjp_of(y_at[l], t_at[l], q_[i + l]);
+        }
+        scale_rows(dy, value, drow_loss, x, call->scalar[0]);
+    }
+}

@@ -72,10 +72,10 @@ def initial_loss(
 
     Expected is, with the loss's own options, ln C for CrossEntropyLoss and NLLLoss of C classes, ln 2 for
     BCEWithLogitsLoss and BCELoss, the variance of the targets for MSELoss, half of it for HalfMSELoss, the
-    mean distance from the median for L1Loss, and the loss of the targets' mean for the other losses of
-    reals and counts. Of a function, RBFLoss and GaussianNLLLoss nothing is expected. A loss far above: the
-    outputs are too large at the start, or the targets have another scale. Far below: the model has trained
-    already, or its inputs contain the target.
+    mean distance from the median for L1Loss, the loss of the targets' quantile for PinballLoss, and the
+    loss of the targets' mean for the other losses of reals and counts. Of a function, RBFLoss and
+    GaussianNLLLoss nothing is expected. A loss far above: the outputs are too large at the start, or the
+    targets have another scale. Far below: the model has trained already, or its inputs contain the target.
     Source: A. Karpathy, "A recipe for training neural networks", 2019.
     """
     found, data, flag = checked(model, loss, X, y, raise_on_failure)

@@ -34,6 +34,10 @@ def uninformed(loss: Loss, target: Array, row: tuple[int, ...]) -> tuple[Array, 
         return np.zeros(shape), "of outputs 0"
     if isinstance(loss, losses.L1Loss):
         return _each(np.median(target, axis=0), shape), "of the targets' median"
+    if isinstance(loss, losses.PinballLoss):
+        shares = np.broadcast_to(loss.quantile, shape[1:])
+        known = [np.quantile(t, q) for t, q in zip(target.T, shares, strict=True)]
+        return _each(known, shape), "of the targets' quantile"
     if isinstance(loss, losses.PoissonNLLLoss):
         mean = np.maximum(target.mean(axis=0), 1e-12)
         return _each(np.log(mean) if loss.log_input else mean, shape), "of the targets' mean"

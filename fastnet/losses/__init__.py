@@ -26,6 +26,7 @@ from fastnet.losses.regression import (
     L1Loss,
     LogCoshLoss,
     MSELoss,
+    PinballLoss,
     SmoothL1Loss,
 )
 
@@ -53,6 +54,7 @@ __all__ = [
     "MultiMarginLoss",
     "NLLLoss",
     "OneVsRestHingeLoss",
+    "PinballLoss",
     "PoissonNLLLoss",
     "RBFLoss",
     "SmoothL1Loss",

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from fastnet.builder import Builder
-from fastnet.errors import SMALLEST, check_real
+from fastnet.errors import SMALLEST, HyperparameterError, check_real, shown
 from fastnet.formulas.language import (
     Real,
     each,
@@ -19,6 +19,7 @@ from fastnet.formulas.language import (
     tanh,
     where,
 )
+from fastnet.losses.labels import check_columns
 from fastnet.losses.mse import mse
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
 
@@ -121,6 +122,24 @@ class log_cosh(Pointwise):
         return tanh(y - t)
 
 
+class pinball(Pointwise):
+    """l = max(q·(t − y), (q − 1)·(t − y)), q for each column; dl/dy = −q below t, 1 − q above it."""
+
+    columns = ("q",)
+
+    @each
+    def value(y: Real, t: Real, q: Real) -> Real:
+        """Of two terms, one of which is at most 0."""
+        e = t - y
+        return maximum(q * e, (q - 1) * e)
+
+    @each
+    def slope(y: Real, t: Real, q: Real) -> Real:
+        """0 where y = t; NaN where one of both is."""
+        e = y - t
+        return where(e > 0, 1 - q, where(e < 0, -q, 0 * e))
+
+
 class MSELoss(PointwiseLoss):
     """L = (1/(n·k))·Σ (y − t)² over all elements of y and t, both (n, k).
 
@@ -173,6 +192,32 @@ class L1Loss(PointwiseLoss):
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__(reduction)
+
+
+class PinballLoss(PointwiseLoss):
+    """L = (1/(n·k))·Σ max(q·(t − y), (q − 1)·(t − y)) over all elements of y and t, both (n, k).
+
+    Where it is least, y is the q-quantile of t. The gradient is −q/(n·k) where y < t, (1 − q)/(n·k) where
+    y > t, and 0 where they are equal.
+    quantile: q, a number in (0, 1) or a vector (k,) of such (default 0.5, half of L1Loss).
+    reduction: "mean" (default), "sum" (not divided) or "none" (each element's loss).
+    Accuracy (see Loss): 1e-6.
+    Source: R. Koenker, G. Bassett, "Regression quantiles", Econometrica 46, 1978.
+    """
+
+    op = pinball
+
+    def __init__(self, quantile: Any = 0.5, reduction: str = "mean") -> None:
+        wanted = "numbers in (0, 1), one or one for each column"
+        given = check_columns("quantile", quantile, wanted, low=0, open_low=True)
+        if not given.max() < 1:
+            raise HyperparameterError(f"quantile is {shown(quantile)}; expected {wanted}")
+        super().__init__(reduction, quantile=given)
+
+    @property
+    def q(self) -> Any:
+        """The op's name for the quantile."""
+        return self.quantile
 
 
 class HuberLoss(PointwiseLoss):

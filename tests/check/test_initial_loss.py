@@ -44,6 +44,7 @@ EXPECTED = {
     "half the variance": (fn.HalfMSELoss(), REALS, 2, [], None),
     "median": (fn.L1Loss(), REALS, 2, [], np.abs(REALS - np.median(REALS, axis=0)).mean()),
     "huber": (fn.HuberLoss(), REALS, 2, [], None),
+    "pinball": (fn.PinballLoss(0.3), REALS, 2, [], None),
     "summed": (fn.MSELoss("sum"), REALS, 2, [], 800 * REALS.var(axis=0).mean()),
     "hinge": (fn.MultiMarginLoss(), LABELS, 7, [], 6 / 7),
 }

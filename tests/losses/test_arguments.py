@@ -35,18 +35,27 @@ VECTORS = [  # what takes numbers for the columns, its name, and those that it r
     ),
     (fn.RBFLoss, "u", "finite numbers, one or one for each column", ["x"]),
     (fn.RBFLoss, "beta", "finite numbers above 0, one or one for each column", [0.0, -1.0, "x"]),
+    (
+        fn.PinballLoss,
+        "quantile",
+        "numbers in (0, 1), one or one for each column",
+        [0.0, -1.0, 1.0, 2, "x"],
+    ),
 ]
 
 
 @pytest.mark.parametrize(("kind", "name", "wanted", "outside"), VECTORS)
 def test_vectors(kind, name, wanted, outside):
-    scalar = kind in (fn.RBFLoss, fn.BCEWithLogitsLoss)  # one number is taken, too
+    scalar = kind in (fn.RBFLoss, fn.BCEWithLogitsLoss, fn.PinballLoss)  # one number is taken, too
     optional = name in ("weight", "pos_weight")
-    for good in ([0.5], [1, 2], np.array([0.5, 3], "f"), *([2, 0.5] if scalar else [])):
+    shares = kind is fn.PinballLoss
+    vectors = [[0.5, 0.25]] if shares else [[1, 2], np.array([0.5, 3], "f")]
+    numbers = [0.25] if shares else [2]
+    for good in ([0.5], *vectors, *([*numbers, 0.5] if scalar else [])):
         kind(**{name: good})
     singles = [*NOT_NUMBERS, *NOT_FINITE, *outside, True, np.True_]
     bad = [v for v in singles if not (v is None and optional) and np.ndim(v) == 0]
-    bad += [[], [[1.0]], [[1.0], [1.0, 2.0]], *([v, 1.0] for v in bad if v not in (None, True))]
+    bad += [[], [[1.0]], [[1.0], [1.0, 2.0]], *([v, 0.5] for v in bad if v not in (None, True))]
     for value in bad if scalar else [*bad, 1.0]:
         message = re.escape(f"{name} is {shown(value)}; expected {wanted}")
         refused(lambda v=value: kind(**{name: v}), HyperparameterError, f"^{message}$")

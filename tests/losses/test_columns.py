@@ -17,6 +17,7 @@ LOSSES = [
     fn.HuberLoss(),
     fn.SmoothL1Loss(),
     fn.LogCoshLoss(),
+    fn.PinballLoss(0.2),
     fn.BCELoss(),
     fn.BCEWithLogitsLoss(pos_weight=2.0),
     fn.KLDivLoss("batchmean"),

@@ -54,6 +54,13 @@ def of_error(value, slope):
     return loss
 
 
+def of_quantile(q):
+    """Value and slope of the error e = y − t."""
+    return lambda e: max(
+        (q - 1) * -e if e > 0 else -q * e, 0
+    ), lambda e: 1 - q if e > 0 else -q if e < 0 else 0
+
+
 def of_bce_logits(u=1.0):
     def loss(y, t):
         false, true = (1 - t) * softplus(y), u * t * softplus(-y)
@@ -235,6 +242,12 @@ CASES = {
         for b in (1.0, 1e-30, 2e38)
     },
     "smooth l1 0": over(lambda **r: fn.SmoothL1Loss(0.0, **r), of_error(abs, np.sign), ERRORS),
+    **{
+        f"pinball {q}": over(
+            lambda q=q, **r: fn.PinballLoss(q, **r), of_error(*of_quantile(q)), ERRORS
+        )
+        for q in (0.25, 0.5, 1e-3)
+    },
     "log cosh": over(fn.LogCoshLoss, of_error(log_cosh, np.tanh), ERRORS),
     **{
         f"poisson{' log' * how}{' full' * full}": over(

@@ -66,6 +66,8 @@ CASES = {
         fn.Sigmoid,
     ),
     "log cosh": (fn.LogCoshLoss, REALS, None),
+    "pinball": (lambda **r: fn.PinballLoss([0.1, 0.5, 0.9, 0.3], **r), REALS, None),
+    "pinball 1": (fn.PinballLoss, REALS, None),
     "gaussian": (fn.GaussianNLLLoss, REALS[:, :2], fn.Softplus),
     "gaussian full": (lambda **r: fn.GaussianNLLLoss(True, 0.2, **r), REALS[:, :2], fn.Softplus),
     "margin plain": (fn.MultiMarginLoss, LABELS, None),

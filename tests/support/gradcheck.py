@@ -99,6 +99,7 @@ POSITIVE = {
     *((op, "v") for op in LABELLED),
     ("soft_cross_entropy", "t"),
     ("rbf", "beta"),
+    ("pinball", "q"),
     ("gaussian_basis", "sigma"),
     ("gaussian_nll", "y"),
     ("weighted_bce_with_logits", "u"),

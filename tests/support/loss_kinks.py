@@ -15,7 +15,7 @@ LEAST = float(np.float32(1e-12))  # the denominator of BCELoss' gradient
 HALF = math.log(2) * 2 - 2 + 0.5 * math.log(4 * math.pi)  # Stirling's ln 2!
 COSH_1 = math.log(math.cosh(1)), math.tanh(1)
 U, FAR = {"pos_weight": 3.0}, {"u": 2.0, "beta": 4.0}
-RATE = {"log_input": False}
+RATE, Q = {"log_input": False}, {"quantile": 0.25}
 
 # Loss, options, and of each element: y, target, loss, dl/dy.
 ELEMENTS = [
@@ -38,6 +38,11 @@ ELEMENTS = [
     (fn.LogCoshLoss, {}, 1.0, 0.0, *COSH_1),  # where one form takes over from the other
     (fn.LogCoshLoss, {}, 1e30, 0.0, 1e30, 1.0),
     (fn.LogCoshLoss, {}, -1e30, 1e30, 2e30, -1.0),
+    (fn.PinballLoss, Q, 2.0, 2.0, 0.0, 0.0),
+    (fn.PinballLoss, Q, 2.0, 4.0, 0.5, -0.25),
+    (fn.PinballLoss, Q, 4.0, 2.0, 1.5, 0.75),
+    (fn.PinballLoss, Q, 1e30, -1e30, 1.5e30, 0.75),
+    (fn.PinballLoss, Q, -1e30, 1e30, 5e29, -0.25),
     (fn.RBFLoss, {}, 3.0, 3.0, -1.0, 0.0),
     (fn.RBFLoss, FAR, 2e38, 0.0, 0.0, 0.0),
     (fn.RBFLoss, FAR, 1e30, -1e30, 0.0, 0.0),
