@@ -26,7 +26,8 @@ from fastnet.op import Array
 from fastnet.optim import Optimizer
 from fastnet.parameter import check_count
 from fastnet.train import saved
-from fastnet.train.callbacks.base import Callback
+from fastnet.train.callbacks.base import Callback, is_patient
+from fastnet.train.callbacks.monitors import KeepBest
 from fastnet.train.chain import Chain, Span
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
@@ -110,6 +111,9 @@ class Run:
     rows: Array | None = None  # those of the data set that are the fit's, in this order; None: all
     joins: bool = False  # whether its steps wait to be run together with those of other nets
     evaluated: bool = True  # whether somebody looks at the model after each epoch
+    patient: Sequence[
+        Callback
+    ] = ()  # who hears of epochs after several of them, where nobody looks
     within: Validation | None = None  # who does within native calls; None: Python does
     chunk: int = 1  # steps of the next native call
     most_rows: int = MOST_ROWS
@@ -167,6 +171,8 @@ class Run:
             most = min(most, limit // self.scores.steps)
         if (limit := self.pauses.epochs()) is not None:
             most = min(most, limit)
+        for callback in self.patient:
+            most = min(most, max(1, callback.epochs_ahead()))
         fit = min(self.most_rows // int(self.offsets[-1]), MOST_STEPS // self.scores.steps)
         return min(most, self.chunk // self.scores.steps, max(1, fit))
 
@@ -227,6 +233,8 @@ class Run:
                     yield from self._advance_unwatched(
                         loaded, index, decisions, done, progress, within
                     )
+                    if self.trainer.stop_training:
+                        return
                     continue
                 begun = self.now()
                 losses = yield from self.advance(loaded, steps)
@@ -442,6 +450,7 @@ class Run:
                 rows = self.scores.rows * len(columns["epoch"])
                 progress.advance(rows, partial(columns["loss"].__getitem__, -1))
                 progress.epochs_ended(columns)
+                tell(self.trainer, self.patient, columns)
 
     def steps(self, index: Array, offsets: Array) -> Array:
         """Run the steps of these minibatches; returns their losses."""
@@ -512,10 +521,7 @@ class Fit:
         def ended(record: dict[str, Any]) -> None:
             trainer.history.append(record)
             progress.epoch_ended(record)
-            for callback in self.callbacks:
-                callback.on_epoch_end(record["epoch"], dict(record))
-                if trainer.stop_training and trainer.stop_reason is None:
-                    trainer.stop_reason = type(callback).__name__
+            tell(trainer, self.callbacks, {name: [value] for name, value in record.items()})
             for callback in savers:
                 callback.save(save)
             run.pauses.pause()
@@ -542,8 +548,10 @@ class Fit:
             progress.begin(trainer.epoch, last_epoch, rows)
             at_the_end.callback(progress.close)
             at_the_end.callback(trainer._to_evaluation, run)  # before a callback restores an epoch
-            run.evaluated = bool(self.callbacks or run.validation is not None)
+            others = [one for one in self.callbacks if type(one) is not KeepBest]
             run.within = validation_within(run, self.callbacks)
+            run.patient = others if all(map(is_patient, others)) else ()
+            run.evaluated = len(run.patient) < len(others) or run.validation is not None
             if self.resumed is not None:
                 trainer._to_training()  # so that statistics are computed anew where they would be
             if self.resumed is not None and self.resumed["reason"] not in (None, EPOCHS):
@@ -558,6 +566,18 @@ class Fit:
             if trainer.stop_reason is None:
                 trainer.stop_reason = "stop_training" if trainer.stop_training else EPOCHS
             run.pauses.end(trainer.stop_reason)
+
+
+def tell(
+    trainer: Trained, callbacks: Sequence[Callback], columns: Mapping[str, Sequence[Any]]
+) -> None:
+    """Tell callbacks of epochs that have ended, and keep the name of the one that ends the fit."""
+    for i, epoch in enumerate(columns["epoch"] if callbacks else ()):
+        record = {name: column[i] for name, column in columns.items()}
+        for callback in callbacks:
+            callback.on_epoch_end(epoch, dict(record))
+            if trainer.stop_training and trainer.stop_reason is None:
+                trainer.stop_reason = type(callback).__name__
 
 
 def check_parameters(model: Sequential, epoch: int) -> None:

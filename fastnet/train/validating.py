@@ -17,7 +17,7 @@ from fastnet.losses.base import Loss
 from fastnet.losses.metrics import Metric
 from fastnet.model import Sequential
 from fastnet.op import Array
-from fastnet.train.callbacks.base import Callback
+from fastnet.train.callbacks.base import Callback, is_patient
 from fastnet.train.callbacks.monitors import KeepBest
 from fastnet.train.ready import Ready, Waiting
 from fastnet.train.scores import Decided, epochs_at_once, evaluation_steps, threshold_for
@@ -128,7 +128,8 @@ def validation_within(run: Any, callbacks: Sequence[Callback]) -> Validation | N
     model, loss = trainer.model, trainer.loss
     if data is None or not isinstance(run.data, Dataset) or not executor.whole_epochs:
         return None
-    if any(type(callback) is not KeepBest for callback in callbacks) or len(callbacks) > 1:
+    keepers = [callback for callback in callbacks if type(callback) is KeepBest]
+    if len(keepers) > 1 or any(not is_patient(c) for c in callbacks if c not in keepers):
         return None
     if trainer._has_points() or trainer._chain.after_epochs or run.data.host is not None:
         return None
@@ -149,7 +150,7 @@ def validation_within(run: Any, callbacks: Sequence[Callback]) -> Validation | N
     found = model.evaluator(data, rows, loss, outputs=False, within=True)
     if found.plan.derived or not found.whole_epochs:
         return None
-    keeper = next((callback for callback in callbacks if isinstance(callback, KeepBest)), None)
+    keeper = keepers[0] if keepers else None
     if keeper is not None and model.bind().segments["params"].nbytes > MOST_BYTES // 4:
         return None  # copies cost more than Python, which copies only what is better
     return Validation(model, loss, data, found, decided, list(metrics), keeper)

@@ -73,6 +73,15 @@ class Callback(Configured, base=True):
     def on_train_end(self) -> None:
         """Called when a fit ends, also after Ctrl-C or an error."""
 
+    def epochs_ahead(self) -> int:
+        """How many epochs may be trained before `on_epoch_end` is called for each of them; 0 here.
+
+        For a callback that looks at records alone and acts after the last of so many epochs at the
+        earliest. Then one native call trains them all. 0: `on_epoch_end` comes right after each epoch. A
+        subclass with an `on_epoch_end` of its own has to say it anew.
+        """
+        return 0
+
     def save(self, save: Callable[[Path], None]) -> None:
         """Called where `saves_trainer`, when all have seen an epoch; `save` saves the trainer."""
 
@@ -100,6 +109,22 @@ def hooks(callbacks: Iterable[Callback], name: str) -> list[Hook]:
     """The hooks of a name that somebody has overridden."""
     own = getattr(Callback, name)
     return [getattr(one, name) for one in callbacks if getattr(type(one), name) is not own]
+
+
+def is_patient(callback: Callback) -> bool:
+    """Whether epochs may pass before a callback hears of them, and it has no hook within an epoch."""
+    owners = {}
+    for name in ("on_epoch_end", "epochs_ahead"):
+        owners[name] = next(cls for cls in type(callback).__mro__ if name in vars(cls))
+    within = any(hooks([callback], name) for name in _WITHIN) or callback.saves_trainer
+    known = issubclass(owners["epochs_ahead"], owners["on_epoch_end"])
+    return known and not within and callback.epochs_ahead() > 0
+
+
+_WITHIN = (
+    *("on_epoch_begin", "on_train_batch_begin", "on_train_batch_end"),
+    *("on_test_begin", "on_test_end"),
+)
 
 
 def check_callbacks(callbacks: Any, names: list[str] | None) -> list[Callback]:

@@ -150,6 +150,10 @@ class EarlyStopping(Monitor):
             self.stopped_epoch = epoch
             self.trainer.stop_training = True
 
+    def epochs_ahead(self) -> int:
+        """Those before which the fit cannot end; 0 where it has to copy the parameters of the best one."""
+        return 0 if self.restore_best_weights else max(1, self.patience - self.wait)
+
     def on_train_end(self) -> None:
         """Restore the best epoch."""
         if self._kept:
@@ -294,6 +298,11 @@ class ReduceLROnPlateau(Monitor):
         if self.wait > self.patience:
             self.cooling, self.wait = self.cooldown, 0
             self._reduce()
+
+    def epochs_ahead(self) -> int:
+        """Those before which the rate cannot be reduced."""
+        tolerated = self.cooling + self.patience if self.cooling else self.patience - self.wait
+        return max(1, tolerated + 1)
 
     def _is_better(self, score: float) -> bool:
         gain = score - self.best if self.mode == "max" else self.best - score
