@@ -476,12 +476,12 @@ class Optimizer(Configured, base=True):
         return {**found, "decoupled_weight_decay": decoupled}
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy starts without states: a state belongs to one optimizer and one model.
-        return {k: v for k, v in self.__dict__.items() if k != "_states"}
+        # A copy starts without states: a state belongs to one optimizer and one model. So copies of equal
+        # optimizers are equal, byte by byte.
+        return {k: v for k, v in self.__dict__.items() if k not in ("_states", "_changes")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._states = weakref.WeakKeyDictionary()
+        self.__dict__.update(state, _states=weakref.WeakKeyDictionary())
 
 
 NOT_IN_GROUPS = ("groups", "decay_biases_and_norms", "initial_accumulator_value")
