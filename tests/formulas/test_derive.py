@@ -13,6 +13,7 @@ from fastnet.formulas import derive
 from fastnet.formulas.derive import derivative, vjp_of
 from fastnet.formulas.language import (
     PRIMITIVES,
+    Formula,
     Numbers,
     Real,
     each,
@@ -155,6 +156,77 @@ def test_first_and_second_derivatives_equal_central_differences(by):
         rtol=1e-7,
         atol=1e-7,
     )
+
+
+# A formula for each rule, of x in [−2, 2] and u in ±[0.1, 1]; both arguments of the rule have a slope.
+OF_RULES = {
+    "Add": "u * x * x + 3 * x",
+    "Sub": "3 * u * u - u * x * x",
+    "Mult": "x * x * (x + u)",
+    "Div": "(u + x * x) / (4 + u * x)",
+    "USub": "-(x * x * u * u)",
+    "abs": "abs(x * u - 0.3) * x * u",
+    "exp": "exp(u * x)",
+    "exp_below_0": "exp_below_0(-(x * x) - u * u)",
+    "expm1": "expm1(u * x)",
+    "log": "log(4 + u * x)",
+    "log1p": "log1p(2 + u * x)",
+    "sqrt": "sqrt(4 + u * x)",
+    "tanh": "tanh(u * x)",
+    "sin": "sin(2 * u * x)",
+    "cos": "cos(2 * u * x)",
+    "sigmoid": "sigmoid(3 * u * x)",
+    "erf": "erf(u * x)",
+    "log1p_exp": "log1p_exp(-(x * x) - u * u)",
+    "madd": "madd(x * u, sin(x) + u, x * x * u * u)",
+    "horner": "horner(COEFFICIENTS, u) * horner(COEFFICIENTS, x)",
+    "where": "where(x > 0.3, u * x * x, sin(x + u))",
+    "maximum": "maximum(x * x, 3 * u * u)",
+    "minimum": "minimum(x * x, 3 * u * u)",
+}
+
+
+def points(count=200):
+    """x and u away from the kinks of these formulas."""
+    random = np.random.default_rng(2)
+    x, u = (
+        random.uniform(-2, 2, count),
+        random.uniform(0.1, 1, count) * random.choice([-1, 1], count),
+    )
+    kinks = [x * u - 0.3, x - 0.3, x * x - 3 * u * u]
+    away = np.abs(kinks).min(axis=0) > 1e-3
+    return {"x": x[away], "u": u[away]}
+
+
+@pytest.mark.parametrize("by", ["x", "u"])
+@pytest.mark.parametrize("rule", OF_RULES)
+def test_each_rule_equals_central_differences_and_so_does_its_derivative(rule, by):
+    (tree,) = ast.parse(f"def {rule.lower()}(x, u): return {OF_RULES[rule]}").body
+    f = Formula.of(tree, {**PRIMITIVES, "horner": horner, "COEFFICIENTS": COEFFICIENTS})
+    at = points()
+    one = np.ones_like(at["x"])
+    assert len(one) > 150
+
+    def of(function, *seeds):
+        return lambda value: function(*seeds, *{**at, by: value}.values())
+
+    first = derivative(f, by)
+    slope, second = of(first, one), of(derivative(first, by, "again"), one, one)
+    np.testing.assert_allclose(slope(at[by]), differences(of(f), at[by]), rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(second(at[by]), differences(slope, at[by]), rtol=1e-8, atol=1e-8)
+
+
+def test_every_rule_is_compared_with_differences():
+    assert set(OF_RULES) == set(derive._RULES)
+
+
+@pytest.mark.parametrize("by", ["x", "u"])
+def test_the_derivative_of_a_constant_polynomial_is_zero(by):
+    (tree,) = ast.parse("def constant(x, u): return horner(ONLY, x) * u + horner(LINE, x)").body
+    f = Formula.of(tree, {"horner": horner, "ONLY": (0.5,), "LINE": (3.0, 1.0)})
+    x, u, seed = np.array([0.3, -2.0]), np.array([0.7, 0.1]), np.array([1.0, 2.0])
+    want = {"x": 3.0, "u": 0.5}[by] * seed
+    np.testing.assert_array_equal(derivative(f, by)(seed, x, u), want)
 
 
 def test_every_primitive_has_a_rule_or_no_slope():
