@@ -34,8 +34,11 @@ class Builder:
         """Another output of the last op applied."""
         raise NotImplementedError
 
-    def reshape(self, x: Any, row: tuple[int, ...]) -> Any:
-        """The tensor x with rows of another shape and as many numbers; nothing is copied."""
+    def reshape(self, x: Any, row: tuple[int, ...], times: int = 1) -> Any:
+        """The tensor x with rows of another shape and as many numbers; nothing is copied.
+
+        times: the rows for each row of the minibatch. With k of them, ops see k rows where layers see one.
+        """
         raise NotImplementedError
 
     def source(self, tensor: Any) -> Any:

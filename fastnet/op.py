@@ -209,6 +209,18 @@ class Op:
         return sizes
 
     @classmethod
+    def rows_of(cls, times: Mapping[str, int]) -> int:
+        """The rows for each row of a minibatch, those of each tensor; ShapeError where they differ."""
+        found = {
+            t for name, t in times.items() if name in cls.tensors and ROWS in cls.tensors[name].dims
+        }
+        if len(found) > 1:
+            raise ShapeError(
+                f"{cls.name}: its inputs have {times} rows for one; expected equal numbers"
+            )
+        return found.pop() if found else 1
+
+    @classmethod
     def fitted(cls, sizes: dict[str, int]) -> dict[str, int]:
         """Sizes, with those among them that follow from others; these need not be there."""
         return sizes

@@ -23,6 +23,7 @@ class Value:
 
     array: Array
     grad: Array | None = None
+    times: int = 1  # the rows that it has for each row of the minibatch
 
     @property
     def shape(self) -> tuple[int | str, ...]:
@@ -62,9 +63,11 @@ class Tape(Builder):
         """Run one op's forward; returns its main output."""
         shapes = {k: getattr(v, "shape", v) for k, v in arguments.items()}
         sizes = op.bind(shapes)
-        rows = next((v.array.shape[0] for v in arguments.values() if isinstance(v, Value)), 1)
+        given = {name: v for name, v in arguments.items() if isinstance(v, Value)}
+        times = op.rows_of({name: v.times for name, v in given.items()})
+        rows = next((v.array.shape[0] for v in given.values()), 1)
         for name in op.outputs:
-            arguments[name] = Value(self._empty(op, name, sizes, rows))
+            arguments[name] = Value(self._empty(op, name, sizes, rows), times=times)
         arguments |= {
             "stream": self.stream(stream),
             "seed": self.seed,
@@ -84,9 +87,9 @@ class Tape(Builder):
         value: Value = record.arguments[name]
         return value
 
-    def reshape(self, x: Value, row: tuple[int, ...]) -> Value:
+    def reshape(self, x: Value, row: tuple[int, ...], times: int = 1) -> Value:
         """A value of another shape that shares x's numbers."""
-        y = Value(x.array.reshape(len(x.array), *row))
+        y = Value(x.array.reshape(len(x.array) // x.times * times, *row), times=times)
         self.records.append(_Reshaped(x, y))
         return y
 

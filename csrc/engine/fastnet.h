@@ -24,6 +24,7 @@ typedef struct {
     int64_t stream;
     int64_t group;
     int64_t accumulate;
+    int64_t more_rows;
     int64_t entry;
     int64_t epilogue;
     int64_t relu_mask;

@@ -17,6 +17,7 @@ static inline void point_to(fn_call *call, const fn_instruction *at, const fn_co
     call->size = at->size;
     call->scalar = at->scalar;
     call->stream = at->stream;
+    call->rows = context->rows * (1 + at->more_rows);
     call->accumulate = context->accumulate | at->accumulate;
     if (context->hyper)
         call->hyper = (const double *)pointer(context->hyper) + at->group * context->hyper_size;
@@ -31,7 +32,6 @@ static inline const fn_instruction *run_program(const fn_instruction *at, const 
                                                 const fn_side_work *side_work) {
     fn_call call = {
         .segment = context->segment,
-        .rows = context->rows,
         .seed = context->seed,
         .step = context->step,
         .scratch = pointer(context->scratch + (member ? member->number * FN_SCRATCH : 0)),
@@ -43,7 +43,8 @@ static inline const fn_instruction *run_program(const fn_instruction *at, const 
         point_to(&call, at, context);
         call.next_rows = side_work && at + 1 == end ? side_work->next_rows : NULL;
         if (at->epilogue &&
-            (context->rows * at[1].size[0] >= context->elements_to_fuse || (at->relu_mask && !member))) {
+            (context->rows * (1 + at[1].more_rows) * at[1].size[0] >= context->elements_to_fuse ||
+             (at->relu_mask && !member))) {
             call.relu_mask = at->relu_mask;
             next = call;
             point_to(&next, ++at, context);

@@ -597,5 +597,6 @@ def _work(plan: Plan) -> int:
     for program in (plan.forward, plan.backward, plan.step):
         for instruction, kernel in kernels_of(program):
             sizes = dict(zip(kernel.op.dims, instruction["size"].tolist(), strict=False))
-            work += kernel.op.work(sizes, plan.max_rows)
+            times = 1 + int(instruction["more_rows"])
+            work += times * kernel.op.work(sizes, times * plan.max_rows)
     return work

@@ -74,7 +74,7 @@ class PythonRunner:
         self.find(kernel)(*self._arguments(kernel, instruction, context[0]))
 
     def _arguments(self, kernel: Kernel, instruction: Any, context: Any) -> list[Any]:
-        op, rows = kernel.op, int(context["rows"])
+        op, rows = kernel.op, int(context["rows"]) * (1 + int(instruction["more_rows"]))
         dtype = KINDS[instruction["dtype"]]
         sizes = {d: int(s) for d, s in zip(op.dims, instruction["size"], strict=False)}
         row = int(context["hyper"]) + 8 * int(context["hyper_size"] * instruction["group"])

@@ -133,7 +133,7 @@ def compile_plan(
     if backward:
         grads: dict[Tensor, Tensor] = {}
         if loss is None:
-            dy = grads[output] = Tensor(output.shape)
+            dy = grads[output] = Tensor(output.shape, times=output.times)
             compiler.pending[dy] = {output}
         wanted = _wanted(graph, asked)
         losses, last = {loss}, list[Node]()
@@ -268,7 +268,8 @@ def _row_shape(tensor: Tensor) -> tuple[int, ...]:
 
 
 def _width(tensor: Tensor) -> int:
-    return math.prod(_row_shape(tensor))
+    """The numbers of a tensor for each row of the minibatch."""
+    return tensor.times * math.prod(_row_shape(tensor))
 
 
 class _Compiler:
@@ -314,7 +315,7 @@ class _Compiler:
         parts: list[tuple[Tensor, Tensor]] = []
         for name, tensor in node.inputs():
             if tensor in wanted and f"d{name}" in node.op.kernels["vjp"].tensors:
-                extra[f"d{name}"] = Tensor(tensor.shape, tensor.dtype)
+                extra[f"d{name}"] = Tensor(tensor.shape, tensor.dtype, times=tensor.times)
                 parts.append((tensor, extra[f"d{name}"]))
         # A VJP adds to all gradients of parameters or to none.
         steps = [self.step(node, "vjp", extra | (again or fresh))]
@@ -431,7 +432,8 @@ class _Compiler:
                 continue
             sizes = [node.sizes[d] for d in op.dims]
             scalars = [float(node.arguments[name]) for name in op.scalars]
-            fill(record, step.kernel, self.storage.dtype, places, sizes, scalars, node.stream)
+            given = places, sizes, scalars, node.stream, node.times
+            fill(record, step.kernel, self.storage.dtype, *given)
             record["accumulate"] = step.accumulate
         return program
 

@@ -56,7 +56,11 @@ def read_elements(graph: Graph, x: Tensor, output: Tensor, count: int) -> Elemen
     None: x is read by other ops too, or is the output, and the graph stays as it is.
     """
     readers = [node for node in graph.nodes if any(t is x for _, t in node.inputs())]
-    if not readers or output is x or any(node.op is not linear for node in readers):
+    if (
+        not readers
+        or output is x
+        or any(node.op is not linear or node.times > 1 for node in readers)
+    ):
         return None
     elements = Elements.of(count)
     for node in readers:
@@ -87,7 +91,7 @@ def _joined(
 
 def _rectified(first: Node, drop: Node) -> Node:
     arguments = {**drop.arguments, "x": first.arguments["x"]}
-    return Node(relu_dropout, arguments, drop.sizes, drop.stream)
+    return Node(relu_dropout, arguments, drop.sizes, drop.stream, drop.times)
 
 
 def _folded(first: Node, norm: Node) -> Node:
@@ -115,4 +119,4 @@ def _folded(first: Node, norm: Node) -> Node:
         "b": Derived((w.shape[1],), bias),
         "y": norm.output,
     }
-    return Node(linear, arguments, first.sizes)
+    return Node(linear, arguments, first.sizes, times=first.times)

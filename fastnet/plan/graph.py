@@ -16,12 +16,16 @@ from fastnet.plan.records import MAX_SCALARS
 
 @dataclass(eq=False, repr=False)
 class Tensor:
-    """An edge: the result of an op or an input from the caller. Its shape starts with ROWS."""
+    """An edge: the result of an op or an input from the caller. Its shape starts with ROWS.
+
+    times: the rows that it has for each row of the minibatch.
+    """
 
     shape: tuple[int | str, ...]
     dtype: str | None = None  # None: the plan's
     segment: str = "workspace"
     base: Tensor | None = None  # whose numbers it has, where it is only another shape
+    times: int = 1
 
     @property
     def root(self) -> Tensor:
@@ -32,7 +36,7 @@ class Tensor:
         """The number of elements for a number of rows."""
         count = 1
         for d in self.shape:
-            count *= rows if d == ROWS else int(d)
+            count *= self.times * rows if d == ROWS else int(d)
         return count
 
 
@@ -44,6 +48,8 @@ class Node:
     arguments: dict[str, Any]
     sizes: dict[str, int]
     stream: int = 0
+    times: int = 1  # the rows of its tensors for each row of the minibatch
+    training: bool = True  # the mode of the layer that applied it
 
     @property
     def output(self) -> Tensor:
@@ -68,19 +74,19 @@ class Graph(Builder):
         """Add one op; returns its main output."""
         shapes = {name: getattr(a, "shape", a) for name, a in arguments.items()}
         sizes = op.bind(shapes)
-        for name, a in arguments.items():
-            if isinstance(a, Tensor):
-                arguments[name] = a.root
+        given = {n: a for n, a in arguments.items() if isinstance(a, Tensor)}
+        times = op.rows_of({name: a.times for name, a in given.items()})
+        arguments |= {name: a.root for name, a in given.items()}
         for name in op.outputs:
             spec = op.tensors[name]
-            arguments[name] = Tensor(op.shape(name, sizes), spec.dtype)
-        node = Node(op, arguments, sizes, self.stream(stream))
+            arguments[name] = Tensor(op.shape(name, sizes), spec.dtype, times=times)
+        node = Node(op, arguments, sizes, self.stream(stream), times, self.training)
         self.nodes.append(node)
         return node.output
 
-    def reshape(self, x: Tensor, row: tuple[int, ...]) -> Tensor:
+    def reshape(self, x: Tensor, row: tuple[int, ...], times: int = 1) -> Tensor:
         """A tensor of another shape that shares x's numbers."""
-        return Tensor((ROWS, *row), x.dtype, x.segment, x)
+        return Tensor((ROWS, *row), x.dtype, x.segment, x, times)
 
     def source(self, tensor: Any) -> Node | None:
         """The node that has made a tensor; None: the caller gives it."""
@@ -177,7 +183,10 @@ def signature_of(structure: Structure, place: Callable[[Parameter], Any]) -> Any
         structure.on_host,
         tuple(map(of, ends)),
         tuple(
-            (n.op, n.stream, *n.sizes.items(), *((name, of(a)) for name, a in n.arguments.items()))
+            (
+                (n.op, n.stream, n.times, *n.sizes.items()),
+                *((name, of(a)) for name, a in n.arguments.items()),
+            )
             for n in graph.nodes
         ),
     )

@@ -39,11 +39,15 @@ def fill(
     sizes: list[int],
     scalars: list[float],
     stream: int,
+    times: int = 1,
 ) -> None:
-    """Encode a kernel's instruction in a record of zeros."""
+    """Encode a kernel's instruction in a record of zeros.
+
+    times: rows of its tensors for each row of the minibatch.
+    """
     record["kernel"] = number_of(kernel)
     record["dtype"] = KIND[dtype.name]
-    record["stream"] = stream
+    record["stream"], record["more_rows"] = stream, times - 1
     record["scalar"][: len(scalars)] = scalars
     assert len(places) <= MAX_TENSORS, kernel.name
     _put_operands(record, places, sizes)

@@ -45,6 +45,7 @@ INSTRUCTION = np.dtype(
         ("stream", "i8"),  # the op's stream of random numbers
         ("group", "i8"),  # update only: its row of hyper
         ("accumulate", "i8"),  # 1: add to parameter gradients, even if the context's is 0
+        ("more_rows", "i8"),  # rows of its tensors, beside one, for each row of the minibatch
         ("entry", "i8"),  # native backends only: address of the kernel's function
         ("epilogue", "i8"),  # C only: address of the next instruction's, if fused with this one
         ("relu_mask", "i8"),  # C only: that one as a mask which tiles can apply (fn_relu_mask)

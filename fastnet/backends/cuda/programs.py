@@ -99,6 +99,7 @@ def _arguments(
     sizes = {d: int(s) for d, s in zip(op.dims, instruction["size"], strict=False)}
     fixed: dict[str, Any] = dict(zip(op.scalars, instruction["scalar"].tolist(), strict=False))
     fixed["stream"] = int(instruction["stream"])
+    rows *= 1 + int(instruction["more_rows"])
     if instruction["accumulate"]:
         fixed["accumulate"] = 1
     for i, name in enumerate(kernel.tensors):

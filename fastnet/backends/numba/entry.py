@@ -85,7 +85,9 @@ class _Reader:
         shape = []
         for dim in spec.dims:
             if dim == ROWS:
-                size = load(builder, _WORD, run, _at(CONTEXT, "rows"))
+                more = load(builder, _WORD, instruction, _at(INSTRUCTION, "more_rows"))
+                rows = load(builder, _WORD, run, _at(CONTEXT, "rows"))
+                size = builder.mul(rows, builder.add(more, ir.Constant(_WORD, 1)))
             else:
                 parts = (self._size(word, builder, instruction) for word in dim.split("+"))
                 size = functools.reduce(builder.add, parts)
