@@ -57,6 +57,7 @@ class Parameter:
     fan_in: int = 1
     fan_out: int = 1
     transposed: bool = False  # PyTorch's shape is the transposed one
+    seen_as: tuple[int, ...] | None = None  # PyTorch's shape, where it is neither
     buffer: bool = False
     fitted: bool = False
     frozen: bool = False
@@ -90,6 +91,8 @@ class Parameter:
         """PyTorch's shape."""
         if self.shape == (1,) and self.dtype == "int64":
             return ()  # PyTorch's counters are scalars
+        if self.seen_as is not None:
+            return self.seen_as
         return self.shape[::-1] if self.transposed else self.shape
 
     def held(self, shown: Array) -> Array:

@@ -291,7 +291,7 @@ LOSSES = {
     for name in fn.losses.__all__
     if isinstance(kind := getattr(fn, name), type)
     and issubclass(kind, fn.Loss)
-    and name not in ("Loss", "FunctionLoss", "GaussianNLLLoss")
+    and name not in ("Loss", "EnsembleLoss", "FunctionLoss", "GaussianNLLLoss")
 }
 OF_LABELS = {"CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "OneVsRestHingeLoss"}
 OF_LABELS.add("HierarchicalSoftmaxLoss")
@@ -311,6 +311,14 @@ GOOD = {  # what makers need beside the argument in question
     fn.Periodic: {"in_features": 2, "n_frequencies": 2},
     fn.PiecewiseLinear: {"bins": [[0, 1]]},
     fn.RBF: {"in_features": 2, "n_centers": 2},
+    fn.Columns: {"columns": [0]},
+    fn.EnsembleView: {"k": 2},
+    fn.EnsembleMean: {"k": 2},
+    **{
+        kind: {"in_features": 2, "out_features": 2, "k": 2}
+        for kind in (fn.LinearBatchEnsemble, fn.LinearEnsemble)
+    },
+    fn.EnsembleLoss: {"loss": fn.MSELoss()},
     fn.FunctionLoss: {"function": lambda y, t: (0.0, y)},
     fn.Trainer: {"model": net(), "loss": fn.MSELoss()},
     fn.SWA: {"start_epoch": 1},

@@ -67,7 +67,14 @@ PLAIN = [
     fn.SiLU,
 ]
 PLAIN += [fn.SwiGLU, fn.Sigmoid, fn.Softsign, fn.Tanh, fn.Hardsigmoid, fn.Hardswish]
-PLAIN += [init.Zeros, init.Ones, init.FanInUniform, init.LecunNormal, init.LecunUniform]
+PLAIN += [
+    init.Zeros,
+    init.Ones,
+    init.RandomSigns,
+    init.FanInUniform,
+    init.LecunNormal,
+    init.LecunUniform,
+]
 
 # With all arguments, none as by default.
 ALL = [
@@ -85,6 +92,13 @@ ALL = [
     fn.Periodic(3, np.int64(2), np.float32(0.5), phases=True),
     fn.PiecewiseLinear([np.array([0, 1]), (-2, 0.5, np.float32(3))], np.int64(4)),
     fn.RBF(3, np.int64(2), False, init.Uniform(-2, 2), init.Constant(2)),
+    fn.Columns([np.int64(2), 0, 2]),
+    *[fn.EnsembleView(np.int64(4)), fn.EnsembleMean(4, "probabilities")],
+    fn.LinearBatchEnsemble(
+        3, np.int64(2), 4, False, init.RandomSigns(), init.Normal(1, 2), np.array([1, 2])
+    ),
+    fn.LinearEnsemble(3, np.int64(2), 4, False, init.Constant(0.5)),
+    fn.EnsembleLoss(fn.HuberLoss(2, **HALF)),
     *[fn.Dropout(0.25), fn.LeakyReLU(0.5), fn.PReLU(3, 0.5), fn.ELU(2), fn.Hardtanh(-2, 3)],
     *[fn.ScaledTanh(2, 3), fn.LinearTanh(0.5), fn.Softplus(2, 3), fn.GELU("tanh")],
     *[fn.Softmax(1), fn.LogSoftmax(1), fn.RandomContrast(0.5)],

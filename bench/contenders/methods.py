@@ -40,6 +40,7 @@ OTHERS = {
     "Loss", "FunctionLoss", "Optimizer", "RandomContrast", "RandomFlip", "RandomTranslation",
     "Add", "Concat", "CustomLayer", "Embedding", "Flatten", "GLU", "HierarchicalSoftmax",
     "HierarchicalSoftmaxLoss", "Multiply", "Periodic", "PiecewiseLinear", "RBF", "Residual", "SwiGLU",
+    "Columns", "EnsembleLoss", "EnsembleMean", "EnsembleView", "LinearBatchEnsemble", "LinearEnsemble",
 }  # fmt: skip
 
 

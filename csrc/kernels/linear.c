@@ -4,6 +4,7 @@
 #include "lib/rows.h"
 #include "products/few_rows.h"
 #include "products/gemm.h"
+#include "products/many_rows.h"
 
 PRODUCT_KERNEL(linear_forward, OUT(y), IN(x), IN(w), IN(b)) {
     const int64_t B = call->rows, I = call->size[0], O = call->size[1];
@@ -28,50 +29,11 @@ static __attribute__((noinline)) int interleave_update(const fn_call *call, real
     return 1;
 }
 
-/* A piece of dw is so small that its product never packs A. Scratch memory behind the panels of B is then free for the
- * compensated sum. */
-enum { PIECE_ROWS = 4 * TILE_ROWS, PIECE_COLUMNS = 8 * TILE_COLUMNS, PIECE = PIECE_ROWS * PIECE_COLUMNS };
-_Static_assert((int)PIECE_ROWS < (int)COLUMNS_FOR_COLUMNS_OF_A, "A is packed where the product is transposed");
-_Static_assert((int)PIECE_COLUMNS < (int)COLUMNS_FOR_COLUMNS_OF_A, "A is packed");
-_Static_assert(((int)PANELS_OF_B + 3 * (int)PIECE) * (int)sizeof(real) <= FN_SCRATCH, "no room for the sums");
-
-/* dw = xᵀ·dy for more than MANY_ROWS rows: for each piece, a compensated sum of the products of blocks of rows. */
-static inline void product_of_many_rows(const fn_call *call, real *dw, const real *dy, const real *x) {
-    const int64_t B = call->rows, I = call->size[0], O = call->size[1], across = quotient_up(O, PIECE_COLUMNS);
-    real *const block = (real *)call->scratch + PANELS_OF_B, *const total = block + PIECE, *const lost = total + PIECE;
-    fn_call alone = *call; /* the team shares pieces, not the products within one */
-    alone.member = NULL;
-    alone.next_rows = NULL;
-    SHARED(r, call, quotient_up(I, PIECE_ROWS) * across, 1)
-        for (int64_t piece = r.begin; piece < r.end; piece++) {
-            const int64_t i = piece / across * PIECE_ROWS, j = piece % across * PIECE_COLUMNS;
-            const int64_t M = smaller(PIECE_ROWS, I - i), N = smaller(PIECE_COLUMNS, O - j);
-            memset(total, 0, 2 * PIECE * sizeof(real)); /* and `lost` */
-            for (int64_t b = 0; b < B; b += ROW_BLOCK) {
-                gemm(&alone, (product){M, N, smaller(ROW_BLOCK, B - b), {x + b * I + i, 1, I}, {dy + b * O + j, O, 1},
-                                       block, N, NULL, 0, 0, &alone, NULL, 0});
-                for (int64_t e = 0; e < M * N; e += WIDTH) {
-                    vec sum = load(total + e), rest = load(lost + e);
-                    add_block(&sum, &rest, load(block + e));
-                    store(total + e, sum);
-                    store(lost + e, rest);
-                }
-            }
-            for (int64_t k = 0; k < M; k++)
-                for (int64_t l = 0; l < N; l += WIDTH) {
-                    real *const into = dw + (i + k) * O + j + l;
-                    const int64_t n = N - l, e = k * N + l;
-                    const vec sum = with_lost(load_first(total + e, n), load_first(lost + e, n));
-                    store_first(into, call->accumulate ? load_first(into, n) + sum : sum, n);
-                }
-        }
-}
-
 /* Not inlined, so that the kernel stays short for small minibatches. */
 static __attribute__((noinline)) void of_many_rows(const fn_call *call, real *dw, real *db, const real *dy,
                                                    const real *x) {
     if (dw)
-        product_of_many_rows(call, dw, dy, x);
+        product_of_many_rows(call, call->rows, call->size[0], call->size[1], dw, dy, call->size[1], x, call->size[0]);
     if (db)
         SHARED(r, call, call->size[1], grain(4 * WIDTH, call->rows))
             sum_many_rows(db, dy, call->rows, call->size[1], r, call->accumulate != 0);

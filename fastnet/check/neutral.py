@@ -21,6 +21,8 @@ def loss_of(loss: Loss, output: Array, target: Array) -> float:
 
 def uninformed(loss: Loss, target: Array, row: tuple[int, ...]) -> tuple[Array, str] | None:
     """The outputs (n, …) of a net that knows nothing of its inputs, and what they are; None: unknown."""
+    if isinstance(loss, losses.EnsembleLoss):
+        return uninformed(loss.loss, target, row)
     shape = len(target), *row
     if isinstance(loss, losses.CrossEntropyLoss):
         return np.zeros(shape), f"of {row[-1]} equal logits"
@@ -50,6 +52,8 @@ def uninformed(loss: Loss, target: Array, row: tuple[int, ...]) -> tuple[Array, 
 
 def perfect(loss: Loss, target: Array, row: tuple[int, ...]) -> Array | None:
     """The outputs with the lowest loss of these targets; None where it is 0, or unknown."""
+    if isinstance(loss, losses.EnsembleLoss):
+        return perfect(loss.loss, target, row)
     if isinstance(loss, losses.CrossEntropyLoss):
         wanted = np.eye(row[-1])[np.clip(target, 0, row[-1] - 1)] if target.ndim == 1 else target
         wanted = wanted * (1 - loss.label_smoothing) + loss.label_smoothing / row[-1]

@@ -21,7 +21,7 @@ Var dz_in = fan_out·σ²·E f′(z)²·Var dz_out. The σ that keeps the varian
 from fastnet.init.base import Draw, Initializer, check_init
 from fastnet.init.gains import calculate_gain
 from fastnet.init.matrices import Orthogonal, Sparse
-from fastnet.init.plain import Constant, Normal, Ones, Uniform, Zeros
+from fastnet.init.plain import Constant, Normal, Ones, RandomSigns, Uniform, Zeros
 from fastnet.init.scaled import (
     FanInUniform,
     GlorotNormal,
@@ -52,6 +52,7 @@ __all__ = [
     "Normal",
     "Ones",
     "Orthogonal",
+    "RandomSigns",
     "Sparse",
     "Uniform",
     "XavierNormal",

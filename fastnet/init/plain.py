@@ -52,6 +52,19 @@ class Ones(Initializer):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class RandomSigns(Initializer):
+    """w = 1 or −1, each with probability ½, in every element.
+
+    Source: Y. Wen, D. Tran, J. Ba, "BatchEnsemble: an alternative approach to efficient ensemble and
+    lifelong learning", ICLR 2020.
+    """
+
+    def sample(self, shape: Shape, fan_in: int, fan_out: int, draw: Draw) -> Array:
+        """The initial value, float64."""
+        return np.where(draw.uniform(shape, 1.0) < 0, -1.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Uniform(Initializer):
     """U(a, b) with a < b (default U(0, 1)), whatever the size of the layer.
 

@@ -16,9 +16,16 @@ from fastnet.layers.activations import (
 from fastnet.layers.base import Layer
 from fastnet.layers.batchnorm import BatchNorm1d
 from fastnet.layers.block import Add, Concat, Flatten, Multiply, Residual
+from fastnet.layers.columns import Columns
 from fastnet.layers.custom import CustomLayer
 from fastnet.layers.dropout import AlphaDropout, Dropout
 from fastnet.layers.embedding import Embedding
+from fastnet.layers.ensemble import (
+    EnsembleMean,
+    EnsembleView,
+    LinearBatchEnsemble,
+    LinearEnsemble,
+)
 from fastnet.layers.function import elementwise
 from fastnet.layers.gated import GLU, SwiGLU
 from fastnet.layers.hierarchical import HierarchicalSoftmax
@@ -54,10 +61,13 @@ __all__ = [
     "AlphaDropout",
     "BatchNorm1d",
     "Bias",
+    "Columns",
     "Concat",
     "CustomLayer",
     "Dropout",
     "Embedding",
+    "EnsembleMean",
+    "EnsembleView",
     "Flatten",
     "GaussianNoise",
     "Hardsigmoid",
@@ -69,6 +79,8 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearBatchEnsemble",
+    "LinearEnsemble",
     "LinearTanh",
     "LogSigmoid",
     "LogSoftmax",

@@ -3,6 +3,7 @@
 from fastnet.losses.base import Loss
 from fastnet.losses.binary import BCELoss, BCEWithLogitsLoss, KLDivLoss
 from fastnet.losses.cross_entropy import CrossEntropyLoss, NLLLoss
+from fastnet.losses.ensemble import EnsembleLoss
 from fastnet.losses.function import FunctionLoss
 from fastnet.losses.gaussian import GaussianNLLLoss
 from fastnet.losses.hierarchical import HierarchicalSoftmaxLoss
@@ -40,6 +41,7 @@ __all__ = [
     "BCEWithLogitsLoss",
     "BalancedAccuracy",
     "CrossEntropyLoss",
+    "EnsembleLoss",
     "FunctionLoss",
     "GaussianNLLLoss",
     "HalfMSELoss",

@@ -36,7 +36,7 @@ def test_vjp_equals_finite_differences(op, rows, sizes, absent):
 def test_every_op_that_a_model_applies_is_checked():
     updates = {kernel.op for kernel in KERNELS.values() if kernel.phase == "update"}
     # Tests of graphs are of those whose gradients are other ops: tests/model/test_random_graphs.py.
-    names = ("add_to", "decision", "add", "multiply")
+    names = ("add_to", "decision", "add", "multiply", "spread", "sum_members", "spread_labels")
     without = {KERNELS[f"{name}_forward"].op for name in names}
     assert set(VJPS) | updates == set(gradcheck.ops()) - without
 
@@ -130,6 +130,27 @@ MODELS = {
         fn.PiecewiseLinear([[-1, 0.1, 1], [-2, 2]], 3),
         fn.PiecewiseLinear([[-1, 1]] * 6),
         fn.Linear(6, 2),
+    ],
+    "ensemble": lambda: [
+        fn.Linear(5, 3),
+        fn.EnsembleView(4),
+        fn.LinearBatchEnsemble(3, 6, 4, r_init=fn.init.Normal(), s_init=fn.init.Normal(1, 0.2)),
+        fn.Tanh(),
+        fn.Dropout(0.3),
+        fn.LinearBatchEnsemble(6, 5, 4, bias=False),
+        fn.LinearEnsemble(5, 3, 4),
+        fn.EnsembleMean(4, "probabilities"),
+    ],
+    "ensemble of values": lambda: [
+        fn.EnsembleView(3),
+        fn.LinearEnsemble(5, 2, 3, bias=False),
+        fn.Residual(fn.LinearBatchEnsemble(2, 2, 3)),
+        fn.EnsembleMean(3),
+        fn.Concat(fn.EnsembleView(2), fn.Sequential(fn.EnsembleView(2), fn.Tanh())),
+    ],
+    "columns": lambda: [
+        fn.Linear(5, 6),
+        fn.Concat(fn.Sequential(fn.Columns([4, 0, 4]), fn.Tanh()), fn.Columns([2, 3])),
     ],
     "no parameters": lambda: [fn.Tanh(), fn.Dropout(0.4), fn.Sigmoid()],
     "one column": lambda: [fn.Linear(5, 1), fn.Tanh(), fn.Linear(1, 1)],

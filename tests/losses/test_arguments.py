@@ -15,7 +15,8 @@ from fastnet.errors import HyperparameterError, shown
 LOSSES = [
     loss
     for loss in vars(fn.losses).values()
-    if inspect.isclass(loss) and issubclass(loss, fn.Loss) and loss is not fn.Loss
+    if inspect.isclass(loss) and issubclass(loss, fn.Loss)
+    if loss not in (fn.Loss, fn.EnsembleLoss)
 ]
 VECTORS = [  # what takes numbers for the columns, its name, and those that it refuses
     *(

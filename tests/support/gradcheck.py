@@ -143,6 +143,8 @@ CONSTANT = {
     "grouped_linear": {"ends"},
     "batchnorm_inference": {"running_mean", "running_var"},
     "mse": {"t"},
+    "mean_of_losses": {"counts"},
+    "take_columns": {"columns"},
     "softmax_nll": {"t"},
     "weighted_loss": {"w", "c"},
     "gaussian_nll": {"t"},
