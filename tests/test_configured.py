@@ -90,7 +90,7 @@ ALL = [
     fn.HierarchicalSoftmax(3, 2, tree=[2, 2, -1]),
     fn.Embedding([3, 4], (2, np.int64(5)), np.array([2, 0]), True, init.Normal(0, 2)),
     fn.Periodic(3, np.int64(2), np.float32(0.5), phases=True),
-    fn.PiecewiseLinear([np.array([0, 1]), (-2, 0.5, np.float32(3))], np.int64(4)),
+    fn.PiecewiseLinear([np.array([0, 1]), (-2, 0.5, np.float32(3))], np.int64(4), "B"),
     fn.RBF(3, np.int64(2), False, init.Uniform(-2, 2), init.Constant(2)),
     fn.Columns([np.int64(2), 0, 2]),
     *[fn.EnsembleView(np.int64(4)), fn.EnsembleMean(4, "probabilities")],

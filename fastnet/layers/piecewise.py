@@ -11,12 +11,21 @@ import numpy as np
 
 from fastnet.builder import Builder
 from fastnet.data import arrays
-from fastnet.errors import DataError, HyperparameterError, ShapeError, check_int, shown
-from fastnet.init import FanInUniform, KaimingUniform
+from fastnet.errors import (
+    DataError,
+    HyperparameterError,
+    ShapeError,
+    check_choice,
+    check_int,
+    shown,
+)
+from fastnet.init import FanInUniform, KaimingUniform, Zeros
 from fastnet.layers.base import Layer, Shape
+from fastnet.layers.joining import add
 from fastnet.op import Array, Op, put, row_sums
 from fastnet.parameter import Derived
 
+VERSIONS = ("A", "B")
 NARROWEST = 1e-6  # of a bin, as a share of the span of its feature's bins
 
 
@@ -134,39 +143,52 @@ class PiecewiseLinear(Layer):
     bins: a list with the edges of each feature, at least two increasing finite numbers; no bin narrower
         than 10⁻⁶ of its feature's span. `from_quantiles` takes them from data.
     embedding_dim: integer ≥ 1, or None (default). A linear layer of each feature's own follows, which makes
-        so many numbers of its T bins: PyTorch's initial values of Linear for the largest T.
+        so many numbers of its T bins.
+    version: "A" (default) or "B", of the embedding. A begins with PyTorch's initial values of Linear for
+        the largest T. B adds a linear map of the feature itself, x·linear_weight, and begins as this map
+        alone: the weights of the bins are 0 at first, those of the feature and the bias U(−1/√d, 1/√d) with
+        d the embedding_dim.
 
     The parameters, with an embedding_dim alone, are `weight` (all bins, embedding_dim) and `bias`
-    (features·embedding_dim).
+    (features·embedding_dim), and in version B `linear_weight` (features, embedding_dim).
     x (rows, features) → y (rows, all bins), or (rows, features·embedding_dim): the columns of a feature
     stand together. Any other width raises ShapeError.
     Source: Y. Gorishniy, I. Rubachev, A. Babenko, "On embeddings for numerical features in tabular deep
-    learning", NeurIPS 2022, which goes on without bounds beyond the edges.
+    learning", NeurIPS 2022, which goes on without bounds beyond the edges; version B of Y. Gorishniy, A.
+    Kotelnikov, A. Babenko, "TabM: advancing tabular deep learning with parameter-efficient ensembling",
+    ICLR 2025, as in the package rtdl_num_embeddings 0.0.12.
     """
 
-    def __init__(self, bins: Any, embedding_dim: int | None = None) -> None:
+    def __init__(self, bins: Any, embedding_dim: int | None = None, version: str = "A") -> None:
         edges = checked_bins(bins)
         if embedding_dim is not None:
             embedding_dim = check_int("embedding_dim", embedding_dim, low=1)
-        super().__init__(bins=edges, embedding_dim=embedding_dim)
+        version = check_choice("version", version, VERSIONS)
+        super().__init__(bins=edges, embedding_dim=embedding_dim, version=version)
         counts = [len(own) - 1 for own in edges]
         self.__dict__["_counts"] = counts
-        if embedding_dim is not None:
-            fans = {"fan_in": max(counts), "fan_out": embedding_dim}
-            init = KaimingUniform(a=math.sqrt(5.0))
-            self._declare("weight", (sum(counts), embedding_dim), init=init, **fans)
-            width = len(counts) * embedding_dim
-            self._declare("bias", (width,), init=FanInUniform(), **fans)
+        if embedding_dim is None:
+            return
+        plain = version == "A"
+        fans = {"fan_in": max(counts) if plain else embedding_dim, "fan_out": embedding_dim}
+        init = KaimingUniform(a=math.sqrt(5.0)) if plain else Zeros()
+        self._declare("weight", (sum(counts), embedding_dim), init=init, **fans)
+        self._declare("bias", (len(counts) * embedding_dim,), init=FanInUniform(), **fans)
+        if not plain:
+            shape = len(counts), embedding_dim
+            self._declare("linear_weight", shape, init=FanInUniform(), **fans)
 
     @classmethod
-    def from_quantiles(cls, X: Any, n_bins: int = 48, embedding_dim: int | None = None) -> Self:
+    def from_quantiles(
+        cls, X: Any, n_bins: int = 48, embedding_dim: int | None = None, version: str = "A"
+    ) -> Self:
         """The layer with bins of about equally many rows of X each.
 
         X: (rows, features), finite numbers, at least one row and one column. n_bins: integer ≥ 1 (default
         48) of each feature. Edges that are equal, or closer than 10⁻⁶ of the column's span, become one; a
-        constant column has a single bin around its value. embedding_dim: as for the layer.
+        constant column has a single bin around its value. embedding_dim, version: as for the layer.
         """
-        return cls(quantile_bins(X, n_bins), embedding_dim)
+        return cls(quantile_bins(X, n_bins), embedding_dim, version)
 
     @property
     def in_width(self) -> int:
@@ -189,7 +211,7 @@ class PiecewiseLinear(Layer):
         return (self.out_width,)
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """Apply `piecewise`, and `grouped_linear` with an embedding_dim."""
+        """Apply `piecewise`, and with an embedding_dim `grouped_linear`; of version B twice, and `add`."""
         total, ends = (sum(self._counts),), self._constant(lambda: self._ends, self.in_width)
         edge = self._constant(lambda: np.concatenate([e[:-1] for e in self.bins]), *total)
         scale = self._constant(lambda: np.concatenate([1 / np.diff(e) for e in self.bins]), *total)
@@ -197,7 +219,13 @@ class PiecewiseLinear(Layer):
         if self.embedding_dim is None:
             return y
         w, b = self._parameters["weight"], self._parameters["bias"]
-        return g.apply(grouped_linear, x=y, w=w, b=b, ends=ends)
+        if self.version == "A":
+            return g.apply(grouped_linear, x=y, w=w, b=b, ends=ends)
+        zeros = self._constant(lambda: np.zeros(b.shape), *b.shape)
+        y = g.apply(grouped_linear, x=y, w=w, b=zeros, ends=ends)
+        each = self._constant(lambda: np.arange(1.0, self.in_width + 1), self.in_width)
+        line = g.apply(grouped_linear, x=x, w=self._parameters["linear_weight"], b=b, ends=each)
+        return g.apply(add, a=line, b=y)
 
     @property
     def _ends(self) -> Array:

@@ -129,7 +129,8 @@ MODELS = {
         fn.Linear(5, 2),
         fn.PiecewiseLinear([[-1, 0.1, 1], [-2, 2]], 3),
         fn.PiecewiseLinear([[-1, 1]] * 6),
-        fn.Linear(6, 2),
+        fn.PiecewiseLinear([[-1, 0.1, 1], *[[-1, 1]] * 5], 2, "B"),
+        fn.Linear(12, 2),
     ],
     "ensemble": lambda: [
         fn.Linear(5, 3),

@@ -98,6 +98,26 @@ def test_a_file_keeps_the_bins(tmp_path):
     np.testing.assert_array_equal(again.predict(np.eye(2)), model.predict(np.eye(2)))
 
 
+def test_version_b_adds_a_line_and_begins_as_this(backend):
+    model = net(fn.PiecewiseLinear(BINS, 3, "B"), backend)
+    x = np.array([[0.5, 0], [2, -2], [-9, 1]])
+    p = {name.partition(".")[2]: value for name, value in model.state_dict().items()}
+    assert {name: value.shape for name, value in p.items()} == {
+        "weight": (4, 3),
+        "bias": (6,),
+        "linear_weight": (2, 3),
+    }
+    line = (x[:, :, None] * p["linear_weight"]).reshape(3, 6) + p["bias"]
+    np.testing.assert_allclose(model.predict(x), line, atol=1e-15)
+    for name in ("linear_weight", "bias"):
+        assert 0.1 < np.abs(p[name]).max() <= 1 / np.sqrt(3), name
+    weight = RNG.normal(size=(4, 3))
+    model.load_state_dict({"0.weight": weight}, strict=False)
+    places = net(fn.PiecewiseLinear(BINS), backend).predict(x)
+    more = np.concatenate([places[:, :3] @ weight[:3], places[:, 3:] @ weight[3:]], axis=1)
+    np.testing.assert_allclose(model.predict(x), line + more, atol=1e-14)
+
+
 WRONG = {
     "no list": (3, "^bins is 3; expected a list with a list of edges for each feature$"),
     "no lists": ([1, 2], "^bins is .*; expected a list with a list of edges"),
