@@ -1,5 +1,7 @@
-"""Recipes: whole trainings of nets that need more than one phase."""
+"""Recipes: whole trainings of nets that need more than one phase, and nets with tuned defaults."""
 
 from fastnet.recipes.radial import fit_rbf
+from fastnet.recipes.recipe import Recipe
+from fastnet.recipes.tabm import tabm
 
-__all__ = ["fit_rbf"]
+__all__ = ["Recipe", "fit_rbf", "tabm"]
