@@ -53,7 +53,7 @@ class Columns(Layer):
 
     def __init__(self, columns: Any) -> None:
         kinds = list, tuple, range, np.ndarray
-        if not isinstance(columns, kinds) or np.ndim(columns) != 1 or not len(columns):
+        if not isinstance(columns, kinds) or getattr(columns, "ndim", 1) != 1 or not len(columns):
             raise HyperparameterError(
                 f"columns is {shown(columns)}; expected a list of columns, at least one"
             )

@@ -259,7 +259,7 @@ def members_of(g: Builder, output: Any) -> tuple[Any, int] | None:
 def _checked_groups(groups: Any, features: int) -> list[int] | None:
     if groups is None:
         return None
-    if not isinstance(groups, (list, tuple, np.ndarray)) or np.ndim(groups) != 1:
+    if not isinstance(groups, (list, tuple, np.ndarray)) or getattr(groups, "ndim", 1) != 1:
         raise HyperparameterError(f"groups is {shown(groups)}; expected a list of integers")
     found = [check_int(f"groups[{i}]", width, low=1) for i, width in enumerate(groups)]
     if sum(found) != features:

@@ -306,7 +306,10 @@ class _Compiler:
         if "vjp" not in node.op.kernels:
             return self._by_adjoint(node, grads, wanted)
         extra: dict[str, Any] = {f"d{node.op.main_output()}": grads.get(node.output)}
-        fresh, again = dict[str, Any](), dict[str, Any]()  # gradients that nobody has written, or somebody
+        fresh, again = (
+            dict[str, Any](),
+            dict[str, Any](),
+        )  # gradients that nobody has written, or somebody
         for name, p in parameters_of(node):
             extra[f"d{name}"] = None
             if p.trainable:
