@@ -17,7 +17,7 @@ from fastnet.optim import *  # noqa: F403
 from fastnet.parallel import get_num_threads, set_num_threads, threads
 
 if _typing.TYPE_CHECKING:
-    from fastnet import check, datasets, plot, recipes
+    from fastnet import check, datasets, plot, recipes, sklearn
     from fastnet.train import (
         Callback,
         ClassBalanced,
@@ -86,6 +86,7 @@ __all__ = [
     "register",
     "schedules",
     "set_num_threads",
+    "sklearn",
     "threads",
     "train_test_split",
     *layers.__all__,
@@ -101,7 +102,8 @@ _TRAIN = (
     *("ClassBalanced", "HardExamples", "ImportanceSampling", "Trainer", "batches", "fit_many"),
     "from_config",  # needs all classes registered
 )
-_LATE = {"check": "", "datasets": "", "plot": "", "recipes": "", **dict.fromkeys(_TRAIN, "train")}
+_ROOMS = ("check", "datasets", "plot", "recipes", "sklearn")
+_LATE = {**dict.fromkeys(_ROOMS, ""), **dict.fromkeys(_TRAIN, "train")}
 
 
 def __getattr__(name: str) -> object:

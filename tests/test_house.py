@@ -37,6 +37,7 @@ FLOORS = [
     ("plot",),
     ("train",),
     ("check", "recipes"),
+    ("sklearn",),
     ("",),  # fastnet itself: the public names
     ("examples",),
 ]
