@@ -12,6 +12,7 @@ import operator
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -318,6 +319,15 @@ class _OfInit:
         )
 
 
+@lru_cache(maxsize=1024)
+def _arguments_of(kind: type) -> tuple[list[str], list[str], bool]:
+    """What a class takes by position, what by name alone, and whether any number by position."""
+    known = inspect.signature(kind).parameters.values()
+    by_place = [p.name for p in known if p.kind <= p.POSITIONAL_OR_KEYWORD]
+    named = [p.name for p in known if p.kind is p.KEYWORD_ONLY]
+    return by_place, named, any(p.kind is p.VAR_POSITIONAL for p in known)
+
+
 class Attributed:
     """Base of classes that refuse unknown arguments and attributes (see _check_attribute)."""
 
@@ -326,10 +336,8 @@ class Attributed:
     def __new__(cls, *given: Any, **_: Any) -> Self:
         """Before arguments are bound, explain too many positional arguments by the existing names."""
         if given:
-            known = inspect.signature(cls).parameters.values()
-            by_place = [p.name for p in known if p.kind <= p.POSITIONAL_OR_KEYWORD]
-            if len(given) > len(by_place) and all(p.kind is not p.VAR_POSITIONAL for p in known):
-                named = [p.name for p in known if p.kind is p.KEYWORD_ONLY]
+            by_place, named, any_number = _arguments_of(cls)  # type: ignore[arg-type]
+            if len(given) > len(by_place) and not any_number:
                 takes = f"by position it takes {', '.join(by_place) or 'none'}"
                 if named:
                     takes += f", by name alone {', '.join(named)}"
