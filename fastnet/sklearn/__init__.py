@@ -12,7 +12,14 @@ except ImportError as error:
         f'fastnet.sklearn needs scikit-learn ({error}): pip install "fastnet-engine[sklearn]"'
     ) from None
 
+from fastnet.sklearn.grid import grid_fit
 from fastnet.sklearn.mlp import MLPClassifier, MLPRegressor
 from fastnet.sklearn.net import NetClassifier, NetRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor", "NetClassifier", "NetRegressor"]
+__all__ = [
+    "MLPClassifier",
+    "MLPRegressor",
+    "NetClassifier",
+    "NetRegressor",
+    "grid_fit",
+]

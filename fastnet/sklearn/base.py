@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +21,7 @@ from fastnet.sklearn.protocol import checked_rows
 from fastnet.sklearn.settings import Settings
 from fastnet.sklearn.stopping import Record, Stopping
 from fastnet.sklearn.targets import Labels, Scoring, Targets
-from fastnet.sklearn.training import Epochs, Rows, held_back, minimized
+from fastnet.sklearn.training import Epochs, Job, Rows, held_back, minimized
 from fastnet.sklearn.weights import row_weights, threads_of
 
 NOT_FINITE = (  # what scikit-learn's users look for
@@ -38,6 +39,9 @@ def in_epochs(estimator: Any) -> bool:
     return True
 
 
+Fitting = Generator[Job, DivergenceError | None, None]
+
+
 class BaseMLP(BaseEstimator):
     """What MLPClassifier and MLPRegressor share."""
 
@@ -47,7 +51,19 @@ class BaseMLP(BaseEstimator):
     classes_: Array
 
     def _fit(
+        self, X: Any, y: Any, sample_weight: Any, eval_set: Any = None, **options: Any
+    ) -> Self:
+        settings = Settings.of(self)
+        with threads_of(self.n_threads):
+            fitting = self._fitting(settings, X, y, sample_weight, eval_set, **options)
+            for job in fitting:
+                with suppress(StopIteration):
+                    fitting.send(job.run())
+        return self
+
+    def _fitting(
         self,
+        settings: Settings,
         X: Any,
         y: Any,
         sample_weight: Any,
@@ -55,8 +71,8 @@ class BaseMLP(BaseEstimator):
         *,
         incremental: bool = False,
         classes: Any = None,
-    ) -> Self:
-        settings = Settings.of(self)
+    ) -> Fitting:
+        """A fit that waits where its training is to be run."""
         if incremental and settings.early_stopping:
             raise ValueError(
                 "partial_fit does not support early_stopping=True: fit holds back rows for it"
@@ -67,15 +83,13 @@ class BaseMLP(BaseEstimator):
         weight = self._weights(sample_weight, y, incremental)
         rows = Rows(X, y, targets.encoded(y, X.dtype), weight)
         draw = check_random_state(self.random_state)
-        with threads_of(self.n_threads):
-            if not goes_on or not hasattr(self, "_network"):
-                self._begin(settings, rows, targets, draw)
-            self._push()
-            if settings.solver == "lbfgs":
-                self._minimize(settings, rows)
-            else:
-                self._train(settings, rows, eval_set, draw, incremental)
-        return self
+        if not goes_on or not hasattr(self, "_network"):
+            self._begin(settings, rows, targets, draw)
+        self._push()
+        if settings.solver == "lbfgs":
+            self._minimize(settings, rows)
+        else:
+            yield from self._training(settings, rows, eval_set, draw, incremental)
 
     def _begin(self, settings: Settings, rows: Rows, targets: Targets, draw: Any) -> None:
         """Make a net, with drawn weights or with those that somebody has given to a new estimator."""
@@ -126,9 +140,9 @@ class BaseMLP(BaseEstimator):
                 stacklevel=4,
             )
 
-    def _train(
+    def _training(
         self, settings: Settings, rows: Rows, eval_set: Any, draw: Any, incremental: bool
-    ) -> None:
+    ) -> Fitting:
         """Fit in epochs."""
         validation = self._evaluated(eval_set, rows)
         if settings.early_stopping and validation is None:
@@ -146,23 +160,23 @@ class BaseMLP(BaseEstimator):
         model = self._network.model
         goes_on = bool(self.validation_scores_)
         before = model.state_dict() if settings.early_stopping else None
-        try:
-            losses = self._epochs.run(
-                self._loss(settings.alpha / mean),
-                settings,
-                rows,
-                validation,
-                scoring,
-                rule,
-                self.t_,
-                incremental=incremental,
-            )
-        except DivergenceError:
+        job = self._epochs.job(
+            self._loss(settings.alpha / mean),
+            settings,
+            rows,
+            validation,
+            scoring,
+            rule,
+            self.t_,
+            incremental=incremental,
+        )
+        error = yield job
+        self._pull()
+        losses = self._epochs.losses()
+        if error is not None:
             if before is None:
-                raise ValueError(NOT_FINITE) from None
-            losses, goes_on = self._diverged(rule), True
-        finally:
-            self._pull()
+                raise ValueError(NOT_FINITE) from error
+            losses, goes_on = self._diverged(rule, losses), True
         if before is not None and goes_on and rule.best_epoch is None:
             model.load_state_dict(before)
         self._record(settings, rows, validation, rule, losses)
@@ -174,10 +188,8 @@ class BaseMLP(BaseEstimator):
                 stacklevel=4,
             )
 
-    def _diverged(self, rule: Stopping) -> list[float]:
+    def _diverged(self, rule: Stopping, losses: list[float]) -> list[float]:
         """The losses of a fit that holds back rows and has diverged; its best epoch is there."""
-        assert self._epochs is not None
-        losses = self._epochs.losses()
         rule.scores.append(float("nan"))
         rule.stopped = True
         best = (

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from fastnet.errors import DivergenceError
 from fastnet.losses.base import Loss
 from fastnet.model import Sequential
 from fastnet.op import Array
@@ -19,7 +20,7 @@ from fastnet.sklearn import objective
 from fastnet.sklearn.settings import Settings
 from fastnet.sklearn.stopping import Stopping
 from fastnet.sklearn.targets import Scoring
-from fastnet.train import History, Trainer
+from fastnet.train import Callback, History, Trainer
 
 LARGEST_AUTO = 200  # rows of a minibatch, for batch_size="auto"
 FTOL = 2.220446049250313e-09  # of L-BFGS-B, SciPy's default
@@ -34,6 +35,7 @@ class Rows:
     y: Any
     targets: Array
     weight: Array | None
+    index: Array | None = None  # their numbers in the data of the fit; None: all
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -41,7 +43,8 @@ class Rows:
     def take(self, index: Array) -> Rows:
         """Some of the rows."""
         weight = None if self.weight is None else self.weight[index]
-        return Rows(self.X[index], self.y[index], self.targets[index], weight)
+        numbers = index if self.index is None else self.index[index]
+        return Rows(self.X[index], self.y[index], self.targets[index], weight, numbers)
 
 
 def held_back(rows: Rows, share: float, draw: Any, *, stratified: bool) -> tuple[Rows, Rows]:
@@ -54,6 +57,45 @@ def held_back(rows: Rows, share: float, draw: Any, *, stratified: bool) -> tuple
             "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
         )
     return rows.take(train), rows.take(rest)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A training that waits to be run, alone or together with others."""
+
+    trainer: Trainer
+    rows: Rows
+    validation: Rows | None  # what the records of epochs are to score
+    batch_size: int
+    epochs: int
+    shuffle: bool
+    restore_best: bool
+    callbacks: list[Callback]
+
+    def run(self) -> DivergenceError | None:
+        """Train; returns the error of a training that has diverged."""
+        data = None
+        if self.validation is not None:
+            parts = self.validation.X, self.validation.targets, self.validation.weight
+            data = parts[: 2 if self.validation.weight is None else 3]
+        try:
+            self.trainer.fit(
+                self.rows.X,
+                self.rows.targets,
+                self.epochs,
+                self.batch_size,
+                data,
+                sample_weight=self.rows.weight,
+                shuffle=self.shuffle,
+                restore_best=self.restore_best,
+                callbacks=self.callbacks,
+                verbose=0,
+            )
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=5)
+        except DivergenceError as error:
+            return error
+        return None
 
 
 class Epochs:
@@ -79,7 +121,7 @@ class Epochs:
             rate = objective.InverseScaling(rate, s.power_t, rows, steps, seen)
         return objective.sgd(rate, s.momentum, s.nesterovs_momentum)
 
-    def run(
+    def job(
         self,
         loss: Loss,
         settings: Settings,
@@ -90,8 +132,8 @@ class Epochs:
         seen: int,
         *,
         incremental: bool,
-    ) -> list[float]:
-        """Train, with the best epoch's parameters at the end where fits stop early; returns the losses."""
+    ) -> Job:
+        """A training that ends with the best epoch's parameters where fits stop early."""
         batch = self.batch_size(settings, len(rows))
         steps = math.ceil(len(rows) / batch)
         metrics = {} if scoring is None else scoring.metrics
@@ -100,29 +142,18 @@ class Epochs:
             self.trainer = Trainer(self.model, loss, optimizer, metrics, seed=self.seed)
         elif incremental:
             self._go_on(loss, settings, seen)
+        self.trainer.history = History()
         of_records = validation is not None and scoring is not None
-        data = None
-        if validation is not None and of_records:
-            parts = validation.X, validation.targets, validation.weight
-            data = parts[: 2 if validation.weight is None else 3]
-        trainer = self.trainer
-        trainer.history = History()
-        try:
-            trainer.fit(
-                rows.X,
-                rows.targets,
-                1 if incremental else settings.max_iter,
-                batch,
-                data,
-                sample_weight=rows.weight,
-                shuffle=settings.shuffle,
-                restore_best=settings.early_stopping and of_records,
-                callbacks=[rule, *settings.callbacks],
-                verbose=0,
-            )
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=5)
-        return self.losses()
+        return Job(
+            self.trainer,
+            rows,
+            validation if of_records else None,
+            batch,
+            1 if incremental else settings.max_iter,
+            settings.shuffle,
+            settings.early_stopping and of_records,
+            [rule, *settings.callbacks],
+        )
 
     def losses(self) -> list[float]:
         """Those of the epochs of the last run."""
