@@ -133,7 +133,7 @@ def _together(group: list[_Candidate], X: Array, y: Array) -> None:
     )
     for one, history in zip(group, histories, strict=True):
         one.seconds += sum(record["seconds"] for record in history.records)
-        _end(one, history.error)
+        _end(one, history.error)  # type: ignore[arg-type]
 
 
 def _end(one: _Candidate, error: DivergenceError | None) -> None:
