@@ -15,22 +15,22 @@ from fastnet.parameter import Derived
 
 
 class take_columns(Op):
-    """y_m = x_c with c = columns_m; dx_c = Σ dy_m over the m with columns_m = c."""
+    """y_m = x_c with c = places_m; dx_c = Σ dy_m over the m with places_m = c."""
 
     outputs: ClassVar = {"y": "B M"}
-    inputs: ClassVar = {"x": "B N", "columns": "int64 M"}
+    inputs: ClassVar = {"x": "B N", "places": "int64 M"}
     dims = ("M", "N")
 
     @staticmethod
-    def forward(y: Array, x: Array, columns: Array) -> None:
+    def forward(y: Array, x: Array, places: Array) -> None:
         """A copy of these columns."""
-        np.take(x, columns, axis=1, out=y)
+        np.take(x, places, axis=1, out=y)
 
     @staticmethod
-    def vjp(dx: Array, dy: Array, columns: Array) -> None:
+    def vjp(dx: Array, dy: Array, places: Array) -> None:
         """Others have the gradient 0."""
         dx[...] = 0
-        for m, column in enumerate(columns):
+        for m, column in enumerate(places):
             dx[:, column] += dy[:, m]
 
     @classmethod
@@ -77,5 +77,5 @@ class Columns(Layer):
     def emit(self, g: Builder, x: Any) -> Any:
         """Apply `take_columns`."""
         table = np.array(self.columns, np.int64)
-        columns = Derived(table.shape, lambda: table, "int64", constant=True)
-        return g.apply(take_columns, x=x, columns=columns)
+        places = Derived(table.shape, lambda: table, "int64", constant=True)
+        return g.apply(take_columns, x=x, places=places)

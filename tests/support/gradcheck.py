@@ -144,7 +144,7 @@ CONSTANT = {
     "batchnorm_inference": {"running_mean", "running_var"},
     "mse": {"t"},
     "mean_of_losses": {"counts"},
-    "take_columns": {"columns"},
+    "take_columns": {"places"},
     "softmax_nll": {"t"},
     "weighted_loss": {"w", "c"},
     "gaussian_nll": {"t"},
