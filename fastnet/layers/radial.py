@@ -19,7 +19,8 @@ from fastnet.op import Array, Op, put, row_sums
 class gaussian_basis(Op):
     """y_j = e^(−d_j/(2σ_j²)) with d_j = Σ_i (x_i − μ_ij)², and 1 in the columns of y beyond the J-th.
 
-    Differences never cancel, as ‖x‖² − 2x·μ + ‖μ‖² does where x and μ are large beside their distance.
+    Differences never cancel, as ‖x‖² − 2x·μ + ‖μ‖² does where x and μ are large beside their distance and
+    the width; the C kernel takes products where they do not.
     With g = dy·y/σ²: dμ_ij = Σ_rows g_j·(x_i − μ_ij), dx_i = −Σ_j g_j·(x_i − μ_ij) and
     dσ_j = Σ_rows g_j·d_j/σ_j.
     """
@@ -86,8 +87,9 @@ class RBF(Layer):
     The parameters are `centers` (n_centers, in_features) and `widths` (n_centers), the σ_j, of which only
     the square counts. `place_centers` sets both from data.
     x (rows, in_features) → y (rows, n_centers + 1), or (rows, n_centers) without the constant; any other
-    width raises ShapeError. Distances are sums of squared differences: in float32 the results are those of
-    float64 to a few roundings, also for centres far from 0.
+    width raises ShapeError. In float32 the results are those of float64 to a few roundings, also for
+    centres far from 0. There distances are sums of squared differences; elsewhere backend "c" takes
+    ‖x‖² − 2x·μ + ‖μ‖² from 16 inputs on, which trains about twice as fast: centre the data.
     Source: D. S. Broomhead, D. Lowe, "Multivariable functional interpolation and adaptive networks",
     Complex Systems 2 (1988); J. Moody, C. J. Darken, "Fast learning in networks of locally-tuned processing
     units", Neural Computation 1 (1989).

@@ -168,6 +168,50 @@ def test_a_row_predicts_to_its_own_bits_in_any_batch_and_place(dtype, level, siz
         np.testing.assert_array_equal(model.predict(x[place]), expected[place])
 
 
+def radial(dtype: str, outer: float) -> fn.Sequential:
+    """A net whose products cancel for some of its rows and centres: `outer` of these lie far away."""
+    layer = fn.RBF(70, 150)
+    centers = numbers(7, 150, 70) / 9
+    centers[::3] += outer
+    layer.load_state_dict({"centers": centers, "widths": np.linspace(0.3, 2, 150)})
+    return fn.Sequential(layer, fn.Linear(151, 3), dtype=dtype, backend="c", seed=SEED)
+
+
+def radial_rows(dtype: str, outer: float) -> Any:
+    """Rows near the centres of either kind."""
+    x = numbers(8, 210, 70) / 9
+    x[:70] += outer
+    return x.astype(dtype)
+
+
+@dtypes
+@pytest.mark.parametrize("outer", [0.0, 1.0, 300.0])
+def test_radial_basis_functions(dtype, outer):
+    """Which distances and gradients are products depends on values, not on levels, threads and chunks."""
+    x, t = radial_rows(dtype, outer), numbers(9, 210, 3)
+    found, predicted = set(), set()
+    for level in LEVELS:
+        C.set_level(level)
+        for threads in THREADS:
+            for chunks in (1, 2):
+                model = radial(dtype, outer)
+                with fn.threads(threads):
+                    trainer = fn.Trainer(model, fn.HuberLoss(), seed=SEED)
+                    for _ in range(chunks):
+                        trainer.fit(x, t, epochs=4 // chunks, batch_size=60, verbose=0)
+                    model.zero_grad()
+                    model.forward(x)
+                    model.backward(t.astype(dtype))
+                found.add(digest(model) + model.grads["0.centers"].tobytes().hex())
+                predicted.add(model.predict(x).tobytes())
+    assert len(found) == 1 and len(predicted) == 1
+    whole = model.predict(x)
+    for size in (1, 2, 5, 17, 64, 130):
+        np.testing.assert_array_equal(model.predict(x, batch_size=size), whole)
+    order = np.roll(np.arange(len(x)), 33)
+    np.testing.assert_array_equal(model.predict(x[order]), whole[order])
+
+
 @dtypes
 def test_graphs_with_branches(dtype):
     """Skips, branches, gates and shared layers, at every level and number of threads."""

@@ -59,6 +59,73 @@ def test_far_centers_lose_nothing_in_float32(backend, offset, features):
     np.testing.assert_allclose(got, terms.sum(axis=0), rtol=0, atol=1e-5 * np.abs(terms).max())
 
 
+def gradients(x, dy, y, centers, widths):
+    """Those of x, the centres and the widths in float64, by the definition, and the largest terms."""
+    x, dy, y, centers, widths = (np.asarray(a, np.float64) for a in (x, dy, y, centers, widths))
+    g = dy * y / widths**2
+    terms = g[..., None] * (x[:, None] - centers)
+    of_widths = g * np.square(x[:, None] - centers).sum(axis=2) / widths
+    return (-terms.sum(axis=1), terms.sum(axis=0), of_widths.sum(axis=0)), (
+        np.abs(terms).max(),
+        np.abs(of_widths).max(),
+    )
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0, 1e3, 1e4])
+@pytest.mark.parametrize("rows", [3, 40, 600])
+@pytest.mark.parametrize("features", [8, 16, 100])
+def test_unit_widths_within_a_few_of_them_in_float32(backend, features, rows, offset):
+    """Half of the centres far from 0, and rows within a few widths of one of them."""
+    random = np.random.default_rng([features, rows, int(offset)])
+    centers = random.normal(size=(150, features)) / np.sqrt(features)
+    centers[::2] += offset / np.sqrt(features)
+    x = centers[random.integers(0, 150, rows)] + random.normal(size=(rows, features)) / np.sqrt(
+        features
+    )
+    x, centers = x.astype("f"), centers.astype("f")
+    layer = fn.RBF(features, 150, constant=False)
+    layer.load_state_dict({"centers": centers, "widths": np.ones(150)})
+    model = net(layer, backend)
+    want = bumps(x, centers, np.ones(150))
+    assert (want > 0.1).any()
+    np.testing.assert_allclose(model.predict(x), want, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(model.predict(x), want, rtol=2e-5, atol=1e-30)
+    model.zero_grad()
+    model.forward(x)
+    dy = random.normal(size=want.shape).astype("f")
+    (dx, *others), (most, most_widths) = gradients(x, dy, want, centers, np.ones(150))
+    np.testing.assert_allclose(model.backward(dy), dx, rtol=0, atol=1e-5 * most)
+    np.testing.assert_allclose(model.grads["0.centers"], others[0], rtol=0, atol=1e-5 * most)
+    np.testing.assert_allclose(model.grads["0.widths"], others[1], rtol=0, atol=1e-5 * most_widths)
+
+
+def test_gradients_are_added_up(backend):
+    """A second backward doubles what the first one wrote."""
+    model = net(fn.RBF(40, 70), backend, "float64")
+    x, dy = RNG.normal(size=(30, 40)) / 6, RNG.normal(size=(30, 71))
+    for _ in range(2):
+        model.forward(x)
+        model.backward(dy)
+    got, (layer,) = model.grads, model
+    (_, *want), _ = gradients(
+        x, dy[:, :70], bumps(x, layer.centers, layer.widths), layer.centers, 1
+    )
+    for name, value in zip(("0.centers", "0.widths"), want, strict=True):
+        np.testing.assert_allclose(got[name], 2 * value, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("features", [2, 40])
+def test_norms_that_overflow_do_no_harm(backend, features):
+    layer = fn.RBF(features, 70)
+    layer.load_state_dict({"centers": np.full((70, features), 1e19), "widths": np.ones(70)})
+    model = net(layer, backend)
+    x = np.zeros((7, features), "f")
+    x[2], x[3, -1], x[4] = 3e38, -3e38, 1e19
+    got = model.forward(x)
+    np.testing.assert_array_equal(got[4], 1)
+    np.testing.assert_array_equal(np.delete(got, 4, 0)[:, :70], 0)
+
+
 def test_rows_far_from_all_centers_give_0(backend):
     model = net(fn.RBF(2, 3), backend)
     got = model.predict(np.full((4, 2), 1e19, "f"))

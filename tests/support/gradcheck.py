@@ -301,7 +301,7 @@ def vjp_operands(
 ) -> dict[str, Array]:
     """The operands of an op, what its forward makes of them, and a gradient of its main output."""
     tensors = operands(op, rows, sizes, dtype, absent)
-    made = evaluate(op.kernels["forward"], tensors)
+    made = evaluate(op.kernels["forward"], tensors, sizes=sizes)
     tensors |= {name: a.astype(dtype_of(op, name, dtype)) for name, a in made.items()}
     name = f"d{op.main_output()}"
     if name in op.kernels["vjp"].tensors:
