@@ -31,7 +31,7 @@ from fastnet.layers import Embedding
 from fastnet.losses import links
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
-from fastnet.model import head, saved
+from fastnet.model import head, saliency, saved
 from fastnet.model.container import Container
 from fastnet.model.runtime import PREDICT_ROWS, Modes, Runtime, no_path
 from fastnet.model.structure import Ending
@@ -220,6 +220,19 @@ class Sequential(Container):
             executor.backward(dy)
             dx = executor.input_gradient(rows)
             return dx if arrays.on_device(dx) else np.array(dx)
+
+    def input_gradient(self, x: Any, output: Any = None) -> Array:
+        """∂y_c/∂x of one output c for each row of x (n, …), in evaluation mode: an array of x's shape.
+
+        output: integer in [0, k), the number c; integers (n,), one for each row; or None (default): the
+            largest output of each row, which for logits is the predicted class's.
+
+        It tells how much each input moves that output: absolute values are a saliency map. Gradients in
+        `grads`, modes and statistics stay as they are. x is dense, in the host's memory.
+        Source: K. Simonyan, A. Vedaldi, A. Zisserman, "Deep inside convolutional networks: visualising
+        image classification models and saliency maps", 2013.
+        """
+        return saliency.input_gradient(self, x, output)
 
     def _backward_by(self, way: Way, dy: Any) -> Array | None:
         """The same by a short way; None where it declines."""
