@@ -22,6 +22,7 @@ from fastnet.sklearn.settings import Settings
 from fastnet.sklearn.stopping import Record, Stopping
 from fastnet.sklearn.targets import Labels, Scoring, Targets
 from fastnet.sklearn.training import Epochs, Job, Rows, held_back, minimized
+from fastnet.sklearn.watching import CallbackSupportMixin, Watched
 from fastnet.sklearn.weights import row_weights, threads_of
 
 NOT_FINITE = (  # what scikit-learn's users look for
@@ -42,7 +43,7 @@ def in_epochs(estimator: Any) -> bool:
 Fitting = Generator[Job, DivergenceError | None, None]
 
 
-class BaseMLP(BaseEstimator):
+class BaseMLP(CallbackSupportMixin, BaseEstimator):
     """What MLPClassifier and MLPRegressor share."""
 
     _targets: Any  # what outputs stand for: Labels or Numbers
@@ -83,13 +84,16 @@ class BaseMLP(BaseEstimator):
         weight = self._weights(sample_weight, y, incremental)
         rows = Rows(X, y, targets.encoded(y, X.dtype), weight)
         draw = check_random_state(self.random_state)
+        watched = None if incremental else Watched(self, X, y, weight, settings.max_iter)
         if not goes_on or not hasattr(self, "_network"):
             self._begin(settings, rows, targets, draw)
         self._push()
         if settings.solver == "lbfgs":
             self._minimize(settings, rows)
         else:
-            yield from self._training(settings, rows, eval_set, draw, incremental)
+            yield from self._training(settings, rows, eval_set, draw, incremental, watched)
+        if watched is not None:
+            watched.end()
 
     def _begin(self, settings: Settings, rows: Rows, targets: Targets, draw: Any) -> None:
         """Make a net, with drawn weights or with those that somebody has given to a new estimator."""
@@ -141,7 +145,13 @@ class BaseMLP(BaseEstimator):
             )
 
     def _training(
-        self, settings: Settings, rows: Rows, eval_set: Any, draw: Any, incremental: bool
+        self,
+        settings: Settings,
+        rows: Rows,
+        eval_set: Any,
+        draw: Any,
+        incremental: bool,
+        watched: Watched | None,
     ) -> Fitting:
         """Fit in epochs."""
         validation = self._evaluated(eval_set, rows)
@@ -170,6 +180,7 @@ class BaseMLP(BaseEstimator):
             self.t_,
             incremental=incremental,
         )
+        job.callbacks.extend([] if watched is None else watched.callbacks)
         error = yield job
         self._pull()
         losses = self._epochs.losses()

@@ -16,6 +16,7 @@ from fastnet.sklearn.base import BaseMLP, in_epochs
 from fastnet.sklearn.protocol import checked_data, keep
 from fastnet.sklearn.targets import Labels, Numbers, Targets
 from fastnet.sklearn.training import Rows
+from fastnet.sklearn.watching import with_callbacks
 from fastnet.sklearn.weights import row_weights
 
 LOSSES = ("squared_error", "poisson", "huber", "quantile")
@@ -109,6 +110,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ) -> None:
         keep(self, locals())
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None, eval_set: Any = None) -> Self:
         """Fit to rows X (n, features) and labels y (n,), or an indicator matrix (n, k); returns itself.
 
@@ -264,6 +266,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     ) -> None:
         keep(self, locals())
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None, eval_set: Any = None) -> Self:
         """Fit to rows X (n, features) and targets y (n,) or (n, k); see MLPClassifier.fit."""
         return self._fit(X, y, sample_weight, eval_set)
