@@ -6,6 +6,7 @@ import math
 from typing import Any, ClassVar
 
 from fastnet.builder import Builder
+from fastnet.data.codes import Code
 from fastnet.errors import SMALLEST, check_choice, check_real
 from fastnet.formulas import language
 from fastnet.formulas.language import (
@@ -343,6 +344,10 @@ class Identity(Layer):
 
     Source: PyTorch's name for the identity.
     """
+
+    def find_codes(self, places: list[int], found: list[Code]) -> list[int]:
+        """The columns as they are."""
+        return places
 
     def emit(self, g: Builder, x: Any) -> Any:
         """Apply no op."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
@@ -13,6 +14,7 @@ from fastnet import parameter, random
 from fastnet.builder import Builder
 from fastnet.configured import Fixed
 from fastnet.data import arrays
+from fastnet.data.codes import Code
 from fastnet.errors import (
     ShapeError,
     UsageError,
@@ -68,6 +70,7 @@ class Layer(Owned, Fixed, base=True):
     _may_be_shared: ClassVar[bool] = True
     any_rows: bool = False  # whether input rows may have any number of dimensions
     min_training_rows = 1  # fewest rows of a training minibatch
+    reads_codes: ClassVar[bool] = False  # whether it reads integer codes, see find_codes
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
@@ -109,6 +112,17 @@ class Layer(Owned, Fixed, base=True):
         raise undefined(
             self, "emit(self, g, x)", "it applies ops to x by g.apply and returns the output"
         )
+
+    def find_codes(self, places: list[int], found: list[Code]) -> list[int]:
+        """Add to `found` which columns of a model's input this layer reads as integer codes.
+
+        places: the column of the model's input that each column of the layer's input is, or −1 where it is
+        none of them. Returns that for the columns of its output; by default −1 for each.
+
+        Such columns are checked with the data, before anything is computed. A layer that reads codes sets
+        `reads_codes`.
+        """
+        return [-1] * math.prod(self.output_shape((len(places),)))
 
     def _check_ready(self) -> None:
         """Raise UsageError where the layer lacks numbers without which no model can use it."""

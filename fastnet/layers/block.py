@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnet import random
 from fastnet.builder import Builder
+from fastnet.data.codes import Code
 from fastnet.errors import HyperparameterError, ShapeError, UsageError, check_flag, shown
 from fastnet.layers.base import Layer, Owned, Shape
 from fastnet.layers.joining import add, concat, multiply
@@ -127,6 +128,13 @@ def width_through(layers: Sequence[Any], width: int | None) -> int | None:
     for layer in reversed(layers):
         width = None if width is None else layer.width_before(width)
     return width
+
+
+def codes_through(layers: Sequence[Any], places: list[int], found: list[Code]) -> list[int]:
+    """`find_codes` of layers applied one after the other."""
+    for layer in layers:
+        places = layer.find_codes(places, found)
+    return places
 
 
 class _Alone:
@@ -289,6 +297,13 @@ class Residual(Block):
             )
         return found
 
+    def find_codes(self, places: list[int], found: list[Code]) -> list[int]:
+        """Those of the layers and of the shortcut; no column of a sum is one of the input."""
+        codes_through(self.layers, places, found)
+        if self.shortcut is not None:
+            self.shortcut.find_codes(places, found)
+        return super().find_codes(places, found)
+
     def emit(self, g: Builder, x: Any) -> Any:
         """Apply the layers, the shortcut, and `add`."""
         y = x
@@ -341,6 +356,12 @@ class _OfEqualShapes(_Branches, base=True):
                     "branch 0 does"
                 )
         return found[0]
+
+    def find_codes(self, places: list[int], found: list[Code]) -> list[int]:
+        """Those of the branches; no column of what they are joined to is one of the input."""
+        for branch in self.branches:
+            branch.find_codes(places, found)
+        return super().find_codes(places, found)
 
     def emit(self, g: Builder, x: Any) -> Any:
         """Apply the branches, and join them."""
@@ -397,6 +418,10 @@ class Concat(_Branches):
                 )
         return (sum(other[0] for other in found),)
 
+    def find_codes(self, places: list[int], found: list[Code]) -> list[int]:
+        """Those of the branches, side by side."""
+        return [place for branch in self.branches for place in branch.find_codes(places, found)]
+
     def emit(self, g: Builder, x: Any) -> Any:
         """Apply the branches, and `concat`."""
         return self._join(g, x, lambda a, b: g.apply(concat, a=a, b=b))
@@ -417,6 +442,10 @@ class Flatten(Layer):
     def output_shape(self, shape: Shape) -> Shape:
         """(d₁, d₂, …) → (d₁·d₂·…,)."""
         return (math.prod(shape),)
+
+    def find_codes(self, places: list[int], found: list[Code]) -> list[int]:
+        """The columns as they are."""
+        return places
 
     def emit(self, g: Builder, x: Any) -> Any:
         """No op: the same numbers."""

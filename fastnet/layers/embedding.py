@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnet.builder import Builder
-from fastnet.errors import DataError, HyperparameterError, ShapeError, check_flag, check_int, shown
+from fastnet.data.codes import Code
+from fastnet.errors import HyperparameterError, ShapeError, check_flag, check_int, shown
 from fastnet.init import Initializer, Normal, check_init
 from fastnet.layers.base import Layer, Shape
 from fastnet.op import Array, Op
@@ -85,9 +86,10 @@ class Embedding(Layer):
         as that of a category which the training has not seen.
     weight_init: initialiser of the tables (default PyTorch's, N(0, 1)).
 
-    Codes are integers 0 ≤ c < num_embeddings, as numbers of any dtype, which float32 holds exactly. As the
-    first layers of a model, embeddings have their codes checked with the data: `fit`, `predict`, `evaluate`
-    and `forward` raise DataError for others. Elsewhere others give NaN.
+    Codes are integers 0 ≤ c < num_embeddings, as numbers of any dtype, which float32 holds exactly. Where
+    they come from the model's input as they are, within Concat and other blocks too, codes are checked with
+    the data: `fit`, `predict`, `evaluate` and `forward` raise DataError for others. Elsewhere others give
+    NaN.
     The parameter is `weight` (num_embeddings, embedding_dim), with a row more for `unknown`; of a list of
     columns `weight_0`, `weight_1`, … No gradient reaches the codes. Rows of codes that a minibatch lacks
     have the gradient 0.
@@ -127,6 +129,8 @@ class Embedding(Layer):
             init = weight_init or Normal()
             self._declare(name, (rows, width), init=init, fan_in=rows, fan_out=width)
 
+    reads_codes: ClassVar[bool] = True
+
     def width_before(self, width: int) -> int:
         """The width without the embeddings, and with the columns of codes."""
         return width - sum(int(size) - 1 for _, _, size in self._tables)
@@ -151,27 +155,16 @@ class Embedding(Layer):
             x = g.apply(embedding, x=x, w=w, place=float(at), unknown=float(self.unknown), M=size)
         return x
 
-    def check_codes(self, name: str, x: Array, places: list[int]) -> list[int]:
-        """Check the codes in rows of data; DataError where a number is no code.
-
-        places: the column of x for each column of the layer's input, −1 for what x does not have. Returns
-        that for the columns of its output.
-        """
+    def find_codes(self, places: list[int], found: list[Code]) -> list[int]:
+        """The layer's columns, unless it takes any number; the others come first in its output."""
+        width = sum(self.output_shape((len(places),)))
+        remedy = "unknown=True gives all others a vector of their own"
         for column, count, _ in self._tables:
-            if self.unknown or places[column] < 0:
-                continue
-            values = x[:, places[column]]
-            bad = codes_of(values, count, 0) < 0
-            if bad.any():
-                first = int(bad.argmax())
-                raise DataError(
-                    f"{name} holds {int(bad.sum())} values in column {places[column]} that are no codes of "
-                    f"{self.label}; the first is {values[first]} in row {first}, expected integers in "
-                    f"[0, {count - 1}]; unknown=True gives all others a vector of their own"
-                )
+            if not self.unknown and places[column] >= 0:
+                found.append(Code(places[column], count, self.label, remedy))
         gone = {column for column, _, _ in self._tables}
         kept = [place for column, place in enumerate(places) if column not in gone]
-        return kept + [-1] * sum(width for _, _, width in self._tables)
+        return kept + [-1] * (width - len(kept))
 
 
 def _is_listed(value: Any) -> bool:

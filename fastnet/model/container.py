@@ -17,6 +17,7 @@ from fastnet import parameter, random
 from fastnet.backends import registry
 from fastnet.builder import Builder
 from fastnet.configured import Configured
+from fastnet.data.codes import Code
 from fastnet.data.terms import UNKNOWN, Terms
 from fastnet.errors import (
     HyperparameterError,
@@ -26,7 +27,7 @@ from fastnet.errors import (
     shown,
 )
 from fastnet.layers.base import Layer, Shape
-from fastnet.layers.block import Holder, check_layers, width_of, width_through
+from fastnet.layers.block import Holder, check_layers, codes_through, width_of, width_through
 from fastnet.op import Array
 from fastnet.parameter import Parameter
 from fastnet.plan.segments import Storage
@@ -193,6 +194,10 @@ class Container(Holder, Configured, base=True):
         for layer in self._layers:
             shape = layer.output_shape(shape)
         return shape
+
+    def find_codes(self, places: list[int], found: list[Code]) -> list[int]:
+        """The columns of integer codes that its layers read; see `Layer.find_codes`."""
+        return codes_through(self._layers, places, found)
 
     def emit(self, g: Builder, x: Any) -> Any:
         """Apply the layers on the builder, one after the other."""

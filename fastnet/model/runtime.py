@@ -15,8 +15,8 @@ from fastnet.backends.base import Backend
 from fastnet.backends.executor import Executor, FastPath
 from fastnet.backends.passes import Passes
 from fastnet.backends.steps import Update
+from fastnet.data.codes import Code, Codes
 from fastnet.errors import HyperparameterError, shown
-from fastnet.layers import Embedding
 from fastnet.layers.base import Shape
 from fastnet.layers.hierarchical import Head
 from fastnet.losses import base as losses
@@ -84,13 +84,36 @@ class Runtime:
     def __init__(self, model: Any, storage: Storage, backend: Backend) -> None:
         self._model = weakref.ref(model)  # the model owns this object
         self.layers = [layer for _, layer in model.layers]
-        self.coded = isinstance(self.layers[0], Embedding)  # short ways do not look at codes
+        self._codes: dict[int, Codes] = {}  # by number of features
+        # Whether columns of the input may hold codes, at which native functions do not look.
+        self.coded = any(layer.reads_codes for layer in self.layers)
+        if self.coded and (shape := model.input_shape) is not None:
+            self.coded = bool(self.codes(*shape).found)
         self.storage, self.backend = storage, backend
         if backend.native_calls and self.compiled_losses:
             losses.step_of = lone.step_of  # losses outside a model now use its kernels too
         self.kept, self.within, self.thread = _Cache(), _Cache(), _Thread()
         self.extras = Extras(storage)
         self._towards: tuple[Any, Callable[[Any], None]] = (lambda: None), _nothing
+
+    def codes(self, features: int) -> Codes:
+        """The columns of codes in an input with so many features."""
+        if features not in self._codes:
+            found: list[Code] = []
+            model = self._model()
+            assert model is not None
+            model.find_codes(list(range(features)), found)
+            self._codes[features] = Codes(found)
+        return self._codes[features]
+
+    def admits(self, x: Any) -> bool:
+        """Whether a native function may look at x: the columns of codes are known, and hold such."""
+        if not self.coded:
+            return True
+        if type(x) is not np.ndarray or x.ndim != 2 or x.dtype.kind != "f":
+            return False
+        codes = self._codes.get(x.shape[1])
+        return codes is not None and codes.hold(x)
 
     def executor(
         self, shape: Shape, rows: int, modes: Modes, ending: Ending | None = None

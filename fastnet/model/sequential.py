@@ -27,7 +27,6 @@ from fastnet.errors import (
     check_real,
 )
 from fastnet.interrupts import held_back
-from fastnet.layers import Embedding
 from fastnet.losses import links
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
@@ -431,8 +430,9 @@ class Sequential(Container):
         """
         if self._claims:
             self._root("predict")
-        if batch_size is None and self._running is not None and not self._running.coded:
-            result = self._running.thread.fast_path(x, out)
+        running = self._running
+        if batch_size is None and running is not None and running.admits(x):
+            result = running.thread.fast_path(x, out)
             if result is not None:
                 return result
         x = self.features("x", x)
@@ -594,18 +594,9 @@ class Sequential(Container):
         if arrays.on_device(value):
             return self._runtime.backend.features(name, value, shape, self.dtype)
         found = arrays.features(name, value, shape, self.dtype)
-        if given_rows and self._runtime.coded:
-            self._check_codes(name, found)
+        if given_rows and self._runtime.coded and found.ndim == 2:
+            self._runtime.codes(found.shape[1]).check(name, found)
         return found
-
-    def _check_codes(self, name: str, x: Array) -> None:
-        """Check the columns of x that the first layers read as codes."""
-        places = list(range(x.shape[1])) if x.ndim == 2 else []
-        for _, layer in self.layers:
-            if not isinstance(layer, Embedding):
-                break
-            layer.output_shape((len(places),))
-            places = layer.check_codes(name, x, places)
 
     def on_host(self, name: str, value: Any) -> Any:
         """`value`, copied to the host's memory if it lies on a device."""

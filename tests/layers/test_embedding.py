@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from refusals import refused
 
 import fastnet as fn
+from fastnet.data.codes import Code
 from fastnet.errors import DataError, DivergenceError, HyperparameterError, ShapeError
 
 RNG = np.random.default_rng(0)
@@ -128,6 +131,119 @@ def test_codes_of_the_second_layer_are_checked(backend):
     x[3, 2] = 12
     message = r"^x holds 1 values in column 2 that are no codes of layer 1 \(Embedding\)"
     refused(lambda: model.predict(x), DataError, message)
+
+
+def double(*layers):
+    return fn.Concat(fn.Sequential(*layers), fn.Identity())
+
+
+IN_BLOCKS = {  # layers for X, and the column in which a code is missing
+    "the second branch": ([fn.Concat(fn.Linear(4, 2), fn.Embedding(5, 2))], 0),
+    "a nested model": ([fn.Sequential(fn.Sequential(fn.Embedding(12, 3, 2)))], 2),
+    "behind a branch": ([double(fn.Linear(4, 3)), fn.Embedding(12, 3, 5)], 2),
+    "behind an embedding": ([double(fn.Embedding(5, 2)), fn.Embedding(12, 3, 1)], 2),
+    "of a residual block": (
+        [fn.Residual(fn.Embedding(5, 2), fn.Linear(5, 4), shortcut=fn.Linear(4, 4))],
+        0,
+    ),
+    "its shortcut": ([fn.Residual(fn.Linear(4, 5), shortcut=fn.Embedding(5, 2))], 0),
+    "a gate": ([fn.Multiply(fn.Linear(4, 5), fn.Embedding(5, 2))], 0),
+    "a sum": ([fn.Add(fn.Linear(4, 5), fn.Embedding(5, 2))], 0),
+    "behind layers that change nothing": ([fn.Flatten(), fn.Identity(), fn.Embedding(5, 2)], 0),
+}
+
+
+@pytest.mark.parametrize("place", IN_BLOCKS)
+def test_codes_are_checked_wherever_they_come_from_the_input(place, backend):
+    layers, column = IN_BLOCKS[place]
+    model = net(*copy.deepcopy(layers), backend=backend)
+    assert np.isfinite(model.predict(X)).all()
+    x = X.copy()
+    x[3, column] = -1
+    message = rf"^x holds 1 values in column {column} that are no codes of layer .* \(Embedding\)"
+    for _ in range(2):
+        refused(lambda: model.predict(x), DataError, message)
+        refused(lambda: model.forward(x), DataError, message)
+        np.testing.assert_array_equal(model.predict(X), model.predict(X, batch_size=7))
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        fn.Residual(fn.Linear(4, 4)),
+        fn.Add(fn.Identity(), fn.Identity()),
+        fn.Multiply(fn.Identity(), fn.Linear(4, 4)),
+        fn.Concat(fn.Linear(4, 3), fn.Identity()),
+        fn.ReLU(),
+    ],
+    ids=lambda block: type(block).__name__,
+)
+def test_columns_that_a_layer_computes_are_not_checked(block, backend):
+    model = net(copy.deepcopy(block), fn.Embedding(5, 2), backend=backend)
+    assert model.predict(X + 0.25).shape[0] == len(X)
+
+
+def test_predictions_go_a_short_way_once_the_columns_are_known(monkeypatch):
+    """The second prediction does not come to `features`, unless a number is no code."""
+    if not fn.backends()["c"].available:
+        pytest.skip("only native functions are short ways")
+    model = net(fn.Embedding(5, 2), backend="c")
+    want = model.predict(X)
+    seen, features = [], fn.Sequential.features
+    monkeypatch.setattr(fn.Sequential, "features", lambda *a: seen.append(a) or features(*a))
+    np.testing.assert_array_equal(model.predict(X), want)
+    assert not seen
+    x = X.copy()
+    x[2, 0] = 5
+    refused(lambda: model.predict(x), DataError, "that are no codes")
+    assert seen
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_model_whose_input_has_no_codes_goes_all_short_ways(inside):
+    inner = fn.Linear(4, 4), fn.Embedding(5, 2)
+    layers = [fn.Sequential(*inner)] if inside else inner
+    assert not net(*layers, backend="reference")._runtime.coded
+    assert net(fn.Embedding(5, 2), backend="reference")._runtime.coded
+
+
+class Marked(fn.CustomLayer):
+    """A layer of a user's own that reads codes."""
+
+    reads_codes = True
+
+    def find_codes(self, places, found):
+        """The second column has them."""
+        found.append(Code(places[1], 3, self.label, "count from 0"))
+        return super().find_codes(places, found)
+
+    def forward(self, x, saved):
+        """The same numbers."""
+        return x.copy()
+
+    def backward(self, dy, saved):
+        """The same numbers."""
+        return dy.copy()
+
+
+def test_layers_of_users_may_read_codes():
+    model = net(Marked(), backend="reference")
+    x = np.array([[0.5, 2.0], [0.5, 3.0]])
+    message = (
+        r"^x holds 1 values in column 1 that are no codes of layer 0 \(Marked\); the first is 3.0 in "
+        r"row 1, expected integers in \[0, 2\]; count from 0$"
+    )
+    refused(lambda: model.predict(x), DataError, message)
+    np.testing.assert_array_equal(model.predict(x[:1]), x[:1])
+
+
+def test_a_model_may_take_inputs_of_several_widths(backend):
+    model = net(fn.Embedding(5, 2, 1), backend=backend)
+    for width in (4, 3, 2, 4):
+        x = np.ones((6, width))
+        assert model.predict(x).shape == (6, width + 1)
+        x[2, 1] = 5
+        refused(lambda x=x: model.predict(x), DataError, "column 1 that are no codes")
 
 
 def test_elsewhere_what_is_no_code_gives_nan(backend):
