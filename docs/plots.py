@@ -50,6 +50,8 @@ EXAMPLES = (
     "LambdaLR(1, lambda t: 1 / (1 + t // 50))",
     "CosineAnnealingLR(1, 200)",
     "CosineAnnealingWarmRestarts(1, 30, 2)",
+    "CosLogLR(1, 200)",
+    "FlatCosLR(1, 200)",
     "OneCycleLR(1, 200)",
     "OneCycleLR(1, 200, anneal_strategy='linear', three_phase=True)",
     "OneCycleMomentum(200)",

@@ -90,6 +90,8 @@ ALL = [
     fn.HierarchicalSoftmax(3, 2, tree=[2, 2, -1]),
     fn.Embedding([3, 4], (2, np.int64(5)), np.array([2, 0]), True, init.Normal(0, 2)),
     fn.Periodic(3, np.int64(2), np.float32(0.5), phases=True),
+    fn.PBLD(3, np.int64(2), 3, np.float32(0.5), 4),
+    *[fn.ParametricActivation(fn.ELU(2), np.int64(3)), fn.ParametricActivation("SELU", 3)],
     fn.PiecewiseLinear([np.array([0, 1]), (-2, 0.5, np.float32(3))], np.int64(4), "B"),
     fn.RBF(3, np.int64(2), False, init.Uniform(-2, 2), init.Constant(2)),
     fn.Columns([np.int64(2), 0, 2]),
@@ -165,6 +167,7 @@ ALL = [
     *[S.CosineAnnealingLR(0.1, 7, 0.01), S.CosineAnnealingWarmRestarts(0.1, 7, 2, 0.01)],
     S.CyclicLR(0.1, 0.2, 7, 8, "exp_range", 0.5, 0.1, 0.2),
     S.OneCycleLR(0.1, None, 3, 9, 0.25, "linear", 0.1, 0.2, 5, 6, three_phase=True),
+    *[S.CosLogLR(0.1, 9, 3), S.FlatCosLR(0.1, 9, 0.25)],
     S.OneCycleMomentum(27, 0.1, 0.2, 0.25, "linear", three_phase=True),
     fn.Sequential(
         *[fn.Linear(3, 2, weight_init=init.HeNormal()), fn.Sequential(fn.PReLU(), fn.Softmax())],

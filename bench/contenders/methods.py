@@ -41,6 +41,7 @@ OTHERS = {
     "Add", "Concat", "CustomLayer", "Embedding", "Flatten", "GLU", "HierarchicalSoftmax",
     "HierarchicalSoftmaxLoss", "Multiply", "Periodic", "PiecewiseLinear", "RBF", "Residual", "SwiGLU",
     "Columns", "EnsembleLoss", "EnsembleMean", "EnsembleView", "LinearBatchEnsemble", "LinearEnsemble",
+    "PBLD", "ParametricActivation",
 }  # fmt: skip
 
 

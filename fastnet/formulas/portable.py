@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray
+LN_2 = 0.693147180559945309417
 
 
 def horner(coefficients: tuple[float, ...], x: Any) -> Any:
@@ -28,12 +29,24 @@ def log(x: Array) -> Array:
     With x = m·2ᵉ, √½ ≤ m < √2 and s = (m − 1)/(m + 1): ln x = e·ln 2 + 2 artanh(s), whose series in
     s² ≤ 0.03 ends after 12 terms.
     """
+    of_mantissa, exponent = _log_parts(x)
+    return np.asarray(of_mantissa + exponent * LN_2)
+
+
+def log2(x: Array) -> Array:
+    """Logarithm of x > 0 to base 2, exact for powers of 2."""
+    of_mantissa, exponent = _log_parts(x)
+    return np.asarray(of_mantissa / LN_2 + exponent)
+
+
+def _log_parts(x: Array) -> tuple[Array, Array]:
+    """ln m and e for x = m·2ᵉ with √½ ≤ m < √2."""
     mantissa, exponent = np.frexp(x)
     low = mantissa < np.sqrt(0.5)
     mantissa = np.where(low, 2.0 * mantissa, mantissa)
     s = (mantissa - 1.0) / (mantissa + 1.0)
     series = horner(tuple(1.0 / k for k in range(23, 0, -2)), s * s)
-    return np.asarray(2.0 * s * series + (exponent - low) * 0.693147180559945309417)
+    return 2.0 * s * series, exponent - low
 
 
 def integer_power(base: Any, exponent: Array) -> Array:

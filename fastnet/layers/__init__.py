@@ -34,6 +34,8 @@ from fastnet.layers.layernorm import LayerNorm, RMSNorm
 from fastnet.layers.linear import Linear
 from fastnet.layers.noise import GaussianNoise, NoisyReLU
 from fastnet.layers.ntk_linear import NTKLinear
+from fastnet.layers.parametric import ParametricActivation
+from fastnet.layers.pbld import PBLD
 from fastnet.layers.periodic import Periodic
 from fastnet.layers.piecewise import PiecewiseLinear
 from fastnet.layers.prelu import PReLU
@@ -55,6 +57,7 @@ __all__ = [
     "ELU",
     "GELU",
     "GLU",
+    "PBLD",
     "RBF",
     "SELU",
     "Add",
@@ -89,6 +92,7 @@ __all__ = [
     "NTKLinear",
     "NoisyReLU",
     "PReLU",
+    "ParametricActivation",
     "Periodic",
     "PiecewiseLinear",
     "RMSNorm",

@@ -133,7 +133,8 @@ class Periodic(Layer):
     def emit(self, g: Builder, x: Any) -> Any:
         """Apply `angles`, then `cosine`: sin z is cos(z − π/2)."""
         w = self._parameters["weight"]
-        p = self._parameters["bias"] if self.phases else Derived((self.out_width,), self._quarters)
+        quarters = Derived((self.out_width,), self._quarters, constant=True)
+        p = self._parameters["bias"] if self.phases else quarters
         return g.apply(cosine, x=g.apply(angles, x=x, w=w, p=p, M=self.out_width))
 
     def _quarters(self) -> Array:

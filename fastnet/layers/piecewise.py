@@ -233,7 +233,7 @@ class PiecewiseLinear(Layer):
 
     @staticmethod
     def _constant(compute: Any, count: int) -> Derived:
-        return Derived((count,), compute)
+        return Derived((count,), compute, constant=True)
 
 
 def checked_bins(bins: Any) -> list[list[float]]:

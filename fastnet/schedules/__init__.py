@@ -11,7 +11,9 @@ from fastnet.schedules.base import PerEpoch, ProductLR, Schedule
 from fastnet.schedules.cycles import (
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
+    CosLogLR,
     CyclicLR,
+    FlatCosLR,
     OneCycleLR,
     OneCycleMomentum,
 )
@@ -30,10 +32,12 @@ from fastnet.schedules.sequences import SequentialLR, WarmupLR
 
 __all__ = [
     "ConstantLR",
+    "CosLogLR",
     "CosineAnnealingLR",
     "CosineAnnealingWarmRestarts",
     "CyclicLR",
     "ExponentialLR",
+    "FlatCosLR",
     "InverseSqrtLR",
     "InverseTimeLR",
     "LambdaLR",

@@ -1,4 +1,4 @@
-"""Schedules that rise again: cosines, warm restarts, one cycle, many cycles."""
+"""Schedules that rise again, or fall by a cosine: warm restarts, one cycle, many cycles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.errors import HyperparameterError, check_choice, check_flag, check_real, shown
+from fastnet.errors import (
+    HyperparameterError,
+    check_choice,
+    check_flag,
+    check_int,
+    check_real,
+    shown,
+)
 from fastnet.formulas import portable
 from fastnet.schedules.base import NOT_NEGATIVE, Array, Schedule, check_steps
 
@@ -134,6 +141,74 @@ class CyclicLR(Schedule):
         elif self.mode == "exp_range":
             height = height * portable.integer_power(self.gamma, t)
         return self.base_lr + (self.max_lr - self.base_lr) * height
+
+
+class CosLogLR(Schedule):
+    """s(t) = lr·(1 − cos(2π·u))/2, u = log₂(1 + (2^cycles − 1)·t/total_steps): cycles that grow longer.
+
+    Each cycle rises from 0 to lr and falls to 0, and is twice as long as the one before it. The first
+    number is 0, and so are all after total_steps.
+
+    lr: number ≥ 0. The highest rate.
+    total_steps: integer ≥ 1.
+    cycles: integer in [1, 32] (default 4).
+    Source: D. Holzmüller, L. Grinsztajn, I. Steinwart, "Better by default: strong pre-tuned MLPs and
+    boosted trees on tabular data", NeurIPS 2024 (arXiv 2407.04491), section 3, as coslog₄.
+    """
+
+    _ranges: ClassVar = {"lr": NOT_NEGATIVE}
+
+    def __init__(self, lr: float, total_steps: int, cycles: int = 4) -> None:
+        super().__init__(
+            lr=lr,
+            total_steps=check_steps("total_steps", total_steps),
+            cycles=check_int("cycles", cycles, low=1, high=32),
+        )
+
+    @property
+    def length(self) -> int:
+        """total_steps."""
+        return int(self.total_steps)
+
+    def values(self, t: Array) -> Any:
+        """A cosine wave of the logarithm."""
+        share = np.minimum(t, self.total_steps) / self.total_steps
+        place = portable.log2(1.0 + (2**self.cycles - 1) * share)
+        done = place - np.floor(place)  # of a cycle
+        low = 2.0 * np.minimum(done, 1.0 - done)  # its nearer end is 0, its middle is 1
+        return between(0.0, self.lr, low, 1.0 - low, portable.cosine_ramp)
+
+
+class FlatCosLR(Schedule):
+    """s(t) = lr until step flat·total_steps, then half a cosine wave from lr to 0 at total_steps.
+
+    lr: number ≥ 0.
+    total_steps: integer ≥ 1. After it the number stays 0.
+    flat: number in [0, 1) (default 0.5). The share of the steps with the number lr.
+    Source: D. Holzmüller, L. Grinsztajn, I. Steinwart, "Better by default: strong pre-tuned MLPs and
+    boosted trees on tabular data", NeurIPS 2024 (arXiv 2407.04491), section 3, for dropout and weight
+    decay; the name is fastai's.
+    """
+
+    _ranges: ClassVar = {
+        "lr": NOT_NEGATIVE,
+        "flat": {"low": 0.0, "high": 1.0, "open_high": True},
+    }
+
+    def __init__(self, lr: float, total_steps: int, flat: float = 0.5) -> None:
+        super().__init__(lr=lr, total_steps=check_steps("total_steps", total_steps), flat=flat)
+
+    @property
+    def length(self) -> int:
+        """total_steps."""
+        return int(self.total_steps)
+
+    def values(self, t: Array) -> Any:
+        """The constant, then the cosine."""
+        begin = self.flat * self.total_steps
+        done = np.clip(t, begin, self.total_steps) - begin
+        left = self.total_steps - begin - done
+        return between(self.lr, 0.0, done, left, portable.cosine_ramp)
 
 
 class _OneCycle(Schedule):

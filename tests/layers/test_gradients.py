@@ -125,6 +125,14 @@ MODELS = {
         fn.Periodic(2, 3, 0.2, phases=True),
         fn.Linear(6, 2),
     ],
+    "tabular": lambda: [
+        fn.PBLD(3, 4, 3, 0.2, others=2),
+        fn.Linear(11, 4),
+        fn.ParametricActivation("mish", 4),
+        fn.PBLD(4, 2, 2, 0.2),
+        fn.ParametricActivation(fn.ELU(0.7), 8),
+        fn.Linear(8, 2),
+    ],
     "piecewise": lambda: [
         fn.Linear(5, 2),
         fn.PiecewiseLinear([[-1, 0.1, 1], [-2, 2]], 3),

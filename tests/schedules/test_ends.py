@@ -15,6 +15,8 @@ ENDS = {
     "product": (S.ExponentialLR(1.0, 0.9) * S.OneCycleLR(0.1, total_steps=6), 6),
     "per epoch": (S.PolynomialLR(0.1, 3).per_epoch(2), 6),
     "sequence": (S.SequentialLR([0.1, S.PolynomialLR(0.1, 4)], [2]), 6),
+    "cycles of a logarithm": (S.CosLogLR(0.1, 6), 6),
+    "flat, then a cosine": (S.FlatCosLR(0.1, 6), 6),
     "warm-up": (S.WarmupLR(S.PolynomialLR(0.1, 4), 2), 6),
 }
 ENDLESS = [S.StepLR(0.1, 2), S.CosineAnnealingLR(0.1, 3), S.LinearLR(0.1), S.WarmupLR(0.1, 2)]

@@ -55,6 +55,14 @@ KINDS = {
         {"total_steps": 9},
         {"base_momentum": RATE, "max_momentum": RATE, "pct_start": UNIT, "total_steps": 1},
     ),
+    S.CosLogLR: (
+        {"lr": 1, "total_steps": 9},
+        {"lr": RATE, "total_steps": 1, "cycles": (1, 32)},
+    ),
+    S.FlatCosLR: (
+        {"lr": 1, "total_steps": 9},
+        {"lr": RATE, "total_steps": 1, "flat": "[0, 1)"},
+    ),
     S.PerEpoch: ({"schedule": STEP, "steps_per_epoch": 3}, {"steps_per_epoch": 1}),
     S.WarmupLR: (
         {"schedule": 1, "warmup_steps": 3},
@@ -65,6 +73,7 @@ INTERVALS = {  # numbers outside and inside
     RATE: ([-1e-9, -3], [0, 1e-9, np.float32(3)]),
     UNIT: ([-1e-9, 1.001], [0, 0.5, 1]),
     "(0, 1]": ([0, -1, 1.001], [1e-9, 1]),
+    "[0, 1)": ([-1e-9, 1, 2], [0, 0.5, 0.999]),
     OPEN: ([0, -1], [1e-9, 30]),
 }
 ARGUMENTS = [
@@ -80,9 +89,10 @@ def test_numbers_and_steps(kind, good, name, allowed):
         outside, inside = INTERVALS[allowed]
         bad, wanted = [*NOT_NUMBERS, *NOT_FINITE, *outside], f"a finite number in {allowed}"
     else:
-        inside = [allowed, np.int8(100), 2**53]
-        bad = [*NOT_INTEGERS, allowed - 1, -5, 2**53 + 1]
-        wanted = f"an integer in [{allowed}, {2**53}]"
+        low, high = allowed if isinstance(allowed, tuple) else (allowed, 2**53)
+        inside = [low, np.int8(min(100, high)), high]
+        bad = [*NOT_INTEGERS, low - 1, -5, high + 1]
+        wanted = f"an integer in [{low}, {high}]"
     if inspect.signature(kind).parameters[name].default is None or name == "total_steps":
         bad = [value for value in bad if value is not None]
     for value in inside:

@@ -93,6 +93,28 @@ def test_one_cycle_stays_where_it_ends():
     assert S.OneCycleLR(0.5, 10, pct_start=0.1)(0) == 0.5  # a first phase of no length
 
 
+def test_cycles_of_a_logarithm_are_those_of_the_paper():
+    """The formula of section 3 of "Better by default", for 4 cycles, and where they begin and end."""
+    for cycles, total in ((4, 150), (1, 40), (6, 1000)):
+        s = S.CosLogLR(0.3, total, cycles)
+        place = np.log2(1 + (2**cycles - 1) * T / total)
+        want = np.where(total > T, 0.15 * (1 - np.cos(2 * np.pi * place)), 0)
+        np.testing.assert_allclose(s(T), want, rtol=1e-12, atol=1e-15)
+    s = S.CosLogLR(0.3, 15)  # cycles of 1, 2, 4 and 8 steps
+    np.testing.assert_array_equal(s(np.array([0, 1, 3, 7, 15, 16, 99])), 0)
+    s = S.CosLogLR(0.3, 150)
+    assert s(T).max() <= 0.3 and s(T).max() == pytest.approx(0.3, rel=1e-3)
+
+
+def test_a_flat_part_and_a_cosine():
+    s = S.FlatCosLR(0.4, 100)
+    np.testing.assert_array_equal(s(T[:51]), 0.4)
+    place = (T[50:100] / 100 - 0.5) / 0.5
+    np.testing.assert_allclose(s(T[50:100]), 0.2 * (1 + np.cos(np.pi * place)), rtol=1e-12)
+    assert s(75) == pytest.approx(0.2, rel=1e-15) and (s(np.arange(100, 300)) == 0).all()
+    assert S.FlatCosLR(0.4, 7, 0)(0) == 0.4 > S.FlatCosLR(0.4, 7, 0)(1)
+
+
 def test_one_cycle_is_counted_in_steps_or_in_epochs():
     assert S.OneCycleLR(0.5, epochs=3, steps_per_epoch=7) == S.OneCycleLR(0.5, 21)
     for given in ({}, {"epochs": 3}, {"total_steps": 3, "epochs": 1}, {"steps_per_epoch": 2}):
@@ -167,6 +189,8 @@ EVERY = [
     S.CosineAnnealingLR(0.1, 300, 1e-3),
     S.CosineAnnealingWarmRestarts(0.1, 10, 2),
     S.CyclicLR(0.01, 0.1, 20, 50, "exp_range", 0.999),
+    S.CosLogLR(0.1, 300),
+    S.FlatCosLR(0.1, 300, 0.3),
     S.OneCycleLR(0.1, 300),
     S.OneCycleLR(0.1, 300, anneal_strategy="linear", three_phase=True).momentum,
     S.SequentialLR([S.WarmupLR(0.1, 20), S.ExponentialLR(0.1, 0.99)], (50,)),
@@ -263,7 +287,7 @@ def test_docstrings_give_the_arguments_and_a_formula():
 def test_numbers_are_the_same_on_every_machine():
     """Bits, of all but LambdaLR: nothing of them may come from NumPy's exp, cos or pow."""
     rates = np.concatenate([s(np.arange(2000)) for s in EVERY if not isinstance(s, S.LambdaLR)])
-    assert hashlib.sha256(rates.astype("<f8").tobytes()).hexdigest()[:16] == "3f9d4f96c631f4e0"
+    assert hashlib.sha256(rates.astype("<f8").tobytes()).hexdigest()[:16] == "dafe9d3a2a8f7a74"
 
 
 # The elementary functions that they are made of.
@@ -280,6 +304,13 @@ def test_power(exponent):
     x = np.random.default_rng(0).uniform(0, 1, 5000)
     np.testing.assert_allclose(portable.power(x, exponent), x**exponent, rtol=1e-12, atol=1e-300)
     assert portable.power(np.array([0.0, 1.0]), exponent).tolist() == [0.0**exponent, 1.0]
+
+
+def test_log2():
+    x = np.exp(np.random.default_rng(0).uniform(-30, 30, 5000))
+    np.testing.assert_allclose(portable.log2(x), np.log2(x), rtol=1e-15, atol=1e-15)
+    exponents = np.arange(-40, 41)
+    np.testing.assert_array_equal(portable.log2(np.ldexp(1.0, exponents)), exponents)
 
 
 def test_cosine_ramp():

@@ -3,6 +3,7 @@
 from fastnet.backends.cuda.kernels import (
     angles,
     batchnorm,
+    blend,
     clipping,
     columns,
     decision,
@@ -33,6 +34,7 @@ __all__ = [
     "LAUNCHERS",
     "angles",
     "batchnorm",
+    "blend",
     "clipping",
     "columns",
     "decision",

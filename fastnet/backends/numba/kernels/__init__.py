@@ -3,6 +3,7 @@
 from fastnet.backends.numba.kernels import (
     angles,
     batchnorm,
+    blend,
     clipping,
     columns,
     cross_entropy,
@@ -35,6 +36,7 @@ __all__ = [
     "FUNCTIONS",
     "angles",
     "batchnorm",
+    "blend",
     "clipping",
     "columns",
     "cross_entropy",
