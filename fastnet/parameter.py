@@ -40,6 +40,17 @@ class Derived:
 
 
 @dataclass(eq=False, repr=False)
+class Scheduled:
+    """A tensor of float64 numbers that depends on the step of the random draws alone.
+
+    compute: gives a row of numbers for each of some steps, int64 (n,): float64 (n, *shape).
+    """
+
+    shape: tuple[int, ...]
+    compute: Callable[[Array], Array]
+
+
+@dataclass(eq=False, repr=False)
 class Parameter:
     """A named array of a layer, in the layout of the kernels.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastnet.builder import Builder
 from fastnet.op import ROWS, Array, Op
-from fastnet.parameter import Derived, Parameter
+from fastnet.parameter import Derived, Parameter, Scheduled
 
 
 @dataclass(eq=False, repr=False)
@@ -149,6 +149,8 @@ class Tape(Builder):
             return argument.array
         if isinstance(argument, Derived):
             return argument.compute().astype(argument.dtype or self.dtype)
+        if isinstance(argument, Scheduled):
+            return argument.compute(np.array([self.step]))[0]
         return argument.value if isinstance(argument, Parameter) else argument
 
 

@@ -9,13 +9,14 @@ enum { FN_LINE = 64 }; /* bytes of a cache line */
 
 /* cdef: begin */
 
-enum { FN_SEGMENTS = 11, FN_TENSORS = 12, FN_SIZES = 4, FN_SCALARS = 4 };
+enum { FN_SEGMENTS = 12, FN_TENSORS = 12, FN_SIZES = 4, FN_SCALARS = 4 };
 enum { FN_SCRATCH = 1 << 20 }; /* bytes of a thread's scratch memory, aligned to cache lines */
 enum { FN_MAX_THREADS = 64 };
 enum { FN_FLOAT32 = 0, FN_FLOAT64 = 1, FN_UINT8 = 2, FN_INT64 = 3 };
 enum { FN_OK = 0, FN_NOT_FINITE = 1, FN_BAD_LABEL = 2, FN_OVERLAP = 3, FN_NORM_NOT_FINITE = 4, FN_HOST = 5,
        FN_PARAMS_NOT_FINITE = 6, FN_BAD_COLUMN = 7 };
-enum { FN_PARAMS, FN_GRADS, FN_BUFFERS, FN_STATE, FN_WORKSPACE, FN_DERIVED, FN_X, FN_Y, FN_W, FN_TRAINING, FN_STAGE };
+enum { FN_PARAMS, FN_GRADS, FN_BUFFERS, FN_STATE, FN_WORKSPACE, FN_DERIVED, FN_X, FN_Y, FN_W, FN_TRAINING, FN_STAGE,
+       FN_SCHEDULE };
 enum { FN_FINITE = -7, FN_UNLESS, FN_CHECK, FN_HOST_CALL, FN_RECORD, FN_GATHER, FN_KEEP }; /* the `kernel` of controls */
 
 typedef struct {
@@ -58,7 +59,7 @@ typedef struct {
     int64_t y, y_kind, classes, ignored;
     int64_t w;
     int64_t batch_offsets, index;
-    int64_t table_bytes;
+    int64_t table_bytes, schedule_bytes;
     int64_t losses, row_losses, outputs, decisions;
     int64_t steps, done, status, bad_row;
     double value;

@@ -338,6 +338,7 @@ static void train_as(fn_member *member, void *argument) {
         at = t->program;
         w.context.step++;
         w.context.hyper += args->table_bytes;
+        w.context.segment[FN_SCHEDULE] += args->schedule_bytes;
     }
     if (!is_first(&w.call))
         return;

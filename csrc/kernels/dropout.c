@@ -1,14 +1,15 @@
-/* Dropout, alone and after ReLU, and alpha dropout. The VJP draws the mask again instead of reading a stored one. Formulas: dropout.py and
- * relu_dropout.py in fastnet/layers. */
+/* Dropout, alone, by a schedule and after ReLU, and alpha dropout. The VJP draws the mask again instead of reading a
+ * stored one. Formulas: dropout.py and relu_dropout.py in fastnet/layers. */
 #include "engine/share.h"
 #include "lib/rng.h"
 
-/* to = scale·from if the element's random word is ≥ threshold, else 0; both may be the same array. Elements of
- * `from` that are ≤ bound count as 0; none do if the bound is NaN. */
-static __attribute__((noinline)) void mask(const fn_call *call, real *to, const real *from, real bound) {
-    const uint64_t threshold = (uint64_t)call->scalar[0];
+/* to = scale·from if the element's random word is ≥ threshold, else 0; both may be the same array. The numbers are
+ * threshold and scale. Elements of `from` that are ≤ bound count as 0; none do if the bound is NaN. */
+static __attribute__((noinline)) void mask(const fn_call *call, const double *numbers, real *to, const real *from,
+                                           real bound) {
+    const uint64_t threshold = (uint64_t)numbers[0];
     const uint32_t least = (uint32_t)threshold;
-    const real scale = (real)call->scalar[1];
+    const real scale = (real)numbers[1];
     const philox at = philox_at(call->seed, call->step, call->stream);
     SHARED(r, call, call->rows * call->size[0], 16 * DRAW) {
         if (threshold > UINT32_MAX) { /* no word reaches it */
@@ -30,11 +31,15 @@ static __attribute__((noinline)) void mask(const fn_call *call, real *to, const 
 
 static const real unbounded = REAL_FN(nan)("");
 
-KERNEL(dropout_forward, OUT_OVER(y), IN_UNDER(x)) { mask(call, y, x, unbounded); }
+KERNEL(dropout_forward, OUT_OVER(y), IN_UNDER(x)) { mask(call, call->scalar, y, x, unbounded); }
 
-KERNEL(dropout_vjp, OUT_OVER(dx), IN_UNDER(dy)) { mask(call, dx, dy, unbounded); }
+KERNEL(dropout_vjp, OUT_OVER(dx), IN_UNDER(dy)) { mask(call, call->scalar, dx, dy, unbounded); }
 
-KERNEL(relu_dropout_forward, OUT_OVER(y), IN_UNDER(x)) { mask(call, y, x, 0); }
+KERNEL(scheduled_dropout_forward, OUT_OVER(y), IN_UNDER(x), IN_AS(double, n)) { mask(call, n, y, x, unbounded); }
+
+KERNEL(scheduled_dropout_vjp, OUT_OVER(dx), IN_UNDER(dy), IN_AS(double, n)) { mask(call, n, dx, dy, unbounded); }
+
+KERNEL(relu_dropout_forward, OUT_OVER(y), IN_UNDER(x)) { mask(call, call->scalar, y, x, 0); }
 
 /* The same with y = scale·x + kept, or dropped. */
 KERNEL(alpha_dropout_forward, OUT_OVER(y), IN_UNDER(x)) {
@@ -54,4 +59,4 @@ KERNEL(alpha_dropout_forward, OUT_OVER(y), IN_UNDER(x)) {
         }
 }
 
-KERNEL(alpha_dropout_vjp, OUT_OVER(dx), IN_UNDER(dy)) { mask(call, dx, dy, unbounded); }
+KERNEL(alpha_dropout_vjp, OUT_OVER(dx), IN_UNDER(dy)) { mask(call, call->scalar, dx, dy, unbounded); }

@@ -27,7 +27,7 @@ from fastnet.data.lazy import LazyRows
 from fastnet.data.sparse import bad_column
 from fastnet.interrupts import held_back
 from fastnet.op import Array
-from fastnet.parameter import Derived
+from fastnet.parameter import Derived, Scheduled
 from fastnet.plan.compiler import Plan
 from fastnet.plan.instructions import Place, kernels_of
 from fastnet.plan.records import (
@@ -72,6 +72,8 @@ class Executor:
         self._numbers: Array | None = None
         self._derived_values: Sequence[Derived] = ()
         self._derived_version = -1
+        self._scheduled: Sequence[Scheduled] = ()
+        self._schedule = np.zeros((0, 0))  # numbers of the steps of the last forward or chunk
         self._stage = zeros_aligned(plan.stage_bytes)
         self._x = self._rows_of_x()
         self._native: tuple[int, Apply | None] = 0, None  # number of threads, and its predictor
@@ -109,15 +111,32 @@ class Executor:
         """Whether one call may run steps of several epochs, whose parameters it looks at."""
         return not self._calls_python
 
-    def use(self, numbers: Array, derived: Sequence[Derived], objects: Objects = ()) -> None:
-        """Use these scalars of nodes, derived tensors and objects of nodes from now on."""
+    def use(
+        self,
+        numbers: Array,
+        derived: Sequence[Derived],
+        objects: Objects = (),
+        scheduled: Sequence[Scheduled] = (),
+    ) -> None:
+        """Use these scalars of nodes, derived tensors, objects of nodes and schedules from now on."""
         if numbers is self._numbers:
             return
         self._numbers = numbers
         self.plan.write(numbers)
         self._calls.use(objects)
         self._derived_values, self._derived_version = derived, -1
+        self._scheduled = scheduled
         self._joined = self.plan.step, self.plan.step
+
+    @property
+    def derives(self) -> bool:
+        """Whether it has tensors that are derived from parameters, and change with these."""
+        return any(not self._derived_values[number].constant for number, _ in self.plan.derived)
+
+    @property
+    def _needs_python(self) -> bool:
+        """Whether Python computes numbers before each call."""
+        return bool(self.plan.derived or self.plan.scheduled) or self._calls_python
 
     def _rows_of_x(self) -> Array:
         """Memory for the inputs of a forward; empty if steps gather them."""
@@ -224,7 +243,7 @@ class Executor:
 
     def forward_call(self, seed: int, counters: Sequence[Counter]) -> Apply | None:
         """A native function (x, out, own) → bool, as `forward`; None: the backend has none."""
-        if self.plan.output[0] == "x" or self.plan.derived:
+        if self.plan.output[0] == "x" or self._needs_python:
             return None
         output = self.address(self.plan.output)
         return self._apply(self.plan.forward, self._x_address, output, counters, seed=seed)
@@ -232,7 +251,7 @@ class Executor:
     def backward_call(self, seed: int) -> Apply | None:
         """A native function (dy, dx, draw) → bool, as `backward`; None: the backend has none."""
         plan = self.plan
-        if plan.dy is None or plan.dx is None:
+        if plan.dy is None or plan.dx is None or plan.scheduled:
             return None
         dy, dx = self.address(plan.dy), self.address(plan.dx)
         return self._apply(plan.backward, dy, dx, back=True, seed=seed)
@@ -260,7 +279,7 @@ class Executor:
         fewest rows. See Backend.step_call.
         """
         plan = self.plan
-        if data.host is not None or data.w is not None or plan.derived or self._calls_python:
+        if data.host is not None or data.w is not None or self._needs_python:
             return None
         largest = float(np.finfo(plan.dtype).max)
         rows = Rows(
@@ -297,6 +316,8 @@ class Executor:
         self._refresh()
         self._threads(rows)
         context = self._context
+        if self.plan.scheduled:
+            context["segment"][0, SEGMENT["schedule"]] = self._schedule_of(step, 1)
         context["segment"][0, SEGMENT["x"]] = x_address
         context["rows"], context["seed"], context["step"] = rows, seed, step
         self._run(0)
@@ -372,6 +393,9 @@ class Executor:
             context["hyper"][0] = update.table.ctypes.data
             context["hyper_size"][0] = update.table.shape[2]
             field["table_bytes"][0] = 8 * math.prod(update.table.shape[1:])
+        if plan.scheduled:
+            context["segment"][0, SEGMENT["schedule"]] = self._schedule_of(steps.first_step, count)
+            field["schedule_bytes"][0] = plan.schedule_bytes
         self._program = program
         field["program"][0], field["count"][0] = program.ctypes.data, len(program)
         index, self._made = steps.index, None
@@ -395,6 +419,11 @@ class Executor:
         field["evaluation"][0] = 0
         if steps.evaluation is not None:
             steps.evaluation.load(field)
+
+    def _schedule_of(self, first: int, count: int) -> int:
+        """Compute the numbers of schedules at these steps of the random draws; returns their address."""
+        self._schedule = self.plan.schedule(self._scheduled, first, count)
+        return int(self._schedule.ctypes.data)
 
     def unload(self) -> None:
         """Let go of the data set and the update of the chunk."""

@@ -152,6 +152,7 @@ class _Chunk:
         self.a["done"] += 1
         self.context["step"] += np.uint64(1)
         self.context["hyper"] += self.a["table_bytes"]
+        self.context["segment"][0, SEGMENT["schedule"]] += self.a["schedule_bytes"]
 
     def number(self, instruction: Any) -> float:
         """The first number of an instruction's row of the table."""

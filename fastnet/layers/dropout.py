@@ -12,6 +12,9 @@ from fastnet.builder import Builder
 from fastnet.errors import check_real
 from fastnet.layers.base import Layer
 from fastnet.op import Array, Op
+from fastnet.optim.numbers import Number, check_number, evaluate
+from fastnet.parameter import Scheduled
+from fastnet.schedules.base import FRACTION, Schedule
 
 
 class dropout(Op):
@@ -40,6 +43,27 @@ class dropout(Op):
         dx: Array, dy: Array, threshold: float, scale: float, seed: int, step: int, stream: int
     ) -> None:
         """The same map of dy, because it is linear."""
+        dropout.forward(dx, dy, threshold, scale, seed, step, stream)
+
+
+class scheduled_dropout(Op):
+    """`dropout` with the threshold and the scale of the step, the two numbers n."""
+
+    outputs: ClassVar = {"y": "B N"}
+    inputs: ClassVar = {"x": "B N", "n": "float64 2"}
+    dims = ("N",)
+    inplace = True
+
+    @staticmethod
+    def forward(y: Array, x: Array, n: Array, seed: int, step: int, stream: int) -> None:
+        """Scale the kept elements and set the others to zero."""
+        threshold, scale = n.tolist()
+        dropout.forward(y, x, threshold, scale, seed, step, stream)
+
+    @staticmethod
+    def vjp(dx: Array, dy: Array, n: Array, seed: int, step: int, stream: int) -> None:
+        """The same map of dy."""
+        threshold, scale = n.tolist()
         dropout.forward(dx, dy, threshold, scale, seed, step, stream)
 
 
@@ -86,25 +110,37 @@ class Dropout(Layer):
     seed, the layer's index in the model, the step and the element's place in the minibatch, and is the
     same on every backend.
 
-    p: probability in [0, 1] (default 0.5). With p = 1 the output is zero.
+    p: probability in [0, 1] (default 0.5), or a schedule of such (`fn.schedules`). With p = 1 the output is
+        zero. A schedule is a function of the step that the random words have: in `fit` the number of
+        minibatches that the trainer has trained on before, in loops of your own that of the model's
+        training forwards. A number outside [0, 1] raises HyperparameterError when its step comes.
     Source: N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting",
     JMLR 15 (2014), in the inverted form that scales while training.
     """
 
-    def __init__(self, p: float = 0.5) -> None:
-        super().__init__(p=check_real("p", p, low=0.0, high=1.0))
+    def __init__(self, p: Number = 0.5) -> None:
+        super().__init__(p=check_number("p", p, FRACTION))
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """Apply `dropout` in training, no op in evaluation."""
+        """Apply `dropout`, or `scheduled_dropout`, in training; no op in evaluation."""
         if not g.training or self.p == 0.0:
             return x
-        return g.apply(
-            dropout,
-            x=x,
-            threshold=float(round(self.p * 2**32)),
-            scale=1.0 / (1.0 - self.p) if self.p < 1.0 else 0.0,
-            stream=random.stream_of(random.DROPOUT, self._index),
-        )
+        stream = random.stream_of(random.DROPOUT, self._index)
+        if isinstance(self.p, Schedule):
+            numbers = Scheduled((2,), self._numbers)
+            return g.apply(scheduled_dropout, x=x, n=numbers, stream=stream)
+        threshold, scale = thresholds(np.array([self.p]))[0].tolist()
+        return g.apply(dropout, x=x, threshold=threshold, scale=scale, stream=stream)
+
+    def _numbers(self, steps: Array) -> Array:
+        """The threshold and the scale of each step."""
+        return thresholds(evaluate("p", self.p, steps, FRACTION))
+
+
+def thresholds(p: Array) -> Array:
+    """For each probability the threshold of kept words and the scale of kept elements: (n, 2)."""
+    kept = np.where(p < 1.0, 1.0 - p, np.inf)
+    return np.stack([np.rint(p * 2.0**32), 1.0 / kept], axis=1)
 
 
 # Where SELU saturates, −λ·α.

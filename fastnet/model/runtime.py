@@ -26,7 +26,14 @@ from fastnet.op import Op
 from fastnet.optim.averaging import average
 from fastnet.plan.compiler import Plan, compile_plan
 from fastnet.plan.extras import Extras
-from fastnet.plan.graph import Structure, derived_of, numbers_of, objects_of, signature_of
+from fastnet.plan.graph import (
+    Structure,
+    derived_of,
+    numbers_of,
+    objects_of,
+    scheduled_of,
+    signature_of,
+)
 from fastnet.plan.instructions import update_pass
 from fastnet.plan.segments import Storage
 
@@ -63,7 +70,7 @@ class Described:
     def __init__(self, structure: Structure, storage: Storage, head: Head | None = None) -> None:
         self.structure, self.head = structure, head
         self.numbers, self.derived = numbers_of(structure.graph), derived_of(structure.graph)
-        self.objects = objects_of(structure.graph)
+        self.objects, self.scheduled = objects_of(structure.graph), scheduled_of(structure.graph)
         sizes = tuple((name, block.nbytes) for name, block in storage.segments.items())
         self.signature = signature_of(structure, storage.place), sizes, storage.dtype.name
 
@@ -223,7 +230,7 @@ class Runtime:
         executor = _last_used(
             kept.executors, described.signature, lambda: self._made(described, rows, backward)
         )
-        executor.use(described.numbers, described.derived, described.objects)
+        executor.use(described.numbers, described.derived, described.objects, described.scheduled)
         return executor
 
     def _describe(

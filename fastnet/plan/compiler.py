@@ -15,8 +15,17 @@ import numpy as np
 
 from fastnet.layers.joining import add
 from fastnet.op import ROWS, Array, Kernel, add_to
-from fastnet.parameter import Derived, Parameter
-from fastnet.plan.graph import Elements, Graph, Node, Structure, Tensor, derived_of, parameters_of
+from fastnet.parameter import Derived, Parameter, Scheduled
+from fastnet.plan.graph import (
+    Elements,
+    Graph,
+    Node,
+    Structure,
+    Tensor,
+    derived_of,
+    parameters_of,
+    scheduled_of,
+)
 from fastnet.plan.instructions import Place, control, fill
 from fastnet.plan.records import (
     INSTRUCTION,
@@ -40,7 +49,7 @@ class _Step:
     """An instruction before its tensors have addresses."""
 
     kernel: Kernel
-    operands: list[Any]  # Tensor, Parameter, Gradient, Derived or None, in the kernel's order
+    operands: list[Any]  # Tensor, Parameter, Gradient, Derived, Scheduled or None, in order
     node: Node
     accumulate: bool = False  # whether it adds to parameter gradients that an earlier step wrote
 
@@ -82,6 +91,9 @@ class Plan:
     y_dtype: np.dtype[Any] | None = None
     derived_bytes: int = 0
     derived: list[tuple[int, int]] = field(default_factory=list)  # indices in derived_of, offsets
+    # Indices in scheduled_of, and offsets in a step's numbers, of which there are so many bytes.
+    scheduled: list[tuple[int, int]] = field(default_factory=list)
+    schedule_bytes: int = 0
     nodes: tuple[Array, ...] = ()  # for each program, the node of each instruction, or −1
     calls: tuple[
         HostCall, ...
@@ -103,6 +115,15 @@ class Plan:
         ):
             of_a_node = nodes >= 0
             program["scalar"][of_a_node] = numbers[nodes[of_a_node]]
+
+    def schedule(self, scheduled: Sequence[Scheduled], first: int, count: int) -> Array:
+        """The numbers of schedules at steps first, first + 1, …, a row for each: float64."""
+        table = np.zeros((count, self.schedule_bytes // 8))
+        steps = np.arange(first, first + count, dtype=np.int64)
+        for number, offset in self.scheduled:
+            found = scheduled[number].compute(steps).reshape(count, -1)
+            table[:, offset // 8 : offset // 8 + found.shape[1]] = found
+        return table
 
 
 def compile_plan(
@@ -162,6 +183,7 @@ def compile_plan(
     compiler.place_elements(structure.elements)
     programs = compiler.encode(forward), compiler.encode(steps)
     numbered = {d: k for k, d in enumerate(derived_of(graph))}
+    of_steps = {s: k for k, s in enumerate(scheduled_of(graph))}
     of = [np.array([number.get(id(s.node), -1) for s in part], int) for part in (forward, steps)]
     step, stage_bytes = _NOTHING, 0
     if value is not None:
@@ -199,6 +221,8 @@ def compile_plan(
         y_dtype=np.dtype(target.dtype or storage.dtype) if target else None,
         derived_bytes=compiler.derived_bytes,
         derived=[(numbered[d], offset) for d, (_, offset) in compiler.derived.items()],
+        scheduled=[(of_steps[s], offset) for s, offset in compiler.scheduled.items()],
+        schedule_bytes=compiler.schedule_bytes,
         nodes=tuple(of),
         calls=tuple(compiler.calls),
     )
@@ -282,6 +306,8 @@ class _Compiler:
         self.written: set[Parameter] = set()  # parameters whose gradient a step has written
         self.derived: dict[Derived, tuple[Derived, int]] = {}
         self.derived_bytes = 0
+        self.scheduled: dict[Scheduled, int] = {}
+        self.schedule_bytes = 0
         self.elements_bytes = self.room_for_sorting = 0
         # Of each gradient, the tensors whose gradient it is and whose producer's VJP is still to come.
         self.pending: dict[Tensor, set[Tensor]] = {}
@@ -416,6 +442,11 @@ class _Compiler:
             return self.storage.place(operand)
         if isinstance(operand, Gradient):
             return "grads", self.storage.place(operand.parameter)[1]
+        if isinstance(operand, Scheduled):
+            if operand not in self.scheduled:
+                self.scheduled[operand] = self.schedule_bytes
+                self.schedule_bytes += 8 * math.prod(operand.shape)
+            return "schedule", self.scheduled[operand]
         if operand not in self.derived:
             self.derived[operand] = (operand, self.derived_bytes)
             count = int(np.prod([int(d) for d in operand.shape]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnet.builder import Builder
 from fastnet.op import ROWS, Op
-from fastnet.parameter import Derived, Parameter
+from fastnet.parameter import Derived, Parameter, Scheduled
 from fastnet.plan.records import MAX_SCALARS
 
 
@@ -42,7 +42,7 @@ class Tensor:
 
 @dataclass(eq=False, repr=False)
 class Node:
-    """One op with its arguments by name: Tensor, Parameter, Derived, None (absent) or a number."""
+    """One op with its arguments by name: Tensor, Parameter, Derived, Scheduled, None or a number."""
 
     op: type[Op]
     arguments: dict[str, Any]
@@ -129,7 +129,7 @@ class Structure:
     """A graph, with those of its tensors that callers need.
 
     Structures with equal signatures share a plan. The executor supplies what differs: numbers such as a
-    Huber delta or a dropout's p, and tensors that are constant or derived from parameters.
+    Huber delta or a dropout's p, tensors that are constant or derived from parameters, and schedules.
     """
 
     graph: Graph
@@ -157,6 +157,12 @@ def derived_of(graph: Graph) -> list[Derived]:
     return list(dict.fromkeys(used))
 
 
+def scheduled_of(graph: Graph) -> list[Scheduled]:
+    """The tensors that depend on the step, each once."""
+    used = (a for node in graph.nodes for a in node.arguments.values() if isinstance(a, Scheduled))
+    return list(dict.fromkeys(used))
+
+
 def objects_of(graph: Graph) -> list[dict[str, Any]]:
     """For each node, the Python objects that its kernels take, by argument name."""
     return [{name: n.arguments[name] for name in n.op.objects} for n in graph.nodes]
@@ -166,6 +172,7 @@ def signature_of(structure: Structure, place: Callable[[Parameter], Any]) -> Any
     """Everything but the rows that a plan depends on; `place` gives the place of a parameter."""
     graph, known = structure.graph, dict[Tensor, int]()
     derived = {d: number for number, d in enumerate(derived_of(graph))}
+    scheduled = {s: number for number, s in enumerate(scheduled_of(graph))}
 
     def of(argument: Any) -> Any:
         if isinstance(argument, Tensor):
@@ -175,6 +182,8 @@ def signature_of(structure: Structure, place: Callable[[Parameter], Any]) -> Any
             return place(argument), argument.shape, argument.trainable
         if isinstance(argument, Derived):
             return derived[argument], argument.shape, argument.dtype
+        if isinstance(argument, Scheduled):
+            return scheduled[argument], argument.shape
         return argument is None
 
     s = structure

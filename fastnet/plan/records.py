@@ -17,8 +17,10 @@ from fastnet import op
 # workspace, derived and stage to the plan. x, y and w are the minibatch's inputs, targets and weights.
 # training has what a trainer adds to an update: sums of gradients, their norm, averages of params. stage
 # has room for rows of x, y and w that cannot be used in place, and for the buffers' values before the step.
+# schedule has the numbers of a step's schedules, such as a dropout's p; it moves on with each step.
 SEGMENTS = (
     "params", "grads", "buffers", "state", "workspace", "derived", "x", "y", "w", "training", "stage",
+    "schedule",
 )  # fmt: skip
 SEGMENT = {name: number for number, name in enumerate(SEGMENTS)}
 ABSENT = -1
@@ -114,6 +116,7 @@ TRAIN = np.dtype(
         ("batch_offsets", "i8"),  # int64[steps + 1] into index
         ("index", "i8"),  # int64: the rows of each minibatch
         ("table_bytes", "i8"),  # bytes of a step's rows of hyper
+        ("schedule_bytes", "i8"),  # bytes of a step's numbers in the segment schedule
         ("losses", "i8"),  # out: double[steps]
         ("row_losses", "i8"),  # out or 0: double for each row, in the order of index
         ("outputs", "i8"),  # out or 0: rows of output, in the order of index

@@ -148,7 +148,7 @@ def validation_within(run: Any, callbacks: Sequence[Callback]) -> Validation | N
     data = replace(data, threshold=threshold)
     rows = model.rows_at_once("the validation data", data.rows, None)
     found = model.evaluator(data, rows, loss, outputs=False, within=True)
-    if found.plan.derived or not found.whole_epochs:
+    if found.derives or not found.whole_epochs:
         return None
     keeper = keepers[0] if keepers else None
     if keeper is not None and model.bind().segments["params"].nbytes > MOST_BYTES // 4:

@@ -150,6 +150,7 @@ CONSTANT = {
     "gaussian_nll": {"t"},
     "rescale": {"c", "r", "f"},
     "interpolate": {"k", "v"},
+    "scheduled_dropout": {"n"},
     "one_hot": {"v", "source"},
     "sparse_linear": {"x", "columns", "ends", "xt", "columns_t", "rows_t"},
     "tree_log_softmax": {"nodes", "spans", "children", "leaves"},
@@ -264,6 +265,8 @@ def operands(
     if op.name == "embedding":  # codes, of which some are unknown
         codes = random.integers(-1, sizes["V"] + 1, rows)
         tensors["x"][:, CODES[op.name, "x"]] = codes
+    if op.name == "scheduled_dropout":
+        tensors["n"][...] = NUMBERS["threshold"], NUMBERS["scale"]
     if "ends" in tensors and not op.lazy:  # of groups of columns
         columns = sizes["N" if "N" in op.dims else "M"]
         tensors["ends"][...] = np.sort(random.integers(0, columns + 1, sizes["I"]))

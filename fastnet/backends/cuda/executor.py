@@ -25,7 +25,7 @@ from fastnet.data.arrays import on_device
 from fastnet.data.dataset import Dataset
 from fastnet.data.lazy import LazyRows
 from fastnet.op import Array
-from fastnet.parameter import Derived
+from fastnet.parameter import Derived, Scheduled
 from fastnet.plan.compiler import Plan
 from fastnet.plan.instructions import Place
 from fastnet.plan.records import ALIGNMENT, CONTROL
@@ -53,7 +53,7 @@ class CudaExecutor:
         self._x_row = math.prod(plan.x_shape)
         sizes = {"x": 0 if len(plan.step) else plan.max_rows * self._x_row * plan.dtype.itemsize}
         sizes |= {"workspace": plan.workspace_bytes, "derived": plan.derived_bytes}
-        sizes |= {"stage": plan.stage_bytes, **NUMBERS}
+        sizes |= {"stage": plan.stage_bytes, "schedule": plan.schedule_bytes, **NUMBERS}
         self._own = {name: empty((size,), np.uint8) for name, size in sizes.items()}
         for gather in plan.step[plan.step["kernel"] == CONTROL["gather"]]:
             for name, begin in zip("xyw", gather["offset"].tolist(), strict=False):
@@ -65,6 +65,7 @@ class CudaExecutor:
         self._numbers: Array | None = None
         self._derived_values: Sequence[Derived] = ()
         self._derived_version = -1
+        self.scheduled: Sequence[Scheduled] = ()
         # By rows: forward and backward, in parts.
         self._programs: dict[int, list[list[Program | Control]]] = {}
         self._parts: dict[Any, list[Program | Control]] = {}  # parts of steps
@@ -76,7 +77,13 @@ class CudaExecutor:
     def ready(self, update: Update) -> None:
         """Do nothing: kernels compile at their first launch."""
 
-    def use(self, numbers: Array, derived: Sequence[Derived], objects: Objects = ()) -> None:
+    def use(
+        self,
+        numbers: Array,
+        derived: Sequence[Derived],
+        objects: Objects = (),
+        scheduled: Sequence[Scheduled] = (),
+    ) -> None:
         """See Executor.use."""
         if numbers is self._numbers:
             return
@@ -84,6 +91,7 @@ class CudaExecutor:
         self.plan.write(numbers)
         self._calls.use(objects)
         self._derived_values, self._derived_version = derived, -1
+        self.scheduled = scheduled
         self._programs.clear()
         self._parts.clear()
 
@@ -111,6 +119,11 @@ class CudaExecutor:
             size = 1 << (max(nbytes, ALIGNMENT) - 1).bit_length()  # a power of 2, to grow seldom
             self._workspaces[name] = empty((size,), np.uint8)
         return self._workspaces[name]
+
+    @property
+    def schedule(self) -> Any:
+        """The numbers of the present step's schedules, on the device."""
+        return self.place(("schedule", 0), (self.plan.schedule_bytes // 8,), np.float64)
 
     def at(self, place: Place, shape: tuple[int, ...], dtype: Any) -> Array:
         """A copy of the array at a place of the plan."""
@@ -184,6 +197,9 @@ class CudaExecutor:
 
     def _forward(self, rows: int, seed: int, step: int) -> None:
         self.refresh()
+        if self.plan.scheduled:
+            numbers = self.plan.schedule(self.scheduled, step, 1).reshape(-1)
+            put(self.schedule, numbers, self.stream)
         self._counter = seed, step
         self._run(0, rows)
 

@@ -30,6 +30,13 @@ def _turn(
 
 
 @kernel
+def _take(out: Any, table: Any, at: Any) -> None:
+    first = at[0] * out.size
+    for i in range(cuda.threadIdx.x, out.size, THREADS):
+        out[i] = table[first + i]
+
+
+@kernel
 def _gather(out: Any, source: Any, index: Any, begin: Any) -> None:
     width, first = out.shape[1], begin[0]
     for i in range(cuda.grid(1), out.shape[0] * width, cuda.gridsize(1)):
@@ -79,6 +86,11 @@ def turn(
     hyper: float64, the step's part of hypers. scores: float64, `width` for each step; becomes 0.
     """
     _launch(_turn, 1, stream, at, counter, starts, hyper, hypers, scores, width)
+
+
+def take(stream: Any, out: Any, table: Any, at: Any) -> None:
+    """Copy the present step's row of a table of numbers, which `turn` has begun."""
+    _launch(_take, 1, stream, out, table, at)
 
 
 def score(stream: Any, scores: Any, at: Any, width: int, column: int, value: Any) -> None:

@@ -148,6 +148,10 @@ class _Chunk:
         self._hypers = self._upload("hypers", self._table, np.float64)
         numbers = math.prod(self._shape)
         self._hyper = self._workspace("hyper", numbers, np.float64)[:numbers]
+        self._schedules: Any = None
+        if executor.plan.scheduled:
+            table = executor.plan.schedule(executor.scheduled, steps.first_step, count)
+            self._schedules = self._upload("schedules", table, np.float64)
         self._at = executor.place(("at", 0), (2,), np.int64)
         self._counter = executor.place(("counter", 0), (3,), np.uint64)
         self._parts: dict[int, list[Program | Control]] = {}  # parts of a step, by its rows
@@ -235,6 +239,8 @@ class _Chunk:
             if not begin:
                 tables = self._starts, self._hyper, self._hypers, self._scores
                 move.turn(self._stream, self._at, self._counter, *tables, self._width)
+                if self._schedules is not None:
+                    move.take(self._stream, self._executor.schedule, self._schedules, self._at)
             parts = self._parts[self._rows(s)]
             for i, part in enumerate(parts[begin:], begin):
                 if isinstance(part, Program):

@@ -39,7 +39,7 @@ def _at(record: np.dtype[Any], name: str) -> int:
 
 _STRIDE, _CONTEXT, _BASES = INSTRUCTION.itemsize, _at(TRAIN, "context"), _at(CONTEXT, "segment")
 _SEGMENT, _OFFSET, _SIZE = (_at(INSTRUCTION, name) for name in ("segment", "offset", "size"))
-_X, _Y, _W, _BUFFERS = (SEGMENT[name] for name in ("x", "y", "w", "buffers"))
+_X, _Y, _W, _BUFFERS, _SCHEDULE = (SEGMENT[name] for name in ("x", "y", "w", "buffers", "schedule"))
 _KEEP, _GATHER, _RECORD, _HOST, _CHECK, _UNLESS, _FINITE = (CONTROL[name] for name in CONTROLS)
 _BYTES = tuple(np.dtype(kind).itemsize for kind in KINDS)
 _THREE_INTEGERS = types.void(int64, int64, int64)
@@ -243,6 +243,8 @@ def _train(args: int, convert_x: int, convert_y: int) -> None:
         _put(args, "done", s + 1)
         hyper = _get_context(context, "hyper") + _get(args, "table_bytes")
         _put_context(context, "hyper", hyper)
+        segments = vector(context + _BASES, len(SEGMENTS), int64)
+        segments[_SCHEDULE] += _get(args, "schedule_bytes")
         _put_context(context, "step", _get_context(context, "step") + np.uint64(1))
     _put(args, "status", status)
 

@@ -53,6 +53,24 @@ def dropout_vjp(
 
 @launcher
 @draws("y")
+def scheduled_dropout_forward(
+    i: int, word: Any, y: Any, x: Any, n: Any, seed: int, step: int, stream: int
+) -> None:
+    """The same with a threshold and a scale of the step."""
+    y[i] = kept(word, x[i], n[0], n[1])
+
+
+@launcher
+@draws("dx")
+def scheduled_dropout_vjp(
+    i: int, word: Any, dx: Any, dy: Any, n: Any, seed: int, step: int, stream: int
+) -> None:
+    """The same map as forward."""
+    dx[i] = kept(word, dy[i], n[0], n[1])
+
+
+@launcher
+@draws("y")
 def relu_dropout_forward(
     i: int,
     word: Any,

@@ -72,6 +72,24 @@ def dropout_vjp(
 
 
 @kernel
+def scheduled_dropout_forward(
+    y: Array, x: Array, n: Array, seed: int, step: int, stream: int
+) -> None:
+    """The same with a threshold and a scale of the step."""
+    copy(y, x)
+    _mask(flat(y), n[0], n[1], seed, step, stream)
+
+
+@kernel
+def scheduled_dropout_vjp(
+    dx: Array, dy: Array, n: Array, seed: int, step: int, stream: int
+) -> None:
+    """The same map as forward."""
+    copy(dx, dy)
+    _mask(flat(dx), n[0], n[1], seed, step, stream)
+
+
+@kernel
 def relu_dropout_forward(
     y: Array, x: Array, threshold: float, scale: float, seed: int, step: int, stream: int
 ) -> None:
