@@ -128,6 +128,27 @@ def fit_rbf(X, y, n_centers=2, phases=3, ridge=0.5, method="sample", neighbours=
     fn.recipes.fit_rbf(X, y, n_centers, fn.MSELoss(), **more, **made)
 
 
+def realmlp(
+    n_numeric=3,
+    n_outputs=2,
+    task="regression",
+    preset="full",
+    total_steps=9,
+    n_onehot=0,
+    categories=(),
+    X=None,
+    hidden=(4,),
+    lr=None,
+    dropout=None,
+    weight_decay=None,
+    label_smoothing=None,
+    seed=None,
+    dtype="float32",
+    backend="reference",
+):
+    fn.recipes.realmlp(**locals())
+
+
 RECORD = [
     {
         "epoch": 1,
@@ -212,6 +233,8 @@ class World:
             "place_centers": (fn.RBF(3, 2).place_centers, {"X": X, "method": "sample"}),
             "from_quantiles": (fn.PiecewiseLinear.from_quantiles, {"X": X}),
             "fit_rbf": (fit_rbf, {"X": X, "y": Y}),
+            "realmlp": (realmlp, {}),
+            "init_from_data": (fn.recipes.init_from_data, {"model": m, "X": X}),
             "Residual": (residual, {"shortcut": fn.Linear(2, 3)}),
             "loss.backward": (self.loss.backward, {}),
             "step": (t.optimizer.step, {"model": m}),
