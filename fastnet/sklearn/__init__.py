@@ -15,11 +15,14 @@ except ImportError as error:
 from fastnet.sklearn.grid import grid_fit
 from fastnet.sklearn.mlp import MLPClassifier, MLPRegressor
 from fastnet.sklearn.net import NetClassifier, NetRegressor
+from fastnet.sklearn.tabular import TabularClassifier, TabularRegressor
 
 __all__ = [
     "MLPClassifier",
     "MLPRegressor",
     "NetClassifier",
     "NetRegressor",
+    "TabularClassifier",
+    "TabularRegressor",
     "grid_fit",
 ]

@@ -1,4 +1,4 @@
-"""The guide: its blocks run in order, and print what stands beside them."""
+"""Pages with programs: their blocks run in order, and print what stands beside them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def blocks():
+def blocks(page):
     """Each block behind empty lines, so that Python finds its source in the file."""
-    text = GUIDE.read_text("utf-8")
+    text = (DOCS / page).read_text("utf-8")
     found = re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return ["\n" * text.count("\n", 0, m.start(1)) + m[1] for m in found]
 
@@ -32,14 +32,17 @@ def fits(text, line):
     return re.fullmatch(pattern, line) is not None
 
 
-def test_its_blocks_run_in_order(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["guide.md", "sklearn.md"])
+def test_its_blocks_run_in_order(page, tmp_path, monkeypatch):
+    if page == "sklearn.md":
+        pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)
-    names = {"__name__": "guide"}
+    names = {"__name__": page.removesuffix(".md")}
     checked = 0
-    for block in blocks():
+    for block in blocks(page):
         printed = io.StringIO()
         with redirect_stdout(printed):
-            exec(compile(block, str(GUIDE), "exec"), names)
+            exec(compile(block, str(DOCS / page), "exec"), names)
         lines = printed.getvalue().splitlines()
         told = expected(block)
         for text, line in zip(told, lines[len(lines) - len(told) :], strict=True):
