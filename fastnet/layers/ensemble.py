@@ -22,7 +22,7 @@ from fastnet.init.base import Draw
 from fastnet.layers.base import Layer, Shape
 from fastnet.layers.linear import linear
 from fastnet.layers.members import linear_ensemble, log_mean_exp, spread, sum_members
-from fastnet.layers.scale import scale, shift
+from fastnet.layers.scale import affine, scale
 from fastnet.layers.softmax import log_softmax
 from fastnet.op import Array
 
@@ -139,13 +139,15 @@ class LinearBatchEnsemble(_OfMembers):
             self.__dict__["bias"] = None  # as in PyTorch; the configuration has False
 
     def emit(self, g: Builder, x: Any) -> Any:
-        """Apply `scale`, `linear` to the rows of all members, `scale` and `shift`."""
+        """Apply `scale`, `linear` to the rows of all members, and `affine`; `scale` without bias."""
         p, count = self._parameters, int(self.k)
         x = g.apply(scale, x=x, w=p["r"])
         rows = g.reshape(x, (int(self.in_features),), count)
         y = g.apply(linear, x=rows, w=p["weight"], b=None)
-        y = g.apply(scale, x=g.reshape(y, (count * int(self.out_features),)), w=p["s"])
-        return g.apply(shift, x=y, b=p["bias"]) if "bias" in p else y
+        y = g.reshape(y, (count * int(self.out_features),))
+        if "bias" in p:
+            return g.apply(affine, x=y, w=p["s"], b=p["bias"])
+        return g.apply(scale, x=y, w=p["s"])
 
 
 class LinearEnsemble(_OfMembers):

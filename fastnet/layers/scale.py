@@ -57,6 +57,32 @@ class shift(Op):
             np.copyto(dx, dy)
 
 
+class affine(Op):
+    """y = x·w + b by columns; dx = dy·w, dw = Σ_rows dy·x, db = Σ_rows dy."""
+
+    outputs: ClassVar = {"y": "B N"}
+    inputs: ClassVar = {"x": "B N", "w": "N", "b": "N"}
+    dims = ("N",)
+    inplace = True
+
+    @staticmethod
+    def forward(y: Array, x: Array, w: Array, b: Array) -> None:
+        """Each column times its factor, plus its summand."""
+        np.add(x * w, b, out=y)
+
+    @staticmethod
+    def vjp(
+        dx: Array, dy: Array, dw: Array, db: Array, x: Array, w: Array, accumulate: int
+    ) -> None:
+        """The gradients of x, of the factors and of the summands."""
+        if dw.size:
+            put(dw, row_sums(dy * x), accumulate)
+        if db.size:
+            put(db, row_sums(dy), accumulate)
+        if dx.size:
+            np.multiply(dy, w, out=dx)
+
+
 class OfFeatures(Layer, base=True):
     """Base of layers of num_features features, whose rows have this width."""
 

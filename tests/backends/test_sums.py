@@ -18,7 +18,7 @@ FEW = 8  # units in the last place
 OF_A_PRODUCT = 50  # of one product of 512 rows, which a BLAS may add up one by one
 DTYPES = ["float32", "float64"]
 MANY = ["linear_vjp", "batchnorm_forward", "batchnorm_vjp", "batchnorm_inference_vjp", "prelu_vjp"]
-MANY += ["scale_vjp", "shift_vjp", "layernorm_vjp", "rmsnorm_vjp"]
+MANY += ["scale_vjp", "shift_vjp", "affine_vjp", "layernorm_vjp", "rmsnorm_vjp"]
 
 TALL = 4001
 UNEVEN = {"x": np.resize([[-0.3], [0.4]], (TALL, 1)), "running_mean": 0, "running_var": 1}

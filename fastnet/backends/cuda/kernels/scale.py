@@ -1,4 +1,4 @@
-"""A trained factor, or a trained summand, for each column."""
+"""A trained factor, a trained summand, or both, for each column."""
 
 from __future__ import annotations
 
@@ -48,6 +48,40 @@ def scale_vjp(
     total = team_total(team, product)
     if team[2] == 0 and end >= 0:
         put(dw, column, total, accumulate)
+
+
+@launcher
+@cells("y")
+def affine_forward(row: int, column: int, y: Any, x: Any, w: Any, b: Any) -> None:
+    """y = x·w + b by columns."""
+    y[row, column] = x[row, column] * w[column] + b[column]
+
+
+@launcher
+@columns("dy")
+def affine_vjp(
+    team: Any,
+    column: int,
+    end: int,
+    dx: Any,
+    dy: Any,
+    dw: Any,
+    db: Any,
+    x: Any,
+    w: Any,
+    accumulate: int,
+) -> None:
+    """dx = dy·w, which may overwrite dy; dw = Σ_rows dy·x, db = Σ_rows dy."""
+    product, total, factor = EMPTY, EMPTY, w[column if end >= 0 else 0]
+    for row in range(team[2], end, team[3]):
+        d = dy[row, column]
+        product, total = plus(product, d * x[row, column]), plus(total, d)
+        if dx.size > 0:
+            dx[row, column] = d * factor
+    of_factor, of_summand = team_total(team, product), team_total(team, total)
+    if team[2] == 0 and end >= 0:
+        put(dw, column, of_factor, accumulate)
+        put(db, column, of_summand, accumulate)
 
 
 @each("dx")

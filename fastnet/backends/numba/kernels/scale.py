@@ -1,7 +1,12 @@
-"""A trained factor, or a trained summand, for each column; gradients by blocks of LOCAL columns."""
+"""A trained factor, a trained summand, or both, for each column; gradients by blocks of LOCAL columns."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from numba import njit
+
+from fastnet.backends.numba.kernels.linear import sum_rows
 from fastnet.backends.numba.kernels.registry import kernel
 from fastnet.backends.numba.kernels.sums import add_block, add_lost, clear, put, rows_of_block
 from fastnet.backends.numba.lowlevel import LOCAL, copy, local, window
@@ -22,6 +27,12 @@ def scale_forward(y: Array, x: Array, w: Array) -> None:
 @kernel
 def scale_vjp(dx: Array, dy: Array, dw: Array, x: Array, w: Array, accumulate: int) -> None:
     """dw = Σ_rows dy·x; then dx = dy·w, which may overwrite dy."""
+    _of_factors(dx, dy, dw, x, w, accumulate)
+
+
+@njit(error_model="numpy")
+def _of_factors(dx: Any, dy: Any, dw: Any, x: Any, w: Any, accumulate: int) -> None:
+    """The same."""
     rows, columns = dy.shape
     if dw.size > 0:
         step = rows_of_block(rows)
@@ -76,3 +87,24 @@ def shift_vjp(dx: Array, dy: Array, db: Array, accumulate: int) -> None:
             add_lost(sums, lost, width)
             put(db, sums, begin, width, accumulate)
     copy(dx, dy)
+
+
+@kernel
+def affine_forward(y: Array, x: Array, w: Array, b: Array) -> None:
+    """y = x·w + b by columns."""
+    copy(y, x)
+    rows, columns = y.shape
+    for i in range(rows):
+        to = window(y, i * columns, columns)
+        for j in range(columns):
+            to[j] = to[j] * w[j] + b[j]
+
+
+@kernel
+def affine_vjp(
+    dx: Array, dy: Array, dw: Array, db: Array, x: Array, w: Array, accumulate: int
+) -> None:
+    """db = Σ_rows dy; dw = Σ_rows dy·x; then dx = dy·w, which may overwrite dy."""
+    if db.size > 0:
+        sum_rows(db, dy, accumulate)
+    _of_factors(dx, dy, dw, x, w, accumulate)
