@@ -79,21 +79,21 @@ def realmlp(
         trainer = fn.Trainer(*recipe, seed=0)
         trainer.fit(X, y, epochs=256, batch_size=256, drop_last=True)
 
-    | part | small | full |
-    |---|---|---|
-    | numbers | as they come | `PBLD` of 16 frequencies and 4 columns, lr·0.1 |
-    | categories | one-hot, as they come | so, or `Embedding` of 8 columns |
-    | inputs | `Scale`, lr·6 | the same |
-    | hidden layers | 3 of 256: `NTKLinear`, N(0, 1) | the same, with values from X (`init_from_data`) |
-    | their biases | N(0, 1), lr·0.1 | from X, lr·0.1, no weight decay |
-    | activation | SELU (classes), Mish (regression) | `ParametricActivation` of these, lr·0.1 |
-    | last layer | `NTKLinear`, 0 at first | like the hidden layers |
-    | dropout | none | 0.15, `FlatCosLR` |
-    | weight decay | none | 0.02, `FlatCosLR`, decoupled |
-    | optimizer | Adam, betas (0.9, 0.95) | AdamW with these |
-    | learning rate | 0.04 (classes), 0.07 (regression) | 0.04 (classes), 0.2 (regression) |
-    | its schedule | `CosLogLR`, 4 cycles | the same |
-    | loss | cross entropy with label smoothing 0.1, or MSE | the same |
+    Each part in the small net, and behind the semicolon in the full one where that differs:
+
+        numbers: as they come; PBLD of 16 frequencies and 4 columns, lr·0.1
+        categories: one-hot columns, as they come; these, or Embedding of 8 columns
+        all inputs: Scale, lr·6
+        hidden layers: 3 NTKLinear of 256; the same, with weights and biases from X by `init_from_data`
+        hidden weights: N(0, 1); output deviations of 1 on X
+        hidden biases: N(0, 1), lr·0.1; "he+5", lr·0.1, without weight decay
+        activation: SELU for classes, Mish for numbers; ParametricActivation of these, lr·0.1
+        last layer: NTKLinear, 0 at first; as the hidden ones
+        dropout: none; 0.15, FlatCosLR
+        weight decay: none; 0.02, FlatCosLR, decoupled
+        optimizer: Adam, betas (0.9, 0.95), eps 1e-8; AdamW with these
+        learning rate: CosLogLR with 4 cycles, up to 0.04 for classes, 0.07 for numbers; 0.04 and 0.2
+        loss: cross entropy with label smoothing 0.1, or the mean squared error
 
     Where the learning rate has a factor f, weight decay has it too, beside that of the rate: a step takes
     lr·f²·weight_decay of a parameter, as pytabkit does.
