@@ -147,6 +147,7 @@ CONSTANT = {
     "take_columns": {"places"},
     "softmax_nll": {"t"},
     "weighted_loss": {"w", "c"},
+    "l2_penalty": {"data", "row_loss"},  # the compiler passes the gradient of the loss on to data
     "gaussian_nll": {"t"},
     "rescale": {"c", "r", "f"},
     "interpolate": {"k", "v"},
