@@ -86,7 +86,6 @@ __all__ = [
     "register",
     "schedules",
     "set_num_threads",
-    "sklearn",
     "threads",
     "train_test_split",
     *layers.__all__,

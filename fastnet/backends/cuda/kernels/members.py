@@ -21,7 +21,7 @@ def _spread(row: int, column: int, y: Any, x: Any, factor: float) -> None:
 @launcher
 def spread_forward(queue: Any, y: Any, x: Any, factor: float) -> None:
     """y_n = factor·x."""
-    _spread(queue, y.reshape(y.shape[0], y.shape[1] * y.shape[2]), x, factor)
+    _spread(queue, y.reshape((y.shape[0], y.shape[1] * y.shape[2])), x, factor)
 
 
 @launcher
@@ -143,7 +143,7 @@ def linear_ensemble_vjp(
     if dx.size:
         _of_inputs(queue, dx, dy, w)
     if dw.size:
-        matrix = dw.reshape(dw.shape[0] * dw.shape[1], dw.shape[2])
+        matrix = dw.reshape((dw.shape[0] * dw.shape[1], dw.shape[2]))
         _of_weights(queue, matrix, dy, x, accumulate)
     if db.size:
         _of_biases(queue, db, dy, accumulate)
