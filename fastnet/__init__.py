@@ -17,7 +17,8 @@ from fastnet.optim import *  # noqa: F403
 from fastnet.parallel import get_num_threads, set_num_threads, threads
 
 if _typing.TYPE_CHECKING:
-    from fastnet import check, datasets, plot, recipes, sklearn
+    from fastnet import check, datasets, plot, recipes
+    from fastnet import sklearn as sklearn
     from fastnet.train import (
         Callback,
         ClassBalanced,
