@@ -283,7 +283,8 @@ class NetClassifier(ClassifierMixin, BaseNet):
 
     def decision_function(self, X: Any) -> Array:
         """What `predict` decides by: of two classes the log-odds of the second (n,), else (n, outputs)."""
-        found: Array = self._targets.decisive(self._outputs(X))
+        outputs = self._outputs(X)
+        found: Array = self._targets.decisive(outputs)
         return found
 
     def predict_proba(self, X: Any) -> Array:
