@@ -13,9 +13,15 @@ import fastnet as fn
 from fastnet.sklearn import MLPClassifier, MLPRegressor, NetClassifier, NetRegressor
 
 
-def build(n_inputs, n_outputs, width=24):
-    layers = fn.Linear(n_inputs, width), fn.ReLU(), fn.Linear(width, n_outputs)
-    return fn.Sequential(*layers, dtype="float64")
+class Build:
+    """A function whose repr is the same in all processes, which the names of tests contain."""
+
+    def __call__(self, n_inputs, n_outputs, width=24):
+        layers = fn.Linear(n_inputs, width), fn.ReLU(), fn.Linear(width, n_outputs)
+        return fn.Sequential(*layers, dtype="float64")
+
+    def __repr__(self):
+        return "build"
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -25,8 +31,8 @@ ESTIMATORS = [
     MLPClassifier(solver="lbfgs", max_iter=100),
     MLPRegressor(max_iter=100),
     MLPRegressor(solver="lbfgs", max_iter=100),
-    NetClassifier(build, epochs=40, optimizer=fn.Adam(lr=0.01)),
-    NetRegressor(build, epochs=40, optimizer=fn.Adam(lr=0.01)),
+    NetClassifier(Build(), epochs=40, optimizer=fn.Adam(lr=0.01)),
+    NetRegressor(Build(), epochs=40, optimizer=fn.Adam(lr=0.01)),
 ]
 
 
