@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from fastnet.errors import DivergenceError, HyperparameterError, shown
+from fastnet.errors import DivergenceError, HyperparameterError, outside, shown
 from fastnet.losses.base import Loss
 from fastnet.op import Array
 from fastnet.sklearn.network import Network, initial
@@ -141,7 +141,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
                 f"lbfgs has not converged after {result.nit} iterations: {result.message}; raise max_iter "
                 "or max_fun, or scale the data",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=outside(),
             )
 
     def _training(
@@ -194,9 +194,10 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         if not (incremental or rule.stopped) and self.n_iter_ == settings.max_iter:
             warnings.warn(
                 f"the training has not converged in max_iter = {settings.max_iter} epochs: the "
-                f"{'score' if settings.early_stopping else 'loss'} still improves by more than tol",
+                f"{'score' if settings.early_stopping else 'loss'} still improves by more than tol; raise "
+                "max_iter or learning_rate_init",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=outside(),
             )
 
     def _diverged(self, rule: Stopping, losses: list[float]) -> list[float]:
@@ -210,7 +211,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             f"the training diverged in epoch {len(losses) + 1}; the parameters are those {best}. A smaller "
             "learning_rate_init, or scaled data, usually help",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=outside(),
         )
         return [*losses, float("nan")]
 

@@ -15,7 +15,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import ParameterGrid, check_cv
 
-from fastnet.errors import DivergenceError, HyperparameterError, check_kind, shown
+from fastnet.errors import DivergenceError, HyperparameterError, check_kind, outside, shown
 from fastnet.op import Array
 from fastnet.sklearn.base import BaseMLP, Fitting
 from fastnet.sklearn.settings import Settings
@@ -145,7 +145,7 @@ def _end(one: _Candidate, error: DivergenceError | None) -> None:
         pass
     except ValueError as failed:  # it has diverged
         one.error = failed
-        warnings.warn(f"a fit has failed: {failed}", FitFailedWarning, stacklevel=5)
+        warnings.warn(f"a fit has failed: {failed}", FitFailedWarning, stacklevel=outside())
 
 
 def _score(one: _Candidate, scorer: Any, X: Array, y: Array) -> None:

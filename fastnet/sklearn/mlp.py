@@ -16,7 +16,7 @@ from fastnet.sklearn.base import BaseMLP, in_epochs
 from fastnet.sklearn.protocol import checked_data, keep
 from fastnet.sklearn.targets import Labels, Numbers, Targets
 from fastnet.sklearn.training import Rows
-from fastnet.sklearn.watching import with_callbacks
+from fastnet.sklearn.watching import watching
 from fastnet.sklearn.weights import row_weights
 
 LOSSES = ("squared_error", "poisson", "huber", "quantile")
@@ -110,7 +110,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ) -> None:
         keep(self, locals())
 
-    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None, eval_set: Any = None) -> Self:
         """Fit to rows X (n, features) and labels y (n,), or an indicator matrix (n, k); returns itself.
 
@@ -119,7 +118,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         eval_set: (X, y) or (X, y, sample_weight): rows whose score is measured after each epoch, in
             place of rows held back (default None).
         """
-        return self._fit(X, y, sample_weight, eval_set)
+        watching(self, lambda: self._fit(X, y, sample_weight, eval_set))
+        return self
 
     @available_if(in_epochs)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
@@ -266,10 +266,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     ) -> None:
         keep(self, locals())
 
-    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None, eval_set: Any = None) -> Self:
         """Fit to rows X (n, features) and targets y (n,) or (n, k); see MLPClassifier.fit."""
-        return self._fit(X, y, sample_weight, eval_set)
+        watching(self, lambda: self._fit(X, y, sample_weight, eval_set))
+        return self
 
     @available_if(in_epochs)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:

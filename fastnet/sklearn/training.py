@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from fastnet.errors import DivergenceError
+from fastnet.errors import DivergenceError, outside
 from fastnet.losses.base import Loss
 from fastnet.model import Sequential
 from fastnet.op import Array
@@ -92,7 +92,7 @@ class Job:
                 verbose=0,
             )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=5)
+            warnings.warn("Training interrupted by user.", stacklevel=outside())
         except DivergenceError as error:
             return error
         return None
@@ -184,7 +184,7 @@ class Epochs:
             warnings.warn(
                 f"batch_size is {settings.batch_size}, more than the {rows} rows: each minibatch has all "
                 "of them",
-                stacklevel=6,
+                stacklevel=outside(),
             )
         return min(settings.batch_size, rows)
 

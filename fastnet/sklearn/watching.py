@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastnet.train import Callback
@@ -18,7 +19,22 @@ except ImportError:  # before 1.9
         return method
 
 
-__all__ = ["CallbackSupportMixin", "Watched", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "Watched", "watching"]
+
+
+def is_watched(estimator: Any) -> bool:
+    """Whether an estimator, or one that contains it, has callbacks of scikit-learn."""
+    return any(hasattr(estimator, name) for name in ("_skl_callbacks", "_parent_callback_ctx"))
+
+
+@with_callbacks
+def _managed(estimator: Any, fit: Callable[[], Any]) -> Any:
+    return fit()
+
+
+def watching(estimator: Any, fit: Callable[[], Any]) -> Any:
+    """A fit, at whose end callbacks are torn down, where there are any."""
+    return _managed(estimator, fit) if is_watched(estimator) else fit()
 
 
 class Watched:
@@ -32,8 +48,9 @@ class Watched:
             "y": y,
             "metadata": None if weight is None else {"sample_weight": weight},
         }
-        known = any(hasattr(estimator, name) for name in ("_skl_callbacks", "_parent_callback_ctx"))
-        self.root = estimator._init_callback_context(max_subtasks=epochs) if known else None
+        self.root = None
+        if is_watched(estimator):
+            self.root = estimator._init_callback_context(max_subtasks=epochs)
         if self.root is not None:
             self.root.call_on_fit_task_begin(**self.given)
 

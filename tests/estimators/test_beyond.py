@@ -180,3 +180,10 @@ def test_backends_agree(backend, dtype):
     tolerance = 1e-4 if dtype == "float32" else 1e-11
     np.testing.assert_allclose(model.loss_curve_, other.loss_curve_, rtol=tolerance)
     assert model.coefs_[0].dtype == model.predict_proba(X[:2]).dtype == dtype
+
+
+@pytest.mark.parametrize("options", [{"max_iter": 2}, {"solver": "lbfgs", "max_iter": 2}])
+def test_warnings_name_the_users_line(options):
+    with pytest.warns(UserWarning, match=r"has not converged") as told:
+        MLPClassifier(**options).fit(X, Y)
+    assert [one.filename for one in told] == [__file__]
