@@ -20,6 +20,7 @@ from fastnet.sklearn.watching import watching
 from fastnet.sklearn.weights import row_weights
 
 LOSSES = ("squared_error", "poisson", "huber", "quantile")
+# Both constructors list all parameters, as scikit-learn and editors read them from there.
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
