@@ -13,11 +13,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from fastnet.errors import DivergenceError, HyperparameterError, outside, shown
+from fastnet.errors import DivergenceError, outside
 from fastnet.losses.base import Loss
 from fastnet.op import Array
 from fastnet.sklearn.network import Network, initial
-from fastnet.sklearn.protocol import checked_rows
+from fastnet.sklearn.protocol import check_eval_set, checked_rows
 from fastnet.sklearn.settings import Settings
 from fastnet.sklearn.stopping import Record, Stopping
 from fastnet.sklearn.targets import Labels, Scoring, Targets
@@ -242,13 +242,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         """The rows of `eval_set`, checked."""
         if eval_set is None:
             return None
-        if not isinstance(eval_set, (tuple, list)) or len(eval_set) not in (2, 3):
-            raise HyperparameterError(
-                f"eval_set is {shown(eval_set)}; expected (X, y) or (X, y, sample_weight)"
-            )
-        X, y = self._checked(*eval_set[:2], reset=False)
-        self._check_known(y, "eval_set")
-        weight = row_weights(eval_set[2], None, y) if len(eval_set) == 3 else None
+        *given, weight = check_eval_set(eval_set)
+        X, y = self._checked(*given, reset=False)
+        weight = row_weights(weight, None, y)
         return Rows(X, y, self._targets.encoded(y, rows.X.dtype), weight)
 
     def _rule(
@@ -304,9 +300,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
 
     def _targets_of(self, y: Array, goes_on: bool, incremental: bool, classes: Any) -> Targets:
         raise NotImplementedError
-
-    def _check_known(self, y: Array, name: str) -> None:
-        """Raise where y has labels that are no classes."""
 
     def _weights(self, sample_weight: Any, y: Array, incremental: bool) -> Array | None:
         return row_weights(sample_weight, None, y, incremental=incremental)

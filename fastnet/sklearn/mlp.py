@@ -13,7 +13,7 @@ from fastnet.losses.base import Loss
 from fastnet.op import Array
 from fastnet.sklearn import objective
 from fastnet.sklearn.base import BaseMLP, in_epochs
-from fastnet.sklearn.protocol import checked_data, keep
+from fastnet.sklearn.protocol import checked_data, keep, unchanged_on_error
 from fastnet.sklearn.targets import Labels, Numbers, Targets
 from fastnet.sklearn.training import Rows
 from fastnet.sklearn.watching import watching
@@ -119,7 +119,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         eval_set: (X, y) or (X, y, sample_weight): rows whose score is measured after each epoch, in
             place of rows held back (default None).
         """
-        watching(self, lambda: self._fit(X, y, sample_weight, eval_set))
+        with unchanged_on_error(self):
+            watching(self, lambda: self._fit(X, y, sample_weight, eval_set))
         return self
 
     @available_if(in_epochs)
@@ -128,7 +129,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         classes: all labels that will come, or None (default) after the first call.
         """
-        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+        with unchanged_on_error(self):
+            return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def predict(self, X: Any) -> Array:
         """The labels (n,) of rows, or truths (n, k) as 0 and 1."""
@@ -171,7 +173,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "classes is None in the first call of partial_fit; expected all labels that will come"
             )
         if goes_on and hasattr(self, "classes_"):
-            self._check_known(y, "y")
             if self.warm_start and not incremental:
                 self._check_same(y)
             return self._targets if hasattr(self, "_targets") else Labels(self.classes_)
@@ -182,16 +183,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 raise ValueError(f"y has labels not in classes {shown(known.tolist())}")
         self.classes_ = targets.classes
         return targets
-
-    def _check_known(self, y: Array, name: str) -> None:
-        labels = self._targets if hasattr(self, "_targets") else Labels(self.classes_)
-        assert isinstance(labels, Labels)
-        other = labels.unknown(y)
-        if len(other) and not self.warm_start:
-            raise ValueError(
-                f"{name} has classes not in `self.classes_`, {shown(self.classes_.tolist())}: "
-                f"{shown(other.tolist())}; expected labels of the first fit"
-            )
 
     def _check_same(self, y: Array) -> None:
         """What warm_start asks for."""
@@ -269,13 +260,15 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, eval_set: Any = None) -> Self:
         """Fit to rows X (n, features) and targets y (n,) or (n, k); see MLPClassifier.fit."""
-        watching(self, lambda: self._fit(X, y, sample_weight, eval_set))
+        with unchanged_on_error(self):
+            watching(self, lambda: self._fit(X, y, sample_weight, eval_set))
         return self
 
     @available_if(in_epochs)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one epoch on these rows; returns itself."""
-        return self._fit(X, y, sample_weight, incremental=True)
+        with unchanged_on_error(self):
+            return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Array:
         """Predictions (n,), or (n, k) of several targets."""

@@ -28,7 +28,13 @@ from fastnet.losses.base import Loss
 from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
-from fastnet.sklearn.protocol import checked_data, checked_rows, keep
+from fastnet.sklearn.protocol import (
+    check_eval_set,
+    checked_data,
+    checked_rows,
+    keep,
+    unchanged_on_error,
+)
 from fastnet.sklearn.targets import Labels, Numbers
 from fastnet.sklearn.weights import row_weights, threads_of
 from fastnet.train import EarlyStopping, Trainer
@@ -143,8 +149,9 @@ class BaseNet(BaseEstimator):
         stops = check_flag("early_stopping", self.early_stopping)
         options: dict[str, Any] = {"callbacks": list(self.callbacks)}
         if eval_set is not None:
-            X, y = self._checked(*eval_set[:2], reset=False)
-            weight = [] if len(eval_set) < 3 else [row_weights(eval_set[2], None, y)]
+            *given, weights = check_eval_set(eval_set)
+            X, y = self._checked(*given, reset=False)
+            weight = [] if weights is None else [row_weights(weights, None, y)]
             options["validation_data"] = (X, self._targets.encoded(y, self.model_.dtype), *weight)
         elif stops and not incremental:
             share = check_real("validation_fraction", self.validation_fraction, low=0.0, high=1.0)
@@ -266,11 +273,13 @@ class NetClassifier(ClassifierMixin, BaseNet):
         sample_weight: (n,), finite and ≥ 0 (default None). eval_set: (X, y) or (X, y, sample_weight),
         validation rows in place of those held back (default None).
         """
-        return self._fit(X, y, sample_weight, eval_set, incremental=False)
+        with unchanged_on_error(self):
+            return self._fit(X, y, sample_weight, eval_set, incremental=False)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train one epoch on these rows; the first call needs `classes`, all labels that will come."""
-        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+        with unchanged_on_error(self):
+            return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def predict(self, X: Any) -> Array:
         """The labels (n,) of rows, or truths (n, k) as 0 and 1."""
@@ -314,11 +323,6 @@ class NetClassifier(ClassifierMixin, BaseNet):
 
     def _targets_of(self, y: Array, goes_on: bool, classes: Any, incremental: bool) -> Labels:
         if goes_on:
-            if len(other := self._targets.unknown(y)):
-                raise ValueError(
-                    f"y has labels {shown(other.tolist())}, which are not in classes_ "
-                    f"{shown(self.classes_.tolist())}; expected labels of the first fit"
-                )
             targets: Labels = self._targets
             return targets
         if incremental and classes is None:
@@ -378,11 +382,13 @@ class NetRegressor(RegressorMixin, BaseNet):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, eval_set: Any = None) -> Self:
         """Fit to rows X (n, features) and targets y (n,) or (n, k); see NetClassifier.fit."""
-        return self._fit(X, y, sample_weight, eval_set, incremental=False)
+        with unchanged_on_error(self):
+            return self._fit(X, y, sample_weight, eval_set, incremental=False)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one epoch on these rows; returns itself."""
-        return self._fit(X, y, sample_weight, incremental=True)
+        with unchanged_on_error(self):
+            return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Array:
         """Predictions (n,), or (n, k) of several targets."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import validate_data
 
+from fastnet.errors import HyperparameterError, shown
 from fastnet.op import Array
 
 FLOATS = [np.float64, np.float32]
@@ -37,6 +39,27 @@ def checked_data(
         reset=reset,
     )
     return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+@contextmanager
+def unchanged_on_error(estimator: BaseEstimator) -> Iterator[None]:
+    """A fit that raises leaves the estimator's attributes as they were: what was not fitted is not."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+def check_eval_set(given: Any) -> tuple[Any, Any, Any]:
+    """X, y and the weights, or None, of an `eval_set`."""
+    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+        raise HyperparameterError(
+            f"eval_set is {shown(given)}; expected (X, y) or (X, y, sample_weight)"
+        )
+    return given[0], given[1], given[2] if len(given) == 3 else None
 
 
 def checked_rows(estimator: BaseEstimator, X: Any) -> Any:

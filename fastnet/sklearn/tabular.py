@@ -20,7 +20,7 @@ from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.preprocess import QuantileTransformer, RobustScaler
 from fastnet.sklearn.columns import Columns, Table, columns_of
-from fastnet.sklearn.protocol import keep
+from fastnet.sklearn.protocol import keep, unchanged_on_error
 from fastnet.sklearn.targets import Labels
 from fastnet.sklearn.weights import row_weights, threads_of
 from fastnet.train import EarlyStopping, Timer, Trainer, fit_many
@@ -295,6 +295,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit to rows X (n, columns) and labels y (n,); returns itself."""
+        with unchanged_on_error(self):
+            return self._fit_checked(X, y)
+
+    def _fit_checked(self, X: Any, y: Any) -> Self:
         columns, names = self._read(X, reset=True)
         y = _target(y, len(columns[0]))
         self._labels = Labels.of(y).as_columns()
@@ -412,6 +416,10 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit to rows X (n, columns) and targets y (n,) or (n, k); returns itself."""
+        with unchanged_on_error(self):
+            return self._fit_checked(X, y)
+
+    def _fit_checked(self, X: Any, y: Any) -> Self:
         columns, names = self._read(X, reset=True)
         y = np.asarray(_target(y, len(columns[0]), numeric=True), np.float64)
         self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 import fastnet.losses as fn_losses
-from fastnet.errors import DataError
+from fastnet.errors import DataError, shown
 from fastnet.losses import links
 from fastnet.losses.metrics import Metric
 from fastnet.op import Array
@@ -93,6 +93,11 @@ class Labels:
 
     def encoded(self, y: Array, dtype: Any) -> Array:
         """Numbers of classes, int64 (n,), or truths (n, k)."""
+        if len(other := self.unknown(y)):
+            raise ValueError(
+                f"y has classes not in `self.classes_`, {shown(self.classes.tolist())}: "
+                f"{shown(other.tolist())}; expected labels of the first fit"
+            )
         if self.several:
             return np.ascontiguousarray(y, dtype)
         number = np.searchsorted(self.classes, y)

@@ -187,3 +187,22 @@ def test_warnings_name_the_users_line(options):
     with pytest.warns(UserWarning, match=r"has not converged") as told:
         MLPClassifier(**options).fit(X, Y)
     assert [one.filename for one in told] == [__file__]
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_fit_that_fails_leaves_the_estimator_as_it_was(before):
+    model = MLPClassifier(**FAST)
+    if before:
+        model.fit(X, Y)
+        expected = model.predict_proba(X)
+    for bad in ((X, Y + 1), (X[:, :2], Y), X):
+        with pytest.raises(ValueError, match=r"eval_set|classes not in|features"):
+            model.fit(X[::2], Y[::2], eval_set=bad)
+    diverging = model.set_params(solver="sgd", learning_rate_init=1e30, activation="identity")
+    with pytest.raises(ValueError, match=r"non-finite"):
+        diverging.fit(1e10 * X, Y)
+    if before:
+        np.testing.assert_array_equal(model.predict_proba(X), expected)
+    else:
+        with pytest.raises(ValueError, match=r"not fitted"):
+            model.predict(X)

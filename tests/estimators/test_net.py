@@ -116,7 +116,7 @@ def test_partial_fit_and_pickles():
     assert twin.model_ is twin._trainer.model
     a, b = model.partial_fit(X, Y), twin.partial_fit(X, Y)
     np.testing.assert_array_equal(a.predict_proba(X), b.predict_proba(X))
-    with pytest.raises(ValueError, match="not in classes_"):
+    with pytest.raises(ValueError, match=r"classes not in `self.classes_`"):
         model.partial_fit(X, Y + 1)
 
 
