@@ -135,7 +135,11 @@ ASCENDING = {("interpolate", "k")}
 # Tensors that are drawn small, so that a difference does not cancel.
 SMALL = {("rmsprop_centered", "a"), ("rmsprop_centered_momentum", "a")}
 # Results that are sums which may cancel, with the tensor that they sum.
-SUMS_OF = {("layernorm", "centre"): "x", ("layernorm", "rest"): "x"}
+SUMS_OF = {
+    ("layernorm", "centre"): "x",
+    ("layernorm", "rest"): "x",
+    ("l2_penalty", "loss"): "data",
+}
 SMALL = {("angles", "x"), ("rmsprop_centered", "a"), ("rmsprop_centered_momentum", "a")}
 # Inputs that an op treats as constants: it has no gradient for them.
 CONSTANT = {
