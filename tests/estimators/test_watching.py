@@ -58,6 +58,7 @@ def test_they_may_end_the_training():
 
 
 def test_a_bar_of_progress_in_a_search(capsys):
+    pytest.importorskip("rich")
     bar = ProgressBar()
     search = GridSearchCV(MLPClassifier(random_state=0, max_iter=3), {"alpha": [0.1, 1.0]}, cv=2)
     search.set_callbacks(bar).fit(X, Y)
