@@ -39,7 +39,8 @@ FLOORS = [
     ("check", "recipes"),
     ("sklearn",),
     ("",),  # fastnet itself: the public names
-    ("examples",),
+    ("cli", "examples"),
+    ("__main__",),
 ]
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
@@ -63,6 +64,7 @@ DYNAMIC = {
     "fastnet.backends.c.extension",
     "fastnet.backends.numba.backend",
     "fastnet.backends.cuda.backend",
+    "fastnet.cli.main",
 }
 
 
