@@ -12,10 +12,11 @@ from fastnet.op import Op
 class Builder:
     """Base of the graph that the compiler reads and of the tape of a layer outside a model.
 
-    training: whether the current layer is in training mode.
+    training: whether the current layer is in training mode. label: the current layer's name in messages.
     """
 
     training: bool = True
+    label: str = ""
 
     def __init__(self, modes: Mapping[int, bool] | None = None) -> None:
         self._modes = {} if modes is None else modes  # by a layer's id; other layers inherit theirs
@@ -55,15 +56,16 @@ class Builder:
         Raises ShapeError where x does not fit the layer.
         """
         layer.output_shape(tuple(x.shape[1:]))
-        before = self.training, self._use
+        before = self.training, self._use, self.label
         key = id(layer)
         self.training = self._modes.get(key, self.training)
         self._use = self._uses.get(key, 0)
         self._uses[key] = self._use + 1
+        self.label = getattr(layer, "label", self.label)  # a model has none
         try:
             return layer.emit(self, x)
         finally:
-            self.training, self._use = before
+            self.training, self._use, self.label = before
 
     def stream(self, stream: int) -> int:
         """The random stream of this use of the layer; the first use has the layer's own stream."""

@@ -91,7 +91,7 @@ def _joined(
 
 def _rectified(first: Node, drop: Node) -> Node:
     arguments = {**drop.arguments, "x": first.arguments["x"]}
-    return Node(relu_dropout, arguments, drop.sizes, drop.stream, drop.times)
+    return Node(relu_dropout, arguments, drop.sizes, drop.stream, drop.times, label=first.label)
 
 
 def _folded(first: Node, norm: Node) -> Node:
@@ -119,4 +119,4 @@ def _folded(first: Node, norm: Node) -> Node:
         "b": Derived((w.shape[1],), bias),
         "y": norm.output,
     }
-    return Node(linear, arguments, first.sizes, times=first.times)
+    return Node(linear, arguments, first.sizes, times=first.times, label=first.label)

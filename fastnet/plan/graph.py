@@ -50,6 +50,7 @@ class Node:
     stream: int = 0
     times: int = 1  # the rows of its tensors for each row of the minibatch
     training: bool = True  # the mode of the layer that applied it
+    label: str = ""  # that layer's name in messages
 
     @property
     def output(self) -> Tensor:
@@ -80,7 +81,7 @@ class Graph(Builder):
         for name in op.outputs:
             spec = op.tensors[name]
             arguments[name] = Tensor(op.shape(name, sizes), spec.dtype, times=times)
-        node = Node(op, arguments, sizes, self.stream(stream), times, self.training)
+        node = Node(op, arguments, sizes, self.stream(stream), times, self.training, self.label)
         self.nodes.append(node)
         return node.output
 

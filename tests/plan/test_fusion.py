@@ -158,3 +158,18 @@ def test_a_rectifier_whose_output_is_used_again_is_not_joined(product):
     assert join_dropout(graph, h).nodes == graph.nodes
     output = graph.apply(product, a=h, b=y)
     assert join_dropout(graph, output).nodes == graph.nodes
+
+
+def test_nodes_know_the_layer_that_applied_them():
+    norm, residual = fn.BatchNorm1d(5), fn.Residual(fn.Linear(5, 5), fn.Tanh())
+    model = fn.Sequential(fn.Sequential(fn.Linear(5, 5), norm), residual, fn.ReLU(), fn.Dropout())
+    model.bind()
+    modes = {id(layer): layer is not norm for _, layer in model.layers}
+    graph = structure.graph_of(model, (5,), modes, fold=True).graph
+    assert [(node.op.name, node.label) for node in graph.nodes] == [
+        ("linear", "layer 0.0 (Linear)"),  # with the batchnorm after it
+        ("linear", "layer 1.0 (Linear)"),
+        ("tanh", "layer 1.1 (Tanh)"),
+        ("add", "layer 1 (Residual)"),
+        ("relu_dropout", "layer 2 (ReLU)"),
+    ]
