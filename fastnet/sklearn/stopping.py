@@ -79,10 +79,11 @@ class Stopping(EarlyStopping, base=True):
             short, better = score < self.best_value + self._tol, score > self.best_value
         else:
             short, better = loss > self.best_value - self._tol, loss < self.best_value
-        self.count = self.count + 1 if short else 0
+        own = vars(self)  # past the check of names, which takes as long as the rest
+        own["count"] = self.count + 1 if short else 0
         if better:
-            self.best_value = score if self._by_score and score is not None else loss
-            self.best_epoch = epoch
+            own["best_value"] = score if self._by_score and score is not None else loss
+            own["best_epoch"] = epoch
             if self._best_parameters is not None:
                 self._best_parameters = self.trainer.model.state_dict()
         if self.count > self._limit:
