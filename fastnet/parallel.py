@@ -42,11 +42,26 @@ class _Setting:
 
 # The process's number, then those of the open blocks in all threads. The last one is in force.
 _settings = [_Setting()]
+# How many blocks of `sharing` each thread of Python has open, by the thread's identity.
+_sharers: dict[int, int] = {}
 
 
 def _apply() -> None:
     global count
-    count = _settings[-1].n
+    n = _settings[-1].n
+    count = max(1, n // len(_sharers)) if n and _sharers else n
+
+
+def _forget_other_threads() -> None:
+    """After a fork, which only the thread that called it survives."""
+    mine = threading.get_ident()
+    for thread in [one for one in _sharers if one != mine]:
+        del _sharers[thread]
+    _apply()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 def get_num_threads() -> int:
@@ -106,6 +121,32 @@ def threads(n: int) -> AbstractContextManager[None]:
     blocks the number is what it was before the first.
     """
     return _Threads(check_int("n", n, low=1, high=MAX_THREADS))
+
+
+class _Sharing(Bracket[None]):
+    """The block of `sharing`."""
+
+    def _begin(self) -> None:
+        get_num_threads()  # determines the number that is shared
+        self._thread = threading.get_ident()
+        with _lock:
+            _sharers[self._thread] = _sharers.get(self._thread, 0) + 1
+            _apply()
+
+    def _end(self) -> None:
+        with _lock:
+            left = _sharers.pop(self._thread, 1) - 1
+            if left:
+                _sharers[self._thread] = left
+            _apply()
+
+
+def sharing() -> AbstractContextManager[None]:
+    """A block that shares the threads with the blocks that other threads of Python have open.
+
+    With k of them open, calls use 1/k of the number in force, rounded down, but at least one thread.
+    """
+    return _Sharing()
 
 
 def _default() -> tuple[int, str | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -39,5 +39,5 @@ def row_weights(
 
 
 def threads_of(n_threads: Any) -> AbstractContextManager[None]:
-    """So many threads within a block; None: as many as the process has."""
-    return nullcontext() if n_threads is None else parallel.threads(n_threads)
+    """So many threads within a block; None: a share of the process's, as estimators may run at once."""
+    return parallel.sharing() if n_threads is None else parallel.threads(n_threads)
