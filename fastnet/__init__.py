@@ -17,7 +17,7 @@ from fastnet.optim import *  # noqa: F403
 from fastnet.parallel import get_num_threads, set_num_threads, threads
 
 if _typing.TYPE_CHECKING:
-    from fastnet import check, datasets, plot, recipes
+    from fastnet import check, datasets, plot, recipes, tabular
     from fastnet import sklearn as sklearn
     from fastnet.train import (
         Callback,
@@ -87,6 +87,7 @@ __all__ = [
     "register",
     "schedules",
     "set_num_threads",
+    "tabular",
     "threads",
     "train_test_split",
     *layers.__all__,
@@ -102,7 +103,7 @@ _TRAIN = (
     *("ClassBalanced", "HardExamples", "ImportanceSampling", "Trainer", "batches", "fit_many"),
     "from_config",  # needs all classes registered
 )
-_ROOMS = ("check", "datasets", "plot", "recipes", "sklearn")
+_ROOMS = ("check", "datasets", "plot", "recipes", "sklearn", "tabular")
 _LATE = {**dict.fromkeys(_ROOMS, ""), **dict.fromkeys(_TRAIN, "train")}
 
 

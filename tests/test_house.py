@@ -34,7 +34,7 @@ FLOORS = [
     ("losses", "plan", "preprocess"),
     ("backends",),
     ("model",),
-    ("plot",),
+    ("plot", "tabular"),
     ("train",),
     ("check", "recipes"),
     ("sklearn",),

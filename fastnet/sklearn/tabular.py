@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -16,16 +17,16 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from fastnet import recipes
 from fastnet.errors import check_choice, check_int, check_kind, check_real
 from fastnet.layers.piecewise import quantile_bins
-from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.preprocess import QuantileTransformer, RobustScaler
-from fastnet.sklearn.columns import Columns, Table, columns_of
 from fastnet.sklearn.protocol import keep, unchanged_on_error
 from fastnet.sklearn.targets import Labels
 from fastnet.sklearn.weights import row_weights, threads_of
+from fastnet.tabular.columns import Columns, Table, columns_of
+from fastnet.tabular.model import TableModel
+from fastnet.tabular.nets import PRESETS, Nets, tempered
 from fastnet.train import EarlyStopping, Timer, Trainer, fit_many
 
-PRESETS = ("small", "full", "tabm")
 EPOCHS = {"small": 256, "full": 256, "tabm": 256}
 PATIENCE = {"small": 2**30, "full": 2**30, "tabm": 16}
 LOWER = ("log_loss", "rmse", "mae", "loss")  # of the metrics, those of which less is better
@@ -37,27 +38,11 @@ BATCHES = {
 
 
 @dataclass
-class Fold:
-    """A division of the rows: what its training rows tell of scales, and its nets."""
+class Fold(Nets):
+    """The nets of a division of the rows."""
 
-    train: Array
-    rest: Array
-    scaler: Any
-    fill: Array  # for missing numbers
-    shift: Array  # of the targets
-    factor: Array
-    models: list[Sequential]
-
-    def encoded(self, table: Table, preset: str) -> Array:
-        """What the nets get, float32."""
-        numeric = np.where(np.isnan(table.numeric), self.fill, table.numeric)
-        if preset == "tabm":
-            scaled = self.scaler.transform(numeric) if numeric.shape[1] else numeric
-            parts = [scaled, table.onehot]
-        else:
-            both = np.concatenate([numeric, table.onehot], axis=1)
-            parts = [self.scaler.transform(both) if both.shape[1] else both, table.codes]
-        return np.concatenate(parts, axis=1).astype(np.float32)
+    train: Array = field(kw_only=True)
+    rest: Array = field(kw_only=True)
 
 
 class BaseTabular(BaseEstimator):
@@ -117,7 +102,7 @@ class BaseTabular(BaseEstimator):
             both = np.concatenate([filled, own.onehot], axis=1)
             scaler = RobustScaler().fit(both) if both.shape[1] else None
         shift, factor = self._scale(targets[train])
-        return Fold(train, rest, scaler, fill, shift, factor, [])
+        return Fold(scaler, fill, shift, factor, train=train, rest=rest)
 
     def _train(
         self, table: Table, targets: Array, weight: Array | None, draw: Any, preset: str
@@ -189,7 +174,7 @@ class BaseTabular(BaseEstimator):
             found.append(EarlyStopping(f"val_{metric}", PATIENCE[preset], mode=mode))
         if self.time_limit is not None:
             found.append(Timer(self.time_limit))
-        return found
+        return found + [copy.deepcopy(one) for one in self.callbacks or ()]
 
     def _batch(self, rows: int, preset: str) -> int:
         """The rows of a minibatch."""
@@ -208,8 +193,22 @@ class BaseTabular(BaseEstimator):
 
     def _of_fold(self, fold: Fold, table: Table) -> Array:
         """The mean of what a fold's nets say of rows."""
-        x = fold.encoded(table, self.preset)
-        return np.asarray(np.mean([self._of_model(m, x, fold) for m in fold.models], axis=0))
+        return fold.mean(table, self.preset, self._task)
+
+    def table_model(self, target: str = "") -> TableModel:
+        """What the fit has found, as a `TableModel`, which predicts without scikit-learn.
+
+        target: what the target is called (default ""). The predictions are those of the estimator now;
+        nothing is copied.
+        """
+        check_is_fitted(self)
+        return TableModel(
+            self._task, self.preset, self._columns, self._folds, target, **self._decided()
+        )
+
+    def save(self, path: Any) -> None:
+        """Write a safetensors file, from which `fn.tabular.load` reads the `table_model`."""
+        self.table_model().save(path)
 
     def _read(self, X: Any, *, reset: bool) -> tuple[list[Array], list[str]]:
         """The columns of X."""
@@ -256,6 +255,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     class_weight: {label: number ≥ 0}, "balanced" or None (default).
     recipe_params: a dict of further arguments of `fn.recipes.realmlp` or `fn.recipes.tabm` (default None),
         such as {"hidden": (512, 512), "lr": 0.02}; {"bins": True} gives TabM embeddings of numbers.
+    callbacks: a list of `fn.Callback`s, of which each net gets copies, or None (default).
     random_state: integer, RandomState or None (default). backend: "auto" (default) or a backend's name.
     n_threads: integer ≥ 1 or None (default). verbose: 0 (default) or 1.
 
@@ -286,6 +286,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         categorical_features: Any = None,
         class_weight: Any = None,
         recipe_params: dict[str, Any] | None = None,
+        callbacks: Any = None,
         random_state: Any = None,
         backend: str = "auto",
         n_threads: int | None = None,
@@ -327,6 +328,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         found: Array = self.classes_[best]
         return found
 
+    def _decided(self) -> dict[str, Any]:
+        own = {"temperature": self.temperature_, "mixed": self._mixed}
+        return {"classes": self.classes_, **own}
+
     @property
     def _width(self) -> int:
         return len(self.classes_)
@@ -352,9 +357,6 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         names = ("accuracy", "log_loss", "auc", "balanced_accuracy", "f1")
         return str(check_choice("metric", self.metric, names))
 
-    def _of_model(self, model: Sequential, x: Array, fold: Fold) -> Array:
-        return np.asarray(model.predict_proba(x), np.float64)
-
     def _finish(self, table: Table, targets: Array) -> None:
         """Choose the temperature by the rows held back."""
         held = [fold for fold in self._folds if len(fold.rest)]
@@ -371,14 +373,6 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         found = minimize_scalar(loss, bounds=(-2.0, 3.0), method="bounded")
         if loss(float(found.x)) < loss(0.0):
             self.temperature_, self._mixed = math.exp(float(found.x)), mixed
-
-
-def tempered(p: Array, temperature: float, mixed: float) -> Array:
-    """p^(1/T) divided by its sum, with a share of equal probabilities mixed in."""
-    logs = np.log(np.maximum(p, 1e-300)) / temperature
-    parts = np.exp(logs - logs.max(axis=1, keepdims=True))
-    parts /= parts.sum(axis=1, keepdims=True)
-    return np.asarray((1.0 - mixed) * parts + mixed / p.shape[1])
 
 
 class TabularRegressor(RegressorMixin, BaseTabular):
@@ -407,6 +401,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         clamp: bool = True,
         categorical_features: Any = None,
         recipe_params: dict[str, Any] | None = None,
+        callbacks: Any = None,
         random_state: Any = None,
         backend: str = "auto",
         n_threads: int | None = None,
@@ -434,6 +429,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             found = np.clip(found, *self._bounds)
         return found[:, 0] if self._flat else found
 
+    def _decided(self) -> dict[str, Any]:
+        return {"bounds": self._bounds if self.clamp else None, "flat": self._flat}
+
     @property
     def _width(self) -> int:
         return int(self.n_outputs_)
@@ -457,9 +455,6 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def _metric(self) -> str:
         return str(check_choice("metric", self.metric, ("rmse", "mae", "r2")))
-
-    def _of_model(self, model: Sequential, x: Array, fold: Fold) -> Array:
-        return np.asarray(model.predict(x) * fold.factor + fold.shift, np.float64)
 
     def _finish(self, table: Table, targets: Array) -> None:
         """Nothing is left to do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.metrics import log_loss
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import fastnet as fn
 from fastnet.errors import HyperparameterError
 from fastnet.sklearn import TabularClassifier, TabularRegressor
 
@@ -194,3 +196,19 @@ def test_errors(change, message):
     X, y = load_iris(return_X_y=True)
     with pytest.raises(HyperparameterError, match=message):
         TabularClassifier(**{**options("small"), **change}).fit(X, y)
+
+
+class Counting(fn.Callback):
+    ends: ClassVar = []
+
+    def on_epoch_end(self, epoch, logs):
+        self.ends.append((epoch, logs["loss"]))
+
+
+def test_callbacks_are_copied_for_each_net():
+    X, y = load_iris(return_X_y=True)
+    Counting.ends.clear()
+    model = TabularClassifier(**options("small", epochs=3), n_ens=2, callbacks=[Counting()])
+    model.fit(X, y)
+    expected = [(r["epoch"], r["loss"]) for history in model.histories_ for r in history.records]
+    assert sorted(Counting.ends) == sorted(expected) and len(expected) == 6
