@@ -30,7 +30,7 @@ from fastnet.interrupts import held_back
 from fastnet.losses import links
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
-from fastnet.model import head, saliency, saved
+from fastnet.model import exported, head, saliency, saved
 from fastnet.model.container import Container
 from fastnet.model.runtime import PREDICT_ROWS, Modes, Runtime, no_path
 from fastnet.model.structure import Ending
@@ -567,6 +567,37 @@ class Sequential(Container):
         """
         self._root("save")
         saved.save(self, path)
+
+    def export_onnx(
+        self,
+        path: Any,
+        opset: int = 17,
+        *,
+        outputs: Any = None,
+        input_shape: Any = None,
+        metadata: Any = None,
+    ) -> None:
+        """Write what `predict` computes as an ONNX file, for onnxruntime and other programs.
+
+        path: of the file, such as "net.onnx". An existing one is replaced as a whole, as by `save`.
+        opset: the version of ONNX's operators, integer in [17, 28] (default 17, which nearly all programs
+            read).
+        outputs: a list of "output", that of `predict`; "probabilities" and "classes", those of
+            `predict_proba` and `predict_classes`, from a model that a trainer has trained. Default None:
+            all that the model has.
+        input_shape: the shape of one input row, where no layer fixes it: a model that begins with Flatten.
+        metadata: texts by name, which the file keeps beside those of its own (default None).
+
+        The input is called "input" and has any number of rows, in the model's dtype. Batchnorm is folded
+        into the linear layer before it. Parameters have the names and shapes of `state_dict`, unless they
+        are folded. The metadata have `feature_names` and `classes` as JSON lists, where a fit has told
+        them. Numbers agree with `predict` within rounding; nothing checks that an input is finite.
+
+        Raises UsageError, with the layer's name, for a CustomLayer and for BatchNorm1d without running
+        statistics, and SaveError where the file cannot be written. Needs no package.
+        """
+        self._root("export_onnx")
+        exported.export_onnx(self, path, opset, outputs, input_shape, metadata)
 
     def load_weights(self, path: Any, strict: bool = True) -> None:
         """Copy parameters and buffers from a safetensors file, also one of PyTorch's.
