@@ -57,6 +57,11 @@ LATE = {
     ("fastnet.train.full_batch", "scipy.optimize"),
     ("fastnet.train.history", "pandas"),
     ("fastnet.plot.figures", "fastnet.plot.picture"),
+    ("fastnet.cli.progress", "tqdm"),
+    ("fastnet.cli.reading", "pandas"),
+    ("fastnet.cli.report", "sklearn.inspection"),
+    ("fastnet.cli.report", "sklearn.metrics"),
+    ("fastnet.cli.train", "fastnet.sklearn"),
 }
 # Modules that import by a name in a string, for the same reason.
 DYNAMIC = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -195,15 +196,22 @@ class BaseTabular(BaseEstimator):
         """The mean of what a fold's nets say of rows."""
         return fold.mean(table, self.preset, self._task)
 
-    def table_model(self, target: str = "") -> TableModel:
+    def table_model(self, target: str = "", missing: Sequence[str] = ()) -> TableModel:
         """What the fit has found, as a `TableModel`, which predicts without scikit-learn.
 
-        target: what the target is called (default ""). The predictions are those of the estimator now;
-        nothing is copied.
+        target: what the target is called (default ""). missing: texts that stand for missing values in the
+        files of such tables (default none). The predictions are those of the estimator now; nothing is
+        copied.
         """
         check_is_fitted(self)
         return TableModel(
-            self._task, self.preset, self._columns, self._folds, target, **self._decided()
+            self._task,
+            self.preset,
+            self._columns,
+            self._folds,
+            target,
+            **self._decided(),
+            missing=tuple(missing),
         )
 
     def save(self, path: Any) -> None:

@@ -25,7 +25,8 @@ class TableModel:
     columns. nets: those of each fold. target: what the target is called, or "". classes: the labels, None
     for a regression. temperature, mixed: of the calibration of probabilities. bounds: the least and the
     greatest target, (k,) each, within which predictions stay, or None. flat: whether predictions of a
-    regression are (n,).
+    regression are (n,). missing: texts that stand for a missing value where cells are text, as in CSV
+    files, for those who read them.
     """
 
     task: str
@@ -38,6 +39,7 @@ class TableModel:
     mixed: float = 0.0
     bounds: tuple[Array, Array] | None = None
     flat: bool = True
+    missing: Sequence[str] = ()
 
     @property
     def names(self) -> list[str]:
@@ -48,9 +50,9 @@ class TableModel:
         """The labels (n,), or predictions (n,) or (n, k) in float64.
 
         X: a frame of pandas or polars or a table of pyarrow, whose columns are found by name, and may stand
-        in any order among others; or an array with the columns in order. Missing numbers and categories, and
-        categories that the training has not seen, are treated as by the estimator. Raises DataError where a
-        column is missing or holds text in place of numbers, an infinite number or dates.
+        in any order among others; or an array with the columns in order. Missing numbers and categories,
+        and categories that the training has not seen, are treated as by the estimator. Raises DataError
+        where a column is missing or holds text in place of numbers, an infinite number or dates.
         """
         found = self._mean(X)
         if self.classes is not None:

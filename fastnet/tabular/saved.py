@@ -65,7 +65,9 @@ def _described(i: int, nets: Nets, arrays: dict[str, Array]) -> dict[str, Any]:
     """The description of a fold's nets, whose arrays go to `arrays` under names of their own."""
     parts = list(nets.models)
     if nets.scaler is not None:  # a model of float64 keeps its numbers as they are
-        parts.append(Sequential(copy.deepcopy(nets.scaler), dtype="float64", backend="reference"))
+        parts.append(
+            Sequential(copy.deepcopy(nets.scaler), dtype="float64", backend="reference", seed=0)
+        )
     made = []
     for j, model in enumerate(parts):
         description, own = description_of(model)
@@ -91,6 +93,7 @@ def restored_table(contents: tensors.Contents, kind: type[Model]) -> Model:
         check_flag("flat", found["flat"])
         check_real("temperature", found["temperature"], low=0.0, open_low=True)
         check_real("mixed", found["mixed"], low=0.0, high=1.0)
+        found["missing"] = tuple(_plain("missing", [str(text) for text in found["missing"]]))
         found["columns"] = _columns(found["columns"])
         found["nets"] = [_nets(contents, i, one) for i, one in enumerate(found["nets"])]
         if found["classes"] is not None:
