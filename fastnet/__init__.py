@@ -19,6 +19,7 @@ from fastnet.parallel import get_num_threads, set_num_threads, threads
 if _typing.TYPE_CHECKING:
     from fastnet import check, datasets, plot, recipes, tabular
     from fastnet import sklearn as sklearn
+    from fastnet.interop.onnx_in import import_onnx
     from fastnet.train import (
         Callback,
         ClassBalanced,
@@ -79,6 +80,7 @@ __all__ = [
     "fit_many",
     "from_config",
     "get_num_threads",
+    "import_onnx",
     "init",
     "load",
     "plot",
@@ -103,8 +105,9 @@ _TRAIN = (
     *("ClassBalanced", "HardExamples", "ImportanceSampling", "Trainer", "batches", "fit_many"),
     "from_config",  # needs all classes registered
 )
+_MODELS = {"import_onnx": "interop.onnx_in"}
 _ROOMS = ("check", "datasets", "plot", "recipes", "sklearn", "tabular")
-_LATE = {**dict.fromkeys(_ROOMS, ""), **dict.fromkeys(_TRAIN, "train")}
+_LATE = {**dict.fromkeys(_ROOMS, ""), **dict.fromkeys(_TRAIN, "train"), **_MODELS}
 
 
 def __getattr__(name: str) -> object:

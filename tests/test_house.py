@@ -34,7 +34,7 @@ FLOORS = [
     ("losses", "plan", "preprocess"),
     ("backends", "onnx"),
     ("model",),
-    ("plot", "tabular"),
+    ("interop", "plot", "tabular"),
     ("train",),
     ("check", "recipes"),
     ("sklearn",),

@@ -112,4 +112,6 @@ def _metadata(model: Any, given: Any) -> dict[str, str]:
         found.setdefault("feature_names", json.dumps(names.tolist(), ensure_ascii=False))
     if classes is not None:
         found.setdefault("classes", json.dumps(classes.tolist(), ensure_ascii=False))
+    if model._terms.link is not None:
+        found.setdefault("link", json.dumps(model._terms.link))
     return found

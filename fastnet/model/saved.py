@@ -56,7 +56,7 @@ def _terms_described(terms: Terms) -> dict[str, Any]:
     }
 
 
-def _terms_of(model: Any, found: Any) -> Terms:
+def terms_of(model: Any, found: Any) -> Terms:
     """The terms of a description, or an error of ours; files of older versions have none."""
     if found is None:
         return UNKNOWN
@@ -138,7 +138,7 @@ def restored(
         checked = {n: check_value(n, p, known[n], model.dtype) for n, p in named.items()}
         draws = check_count("draws", description.get("draws"))
         frozen = checked_frozen(description.get("frozen", []), named)
-        terms = _terms_of(model, description.get("terms"))
+        terms = terms_of(model, description.get("terms"))
     except (FastnetError, RecursionError, TypeError, ValueError, ArithmeticError) as error:
         raise FileError(f"{contents.path} describes no model that can be made: {error}") from None
     for name, p in named.items():
