@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastnet.backends.registry import NAMES
+from fastnet.model import Sequential
 from fastnet.tabular.nets import PRESETS, TASKS
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     _train(commands)
     _predict(commands)
+    _export(commands)
     _info(commands)
+    _bench(commands)
     return made
 
 
@@ -84,6 +87,34 @@ def _predict(commands: Commands) -> None:
     made.add_argument("model", metavar="MODEL", help="the file that fastnet train has written")
     made.add_argument("data", metavar="DATA", help=DATA)
     _reading(made)
+
+
+def _export(commands: Commands) -> None:
+    text = (
+        "Write a model as a program in C or as an ONNX file. Prints what its inputs and outputs stand for, "
+        "which the header of C and the metadata of ONNX have too."
+    )
+    made = commands.add_parser(
+        "export", help=text.partition(".")[0] + ".", description=text, **PLAIN
+    )
+    made.add_argument("model", metavar="MODEL", help="a file of fastnet train or of model.save")
+    made.add_argument("--to", required=True, choices=forms(), help="the form")
+    made.add_argument("--out", metavar="FILE", help="default: beside MODEL, with another ending")
+    made.add_argument("--name", default="net", help="what names in C begin with (default net)")
+
+
+def forms() -> list[str]:
+    """The forms of exports that this version has."""
+    return [form for form in ("c", "onnx") if hasattr(Sequential, f"export_{form}")]
+
+
+def _bench(commands: Commands) -> None:
+    text = "Measure how fast this machine trains and predicts with a few nets, in ten to twenty seconds."
+    made = commands.add_parser("bench", help=text, description=text, **PLAIN)
+    made.add_argument("--backend", default="auto", choices=("auto", *NAMES))
+    made.add_argument(
+        "--threads", type=at_least(1, 64), metavar="N", help="default: as many as cores"
+    )
 
 
 def _reading(made: argparse.ArgumentParser) -> None:

@@ -11,9 +11,11 @@ import numpy as np
 from fastnet.data.labels import listed
 from fastnet.errors import DataError, ShapeError, UsageError
 from fastnet.files import tensors
+from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.tabular.columns import Columns, columns_of
 from fastnet.tabular.nets import Nets, tempered
+from fastnet.tabular.network import Input, inputs_of, network
 from fastnet.tabular.saved import restored_table, save
 
 
@@ -67,6 +69,25 @@ class TableModel:
         if self.classes is None:
             raise UsageError("predict_proba: this model is of a regression; write predict")
         return tempered(self._mean(X), self.temperature, self.mixed)
+
+    def network(self) -> Sequential:
+        """One net that computes what `predict` does from numbers and codes, to be exported.
+
+        Its inputs are `self.inputs`: the columns in order, where a category is its number in the list of
+        categories, and a missing or unknown one is −1; then, for each column of numbers with missing ones,
+        an input that is 1 where the number is missing, which itself is then `fill`, and else 0. No layer
+        fixes their number: exports take input_shape=(len(self.inputs),). Its outputs are predictions of
+        numbers; of C classes they are logits, whose softmax p makes the probabilities (1 − mixed)·p +
+        mixed/C. They agree with `predict` within the rounding of float32.
+
+        Raises UsageError where the model averages several nets.
+        """
+        return network(self)
+
+    @property
+    def inputs(self) -> list[Input]:
+        """The inputs of `network`, each with its name, its categories or None, and `fill`."""
+        return inputs_of(self.columns, self.nets[0].fill)
 
     def save(self, path: Any) -> None:
         """Write a safetensors file, which `fn.tabular.load` reads; an existing one is replaced as a whole.
