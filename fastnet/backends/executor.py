@@ -368,6 +368,21 @@ class Executor:
         finally:
             self.unload()
 
+    def retrain(self, data: Dataset, steps: Steps) -> Array:
+        """As `train` without an update, for the same steps again and again.
+
+        They stay loaded until `unload`.
+        """
+        loaded = self._chunk
+        if loaded is None or loaded[0] is not data or loaded[1] is not steps:
+            self.load(data, steps, None)
+        else:
+            if self.plan.derived:
+                self._refresh()
+            self._train_field["done"][0] = self._train_field["at"][0] = 0
+            self._train_context["step"][0] = steps.first_step
+        return self.run(len(steps.offsets) - 1)
+
     def load(self, data: Dataset, steps: Steps, update: Update | None) -> None:
         """Make a chunk of steps ready: `run` then runs some of them after the other."""
         plan = self.plan

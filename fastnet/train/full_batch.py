@@ -147,7 +147,6 @@ class Objective:
         self.places = self.storage.trainable_places()
         if not self.places.size:
             raise UsageError("the model has no trainable parameters; there is nothing to fit")
-        self.seed, self.step = seed, step
         count = data.rows
         self.offsets = batch_offsets(count, _rows(model, loss, data, settings))
         self.shares = np.diff(self.offsets) / count  # of each block's loss in L
@@ -157,6 +156,10 @@ class Objective:
         modes, most = settings.respect_modes, int(np.diff(self.offsets).max())
         self._check_blocks(model.min_training_rows(modes))
         self.executor = model.training_executor(data, most, loss, modes)
+        self.blocks = [
+            Steps(self.index[begin:end], np.array([0, end - begin]), seed, step + number)
+            for number, (begin, end) in enumerate(pairwise(self.offsets))
+        ]  # a native call each
         self.decay = self._decay(settings)
         self.evaluations = 0
         self._params, self._grads = (self.storage.flat(name) for name in ("params", "grads"))
@@ -164,11 +167,6 @@ class Objective:
         x = self._params[self.places].astype(np.float64)
         self.accepted = Point(x, math.inf, np.zeros_like(x), self._buffers.copy())
         self._last = self.accepted
-
-    @property
-    def blocks(self) -> int:
-        """The number of native calls of an evaluation."""
-        return len(self.offsets) - 1
 
     def start(self) -> Point:
         """Evaluate at the model's parameters; DivergenceError where loss or gradient is not finite."""
@@ -187,7 +185,7 @@ class Objective:
     def at(self, x: Array) -> Point:
         """The objective at x, evaluated unless x is that of the last call or the accepted point."""
         for known in (self._last, self.accepted):
-            if np.array_equal(x, known.x):
+            if not (x != known.x).any():
                 return known
         self._last = self._evaluate(np.array(x))
         return self._last
@@ -229,9 +227,10 @@ class Objective:
         """Whether both are the same parameters in the model's dtype."""
         return bool(np.array_equal(x.astype(self.storage.dtype), other.astype(self.storage.dtype)))
 
-    def restore(self) -> None:
-        """Put the accepted iterate into the model."""
+    def close(self) -> None:
+        """Put the accepted iterate into the model, and let go of the data."""
         self._write(self.accepted)
+        self.executor.unload()
 
     def _write(self, point: Point) -> None:
         with np.errstate(over="ignore", invalid="ignore"):  # a trial may overflow; its loss tells
@@ -245,17 +244,15 @@ class Objective:
         bad = Point(x, math.inf, gradient, before)
         self._write(Point(x, value, gradient, before))
         try:
-            for number, (begin, end) in enumerate(pairwise(self.offsets)):
-                rows, step = self.index[begin:end], self.step + number
-                steps = Steps(rows, np.array([0, len(rows)]), self.seed, step)
-                share = self.shares[number]
-                value += share * float(self.executor.train(self.data, steps, None)[0])
-                gradient += share * self._grads[self.places].astype(np.float64)
+            for share, steps in zip(self.shares, self.blocks, strict=True):
+                value += share * float(self.executor.retrain(self.data, steps)[0])
+                gradient += share * self._grads[self.places]
         except DivergenceError:
             return bad
         if self.decay is not None:
-            value += 0.5 * float(self.decay @ (x * x))
-            gradient += self.decay * x
+            pull = self.decay * x
+            value += 0.5 * float(pull @ x)
+            gradient += pull
         if not (math.isfinite(value) and np.isfinite(gradient).all()):
             return bad
         return Point(x, float(value), gradient, self._buffers.copy())
@@ -314,7 +311,7 @@ def fit(objective: Objective, settings: Settings) -> FullBatchHistory:
     except StopIteration:
         history.result = _result(objective, False, "stopped by the callback")
     finally:
-        objective.restore()
+        objective.close()
     history.result.nit = len(history) - 1
     history.result.nfev = objective.evaluations
     return history

@@ -723,7 +723,7 @@ class Trainer(Attributed):
             try:
                 return full_batch.fit(objective, settings)
             finally:
-                self.step += objective.blocks if objective.evaluations else 0
+                self.step += len(objective.blocks) if objective.evaluations else 0
 
     def find_lr(
         self,

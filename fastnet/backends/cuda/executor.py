@@ -346,6 +346,10 @@ class CudaExecutor:
         """As Executor.orders."""
         return orders(count, seed, epoch, epochs)
 
+    def retrain(self, data: Dataset, steps: Steps) -> Array:
+        """As `train` without an update."""
+        return self.train(data, steps, None)
+
     def load(self, data: Dataset, steps: Steps, update: Update | None) -> None:
         """Make a chunk of steps ready; as Executor.load."""
         self._chunk = data, steps, update
