@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 import warnings
 from contextlib import AbstractContextManager
 from typing import Any
@@ -44,12 +45,18 @@ class _Setting:
 _settings = [_Setting()]
 # How many blocks of `sharing` each thread of Python has open, by the thread's identity.
 _sharers: dict[int, int] = {}
+# Threads that have none open since a moment ago and keep their share until that time, as the next fit of a
+# search soon opens one; none where nobody has a block open.
+_lingering: dict[int, float] = {}
+LINGER = 1.0  # seconds
 
 
 def _apply() -> None:
     global count
-    n = _settings[-1].n
-    count = max(1, n // len(_sharers)) if n and _sharers else n
+    if not _sharers:
+        _lingering.clear()
+    n, sharers = _settings[-1].n, len(_sharers) + len(_lingering)
+    count = max(1, n // sharers) if n and sharers else n
 
 
 def _forget_other_threads() -> None:
@@ -57,6 +64,7 @@ def _forget_other_threads() -> None:
     mine = threading.get_ident()
     for thread in [one for one in _sharers if one != mine]:
         del _sharers[thread]
+    _lingering.clear()
     _apply()
 
 
@@ -80,7 +88,18 @@ def get_num_threads() -> int:
                 _apply()
     if odd:
         warnings.warn(odd, stacklevel=outside())
+    if _lingering:
+        _end_lingering()
     return count
+
+
+def _end_lingering() -> None:
+    """Let go of the shares of threads that have ended their last block some time ago."""
+    now = time.monotonic()
+    with _lock:
+        for thread in [one for one, until in _lingering.items() if until < now]:
+            del _lingering[thread]
+        _apply()
 
 
 def set_num_threads(n: int) -> None:
@@ -130,6 +149,7 @@ class _Sharing(Bracket[None]):
         get_num_threads()  # determines the number that is shared
         self._thread = threading.get_ident()
         with _lock:
+            _lingering.pop(self._thread, None)
             _sharers[self._thread] = _sharers.get(self._thread, 0) + 1
             _apply()
 
@@ -138,13 +158,16 @@ class _Sharing(Bracket[None]):
             left = _sharers.pop(self._thread, 1) - 1
             if left:
                 _sharers[self._thread] = left
+            else:
+                _lingering[self._thread] = time.monotonic() + LINGER
             _apply()
 
 
 def sharing() -> AbstractContextManager[None]:
     """A block that shares the threads with the blocks that other threads of Python have open.
 
-    With k of them open, calls use 1/k of the number in force, rounded down, but at least one thread.
+    With blocks of k threads open, calls use 1/k of the number in force, rounded down, but at least one
+    thread. A block counts for a second after its end, unless all have ended.
     """
     return _Sharing()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -112,6 +113,24 @@ def test_a_search_in_threads_gives_the_scores_of_one_without():
     alone = GridSearchCV(model, grid, cv=3).fit(X, Y)
     for name in ("mean_test_score", "std_test_score"):
         np.testing.assert_array_equal(at_once.cv_results_[name], alone.cv_results_[name])
+
+
+def test_a_share_is_kept_for_the_next_fit_and_then_given_back(monkeypatch):
+    monkeypatch.setattr(parallel, "LINGER", 0.05)
+
+    def short():
+        with parallel.sharing():
+            pass
+
+    with ThreadPoolExecutor(1) as pool, parallel.sharing():
+        pool.submit(short).result()
+        soon = fn.get_num_threads()
+        time.sleep(0.1)
+        assert (soon, fn.get_num_threads()) == (4, 8)
+    with ThreadPoolExecutor(1) as pool:
+        with parallel.sharing():
+            pool.submit(short).result()
+        assert fn.get_num_threads() == parallel.count == 8
 
 
 class Telling(ClassifierMixin, BaseEstimator):
