@@ -143,9 +143,9 @@ ALL = [
         for kind, own in SCHEDULE_FREE.items()
     ],
     *[fn.EMA(0.5, evaluate=True), fn.SWA(2, 3)],
-    fn.EarlyStopping("loss", 3, 0.1, "max", restore_best_weights=True),
+    fn.EarlyStopping("loss", 3, 0.1, "max", restore_best_weights=True, ties="last"),
     fn.ReduceLROnPlateau("loss", 0.5, 3, 0.1, "abs", 2, 0.1, 0.1, "max"),
-    KeepBest("score", "max"),
+    KeepBest("score", "max", "last"),
     *[fn.CSVLogger("log.csv", ";", append=True), fn.JSONLLogger("log.jsonl", append=True)],
     *[fn.TensorBoard("events"), fn.Timer(2), fn.Snapshots(3, 2)],
     fn.ModelCheckpoint("run-{epoch}", "loss", "max", save_best_only=True, every=2, keep=3),

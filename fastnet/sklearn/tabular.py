@@ -172,7 +172,8 @@ class BaseTabular(BaseEstimator):
         found: list[Any] = []
         if validated:
             mode = "min" if metric in LOWER else "max"
-            found.append(EarlyStopping(f"val_{metric}", PATIENCE[preset], mode=mode))
+            ties = "first" if preset == "tabm" else "last"  # as the recipes' own implementations
+            found.append(EarlyStopping(f"val_{metric}", PATIENCE[preset], mode=mode, ties=ties))
         if self.time_limit is not None:
             found.append(Timer(self.time_limit))
         return found + [copy.deepcopy(one) for one in self.callbacks or ()]

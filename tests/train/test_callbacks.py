@@ -205,6 +205,9 @@ def test_an_error_at_the_beginning_changes_nothing():
         ({"patience": 2, "mode": "max"}, [5, 6, 6, 6, 9], 4),
         ({"patience": 2}, [math.nan, math.nan, 1], 2),
         ({"patience": 2}, [5, math.nan, 4, math.nan, 6, 1], 5),
+        ({"patience": 2, "ties": "last"}, [5, 4, 4, 4, 5, 4, 5, 6, 1], 8),
+        ({"patience": 2, "ties": "last", "min_delta": 1}, [5, 4.5, 5, 4.5, 4.5, 1], 5),
+        ({"patience": 2, "ties": "last"}, [math.nan, math.nan, 1], 2),
     ],
 )
 def test_early_stopping_ends_with_the_epoch_that_exhausts_patience(options, scores, epochs):
@@ -220,20 +223,22 @@ def test_a_fit_that_is_not_stopped():
     assert (stop.stopped_epoch, stop.best, stop.best_epoch, stop.wait) == (None, 4, 2, 1)
 
 
+@pytest.mark.parametrize(("ties", "best"), [("first", 2), ("last", 3)])
 @pytest.mark.parametrize("restore", [True, False])
-def test_the_best_weights_come_back(backend, restore):
+def test_the_best_weights_come_back(backend, restore, ties, best):
     values = {}
 
     class Keep(fn.Callback):
         def on_epoch_end(self, epoch, logs):
             values[epoch] = bits(self.trainer.model)
 
-    stop = fn.EarlyStopping("score", 2, mode="min", restore_best_weights=restore)
-    t = trainer([5, 3, 3, 4, 1], backend=backend)
+    stop = fn.EarlyStopping("score", 2, mode="min", restore_best_weights=restore, ties=ties)
+    t = trainer([5, 3, 3, 4, 4, 1], backend=backend)
     fit(t, 9, Keep(), stop)
-    assert (stop.best, stop.best_epoch, stop.stopped_epoch, t.epoch) == (3, 2, 4, 4)
-    assert bits(t.model) == values[2 if restore else 4]
-    assert len(set(map(str, values.values()))) == 4
+    end = best + 2
+    assert (stop.best, stop.best_epoch, stop.stopped_epoch, t.epoch) == (3, best, end, end)
+    assert bits(t.model) == values[best if restore else end]
+    assert len(set(map(str, values.values()))) == end
 
 
 @pytest.mark.parametrize("end", ["epochs", "error"])

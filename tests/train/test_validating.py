@@ -200,6 +200,19 @@ def test_many_epochs_are_one_call(backend, restore, monkeypatch):
         assert value.tobytes() == shorter.model.state_dict()[name].tobytes()
 
 
+@pytest.mark.parametrize("ties", ["first", "last"])
+def test_the_first_or_the_last_of_equal_epochs_is_restored(backend, ties, monkeypatch):
+    monkeypatch.setattr(scores, "CHUNK_SECONDS", 1e9)
+    stop = fn.EarlyStopping("val_accuracy", 10**6, ties=ties)
+    trainer = iris(backend, epochs=110, restore_best=True, callbacks=[stop])
+    values = np.array(trainer.history.history["val_accuracy"])
+    best = np.flatnonzero(values == values.max()) + 1
+    assert 1 < len(best) and best[-1] < 110
+    shorter = iris(backend, epochs=int(best[0 if ties == "first" else -1]))
+    for name, value in trainer.model.state_dict().items():
+        assert value.tobytes() == shorter.model.state_dict()[name].tobytes()
+
+
 def test_epochs_that_take_long_are_evaluated_one_by_one(backend, monkeypatch):
     monkeypatch.setattr(scores, "CHUNK_SECONDS", 1e-9)
     calls = counted(monkeypatch, backend)

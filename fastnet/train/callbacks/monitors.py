@@ -95,10 +95,12 @@ class EarlyStopping(Monitor):
     min_delta: number ≥ 0 (default 0). A score counts as better only if it improves by more than this.
     mode: "min", "max" or "auto" (default): "min" for losses and errors, "max" for other metrics with names.
     restore_best_weights: bool (default False). True restores the parameters and buffers of the end of the
-        best epoch, the first of equals, however the fit ends (Keras: only where it stops early). Where they
-        are averages, the vectors from which the next training goes on are those of that epoch too. A
-        training score such as "loss" is measured while the epoch changes the parameters; monitor a
-        validation score to get back parameters that have this score.
+        best epoch, however the fit ends (Keras: only where it stops early). Where they are averages, the
+        vectors from which the next training goes on are those of that epoch too. A training score such as
+        "loss" is measured while the epoch changes the parameters; monitor a validation score to get back
+        parameters that have this score.
+    ties: "first" (default) or "last", by name alone. The best of epochs with equal scores; with "last" such
+        an epoch counts as better. An accuracy on few rows is often equal, and later nets have learnt more.
 
     NaN is never better. Each fit starts anew and ignores a state loaded before it. After the fit, `best`
     is the best score, `best_epoch` its epoch, and `stopped_epoch` the epoch that ended the fit, else None.
@@ -108,6 +110,7 @@ class EarlyStopping(Monitor):
     patience: int
     min_delta: float
     restore_best_weights: bool
+    ties: str
     best_epoch: int | None
     stopped_epoch: int | None
     _counted = ("best", "wait", "best_epoch", "stopped_epoch")
@@ -119,9 +122,12 @@ class EarlyStopping(Monitor):
         min_delta: float = 0.0,
         mode: str = "auto",
         restore_best_weights: bool = False,
+        *,
+        ties: str = "first",
     ) -> None:
         super().__init__(monitor, mode)
         self.patience = check_int("patience", patience)
+        self.ties = check_choice("ties", ties, ("first", "last"))
         self.min_delta = check_real("min_delta", min_delta, low=0.0)
         self.restore_best_weights = check_flag("restore_best_weights", restore_best_weights)
         self._start()
@@ -140,8 +146,7 @@ class EarlyStopping(Monitor):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """Compare the score with the best, then keep the parameters or stop."""
         score, self.wait = logs[self.monitor], self.wait + 1
-        gain = self.best - score if self.mode == "min" else score - self.best
-        if gain > self.min_delta:
+        if self._is_better(score):
             self.best, self.best_epoch, self.wait = score, epoch, 0
             if self.restore_best_weights:
                 self._kept = self.trainer.model.state_dict()
@@ -149,6 +154,10 @@ class EarlyStopping(Monitor):
         elif self.wait >= self.patience:
             self.stopped_epoch = epoch
             self.trainer.stop_training = True
+
+    def _is_better(self, score: float) -> bool:
+        gain = self.best - score if self.mode == "min" else score - self.best
+        return gain > self.min_delta or (self.ties == "last" and score == self.best)
 
     def epochs_ahead(self) -> int:
         """Those before which the fit cannot end; 0 where it has to copy the parameters of the best one."""
@@ -191,11 +200,11 @@ class KeepBest(EarlyStopping):
     @classmethod
     def among(cls, callbacks: Iterable[Callback]) -> KeepBest:
         """One for the score that the first EarlyStopping of these monitors, else for val_loss."""
-        asked = (cls(c.monitor, c.mode) for c in callbacks if isinstance(c, EarlyStopping))
+        asked = (cls(c.monitor, c.mode, c.ties) for c in callbacks if isinstance(c, EarlyStopping))
         return next(asked, cls())
 
-    def __init__(self, monitor: str = "val_loss", mode: str = "auto") -> None:
-        super().__init__(monitor, 2**62, mode=mode, restore_best_weights=True)
+    def __init__(self, monitor: str = "val_loss", mode: str = "auto", ties: str = "first") -> None:
+        super().__init__(monitor, 2**62, mode=mode, restore_best_weights=True, ties=ties)
 
     def see(
         self, first: int, scores: Iterable[float], values: Callable[[int], dict[str, Array]]
@@ -207,7 +216,7 @@ class KeepBest(EarlyStopping):
         best: int | None = None
         for i, score in enumerate(scores):
             self.wait += 1
-            if (self.best - score if self.mode == "min" else score - self.best) > self.min_delta:
+            if self._is_better(score):
                 self.best, self.best_epoch, self.wait, best = score, first + i, 0, i
         if best is not None:
             self._kept, self._points = values(best), {}
