@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from fastnet.formulas.language import PRIMITIVES, TAIL, Formula, RowSlope, RowSum
 from fastnet.formulas.translate import Text, Translator, indented
@@ -80,21 +81,28 @@ class Source:
         dear = self.is_slow() or any(" / " in value for value in self.values())
         return len(self.tensors) > 1 and not dear
 
-    def map(self) -> str:
-        """An elementwise kernel whose first output may overwrite its first input."""
+    def functions(self) -> dict[str, tuple[str, str]]:
+        """For each tensor that it writes, the name and the text of a function of its elements."""
         name, out = self.kernel.name, self.written
         parameters = [f"real {n}" for n in self.tensors] + [f"double {n}" for n in self.numbers]
         parameters += [f"real {TAIL}"] if self.draws else []
+        names = [f"{name}_of" if n == out[0] else f"{name}_{n}_of" for n in out]
+        texts = [function(of, parameters, self.text, i) for i, of in enumerate(names)]
+        return dict(zip(out, zip(names, texts, strict=True), strict=True))
+
+    def map(self) -> str:
+        """An elementwise kernel whose first output may overwrite its first input."""
+        name, out = self.kernel.name, self.written
         mark = {**dict.fromkeys(out, "OUT"), **dict.fromkeys(self.tensors, "IN_UNDER")}
         mark[out[0]] = "OUT_OVER"
         operands = [f"{mark[n]}({n})" for n in self.kernel.tensors]
-        of = {n: f"{name}_of" if n == out[0] else f"{name}_{n}_of" for n in out}
+        functions = self.functions()
 
         def value(n: str, suffix: str) -> str:
             at = {"[i]": "[i - begin]", "_at[l]": "[i - begin + l]"}[suffix]
             drawn = [TAIL + at] if self.draws else []
             elements = [f"{t}_" if len(out) > 1 else f"{t}{suffix}" for t in self.tensors]
-            return f"{of[n]}({', '.join([*elements, *self.numbers, *drawn])})"
+            return f"{functions[n][0]}({', '.join([*elements, *self.numbers, *drawn])})"
 
         def loop(head: str, suffix: str, to: dict[str, str]) -> list[str]:
             lines = indented([f"{to[n]} = {value(n, suffix)};" for n in out])
@@ -117,8 +125,7 @@ class Source:
         form = "CHEAP_ELEMENTWISE" if self.is_cheap() else "ELEMENTWISE"
         head = f"{'DRAWN' if self.draws else form}({name}, {', '.join(operands)}) {{"
         kernel = "\n".join([head, *indented([*self.declarations(), *body]), "}"])
-        made = [function(of[n], parameters, self.text, i) for i, n in enumerate(out)]
-        return "\n\n".join([*made, kernel])
+        return "\n\n".join([*(text for _, text in functions.values()), kernel])
 
     def loss(self) -> str:
         """A loss of elements, or its gradient: the values of a block, then sums or products by rows."""
@@ -213,15 +220,20 @@ def parts(module: str, sources: list[Source]) -> tuple[str, list[str]]:
     called: dict[str, Formula] = {}
     for source in sources:
         called |= source.called
-    translator, helpers = Translator(NAMES), []
-    for name, f in called.items():
-        parameters = [f"real {p}" for p in f.parameters]
-        helpers.append(function(name, parameters, translator.text(f, CAST)))
     origin = module.replace(".", "/")
     return (
         f"/* Written by csrc/generate.py from the formulas in {origin}.py: change those. */",
-        helpers,
+        list(helpers_of(called).values()),
     )
+
+
+def helpers_of(called: Mapping[str, Formula]) -> dict[str, str]:
+    """The texts of the formulas that formulas call, by name."""
+    translator, texts = Translator(NAMES), {}
+    for name, f in called.items():
+        parameters = [f"real {p}" for p in f.parameters]
+        texts[name] = function(name, parameters, translator.text(f, CAST))
+    return texts
 
 
 def file(module: str, sources: list[Source]) -> str:

@@ -28,6 +28,7 @@ from fastnet.plan.graph import (
 )
 from fastnet.plan.instructions import Place, control, fill
 from fastnet.plan.records import (
+    ALIGNMENT,
     INSTRUCTION,
     NOT_FINITE,
     aligned,
@@ -133,13 +134,14 @@ def compile_plan(
     *,
     backward: bool = True,
     alone: bool = False,
+    alignment: int = ALIGNMENT,
 ) -> Plan:
     """Compile a graph whose caller supplies x (and a target) and needs the output (or the loss).
 
     With a loss, in the graph or in Python, the plan is for steps, and its backward computes only the
     parameters' gradients. Otherwise the backward starts from dL/d-output and also computes dL/dx.
     `backward=False` leaves the backward out. `alone`: a loss without a model, whose steps compute dL/dx too
-    and refuse nothing.
+    and refuse nothing. alignment: of tensors in the workspace, in bytes; for native kernels the default.
     """
     graph, x, target = structure.graph, structure.x, structure.target
     shown, output = structure.output, structure.output.root
@@ -179,7 +181,7 @@ def compile_plan(
     ]
     if dx is not None:
         pins.append((boundary + 1 + len(steps), dx))
-    compiler.pack(list(enumerate(forward)) + list(enumerate(steps, boundary + 1)), pins)
+    compiler.pack(list(enumerate(forward)) + list(enumerate(steps, boundary + 1)), pins, alignment)
     compiler.place_elements(structure.elements)
     programs = compiler.encode(forward), compiler.encode(steps)
     numbered = {d: k for k, d in enumerate(derived_of(graph))}
@@ -400,7 +402,12 @@ class _Compiler:
             )
         return [self.step(node, "forward") for node in graph.nodes]
 
-    def pack(self, timeline: list[tuple[int, _Step]], pins: list[tuple[int, Tensor]]) -> None:
+    def pack(
+        self,
+        timeline: list[tuple[int, _Step]],
+        pins: list[tuple[int, Tensor]],
+        alignment: int = ALIGNMENT,
+    ) -> None:
         """Give each workspace tensor an offset, such that tensors alive together never overlap."""
         life: dict[Tensor, tuple[int, int]] = {}
         uses = [(t, o) for t, s in timeline for o in s.operands if isinstance(o, Tensor)]
@@ -422,7 +429,7 @@ class _Compiler:
                     span[root] = (span[root][0], max(span[root][1], life[new][1]))
         roots = [t for t in life if block[t] is t]
         items = [(self.bytes_of(t), *span[t]) for t in roots]
-        offsets, self.workspace_bytes = pack(items)
+        offsets, self.workspace_bytes = pack(items, alignment)
         place = dict(zip(roots, offsets, strict=True))
         self.offsets = {t: place[block[t]] for t in life}
 

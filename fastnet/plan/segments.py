@@ -128,12 +128,18 @@ class Storage:
         return block.view(dtype).reshape(p.shape)
 
 
-def pack(items: list[tuple[int, int, int]]) -> tuple[list[int], int]:
+def pack(items: list[tuple[int, int, int]], alignment: int = ALIGNMENT) -> tuple[list[int], int]:
     """Offsets for blocks (bytes, birth, death) such that blocks alive together never overlap.
+
+    alignment: what offsets and the total are multiples of, in bytes.
 
     Times are inclusive. The largest blocks come first, each at the lowest offset that is free during its
     lifetime. Returns the offsets and the total number of bytes.
     """
+
+    def aligned(nbytes: int) -> int:
+        return -(-nbytes // alignment) * alignment
+
     offsets = [0] * len(items)
     placed: list[int] = []
     for i in sorted(range(len(items)), key=lambda i: (-items[i][0], items[i][1])):
@@ -151,5 +157,5 @@ def pack(items: list[tuple[int, int, int]]) -> tuple[list[int], int]:
         offsets[i] = offset
         placed.append(i)
     total = max((offsets[i] + aligned(items[i][0]) for i in placed), default=0)
-    assert total % ALIGNMENT == 0
+    assert total % alignment == 0
     return offsets, total
