@@ -32,7 +32,7 @@ FLOORS = [
     ("optim", "tape"),
     ("layers",),
     ("losses", "plan", "preprocess"),
-    ("backends", "onnx"),
+    ("backends", "export", "onnx"),
     ("model",),
     ("interop", "plot", "tabular"),
     ("train",),
@@ -46,6 +46,10 @@ FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 # Imports within functions, so that what is heavy is loaded when it is first used.
 LATE = {
+    ("fastnet.model.c_export", "fastnet.export.c"),
+    ("fastnet.model.c_export", "fastnet.export.parts"),
+    ("fastnet.model.c_export", "fastnet.export.program"),
+    ("fastnet.model.c_export", "fastnet.export.training"),
     ("fastnet.files.tensors", "hashlib"),
     ("fastnet.files.tensors", "safetensors"),
     ("fastnet.files.tensors", "safetensors.numpy"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -30,7 +31,7 @@ from fastnet.interrupts import held_back
 from fastnet.losses import links
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
-from fastnet.model import exported, head, saliency, saved
+from fastnet.model import c_export, exported, head, saliency, saved
 from fastnet.model.container import Container
 from fastnet.model.runtime import PREDICT_ROWS, Modes, Runtime, no_path
 from fastnet.model.structure import Ending
@@ -598,6 +599,58 @@ class Sequential(Container):
         """
         self._root("export_onnx")
         exported.export_onnx(self, path, opset, outputs, input_shape, metadata)
+
+    def export_c(
+        self,
+        path: Any,
+        name: str = "net",
+        *,
+        dtype: str | None = None,
+        weights: str = "inline",
+        clamp: Any = None,
+        rows: Any = None,
+        input_shape: Any = None,
+        trainable: Any = None,
+        loss: Any = None,
+        optimizer: Any = None,
+        batch_size: int = 1,
+    ) -> tuple[Path, ...]:
+        """Write the model in evaluation mode as a C source file and its header; returns their paths.
+
+        path: of the source, such as "net.c"; the header is beside it, net.h. Both are replaced as a whole.
+        name: the prefix of every name in them (default "net"): `net_predict(x, y, scratch)`, `net_argmax`,
+            `net_selftest`, NET_SCRATCH_BYTES. A letter, then letters, digits and _.
+        dtype: "float32" or "float64", of inputs, outputs and arithmetic (default None: the model's).
+        weights: "inline" (default), constants in the source; or "separate", in net_weights.c.
+        clamp: (low, high), the bounds of outputs (default None).
+        rows: rows of data for the self-test, (n, …); default 4 rows of random numbers.
+        input_shape: of a row, where no layer fixes it (default None).
+        trainable: "last", the last layer that has parameters, an integer, so many last ones, or "all": the
+            C has `net_train_step` too, which trains them (default None: it does not).
+        loss: CrossEntropyLoss() or MSELoss(), for `net_train_step` (default None: CrossEntropyLoss where
+            the model has been trained by such, else MSELoss).
+        optimizer: an SGD with constant momentum, nesterov and weight_decay (default None: SGD()); each step
+            is given its learning rate.
+        batch_size: integer in [1, 512], the rows of a training step (default 1).
+
+        The C is C99 and C++, allocates nothing, keeps no state, and needs no file of fastnet's; the header
+        says how to compile it and what it needs. Outputs equal `predict` of the C backend to the bit on
+        processors with FMA, except for activations made by `fn.elementwise`, which that backend compiles
+        by Numba. The whole model goes: preprocessing, batchnorm folded, branches, and from a trainer the
+        names of columns, the labels of classes, and the link to probabilities.
+
+        A net that learns keeps the parameters of these layers in memory of the caller's. Its steps have the
+        bits of `model.value_and_grad(loss, x, y)` and `optimizer.step(model)` on the C backend, in
+        evaluation mode and with the other parameters frozen; so dropout is off, and batchnorm, which is
+        not folded, keeps its statistics.
+
+        Raises UsageError where a layer has no C text, such as a CustomLayer, HyperparameterError for
+        arguments, and SaveError where a file cannot be written.
+        """
+        self._root("export_c")
+        learning = c_export.Learning(trainable, loss, optimizer, batch_size)
+        given = name, dtype, weights, clamp, rows, input_shape
+        return c_export.export_c(self, path, *given, learning)
 
     def load_weights(self, path: Any, strict: bool = True) -> None:
         """Copy parameters and buffers from a safetensors file, also one of PyTorch's.

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from fastnet.export.elements import elements_of
 from fastnet.formulas import c_text
 from fastnet.formulas.c_text import CAST, NAMES, files
 from fastnet.formulas.language import Numbers, Real, formula, madd, sigmoid, sqrt, where
@@ -33,6 +34,12 @@ def test_the_c_files_are_what_the_generator_writes():
             f"run python csrc/generate.py ({name})"
         )
     assert {path.name for path in GENERATED.iterdir()} == texts.keys()
+
+
+def test_elements_of_exported_files_are_those_of_csrc():
+    text = (CSRC.parent / "fastnet" / "export" / "elements.h").read_text("utf-8")
+    assert text == elements_of(CSRC / "lib"), "run python csrc/generate.py"
+    assert {"exp", "erf", "sin", "maximum"} <= set(re.findall(r"^ELEMENT real_(\w+)\(", text, re.M))
 
 
 def test_functions_of_formulas_have_names_of_their_own():

@@ -1,0 +1,1 @@
+"""Trained models as source text for other programs."""
