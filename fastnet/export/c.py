@@ -86,7 +86,7 @@ def files(
     weights = None
     if separate:
         head = f"/* The constants of {name}, written by fastnet. */"
-        weights = "\n\n".join([head, *parts.external(externs(arrays), arrays)]) + "\n"
+        weights = "\n\n".join([head, *parts.external(net.capitals, externs(arrays), arrays)]) + "\n"
     source = "\n\n".join(filter(None, pieces)) + parts.ending()
     return Files(parts.header(net), source, weights)
 

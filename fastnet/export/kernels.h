@@ -13,14 +13,16 @@ ELEMENT madd(real a, real b, real c) {
 #endif
 }
 
-/* `width` outputs from the o-th on: each adds its products in the order of the inputs. */
+/* `width` outputs from the o-th on, at most BLOCK: each adds its products in the order of the inputs. */
 INLINED void columns(const int32_t width, real *RESTRICT y, const real *RESTRICT x, const real *RESTRICT w,
                      const real *RESTRICT b, int32_t I, int32_t O, int32_t o) {
-    real sum[64] = {0};
+    real sum[BLOCK] = {0};
     const real *row = w + o;
-    for (int32_t i = 0; i < I; i++, row += O)
+    for (int32_t i = 0; i < I; i++, row += O) {
+        const real value = x[i];
         for (int32_t j = 0; j < width; j++)
-            sum[j] = madd(x[i], row[j], sum[j]);
+            sum[j] = madd(value, row[j], sum[j]);
+    }
     for (int32_t j = 0; j < width; j++)
         y[o + j] = b ? sum[j] + b[o + j] : sum[j];
 }

@@ -152,8 +152,8 @@ def _told(net: Net) -> list[str]:
         "the processor, by -march=native or -mfma: otherwise fmaf is a function, which may be slow. "
         f"There -D{net.capitals}_NO_FMA rounds products by themselves, and outputs differ in their last "
         f"digits. {p}_selftest tells.",
-        "Of other libraries it takes what compilers put in, memcpy, memset and arithmetic of processors "
-        f"without floating point, {_needs(net)}.",
+        "Of other libraries it takes what compilers put in, memcpy, memmove, memset and arithmetic of "
+        f"processors without floating point, {_needs(net)}.",
     ]
 
 
@@ -231,13 +231,14 @@ def preamble(net: Net, includes: str) -> str:
 #define {up}_INLINE static inline
 #define {up}_RESTRICT
 #endif
+{aligned(up)}
 #if defined(__GNUC__) && !defined(__clang__)
 #define {up}_UNROLLED _Pragma("GCC unroll 20")
 #else
 #define {up}_UNROLLED
 #endif
 
-/* How many sums of a matrix product the registers hold. */
+/* How many sums of a matrix product the registers hold, at least 4. */
 #ifndef {up}_BLOCK
 #if defined(__AVX__) || defined(__aarch64__) || defined(__riscv_vector)
 #define {up}_BLOCK 64
@@ -250,6 +251,14 @@ def preamble(net: Net, includes: str) -> str:
 """
 
 
+def aligned(up: str) -> str:
+    """The macro that begins an array with a cache line, where vectors are so wide that it matters."""
+    return (
+        f"#if defined(__GNUC__) && defined(__AVX__)\n#define {up}_ALIGNED __attribute__((aligned(64)))\n"
+        f"#else\n#define {up}_ALIGNED\n#endif"
+    )
+
+
 def ending() -> str:
     """The end of a source file."""
     return """
@@ -259,11 +268,11 @@ def ending() -> str:
 """
 
 
-def external(declarations: Sequence[str], definitions: Sequence[str]) -> list[str]:
+def external(up: str, declarations: Sequence[str], definitions: Sequence[str]) -> list[str]:
     """The definitions of a file of their own, with C's names in C++ too."""
     both = "\n".join(declarations)
     head = '#include <stdint.h>\n\n#ifdef __cplusplus\nextern "C" {\n#endif'
-    return [head, both, *definitions, "#ifdef __cplusplus\n}\n#endif"]
+    return [head, aligned(up), both, *definitions, "#ifdef __cplusplus\n}\n#endif"]
 
 
 def run(net: Net, statements: str) -> str:
@@ -281,11 +290,10 @@ def entries(net: Net) -> str:
     """The functions that the header declares."""
     p, up, real = net.name, net.capitals, net.real
     given = "state, " if net.learning else ""
+    copy = "memmove" if net.output == "x" else "memcpy"  # y may be x
     texts = [
         f"""void {p}_predict({net.state}const {real} *x, {real} *y, {real} *scratch) {{
-    const {real} *const found = {p}_run({given}x, scratch);
-    for (int32_t i = 0; i < {up}_OUTPUTS; i++)
-        y[i] = found[i];
+    {copy}(y, {p}_run({given}x, scratch), {up}_OUTPUTS * sizeof *y);
 }}""",
         f"""int32_t {p}_argmax(const {real} *y) {{
     int32_t most = 0;

@@ -36,7 +36,8 @@ class Constants:
         kind = "int32_t" if values.dtype.kind == "i" else self.real
         name = f"{self.name}_constant_{len(self.arrays)}"
         texts = [literals.number(value, kind) for value in values]
-        self.arrays.append(literals.table(f"{self.head} {kind} {name}[{len(texts)}]", texts))
+        head = f"{self.head} {kind} {name}[{len(texts)}] {self.name.upper()}_ALIGNED"
+        self.arrays.append(literals.table(head, texts))
         self.bytes += len(texts) * (8 if kind == "double" else 4)
         return name
 

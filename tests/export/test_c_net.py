@@ -17,13 +17,14 @@ from refusals import refused
 import fastnet as fn
 from fastnet.errors import HyperparameterError, ShapeError, UsageError
 from fastnet.export.text import Library
+from fastnet.formulas import exp, minimum, sigmoid, where
 from fastnet.op import KERNELS
 
 pytestmark = [
     pytest.mark.skipif(not have("gcc"), reason="no gcc"),
     pytest.mark.skipif(not fn.backends()["c"].available, reason="no C backend"),
 ]
-NEEDED = {"fmaf", "fma", "sqrtf", "sqrt", "copysignf", "copysign", "memcpy", "memset"}
+NEEDED = {"fmaf", "fma", "sqrtf", "sqrt", "copysignf", "copysign", "memcpy", "memmove", "memset"}
 
 # Ops that evaluation never runs, or that read what C does not get: sparse rows.
 ONLY_IN_TRAINING = {
@@ -137,6 +138,20 @@ def test_another_dtype(dtype, tmp_path):
     np.testing.assert_allclose(net.predict(x), model.predict(x), rtol=0, atol=3e-7)
 
 
+@fn.elementwise
+def bent(x: Any, rate: float = 0.5) -> Any:
+    """An activation of a user's, with a kink and a function."""
+    return where(x > 0, x * sigmoid(rate * x), exp(minimum(x, 0.0)) - 1.0)
+
+
+def test_activations_of_users_go_by_themselves(tmp_path):
+    model = fn.Sequential(fn.Linear(4, 20), bent(rate=1.5), fn.Linear(20, 3), bent(), seed=0)
+    path = exported(model, tmp_path)
+    net = Compiled(path, "-O1", "-std=c99", c_files.FMA, *STRICT)
+    x = np.random.default_rng(0).normal(size=(50, 4)).astype("float32")
+    np.testing.assert_allclose(net.predict(x), model.predict(x), rtol=1e-5, atol=1e-6)
+
+
 def test_bounds_of_outputs(tmp_path):
     model = small()
     net = Compiled(exported(model, tmp_path, clamp=(0.3, 0.35)), "-O1", c_files.FMA)
@@ -196,6 +211,9 @@ def test_bytes_on_microcontrollers(core, tmp_path):
     assert abs(constants - stated) <= 0.02 * stated
     assert sum(size for name, size in sizes.items() if name.startswith((".data", ".bss"))) == 0
     assert sum(size for name, size in sizes.items() if name.startswith(".text")) < 2048
+    run(compiler, *flags, "-fstack-usage", "-c", path, "-o", tmp_path / "net.o")
+    stacks = [line.split("\t")[1] for line in (tmp_path / "net.su").read_text().splitlines()]
+    assert 0 < sum(map(int, stacks)) < 200
     linked = [*flags, "--specs=nosys.specs", "-Wl,--gc-sections", "-Wl,-w", main, path]
     run(compiler, *linked, "-o", tmp_path / "net.elf", "-lm")
 
