@@ -58,4 +58,5 @@ def string(text: str) -> str:
 def in_comment(text: str) -> str:
     """A text of a user's as it may stand in a comment of one line."""
     shown = ascii(text)[1:-1]
-    return shown.replace("*/", "*\\/").replace("/*", "/\\*")
+    shown = shown.replace("*/", "*\\/").replace("/*", "/\\*")
+    return shown.replace("??", "?\\?")  # begins a trigraph

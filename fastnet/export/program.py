@@ -27,6 +27,7 @@ class Operand:
     row: tuple[int, ...]
     by_rows: bool  # whether it has such a row for each row
     dtype: np.dtype[Any]
+    is_loss: bool = False  # float64 in nets of any dtype
 
     @property
     def size(self) -> int:
@@ -113,7 +114,8 @@ class Program:
         dtype = np.dtype(spec.dtype or self.storage.dtype)
         shape = kernel.op.shape(name, sizes)
         row = tuple(int(d) for d in shape if d != ROWS)
-        return Operand(SEGMENTS[segment], offset // dtype.itemsize, row, ROWS in shape, dtype)
+        place = SEGMENTS[segment], offset // dtype.itemsize
+        return Operand(*place, row, ROWS in shape, dtype, spec.dtype == "float64")
 
     def values(self, operand: Operand) -> Array:
         """The numbers of a parameter, a buffer, or a tensor derived from them."""

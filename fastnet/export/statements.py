@@ -55,7 +55,7 @@ class Statements:
         self.constants, self.trained = constants, trained
         self.real = constants.real
         self.called: dict[str, None] = {}
-        self.doubles: dict[int, int] = {}  # by byte of the workspace: the places of float64 tensors
+        self.doubles: dict[int, int] = {}  # by byte of the workspace: the places of losses
         self.double_count = 0
         self.lines = [line for step in program.steps for line in self._of(step)]
 
@@ -154,7 +154,7 @@ class Statements:
             return "x", operand.offset
         if operand.segment != "workspace":
             return self.constants.of(self.program, operand), 0
-        if operand.dtype == np.float64 and self.real == "float":
+        if operand.is_loss:  # the workspace of the backward would overwrite it
             if operand.begin not in self.doubles:
                 self.doubles[operand.begin] = self.double_count
                 count = self.program.rows if operand.by_rows else 1

@@ -50,7 +50,7 @@ class Training:
         double = library.double
         loss = self.structure.loss
         assert loss is not None and program.plan.loss is not None
-        place = made.doubles.get(program.plan.loss[1], program.plan.loss[1] // 8)
+        place = made.doubles[program.plan.loss[1]]
         begin = constants.add(trained.values)
         called = {**made.called, "madd": None} | {
             f"{name}_{helper}": None for helper in source.called
@@ -65,7 +65,7 @@ class Training:
             targets=program.outputs,
             scratch=(program.workspace + trained.size) * (8 if double else 4),
             begin=begin,
-            loss=f"scratch[{place}]" if double else f"numbers[{place}]",
+            loss=f"numbers[{place}]",
             momentum="v" in source.tensors,
             update=resolved(update, double=double).splitlines(),
             results=dict(
@@ -144,7 +144,6 @@ class Learning:
     def text(self, real: str) -> str:
         """The functions."""
         p, up, made = self.name, self.name.upper(), self.made
-        numbers = [f"    double numbers[{made.double_count}];"] if made.double_count else []
         constants = [
             f"    const double {name}_ = {literals.number(value, 'double')};"
             for name, value in self.numbers.items()
@@ -165,7 +164,7 @@ class Learning:
             "",
             f"{self.head(real)} {{",
             f"    real *const gradients = scratch + {made.program.workspace};",
-            *numbers,
+            f"    double numbers[{made.double_count}]; /* losses */",
             *constants,
             "    const double lr_ = lr;",
             "    int32_t i;",

@@ -62,15 +62,16 @@ def export_c(
     learning: Learning,
 ) -> tuple[Path, ...]:
     """`Sequential.export_c`."""
-    from fastnet.export import c, parts  # a program that exports nothing does without
-    from fastnet.export.program import Program
+    from fastnet.export.c import is_name  # a program that exports nothing does without
 
     target = check_new_file("path", path)
-    if target.suffix != ".c":
+    unfit = not target.name.isprintable() or set('"\\') & {*target.name}  # for an #include
+    if target.suffix != ".c" or unfit:
         raise HyperparameterError(
-            f"path is {shown(str(target))}; expected the name of a C file, net.c say"
+            f"path is {shown(str(target))}; expected the name of a C file, net.c say, of letters that C "
+            "includes files by"
         )
-    if not isinstance(name, str) or not c.is_name(name):
+    if not isinstance(name, str) or not is_name(name):
         raise HyperparameterError(
             f"name is {shown(name)}; expected a prefix of C names: a letter, then letters, digits and _, "
             "at most 41 of them"
@@ -88,29 +89,9 @@ def export_c(
         )
     with model.training_lock():
         own = _copied(model, dtype or model.dtype.name, learning.layers is not None)
-    training = None
-    if learning.layers is None:
-        structure = prediction_of(own, shape)
-    else:
-        training = _training(own, shape, learning)
-        structure = graph_of(own, shape, _evaluating(own))
-    x, y = _vectors(own, shape, rows, trains=training is not None)
-    if bounds is not None:
-        y = np.clip(y, *np.asarray(bounds, y.dtype))
-        _bound(structure, y.shape[1], bounds)
-    terms = model._terms
-    meaning = parts.Meaning(tuple(terms.columns or ()), tuple(terms.classes or ()), terms.link)
-    header = target.with_suffix(".h")
-    files = c.files(
-        Program(structure, own.bind()),
-        training,
-        name,
-        header.name,
-        parts.Vectors(x, y),
-        meaning,
-        separate=separate,
-    )
-    texts = {target: files.source, header: files.header}
+        own._terms = model._terms
+        files = _files(own, target, name, shape, bounds, rows, learning, separate=separate)
+    texts = {target: files.source, target.with_suffix(".h"): files.header}
     if files.weights is not None:
         texts[target.with_name(f"{target.stem}_weights.c")] = files.weights
     for file in texts:
@@ -118,6 +99,38 @@ def export_c(
     for file, text in texts.items():
         atomic.replace(file, [text.encode("utf-8")])
     return tuple(texts)
+
+
+def _files(
+    model: Any,
+    target: Path,
+    name: str,
+    shape: Shape,
+    bounds: tuple[float, float] | None,
+    rows: Any,
+    learning: Learning,
+    *,
+    separate: bool,
+) -> Any:
+    """The texts of the files (see export.c.files)."""
+    from fastnet.export import c, parts
+    from fastnet.export.program import Program
+
+    training = None
+    if learning.layers is None:
+        structure = prediction_of(model, shape)
+    else:
+        training = _training(model, shape, learning)
+        structure = graph_of(model, shape, _evaluating(model))
+    x, y = _vectors(model, shape, rows, trains=training is not None)
+    if bounds is not None:
+        y = np.clip(y, *np.asarray(bounds, y.dtype))
+        _bound(structure, y.shape[1], bounds)
+    terms = model._terms
+    meaning = parts.Meaning(tuple(terms.columns or ()), tuple(terms.classes or ()), terms.link)
+    program, vectors = Program(structure, model.bind()), parts.Vectors(x, y)
+    header = target.with_suffix(".h").name
+    return c.files(program, training, name, header, vectors, meaning, separate=separate)
 
 
 def _checked_clamp(clamp: Any) -> tuple[float, float] | None:

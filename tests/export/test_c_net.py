@@ -279,7 +279,7 @@ def test_labels_and_probabilities(tmp_path):
     random = np.random.default_rng(0)
     x = random.normal(size=(60, 4)).astype("float32")
     labels = np.array(['red /* "1" ??/', "grün", "blue"])[random.integers(3, size=60)]
-    frame = {f"col*/{i}": x[:, i] for i in range(4)}
+    frame = {f"col*/ {i}??/": x[:, i] for i in range(4)}
     model = fn.Sequential(fn.Linear(4, 3), seed=0)
     pandas = pytest.importorskip("pandas")
     trainer = fn.Trainer(model, fn.CrossEntropyLoss(), seed=0)
@@ -359,12 +359,16 @@ def test_refusals(tmp_path):
     for wrong in ("", "1net", "a-b", "a" * 42, "ü", 3):
         check(HyperparameterError, "name is", model, path, wrong)
     check(HyperparameterError, "path is .*net.c", model, tmp_path / "net.txt")
+    for wrong in ('a"b.c', "a\\b.c", "a\nb.c", "a\udcffb.c"):
+        check(HyperparameterError, "path is", model, tmp_path / wrong)
     for clamp in (1, (1,), (2, 1), (0, "a"), (0, float("nan"))):
         check(HyperparameterError, "clamp", model, path, clamp=clamp)
     check(HyperparameterError, "weights is", model, path, weights="other")
     check(HyperparameterError, "dtype is", model, path, dtype="float16")
     check(HyperparameterError, "rows", model, path, rows=np.zeros((0, 4)))
     check(ShapeError, "input_shape is", model, path, input_shape=5)
+    with model.training_lock():
+        check(UsageError, "being trained", model, path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -23,8 +23,8 @@ MAIN = """#include "net.h"
 #include <stdio.h>
 int main(int n, char **arguments) {
     static net_state state;
-    static float scratch[NET_TRAIN_SCRATCH_BYTES / sizeof(float) + NET_SCRATCH_BYTES / sizeof(float)];
-    static float x[NET_TRAIN_ROWS * NET_INPUTS], y[NET_OUTPUTS];
+    static REAL scratch[NET_TRAIN_SCRATCH_BYTES / sizeof(REAL) + NET_SCRATCH_BYTES / sizeof(REAL)];
+    static REAL x[NET_TRAIN_ROWS * NET_INPUTS], y[NET_OUTPUTS];
     static TARGET t[NET_TRAIN_ROWS * TARGETS];
     (void)n;
     net_start(&state);
@@ -60,10 +60,11 @@ def trained_by_c(folder: Path, x: Any, t: Any, *command: str, run_by: str = "") 
     with open(folder / "data", "wb") as file:
         for rows, targets in zip(x, t, strict=True):
             whole = targets.dtype.kind == "i"
-            file.write(rows.tobytes() + targets.astype("int32" if whole else "float32").tobytes())
+            file.write(rows.tobytes() + targets.astype("int32" if whole else x.dtype).tobytes())
     (folder / "main.c").write_text(MAIN)
     labels = t.dtype.kind == "i"
-    defined = [f"-DTARGET={'int32_t' if labels else 'float'}", f"-DRATE={RATE}"]
+    real = "double" if x.dtype == np.float64 else "float"
+    defined = [f"-DREAL={real}", f"-DTARGET={'int32_t' if labels else real}", f"-DRATE={RATE}"]
     defined += [f"-DTARGETS={1 if labels else t.shape[-1]}"]
     files = folder / "main.c", folder / "net.c", "-o", folder / "program", "-lm"
     run(*command, *STRICT, *defined, *files)
@@ -71,7 +72,7 @@ def trained_by_c(folder: Path, x: Any, t: Any, *command: str, run_by: str = "") 
     lines = run(*program, folder / "program", folder / "data", folder / "out").stdout.split()
     assert lines[0] == "0"
     count = macro(folder / "net.h", "NET_PARAMETERS")
-    numbers = np.fromfile(folder / "out", "float32")
+    numbers = np.fromfile(folder / "out", x.dtype)
     return np.array(lines[1:], float), numbers[:count], numbers[count:]
 
 
@@ -80,8 +81,8 @@ def check(
     *command: str, run_by: str = "",
 ) -> None:  # fmt: skip
     random = np.random.default_rng(rows)
-    x = random.normal(size=(STEPS, rows, 8)).astype("float32")
-    t = random.normal(size=(STEPS, rows, 3)).astype("float32")
+    x = random.normal(size=(STEPS, rows, 8)).astype(model.dtype)
+    t = random.normal(size=(STEPS, rows, 3)).astype(model.dtype)
     if isinstance(loss, fn.CrossEntropyLoss):
         t = random.integers(3, size=(STEPS, rows))
     given = {"loss": loss, "optimizer": optimizer, "batch_size": rows}
@@ -106,7 +107,7 @@ GCC = ("gcc", "-std=c99", "-O2", c_files.FMA)
 @pytest.mark.parametrize("rows", [1, 4, 5, 40])
 @pytest.mark.parametrize("loss", [fn.CrossEntropyLoss(), fn.MSELoss()], ids=["labels", "numbers"])
 def test_200_steps_have_the_bits_of_fastnet(loss, rows, tmp_path):
-    model = fn.Sequential(*mlp(), seed=0, backend="c")
+    model = fn.Sequential(*mlp(), seed=0, backend="c", dtype="float64" if rows == 5 else "float32")
     check(tmp_path, model, loss, fn.SGD(RATE, momentum=0.9), rows, "all", *GCC)
 
 
