@@ -19,7 +19,10 @@ from fastnet.parallel import get_num_threads, set_num_threads, threads
 if _typing.TYPE_CHECKING:
     from fastnet import check, datasets, plot, recipes, tabular
     from fastnet import sklearn as sklearn
+    from fastnet.interop.keras_in import from_keras
     from fastnet.interop.onnx_in import import_onnx
+    from fastnet.interop.sklearn_in import from_sklearn
+    from fastnet.interop.torch_in import from_torch
     from fastnet.train import (
         Callback,
         ClassBalanced,
@@ -79,6 +82,9 @@ __all__ = [
     "errors",
     "fit_many",
     "from_config",
+    "from_keras",
+    "from_sklearn",
+    "from_torch",
     "get_num_threads",
     "import_onnx",
     "init",
@@ -105,7 +111,12 @@ _TRAIN = (
     *("ClassBalanced", "HardExamples", "ImportanceSampling", "Trainer", "batches", "fit_many"),
     "from_config",  # needs all classes registered
 )
-_MODELS = {"import_onnx": "interop.onnx_in"}
+_MODELS = {
+    "from_keras": "interop.keras_in",
+    "from_sklearn": "interop.sklearn_in",
+    "from_torch": "interop.torch_in",
+    "import_onnx": "interop.onnx_in",
+}
 _ROOMS = ("check", "datasets", "plot", "recipes", "sklearn", "tabular")
 _LATE = {**dict.fromkeys(_ROOMS, ""), **dict.fromkeys(_TRAIN, "train"), **_MODELS}
 

@@ -12,6 +12,7 @@ from fastnet import layers as fl
 from fastnet.data.terms import UNKNOWN, Terms
 from fastnet.errors import FastnetError, FileError, HyperparameterError, shown
 from fastnet.interop import onnx_patterns
+from fastnet.interop.branches import Branches
 from fastnet.interop.onnx_layers import (
     JOINS,
     Reader,
@@ -25,8 +26,6 @@ from fastnet.model import Sequential
 from fastnet.model.saved import terms_of
 from fastnet.onnx.reading import Graph, Node, Value, read
 
-MOST_DEPTH = 60  # branches within branches
-MOST_LAYERS = 10_000  # of a model, each as often as it stands there
 LEAST_ROOM = 1 << 22  # numbers that layers may have beyond those of a file of any size
 MOST_MISSING = 12  # nodes that a message lists
 
@@ -64,11 +63,7 @@ def import_onnx(path: Any, output: Any = None) -> Sequential:
 
 
 class _Importer:
-    """Makes the model of a graph.
-
-    Each value has a dominator: the last value before it through which everything goes that it is computed
-    of. So a model is a chain of layers, and of blocks whose branches begin at a dominator.
-    """
+    """Makes the model of a graph."""
 
     def __init__(self, graph: Graph, output: str | None) -> None:
         self.graph, self.path, self.constants = graph, graph.path, graph.constants
@@ -82,12 +77,7 @@ class _Importer:
         self.uses = Counter(name for node in self.nodes for name in node.inputs)
         self.uses[self.output] += 1
         self.rows: dict[str, Shape] = {}
-        self.made: dict[str, list[Layer]] = {}  # by the names of values
-        self.before: dict[str, str] = {}  # the dominator of a value
-        self.depth = {self.input.name: 0}  # of a value in the tree of dominators
-        self.count: dict[
-            str, tuple[int, int]
-        ] = {}  # layers that `made` has, and blocks in one another
+        self.branches = Branches(self.input.name)
         self.room = max(graph.size, LEAST_ROOM)
 
     def model(self) -> Sequential:
@@ -100,7 +90,7 @@ class _Importer:
                 f"{more}"
             )
         try:
-            layers = self._path(self.output, self.input.name) or [fl.Identity()]
+            layers = self.branches.path(self.output) or [fl.Identity()]
             model = Sequential(*layers, dtype=self.dtype.name)
             model._terms = self._terms(model)
             model.bind()
@@ -158,8 +148,7 @@ class _Importer:
                 reason = f": {error}" if str(error) else ""
                 missing.append(f"{node.title}{reason}")
                 for name in node.outputs:  # so that the nodes after it are looked at, too
-                    self.before[name] = self.input.name
-                    self.depth[name] = 1
+                    self.branches.add(name, self.input.name, [])
                     self.rows[name] = None
         return missing
 
@@ -180,7 +169,7 @@ class _Importer:
 
     def _read_node(self, node: Node) -> None:
         data = [name for name in node.inputs if name and name not in self.constants]
-        if unknown := [name for name in data if name not in self.depth]:
+        if unknown := [name for name in data if name not in self.branches]:
             raise Unsupported(f"it reads {shown(unknown[0])}, which nothing computes")
         if not data:
             raise Unsupported("it computes a constant")
@@ -189,10 +178,8 @@ class _Importer:
             return
         (x,) = data
         for name in filter(None, node.outputs if node.op == "Split" else node.outputs[:1]):
-            self.before[name], self.depth[name] = x, self.depth[x] + 1
             layers = self._with_bias(node, x) or layers_of(self._reader(node, self.rows[x]), name)
-            self.made[name] = layers
-            self.count[name] = len(layers), 0
+            self.branches.add(name, x, layers)
             self.rows[name] = self._row_after(layers, self.rows[x])
 
     def _reader(self, node: Node, row: Shape) -> Reader:
@@ -206,7 +193,7 @@ class _Importer:
 
     def _with_bias(self, node: Node, x: str) -> list[Layer] | None:
         """An Add of a constant to a product without a bias: one linear layer in place of both."""
-        before = self.made.get(x, [])
+        before = self.branches.made(x)
         if node.op != "Add" or self.uses[x] > 1 or len(before) != 1:
             return None
         product = before[0]
@@ -217,7 +204,7 @@ class _Importer:
             joined = linear(self._reader(node, self.rows[x]), product.weight, bias)
         except (FastnetError, ValueError):
             return None
-        self.made[x] = []
+        self.branches.moved(x)
         return [joined]
 
     def _row_after(self, layers: list[Layer], row: Shape) -> Shape:
@@ -235,7 +222,7 @@ class _Importer:
         return row
 
     def _read_join(self, node: Node, data: list[str]) -> None:
-        """An operator of several values: a block, whose branches begin at their common dominator."""
+        """An operator of several values: a block."""
         (output,) = node.outputs[:1]
         kind = JOINS.get(node.op)
         if kind is None:
@@ -249,24 +236,11 @@ class _Importer:
             axis = node.attributes.get("axis", 0)
             if axis not in (1, -1) or any(r is not None and len(r) != 1 for r in rows):
                 raise Unsupported(f"it has axis {axis}")
-        start = data[0]
-        for name in data[1:]:
-            start = self._common(start, name)
-        self.before[output], self.depth[output] = start, self.depth[start] + 1
-        self.rows[output] = self._joined_row(node, rows)
-        counts = [self._counted(name, start) for name in data]
-        self.count[output] = total, deepest = (
-            len(data) + sum(count for count, _ in counts),
-            1 + max(depth for _, depth in counts),
-        )
-        if total > MOST_LAYERS or deepest > MOST_DEPTH:
-            raise Unsupported("its branches read one another's values, which takes too many layers")
-        branches = [self._path(name, start) for name in data]
-        if node.op == "Sub":
-            branches[1].append(self._reader(node, self.rows[output]).scaled(-1.0))
+        self.rows[output] = row = self._joined_row(node, rows)
+        negative = [self._reader(node, row).scaled(-1.0)] if node.op == "Sub" else []
         try:
-            self.made[output] = [_block(kind, branches)]
-        except FastnetError as error:
+            self.branches.join(output, kind, data, negative)
+        except ValueError as error:  # ShapeError, too
             raise Unsupported(str(error)) from None
 
     def _joined_row(self, node: Node, rows: list[Shape]) -> Shape:
@@ -276,30 +250,6 @@ class _Importer:
                 raise Unsupported(f"it joins rows of shapes {', '.join(map(str, known))}")
             return known[0] if known else None
         return (sum(row[0] for row in known if row[0]),) if len(known) == len(rows) else None
-
-    def _common(self, a: str, b: str) -> str:
-        """The dominator of two values."""
-        while a != b:
-            if self.depth[a] < self.depth[b]:
-                a, b = b, a
-            a = self.before[a]
-        return a
-
-    def _counted(self, name: str, start: str) -> tuple[int, int]:
-        """The number of layers of a path, and the most blocks in one another."""
-        found = [(0, 0)]
-        while name != start:
-            found.append(self.count.get(name, (0, 0)))
-            name = self.before[name]
-        return sum(count for count, _ in found), max(depth for _, depth in found)
-
-    def _path(self, name: str, start: str) -> list[Any]:
-        """The layers that compute a value from one of its dominators."""
-        parts = []
-        while name != start:
-            parts.append(self.made.get(name, []))
-            name = self.before[name]
-        return [layer for layers in reversed(parts) for layer in layers]
 
     def _terms(self, model: Sequential) -> Terms:
         """What a file of fastnet's tells of the data."""
@@ -312,15 +262,3 @@ class _Importer:
             raise ValueError(str(error)) from None
         columns, classes, link = told.values()
         return terms_of(model, {"columns": columns, "classes": classes, "link": link})
-
-
-def _block(kind: Any, branches: list[list[Any]]) -> Layer:
-    """The block of these branches; a sum with an empty one is a Residual."""
-    empty = [branch for branch in branches if not branch]
-    if kind is fl.Add and len(branches) == 2 and len(empty) == 1:
-        return fl.Residual(*next(filter(None, branches)))
-    made = [
-        fl.Identity() if not branch else branch[0] if len(branch) == 1 else Sequential(*branch)
-        for branch in branches
-    ]
-    return kind(*made)  # type: ignore[no-any-return]

@@ -49,6 +49,21 @@ def export_onnx(
     atomic.replace(target, [data])
 
 
+def to_torch(model: Any) -> Any:
+    """`Sequential.to_torch`."""
+    from fastnet.interop import torch_table
+
+    return torch_table.to_torch(model)
+
+
+def to_sklearn(model: Any) -> Any:
+    """`Sequential.to_sklearn`."""
+    from fastnet.interop import sklearn_out
+
+    shape = input_shape_of(model, None)
+    return sklearn_out.estimator(model, prediction_of(model, shape).graph)
+
+
 def prediction_of(model: Any, shape: Shape) -> Structure:
     """The graph of `predict` for rows of a shape."""
     model.bind()

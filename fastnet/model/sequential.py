@@ -652,6 +652,32 @@ class Sequential(Container):
         given = name, dtype, weights, clamp, rows, input_shape
         return c_export.export_c(self, path, *given, learning)
 
+    def to_torch(self) -> Any:
+        """A torch.nn.Sequential with the same modules and copies of the weights; `fn.from_torch` undoes it.
+
+        Of layers that PyTorch has by the same name, and models in the model. Modes go along, frozen
+        parameters have requires_grad=False, and dtype and names of `state_dict` are the same. It lies on
+        the CPU. Raises UsageError for other layers, and lists all of them, and MissingExtra without
+        PyTorch.
+        """
+        self._root("to_torch")
+        return exported.to_torch(self)
+
+    def to_sklearn(self) -> Any:
+        """A fitted MLPClassifier or MLPRegressor of scikit-learn that predicts the same.
+
+        The model is linear layers, between which stands everywhere the same one of ReLU, Tanh and Sigmoid,
+        or nothing. Batchnorm after a linear layer is folded into it; Dropout and Identity stay out. After a
+        training with CrossEntropyLoss, NLLLoss or BCEWithLogitsLoss it is a classifier of `classes_`, whose
+        `predict_proba` is the model's; Softmax, LogSoftmax or Sigmoid may end it. Else it is a regressor,
+        of `loss="poisson"` after PoissonNLLLoss. It can go on by `partial_fit`. `fn.from_sklearn` undoes
+        it.
+
+        Raises UsageError for other models, and MissingExtra without scikit-learn.
+        """
+        self._root("to_sklearn")
+        return exported.to_sklearn(self)
+
     def load_weights(self, path: Any, strict: bool = True) -> None:
         """Copy parameters and buffers from a safetensors file, also one of PyTorch's.
 
