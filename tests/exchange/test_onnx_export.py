@@ -238,7 +238,8 @@ def test_probabilities_and_classes(kind, dtype, tmp_path):
             assert found["classes"].tolist() == wanted.tolist()
             assert len(np.unique(wanted)) > 1
     kept = {p.key: json.loads(p.value) for p in message.metadata_props}
-    assert kept == ({} if model.classes_ is None else {"classes": model.classes_.tolist()})
+    told = {"classes": model._terms.classes and model.classes_.tolist(), "link": model._terms.link}
+    assert kept == {name: value for name, value in told.items() if value is not None}
 
 
 def test_some_outputs(tmp_path):
