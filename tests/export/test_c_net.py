@@ -216,63 +216,6 @@ def test_bytes_on_microcontrollers(core, tmp_path):
     run(compiler, *linked, "-o", tmp_path / "net.elf", "-lm")
 
 
-QEMU = [
-    ("aarch64-linux-gnu-gcc", "qemu-aarch64", "-std=gnu11"),
-    ("arm-linux-gnueabihf-gcc", "qemu-arm", "-mfpu=neon-vfpv4"),
-    ("riscv64-linux-gnu-gcc", "qemu-riscv64", "-std=gnu11"),
-]
-MAIN = """#include "net.h"
-#include <stdio.h>
-#include <stdlib.h>
-int main(void) {
-    REAL *scratch = malloc(NET_SCRATCH_BYTES), x[NET_INPUTS] = {0}, y[NET_OUTPUTS];
-    const REAL found = net_selftest(scratch);
-    net_predict(x, y, scratch);
-    printf("%g\\n", (double)found);
-    free(scratch);
-    return 0;
-}
-"""
-
-
-def program(folder: Path, path: Path, *command: str) -> Path:
-    """A program that runs the self-test."""
-    real = "double" if "double *" in path.with_suffix(".h").read_text("utf-8") else "float"
-    (folder / "main.c").write_text(MAIN)
-    made = folder / "program"
-    run(*command, f"-DREAL={real}", folder / "main.c", path, "-o", made, "-lm")
-    return made
-
-
-@pytest.mark.parametrize(("compiler", "emulator", "flag"), QEMU)
-@pytest.mark.parametrize("level", ["-O2", pytest.param("-O0", marks=pytest.mark.slow)])
-def test_bits_of_other_processors(compiler, emulator, flag, level, tmp_path):
-    if not have(compiler, emulator):
-        pytest.skip(f"no {compiler} or {emulator}")
-    for seed in (7, 21, 33):
-        x = random_nets.inputs(seed)
-        model = random_nets.model(seed, backend="c")
-        path = exported(model, tmp_path, rows=x, input_shape=8)
-        made = program(tmp_path, path, compiler, flag, level, "-static")
-        assert run(emulator, made).stdout == "0\n", seed
-
-
-def test_under_sanitizers(tmp_path):
-    checks = "-fsanitize=address,undefined", "-fno-sanitize-recover=all"
-    for seed in (7, 12, 33):
-        path = exported(random_nets.model(seed, backend="c"), tmp_path, input_shape=8)
-        made = program(tmp_path, path, "gcc", "-g", "-O1", c_files.FMA, *checks)
-        assert run(made).stdout == "0\n"
-
-
-@pytest.mark.skipif(not have("valgrind"), reason="no valgrind")
-def test_under_valgrind(tmp_path):
-    path = exported(random_nets.model(7, backend="c"), tmp_path, input_shape=8)
-    made = program(tmp_path, path, "gcc", "-g", "-O1", c_files.FMA)
-    command = "valgrind", "-q", "--error-exitcode=9", "--leak-check=full", made
-    assert run(*command).stdout == "0\n"
-
-
 def test_labels_and_probabilities(tmp_path):
     random = np.random.default_rng(0)
     x = random.normal(size=(60, 4)).astype("float32")
