@@ -623,7 +623,8 @@ class Sequential(Container):
         dtype: "float32" or "float64", of inputs, outputs and arithmetic (default None: the model's).
         weights: "inline" (default), constants in the source; or "separate", in net_weights.c.
         clamp: (low, high), the bounds of outputs (default None).
-        rows: rows of data for the self-test, (n, …); default 4 rows of random numbers.
+        rows: rows of data for the self-test, (n, …); default 4 rows of random numbers. Their outputs are
+            those of the C backend, or of the model's where that is missing.
         input_shape: of a row, where no layer fixes it (default None).
         trainable: "last", the last layer that has parameters, an integer, so many last ones, or "all": the
             C has `net_train_step` too, which trains them (default None: it does not).

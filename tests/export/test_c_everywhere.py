@@ -50,7 +50,7 @@ def program(folder: Path, seeds: range) -> list[Path]:
     return sources
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, pytest.param(60, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", WAYS)
 def test_bits(way, count, tmp_path):
     compiler, flags, runner = WAYS[way]
