@@ -19,6 +19,7 @@ from fastnet.parallel import get_num_threads, set_num_threads, threads
 if _typing.TYPE_CHECKING:
     from fastnet import check, datasets, plot, recipes, tabular
     from fastnet import sklearn as sklearn
+    from fastnet.int8 import quantize
     from fastnet.interop.keras_in import from_keras
     from fastnet.interop.onnx_in import import_onnx
     from fastnet.interop.sklearn_in import from_sklearn
@@ -91,6 +92,7 @@ __all__ = [
     "load",
     "plot",
     "preprocess",
+    "quantize",
     "recipes",
     "register",
     "schedules",
@@ -116,6 +118,7 @@ _MODELS = {
     "from_sklearn": "interop.sklearn_in",
     "from_torch": "interop.torch_in",
     "import_onnx": "interop.onnx_in",
+    "quantize": "int8",
 }
 _ROOMS = ("check", "datasets", "plot", "recipes", "sklearn", "tabular")
 _LATE = {**dict.fromkeys(_ROOMS, ""), **dict.fromkeys(_TRAIN, "train"), **_MODELS}

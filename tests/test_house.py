@@ -35,7 +35,7 @@ FLOORS = [
     ("backends", "export", "onnx"),
     ("interop.sklearn_out", "interop.torch_table"),
     ("model",),
-    ("interop", "plot", "tabular"),
+    ("int8", "interop", "plot", "tabular"),
     ("train",),
     ("check", "recipes"),
     ("sklearn",),
