@@ -220,7 +220,7 @@ def _floats(name: str, last: Layer, entry: Entry) -> str:
             f"        const float product = (x[i] - {centre}) * {factor};",
             f"        const float t = (product + {offset}) / {scale};",
             "        const float bounded = t > -300.0f ? t < 300.0f ? t : 300.0f : -300.0f;",
-            "        /* Beside 1.5 * 2^23 a float has no fraction: the sum rounds to the nearest, or even. */",
+            "        /* Beside 1.5 * 2^23 a float has no fraction: this rounds, ties to even. */",
             "        const volatile float sum = bounded + 12582912.0f;",
             f"        const int32_t code = (int32_t)(sum - 12582912.0f) + {entry.codes.zero};",
             "        q[i] = (uint8_t)(code < 0 ? 0 : code > 255 ? 255 : code);",
