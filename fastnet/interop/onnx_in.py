@@ -70,7 +70,7 @@ class _Importer:
         self.input = self._input()
         self.output = self._output(output)
         self.dtype = np.dtype("float64" if self.input.dtype == "float64" else "float32")
-        onnx_patterns.recognised(graph)
+        onnx_patterns.recognised(graph, self.dtype.name)
         onnx_patterns.merged(graph)
         self.producers = graph.producers()
         self.nodes = self._needed()

@@ -459,6 +459,8 @@ def layers_of(r: Reader, output: str) -> list[Layer]:
     """The layers of a node with one input that is no constant; Unsupported where there are none."""
     if r.node.op == "Split":
         return split(r, output)
+    if r.node.op.startswith("fastnet.layers."):
+        return [getattr(fl, r.node.op.rpartition(".")[2])()]
     read = TABLE.get(r.node.op)
     if read is None:
         raise Unsupported("")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.interop.onnx_own import own_patterns
 from fastnet.onnx.folding import axes_of
 from fastnet.onnx.reading import Graph, Node
 from fastnet.op import Array
@@ -69,25 +70,29 @@ PATTERNS: dict[str, tuple[Pattern, ...]] = {
     "RMSNorm": (*(("Mul", root, "weight*") for root in _ROOTS), *_ROOTS),
 }
 COMMUTATIVE = ("Add", "Mul")
+LAYERS = "layers."
 MOST_STEPS = 1_000_000
 SIXTH = float(np.float32(1 / 6))
 
 
-def recognised(graph: Graph) -> None:
+def recognised(graph: Graph, dtype: str) -> None:
     """Replace nodes that end such a pattern by one, of the operator "fastnet.<name>", in place.
 
-    The last nodes come first: the end of a longer pattern may be a shorter one's.
+    In a file of fastnet's also "fastnet.layers.<class>" for what `export_onnx` writes in this dtype. The
+    last nodes come first: the end of a longer pattern may be a shorter one's.
     """
     match = _Matching(graph)
+    forms = [(name, form) for name, several in PATTERNS.items() for form in several]
+    if graph.producer == "fastnet":
+        own = own_patterns(dtype, X)
+        forms = [(f"{LAYERS}{name}", form) for name, form in own] + forms
     for node in reversed(graph.nodes):
-        for name, forms in PATTERNS.items():
-            for form in forms:
-                found = match.found(form, node.outputs[0], {})
-                if found is not None and X in found:
-                    node.op, node.inputs = f"fastnet.{name}", [found.pop(X)]
-                    node.attributes = dict(found)
-                    break
-            if node.op.startswith("fastnet."):
+        for name, form in forms:
+            match.ordered = name.startswith(LAYERS)
+            found = match.found(form, node.outputs[0], {})
+            if found is not None and X in found:
+                node.op, node.inputs = f"fastnet.{name}", [found.pop(X)]
+                node.attributes = dict(found)
                 break
 
 
@@ -97,6 +102,7 @@ class _Matching:
     def __init__(self, graph: Graph) -> None:
         self.producers, self.constants = graph.producers(), graph.constants
         self.left = MOST_STEPS
+        self.ordered = False  # whether terms and factors have the order of the pattern
 
     def found(self, pattern: Pattern, name: str, known: dict[str, Any]) -> dict[str, Any] | None:
         """What X and the pattern's other names are, if the value of this name is of the pattern."""
@@ -118,7 +124,8 @@ class _Matching:
             inputs = inputs[:1]
         if len(inputs) != len(inner) or (op == "HardSigmoid" and not _is_sixth(node)):
             return None
-        for order in (inputs, inputs[::-1]) if op in COMMUTATIVE else (inputs,):
+        both = op in COMMUTATIVE and not self.ordered
+        for order in (inputs, inputs[::-1]) if both else (inputs,):
             result: dict[str, Any] | None = known
             for part, value in zip(inner, order, strict=True):
                 result = None if result is None else self.found(part, value, result)

@@ -57,7 +57,7 @@ def model_bytes(
     OUTPUTS. producer: the name and version of the program. metadata: texts by name.
     Raises UsageError, with the layer's name, for an op that ONNX cannot express.
     """
-    graph = _Graph(structure, names, Nodes(dtype, opset))
+    graph = Written(structure, names, Nodes(dtype, opset))
     made = [_output(graph, ending, name) for name in outputs]
     row = tuple(int(d) for d in structure.x.shape[1:])
     content: Message = {
@@ -86,8 +86,8 @@ def model_bytes(
     return data
 
 
-class _Graph:
-    """Writes a structure's nodes."""
+class Written:
+    """A structure's nodes, and the name of its output."""
 
     def __init__(self, structure: Structure, names: Mapping[int, str], nodes: Nodes) -> None:
         self.structure, self.parameters, self.nodes = structure, names, nodes
@@ -158,7 +158,7 @@ def value_of(argument: Any) -> Array | None:
     return np.asarray(argument.compute()) if isinstance(argument, Derived) else None
 
 
-def _output(graph: _Graph, ending: Ending, name: str) -> Message:
+def _output(graph: Written, ending: Ending, name: str) -> Message:
     """Add the nodes of an output of the file; returns its declaration."""
     nodes, shape = graph.nodes, graph.structure.output.shape
     row = tuple(int(d) for d in shape[1:])
