@@ -194,14 +194,14 @@ class _Importer:
     def _with_bias(self, node: Node, x: str) -> list[Layer] | None:
         """An Add of a constant to a product without a bias: one linear layer in place of both."""
         before = self.branches.made(x)
-        if node.op != "Add" or self.uses[x] > 1 or len(before) != 1:
+        given = [self.constants[name] for name in node.inputs if name in self.constants]
+        if node.op != "Add" or self.uses[x] > 1 or len(before) != 1 or not given:
             return None
         product = before[0]
         if not isinstance(product, fl.Linear) or product.bias is not None:
             return None
-        bias = next(self.constants[name] for name in node.inputs if name in self.constants)
         try:
-            joined = linear(self._reader(node, self.rows[x]), product.weight, bias)
+            joined = linear(self._reader(node, self.rows[x]), product.weight, given[0])
         except (FastnetError, ValueError):
             return None
         self.branches.moved(x)

@@ -218,10 +218,7 @@ def _rescale(o: Operands) -> str:
 
 
 def _prelu(o: Operands) -> str:
-    slopes = o.array("a")
-    if len(slopes) not in (1, o.sizes["N"]):
-        slopes = np.resize(slopes, o.sizes["N"])
-    return o.add("PRelu", o["x"], o.constant("a", slopes))
+    return o.add("PRelu", o["x"], o["a"])  # one slope, or one for each column
 
 
 def _gaussian_basis(o: Operands) -> str:

@@ -66,7 +66,6 @@ LAYERS = {
 MORE = {
     "a function of users": lambda: bent(at=0.7),
     "a slope for all": lambda: fn.PReLU(),
-    "slopes of groups": lambda: fn.Sequential(fn.Linear(WIDTH, 4), fn.PReLU(1)),
     "bins alone": lambda: fn.PiecewiseLinear([[0.0, 1.0, 3.0]] + [[-2.0, 0.0]] * (WIDTH - 1)),
     "bins with embeddings": lambda: fn.PiecewiseLinear(
         [[0.0, 1.0, 3.0]] + [[-2.0, 0.0]] * (WIDTH - 1), 3
