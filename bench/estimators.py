@@ -298,7 +298,8 @@ def page(results: Results) -> str:
             "",
             "A `GridSearchCV` of 8 points and 5 folds on digits, 20 epochs each, on "
             f"{results['searches']['cores']} cores, with workers that run already. Samples every 10 ms "
-            "count the threads of all its processes that run or are ready to.",
+            "count the threads that run or are ready to, without the main thread, which hands out the "
+            "fits: those of estimators, and joblib's own.",
             "",
             *search_table(results["searches"]),
         ]

@@ -1,4 +1,4 @@
-"""How many threads of a process and its children run, or are ready to run."""
+"""How many threads that work for a process run, or are ready to run."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ PAUSE = 0.01  # seconds between two samples
 
 @contextmanager
 def watched() -> Iterator[Counter[int]]:
-    """While this is open: how many samples saw how many busy threads of this process and its children.
+    """While this is open: how many samples saw how many busy threads, this process's main one left out.
 
-    Another process takes the samples, as a thread of this one would wait for Python's lock.
+    Threads of children count. Another process takes the samples, as a thread of this one would wait for
+    Python's lock.
     """
     seen: Counter[int] = Counter()
     command = [sys.executable, __file__, str(os.getpid())]
@@ -45,12 +46,13 @@ def _processes(root: int) -> Iterator[int]:
 
 
 def _busy(root: int) -> int:
-    """The number of threads in state R."""
+    """The number of threads in state R, without the main one of the root."""
     count = 0
     for process in _processes(root):
-        for stat in Path(f"/proc/{process}/task").glob("*/stat"):
+        for task in Path(f"/proc/{process}/task").glob("*"):
             try:
-                count += stat.read_text().rpartition(")")[2].split()[0] == "R"
+                state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+                count += state == "R" and task.name != str(root)
             except OSError:
                 continue
     return count
