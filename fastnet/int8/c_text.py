@@ -9,26 +9,26 @@ import numpy as np
 
 from fastnet.export import literals
 from fastnet.export.c import is_name
-from fastnet.int8.chain import Front
+from fastnet.int8 import chain
 from fastnet.int8.layer import Layer
-from fastnet.int8.ranges import Codes
+from fastnet.int8.ranges import Entry
 from fastnet.op import Array
 
-__all__ = ["Entry", "files", "is_name"]
+__all__ = ["Front", "files", "is_name"]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """The map from an input to its code, in float32: the front, then the codes' scale and zero point."""
+class Front:
+    """The map from an input to its code, in float32: numbers of columns, then scale and zero point."""
 
-    front: Front
-    codes: Codes
+    numbers: chain.Front
+    entry: Entry
 
     def terms(self, name: str) -> tuple[list[str], tuple[str, str, str]]:
         """Definitions of constants, and what stands for those of input i; equal ones are one number."""
         arrays, texts = [], []
         for kind in ("centre", "factor", "offset"):
-            values = getattr(self.front, kind)
+            values = getattr(self.numbers, kind)
             if np.all(values == values[0]):
                 texts.append(literals.number(values[0], "float"))
                 continue
@@ -39,13 +39,13 @@ class Entry:
 
 
 def files(
-    name: str, header: str, layers: list[Layer], entry: Entry, rows: Array
+    name: str, header: str, layers: list[Layer], front: Front, rows: Array
 ) -> tuple[str, str]:
     """The texts of the source and of the header, which has this file name.
 
     rows: codes of inputs for the self-test.
     """
-    return _source(name, header, layers, entry, rows), _header(name, layers, len(rows))
+    return _source(name, header, layers, front, rows), _header(name, layers, len(rows))
 
 
 def _scratch(layers: list[Layer]) -> int:
@@ -119,7 +119,7 @@ def _header(name: str, layers: list[Layer], tests: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _source(name: str, header: str, layers: list[Layer], entry: Entry, rows: Array) -> str:
+def _source(name: str, header: str, layers: list[Layer], front: Front, rows: Array) -> str:
     tables = [text for i, layer in enumerate(layers) for text in _tables(f"{name}_{i}", layer)]
     parts = [
         f"/* {name}: a trained net of 8-bit integers, written by fastnet; see {header}. */\n"
@@ -128,7 +128,7 @@ def _source(name: str, header: str, layers: list[Layer], entry: Entry, rows: Arr
         PRODUCT.replace("NAME", name),
         _predict(name, layers),
         ARGMAX.replace("NAME", name).replace("UP", name.upper()),
-        _floats(name, layers[-1], entry),
+        _floats(name, layers[-1], front),
         _selftest(name, layers, rows),
     ]
     return "\n\n".join(parts) + "\n"
@@ -201,10 +201,16 @@ def _predict(name: str, layers: list[Layer]) -> str:
     return "\n".join([*lines, "}"])
 
 
-def _floats(name: str, last: Layer, entry: Entry) -> str:
+def _floats(name: str, last: Layer, front: Front) -> str:
     """The maps from and to numbers; the two operations must not become one."""
-    arrays, (centre, factor, offset) = entry.terms(name)
+    arrays, (centre, factor, offset) = front.terms(name)
+    entry, table = front.entry, front.entry.table
+    if table is not None:
+        head = f"static const uint8_t {name}_table[{table.size}]"
+        arrays.append(literals.table(head, _integers(table)))
     up, scale = name.upper(), literals.number(entry.codes.scale, "float")
+    place = "(uint8_t)(code < 0 ? 0 : code > 255 ? 255 : code)"
+    place = place if table is None else f"{name}_table[{place}]"
     return "\n".join(
         [
             f"#ifndef {up}_NO_FLOAT",
@@ -223,7 +229,7 @@ def _floats(name: str, last: Layer, entry: Entry) -> str:
             "        /* Beside 1.5 * 2^23 a float has no fraction: this rounds, ties to even. */",
             "        const volatile float sum = bounded + 12582912.0f;",
             f"        const int32_t code = (int32_t)(sum - 12582912.0f) + {entry.codes.zero};",
-            "        q[i] = (uint8_t)(code < 0 ? 0 : code > 255 ? 255 : code);",
+            f"        q[i] = {place};",
             "    }",
             "}",
             "#if defined(__GNUC__) && !defined(__clang__)",

@@ -32,26 +32,35 @@ class Product:
 
     def activated(self, h: Array) -> Array:
         """The activations of h, float64."""
-        for node in self.activations:
-            kernel, y = node.op.kernels["forward"], np.empty_like(h)
-            numbers = {name: node.arguments[name] for name in node.op.scalars}
-            given = {"x": h, "y": y, **numbers}
-            with np.errstate(all="ignore"):
-                kernel.function(*(given[name] for name in kernel.arguments))
-            h = y
-        return h
+        return activated(self.activations, h)
+
+
+def activated(activations: list[Node], h: Array) -> Array:
+    """Activations of h, one after the other, float64."""
+    for node in activations:
+        kernel, y = node.op.kernels["forward"], np.empty_like(h)
+        numbers = {name: node.arguments[name] for name in node.op.scalars}
+        given = {"x": h, "y": y, **numbers}
+        with np.errstate(all="ignore"):
+            kernel.function(*(given[name] for name in kernel.arguments))
+        h = y
+    return h
 
 
 @dataclass(eq=False)
 class Front:
-    """What comes before the first product: y = (x − centre)·factor + offset of each column, float64."""
+    """What comes before the first product: y = (x − centre)·factor + offset of each column, float64.
+
+    activations: of y, element by element.
+    """
 
     centre: Array
     factor: Array
     offset: Array
+    activations: list[Node] = field(default_factory=list)
 
     def __call__(self, x: Array) -> Array:
-        """y for rows x."""
+        """y for rows x, before the activations."""
         y: Array = (x - self.centre) * self.factor + self.offset
         return y
 
@@ -59,7 +68,8 @@ class Front:
         """The same in float32. What is lost of the centre goes into the offset."""
         centre = self.centre.astype(np.float32)
         offset = self.offset + (centre.astype(np.float64) - self.centre) * self.factor
-        return Front(centre, self.factor.astype(np.float32), offset.astype(np.float32))
+        numbers = centre, self.factor.astype(np.float32), offset.astype(np.float32)
+        return Front(*numbers, self.activations)
 
 
 @dataclass(eq=False)
@@ -95,9 +105,9 @@ def chain_of(structure: Structure) -> Chain:
             products.append(Product(node.label, w, b))
         elif name in AFFINE:
             factor, summand = AFFINE[name](node)
-            if not products:
+            if not products and not front.activations:
                 front = _after(front, node, factor, summand)
-            elif before is None and not products[-1].activations:
+            elif before is None and products and not products[-1].activations:
                 products[-1].w = products[-1].w * factor
                 products[-1].b = products[-1].b * factor + summand
             else:
@@ -105,8 +115,10 @@ def chain_of(structure: Structure) -> Chain:
                 before = f * factor, s * factor + summand
         elif name in LEFT_OUT and products and before is None:
             left_out = node.label
-        elif _is_element(kernel) and products and before is None:
-            products[-1].activations.append(node)
+        elif _is_element(kernel) and before is None:
+            (products[-1] if products else front).activations.append(node)
+        elif name == "take_columns" and not products and _takes_all(node):
+            continue
         else:
             raise _refused(node, "it has no form of integers")
     if not products:
@@ -145,6 +157,17 @@ def _value(node: Node, name: str) -> Array:
     )
 
 
+def _takes_all(node: Node) -> bool:
+    """Whether an op that takes columns takes all in their order."""
+    places = _value(node, "places")
+    return np.array_equal(places, np.arange(int(node.arguments["x"].shape[-1])))
+
+
+def _of_times(node: Node) -> tuple[Array, Array]:
+    factor = np.full(int(node.output.shape[-1]), float(node.arguments["factor"]))
+    return factor, np.zeros_like(factor)
+
+
 def _of_scale(node: Node) -> tuple[Array, Array]:
     w = _value(node, "w")
     return w, np.zeros_like(w)
@@ -174,6 +197,7 @@ def _of_rescale(node: Node) -> tuple[Array, Array]:
 
 AFFINE: dict[str, Callable[[Node], tuple[Array, Array]]] = {
     "scale": _of_scale,
+    "times": _of_times,
     "shift": _of_shift,
     "affine": _of_affine,
     "batchnorm_inference": _of_batchnorm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -61,8 +62,7 @@ class Layer:
         pairs = [_fixed(given.scale * scale / before.scale) for scale in scales]
         table = None
         if product.activations and not product.rectifies:
-            numbers = before.numbers(np.arange(CODES))
-            table = after.quantize(product.activated(numbers.astype(np.float64)))
+            table = table_of(product.activated, before, after)
         return cls(
             product.label,
             codes.astype(np.int8),
@@ -92,6 +92,12 @@ class Layer:
         """The bytes of its constants."""
         arrays = (self.w, self.bias, self.multiplier, self.shift, self.table)
         return sum(array.nbytes for array in arrays if array is not None)
+
+
+def table_of(activate: Callable[[Array], Array], before: Codes, after: Codes) -> Array:
+    """The codes of an activation's values at all codes before it, uint8 (256,)."""
+    numbers = before.numbers(np.arange(CODES)).astype(np.float64)
+    return after.quantize(activate(numbers))
 
 
 def _fixed(number: float) -> tuple[int, int]:

@@ -6,13 +6,14 @@ import numpy as np
 
 from fastnet.int8.chain import Front
 from fastnet.int8.layer import Layer
-from fastnet.int8.ranges import Codes
+from fastnet.int8.ranges import Codes, Entry
 from fastnet.onnx import wire
 from fastnet.onnx.elements import Elements
 from fastnet.onnx.nodes import Nodes
 from fastnet.onnx.schema import IR_VERSION, NUMBER_OF, SCHEMA, value_info
 from fastnet.onnx.writing import BATCH, INPUT, NEWEST_OPSET, OLDEST_OPSET, OUTPUT
 from fastnet.op import Array
+from fastnet.plan.graph import Node
 
 CODES = "codes"
 MIDDLE = 128  # the zero point of weights as uint8
@@ -22,7 +23,7 @@ __all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "model_bytes"]
 
 def model_bytes(
     front: Front,
-    entry: Codes,
+    entry: Entry,
     layers: list[Layer],
     shape: tuple[int, ...],
     opset: int,
@@ -43,8 +44,13 @@ def model_bytes(
         x = nodes.add("Mul", x, nodes.constant(front.factor))
     if front.offset.any():
         x = nodes.add("Add", x, nodes.constant(front.offset))
-    x = nodes.reshape(nodes.add("QuantizeLinear", x, *_codes(nodes, entry)), width, 1, 1)
-    elements = Elements(nodes)
+    elements, codes = Elements(nodes), _codes(nodes, entry.codes)
+    x = nodes.add("QuantizeLinear", x, *codes)
+    if front.activations:
+        x = nodes.add("DequantizeLinear", x, *codes)
+        x = _activated(elements, front.activations, x)
+        x = nodes.add("QuantizeLinear", x, *_codes(nodes, entry.after))
+    x = nodes.reshape(x, width, 1, 1)
     for layer in layers:
         nodes.label = layer.label
         x = _layer(nodes, elements, layer, x)
@@ -100,12 +106,18 @@ def _layer(nodes: Nodes, elements: Elements, layer: Layer, x: str) -> str:
     if layer.table is None:
         return x
     value = nodes.add("DequantizeLinear", x, *_codes(nodes, layer.before))
-    for node in layer.product.activations:
+    value = _activated(elements, layer.product.activations, value)
+    return nodes.add("QuantizeLinear", value, *_codes(nodes, layer.after))
+
+
+def _activated(elements: Elements, activations: list[Node], value: str) -> str:
+    """Activations of a value."""
+    for node in activations:
         formula = node.op.kernels["forward"].formula
         assert formula is not None
-        numbers = {n: float(node.arguments[n]) for n in formula.elements if n in node.op.scalars}
+        numbers = {n: float(node.arguments[n]) for n in node.op.scalars}
         value = elements.results(formula, {"x": value}, numbers)[0]
-    return nodes.add("QuantizeLinear", value, *_codes(nodes, layer.after))
+    return value
 
 
 def _int32(values: Array) -> Array:

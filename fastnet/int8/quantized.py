@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ from fastnet.errors import (
 )
 from fastnet.files import atomic
 from fastnet.int8 import c_text, onnx_text
-from fastnet.int8.chain import Chain, chain_of
-from fastnet.int8.layer import Layer
-from fastnet.int8.ranges import CODES, METHODS, Codes, codes_of
+from fastnet.int8.chain import Chain, activated, chain_of
+from fastnet.int8.layer import Layer, table_of
+from fastnet.int8.ranges import CODES, METHODS, Entry, codes_of
 from fastnet.losses import links
 from fastnet.model import Sequential
 from fastnet.model.exported import prediction_of
@@ -103,8 +104,9 @@ def quantize(
     """A trained net as one of 8-bit integers, calibrated on rows X; the model stays as it is.
 
     model: Sequential, a chain of scalers (StandardScaler, MinMaxScaler, …), Linear, BatchNorm1d, and
-        activations of one number, such as ReLU and Tanh. BatchNorm1d and scalers become part of the
-        products. A softmax at the end is left out, since it does not change the order of the outputs.
+        activations of one number, such as ReLU and Tanh; so are the nets of the preset "small" in
+        `fn.tabular`. BatchNorm1d and scalers become part of the products. A softmax at the end is left
+        out, since it does not change the order of the outputs.
     X: (n, …), n ≥ 1 rows, some hundreds of the training set, say.
     method: how the range of each layer's outputs is chosen from those for X: "percentile" (default) leaves
         out the most extreme ones, "minmax" none, and "mse" takes the range with the least squared error.
@@ -139,15 +141,20 @@ def quantize(
     x = np.asarray(x, np.float64).reshape(len(x), -1)
     if not np.isfinite(x).all():
         raise HyperparameterError("X has numbers that are not finite; expected finite ones")
-    h = chain.front(x)
-    given = entry = codes_of(h, method, percentile)
+    h, table = chain.front(x), None
+    given = codes = codes_of(h, method, percentile)
+    if chain.front.activations:
+        h = activated(chain.front.activations, h)
+        given = codes_of(h, method, percentile)
+        table = table_of(partial(activated, chain.front.activations), codes, given)
+    entry = Entry(codes, table, given)
     layers, values = [], []
     for product in chain.products:
         sums = h @ product.w + product.b
         h = product.activated(sums)
         after = codes_of(h, method, percentile)
-        table = bool(product.activations) and not product.rectifies
-        before = codes_of(sums, method, percentile) if table else after
+        by_table = bool(product.activations) and not product.rectifies
+        before = codes_of(sums, method, percentile) if by_table else after
         layers.append(Layer.of(product, given, before, after))
         values.append(h)
         given = after
@@ -170,7 +177,7 @@ class Quantized:
     def __init__(
         self,
         chain: Chain,
-        entry: Codes,
+        entry: Entry,
         layers: list[Layer],
         shape: tuple[int, ...],
         link: str | None,
@@ -279,8 +286,8 @@ class Quantized:
                 "_, at most 41 of them"
             )
         header = check_new_file("path", target.with_suffix(".h"))
-        entry = c_text.Entry(self._front.rounded(), self._entry)
-        texts = c_text.files(name, header.name, list(self.layers), entry, self._rows)
+        front = c_text.Front(self._front.rounded(), self._entry)
+        texts = c_text.files(name, header.name, list(self.layers), front, self._rows)
         for file, text in zip((target, header), texts, strict=True):
             atomic.replace(file, [text.encode("utf-8")])
         return target, header
@@ -324,10 +331,10 @@ class Quantized:
     def _entry_map(self, x: Array) -> Array:
         front, entry = self._front.rounded(), self._entry
         with np.errstate(all="ignore"):
-            t = ((x - front.centre) * front.factor + front.offset) / np.float32(entry.scale)
-            q = np.clip(np.rint(np.nan_to_num(t, nan=-np.inf)) + entry.zero, 0, CODES - 1)
+            t = ((x - front.centre) * front.factor + front.offset) / np.float32(entry.codes.scale)
+            q = np.clip(np.rint(np.nan_to_num(t, nan=-np.inf)) + entry.codes.zero, 0, CODES - 1)
         found: Array = q.astype(np.uint8)
-        return found
+        return found if entry.table is None else np.asarray(entry.table[found])
 
     def _steps(self, codes: Array) -> Iterator[Array]:
         for layer in self.layers:

@@ -57,6 +57,15 @@ class Codes:
         return float(np.mean((x < self.low - half) | (x > self.high + half)))
 
 
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """The codes of inputs: those of the front, then with `table` those of its activations."""
+
+    codes: Codes
+    table: Array | None
+    after: Codes
+
+
 def codes_of(x: Array, method: str, percentile: float) -> Codes:
     """The codes for numbers like these."""
     if method == "minmax":

@@ -168,6 +168,44 @@ def test_factors_of_columns_become_part_of_products():
     assert len(made.layers) == 2
 
 
+def test_activations_before_the_first_product(tmp_path):
+    x = RNG.normal(size=(500, 6)).astype(np.float32) * 20
+    layers = [
+        fn.preprocess.RobustScaler().fit(x),
+        fn.Scale(6),
+        fn.NTKLinear(6, 32),
+        fn.SELU(),
+        fn.NTKLinear(32, 3),
+        fn.Scale(3),
+    ]
+    model = fn.Sequential(*layers, seed=0)
+    made = fn.quantize(model, x)
+    wanted = model.predict(x)
+    error = np.sqrt(np.mean(np.square(made.predict(x) - wanted)))
+    assert error < 0.03 * np.sqrt(np.mean(np.square(wanted)))
+    if shutil.which("gcc") is not None:
+        source, _ = made.export_c(tmp_path / "net.c")
+        given, codes = Library(source, "-O2", *c_files.STRICT).predict(x)
+        assert np.array_equal(given, made.quantize_inputs(x))
+        assert np.array_equal(codes, made.predict_codes(x))
+    runtime = pytest.importorskip("onnxruntime")
+    made.export_onnx(tmp_path / "net.onnx")
+    (codes,) = runtime.InferenceSession(str(tmp_path / "net.onnx")).run(["codes"], {"input": x})
+    assert np.mean(codes == made.predict_codes(x)) >= 0.999
+
+
+def test_a_table_s_net():
+    pytest.importorskip("sklearn")
+    from sklearn.datasets import load_wine
+
+    from fastnet.sklearn import TabularClassifier
+
+    x, y = load_wine(return_X_y=True)
+    table = TabularClassifier("small", random_state=0, epochs=60).fit(x, y).table_model()
+    made = fn.quantize(table.network(), x)
+    assert np.mean(made.predict(x).argmax(axis=1) == table.predict(x)) > 0.97
+
+
 @pytest.mark.parametrize(
     ("layers", "name"),
     [
@@ -175,7 +213,7 @@ def test_factors_of_columns_become_part_of_products():
         ([fn.Linear(4, 4), fn.LayerNorm(4), fn.Linear(4, 2)], "LayerNorm"),
         ([fn.RBF(4, 6), fn.Linear(7, 2)], "RBF"),
         ([fn.Linear(4, 4), fn.PReLU(), fn.Linear(4, 2)], "PReLU"),
-        ([fn.Tanh(), fn.Linear(4, 2)], "Tanh"),
+        ([fn.Tanh(), fn.LayerNorm(4), fn.Linear(4, 2)], "LayerNorm"),
         ([fn.Linear(4, 4), fn.Softmax(), fn.Linear(4, 2)], "Linear"),
     ],
 )
