@@ -24,6 +24,7 @@ from fastnet.interop.onnx_layers import (
 from fastnet.layers.base import Layer
 from fastnet.model import Sequential
 from fastnet.model.saved import terms_of
+from fastnet.onnx import folding
 from fastnet.onnx.reading import Graph, Node, Value, read
 
 LEAST_ROOM = 1 << 22  # numbers that layers may have beyond those of a file of any size
@@ -172,7 +173,13 @@ class _Importer:
         if unknown := [name for name in data if name not in self.branches]:
             raise Unsupported(f"it reads {shown(unknown[0])}, which nothing computes")
         if not data:
-            raise Unsupported("it computes a constant")
+            count = folding.fold_one(node, self.constants, self.room)
+            if not count:
+                raise Unsupported("it computes a constant")
+            self.room -= count
+            return
+        if node.op == "Shape" and self._shape(node, data[0]):
+            return
         if len(data) > 1:
             self._read_join(node, data)
             return
@@ -181,6 +188,14 @@ class _Importer:
             layers = self._with_bias(node, x) or layers_of(self._reader(node, self.rows[x]), name)
             self.branches.add(name, x, layers)
             self.rows[name] = self._row_after(layers, self.rows[x])
+
+    def _shape(self, node: Node, name: str) -> bool:
+        """Make a constant of the shape of rows; the number of rows is 0, which Reshape leaves as it is."""
+        row = self.rows[name]
+        if row is None or None in row or {"start", "end"} & node.attributes.keys():
+            return False
+        self.constants[node.outputs[0]] = np.array([0, *row], np.int64)
+        return True
 
     def _reader(self, node: Node, row: Shape) -> Reader:
         return Reader(node, self.constants, row, self.dtype, self._spend)

@@ -22,27 +22,35 @@ def fold(nodes: list[Any], constants: dict[str, Array], opset: int, size: int) -
     """
     room = max(size, LEAST_ROOM)
     for node in nodes:
-        compute = COMPUTED.get(node.op)
-        if compute is None or len(node.outputs) > 1 or not node.inputs:
-            continue
-        if any(name and name not in constants for name in node.inputs):
-            continue
-        given = [constants[name] if name else None for name in node.inputs]
-        if given[0] is None:
-            continue
-        room -= _elements(node.op, given)
-        if room < 0:
-            continue
-        try:
-            with np.errstate(all="ignore"):
-                constants[node.outputs[0]] = compute(given, node.attributes)
-        except (ValueError, TypeError, IndexError, OverflowError) as error:
-            raise ValueError(f"has {node.title} with constants that do not fit ({error})") from None
+        room -= fold_one(node, constants, room)
+
+
+def fold_one(node: Any, constants: dict[str, Array], room: int) -> int:
+    """Add a node's value, if it has at most `room` numbers; returns how many, 0: none is added."""
+    compute = COMPUTED.get(node.op)
+    if compute is None or len(node.outputs) > 1 or not node.inputs:
+        return 0
+    if any(name and name not in constants for name in node.inputs):
+        return 0
+    given = [constants[name] if name else None for name in node.inputs]
+    if given[0] is None:
+        return 0
+    count = _elements(node.op, given)
+    if count > room:
+        return 0
+    try:
+        with np.errstate(all="ignore"):
+            constants[node.outputs[0]] = compute(given, node.attributes)
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise ValueError(f"has {node.title} with constants that do not fit ({error})") from None
+    return count
 
 
 def _elements(op: str, given: list[Any]) -> int:
     """The most numbers that a result may have."""
     shapes = [a.shape for a in given if a is not None]
+    if op == "Gather":  # each index takes a part of the first
+        return int(math.prod(shapes[0]) * max(1, math.prod(shapes[-1])))
     if op in BROADCASTING:
         try:
             return math.prod(np.broadcast_shapes(*shapes))
@@ -91,6 +99,10 @@ def _concat(given: list[Any], attributes: dict[str, Any]) -> Array:
     return np.concatenate([a for a in given if a is not None], axis=attributes.get("axis", 0))
 
 
+def _gather(given: list[Any], attributes: dict[str, Any]) -> Array:
+    return np.asarray(np.take(given[0], given[1], axis=attributes.get("axis", 0)))
+
+
 def _two(function: Callable[..., Any]) -> Callable[[list[Any], dict[str, Any]], Array]:
     return lambda given, _: np.asarray(function(given[0], given[1]))
 
@@ -111,6 +123,7 @@ COMPUTED: dict[str, Callable[[list[Any], dict[str, Any]], Array]] = {
     "Concat": _concat,
     "Div": _two(_divide),
     "Exp": _one(np.exp),
+    "Gather": _gather,
     "Identity": _one(np.asarray),
     "Mul": _two(np.multiply),
     "Neg": _one(np.negative),

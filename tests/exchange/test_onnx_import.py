@@ -455,6 +455,29 @@ def test_a_file_of_torch(opset, tmp_path):
     onnx_runs.assert_close(model.predict(X), wanted, "float32")
 
 
+def test_rows_as_vectors_by_their_number(tmp_path):
+    """x.view(x.size(0), −1): PyTorch writes the shape as nodes."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = torch.nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.last(x.view(x.size(0), -1))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        given = {"input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}, "dynamo": False}
+        torch.onnx.export(Net().eval(), (torch.randn(3, 1, 2, 2),), tmp_path / "a.onnx", **given)
+    ops = {node.op for node in reading.read(tmp_path / "a.onnx").nodes}
+    assert "Shape" in ops
+    model = agree(tmp_path / "a.onnx", numbers(5, 1, 2, 2))
+    assert [type(la).__name__ for la in model] == ["Flatten", "Linear"]
+
+
 def test_a_file_of_torch_export(tmp_path):
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
