@@ -5,7 +5,6 @@ Every message names the argument or layer, what came, what was expected, and a r
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import operator
@@ -291,6 +290,8 @@ def _is_known(thing: Attributed, name: str) -> bool:
         return False
     if name in FROZEN:
         raise AttributeError(f"{kind.__name__} has no attribute {name!r}; {FREEZE}")
+    import difflib  # only for this message
+
     if near := difflib.get_close_matches(name, names, 1, 0.85):
         raise AttributeError(
             f"{kind.__name__} has no attribute {name!r}; did you mean {near[0]!r}?"

@@ -47,6 +47,11 @@ FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 # Imports within functions, so that what is heavy is loaded when it is first used.
 LATE = {
+    ("fastnet.errors", "difflib"),
+    ("fastnet.backends.c.extension", "hashlib"),
+    ("fastnet.backends.c.extension", "importlib.metadata"),
+    ("fastnet.layers.function", "hashlib"),
+    ("fastnet.model.summary", "html"),
     ("fastnet.model.c_export", "fastnet.export.c"),
     ("fastnet.model.c_export", "fastnet.export.parts"),
     ("fastnet.model.c_export", "fastnet.export.program"),
@@ -185,6 +190,20 @@ def test_importing_fastnet_loads_numpy_and_the_standard_library_alone():
     assert {"numpy", "fastnet"} <= roots
     assert roots - sys.stdlib_module_names == {"numpy", "fastnet"}
     assert {"fastnet._native", "fastnet.datasets"} & set(loaded) == set()
+
+
+DEFERRED = """
+import json, sys
+import numpy
+before = set(sys.modules)
+import fastnet, fastnet.backends.c.backend
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def test_what_few_programs_need_loads_with_its_first_use():
+    loaded = set(child.run(DEFERRED))
+    assert {"importlib.metadata", "hashlib", "html", "difflib", "email"} & loaded == set()
 
 
 WORK = """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable
-from hashlib import sha256
 from types import FunctionType
 from typing import Any
 
@@ -98,6 +97,8 @@ def _checked(function: Any) -> Formula:
 
 def _op_of(name: str, formula: Formula) -> type[Elementwise]:
     """The op of a formula; the same one for functions of one name and equal arithmetic."""
+    from hashlib import sha256  # it loads OpenSSL
+
     others = {n: v for n, v in formula.names.items() if isinstance(v, tuple)}
     text = f"{ast.unparse(formula.tree)}\n{sorted(others.items())}"
     own = f"{name}_{sha256(text.encode()).hexdigest()[:32]}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from fastnet.layers.base import Layer, Shape
@@ -31,6 +30,8 @@ class Summary(str):
         return str(self)
 
     def _repr_html_(self) -> str:
+        from html import escape  # a program that only predicts does without
+
         head, *rows = ([escape(cell) for cell in row] for row in self.rows)
         lines = ["<table>", f"<thead><tr>{_cells('th', head)}</tr></thead>", "<tbody>"]
         lines += [f"<tr>{_cells('td', row)}</tr>" for row in rows[:-1]]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.machinery
-import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -76,6 +74,8 @@ def _from_file(name: str, path: str) -> Any:
 
 
 def _installed() -> Iterator[Path]:
+    import importlib.metadata  # it loads e-mail and archives, which only a checkout needs
+
     name = MODULE.replace(".", "/")
     try:
         files = importlib.metadata.files(DISTRIBUTION) or []
@@ -88,6 +88,8 @@ def _installed() -> Iterator[Path]:
 
 def source_digest(folder: Path) -> str:
     """The digest of C sources as the build computes it (see csrc/CMakeLists.txt)."""
+    import hashlib  # it loads OpenSSL
+
     paths = [*folder.glob("*/*.c"), *folder.glob("*/*.h"), folder / "CMakeLists.txt"]
     paths.sort(key=lambda path: path.relative_to(folder).as_posix())
     digests = (hashlib.sha256(p.read_bytes()).hexdigest() for p in paths)
