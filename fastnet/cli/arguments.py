@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastnet.backends.registry import NAMES
-from fastnet.model import Sequential
 from fastnet.tabular.nets import PRESETS, TASKS
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+FORMS = ("c", "onnx", "int8")
 PLAIN: dict[str, Any] = {"allow_abbrev": False}
 DATA = "a CSV file (also .gz, .bz2, .xz) or Parquet file (.parquet, .pq), or - for CSV from standard input"
 DESCRIPTION = "Train dense neural nets on tables, predict with them, and put them elsewhere."
@@ -98,14 +98,15 @@ def _export(commands: Commands) -> None:
         "export", help=text.partition(".")[0] + ".", description=text, **PLAIN
     )
     made.add_argument("model", metavar="MODEL", help="a file of fastnet train or of model.save")
-    made.add_argument("--to", required=True, choices=forms(), help="the form")
+    made.add_argument("--to", required=True, choices=FORMS, help="the form; int8 is C, too")
     made.add_argument("--out", metavar="FILE", help="default: beside MODEL, with another ending")
+    made.add_argument(
+        "--data",
+        metavar="DATA",
+        help="for int8: rows such as the net will see, by which it is scaled",
+    )
     made.add_argument("--name", default="net", help="what names in C begin with (default net)")
-
-
-def forms() -> list[str]:
-    """The forms of exports that this version has."""
-    return [form for form in ("c", "onnx") if hasattr(Sequential, f"export_{form}")]
+    _reading(made)
 
 
 def _bench(commands: Commands) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import fastnet as fn
 from fastnet.cli.main import note
-from fastnet.errors import check_new_file
+from fastnet.cli.predict import columns_for
+from fastnet.cli.reading import frame_of
+from fastnet.errors import UsageError, check_new_file
 from fastnet.files import atomic, tensors
 from fastnet.tabular.model import TableModel
 from fastnet.tabular.saved import KIND, restored_table
@@ -20,27 +22,38 @@ from fastnet.terminal import show
 def run(options: argparse.Namespace) -> None:
     """Write the files and print the list."""
     contents = tensors.read(options.model)
-    listed: list[str] = []
-    given: dict[str, Any] = {}
+    table = None
     if contents.description is not None and contents.description.get("kind") == KIND:
         table = restored_table(contents, TableModel)
-        model, listed = table.network(), [*lines(table)]
-        given["input_shape"] = (len(table.inputs),)
-    else:
-        model = fn.load(options.model)
+    model = fn.load(options.model) if table is None else table.network()
+    listed = [] if table is None else [*lines(table)]
+    given: dict[str, Any] = {} if table is None else {"input_shape": (len(table.inputs),)}
     suffix = ".onnx" if options.to == "onnx" else ".c"
     out = check_new_file("--out", options.out or Path(options.model).with_suffix(suffix))
     if options.to == "onnx":
-        given["metadata"] = {"inputs": json.dumps(listed, ensure_ascii=False)} if listed else None
+        metadata = {"inputs": json.dumps(listed, ensure_ascii=False)} if listed else None
+        model.export_onnx(out, metadata=metadata, **given)
+        written = [out]
+    elif options.to == "c":
+        written = [*model.export_c(out, name=options.name, **given)]
     else:
-        given["name"] = options.name
-    written = getattr(model, f"export_{options.to}")(out, **given) or [out]
-    if options.to == "c":
-        header = next(path for path in written if path.suffix == ".h")
-        if listed:
-            atomic.replace(header, [(_comment(listed) + header.read_text("utf-8")).encode()])
+        written = [*_quantized(model, table, options).export_c(out, name=options.name)]
+    for path in written:
+        if path.suffix == ".h" and listed:
+            atomic.replace(path, [(_comment(listed) + path.read_text("utf-8")).encode()])
     show("\n".join(listed or _of_network(model)))
     note(f"written: {', '.join(map(str, written))}")
+
+
+def _quantized(model: Any, table: TableModel | None, options: argparse.Namespace) -> Any:
+    """The net of integers, scaled by the rows of a file."""
+    if table is None:
+        raise UsageError(
+            "--to int8 takes models of fastnet train; for others write fn.quantize(model, rows) in Python"
+        )
+    if options.data is None:
+        raise UsageError("--to int8 needs --data DATA: rows such as the net will see")
+    return fn.quantize(model, table.rows(frame_of(columns_for(table, options.data, options))))
 
 
 def lines(table: TableModel) -> Iterator[str]:

@@ -26,13 +26,19 @@ def run(options: argparse.Namespace) -> None:
     model = tabular.load(options.model)
     if options.threads is not None:
         fn.set_num_threads(options.threads)
-    data = read(options.data, options)
-    cells = Cells.of(data, options.decimal, {*options.missing, *model.missing})
-    columns = _columns(model, data, cells)
+    columns = columns_for(model, options.data, options)
     names, results = _results(model, columns)
     write = csv.writer(sys.stdout, lineterminator="\n")
     write.writerow(names)
     write.writerows(zip(*results, strict=True))
+
+
+def columns_for(model: TableModel, path: str, options: argparse.Namespace) -> dict[str, Array]:
+    """The columns of a file that a model needs, as its predictions take them."""
+    data = read(path, options)
+    return _columns(
+        model, data, Cells.of(data, options.decimal, {*options.missing, *model.missing})
+    )
 
 
 def _columns(model: TableModel, data: Data, cells: Cells) -> dict[str, Array]:

@@ -15,7 +15,7 @@ from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.tabular.columns import Columns, columns_of
 from fastnet.tabular.nets import Nets, tempered
-from fastnet.tabular.network import Input, inputs_of, network
+from fastnet.tabular.network import Input, inputs_of, network, rows_of
 from fastnet.tabular.saved import restored_table, save
 
 
@@ -88,6 +88,13 @@ class TableModel:
     def inputs(self) -> list[Input]:
         """The inputs of `network`, each with its name, its categories or None, and `fill`."""
         return inputs_of(self.columns, self.nets[0].fill)
+
+    def rows(self, X: Any) -> Array:
+        """The rows of `network` for a table X, as `predict` takes it: float64 (n, inputs)."""
+        columns = self._select(*columns_of(X))
+        known = zip(self.columns.known, columns, strict=True)
+        plain = [c.astype(np.float64) if k is None else c for k, c in known]
+        return rows_of(self.columns, self.nets[0].fill, plain)
 
     def save(self, path: Any) -> None:
         """Write a safetensors file, which `fn.tabular.load` reads; an existing one is replaced as a whole.

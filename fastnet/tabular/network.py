@@ -48,6 +48,20 @@ def inputs_of(columns: Columns, fill: Array) -> list[Input]:
     return found + gaps
 
 
+def rows_of(columns: Columns, fill: Array, values: list[Array]) -> Array:
+    """Rows for the network, float64 (n, inputs), of a table's columns in order."""
+    found, gaps, numbers = list[Array](), list[Array](), iter(fill.tolist())
+    for known, gap, column in zip(columns.known, columns.gaps, values, strict=True):
+        if known is not None:
+            found.append(np.array([known.get(value, -1) for value in column.tolist()], np.float64))
+            continue
+        missing, number = np.isnan(column), next(numbers)
+        found.append(np.where(missing, number, column))
+        if gap:
+            gaps.append(missing.astype(np.float64))
+    return np.stack(found + gaps, 1)
+
+
 def network(model: Any) -> Sequential:
     """`TableModel.network`."""
     nets = [(part, net) for part in model.nets for net in part.models]

@@ -16,7 +16,6 @@ from command import fastnet
 
 import fastnet as fn
 from fastnet.cli import bench
-from fastnet.cli.arguments import forms
 from fastnet.cli.main import DONE, FAILED, MISUSED
 
 
@@ -106,7 +105,6 @@ int main(void) {
 """
 
 
-@pytest.mark.skipif("c" not in forms(), reason="this version has no export to C")
 def test_c_predicts_what_the_command_prints(table, capsys):
     if (compiler := shutil.which("gcc") or shutil.which("cc")) is None:
         pytest.skip("there is no C compiler")
@@ -129,13 +127,37 @@ def test_c_predicts_what_the_command_prints(table, capsys):
     np.testing.assert_allclose(mixed, predicted(capsys, folder)[0], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("form", forms())
+@pytest.mark.parametrize("form", ["c", "onnx"])
 def test_other_models_are_exported_too(form, tmp_path, capsys):
     model = fn.Sequential(fn.Linear(3, 2), fn.ReLU(), seed=0)
     model.save(tmp_path / "net.safetensors")
     out = tmp_path / f"other.{form}"
     done = fastnet(capsys, "export", tmp_path / "net.safetensors", "--to", form, "--out", out)
     assert done.code == DONE and done.out == "inputs of shape (3,)\n" and out.stat().st_size > 100
+
+
+def test_int8_classifies_mostly_as_the_command_does(table, capsys):
+    if (compiler := shutil.which("gcc") or shutil.which("cc")) is None:
+        pytest.skip("there is no C compiler")
+    from fastnet.sklearn import TabularClassifier
+
+    folder, pd = table
+    X = pd.read_csv(folder / "x.csv").drop(columns=["place", "ash"])
+    X.to_csv(folder / "numbers.csv", index=False)
+    labels = predicted(capsys, folder)[1]
+    made = TabularClassifier("small", epochs=60, random_state=0).fit(X, labels)
+    made.save(folder / "small.safetensors")
+    command = ("export", folder / "small.safetensors", "--to", "int8")
+    done = fastnet(capsys, *command)
+    assert done.code == FAILED and "--to int8 needs --data DATA" in done.err
+    done = fastnet(capsys, *command, "--data", folder / "numbers.csv")
+    assert done.code == DONE, done.err
+    assert (folder / "small.h").read_text("utf-8").startswith("/*\n * input 0, alcohol: a number\n")
+    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-c", "-o", "small.o"]
+    subprocess.run([compiler, *flags, "small.c"], cwd=folder, check=True)
+    model = fn.tabular.load(folder / "small.safetensors")
+    found = fn.quantize(model.network(), model.rows(X)).predict_classes(model.rows(X))
+    assert np.mean(np.asarray(found) == made.predict(X)) > 0.95
 
 
 def test_what_cannot_be_exported(tmp_path, capsys):

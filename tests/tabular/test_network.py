@@ -46,6 +46,7 @@ def test_a_network_predicts_what_the_model_does(preset, left, tmp_path):
     classifier.save(tmp_path / "table")
     for model in (classifier.table_model(), fn.tabular.load(tmp_path / "table")):
         net = model.network()
+        np.testing.assert_array_equal(model.rows(new), rows_of(model, new))
         p = net.predict_proba(rows_of(model, new))
         mixed = (1 - model.mixed) * p + model.mixed / 3
         np.testing.assert_allclose(mixed, model.predict_proba(new), rtol=2e-4, atol=1e-6)
