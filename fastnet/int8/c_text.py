@@ -8,13 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastnet.export import literals
-from fastnet.export.c import is_name
 from fastnet.int8 import chain
 from fastnet.int8.layer import Layer
 from fastnet.int8.ranges import Entry
 from fastnet.op import Array
-
-__all__ = ["Front", "files", "is_name"]
 
 
 @dataclass(frozen=True)

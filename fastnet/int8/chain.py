@@ -76,7 +76,7 @@ class Front:
 class Chain:
     """The front and the products of a net.
 
-    left_out: the name of a softmax at the end, which has no part in it.
+    left_out: the op at the end, softmax or log_softmax, which has no part in it.
     """
 
     front: Front
@@ -114,7 +114,7 @@ def chain_of(structure: Structure) -> Chain:
                 f, s = before or (np.ones_like(factor), np.zeros_like(factor))
                 before = f * factor, s * factor + summand
         elif name in LEFT_OUT and products and before is None:
-            left_out = node.label
+            left_out = name
         elif _is_element(kernel) and before is None:
             (products[-1] if products else front).activations.append(node)
         elif name == "take_columns" and not products and _takes_all(node):

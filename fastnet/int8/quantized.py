@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.data.terms import Terms
 from fastnet.errors import (
     HyperparameterError,
     UsageError,
@@ -29,6 +31,7 @@ from fastnet.int8.layer import Layer, table_of
 from fastnet.int8.ranges import CODES, METHODS, Entry, codes_of
 from fastnet.losses import links
 from fastnet.model import Sequential
+from fastnet.model.c_export import checked_target
 from fastnet.model.exported import prediction_of
 from fastnet.op import Array
 
@@ -138,6 +141,11 @@ def quantize(
     shape = tuple(x.shape[1:])
     with model.training_lock():
         chain = chain_of(prediction_of(model, shape))
+    if chain.left_out and model._terms.link in links.OF_TRUTHS:
+        raise UsageError(
+            f"the {chain.left_out} at the end makes probabilities of several truths, which have no form of "
+            "integers; train a model that ends with Linear, by BCEWithLogitsLoss"
+        )
     x = np.asarray(x, np.float64).reshape(len(x), -1)
     if not np.isfinite(x).all():
         raise HyperparameterError("X has numbers that are not finite; expected finite ones")
@@ -158,8 +166,7 @@ def quantize(
         layers.append(Layer.of(product, given, before, after))
         values.append(h)
         given = after
-    terms = model._terms
-    made = Quantized(chain, entry, layers, shape, terms.link, terms.classes, _bytes_of(model))
+    made = Quantized(chain, entry, layers, shape, model._terms, _bytes_of(model))
     made._calibrate(x, values)
     return made
 
@@ -180,13 +187,13 @@ class Quantized:
         entry: Entry,
         layers: list[Layer],
         shape: tuple[int, ...],
-        link: str | None,
-        classes: Any,
+        terms: Terms,
         model_bytes: int,
     ) -> None:
         self.layers, self.shape = tuple(layers), shape
         self._front, self._entry, self._left_out = chain.front, entry, chain.left_out
-        self._link, self._classes = link, None if classes is None else np.asarray(classes)
+        self._terms, self._link = terms, terms.link
+        self._classes = None if terms.classes is None else np.asarray(terms.classes)
         self._model_bytes = model_bytes
         self._reports: tuple[LayerReport, ...] = ()
         self._rows = np.empty((0, layers[0].w.shape[0]), np.uint8)
@@ -251,6 +258,10 @@ class Quantized:
         check_kind("model", model, Sequential)
         if self._link is not None and self._link in links.OF_CLASSES:
             ours, theirs, true = self.predict_classes(X), model.predict_classes(X), np.asarray(y)
+            if true.dtype.kind in "SUO" and ours.dtype.kind not in "SUO":
+                raise HyperparameterError(
+                    f"y has labels of {true.dtype}; expected the model's, of {ours.dtype}"
+                )
             if true.shape != ours.shape:
                 true = true.reshape(ours.shape) if true.size == ours.size else true
             if true.shape != ours.shape:
@@ -260,6 +271,9 @@ class Quantized:
             shares = (np.mean(ours == true), np.mean(theirs == true), np.mean(ours == theirs))
             return Report(*own, *map(float, shares))
         found, wanted = self.predict(X).astype(np.float64), model.predict(X).astype(np.float64)
+        if self._left_out:
+            found = links.softmax(found)
+            found = np.log(found) if self._left_out == "log_softmax" else found
         true = np.asarray(y, np.float64)
         if true.size != found.size:
             raise HyperparameterError(
@@ -275,16 +289,7 @@ class Quantized:
         "net"). `docs/int8.md` tells how a program uses them. Raises HyperparameterError for another path
         or name.
         """
-        target = check_new_file("path", path)
-        if target.suffix != ".c":
-            raise HyperparameterError(
-                f"path is {shown(str(target))}; expected the name of a C file, net.c say"
-            )
-        if not isinstance(name, str) or not c_text.is_name(name):
-            raise HyperparameterError(
-                f"name is {shown(name)}; expected a prefix of C names: a letter, then letters, digits and "
-                "_, at most 41 of them"
-            )
+        target = checked_target(path, name)
         header = check_new_file("path", target.with_suffix(".h"))
         front = c_text.Front(self._front.rounded(), self._entry)
         texts = c_text.files(name, header.name, list(self.layers), front, self._rows)
@@ -319,14 +324,18 @@ class Quantized:
         atomic.replace(target, [data])
 
     def _checked(self, X: Any) -> Array:
-        x = np.asarray(X)
+        self._terms.check_columns("X", X)
+        try:
+            x = np.asarray(X)
+        except ValueError:  # lists of different lengths
+            x = np.empty((), object)
         if x.dtype.kind not in "fiub" or x.ndim < 1 or tuple(x.shape[1:]) != self.shape:
             raise HyperparameterError(
                 f"X is {shown(X)}; expected an array of numbers of shape (n, "
                 f"{', '.join(map(str, self.shape))})"
             )
         with np.errstate(over="ignore"):
-            return x.reshape(len(x), -1).astype(np.float32)
+            return x.reshape(len(x), math.prod(self.shape)).astype(np.float32)
 
     def _entry_map(self, x: Array) -> Array:
         front, entry = self._front.rounded(), self._entry

@@ -35,6 +35,7 @@ from fastnet.model.structure import Ending, graph_of
 from fastnet.op import MANY_ROWS, Array
 from fastnet.optim.sgd import SGD
 from fastnet.plan.graph import Structure
+from fastnet.preprocess import OneHot
 
 TEST_ROWS = 4
 RULES = ("sgd", "sgd_momentum", "sgd_nesterov")
@@ -62,24 +63,17 @@ def export_c(
     learning: Learning,
 ) -> tuple[Path, ...]:
     """`Sequential.export_c`."""
-    from fastnet.export.c import is_name  # a program that exports nothing does without
-
-    target = check_new_file("path", path)
-    unfit = not target.name.isprintable() or set('"\\') & {*target.name}  # for an #include
-    if target.suffix != ".c" or unfit:
-        raise HyperparameterError(
-            f"path is {shown(str(target))}; expected the name of a C file, net.c say, of letters that C "
-            "includes files by"
-        )
-    if not isinstance(name, str) or not is_name(name):
-        raise HyperparameterError(
-            f"name is {shown(name)}; expected a prefix of C names: a letter, then letters, digits and _, "
-            "at most 41 of them"
-        )
+    target = checked_target(path, name)
     separate = check_choice("weights", weights, ("inline", "separate")) == "separate"
     if dtype is not None:
         dtype = check_choice("dtype", dtype, ("float32", "float64"))
     bounds = _checked_clamp(clamp)
+    if bounds is not None and model._terms.link in links.OF_CLASSES:
+        raise UsageError(
+            "clamp bounds numbers; this model's outputs stand for classes, and bounds would change their "
+            "order: leave clamp out"
+        )
+    _check_unused(learning)
     shape = input_shape_of(model, input_shape)
     if model.joins_rows:
         label = next(layer.label for _, layer in model.layers if layer.joins_rows)
@@ -99,6 +93,42 @@ def export_c(
     for file, text in texts.items():
         atomic.replace(file, [text.encode("utf-8")])
     return tuple(texts)
+
+
+def checked_target(path: Any, name: Any) -> Path:
+    """The path of a C file whose header can be included, or HyperparameterError; also for the prefix."""
+    from fastnet.export.c import is_name  # a program that exports nothing does without
+
+    target = check_new_file("path", path)
+    unfit = not target.name.isprintable() or set('"\\') & {*target.name}  # for an #include
+    if target.suffix != ".c" or unfit:
+        raise HyperparameterError(
+            f"path is {shown(str(target))}; expected the name of a C file, net.c say, of letters that C "
+            "includes files by"
+        )
+    if not isinstance(name, str) or not is_name(name):
+        raise HyperparameterError(
+            f"name is {shown(name)}; expected a prefix of C names: a letter, then letters, digits and _, "
+            "at most 41 of them"
+        )
+    return target
+
+
+def _check_unused(given: Learning) -> None:
+    """Raise HyperparameterError for an argument that only a net which trains has a use for."""
+    if given.layers is not None:
+        return
+    unused: dict[str, tuple[Any, Any]] = {
+        "loss": (given.loss, None),
+        "optimizer": (given.optimizer, None),
+        "batch_size": (given.batch_size, 1),
+    }
+    for name, (value, default) in unused.items():
+        if value is not default and value != default:
+            raise HyperparameterError(
+                f"{name} is {shown(value)} with trainable=None; expected trainable='last', a number or "
+                "'all', for a net that trains"
+            )
 
 
 def _files(
@@ -155,10 +185,25 @@ def _bound(structure: Structure, width: int, bounds: tuple[float, float]) -> Non
 def _copied(model: Any, dtype: str, trains: bool) -> Any:
     """The model; a copy for another dtype, or to freeze some of its parameters."""
     if model.dtype != dtype:
+        _check_categories(model, dtype)
         made = from_config({**described(model), "dtype": dtype})
         made.load_state_dict(model.state_dict())
         return made
     return copy.deepcopy(model) if trains else model
+
+
+def _check_categories(model: Any, dtype: str) -> None:
+    """Raise UsageError where categories of numbers have other values in this dtype than in float32."""
+    for _, layer in model.layers if dtype == "float64" else ():
+        if not isinstance(layer, OneHot):
+            continue
+        for value in np.concatenate([np.empty(0), *map(np.ravel, layer.state_dict().values())]):
+            if np.isfinite(value) and float(value) != float(str(np.float32(value))):
+                raise UsageError(
+                    f"{layer.label} has the category {np.float32(value)!s}, which is another number in "
+                    "float64, so that no input would equal it; export with dtype='float32', or number "
+                    "the categories by integers"
+                )
 
 
 def _evaluating(model: Any) -> dict[int, bool]:

@@ -357,3 +357,24 @@ def test_existing_files_stay_where_writing_fails(tmp_path):
     model = fn.Sequential(fn.Linear(2, 2), seed=0)
     refused(lambda: model.export_c(path), HyperparameterError, "net.h', a folder")
     assert path.read_bytes() == before
+
+
+def test_arguments_that_have_no_use_are_refused(tmp_path):
+    model = fn.Sequential(fn.Linear(2, 1), seed=0)
+    for given in ({"loss": fn.MSELoss()}, {"optimizer": fn.SGD()}, {"batch_size": 4}):
+        with pytest.raises(HyperparameterError, match=f"{next(iter(given))} is .*trainable"):
+            model.export_c(tmp_path / "net.c", **given)
+    y = np.array([0, 1, 1, 0])
+    fn.Trainer(model, fn.BCEWithLogitsLoss(), fn.SGD(0.1)).fit(np.ones((4, 2)), y, 1, 4, verbose=0)
+    with pytest.raises(UsageError, match="clamp"):
+        model.export_c(tmp_path / "net.c", clamp=(0, 10))
+    assert not list(tmp_path.iterdir())
+
+
+def test_categories_that_another_dtype_has_not(tmp_path):
+    x = np.array([[0.1], [0.2], [0.3]])
+    model = fn.Sequential(fn.preprocess.OneHot().fit(x), fn.Linear(4, 2), seed=0)
+    with pytest.raises(UsageError, match=r"OneHot.*0\.1.*float32"):
+        model.export_c(tmp_path / "net.c", dtype="float64")
+    whole = fn.Sequential(fn.preprocess.OneHot().fit(x * 10), fn.Linear(4, 2), seed=0)
+    assert len(whole.export_c(tmp_path / "net.c", dtype="float64")) == 2

@@ -223,9 +223,41 @@ def test_what_has_no_form_of_integers(layers, name):
         fn.quantize(model, np.ones((3, 4), np.float32))
 
 
+def test_a_softmax_that_is_left_out():
+    x = RNG.normal(size=(300, 3)).astype(np.float32)
+    y = np.exp(x @ RNG.normal(size=(3, 3)))
+    y /= y.sum(axis=1, keepdims=True)
+    for loss in (fn.MSELoss(), fn.BCELoss()):
+        model = fn.Sequential(fn.Linear(3, 8), fn.ReLU(), fn.Linear(8, 3), fn.Softmax(), seed=0)
+        target = y if isinstance(loss, fn.MSELoss) else (y > 0.4).astype(np.float32)
+        fn.Trainer(model, loss, fn.Adam(0.01), seed=0).fit(x, target, 20, 32, verbose=0)
+        if isinstance(loss, fn.BCELoss):
+            with pytest.raises(errors.UsageError, match=r"softmax.*BCEWithLogitsLoss"):
+                fn.quantize(model, x)
+            continue
+        report = fn.quantize(model, x).report(x, y, model=model)
+        assert abs(report.score - report.model_score) < 0.01
+
+
+def test_columns_keep_their_names():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(RNG.normal(size=(60, 3)), columns=list("abc"))
+    model = fn.Sequential(fn.Linear(3, 1), seed=0)
+    fn.Trainer(model, fn.MSELoss(), fn.SGD(0.1), seed=0).fit(
+        frame, frame[["a"]].to_numpy(), 2, 20, verbose=0
+    )
+    made = fn.quantize(model, frame)
+    assert made.predict(frame).shape == (60, 1)
+    with pytest.raises(errors.DataError, match="order"):
+        made.predict(frame[["c", "b", "a"]])
+    assert made.predict(np.empty((0, 3))).shape == (0, 1)
+
+
 def test_wrong_arguments(tmp_path):
     model, x = net(fn.ReLU)
     for call, text in [
+        (lambda: fn.quantize(model, x).export_c(tmp_path / 'a"b.c'), "path"),
+        (lambda: fn.quantize(model, x).predict([[1.0], [1.0, 2.0]]), "X"),
         (lambda: fn.quantize(model, x, "max"), "method"),
         (lambda: fn.quantize(model, x, percentile=20), "percentile"),
         (lambda: fn.quantize(model, x[:0]), "rows"),
