@@ -41,7 +41,8 @@ def from_keras(model: Any) -> Sequential:
 
     Layers: Dense with its activation, BatchNormalization, LayerNormalization, Activation and the layers of
     activations, Dropout, AlphaDropout, GaussianNoise, Flatten, Identity, Add, Subtract, Multiply,
-    Concatenate; Rescaling and Normalization become a frozen Scale and Bias. A layer that stands in several
+    Concatenate; Rescaling and Normalization become a frozen Scale and Bias. Operators add, subtract,
+    multiply and concatenate values of the model, none with constants. A layer that stands in several
     places is one layer; with trainable=False it is frozen. Names in `state_dict` are fastnet's. Keras's
     momentum of BatchNormalization is 1 minus PyTorch's and fastnet's. The dtype is that of the weights.
 
@@ -132,6 +133,11 @@ class _Reader:
         (output,) = (str(id(tensor)) for tensor in node.outputs[:1])
         kind = JOINS.get(type(part).__name__)
         row = tuple(node.outputs[0].shape[1:])
+        why = self._unread(node, kind)
+        if why:
+            self._miss(part, prefix, why)
+            branches.add(output, given[0], [])
+            return
         if len(given) == 1 and kind is None:
             branches.add(output, given[0], self._layers(part, prefix))
             return
@@ -148,6 +154,16 @@ class _Reader:
         except ValueError as error:
             self._miss(part, prefix, str(error))
             branches.add(output, given[0], [])
+
+    def _unread(self, node: Any, kind: Any) -> str:
+        """What a use of a layer has beside values of the model, which alone are read; "" is nothing."""
+        if kind is None and not isinstance(node.operation, self.keras.layers.Layer):
+            return "it is an operator, no layer"
+        named = {n: value for n, value in node.arguments.kwargs.items() if n != "training"}
+        for value in self.keras.tree.flatten((node.arguments.args, named)):
+            if value is not None and not isinstance(value, self.keras.KerasTensor):
+                return "it is called with a constant; Rescaling and Normalization may hold such"
+        return ""
 
     def _layers(self, part: Any, prefix: str) -> list[Layer]:
         """The layers of a layer of Keras, the same ones in all its places."""

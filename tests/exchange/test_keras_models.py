@@ -199,6 +199,40 @@ def test_all_that_is_missing_is_listed():
         assert part in told
 
 
+CONSTANTS = {
+    "a factor": (lambda x: x * 2.0, "Multiply"),
+    "a summand": (lambda x: x + 1.0, "Add"),
+    "what is taken off": (lambda x: x - 1.0, "Subtract"),
+    "what rows are taken off": (lambda x: 1.0 - x, "Subtract"),
+    "an array": (lambda x: x + np.arange(5, dtype="f"), "Add"),
+    "one of three": (lambda x: layers.Add()([x, x, np.ones((1, 5), "f")]), "Add"),
+    "a mask": (lambda x: layers.Softmax()(x, mask=np.arange(5)[None] > 1), "Softmax"),
+}
+
+
+@pytest.mark.parametrize("kind", CONSTANTS)
+def test_constants_of_a_call_are_refused(kind):
+    """They change what Keras computes, and no layer of its model holds them."""
+    made, name = CONSTANTS[kind]
+    start = keras.Input((5,))
+    with pytest.raises(fn.errors.UsageError, match=rf"\({name}: it is called with a constant"):
+        fn.from_keras(keras.Model(start, made(start)))
+
+
+def test_operators_of_one_value_are_refused():
+    start = keras.Input((5,))
+    for operator in (keras.ops.softmax, keras.ops.relu, keras.ops.log_softmax):
+        with pytest.raises(fn.errors.UsageError, match="it is an operator, no layer"):
+            fn.from_keras(keras.Model(start, operator(start)))
+
+
+def test_operators_of_two_values():
+    start = keras.Input((5,))
+    h = layers.Dense(5, activation="tanh")(start)
+    joined = keras.ops.concatenate([h + start, h * h, keras.ops.subtract(x1=start, x2=h)], axis=-1)
+    agree(drawn(keras.Model(start, layers.Dense(2)(inputs=joined))))
+
+
 def test_other_models_are_refused():
     class Own(keras.Model):
         def call(self, x):
