@@ -17,7 +17,8 @@ from fastnet.op import Array
 # What stands for a missing value, in lower case: what R, pandas, SQL and UCI's files write.
 MISSING = ("na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?", "-")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+# A group that begins with 0, as in 0,125, is a decimal of the other kind.
+GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 WITH_COMMA = re.compile(r"[+-]?\d+,\d+")
 WITH_POINT = re.compile(r"[+-]?\d*\.\d+")
 FEW = 0.05  # of a column's values, that are faults where the others are numbers
