@@ -77,12 +77,14 @@ def run(options: argparse.Namespace) -> None:
         raise DataError(f"{data.path}: {error}") from None
     seconds = time.perf_counter() - begun
     model = estimator.table_model(options.target, tuple(options.missing))
-    model.save(out)
     result = measured(estimator, X.iloc[test], y[test], y[training], inputs, options.seed)
     result.source, result.target, result.seconds = Path(data.path).name, options.target, seconds
+    made = None if report is None else page(result).encode()
+    # Files come last, so that a Ctrl-C before leaves none, and before the output, which may have no reader.
+    model.save(out)
+    if report is not None and made is not None:
+        atomic.replace(report, [made])
     show(text(result))
-    if report is not None:
-        atomic.replace(report, [page(result).encode()])
     written = [str(path) for path in (out, report) if path is not None]
     note(f"written: {', '.join(written)}")
 

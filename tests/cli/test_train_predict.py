@@ -302,6 +302,18 @@ def test_ctrl_c_leaves_no_file(place):
     assert os.listdir() == ["x.csv"]
 
 
+@pytest.mark.parametrize(
+    "place_of",
+    ["sklearn.inspection.permutation_importance", "fastnet.plot.confusion_matrix"],
+)
+def test_ctrl_c_during_the_report_leaves_no_file(place_of, place, capsys, monkeypatch):
+    iris().to_csv("x.csv", index=False)
+    monkeypatch.setattr(place_of, lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    done = fastnet(capsys, "train", "x.csv", "--target", "species", *QUICK)
+    assert (done.code, done.out) == (STOPPED, "") and "stopped by Ctrl-C" in done.err
+    assert os.listdir() == ["x.csv"]
+
+
 def test_a_reader_that_has_enough_ends_it_quietly(model, place):
     pd.concat([iris()] * 40).to_csv("x.csv", index=False)
     command = [sys.executable, "-P", "-m", "fastnet", "predict", model, "x.csv"]
