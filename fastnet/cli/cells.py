@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from fastnet.cli.reading import Data
 from fastnet.errors import DataError, shown
 from fastnet.op import Array
+from fastnet.tabular.saved import PLAIN
 
 # What stands for a missing value, in lower case: what R, pandas, SQL and UCI's files write.
 MISSING = ("na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?", "-")
@@ -22,6 +23,7 @@ GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 WITH_COMMA = re.compile(r"[+-]?\d+,\d+")
 WITH_POINT = re.compile(r"[+-]?\d*\.\d+")
 FEW = 0.05  # of a column's values, that are faults where the others are numbers
+KEPT = (*PLAIN, np.number, np.bool_)  # kinds of categories
 SWAPPED = str.maketrans(",.", ".,")
 
 
@@ -102,6 +104,26 @@ def is_numeric(data: Data, name: str, cells: Cells) -> bool:
             f"{_quoted(name)}"
         )
     return False
+
+
+def check_hashable(data: Data, name: str) -> None:
+    """Raise DataError where a column has lists, arrays or other values that cannot be compared."""
+    bad = np.array([not isinstance(cell, Hashable) for cell in data.columns[name]], bool)
+    if bad.any():
+        raise DataError(_unkept(data, name, bad))
+
+
+def check_kept(data: Data, name: str) -> None:
+    """Raise DataError where a column has categories that no file keeps, such as dates."""
+    column = data.columns[name]
+    bad = np.array([not (cell is None or isinstance(cell, KEPT)) for cell in column], bool)
+    if bad.any():
+        raise DataError(_unkept(data, name, bad))
+
+
+def _unkept(data: Data, name: str, bad: Array) -> str:
+    told = _fault(data, name, bad, "which no model's file keeps as a category")
+    return f"{told}; give it as numbers or text, or write --drop {_quoted(name)}"
 
 
 def _fault(data: Data, name: str, bad: Array, rest: str) -> str:

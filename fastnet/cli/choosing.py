@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.cli.cells import Cells, as_categories, as_numbers, is_numeric
+from fastnet.cli.cells import (
+    Cells,
+    as_categories,
+    as_numbers,
+    check_hashable,
+    check_kept,
+    is_numeric,
+)
 from fastnet.cli.reading import Data, frame_of
 from fastnet.data.labels import listed
 from fastnet.errors import DataError
@@ -50,7 +57,7 @@ def check_names(data: Data, option: str, names: list[str]) -> None:
 
 
 def inputs_of(data: Data, cells: Cells, options: argparse.Namespace) -> Inputs:
-    """The inputs for a net; DataError where there are none, or a column of numbers has a fault."""
+    """The inputs for a net; DataError where there are none, or a column has a fault."""
     check_names(data, "--target", [options.target])
     check_names(data, "--category", options.category)
     check_names(data, "--drop", options.drop)
@@ -60,12 +67,16 @@ def inputs_of(data: Data, cells: Cells, options: argparse.Namespace) -> Inputs:
         if name in options.drop:
             found.left[name] = "as asked for"
         elif name != options.target:
+            check_hashable(data, name)
             numeric = name not in options.category and is_numeric(data, name, cells)
             reason = None if name in options.keep else _useless(data, name, cells, numeric)
             if reason:
                 found.left[name] = reason
+            elif numeric:
+                found.numbers.append(name)
             else:
-                (found.numbers if numeric else found.categories).append(name)
+                check_kept(data, name)
+                found.categories.append(name)
     if not found.names:
         raise DataError(
             f"{data.path} has no inputs beside the target; left out: {told(found.left)}"

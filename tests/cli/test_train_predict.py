@@ -13,6 +13,8 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import child
@@ -29,6 +31,7 @@ from sklearn.datasets import load_diabetes, load_iris, load_wine
 
 import fastnet as fn
 from fastnet.cli.main import DONE, FAILED, STOPPED, UNHEARD
+from fastnet.errors import shown
 from fastnet.files import tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:::matplotlib")
@@ -312,6 +315,22 @@ def test_ctrl_c_during_the_report_leaves_no_file(place_of, place, capsys, monkey
     done = fastnet(capsys, "train", "x.csv", "--target", "species", *QUICK)
     assert (done.code, done.out) == (STOPPED, "") and "stopped by Ctrl-C" in done.err
     assert os.listdir() == ["x.csv"]
+
+
+@pytest.mark.parametrize("kind", [date, Decimal, list])
+def test_categories_that_no_file_keeps_are_refused_before_the_training(kind, place, capsys):
+    pytest.importorskip("pyarrow")
+    some = {date: date(2024, 1, 1), Decimal: Decimal("0.25"), list: [1, 2]}[kind]
+    values = [some, *[None] * 10, *[some] * 139]
+    iris().assign(**{"a day": values}).to_parquet("x.parquet", index=False)
+    command = ("train", "x.parquet", "--target", "species", *QUICK, "--no-report")
+    done = fastnet(capsys, *command)
+    assert done.code == FAILED and "training" not in done.err, done.err
+    told = "an array of shape (2,) and dtype int64" if kind is list else shown(some)
+    assert f"x.parquet: column 'a day' has {told} in row 1, which no " in done.err
+    assert done.err.endswith("give it as numbers or text, or write --drop 'a day'\n")
+    done = fastnet(capsys, *command, "--drop", "a day")
+    assert done.code == DONE, done.err
 
 
 def test_a_reader_that_has_enough_ends_it_quietly(model, place):
