@@ -46,7 +46,8 @@ def from_keras(model: Any) -> Sequential:
     places is one layer; with trainable=False it is frozen. Names in `state_dict` are fastnet's. Keras's
     momentum of BatchNormalization is 1 minus PyTorch's and fastnet's. The dtype is that of the weights.
 
-    Raises UsageError for layers that fastnet lacks, and lists all of them, and MissingExtra without Keras.
+    Raises UsageError for layers that fastnet lacks or that are called with training=True, and lists all of
+    them, and MissingExtra without Keras.
     """
     keras = _keras()
     if isinstance(model, (str, os.PathLike)):
@@ -159,6 +160,8 @@ class _Reader:
         """What a use of a layer has beside values of the model, which alone are read; "" is nothing."""
         if kind is None and not isinstance(node.operation, self.keras.layers.Layer):
             return "it is an operator, no layer"
+        if node.arguments.kwargs.get("training"):
+            return "it is called with training=True"
         named = {n: value for n, value in node.arguments.kwargs.items() if n != "training"}
         for value in self.keras.tree.flatten((node.arguments.args, named)):
             if value is not None and not isinstance(value, self.keras.KerasTensor):

@@ -219,6 +219,28 @@ def test_constants_of_a_call_are_refused(kind):
         fn.from_keras(keras.Model(start, made(start)))
 
 
+IN_TRAINING = {
+    "batchnorm": lambda: layers.BatchNormalization(name="a"),
+    "dropout": lambda: layers.Dropout(0.5, name="a"),
+    "a model": lambda: keras.Sequential([keras.Input((5,)), layers.Dropout(0.5)], name="a"),
+}
+
+
+@pytest.mark.parametrize("kind", IN_TRAINING)
+def test_layers_that_always_train_are_refused(kind):
+    """A model that is called obeys training=True; with training=False at a layer it is read."""
+    start = keras.Input((5,))
+    part = IN_TRAINING[kind]()
+    agree(keras.Model(start, part(start, training=False)))
+    trained = keras.Model(start, part(start, training=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        always, still = (keras.ops.convert_to_numpy(trained(X, **m)) for m in ({}, {"training": 0}))
+    assert (always != still).any()
+    with pytest.raises(fn.errors.UsageError, match=r"a \(\w+: it is called with training=True"):
+        fn.from_keras(trained)
+
+
 def test_operators_of_one_value_are_refused():
     start = keras.Input((5,))
     for operator in (keras.ops.softmax, keras.ops.relu, keras.ops.log_softmax):
