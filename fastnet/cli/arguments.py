@@ -173,8 +173,11 @@ def share(text: str) -> float:
 
 
 def character(text: str) -> str:
-    """A character; a backslash and t are a tab."""
+    """A character of ASCII that separates fields; a backslash and t are a tab."""
     found = "\t" if text == "\\t" else text
-    if len(found) != 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected one character, or \\t")
+    separates = found == "\t" or (found.isascii() and found.isprintable() and found != '"')
+    if len(found) != 1 or not separates:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; expected one character of ASCII that is no quotation mark, or \\t"
+        )
     return found

@@ -153,6 +153,11 @@ def _text(path: str, encoding: str) -> str:
         ) from None
     except LookupError:
         raise DataError(f"--encoding is {shown(encoding)}, which Python does not know") from None
+    except UnicodeError as error:  # of codecs that are no tables of characters
+        raise DataError(
+            f"--encoding is {shown(encoding)}, by which Python cannot read {path}: {error}; expected the "
+            "encoding that the file was written in"
+        ) from None
     return text.removeprefix("\ufeff")
 
 

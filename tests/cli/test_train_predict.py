@@ -241,6 +241,18 @@ def test_files_that_cannot_be_trained_on(number, place, capsys):
         ((*TRAIN, "--epochs", "0"), "argument --epochs: '0'; expected an integer ≥ 1"),
         ((*TRAIN, "--test", "1"), r"argument --test: '1'; expected a number in [0, 1)"),
         ((*TRAIN, "--separator", "ab"), "argument --separator: 'ab'; expected one character"),
+        ((*TRAIN, "--separator", "\n"), r"argument --separator: '\n'; expected one character"),
+        ((*TRAIN, "--separator", "\r"), r"argument --separator: '\r'; expected one character"),
+        ((*TRAIN, "--separator", "é"), "argument --separator: 'é'; expected one character"),
+        ((*TRAIN, "--separator", '"'), "argument --separator: '\"'; expected one character"),
+        (
+            (*TRAIN, "--encoding", "undefined"),
+            "--encoding is 'undefined', by which Python cannot read x.csv: ",
+        ),
+        (
+            (*TRAIN, "--encoding", "punycode"),
+            "--encoding is 'punycode', by which Python cannot read x.csv: ",
+        ),
         ((*TRAIN, "--threads", "65"), r"argument --threads: '65'; expected an integer in [1, 64]"),
     ],
     ids=lambda value: "-".join(value[-2:]) if isinstance(value, tuple) else "",
