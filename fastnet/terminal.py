@@ -18,3 +18,11 @@ def printable(text: str) -> str:
 def show(text: str) -> None:
     """Print a text as `printable` makes it."""
     print(printable(text), flush=True)
+
+
+class Output:
+    """A file of text that writes to the standard output what `printable` makes of it."""
+
+    def write(self, text: str) -> int:
+        """Write a text, without a line's end of its own."""
+        return sys.stdout.write(printable(text))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections import Counter
 from typing import Any
 
@@ -17,6 +16,7 @@ from fastnet.data.labels import listed
 from fastnet.errors import DataError, shown
 from fastnet.op import Array
 from fastnet.tabular import TableModel
+from fastnet.terminal import Output
 
 SHOWN = 3  # values of a column that are named
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
         fn.set_num_threads(options.threads)
     columns = columns_for(model, options.data, options)
     names, results = _results(model, columns)
-    write = csv.writer(sys.stdout, lineterminator="\n")
+    write = csv.writer(Output(), lineterminator="\n")
     write.writerow(names)
     write.writerows(zip(*results, strict=True))
 

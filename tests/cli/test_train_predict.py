@@ -357,6 +357,22 @@ def test_a_reader_that_has_enough_ends_it_quietly(model, place):
         assert process.wait(60) == UNHEARD
 
 
+def test_an_output_that_lacks_a_letter_has_it_escaped(place):
+    X = iris().replace({"species": {"setosa": "ü"}})
+    X.to_csv("x.csv", index=False)
+    command = [sys.executable, "-P", "-m", "fastnet"]
+    train = [*command, "train", "x.csv", "--target", "species", "--no-report", *map(str, QUICK)]
+    environment = child.environment(PYTHONIOENCODING="ascii")
+    subprocess.run(train, env=environment, check=True, capture_output=True)
+    predict = [*command, "predict", "x.safetensors", "x.csv"]
+    done = subprocess.run(predict, env=environment, capture_output=True, text=True)
+    assert done.returncode == DONE and "Traceback" not in done.stderr, done.stderr
+    rows = rows_of(done.stdout)
+    assert list(rows[0])[1:] == ["p(versicolor)", "p(virginica)", r"p(\xfc)"]
+    labels = fn.tabular.load("x.safetensors").predict(pd.read_csv("x.csv"))
+    assert [row["species"] for row in rows] == [text.replace("ü", r"\xfc") for text in labels]
+
+
 def test_predicting_needs_no_scikit_learn_and_no_matplotlib(model, place):
     iris().to_csv("x.csv", index=False)
     code = (
