@@ -18,7 +18,12 @@ from fastnet.plan.graph import Graph, Node
 
 # scikit-learn's names of activations, by the ops of fastnet's.
 ACTIVATIONS = {"relu": relu, "tanh": tanh, "logistic": sigmoid}
-ENDINGS = {softmax: links.SOFTMAX, log_softmax: links.SOFTMAX, sigmoid: links.SIGMOID}
+# Ops that may end a model: what they are called, and the links that they fit.
+ENDINGS: dict[Any, tuple[str, tuple[str, ...]]] = {
+    softmax: ("Softmax", ()),  # no loss takes it as the probabilities of one class
+    log_softmax: ("LogSoftmax", (links.EXP, links.SOFTMAX)),
+    sigmoid: ("Sigmoid", (links.PROBABILITY,)),
+}
 OUT = {links.SOFTMAX: "softmax", links.SIGMOID: "logistic", links.LOG: "exp", None: "identity"}
 
 
@@ -76,7 +81,7 @@ def _chain(graph: Graph, dtype: Any) -> tuple[list[Array], list[Array], str, Any
         between.append(name)
     if not weights or nodes[-1].op is not linear:
         raise UsageError(
-            "to_sklearn needs a linear layer at the end, or before a Softmax, LogSoftmax or Sigmoid there"
+            "to_sklearn needs a linear layer at the end, or before a LogSoftmax or Sigmoid there"
         )
     if len({*between}) > 1:
         raise UsageError(
@@ -102,13 +107,15 @@ def _link(told: str | None, ending: Any) -> str | None:
                 "after a linear layer; train with CrossEntropyLoss or BCEWithLogitsLoss"
             )
         return told
-    if ending is softmax and told not in (None, links.PROBABILITY):
-        raise UsageError(f'to_sklearn: outputs of a Softmax of the kind "{told}"')
-    if ending is sigmoid and told not in (None, links.PROBABILITY):
-        raise UsageError(f'to_sklearn: outputs of a Sigmoid of the kind "{told}"')
-    if ending is log_softmax and told not in (None, links.EXP, links.SOFTMAX):
-        raise UsageError(f'to_sklearn: outputs of a LogSoftmax of the kind "{told}"')
-    return ENDINGS[ending]
+    name, fitting = ENDINGS[ending]
+    if told not in fitting:
+        kind = "no probabilities to its loss" if told is None else f'of the kind "{told}"'
+        raise UsageError(
+            f"to_sklearn: the model ends with {name}, and its outputs are {kind}; expected a linear layer "
+            f"at the end, as scikit-learn's regressors have, LogSoftmax after NLLLoss, or Sigmoid after "
+            f"BCELoss; leave it out, and train a classifier with CrossEntropyLoss or BCEWithLogitsLoss"
+        )
+    return links.SIGMOID if ending is sigmoid else links.SOFTMAX
 
 
 def _give_classes(found: Any, classes: Array | None, link: str | None, outputs: int) -> None:

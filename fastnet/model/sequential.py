@@ -669,10 +669,10 @@ class Sequential(Container):
 
         The model is linear layers, between which stands everywhere the same one of ReLU, Tanh and Sigmoid,
         or nothing. Batchnorm after a linear layer is folded into it; Dropout and Identity stay out. After a
-        training with CrossEntropyLoss, NLLLoss or BCEWithLogitsLoss it is a classifier of `classes_`, whose
-        `predict_proba` is the model's; Softmax, LogSoftmax or Sigmoid may end it. Else it is a regressor,
-        of `loss="poisson"` after PoissonNLLLoss. It can go on by `partial_fit`. `fn.from_sklearn` undoes
-        it.
+        training with CrossEntropyLoss, NLLLoss, BCEWithLogitsLoss or BCELoss it is a classifier of
+        `classes_`, whose `predict_proba` is the model's; of NLLLoss LogSoftmax ends it, of BCELoss Sigmoid.
+        Else it is a regressor, which a linear layer ends, of `loss="poisson"` after PoissonNLLLoss. It can
+        go on by `partial_fit`. `fn.from_sklearn` undoes it.
 
         Raises UsageError for other models, and MissingExtra without scikit-learn.
         """

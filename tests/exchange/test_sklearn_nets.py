@@ -158,6 +158,26 @@ def test_other_models_are_refused(message):
         fn.Sequential(*UNFIT[message]()).to_sklearn()
 
 
+REGRESSIONS = {
+    "Sigmoid": (fn.Sigmoid, fn.MSELoss()),
+    "Softmax": (fn.Softmax, fn.MSELoss()),
+    "LogSoftmax": (fn.LogSoftmax, fn.L1Loss()),
+    "truths": (fn.Softmax, fn.BCELoss()),
+    "no loss": (fn.Sigmoid, None),
+}
+
+
+@pytest.mark.parametrize("kind", REGRESSIONS)
+def test_no_regression_becomes_a_classifier(kind):
+    """scikit-learn's regressors end with a linear layer."""
+    ending, loss = REGRESSIONS[kind]
+    model = fn.Sequential(fn.Linear(4, 5), fn.ReLU(), fn.Linear(5, 3), ending(), seed=0)
+    if loss is not None:
+        fn.Trainer(model, loss, seed=0).fit(X, np.eye(3)[THIRDS], epochs=1)
+    with pytest.raises(fn.errors.UsageError, match=f"ends with {ending.__name__}.*; leave it out"):
+        model.to_sklearn()
+
+
 def test_margins_are_refused():
     model = fn.Sequential(fn.Linear(4, 3), seed=0)
     fn.Trainer(model, fn.MultiMarginLoss()).fit(X, THIRDS, epochs=1)
