@@ -73,6 +73,7 @@ def _train(commands: Commands) -> None:
         **several,
         help="a column not to leave out, as useless as it looks; may come again",
     )
+    _threads(made)
     _reading(made)
 
 
@@ -86,6 +87,7 @@ def _predict(commands: Commands) -> None:
     )
     made.add_argument("model", metavar="MODEL", help="the file that fastnet train has written")
     made.add_argument("data", metavar="DATA", help=DATA)
+    _threads(made)
     _reading(made)
 
 
@@ -105,7 +107,7 @@ def _export(commands: Commands) -> None:
         metavar="DATA",
         help="for int8: rows such as the net will see, by which it is scaled",
     )
-    made.add_argument("--name", default="net", help="what names in C begin with (default net)")
+    made.add_argument("--name", help="for c and int8: what names in C begin with (default net)")
     _reading(made)
 
 
@@ -113,19 +115,20 @@ def _bench(commands: Commands) -> None:
     text = "Measure how fast this machine trains and predicts with a few nets, in ten to twenty seconds."
     made = commands.add_parser("bench", help=text, description=text, **PLAIN)
     made.add_argument("--backend", default="auto", choices=("auto", *NAMES))
+    _threads(made)
+
+
+def _threads(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--threads", type=at_least(1, 64), metavar="N", help="default: as many as cores"
     )
 
 
 def _reading(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
-        "--threads", type=at_least(1, 64), metavar="N", help="default: as many as cores"
-    )
     csv = made.add_argument_group("CSV files")
     csv.add_argument("--separator", type=character, metavar="C", help="by default the file tells")
     csv.add_argument("--decimal", choices=".,", help="by default the numbers tell")
-    csv.add_argument("--encoding", default="utf-8", metavar="NAME", help="default utf-8")
+    csv.add_argument("--encoding", metavar="NAME", help="default utf-8")
     csv.add_argument(
         "--missing",
         action="append",

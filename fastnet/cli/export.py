@@ -12,7 +12,7 @@ import fastnet as fn
 from fastnet.cli.main import note
 from fastnet.cli.predict import columns_for
 from fastnet.cli.reading import frame_of
-from fastnet.errors import UsageError, check_new_file
+from fastnet.errors import UsageError, check_new_file, shown
 from fastnet.files import atomic, tensors
 from fastnet.tabular.model import TableModel
 from fastnet.tabular.saved import KIND, restored_table
@@ -21,6 +21,8 @@ from fastnet.terminal import show
 
 def run(options: argparse.Namespace) -> None:
     """Write the files and print the list."""
+    _check(options)
+    name = "net" if options.name is None else options.name
     contents = tensors.read(options.model)
     table = None
     if contents.description is not None and contents.description.get("kind") == KIND:
@@ -35,14 +37,35 @@ def run(options: argparse.Namespace) -> None:
         model.export_onnx(out, metadata=metadata, **given)
         written = [out]
     elif options.to == "c":
-        written = [*model.export_c(out, name=options.name, **given)]
+        written = [*model.export_c(out, name=name, **given)]
     else:
-        written = [*_quantized(model, table, options).export_c(out, name=options.name)]
+        written = [*_quantized(model, table, options).export_c(out, name=name)]
     for path in written:
         if path.suffix == ".h" and listed:
             atomic.replace(path, [(_comment(listed) + path.read_text("utf-8")).encode()])
     show("\n".join(listed or _of_network(model)))
     note(f"written: {', '.join(map(str, written))}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise UsageError where an argument has no meaning for the form."""
+    if options.to == "onnx" and options.name is not None:
+        raise UsageError(
+            f"--name is {shown(options.name)}, which begins names in C; --to onnx has none: leave it out"
+        )
+    if options.to == "int8":
+        return
+    if options.data is not None:
+        raise UsageError(
+            f"--data is {shown(options.data)}, which --to int8 alone reads: leave it out"
+        )
+    for name in ("separator", "decimal", "encoding", "missing"):
+        given = getattr(options, name)
+        if given not in (None, []):
+            raise UsageError(
+                f"--{name} is {shown(given)}, which is of the file of --data; --to {options.to} reads "
+                "none: leave it out"
+            )
 
 
 def _quantized(model: Any, table: TableModel | None, options: argparse.Namespace) -> Any:

@@ -78,7 +78,8 @@ def read(path: str, options: argparse.Namespace) -> Data:
     """The table of a file, or of standard input for "-"; DataError names what is wrong with it."""
     if path != "-" and Path(path).suffix.lower() in (".parquet", ".pq"):
         return _parquet(path)
-    data = _csv(path, options.encoding, options.separator)
+    encoding = "utf-8" if options.encoding is None else options.encoding
+    data = _csv(path, encoding, options.separator)
     if not len(data):
         raise DataError(
             f"{data.path} has no rows; expected a line of names, and then a line for each row"

@@ -172,6 +172,38 @@ def test_what_cannot_be_exported(tmp_path, capsys):
     assert [path.name for path in Path(tmp_path).iterdir()] == ["net"]
 
 
+@pytest.mark.parametrize(
+    ("form", "given", "message"),
+    [
+        ("c", ("--data", "x.csv"), "--data is 'x.csv', which --to int8 alone reads"),
+        ("onnx", ("--data", "x.csv"), "--data is 'x.csv', which --to int8 alone reads"),
+        ("onnx", ("--name", "net"), "--name is 'net', which begins names in C; --to onnx has none"),
+        ("c", ("--separator", ";"), "--separator is ';', which is of the file of --data"),
+        ("c", ("--decimal", ","), "--decimal is ',', which is of the file of --data"),
+        ("onnx", ("--missing", "-9"), "--missing is ['-9'], which is of the file of --data"),
+        ("onnx", ("--encoding", "utf-8"), "--encoding is 'utf-8', which is of the file of --data"),
+    ],
+)
+def test_arguments_of_other_forms_are_refused(form, given, message, tmp_path, capsys):
+    fn.Sequential(fn.Linear(3, 2)).save(tmp_path / "net")
+    done = fastnet(capsys, "export", tmp_path / "net", "--to", form, *given)
+    assert done.code == FAILED and message in done.err, done.err
+    assert [path.name for path in Path(tmp_path).iterdir()] == ["net"]
+
+
+def test_an_export_has_no_threads(tmp_path, capsys):
+    done = fastnet(capsys, "export", tmp_path / "net", "--to", "c", "--threads", 1)
+    assert done.code == MISUSED and "unrecognized arguments: --threads 1" in done.err
+
+
+def test_names_in_c_begin_as_told(tmp_path, capsys):
+    fn.Sequential(fn.Linear(3, 2)).save(tmp_path / "net")
+    for given, name in (((), "net"), (("--name", "wine"), "wine")):
+        out = tmp_path / f"{name}.c"
+        done = fastnet(capsys, "export", tmp_path / "net", "--to", "c", "--out", out, *given)
+        assert done.code == DONE and f"void {name}_predict(" in out.read_text("utf-8"), done.err
+
+
 def test_a_benchmark_has_a_row_for_each_net(monkeypatch, capsys):
     monkeypatch.setattr(bench, "SECONDS", 0.0)
     monkeypatch.setattr(bench, "REPEATS", 1)
