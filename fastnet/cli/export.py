@@ -116,6 +116,16 @@ def _of_network(model: Any) -> list[str]:
 
 
 def _comment(listed: list[str]) -> str:
-    """Lines as a comment of C, in which none begins or ends another."""
-    text = "\n".join(f" * {line}" for line in listed)
-    return f"/*\n{text.replace('*/', '* /').replace('/*', '/ *')}\n */\n"
+    """Lines as a comment of C, in which none begins or ends another.
+
+    Line ends, other control characters and backslashes are escaped: C joins two lines where a backslash, or
+    its trigraph, ends the first, and so the parts of what ends a comment.
+    """
+    text = "\n".join(f" * {''.join(map(_escaped, line))}" for line in listed)
+    for mark, apart in (("??/", "? ?/"), ("*/", "* /"), ("/*", "/ *")):
+        text = text.replace(mark, apart)
+    return f"/*\n{text}\n */\n"
+
+
+def _escaped(letter: str) -> str:
+    return letter if letter.isprintable() and letter != "\\" else ascii(letter)[1:-1]

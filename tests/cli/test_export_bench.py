@@ -16,6 +16,7 @@ from command import fastnet
 
 import fastnet as fn
 from fastnet.cli import bench
+from fastnet.cli.export import _comment
 from fastnet.cli.main import DONE, FAILED, MISUSED
 
 
@@ -125,6 +126,21 @@ def test_c_predicts_what_the_command_prints(table, capsys):
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
     mixed = (1 - model.mixed) * p / p.sum(axis=1, keepdims=True) + model.mixed / 3
     np.testing.assert_allclose(mixed, predicted(capsys, folder)[0], rtol=1e-4, atol=1e-6)
+
+
+ENDING = ["x*\\\n/", "*/", "/*", "a\\", "b??/", "c\r\n//", "*??/\n/", "d\u2028\x0c"]
+
+
+@pytest.mark.parametrize("options", [(), ("-std=c99", "-pedantic")])
+def test_no_category_ends_the_comment(options, tmp_path):
+    if (compiler := shutil.which("gcc") or shutil.which("cc")) is None:
+        pytest.skip("there is no C compiler")
+    comment = _comment([f"output {i}: {text}" for i, text in enumerate(ENDING)])
+    assert comment.count("\n") == len(ENDING) + 2
+    (tmp_path / "x.c").write_text(f"{comment}int x = 1;\n", "utf-8")
+    flags = ["-Wall", "-Wextra", "-Werror", *options, "-c", "-o", "x.o"]
+    done = subprocess.run([compiler, *flags, "x.c"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("form", ["c", "onnx"])
