@@ -142,7 +142,7 @@ class Columns:
         numeric, onehot, codes = list[Array](), list[Array](), list[Array]()
         for i, (column, known) in enumerate(zip(columns, self.known, strict=True)):
             if known is None:
-                values = self._numbers(i, column)
+                values = self.numbers(i, column)
                 numeric.append(values)
                 if self.gaps[i]:
                     onehot.append(np.where(np.isnan(values), 1.0, -1.0)[:, None])
@@ -161,7 +161,8 @@ class Columns:
             np.stack(codes, 1) if codes else np.zeros((rows, 0)),
         )
 
-    def _numbers(self, i: int, column: Array) -> Array:
+    def numbers(self, i: int, column: Array) -> Array:
+        """A column in place of column i, of numbers, as float64; DataError where it holds others."""
         if column.dtype != object:
             return column
         if all(v is None for v in column):

@@ -90,10 +90,10 @@ class TableModel:
         return inputs_of(self.columns, self.nets[0].fill)
 
     def rows(self, X: Any) -> Array:
-        """The rows of `network` for a table X, as `predict` takes it: float64 (n, inputs)."""
+        """The rows of `network` for a table X, as `predict` takes and refuses it: float64 (n, inputs)."""
         columns = self._select(*columns_of(X))
         known = zip(self.columns.known, columns, strict=True)
-        plain = [c.astype(np.float64) if k is None else c for k, c in known]
+        plain = [self.columns.numbers(i, c) if k is None else c for i, (k, c) in enumerate(known)]
         return rows_of(self.columns, self.nets[0].fill, plain)
 
     def save(self, path: Any) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 from test_table_model import frame, options
 
 import fastnet as fn
-from fastnet.errors import UsageError
+from fastnet.errors import DataError, UsageError
 from fastnet.sklearn import TabularClassifier, TabularRegressor
 
 
@@ -67,6 +67,19 @@ def test_inputs_tell_categories_and_gaps():
     assert model.inputs[1].categories == ("a", "b", "c") and model.inputs[0].categories is None
     assert model.inputs[0].fill == pytest.approx(X["number"].iloc[model.nets[0].train].mean())
     assert model.inputs[5].fill is None and model.inputs[6].is_gap
+
+
+def test_text_in_place_of_numbers_has_no_rows():
+    X = frame()
+    model = TabularClassifier(**options("small")).fit(X, X["flag"]).table_model()
+    for text in (X.assign(count="many"), X.assign(count=[None, *"b" * 119])):
+        for method in (model.rows, model.predict):
+            with pytest.raises(
+                DataError, match=r"^X holds '\w+' in 'count'; expected numbers, as in"
+            ):
+                method(text)
+    rows = model.rows(X.assign(count=np.full(len(X), None)))
+    np.testing.assert_array_equal(rows[:, 5], model.rows(X.assign(count=np.nan))[:, 5])
 
 
 def test_several_nets_make_no_network():
