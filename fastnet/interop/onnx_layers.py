@@ -181,34 +181,38 @@ def _batchnorm(r: Reader) -> list[Layer]:
     return [r.make(fl.BatchNorm1d, size, r.eps, momentum, values=values)]
 
 
+def _norm(r: Reader, kind: Any, eps: float, weight: Array, **more: Array | None) -> Layer:
+    """A LayerNorm or RMSNorm with this factor and bias, each of a column or of all."""
+    width = weight.size if weight.size > 1 else r.width
+    values = {n: vector(v, width) for n, v in {"weight": weight, **more}.items() if v is not None}
+    config = {name: name in values for name in more}
+    return r.make(kind, width, eps, values=values, **config)
+
+
 def _layernorm(r: Reader) -> list[Layer]:
     if r.attribute("axis", -1) not in (-1, 1):
         raise Unsupported(f"it has axis {r.attribute('axis')}")
-    weight, bias = r.needed(1), r.constant(2)
-    values = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-    return [r.make(fl.LayerNorm, weight.size, r.eps, bias=bias is not None, values=values)]
+    return [_norm(r, fl.LayerNorm, r.eps, r.needed(1), bias=r.constant(2))]
 
 
 def _rmsnorm(r: Reader) -> list[Layer]:
     if r.attribute("axis", -1) not in (-1, 1):
         raise Unsupported(f"it has axis {r.attribute('axis')}")
-    weight = r.needed(1)
-    return [r.make(fl.RMSNorm, weight.size, r.eps, values={"weight": weight})]
+    return [_norm(r, fl.RMSNorm, r.eps, r.needed(1))]
 
 
 def _written_layernorm(r: Reader) -> list[Layer]:
     weight, bias, eps = r.attribute("weight"), r.attribute("bias"), shortest(r.attribute("eps"))
     if weight is None:
         return [fl.LayerNorm(r.width, eps, elementwise_affine=False)]
-    values = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-    return [r.make(fl.LayerNorm, weight.size, eps, bias=bias is not None, values=values)]
+    return [_norm(r, fl.LayerNorm, eps, weight, bias=bias)]
 
 
 def _written_rmsnorm(r: Reader) -> list[Layer]:
     weight, eps = r.attribute("weight"), shortest(r.attribute("eps"))
     if weight is None:
         return [fl.RMSNorm(r.width, eps, elementwise_affine=False)]
-    return [r.make(fl.RMSNorm, weight.size, eps, values={"weight": weight})]
+    return [_norm(r, fl.RMSNorm, eps, weight)]
 
 
 def _of_rows(kind: Any) -> Callable[[Reader], list[Layer]]:

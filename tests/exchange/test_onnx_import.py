@@ -141,6 +141,27 @@ GRAPHS = {
         {"v": V4},
         ["LayerNorm"],
     ),
+    "layernorm by a number": (
+        [("LayerNormalization", ["x", "v", "w"], "y", {"epsilon": 0.01})],
+        {"v": V4[:1], "w": SECOND[:1]},
+        ["LayerNorm"],
+    ),
+    "layernorm by a row": (
+        [("LayerNormalization", ["x", "v", "w"], "y", {"epsilon": 0.01})],
+        {"v": V4[None], "w": SECOND[:1]},
+        ["LayerNorm"],
+    ),
+    "layernorm in several nodes by a number": (
+        [
+            ("ReduceMean", ["x"], "m", {"axes": [-1]}),
+            *(("Sub", ["x", "m"], "d"), ("Pow", ["d", "two"], "p")),
+            ("ReduceMean", ["p"], "q", {"axes": [-1]}),
+            *(("Add", ["q", "e"], "r"), ("Sqrt", ["r"], "s"), ("Div", ["d", "s"], "n")),
+            *(("Mul", ["n", "v"], "o"), ("Add", ["o", "w"], "y")),
+        ],
+        {"v": V4[:1], "w": SECOND, "two": np.float32(2), "e": np.float32(0.01)},
+        ["LayerNorm"],
+    ),
     "prelu": ([("PRelu", ["x", "v"], "y")], {"v": V4[None]}, ["PReLU"]),
     "constants before rows": (
         [("Sub", ["c", "x"], "h"), ("Mul", ["v", "h"], "y")],
