@@ -80,7 +80,9 @@ class TableModel:
         numbers; of C classes they are logits, whose softmax p makes the probabilities (1 − mixed)·p +
         mixed/C. They agree with `predict` within the rounding of float32.
 
-        Raises UsageError where the model averages several nets.
+        Raises UsageError where the model averages several nets, or where float32 is too coarse for a
+        column: where its steps near the centre exceed a thousandth of what the scaler divides by, as in
+        seconds since 1970 of one day. `predict` scales in float64.
         """
         return network(self)
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastnet.data.terms import Terms
-from fastnet.errors import UsageError
+from fastnet.errors import UsageError, shown
 from fastnet.layers import Bias, Concat, Hardtanh, Layer, Linear, Scale
 from fastnet.layers.columns import Columns as Taken
 from fastnet.losses import links
 from fastnet.model import Sequential
 from fastnet.op import Array
-from fastnet.preprocess import OneHot
+from fastnet.preprocess import OneHot, QuantileTransformer, RobustScaler
 from fastnet.tabular.columns import MOST_ONE_HOT, Columns
 from fastnet.tabular.nets import Nets
+
+COARSEST = 1e-3  # steps of an input's numbers, as a share of its scaler's width
+QUARTILE = 0.6745  # of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ def network(model: Any) -> Sequential:
             f"this model averages {len(nets)} nets; a network is made of one: fit with n_cv=1 and n_ens=1"
         )
     part, net = nets[0]
+    _check_digits(model.columns, part.scaler, net.dtype)
     front = _front(model.columns, part, model.preset)
     layers: list[Any] = [front, *copy.deepcopy(list(net)), *_end(model, part)]
     made = Sequential(*layers, dtype=net.dtype.name, backend=net.backend, seed=0)
@@ -81,6 +87,34 @@ def network(model: Any) -> Sequential:
     link = None if model.classes is None else links.SOFTMAX
     made._terms = Terms(tuple(one.name for one in inputs), classes, link)
     return made.eval()
+
+
+def _check_digits(columns: Columns, scaler: Any, dtype: Any) -> None:
+    """Raise UsageError where a column's numbers, rounded to the network's dtype, lose what it scales.
+
+    The scaler of `predict` takes float64; the network's takes its inputs in its own dtype, whose numbers
+    near the centre lie one spacing apart.
+    """
+    names = [n for n, known in zip(columns.names, columns.known, strict=True) if known is None]
+    for name, (centre, width) in zip(names, _middles(scaler), strict=False):  # codes come behind
+        step = float(np.spacing(dtype.type(abs(centre))))
+        if step > COARSEST * width:
+            raise UsageError(
+                f"the network's {dtype} has numbers near {centre:.6g} in steps of {step:.3g}, and column "
+                f"{shown(name)} varies by about {width:.3g}; subtract an offset such as {centre:.6g} "
+                "from the column before the training"
+            )
+
+
+def _middles(scaler: Any) -> Iterator[tuple[float, float]]:
+    """Centre and width of what a scaler has found of each column; of a constant one, infinite."""
+    if isinstance(scaler, RobustScaler):
+        yield from zip(scaler.center_.tolist(), scaler.scale_.tolist(), strict=True)
+    elif isinstance(scaler, QuantileTransformer):
+        for knots, values in zip(scaler.knots_, scaler.values_, strict=True):
+            low, centre, high = np.interp([-QUARTILE, 0.0, QUARTILE], values, knots).tolist()
+            width = high - low or float(knots[-1] - knots[0]) / 2
+            yield centre, width or math.inf
 
 
 def _front(columns: Columns, part: Nets, preset: str) -> Any:

@@ -87,3 +87,30 @@ def test_several_nets_make_no_network():
     model = TabularClassifier(**options("small"), n_cv=2).fit(X, X["flag"]).table_model()
     with pytest.raises(UsageError, match=r"^this model averages 2 nets; .* n_cv=1 and n_ens=1"):
         model.network()
+
+
+@pytest.mark.parametrize("preset", ["small", "full", "tabm"])
+def test_columns_that_float32_is_too_coarse_for_make_no_network(preset):
+    rng = np.random.default_rng(0)
+    near, other = rng.uniform(-50, 50, 200), rng.normal(size=200)
+    for offset, coarse in ((0.0, False), (-1e5, False), (1e7, True), (-1.7e9, True)):
+        X = pd.DataFrame({"letter": ["a", "b"] * 100, "other": other, "when": near + offset})
+        X["same"] = 1.7e9
+        made = TabularRegressor(**options(preset, epochs=20)).fit(X, near)
+        model = made.table_model()
+        if coarse:
+            with pytest.raises(
+                UsageError, match=r"column 'when' varies by about \d+.*; subtract an offset"
+            ):
+                model.network()
+        else:
+            found = model.network().predict(model.rows(X))[:, 0]
+            np.testing.assert_allclose(found, model.predict(X), atol=0.01 * near.std())
+
+
+def test_columns_of_few_large_numbers_make_a_network():
+    X = pd.DataFrame({"year": [1.7e9] * 90 + [1.8e9] * 10, "b": np.arange(100.0)})
+    for preset in ("small", "tabm"):
+        model = TabularRegressor(**options(preset)).fit(X, X["year"] / 1e9).table_model()
+        found = model.network().predict(model.rows(X))[:, 0]
+        np.testing.assert_allclose(found, model.predict(X), rtol=1e-5)
