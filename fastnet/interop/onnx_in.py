@@ -23,6 +23,7 @@ from fastnet.interop.onnx_layers import (
 )
 from fastnet.layers.base import Layer
 from fastnet.model import Sequential
+from fastnet.model.exported import RESERVED
 from fastnet.model.saved import terms_of
 from fastnet.onnx import folding
 from fastnet.onnx.reading import Graph, Node, Value, read
@@ -270,7 +271,7 @@ class _Importer:
         """What a file of fastnet's tells of the data."""
         if self.graph.producer != "fastnet" or self.output != "output":
             return UNKNOWN
-        told = dict.fromkeys(("feature_names", "classes", "link"))
+        told = dict.fromkeys(RESERVED)
         try:
             told |= {n: json.loads(t) for n, t in self.graph.metadata.items() if n in told}
         except RecursionError as error:

@@ -10,8 +10,11 @@ from typing import Any
 from fastnet.errors import HyperparameterError, ShapeError, check_int, check_path, shown
 from fastnet.files import atomic
 from fastnet.layers.base import Shape
+from fastnet.model.saved import check_unicode, is_unicode
 from fastnet.model.structure import graph_of
 from fastnet.plan.graph import Structure
+
+RESERVED = ("feature_names", "classes", "link")  # metadata that tell of the data of a fit
 
 
 def export_onnx(
@@ -121,12 +124,22 @@ def _metadata(model: Any, given: Any) -> dict[str, str]:
         raise HyperparameterError(
             f"metadata is {shown(given)}; expected texts by name, as {{'author': 'me'}}"
         )
+    for text in (text for pair in given.items() for text in pair if not is_unicode(text)):
+        raise HyperparameterError(
+            f"metadata has {shown(text)}, which is no text: it has a lone surrogate; expected Unicode"
+        )
+    for name in (name for name in RESERVED if name in given):
+        raise HyperparameterError(
+            f"metadata has {name!r}, which the file tells of the data itself; expected other names than "
+            f"{', '.join(map(repr, RESERVED))}"
+        )
+    check_unicode(model._terms)
     found = dict(given)
     names, classes = model.feature_names_in_, model.classes_
     if names is not None:
-        found.setdefault("feature_names", json.dumps(names.tolist(), ensure_ascii=False))
+        found["feature_names"] = json.dumps(names.tolist(), ensure_ascii=False)
     if classes is not None:
-        found.setdefault("classes", json.dumps(classes.tolist(), ensure_ascii=False))
+        found["classes"] = json.dumps(classes.tolist(), ensure_ascii=False)
     if model._terms.link is not None:
-        found.setdefault("link", json.dumps(model._terms.link))
+        found["link"] = json.dumps(model._terms.link)
     return found

@@ -42,11 +42,7 @@ def _terms_described(terms: Terms) -> dict[str, Any]:
     """What users call columns and classes, for a file; nothing where nobody has told."""
     if terms == UNKNOWN:
         return {}
-    for text in (*(terms.columns or ()), *(terms.classes or ())):
-        if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise UsageError(
-                f"the name {shown(text)} has a lone surrogate, which no file keeps; expected Unicode"
-            )
+    check_unicode(terms)
     return {
         "terms": {
             "columns": None if terms.columns is None else list(terms.columns),
@@ -54,6 +50,20 @@ def _terms_described(terms: Terms) -> dict[str, Any]:
             "link": terms.link,
         }
     }
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a file can keep a text: it has no lone surrogate."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def check_unicode(terms: Terms) -> None:
+    """Raise UsageError for a name of a column or class that no file can keep."""
+    for text in (*(terms.columns or ()), *(terms.classes or ())):
+        if isinstance(text, str) and not is_unicode(text):
+            raise UsageError(
+                f"the name {shown(text)} has a lone surrogate, which no file keeps; expected Unicode"
+            )
 
 
 def terms_of(model: Any, found: Any) -> Terms:

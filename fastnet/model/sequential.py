@@ -587,7 +587,8 @@ class Sequential(Container):
             `predict_proba` and `predict_classes`, from a model that a trainer has trained. Default None:
             all that the model has.
         input_shape: the shape of one input row, where no layer fixes it: a model that begins with Flatten.
-        metadata: texts by name, which the file keeps beside those of its own (default None).
+        metadata: texts by name, which the file keeps beside those of its own, `feature_names`, `classes`
+            and `link` (default None).
 
         The input is called "input" and has any number of rows, in the model's dtype. Batchnorm is folded
         into the linear layer before it. Parameters have the names and shapes of `state_dict`, unless they

@@ -317,6 +317,11 @@ BAD = {
     r"input_shape is \(5,\); the model's rows have the shape \(6,\)": {"input_shape": 5},
     "metadata is {'a': 1}; expected texts by name": {"metadata": {"a": 1}},
     "metadata is 7": {"metadata": 7},
+    "metadata has 'classes', which the file": {"metadata": {"classes": "mine"}},
+    "metadata has 'feature_names', which the file": {"metadata": {"feature_names": "[]"}},
+    "metadata has 'link', which the file": {"metadata": {"a": "b", "link": "softmax"}},
+    r"metadata has '\\ud800', which is no text": {"metadata": {"a": "\ud800"}},
+    r"metadata has 'b\\udfff', which is no text": {"metadata": {"b\udfff": "a"}},
 }
 
 
@@ -326,6 +331,16 @@ def test_wrong_arguments_are_refused(message, tmp_path):
     given = {"path": tmp_path / "net.onnx", **BAD[message]}
     with pytest.raises((fn.errors.HyperparameterError, fn.errors.ShapeError), match=message):
         model.export_onnx(**given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_no_file_keeps_are_refused(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    model = fn.Sequential(fn.Linear(WIDTH, 1), seed=0)
+    frame = pandas.DataFrame(X, columns=pandas.Index([*"abcde", "\ud800"], dtype=object))
+    fn.Trainer(model, fn.MSELoss(), seed=0).fit(frame, X[:, 0], epochs=1)
+    with pytest.raises(fn.errors.UsageError, match="lone surrogate"):
+        model.export_onnx(tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
