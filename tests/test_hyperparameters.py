@@ -125,6 +125,7 @@ OTHERS = {
     fn.init.Constant: {"value": ANY},
     fn.init.Uniform: {"a": ("(-inf, inf)", [], [0, -1.5]), "b": ("(-9, inf)", [-9, -10], [-8, 1])},
     fn.binary_accuracy: {"threshold": ANY},
+    fn.quantize: {"percentile": ("[50, 100]", [49.9, 100.1, -1], [50, 99.9, 100])},
     fn.TopK: {"k": MANY},
     fn.init.Normal: {"mean": ANY, "std": NOT_NEGATIVE},
     fn.init.Orthogonal: GAIN,
@@ -154,7 +155,11 @@ OTHERS = {
     fn.clip_grad_value_: {"limit": NOT_NEGATIVE},
 }
 NET = fn.Sequential(fn.Linear(2, 2), backend="reference", seed=0)
-NEEDED = {  # the arguments that are there beside the one in question
+NEEDED = {
+    fn.quantize: {
+        "model": fn.Sequential(fn.Linear(3, 2), seed=0),
+        "X": X,
+    },  # the arguments that are there beside the one in question
     fn.Snapshots: {"every": 1},
     fn.ModelCheckpoint: {"path": "run"},
     fn.Linear: {"in_features": 2, "out_features": 2},
