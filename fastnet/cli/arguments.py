@@ -46,8 +46,8 @@ def _train(commands: Commands) -> None:
         "--preset",
         choices=PRESETS,
         default="small",
-        help="the net: RealMLP-TD-S (small, the default), RealMLP-TD (full, slower and mostly better), or "
-        "the ensemble TabM (tabm)",
+        help="the net: RealMLP-TD-S (small, the default), RealMLP-TD (full, slower), or the ensemble TabM "
+        "(tabm)",
     )
     made.add_argument("--out", metavar="FILE", help="the model's file (DATA's name, .safetensors)")
     made.add_argument("--report", metavar="FILE", help="the page's file (the model's name, .html)")

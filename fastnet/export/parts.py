@@ -11,6 +11,10 @@ from fastnet.export.training import Learning
 from fastnet.losses import links
 from fastnet.op import Array
 
+# What lets a header serve C++ too, around its declarations.
+OPENING = "#ifdef __cplusplus", 'extern "C" {', "#endif"
+CLOSING = "#ifdef __cplusplus", "}", "#endif"
+
 
 @dataclass(frozen=True)
 class Vectors:
@@ -106,9 +110,7 @@ def header(net: Net) -> str:
         *_columns(net),
         *_class_macros(net),
         "",
-        "#ifdef __cplusplus",
-        'extern "C" {',
-        "#endif",
+        *OPENING,
         "",
         *(net.learning.types(real) if net.learning else []),
         literals.comment(
@@ -130,9 +132,7 @@ def header(net: Net) -> str:
         f"{real} {p}_selftest({net.state}{real} *scratch);",
         "#endif",
         "",
-        "#ifdef __cplusplus",
-        "}",
-        "#endif",
+        *CLOSING,
         "",
         "#endif",
     ]
@@ -286,6 +286,17 @@ def run(net: Net, statements: str) -> str:
     )
 
 
+def argmax(name: str, kind: str) -> str:
+    """The function that finds the largest of outputs of a type."""
+    return f"""int32_t {name}_argmax(const {kind} *y) {{
+    int32_t most = 0;
+    for (int32_t i = 1; i < {name.upper()}_OUTPUTS; i++)
+        if (y[i] > y[most])
+            most = i;
+    return most;
+}}"""
+
+
 def entries(net: Net) -> str:
     """The functions that the header declares."""
     p, up, real = net.name, net.capitals, net.real
@@ -295,13 +306,7 @@ def entries(net: Net) -> str:
         f"""void {p}_predict({net.state}const {real} *x, {real} *y, {real} *scratch) {{
     {copy}(y, {p}_run({given}x, scratch), {up}_OUTPUTS * sizeof *y);
 }}""",
-        f"""int32_t {p}_argmax(const {real} *y) {{
-    int32_t most = 0;
-    for (int32_t i = 1; i < {up}_OUTPUTS; i++)
-        if (y[i] > y[most])
-            most = i;
-    return most;
-}}""",
+        argmax(p, real),
         *_classes(net),
         selftest(net),
     ]

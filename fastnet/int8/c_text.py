@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastnet.export import literals
+from fastnet.export import literals, parts
 from fastnet.int8 import chain
 from fastnet.int8.layer import Layer
 from fastnet.int8.ranges import Entry
@@ -81,9 +81,7 @@ def _header(name: str, layers: list[Layer], tests: int) -> str:
         f"#define {up}_OUTPUT_SCALE {literals.number(last.after.scale, 'float')}",
         f"#define {up}_OUTPUT_ZERO {last.after.zero}",
         "",
-        "#ifdef __cplusplus",
-        'extern "C" {',
-        "#endif",
+        *parts.OPENING,
         "",
         literals.comment(
             "The codes y of the outputs for the codes x of the inputs. scratch: "
@@ -107,9 +105,7 @@ def _header(name: str, layers: list[Layer], tests: int) -> str:
         f"int32_t {name}_selftest(uint8_t *scratch);",
         "#endif",
         "",
-        "#ifdef __cplusplus",
-        "}",
-        "#endif",
+        *parts.CLOSING,
         "",
         "#endif",
     ]
@@ -118,17 +114,17 @@ def _header(name: str, layers: list[Layer], tests: int) -> str:
 
 def _source(name: str, header: str, layers: list[Layer], front: Front, rows: Array) -> str:
     tables = [text for i, layer in enumerate(layers) for text in _tables(f"{name}_{i}", layer)]
-    parts = [
+    pieces = [
         f"/* {name}: a trained net of 8-bit integers, written by fastnet; see {header}. */\n"
         f'#include "{header}"',
         *tables,
         PRODUCT.replace("NAME", name),
         _predict(name, layers),
-        ARGMAX.replace("NAME", name).replace("UP", name.upper()),
+        parts.argmax(name, "uint8_t"),
         _floats(name, layers[-1], front),
         _selftest(name, layers, rows),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(pieces) + "\n"
 
 
 def _tables(prefix: str, layer: Layer) -> list[str]:
@@ -167,14 +163,6 @@ PRODUCT = """static void NAME_product(const uint8_t *x, uint8_t *y, const int8_t
         q = q < 0 ? 0 : q > 255 ? 255 : q;
         y[o] = table ? table[q] : (uint8_t)q;
     }
-}"""
-
-ARGMAX = """int32_t NAME_argmax(const uint8_t *y) {
-    int32_t most = 0;
-    for (int32_t i = 1; i < UP_OUTPUTS; i++)
-        if (y[i] > y[most])
-            most = i;
-    return most;
 }"""
 
 

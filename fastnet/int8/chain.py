@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnet.errors import UsageError
-from fastnet.op import ROWS, Array
+from fastnet.op import Array
 from fastnet.parameter import Derived, Parameter
 from fastnet.plan.graph import Node, Structure, Tensor
 
@@ -212,8 +212,3 @@ def _after(front: Front, node: Node, factor: Array, summand: Array) -> Front:
         centre = _value(node, "c") + _value(node, "r")
         return Front(centre, factor, np.full_like(centre, float(node.arguments["offset"])))
     return Front(front.centre, front.factor * factor, front.offset * factor + summand)
-
-
-def rows_of(structure: Structure) -> int:
-    """The columns of the output."""
-    return int(np.prod([int(d) for d in structure.output.shape if d != ROWS]))

@@ -285,9 +285,9 @@ class Quantized:
     def export_c(self, path: Any, name: str = "net") -> tuple[Path, Path]:
         """Write the net as C99, a source file and its header beside it; returns their paths.
 
-        path: of a new file net.c, say; an existing one is replaced. name: the prefix of all names (default
-        "net"). `docs/int8.md` tells how a program uses them. Raises HyperparameterError for another path
-        or name.
+        path: of the source file, net.c say; files that are there are replaced. name: the prefix of all
+        names (default "net"). `docs/int8.md` tells how a program uses them. Raises HyperparameterError for
+        another path or name.
         """
         target = checked_target(path, name)
         header = check_new_file("path", target.with_suffix(".h"))
