@@ -33,7 +33,7 @@ class Configured(Attributed):
     _may_be_shared: ClassVar[bool] = False  # whether an object may stand in another several times
 
     def __init_subclass__(cls, *, base: bool = False) -> None:
-        """Register fastnet's own classes, except those that are only bases."""
+        """Register fastnet's own classes, except with `base` those that no configuration names."""
         super().__init_subclass__()
         if cls.__module__.startswith("fastnet.") and cls.__name__[0] != "_" and not base:
             register(cls)

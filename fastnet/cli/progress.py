@@ -12,7 +12,7 @@ from fastnet.cli.main import note
 SECONDS = 10.0  # between two lines
 
 
-class EpochBar(fn.Callback):
+class EpochBar(fn.Callback, base=True):
     """Counts epochs, with the loss of the training and the metric of the validation."""
 
     bar: Any = None  # tqdm's
