@@ -13,6 +13,9 @@ sys.path.insert(0, str(CSRC.parent))
 import fastnet  # noqa: E402  (all ops)
 from fastnet.export.elements import elements_of  # noqa: E402
 from fastnet.formulas.c_text import files  # noqa: E402
+from fastnet.tangents import curves  # noqa: E402
+
+curves.every()  # second derivatives are ops too
 
 for name, text in files().items():
     path = GENERATED / name

@@ -15,7 +15,7 @@ from __future__ import annotations
 import ast
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,8 @@ class _Values:
 
     def times(self, a: _Value, b: _Value | None) -> _Value | None:
         """A slope times a tangent."""
+        if a.kind == "number" and not a.of[0]:
+            return None
         return b and self.make("Mult", a, b)
 
     def over(self, a: _Value | None, b: _Value) -> _Value | None:
@@ -139,11 +141,11 @@ class _Reader:
 
 
 class _Tangents:
-    """The tangents of values, for a seed that is the tangent of one of them; None: zero everywhere."""
+    """The tangents of values, for seeds that are the tangents of some of them; None: zero everywhere."""
 
-    def __init__(self, values: _Values, by: _Value, seed: _Value) -> None:
+    def __init__(self, values: _Values, seeds: Mapping[_Value, _Value]) -> None:
         self.values = values
-        self.known: dict[_Value, _Value | None] = {by: seed}
+        self.known: dict[_Value, _Value | None] = {**seeds}
 
     def of(self, value: _Value) -> _Value | None:
         if value not in self.known:
@@ -349,12 +351,43 @@ def derivative(formula: Formula, by: str, seed: str = "seed") -> Formula:
     values, results, given = _values(formula)
     if by not in formula.elements:
         raise TypeError(f"formula {_name(formula)}: {by!r} is not one of {formula.elements}")
-    tangents = _Tangents(values, given[by], values.make("name", seed))
+    tangents = _Tangents(values, {given[by]: values.make("name", seed)})
     found = [tangents.of(result) for result in results]
     none = values.make("Mult", values.number(0.0), values.make("name", seed))
     arguments = [seed, *formula.parameters]
     written = [t or none for t in found]
     return _written(f"{_name(formula)}_by_{by}", arguments, written, formula.function.__module__)
+
+
+def tangent_of(
+    formula: Formula,
+    seeds: Mapping[str, str],
+    name: str,
+    computed: tuple[Sequence[str], Formula] | None = None,
+) -> Formula | None:
+    """The tangent of the one value that a formula f returns: Σ ∂f/∂a·ȧ over some of its arguments a.
+
+    seeds: the name of ȧ for each of these. name: the new formula's; it takes those arguments that it needs.
+    computed: names of f's arguments that another formula computes, and that formula, whose arguments then
+    take their places. None: the tangent is zero everywhere.
+    """
+    values, given, names = _Values(), dict[str, _Value](), list(formula.parameters)
+    if computed is not None:
+        outputs, other = computed
+        names = [*(n for n in other.parameters if n not in names), *names]
+    given = {n: values.make("name", n) for n in names}
+    if computed is not None:
+        made = dict(zip(outputs, _Reader(values, other, dict(given)).read(), strict=True))
+        given |= {n: v for n, v in made.items() if n in formula.parameters}
+    known = {n: given[n] for n in formula.parameters}
+    (result,) = _Reader(values, formula, known).read()
+    made_seeds = {given[a]: values.make("name", seed) for a, seed in seeds.items()}
+    found = _Tangents(values, made_seeds).of(result)
+    if found is None:
+        return None
+    used = _parts(found)
+    arguments = [n for n in (*seeds.values(), *names) if values.make("name", n) in used]
+    return _written(name, arguments, [found], formula.function.__module__)
 
 
 def vjp_of(forward: Formula, outputs: Sequence[str], by: str) -> Formula:
@@ -367,7 +400,7 @@ def vjp_of(forward: Formula, outputs: Sequence[str], by: str) -> Formula:
         raise TypeError(f"formula {_name(forward)} draws; expected a vjp of its own")
     values, results, given = _values(forward)
     seed = values.make("name", f"d{outputs[0]}")
-    slope = _Tangents(values, given[by], seed).of(results[0])
+    slope = _Tangents(values, {given[by]: seed}).of(results[0])
     found = slope or values.make("Mult", values.number(0.0), seed)
     kept = {v: values.make("name", n) for v, n in zip(results, outputs, strict=True)}
     short = _with(values, found, kept)

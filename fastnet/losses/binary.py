@@ -45,6 +45,11 @@ class bce_with_logits(Pointwise):
         q = language.sigmoid(-abs(y))
         return where(y < 0, q - t, (1 - t) - q)
 
+    @each
+    def curve(ty: Real, y: Real) -> Real:
+        """p·(1 − p)·ẏ; the kinks of the slope's terms at 0 cancel."""
+        return language.sigmoid(y) * language.sigmoid(-y) * ty
+
 
 class weighted_bce_with_logits(Pointwise):
     """l = (1 − t)·ln(1 + e^y) + u·t·ln(1 + e^−y), u for each column.

@@ -10,7 +10,8 @@
             return sign(y - t)
 
 Both take y, t, any further tensors with a number for each column, and then the op's numbers. Every backend
-makes its kernels from them: `forward` sums rows in float64, `vjp` multiplies by the row's share.
+makes its kernels from them: `forward` sums rows in float64, `vjp` multiplies by the row's share. A third
+formula `curve` of ẏ and some of these, d²l/dy²·ẏ, is derived unless it is given.
 """
 
 from __future__ import annotations

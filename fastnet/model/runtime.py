@@ -100,6 +100,7 @@ class Runtime:
         if backend.native_calls and self.compiled_losses:
             losses.step_of = lone.step_of  # losses outside a model now use its kernels too
         self.kept, self.within, self.thread = _Cache(), _Cache(), _Thread()
+        self.runners: dict[Any, Any] = {}  # of products with directions
         self.extras = Extras(storage)
         self._towards: tuple[Any, Callable[[Any], None]] = (lambda: None), _nothing
 
@@ -168,6 +169,32 @@ class Runtime:
         assert model is not None
         structure, head = graph_below_head(model, shape)
         return Described(structure, self.storage, head)
+
+    def described(self, shape: Shape, modes: Modes, ending: Ending | None) -> Described:
+        """The structure of a forward in these modes, up to the loss if given."""
+        key = shape, modes, ending and ending.key(), self.storage.frozen
+        return _last_used(
+            self.kept.described, key, lambda: self._describe(shape, modes, ending, fold=False)
+        )
+
+    def products(
+        self,
+        kind: Any,
+        described: Described,
+        rows: int,
+        make: Callable[[int], Any],
+        *,
+        exact: bool,
+    ) -> Any:
+        """The runner of products of this kind for up to `rows` rows, made if there is none.
+
+        make: makes one for so many rows. exact: it is for so many, and no others.
+        """
+        key = kind, described.signature, described.numbers.tobytes(), rows if exact else None
+        runner = self.runners.get(key)
+        if runner is not None and runner.plan.max_rows < rows:
+            del self.runners[key]
+        return _last_used(self.runners, key, lambda: make(rows))
 
     def passes(self, update: Update) -> Passes:
         """An executor of one update."""

@@ -7,7 +7,7 @@ tensors in the workspace, packs the workspace by them, and encodes the instructi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,19 +40,40 @@ _NOTHING, _NO_NODES = np.zeros(0, INSTRUCTION), np.zeros(0, int)
 
 @dataclass(eq=False, repr=False)
 class Gradient:
-    """The gradient of a parameter as an operand."""
+    """The gradient of a parameter as an operand, or another vector with the layout of the parameters."""
 
     parameter: Parameter
+    segment: str = "grads"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The parameter's."""
+        return self.parameter.shape
 
 
 @dataclass(eq=False, repr=False)
-class _Step:
+class Step:
     """An instruction before its tensors have addresses."""
 
     kernel: Kernel
     operands: list[Any]  # Tensor, Parameter, Gradient, Derived, Scheduled or None, in order
     node: Node
     accumulate: bool = False  # whether it adds to parameter gradients that an earlier step wrote
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The operands by name."""
+        return dict(zip(self.kernel.tensors, self.operands, strict=True))
+
+    @property
+    def written(self) -> list[str]:
+        """The names of the operands that it writes."""
+        op = self.kernel.op
+        if self.kernel.phase == "vjp":
+            found = {f"d{name}" for name in op.inputs}
+        else:
+            found = {*op.outputs, *op.state}
+        return [name for name in self.kernel.tensors if name in found]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -147,9 +168,9 @@ def compile_plan(
     shown, output = structure.output, structure.output.root
     loss, host = structure.loss, structure.on_host
     number = {id(node): k for k, node in enumerate(graph.nodes)}
-    compiler = _Compiler(storage, max_rows, number)
+    compiler = Compiler(storage, max_rows, number)
     forward = [compiler.step(node, "forward") for node in graph.nodes]
-    steps: list[_Step] = []
+    steps: list[Step] = []
     dy = dx = None
     in_steps = loss is not None or host
     asked = set() if in_steps and not alone else {x}
@@ -157,17 +178,7 @@ def compile_plan(
         grads: dict[Tensor, Tensor] = {}
         if loss is None:
             dy = grads[output] = Tensor(output.shape, times=output.times)
-            compiler.pending[dy] = {output}
-        wanted = _wanted(graph, asked)
-        losses, last = {loss}, list[Node]()
-        for node in reversed(graph.nodes):
-            if node.op.adds_to and node.output in losses:
-                losses.add(node.arguments[node.op.adds_to])
-                last.append(node)
-            else:
-                steps += compiler.backward(node, grads, wanted, losses)
-        for node in last:
-            steps += compiler.backward(node, grads, wanted, losses)
+        steps = compiler.differentiated(graph, grads, loss, asked)
         dx = grads.get(x) if asked else None
     boundary = len(forward)
     row_loss, value = None, loss
@@ -235,7 +246,7 @@ def _step(
     inputs: Sequence[Tensor | None],
     results: Sequence[Place | None],
     output_width: int,
-    compiler: _Compiler,
+    compiler: Compiler,
     elements: Elements | None,
     *,
     host: bool,
@@ -298,7 +309,9 @@ def _width(tensor: Tensor) -> int:
     return tensor.times * math.prod(_row_shape(tensor))
 
 
-class _Compiler:
+class Compiler:
+    """The steps of one plan, and where their tensors lie."""
+
     def __init__(self, storage: Storage, max_rows: int, number: dict[int, int]) -> None:
         self.storage, self.number = storage, number  # of nodes, by their ids
         self.calls: list[HostCall] = []
@@ -314,10 +327,33 @@ class _Compiler:
         # Of each gradient, the tensors whose gradient it is and whose producer's VJP is still to come.
         self.pending: dict[Tensor, set[Tensor]] = {}
 
-    def step(self, node: Node, phase: str, extra: dict[str, Any] | None = None) -> _Step:
+    def step(self, node: Node, phase: str, extra: Mapping[str, Any] | None = None) -> Step:
+        """The step of a node's kernel, with more operands than the node's own, or others."""
         kernel = node.op.kernels[phase]
         arguments = {**node.arguments, **(extra or {})}
-        return _Step(kernel, [arguments.get(name) for name in kernel.tensors], node)
+        return Step(kernel, [arguments.get(name) for name in kernel.tensors], node)
+
+    def differentiated(
+        self, graph: Graph, grads: dict[Tensor, Tensor], loss: Tensor | None, asked: set[Tensor]
+    ) -> list[Step]:
+        """The steps from the loss, or from the known gradients of tensors, to those of parameters.
+
+        grads: known gradients, to which those of other tensors are added. asked: tensors whose gradients
+        are needed too.
+        """
+        for tensor, known in grads.items():
+            self.pending[known] = {tensor}
+        steps, wanted = list[Step](), _wanted(graph, asked)
+        losses, last = {loss}, list[Node]()
+        for node in reversed(graph.nodes):
+            if node.op.adds_to and node.output in losses:
+                losses.add(node.arguments[node.op.adds_to])
+                last.append(node)
+            else:
+                steps += self.backward(node, grads, wanted, losses)
+        for node in last:
+            steps += self.backward(node, grads, wanted, losses)
+        return steps
 
     def backward(
         self,
@@ -325,7 +361,7 @@ class _Compiler:
         grads: dict[Tensor, Tensor],
         wanted: set[Tensor],
         losses: set[Tensor | None],
-    ) -> list[_Step]:
+    ) -> list[Step]:
         """The VJP of one node, and additions for inputs that already have a gradient."""
         if node.output not in grads and node.output not in losses:
             return []
@@ -362,9 +398,9 @@ class _Compiler:
 
     def _by_adjoint(
         self, node: Node, grads: dict[Tensor, Tensor], wanted: set[Tensor]
-    ) -> list[_Step]:
+    ) -> list[Step]:
         """The gradients of a node's inputs by other ops."""
-        dy, steps = grads[node.output], list[_Step]()
+        dy, steps = grads[node.output], list[Step]()
         self.pending[dy].discard(node.output)
         for name, tensor in node.inputs():
             if tensor in wanted:
@@ -374,7 +410,7 @@ class _Compiler:
                 steps += self._add(tensor, part, grads)
         return steps
 
-    def _add(self, tensor: Tensor, part: Tensor, grads: dict[Tensor, Tensor]) -> list[_Step]:
+    def _add(self, tensor: Tensor, part: Tensor, grads: dict[Tensor, Tensor]) -> list[Step]:
         """Add a part to a tensor's gradient; the first one is the gradient itself.
 
         The sum goes over the gradient of before, except where that is also another tensor's.
@@ -404,7 +440,7 @@ class _Compiler:
 
     def pack(
         self,
-        timeline: list[tuple[int, _Step]],
+        timeline: list[tuple[int, Step]],
         pins: list[tuple[int, Tensor]],
         alignment: int = ALIGNMENT,
     ) -> None:
@@ -443,12 +479,13 @@ class _Compiler:
         self.elements_bytes = end + (aligned(24 * elements.x.elements(0)) if elements else 0)
 
     def place(self, operand: Any) -> Place:
+        """Where an operand lies: its segment, and an offset in bytes."""
         if isinstance(operand, Tensor):
             return operand.segment, self.offsets.get(operand, 0)
         if isinstance(operand, Parameter):
             return self.storage.place(operand)
         if isinstance(operand, Gradient):
-            return "grads", self.storage.place(operand.parameter)[1]
+            return operand.segment, self.storage.place(operand.parameter)[1]
         if isinstance(operand, Scheduled):
             if operand not in self.scheduled:
                 self.scheduled[operand] = self.schedule_bytes
@@ -461,7 +498,8 @@ class _Compiler:
             self.derived_bytes += aligned(count * itemsize)
         return "derived", self.derived[operand][1]
 
-    def encode(self, steps: Iterable[_Step]) -> np.ndarray:
+    def encode(self, steps: Iterable[Step]) -> np.ndarray:
+        """The program of these steps, once tensors have places."""
         steps = list(steps)
         program = np.zeros(len(steps), INSTRUCTION)
         for i, (record, step) in enumerate(zip(program, steps, strict=True)):
@@ -478,7 +516,8 @@ class _Compiler:
             record["accumulate"] = step.accumulate
         return program
 
-    def host_call(self, step: _Step, places: list[Place | None]) -> HostCall:
+    def host_call(self, step: Step, places: list[Place | None]) -> HostCall:
+        """What Python needs to carry out a step."""
         op, names = step.node.op, step.kernel.tensors
         specs = [op.spec(name) for name in names]
         return HostCall(
