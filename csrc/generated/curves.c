@@ -1,5 +1,5 @@
 /* Written by csrc/generate.py from the formulas in fastnet/tangents/curves.py: change those. */
-#include "lib/formula.h"
+#include "lib/pointwise.h"
 
 ELEMENT sigmoid_curve_forward_of(real tdy, real ty, real dy, real y) {
     const real v = R(1.0) - y;

@@ -240,7 +240,7 @@ def file(module: str, sources: list[Source]) -> str:
     """The text of a family's file."""
     head, helpers = parts(module, sources)
     header = "lib/drawn.h" if any(source.draws for source in sources) else "lib/formula.h"
-    if any(isinstance(source.kernel.formula, RowSum) for source in sources):
+    if any(isinstance(source.kernel.formula, (RowSum, RowSlope)) for source in sources):
         header = "lib/pointwise.h"
     text = "\n\n".join([f'{head}\n#include "{header}"', *helpers, *map(str, sources)]) + "\n"
     return within(module.rpartition(".")[2], text, sources)
