@@ -37,6 +37,7 @@ class Products:
     objects: list[dict[str, Any]]
     dx: Place | None = None
     dy: Place | None = None
+    of_parameters: bool = True  # whether parameters move
 
 
 def jacobian_product(
@@ -56,17 +57,18 @@ def jacobian_product(
     pins = [(-1, moved)] if moved is not None else []
     pins += [(len(steps), t) for t in (output, result) if t is not None]
     made = _plan(structure, graph, compiler, steps, [], pins, output)
+    made.of_parameters = of_parameters
     made.dx = None if moved is None else compiler.place(moved)
     made.dy = None if result is None else compiler.place(result)
     return made
 
 
 def curvature_product(
-    structure: Structure, storage: Storage, rows: int, *, gauss_newton: bool, kept: bool
+    structure: Structure, storage: Storage, rows: int, *, gauss_newton: bool
 ) -> Products:
     """The plan of the loss and of its Hessian, or Gauss–Newton matrix, times a direction.
 
-    kept: in two parts, of which the second runs as often as there are directions.
+    It is in two parts, of which the second runs as often as there are directions.
     """
     graph, compiler = _opened(structure, storage, rows)
     loss, output = structure.loss, structure.output.root
@@ -89,18 +91,13 @@ def curvature_product(
     _drop_gradients(primal)
     steps = _needed(moves.steps, {loss})
     ours = {id(step) for step in primal}
-    if kept:
-        first = [step for step in steps if id(step) in ours]
-        second = [step for step in steps if id(step) not in ours]
-    else:
-        first, second = steps, []
-    _accumulate(second if kept else first)
+    first = [step for step in steps if id(step) in ours]
+    second = [step for step in steps if id(step) not in ours]
+    _accumulate(second)
     end = len(first) + 1 + len(second)
-    pins = [(len(first), loss)]
-    if kept:
-        made_before = {t for s in first for t in s.operands if isinstance(t, Tensor)}
-        read_after = {t for s in second for t in s.operands if isinstance(t, Tensor)}
-        pins += [(end, t) for t in made_before & read_after]
+    made_before = {t for s in first for t in s.operands if isinstance(t, Tensor)}
+    read_after = {t for s in second for t in s.operands if isinstance(t, Tensor)}
+    pins = [(len(first), loss), *((end, t) for t in made_before & read_after)]
     return _plan(structure, graph, compiler, first, second, pins, output)
 
 
