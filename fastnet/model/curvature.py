@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.backends.base import Backend
-from fastnet.backends.executor import Executor
+from fastnet.backends.products import Runner
 from fastnet.backends.steps import bad_label
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import batch_offsets
@@ -21,35 +20,10 @@ from fastnet.model.structure import Ending
 from fastnet.model.ways import Way, accepted_targets
 from fastnet.op import Array
 from fastnet.parameter import Parameter, check_array, check_names
-from fastnet.plan.records import MAX_SCALARS, SEGMENT, zeros_aligned
 from fastnet.plan.segments import Storage
 
 WORKSPACE_BYTES = 1 << 23  # of one block of rows, approximately
 FEW_ROWS = 256  # a block has at least so many
-
-
-class Directed:
-    """A model's storage with a direction of its parameters, and room for a product in place of gradients.
-
-    Running statistics are copies, so that no product moves the model's.
-    """
-
-    def __init__(self, storage: Storage) -> None:
-        self._of = storage
-        bytes_of = {name: block.nbytes for name, block in storage.segments.items()}
-        self.segments = {
-            **storage.segments,
-            "state": zeros_aligned(bytes_of["params"]),
-            "grads": zeros_aligned(bytes_of["params"]),
-            "buffers": zeros_aligned(bytes_of["buffers"]),
-        }
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._of, name)
-
-    def start(self) -> None:
-        """Take the model's running statistics."""
-        np.copyto(self.segments["buffers"], self._of.segments["buffers"])
 
 
 class Packing:
@@ -79,81 +53,6 @@ class Packing:
         for there, here in self.runs:
             found[here] = segment[there]
         return found
-
-
-class Runner(Executor):
-    """Runs a plan of products."""
-
-    exact = False  # whether it is for its number of rows alone
-
-    def __init__(self, products: Any, model: Any, backend: Backend) -> None:
-        self.products, storage = products, model.bind()
-        self.directed = Directed(storage)
-        super().__init__(products.plan, self.directed, backend)  # type: ignore[arg-type]
-        none = np.zeros((0, MAX_SCALARS))
-        self.use(none, products.derived, products.objects, products.scheduled)
-        dtype = storage.dtype
-        self.direction, self.result = (
-            self.directed.segments[name].view(dtype) for name in ("state", "grads")
-        )
-        self.names = trained(model)
-        self.directions = {n: _part(p, storage, self.direction) for n, p in self.names.items()}
-
-    def linearize(self, x: Array, y: Array | None, w: Array | None, seed: int, step: int) -> None:
-        """Run the forward on rows x with targets and weights; these stay where they are."""
-        self._inputs = x, y, w
-        for name, array in (("y", y), ("w", w)):
-            self._context["segment"][0, SEGMENT[name]] = 0 if array is None else array.ctypes.data
-        self.directed.start()
-        self._context["accumulate"] = 0
-        self._forward(len(x), x.ctypes.data, seed, step)
-
-    def point(self, given: Mapping[str, Array]) -> bool:
-        """Take a direction by name; False where an array is not one of numbers of the right shape."""
-        if len(given) != len(self.directions):
-            return False
-        for name, into in self.directions.items():
-            array = given.get(name)
-            if (
-                type(array) is not np.ndarray
-                or array.shape != into.shape
-                or array.dtype.kind != "f"
-            ):
-                return False
-            np.copyto(into, array, casting="same_kind")
-        return True
-
-    def product(self) -> Array:
-        """The product with the present direction, in the layout of the parameters' segment."""
-        self.result.fill(0)
-        self._run(1)
-        return self.result
-
-    def loss(self) -> float:
-        """The loss of the last forward."""
-        assert self.plan.loss is not None
-        return float(self.at(self.plan.loss, (1,), np.float64)[0])
-
-    def named(self, vector: Array) -> dict[str, Array]:
-        """A vector in the segment's layout as arrays by name: views."""
-        return {n: _part(p, self.directed, vector) for n, p in self.names.items()}
-
-    def takes(self, x: Any, most: int) -> bool:
-        """Whether x are rows of the model's dtype, up to so many, finite, one after the other in memory."""
-        plan = self.plan
-        return (
-            type(x) is np.ndarray
-            and x.dtype == plan.dtype
-            and x.shape[1:] == plan.x_shape
-            and 0 < len(x) <= most
-            and x.flags.c_contiguous
-            and bool(np.isfinite(x).all())
-        )
-
-
-def _part(p: Parameter, storage: Any, vector: Array) -> Array:
-    begin = storage.place(p)[1] // vector.itemsize
-    return p.shown(vector[begin : begin + math.prod(p.shape)].reshape(p.shape))
 
 
 def jvp(model: Any, x: Any, dx: Any, dparams: Any) -> tuple[Array, Array]:
@@ -201,12 +100,19 @@ def _jacobian_runner(
     def make(most: int) -> Runner:
         (_, of_x, of_parameters), structure = kind, described.structure
         made = jacobian_product(structure, storage, most, of_x=of_x, of_parameters=of_parameters)
-        return Runner(made, model, runtime.backend)
+        return _runner_of(model, made)
 
     exact = joins_rows(model, modes)
     made: Runner = runtime.products(kind, described, rows, make, exact=exact)
     made.exact = exact
     return made
+
+
+def _runner_of(model: Any, products: Any) -> Any:
+    """The runner of a plan of products on the model's backend."""
+    storage, backend, names = model.bind(), model._runtime.backend, trained(model)
+    made = backend.products(products, storage, names)
+    return made or Runner(products, storage, names, backend)
 
 
 def _jvp_call(model: Any, runner: Runner, modes: Any) -> Any:
@@ -222,9 +128,7 @@ def _jvp_call(model: Any, runner: Runner, modes: Any) -> Any:
         if of_x:
             if type(dx) is not np.ndarray or dx.shape != x.shape or dx.dtype.kind != "f":
                 return None
-            into = runner.at(products.dx, x.shape, dtype)
-            np.copyto(into, dx, casting="same_kind")
-            if not np.isfinite(into).all():
+            if not np.isfinite(runner.move_x(dx)).all():
                 return None
         if of_parameters and not runner.point(dparams):
             return None
@@ -293,7 +197,7 @@ class Curvature:
             made = curvature_product(
                 described.structure, self.storage, most, gauss_newton=self.gauss_newton
             )
-            return Runner(made, self.model, runtime.backend)
+            return _runner_of(self.model, made)
 
         if self.kept:
             return make(rows)

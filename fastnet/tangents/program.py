@@ -38,6 +38,7 @@ class Products:
     dx: Place | None = None
     dy: Place | None = None
     of_parameters: bool = True  # whether parameters move
+    target_bytes: int = 0  # of a row
 
 
 def jacobian_product(
@@ -98,7 +99,11 @@ def curvature_product(
     made_before = {t for s in first for t in s.operands if isinstance(t, Tensor)}
     read_after = {t for s in second for t in s.operands if isinstance(t, Tensor)}
     pins = [(len(first), loss), *((end, t) for t in made_before & read_after)]
-    return _plan(structure, graph, compiler, first, second, pins, output)
+    made = _plan(structure, graph, compiler, first, second, pins, output)
+    if structure.target is not None:
+        dtype = np.dtype(structure.target.dtype or storage.dtype)
+        made.target_bytes = structure.target.elements(1) * dtype.itemsize
+    return made
 
 
 def _opened(structure: Structure, storage: Storage, rows: int) -> tuple[Graph, Compiler]:
