@@ -714,7 +714,7 @@ class Trainer(Attributed):
         Source: J. Nocedal, S. J. Wright, "Numerical optimization", 2nd edition, Springer 2006,
         chapters 3 and 5 to 7.
         """
-        settings = full_batch.Settings.checked(locals())
+        settings = full_batch.checked_settings(locals())
         data, terms = self._checked(X, y, sample_weight)
         with self.model.training_lock():
             args = self.model, self.loss, data, settings, self.seed, self.step
