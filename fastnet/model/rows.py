@@ -36,6 +36,7 @@ class RowGradients:
         _check_apart(model, modes)
         self._storage: Storage = model.bind()
         self.size = len(self._storage.trainable_places())
+        self._begins = _begins(self._storage)
         runtime = model._runtime
         self._products = runtime.row_executor(shape, rows, modes)
         self._executor = self._products or runtime.executor(shape, rows, modes)
@@ -56,7 +57,7 @@ class RowGradients:
         if self._products is None:
             return OneByOne(self._storage, self._executor, x, dy)
         self._products.forward(x, seed, step)
-        return OfProducts(self._storage, self._products.factors(dy), len(x), self.size)
+        return OfProducts(self._begins, self._products.factors(dy), len(x), self.size)
 
 
 class _Rows:
@@ -86,9 +87,16 @@ class _Rows:
 class OfProducts(_Rows):
     """Gradients of rows that are products of factors (see fastnet.backends.rows)."""
 
-    def __init__(self, storage: Storage, factors: list[Factors], count: int, size: int) -> None:
+    def __init__(
+        self, begins: dict[int, int], factors: list[Factors], count: int, size: int
+    ) -> None:
         super().__init__(count, size)
-        self._factors, self._begins = factors, _begins(storage)
+        self._factors, self._begins = factors, begins
+        # Whether each parameter belongs to one product, of one row for each row of the minibatch.
+        used = Counter(place for f in factors for place in (f.weight, f.bias) if place is not None)
+        self._single = max(used.values(), default=1) == 1 and all(
+            f.x.shape[1] == 1 for f in factors
+        )
 
     def rows(self, begin: int, end: int) -> Array:
         """The products of these rows."""
@@ -97,18 +105,19 @@ class OfProducts(_Rows):
             x, dy = (a[begin:end].astype(np.float64) for a in (f.x, f.dy))
             if f.bias is not None:
                 at = self._begins[f.bias]
-                found[:, at : at + dy.shape[2]] += dy.sum(axis=1)
+                found[:, at : at + dy.shape[2]] += dy[:, 0] if self._single else dy.sum(axis=1)
             if f.weight is not None:
                 at, (inputs, outputs) = self._begins[f.weight], (x.shape[2], dy.shape[2])
                 block = found[:, at : at + inputs * outputs].reshape(-1, inputs, outputs)
-                block += np.matmul(x.transpose(0, 2, 1), dy)
+                if self._single:
+                    np.multiply(x[:, 0, :, None], dy[:, 0, None, :], out=block)
+                else:
+                    block += np.matmul(x.transpose(0, 2, 1), dy)
         return found
 
     def squares(self) -> Array:
-        """Σ x²ᵀ·dy² where each parameter belongs to one product of one row for each row."""
-        used = Counter(place for f in self._factors for place in (f.weight, f.bias))
-        used.pop(None, None)
-        if any(f.x.shape[1] > 1 for f in self._factors) or max(used.values(), default=1) > 1:
+        """(x²)ᵀ·dy² for a single product, else the sum over rows."""
+        if not self._single:
             return super().squares()
         found = np.zeros(self.size)
         for f in self._factors:

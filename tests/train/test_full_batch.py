@@ -96,7 +96,9 @@ def test_the_iterates_are_those_of_scipy_on_an_independent_net(backend, method):
     losses = history.history["loss"]
     assert len(values) == 12
     start = function(function.start())[0]
-    values = [b for a, b in pairwise([start, *values]) if a != b]  # a trust region may keep its place
+    values = [
+        b for a, b in pairwise([start, *values]) if a != b
+    ]  # a trust region may keep its place
     assert losses[0] == pytest.approx(start, 1e-13)
     if method == "trust-krylov":  # where it ends its inner iteration, digits of products decide
         np.testing.assert_allclose(losses[1:6], values[:5], rtol=2e-3)

@@ -38,7 +38,8 @@ def minimize(objective: Objective, settings: Settings, note: Note) -> Any:
     """x ← x − (A + μ·D)⁻¹·g, A = 2·Σ f·JᵀJ + weight decay, J the Jacobian of outputs by rows.
 
     D is the diagonal of A at its largest so far (Marquardt, Moré) or I (Levenberg). A step that does not
-    lower the loss multiplies μ; one that does divides it.
+    lower the loss is tried again with a larger μ. After one that does, μ shrinks where the loss fell by more
+    than three quarters of what the model says, and grows where by less than a quarter.
     """
     o, residuals = settings.options, Residuals(objective)
     mu, scale = o["mu"], np.zeros_like(objective.accepted.x)
@@ -64,15 +65,20 @@ def minimize(objective: Objective, settings: Settings, note: Note) -> Any:
             if step is not None:
                 x = here.x + step
                 predicted = -float(here.gradient @ step) - 0.5 * float(step @ matrix @ step)
-                if lowers(objective, objective.at(x), predicted):
+                point = objective.at(x)
+                if lowers(objective, point, predicted):
                     break
                 if objective.same(x, here.x):
                     return result_of(objective, False, STUCK)
             mu *= o["mu_increase"]
             if mu > o["mu_max"]:
                 return result_of(objective, False, f"mu exceeds {o['mu_max']:g}: {STUCK}")
+        gain = (here.value - point.value) / predicted
         note(x, mu=mu, **({} if evidence is None else evidence.numbers))
-        mu = max(mu * o["mu_decrease"], LEAST_DAMPING)
+        if gain > 0.75:
+            mu = max(mu * o["mu_decrease"], LEAST_DAMPING)
+        elif gain < 0.25:
+            mu *= o["mu_increase"]
     return ended(objective, settings)
 
 
@@ -90,8 +96,8 @@ METHOD = Method(
     minimize,
     {
         "mu": above_0(1e-3),
-        "mu_increase": real(10.0, low=1.0, open_low=True),
-        "mu_decrease": inside(0.1),
+        "mu_increase": real(3.0, low=1.0, open_low=True),
+        "mu_decrease": inside(0.2),
         "mu_max": above_0(1e10),
         "damping": choice("marquardt", "levenberg"),
         "bayesian": flag(False),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnet.errors import MissingExtra
+from fastnet.op import Array
 from fastnet.train.full_batch.base import (
     FLAT,
     Method,
@@ -94,9 +95,27 @@ def minimize(
     return result
 
 
+class _NotFinite(Exception):
+    """SciPy asks for the product with a vector that is not finite."""
+
+
 def minimize_with_hessian(objective: Objective, settings: Settings, note: Note) -> Any:
     """The same with products of the Hessian, of one linearisation for each iterate."""
-    return minimize(objective, settings, note, hessp=lambda x, v: objective.linearize(x).hvp(v))
+
+    def product(x: Array, v: Array) -> Array:
+        if not np.isfinite(v).all():  # trust-krylov does where the Hessian is singular
+            raise _NotFinite
+        return objective.linearize(x).hvp(v)
+
+    try:
+        with np.errstate(invalid="ignore"):
+            return minimize(objective, settings, note, hessp=product)
+    except _NotFinite:
+        return result_of(
+            objective,
+            False,
+            "SciPy's inner iteration broke down, as it does at singular Hessians; go on by method='trust-ncg'",
+        )
 
 
 QUASI_NEWTON = (
