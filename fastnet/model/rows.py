@@ -165,8 +165,8 @@ def _check_apart(model: Any, modes: Modes) -> None:
         if (mode or layer.joins_rows) and layer.min_training_rows > 1:
             raise UsageError(
                 f"{layer.label} computes statistics of a minibatch, so that rows have no gradients of "
-                "their own; let it use its running statistics by model.eval() and respect_modes=True, or leave "
-                "it out"
+                "their own; let it use its running statistics by model.eval() and respect_modes=True, or "
+                "leave it out"
             )
 
 

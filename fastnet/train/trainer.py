@@ -712,16 +712,17 @@ class Trainer(Attributed):
 
         Methods that need NumPy alone:
 
-        - "levenberg-marquardt", for MSELoss and HalfMSELoss: w ← w − (A + μ·D)⁻¹·g with A = JᵀJ, scaled as
-          the loss is, of the exact Jacobian J of the errors, plus the weight decay. damping: "marquardt"
-          (default), D the diagonal of A at its largest so far, or "levenberg", D = I. mu (1e-3), its factors
-          mu_increase (3) and mu_decrease (0.2), and mu_max (1e10). bayesian: True re-estimates the weight
-          decay from the evidence in each iteration; records then have "effective_parameters", "alpha",
-          "beta" and "weight_decay" (see docs/second-order.md). Records have "mu". At most 10,000 parameters;
+        - "levenberg-marquardt", for MSELoss and HalfMSELoss: w ← w − (A + μ·D)⁻¹·g with A = JᵀJ, scaled
+          as the loss is, of the exact Jacobian J of the errors, plus the weight decay. damping: "marquardt"
+          (default), D the diagonal of A at its largest so far, or "levenberg", D = I. mu (1e-3), its
+          factors mu_increase (3) and mu_decrease (0.2), and mu_max (1e10). bayesian: True re-estimates the
+          weight decay from the evidence in each iteration; records then have "effective_parameters",
+          "alpha", "beta" and "weight_decay" (see docs/second-order.md). Records have "mu". At most 10,000
+          parameters;
         - "hessian-free": conjugate gradients on the Gauss–Newton matrix G + λI. damping, the first λ (1);
           warm_start (0.95), the part of the last step where they begin; cg_iter (250), the most inner
           iterations; cg_tol (5e-4), their least progress. Records have "damping" and "cg_iterations";
-        - "saddle-free-newton": w ← w − (|H| + μ·max|λ|·I)⁻¹·g, where |H| has the eigenvectors of the Hessian
+        - "saddle-free-newton": w ← w − (|H| + μ·max|λ|·I)⁻¹·g, where |H| has the Hessian's eigenvectors
           and |λ|. damping, the first μ (1e-3); dimension: None (default) takes the whole Hessian up to 500
           parameters and else a Krylov subspace of 50 dimensions, an integer one of so many. It ends where
           the gradient is flat and, as far as that subspace tells, no eigenvalue is negative. Records have
@@ -744,8 +745,8 @@ class Trainer(Attributed):
         Source: J. Nocedal, S. J. Wright, "Numerical optimization", 2nd edition, Springer 2006,
         chapters 3 to 7 and 10; D. W. Marquardt, "An algorithm for least-squares estimation of nonlinear
         parameters", 1963, and J. J. Moré, "The Levenberg–Marquardt algorithm", 1978; J. Martens, "Deep
-        learning via Hessian-free optimization", ICML 2010; Y. Dauphin et al., "Identifying and attacking the
-        saddle point problem in high-dimensional non-convex optimization", NeurIPS 2014.
+        learning via Hessian-free optimization", ICML 2010; Y. Dauphin et al., "Identifying and attacking
+        the saddle point problem in high-dimensional non-convex optimization", NeurIPS 2014.
         """
         settings = full_batch.checked_settings(locals())
         data, terms = self._checked(X, y, sample_weight)

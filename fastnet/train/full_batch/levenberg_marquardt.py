@@ -38,8 +38,8 @@ def minimize(objective: Objective, settings: Settings, note: Note) -> Any:
     """x ← x − (A + μ·D)⁻¹·g, A = 2·Σ f·JᵀJ + weight decay, J the Jacobian of outputs by rows.
 
     D is the diagonal of A at its largest so far (Marquardt, Moré) or I (Levenberg). A step that does not
-    lower the loss is tried again with a larger μ. After one that does, μ shrinks where the loss fell by more
-    than three quarters of what the model says, and grows where by less than a quarter.
+    lower the loss is tried again with a larger μ. After one that does, μ shrinks where the loss fell by
+    more than three quarters of what the model says, and grows where by less than a quarter.
     """
     o, residuals = settings.options, Residuals(objective)
     mu, scale = o["mu"], np.zeros_like(objective.accepted.x)

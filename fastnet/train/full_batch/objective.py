@@ -230,7 +230,7 @@ class Objective:
         index, data = self.blocks[number].index, self.data
         target, w = data.y[index], None if data.w is None else data.w[index]
         if data.host is not None:
-            slope = data.host.call(output, target, w)[1]
+            slope: Array | None = data.host.call(output, target, w)[1]
         else:
             tape, given = Tape(np.dtype(np.float64)), Value(output)
             if target.dtype != np.int64:

@@ -114,7 +114,8 @@ def minimize_with_hessian(objective: Objective, settings: Settings, note: Note) 
         return result_of(
             objective,
             False,
-            "SciPy's inner iteration broke down, as it does at singular Hessians; go on by method='trust-ncg'",
+            "SciPy's inner iteration broke down, as it does at singular Hessians; go on by "
+            "method='trust-ncg'",
         )
 
 

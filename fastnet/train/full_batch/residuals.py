@@ -30,7 +30,8 @@ class Residuals:
         if len(objective.accepted.x) > MOST:
             raise UsageError(
                 f"method='levenberg-marquardt' needs a matrix of n² numbers for n parameters, and the "
-                f"model has {len(objective.accepted.x)}, more than {MOST}; take 'L-BFGS-B' or 'hessian-free'"
+                f"model has {len(objective.accepted.x)}, more than {MOST}; take 'L-BFGS-B' or "
+                "'hessian-free'"
             )
         self.gradients = objective.row_gradients()
         self.factor = square / (1 if loss.reduction == "sum" else data.rows)
