@@ -71,7 +71,7 @@ LATE = {
     ("fastnet.plan.records", "mmap"),
     ("fastnet.train.callbacks.files", "tensorboardX"),
     ("fastnet.train.progress", "tqdm"),
-    ("fastnet.train.full_batch", "scipy.optimize"),
+    ("fastnet.train.full_batch.of_scipy", "scipy.optimize"),
     ("fastnet.train.history", "pandas"),
     ("fastnet.plot.figures", "fastnet.plot.picture"),
     ("fastnet.cli.progress", "tqdm"),
