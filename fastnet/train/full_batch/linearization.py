@@ -15,19 +15,54 @@ if TYPE_CHECKING:
 
 
 class Linearization:
-    """The Hessian and the Gauss–Newton matrix of an objective at x, as products.
+    """The Hessian and the Gauss–Newton matrix of an objective at x, as exact products.
 
     x, v and the products are vectors of the trainable parameters in the model's order, without padding,
-    float64. The weight decay's part, decay·v, is in both products.
+    float64. The weight decay's part, decay·v, is in both products. Forward and backward at x are made once
+    for all products, and kept.
     """
 
     def __init__(self, objective: Objective, x: Array) -> None:
         self.objective, self.x = objective, x
+
+    def hvp(self, v: Array) -> Array:
+        """∇²L(x)·v."""
+        return self._product(v, gauss_newton=False)
+
+    def gnvp(self, v: Array) -> Array:
+        """Jᵀ·H·J·v for outputs with the Jacobian J and a loss with the Hessian H in the outputs."""
+        return self._product(v, gauss_newton=True)
+
+    def _product(self, v: Array, *, gauss_newton: bool) -> Array:
+        objective = self.objective
+        curvature = objective.curvature(gauss_newton=gauss_newton)
+        assert curvature is not None
+        objective.put(self.x)
+        if curvature.of is not self.x:
+            curvature.of = None
+            curvature.linearize()
+            curvature.of = self.x
+        found = curvature.product(v)
+        if not np.isfinite(found).all():
+            raise _no_derivatives()
+        if objective.decay is not None:
+            found += objective.decay * v
+        return found
+
+
+class ByDifferences(Linearization):
+    """The same where the loss or a layer is Python code, whose second derivatives are not known.
+
+    Products with the Hessian are central differences of gradients.
+    """
+
+    def __init__(self, objective: Objective, x: Array) -> None:
+        super().__init__(objective, x)
         self._size = 1.0 + float(np.linalg.norm(x))
         self._eps = float(np.cbrt(np.finfo(objective.storage.dtype).eps))
 
     def hvp(self, v: Array) -> Array:
-        """∇²L(x)·v by central differences of the gradient."""
+        """∇²L(x)·v."""
         norm = float(np.linalg.norm(v))
         if norm == 0.0:
             return np.zeros_like(v)

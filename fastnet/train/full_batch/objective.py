@@ -14,14 +14,15 @@ import numpy as np
 from fastnet.backends.steps import Steps
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import batch_offsets
-from fastnet.errors import DivergenceError, ShapeError, UsageError
+from fastnet.errors import DivergenceError, NoSecondDerivatives, ShapeError, UsageError
 from fastnet.losses.base import Loss
 from fastnet.model import Sequential
+from fastnet.model.curvature import Curvature
 from fastnet.model.rows import RowGradients
 from fastnet.op import Array
 from fastnet.tape import Tape, Value
 from fastnet.train.full_batch.base import Settings
-from fastnet.train.full_batch.linearization import Linearization
+from fastnet.train.full_batch.linearization import ByDifferences, Linearization
 
 WORKSPACE_BYTES = 1 << 23  # of one native call, approximately
 
@@ -80,6 +81,8 @@ class Objective:
         self.accepted = Point(x, math.inf, np.zeros_like(x), self._buffers.copy())
         self._last = self.accepted
         self._linearized: Linearization | None = None
+        self._written: Array | None = None  # the parameters that the model has
+        self._curvatures: dict[bool, Curvature | None] = {}  # by whether they are Gauss–Newton's
 
     def start(self) -> Point:
         """Evaluate at the model's parameters; DivergenceError where loss or gradient is not finite."""
@@ -119,8 +122,36 @@ class Objective:
         """Products with the second derivatives at x; those of the last x are kept."""
         known = self._linearized
         if known is None or (x != known.x).any():
-            known = self._linearized = Linearization(self, np.array(x))
+            exact = self.curvature(gauss_newton=False) is not None
+            kind = Linearization if exact else ByDifferences
+            known = self._linearized = kind(self, np.array(x))
         return known
+
+    def curvature(self, *, gauss_newton: bool) -> Curvature | None:
+        """Products with exact second derivatives; None where the loss or a layer is Python code."""
+        if gauss_newton not in self._curvatures:
+            first = self.blocks[0]
+            try:
+                made = Curvature(
+                    self.model,
+                    self.loss,
+                    self.data,
+                    modes=self._modes,
+                    gauss_newton=gauss_newton,
+                    kept=True,
+                    rows=int(np.diff(self.offsets).max()),
+                    seed=first.seed,
+                    step=first.first_step,
+                )
+                self._curvatures[gauss_newton] = made
+            except NoSecondDerivatives:
+                self._curvatures[gauss_newton] = None
+        return self._curvatures[gauss_newton]
+
+    def put(self, x: Array) -> None:
+        """Let the model have the parameters x."""
+        if self._written is not x:
+            self._write(Point(x, 0.0, x, self.accepted.buffers))
 
     def set_decay(self, strength: float) -> None:
         """Take another weight decay from now on, for the accepted iterate too."""
@@ -150,6 +181,7 @@ class Objective:
         self.executor.unload()
 
     def _write(self, point: Point) -> None:
+        self._written = point.x
         with np.errstate(over="ignore", invalid="ignore"):  # a trial may overflow; its loss tells
             self._params[self.places] = point.x  # one call, which no signal interrupts
         np.copyto(self._buffers, point.buffers)
