@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from fastnet.layers.columns import take_columns
 from fastnet.layers.joining import add, multiply
 from fastnet.layers.members import spread, sum_members
 from fastnet.layers.ntk_linear import times
+from fastnet.layers.rectifiers import hardtanh
 from fastnet.op import ROWS, Op
-from fastnet.parameter import Parameter
+from fastnet.parameter import Derived, Parameter
 from fastnet.plan.compiler import Compiler, Gradient, Step
 from fastnet.plan.graph import Graph, Node, Tensor
 from fastnet.tangents.curves import curve_of, tangent_name
@@ -116,9 +120,24 @@ class Moves:
         )
         return seen_as(made, like)
 
+    def filled(self, like: Tensor, value: float) -> Tensor:
+        """This number everywhere, also where the other tensor is infinite; NaN where that is."""
+        return self.apply(hardtanh, x=like, min_val=value, max_val=value)
+
     def nothing(self, like: Tensor) -> Tensor:
         """Zeros."""
-        return self.scaled(like, 0.0)
+        return self.filled(like, 0.0)
+
+    def columns(self, x: Tensor, places: Any) -> Tensor:
+        """Some columns of a tensor; x itself where these are all of them."""
+        table = np.asarray(places, np.int64)
+        if np.array_equal(table, np.arange(int(x.shape[1]))):
+            return x
+        return self.taken(x, Derived(table.shape, lambda: table, "int64", constant=True))
+
+    def taken(self, x: Tensor, places: Derived) -> Tensor:
+        """The columns at these places."""
+        return self.apply(take_columns, x=x, places=places)
 
 
 def shaped(x: Tensor, row: tuple[int, ...], times: int | None = None) -> Tensor:
