@@ -70,7 +70,7 @@ class gaussian_curve(Op):
     @each
     def forward(
         mean: Real, variance: Real, t: Real, tmean: Real, tvariance: Real, eps: float
-    ) -> Real:
+    ) -> tuple[Real, Real]:
         """Both, of each element."""
         s = maximum(variance, eps)
         r = (t - mean) / s

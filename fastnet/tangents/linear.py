@@ -98,13 +98,6 @@ def total(moves: Moves, step: Step) -> None:
     moves.put(arguments["y"], moves.sum(*(moves.of(arguments[name]) for name in ("a", "b"))))
 
 
-@rule("add_to_forward")
-def total_in_place(moves: Moves, step: Step) -> None:
-    """ẏ ← ẏ + ẋ, in another tensor: that of ẏ may be another tensor's tangent too."""
-    arguments = moves.arguments(step)
-    moves.put(arguments["y"], moves.sum(*(moves.of(arguments[name]) for name in ("y", "x"))))
-
-
 @rule("shift_forward")
 def shift(moves: Moves, step: Step) -> None:
     """ẏ = ẋ + ḃ."""

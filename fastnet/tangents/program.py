@@ -124,7 +124,9 @@ def _opened(structure: Structure, storage: Storage, rows: int) -> tuple[Graph, C
                 f"{reason}"
             )
     number = {id(node): k for k, node in enumerate(graph.nodes)}
-    return graph, Compiler(storage, rows, number)
+    compiler = Compiler(storage, rows, number)
+    compiler.adds_in_place = False  # what is differentiated reads both parts, and may do so later
+    return graph, compiler
 
 
 def _with(moves: Moves, step: Step, primal: list[Step]) -> None:

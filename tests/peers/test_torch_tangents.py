@@ -17,10 +17,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     torch = pytest.importorskip("torch")
 
-from loss_kinks import CLASSES, ELEMENTS, GAUSSIANS  # noqa: E402
 from test_torch import LAYERS  # noqa: E402
 from test_torch_activations import MEETING, PAIRS, SMOOTH  # noqa: E402
-from test_torch_losses import CASES, IDS, K, V, N  # noqa: E402
+from test_torch_losses import CASES, IDS, K, N  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:::torch")
 
@@ -97,48 +96,136 @@ def check(model: Any, module: Any, loss: Any, theirs: Any, x: Any, y: Any, what:
     close(model.gnvp(loss, x, y, v), twin.gnvp(v), TOL, what)
 
 
-@pytest.mark.parametrize(("mine", "theirs"), PAIRS, ids=[repr(mine) for mine, _ in PAIRS])
+def hardsigmoid(x: Any) -> Any:
+    """PyTorch's own cannot be differentiated twice."""
+    return torch.clamp(x / 6 + 0.5, 0.0, 1.0)
+
+
+def multi_margin(p: int, margin: float, weight: Any = None, reduction: str = "mean") -> Any:
+    """As PyTorch documents its loss, which cannot be differentiated twice."""
+
+    def loss(z: Any, t: Any) -> Any:
+        of_label = z.gather(1, t[:, None])
+        short = torch.relu(margin - of_label + z) ** p
+        others = torch.ones_like(z).scatter(1, t[:, None], 0.0)
+        rows = (others * short).sum(dim=1) / z.shape[1]
+        rows = rows if weight is None else rows * weight[t]
+        return rows.mean() if reduction == "mean" else rows.sum()
+
+    return loss
+
+
+def of_activation(theirs: Any) -> Any:
+    return Function(hardsigmoid) if isinstance(theirs, nn.Hardsigmoid) else theirs
+
+
+class Function(nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x)
+
+
+activations = pytest.mark.parametrize(
+    ("mine", "theirs"), PAIRS, ids=[repr(mine) for mine, _ in PAIRS]
+)
+
+
+@activations
 def test_activations(backend, mine, theirs):
-    """Between linear layers; and the second derivative of each point by itself, at kinks too."""
-    kind = type(mine)
-    layers = [fn.Linear(4, 6), kind(**mine._config), fn.Linear(6, 3)]
+    layers = [fn.Linear(4, 6), type(mine)(**mine._config), fn.Linear(6, 3)]
     model = fn.Sequential(*layers, dtype="float64", backend=backend, seed=0)
-    module = nn.Sequential(nn.Linear(4, 6), theirs, nn.Linear(6, 3)).double()
+    module = nn.Sequential(nn.Linear(4, 6), of_activation(theirs), nn.Linear(6, 3)).double()
     module.load_state_dict(tensors(model.state_dict()))
     check(model, module, fn.MSELoss(), nn.MSELoss(), normal(0, 9, 4), normal(3, 9, 3))
 
 
-@pytest.mark.parametrize(("mine", "theirs"), PAIRS, ids=[repr(mine) for mine, _ in PAIRS])
-def test_curvatures_of_activations(backend, mine, theirs):
-    """f″ at single points, where functions in pieces meet too: f(w·x) with w = 1, whose loss is Σ c·f."""
+@activations
+def test_curvatures_of_single_points(backend, mine, theirs):
+    """f″ at numbers of all sizes, and where functions in pieces meet."""
     points = np.concatenate([MEETING, SMOOTH[np.abs(SMOOTH) < 100]])
     count = len(points)
-    layers = [fn.Scale(count), type(mine)(**mine._config), fn.Scale(count)]
+    layers = fn.Scale(count), type(mine)(**mine._config)
     model = fn.Sequential(*layers, dtype="float64", backend=backend)
-    w = torch.tensor(points, requires_grad=True)
-    (slope,) = torch.autograd.grad(theirs(w).sum(), w, create_graph=True)
-    curved = torch.zeros(count, dtype=torch.float64)
-    if slope.requires_grad:
-        (curved,) = torch.autograd.grad(slope.sum(), w)
     with model.edit() as values:
         values["0.weight"][...] = points
-    ones = {"0.weight": np.ones(count), "2.weight": np.zeros(count)}
-    # L = Σ f − Σ t + …: a loss that is linear, so that f alone is curved.
-    got = model.hvp(fn.KLDivLoss("sum"), np.ones((1, count)), np.ones((1, count)), ones)
-    rtol = 1e-7 if isinstance(mine, fn.Hardsigmoid) else 1e-9
-    np.testing.assert_allclose(got["0.weight"], -curved.numpy(), rtol=rtol, atol=1e-12)
+    w = torch.tensor(points, requires_grad=True)
+    (slope,) = slopes(of_activation(theirs)(w).sum(), [w])
+    (curved,) = slopes(slope.sum(), [w])
+    one = np.ones((1, count))
+    # The loss Σ t·(ln t − y) with t = 1 is linear in y, so that f alone is curved.
+    got = model.hvp(fn.KLDivLoss("sum"), one, one, {"0.weight": one[0]})
+    np.testing.assert_allclose(got["0.weight"], -curved.detach(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(model.jvp(one, None, {"0.weight": one[0]})[1][0], slope.detach())
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("count", [1, 6])
+def test_prelu(backend, count):
+    """Also where all outputs before it are 0."""
+    for zero in (False, True):
+        layers = fn.Linear(4, 6), fn.PReLU(count), fn.Linear(6, 3)
+        model = fn.Sequential(*layers, dtype="float64", backend=backend, seed=0)
+        if zero:
+            with model.edit() as values:
+                values["0.weight"][...] = values["0.bias"][...] = 0
+        module = nn.Sequential(nn.Linear(4, 6), nn.PReLU(count), nn.Linear(6, 3)).double()
+        module.load_state_dict(tensors(model.state_dict()))
+        check(model, module, fn.MSELoss(), nn.MSELoss(), normal(0, 9, 4), normal(3, 9, 3))
+
+
+@pytest.mark.parametrize("name", [n for n in LAYERS if n != "log softmax"])
 def test_layers(backend, name):
     mine, theirs = LAYERS[name]
-    model = fn.Sequential(fn.Linear(5, 5), mine(), dtype="float64", backend=backend, seed=0)
-    module = nn.Sequential(nn.Linear(5, 5), theirs()).double()
+    layers = fn.Linear(5, 5), mine(), fn.Tanh()
+    model = fn.Sequential(*layers, dtype="float64", backend=backend, seed=0)
+    module = nn.Sequential(nn.Linear(5, 5), theirs(), nn.Tanh()).double()
     module.load_state_dict(tensors(model.state_dict()))
     width = model.output_shape((5,))[0]
-    if isinstance(model[1], fn.LogSoftmax):  # the Gauss–Newton matrix is that of its inputs
-        return
-    check(model, module, fn.HuberLoss(), nn.HuberLoss(), normal(0, 7, 5), normal(1, 7, width))
+    check(model, module, fn.HalfMSELoss(), half_mse, normal(0, 7, 5), normal(1, 7, width))
+
+
+def half_mse(y: Any, t: Any) -> Any:
+    return 0.5 * ((y - t) ** 2).mean()
+
+
+OF_NORMS = [
+    *(
+        (lambda o=o: fn.BatchNorm1d(6, **o), lambda o=o: nn.BatchNorm1d(6, **o))
+        for o in (
+            *({}, {"affine": False}, {"track_running_stats": False}),
+            *({"momentum": None}, {"eps": 0.3}),
+        )
+    ),
+    *(
+        (lambda o=o: fn.LayerNorm(6, **o), lambda o=o: nn.LayerNorm(6, **o))
+        for o in ({}, {"elementwise_affine": False}, {"bias": False})
+    ),
+    *(
+        (lambda o=o: fn.RMSNorm(6, **o), lambda o=o: nn.RMSNorm(6, **o))
+        for o in ({}, {"elementwise_affine": False}, {"eps": 0.1})
+    ),
+]
+
+
+@pytest.mark.parametrize("number", range(len(OF_NORMS)))
+@pytest.mark.parametrize("training", [True, False])
+def test_normalisations(backend, number, training):
+    mine, theirs = OF_NORMS[number]
+    layers = fn.Linear(4, 6), mine(), fn.Tanh(), fn.Linear(6, 3)
+    model = fn.Sequential(*layers, dtype="float64", backend=backend, seed=0)
+    module = nn.Sequential(nn.Linear(4, 6), theirs(), nn.Tanh(), nn.Linear(6, 3)).double()
+    with model.edit() as values:
+        for value in values.values():
+            value += 0.3 * normal(4, *value.shape)
+    model.forward(normal(5, 30, 4))  # moves the statistics
+    module.load_state_dict(tensors(model.state_dict()))
+    model.train(training)
+    module.train(training)
+    labels = np.arange(9) % 3
+    x = normal(0, 9, 4)
+    check(model, module, fn.CrossEntropyLoss(), nn.CrossEntropyLoss(), x, labels)
 
 
 @pytest.mark.parametrize(("mine", "theirs", "options", "output", "target"), CASES, ids=IDS)
@@ -147,22 +234,66 @@ def test_losses(backend, reduction, mine, theirs, options, output, target):
     """Of outputs that parameters scale by 1, column by column: at kinks and bounds too."""
     if reduction not in mine.reductions:
         pytest.skip("no such reduction")
+    if mine is fn.BCELoss:  # at the bounds PyTorch has other numbers, which its gradient does not have
+        output = np.clip(output, 0.01, 0.99)
     given = {k: torch.tensor(a) if hasattr(a, "dtype") else a for k, a in options.items()}
-    peer = theirs(**given, reduction=reduction)
-    loss = mine(**options, reduction=reduction)
+    own = mine is fn.MultiMarginLoss
+    peer = (multi_margin if own else theirs)(**given, reduction=reduction)
     model = fn.Sequential(fn.Scale(K), dtype="float64", backend=backend)
-    v = {"0.weight": normal(5, K)}
-    z, t = torch.tensor(output), torch.tensor(target)
+    check_loss(model, mine(**options, reduction=reduction), peer, output, target)
 
-    def slope(w: Any) -> Any:
-        (found,) = torch.autograd.grad(peer(z * w, t), w, create_graph=True)
-        return found
 
-    w = torch.ones(K, dtype=torch.float64, requires_grad=True)
-    found = slope(w)
-    want = torch.zeros(K, dtype=torch.float64)
-    if found.requires_grad:
-        (want,) = torch.autograd.grad((found * torch.tensor(v["0.weight"])).sum(), w)
+def check_loss(model: Any, loss: Any, peer: Any, output: Any, target: Any) -> None:
+    v = {"0.weight": normal(5, *model.named_parameters()["0.weight"].shape)}
+    z, t, along = (torch.tensor(a) for a in (output, target, v["0.weight"]))
+    w = torch.ones_like(along, requires_grad=True)
+    (slope,) = slopes(peer(z * w, t), [w])
+    (want,) = slopes((slope * along).sum(), [w])
     for product in (model.hvp, model.gnvp):
         got = product(loss, output, target, v)
-        close(got["0.weight"], want.numpy(), TOL, product.__name__)
+        close(got["0.weight"], want.detach().numpy(), TOL, product.__name__)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_gaussians(backend, full, reduction):
+    """Means and variances, some of which are below eps."""
+    variances = np.abs(normal(1, N, 3)) + 0.1
+    variances[0] = 0.01, 0.05, 0.049
+    output, target = np.concatenate([normal(0, N, 3), variances], axis=1), normal(2, N, 3)
+    options = {"full": full, "eps": 0.05, "reduction": reduction}
+    theirs = nn.GaussianNLLLoss(**options)
+    model = fn.Sequential(fn.Scale(6), dtype="float64", backend=backend)
+
+    def peer(y: Any, t: Any) -> Any:
+        return theirs(y[:, :3], t, y[:, 3:])
+
+    check_loss(model, fn.GaussianNLLLoss(**options), peer, output, target)
+
+
+GRAPHS, GROUPS, ROWS = 200, 8, 7
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_random_graphs(group):
+    """With shared and frozen layers; users' layers in NumPy have no second derivatives."""
+    checked = 0
+    for seed in range(group, GRAPHS, GROUPS):
+        tree = random_graphs.tree(seed)
+        theirs = random_graphs.torch_of(tree, torch)
+        model = random_graphs.fastnet_of(tree, dtype="float64", backend="reference", seed=seed)
+        if "Squares" in str(tree):
+            continue
+        model.load_state_dict(theirs.state_dict())
+        frozen = random_graphs.to_freeze(model, seed)
+        if frozen:
+            model.freeze(*frozen)
+        for name, p in theirs.named_parameters():
+            p.requires_grad_(name not in frozen)
+        if not any(p.requires_grad for p in theirs.parameters()):
+            continue
+        x, y = random_graphs.inputs(tree, ROWS, seed), normal(seed + 1, ROWS, 2)
+        check(model, theirs, fn.MSELoss(), nn.MSELoss(), x, y, seed)
+        checked += 1
+    assert checked > 10
+
