@@ -88,6 +88,11 @@ class huber(Pointwise):
         """The error, clipped."""
         return minimum(maximum(y - t, -delta), delta)
 
+    @each
+    def curve(ty: Real, y: Real, t: Real, delta: float) -> Real:
+        """Between the lines; where they begin, it is 0."""
+        return where(abs(y - t) < delta, ty, 0)
+
 
 class smooth_l1(Pointwise):
     """l = e²/(2·width) where |e| < width, else |e| − width/2; dl/dy = e/width or sign(e)."""
@@ -105,6 +110,11 @@ class smooth_l1(Pointwise):
     def slope(y: Real, t: Real, width: float) -> Real:
         """The error, scaled and clipped."""
         return minimum(maximum((y - t) / width, -1), 1)
+
+    @each
+    def curve(ty: Real, y: Real, t: Real, width: float) -> Real:
+        """Between the lines; where they begin, it is 0."""
+        return where(abs((y - t) / width) < 1, ty / width, 0)
 
 
 class log_cosh(Pointwise):

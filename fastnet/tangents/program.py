@@ -19,7 +19,16 @@ from fastnet.plan.compiler import Compiler, Gradient, Plan, Step
 from fastnet.plan.graph import Graph, Structure, Tensor
 from fastnet.plan.instructions import Place
 from fastnet.plan.segments import Storage
-from fastnet.tangents import linear, losses, norms, softmax  # noqa: F401  (rules)
+from fastnet.tangents import (  # noqa: F401  (rules)
+    columns,
+    linear,
+    losses,
+    margin,
+    norms,
+    radial,
+    softmax,
+    trees,
+)
 from fastnet.tangents.expand import expanded, refuses
 from fastnet.tangents.rules import Moves, has_rule, through
 
@@ -115,7 +124,9 @@ def _opened(structure: Structure, storage: Storage, rows: int) -> tuple[Graph, C
                 f"{reason}"
             )
     number = {id(node): k for k, node in enumerate(graph.nodes)}
-    return graph, Compiler(storage, rows, number)
+    compiler = Compiler(storage, rows, number)
+    compiler.adds_in_place = False  # what is differentiated reads both parts, and may do so later
+    return graph, compiler
 
 
 def _with(moves: Moves, step: Step, primal: list[Step]) -> None:
