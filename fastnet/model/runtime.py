@@ -154,6 +154,10 @@ class Runtime:
         kept, modes = self.within if within else self.thread, (False,) * len(self.layers)
         return self._executor(kept, shape, rows, modes, ending, fold=True)
 
+    def executor_of_loss(self, shape: Shape, rows: int, modes: Modes, ending: Ending) -> Executor:
+        """The executor of forwards in these modes up to the loss; it belongs to the model."""
+        return self._executor(self.within, shape, rows, modes, ending, fold=True)
+
     def below_head(self, shape: Shape, rows: int) -> tuple[Executor, Head] | None:
         """The executor of what a HierarchicalSoftmax at the end reads, owned by this thread, and its head.
 
