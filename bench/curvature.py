@@ -1,8 +1,8 @@
 """Products of Jacobians and Hessians beside torch.func and JAX, and beside their own multiplications.
 
-    python bench/second_order.py [--seconds 10] [-o FILE]
+    python bench/curvature.py [--seconds 10] [-o FILE]
 
-Writes SECOND_ORDER.md: one core, float32, the contenders in turns. Before it measures, it compares their
+Writes CURVATURE.md: one core, float32, the contenders in turns. Before it measures, it compares their
 products. "count" is the number of multiplications and additions of a product over that of a gradient.
 """
 
@@ -25,7 +25,7 @@ from measure.pin import pin
 from measure.timing import Times, interleave, median, microseconds, ratio
 from tables.markdown import markdown
 
-PAGE = Path(__file__).parent / "SECOND_ORDER.md"
+PAGE = Path(__file__).parent / "CURVATURE.md"
 NETS = (
     Workload("housing", (8, 64, 64, 64, 1), 64, classes=False),
     Workload("mnist", (784, 128, 10), 32),
@@ -179,7 +179,7 @@ def main() -> None:
     options = parser.parse_args()
     pin(1)
     lines = ["# Products of Jacobians and Hessians", ""]
-    lines += ["Written by `python bench/second_order.py`. Medians of turns, one core, float32.", ""]
+    lines += ["Written by `python bench/curvature.py`. Medians of turns, one core, float32.", ""]
     lines += [machine.describe() + ".", ""]
     lines += [", ".join(f"{n} {v}" for n, v in machine.versions().items()) + ".", ""]
     for net in NETS:
