@@ -213,7 +213,7 @@ def test_blocks_change_no_iterate(loss, activation):
 
     whole, parts = (fit(max_iter=6, batch_size=size).history["loss"] for size in (None, 17))
     np.testing.assert_allclose(parts, whole, rtol=1e-10)
-    assert fit(max_iter=200, tol=1e-6).result.success
+    assert fit(max_iter=300, tol=1e-4).result.success
 
 
 def test_dropout_keeps_its_masks_in_the_jacobian():
