@@ -9,6 +9,7 @@ import pytest
 
 import fastnet as fn
 from fastnet.errors import HyperparameterError, UsageError
+from fastnet.examples import saddle
 from fastnet.train import full_batch
 from fastnet.train.full_batch import METHODS, TABLE
 from fastnet.train.full_batch.dense import hessian
@@ -344,48 +345,20 @@ def test_nothing_to_decay_is_refused():
 
 # Saddles.
 
-SINGULAR = (1.0, 0.02)  # of the map that a deep linear net is to learn
-CORNERS = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
-SADDLE = SINGULAR[1] ** 2 / 2  # the loss where the second singular direction is not learnt
-
-
-def deep_linear(offset):
-    """Three linear layers at the saddle where one singular direction is learnt, or beside it."""
-    model = fn.Sequential(*(fn.Linear(2, 2, bias=False) for _ in range(3)), dtype="float64", seed=0)
-    root = SINGULAR[0] ** (1 / 3)
-    aside = np.array([[1.0, -2.0], [3.0, 1.0]]) / 4
-    with model.edit() as values:
-        for i, middle in enumerate((0.0, 1.0, 0.0)):
-            values[f"{i}.weight"][...] = np.diag([root, middle]) + offset * np.roll(aside, i)
-    return model
-
-
-def from_saddle(offset, method, **options):
-    trainer = fn.Trainer(deep_linear(offset), fn.MSELoss(), seed=0)
-    return trainer.fit_full_batch(CORNERS, CORNERS * SINGULAR, method, **options)
-
-
-def left(history):
-    """The first iteration whose loss is a tenth of the saddle's; None: there is none."""
-    found = np.flatnonzero(np.array(history.history["loss"]) < 0.1 * SADDLE)
-    return int(found[0]) if found.size else None
-
 
 @pytest.mark.parametrize("options", [{}, {"dimension": 6}])
 def test_saddle_free_newton_leaves_a_saddle_where_gradient_descent_needs_ten_times_as_long(options):
-    begun = from_saddle(1e-3, "gradient-descent", max_iter=1)
-    assert begun.records[0]["loss"] == pytest.approx(SADDLE, rel=0.01)
-    history = from_saddle(1e-3, "saddle-free-newton", tol=1e-9, max_iter=60, options=options)
-    iterations = left(history)
-    assert iterations <= 30 and history.records[-1]["loss"] < 1e-6 * SADDLE
+    begun = saddle.fit(saddle.OFFSET, "gradient-descent", max_iter=1)
+    assert begun.records[0]["loss"] == pytest.approx(saddle.LOSS, rel=0.01)
+    history = saddle.fit(
+        saddle.OFFSET, "saddle-free-newton", tol=1e-9, max_iter=60, options=options
+    )
+    iterations = saddle.left(history)
+    assert iterations <= 30 and history.records[-1]["loss"] < 1e-6 * saddle.LOSS
     assert history.records[1]["negative_eigenvalues"] > 0
     assert history.records[-1]["negative_eigenvalues"] == 0
-    for rate in np.geomspace(0.05, 3, 15):  # none of which is ten times as fast
-        fixed = {"step": rate, "grow": 1.0}
-        descent = from_saddle(
-            1e-3, "gradient-descent", tol=0, max_iter=10 * iterations, options=fixed
-        )
-        assert left(descent) is None
+    for rate in saddle.RATES:  # none of which is ten times as fast
+        assert saddle.left(saddle.descent(rate, 10 * iterations)) is None
 
 
 def test_its_step_divides_by_the_absolute_eigenvalues(backend):
@@ -410,17 +383,17 @@ def test_its_step_divides_by_the_absolute_eigenvalues(backend):
 
 
 def test_newton_converges_to_the_saddle():
-    history = from_saddle(1e-3, "newton", tol=1e-9, max_iter=30)
-    assert history.result.success and left(history) is None
-    assert history.records[-1]["loss"] == pytest.approx(SADDLE, rel=1e-9)
+    history = saddle.fit(saddle.OFFSET, "newton", tol=1e-9, max_iter=30)
+    assert history.result.success and saddle.left(history) is None
+    assert history.records[-1]["loss"] == pytest.approx(saddle.LOSS, rel=1e-9)
     assert history.records[-1]["negative_eigenvalues"] > 0
 
 
 @pytest.mark.parametrize("options", [{}, {"dimension": 8}])
 def test_on_the_saddle_itself_negative_curvature_leads_away(options):
-    assert from_saddle(0, "L-BFGS-B").result.nit == 0  # the gradient is zero
-    history = from_saddle(0, "saddle-free-newton", tol=1e-9, max_iter=60, options=options)
-    assert left(history) <= 30 and history.result.success
+    assert saddle.fit(0, "L-BFGS-B").result.nit == 0  # the gradient is zero
+    history = saddle.fit(0, "saddle-free-newton", tol=1e-9, max_iter=60, options=options)
+    assert saddle.left(history) <= 30 and history.result.success
     assert "no eigenvalue of the Hessian is negative" in history.result.message
 
 
