@@ -17,7 +17,7 @@ from fastnet.optim import *  # noqa: F403
 from fastnet.parallel import get_num_threads, set_num_threads, threads
 
 if _typing.TYPE_CHECKING:
-    from fastnet import check, datasets, plot, recipes, tabular
+    from fastnet import check, curvature, datasets, plot, recipes, tabular
     from fastnet import sklearn as sklearn
     from fastnet.int8 import quantize
     from fastnet.interop.keras_in import from_keras
@@ -79,6 +79,7 @@ __all__ = [
     "backends",
     "batches",
     "check",
+    "curvature",
     "datasets",
     "errors",
     "fit_many",
@@ -120,7 +121,7 @@ _MODELS = {
     "import_onnx": "interop.onnx_in",
     "quantize": "int8",
 }
-_ROOMS = ("check", "datasets", "plot", "recipes", "sklearn", "tabular")
+_ROOMS = ("check", "curvature", "datasets", "plot", "recipes", "sklearn", "tabular")
 _LATE = {**dict.fromkeys(_ROOMS, ""), **dict.fromkeys(_TRAIN, "train"), **_MODELS}
 
 

@@ -19,6 +19,7 @@ from fastnet.formulas.language import (
     tanh,
     where,
 )
+from fastnet.layers.base import Shape
 from fastnet.losses.labels import check_columns
 from fastnet.losses.mse import mse
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
@@ -172,6 +173,10 @@ class MSELoss(PointwiseLoss):
             return super().emit(g, output, target, weight, by_rows=by_rows)
         return g.apply(mse, y=output, t=target)
 
+    def square_factor(self, shape: Shape) -> float | None:
+        """1/k for a mean, else 1."""
+        return 1.0 / max(1, math.prod(shape)) if self.reduction == "mean" else 1.0
+
 
 class HalfMSELoss(PointwiseLoss):
     """L = (1/n)·Σ_rows ½‖y − t‖², the squared error of textbooks; y and t are (n, k).
@@ -187,6 +192,10 @@ class HalfMSELoss(PointwiseLoss):
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__(reduction)
+
+    def square_factor(self, shape: Shape) -> float | None:
+        """One half."""
+        return 0.5
 
 
 class L1Loss(PointwiseLoss):

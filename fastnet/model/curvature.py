@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,14 @@ from fastnet.backends.products import Runner
 from fastnet.backends.steps import bad_label
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import batch_offsets
-from fastnet.errors import DivergenceError, ShapeError, StateDictError, UsageError, shown
+from fastnet.errors import (
+    DivergenceError,
+    NoSecondDerivatives,
+    ShapeError,
+    StateDictError,
+    UsageError,
+    shown,
+)
 from fastnet.losses.base import Loss
 from fastnet.losses.function import as_loss
 from fastnet.model.structure import Ending
@@ -23,6 +31,7 @@ from fastnet.parameter import Parameter, check_array, check_names
 from fastnet.plan.segments import Storage
 
 WORKSPACE_BYTES = 1 << 23  # of one block of rows, approximately
+KEPT_BYTES = 1 << 30  # of all blocks, whose forward and backward are kept
 FEW_ROWS = 256  # a block has at least so many
 
 
@@ -169,14 +178,15 @@ class Curvature:
         self.modes = model._modes() if modes is None else modes
         self.gauss_newton, self.seed, self.step = gauss_newton, seed, step
         self.storage = model.bind()
-        self.packing = Packing(self.storage)
+        self.packing, self.places = Packing(self.storage), self.storage.trainable_places()
         self.ending = Ending(loss, data.classes > 0, data.w is not None, data.by_rows)
         if self.ending.on_host:
-            raise UsageError(
+            raise NoSecondDerivatives(
                 f"loss is {shown(loss)}, which Python computes; expected a loss of fastnet's, whose "
                 "second derivatives are known"
             )
         self.exact = joins_rows(model, self.modes)
+        self._compiled: dict[int, Any] = {}  # by rows
         count = data.rows
         if rows is None:
             rows = count if self.exact else self._rows_of_a_block(count)
@@ -185,33 +195,45 @@ class Curvature:
         if loss.reduction == "sum":
             self.shares[:] = 1
         self._runners: list[Runner] = []
+        self.of: Any = None  # what the caller has linearized last
+        most = int(np.diff(self.offsets).max())
+        if kept:
+            nbytes = self._products(most).plan.workspace_bytes * len(self.shares)
+            self.kept = nbytes <= KEPT_BYTES
+        else:
+            self.runner(most)  # it raises where there are no second derivatives
 
-    def runner(self, rows: int) -> Runner:
-        """The runner for up to so many rows."""
+    def _products(self, rows: int) -> Any:
         from fastnet.tangents.program import curvature_product
 
-        runtime = self.model._runtime
-        described = runtime.described(self.data.row_shape, self.modes, self.ending)
+        if rows not in self._compiled:
+            runtime = self.model._runtime
+            described = runtime.described(self.data.row_shape, self.modes, self.ending)
+            structure, kind = described.structure, {"gauss_newton": self.gauss_newton}
+            self._compiled[rows] = curvature_product(structure, self.storage, rows, **kind)
+        made = self._compiled[rows]
+        return replace(made, plan=made.plan.copy())
 
-        def make(most: int) -> Runner:
-            made = curvature_product(
-                described.structure, self.storage, most, gauss_newton=self.gauss_newton
-            )
-            return _runner_of(self.model, made)
-
+    def runner(self, rows: int) -> Runner:
+        """A runner for up to so many rows; a new one where it is to be kept."""
         if self.kept:
-            return make(rows)
-        key = "curvature", self.gauss_newton
-        made: Runner = runtime.products(key, described, rows, make, exact=self.exact)
+            made: Runner = _runner_of(self.model, self._products(rows))
+            return made
+        runtime = self.model._runtime
+        made = runtime.products(
+            ("curvature", self.gauss_newton),
+            runtime.described(self.data.row_shape, self.modes, self.ending),
+            rows,
+            lambda most: _runner_of(self.model, self._products(most)),
+            exact=self.exact,
+        )
         made.exact = self.exact
         return made
 
     def _rows_of_a_block(self, count: int) -> int:
         if count <= FEW_ROWS:
             return count
-        kept, self.kept = self.kept, False
-        plan = self.runner(FEW_ROWS).plan
-        self.kept = kept
+        plan = self._products(FEW_ROWS).plan
         per_row = max(1, plan.workspace_bytes // plan.max_rows)
         return min(count, max(FEW_ROWS, WORKSPACE_BYTES // per_row))
 
@@ -221,7 +243,7 @@ class Curvature:
         self._runners = []
         for number, (begin, end) in enumerate(pairwise(self.offsets)):
             runner = known[number] if known else self.runner(end - begin)
-            self._load(runner, begin, end)
+            self._load(runner, number)
             total += self.shares[number] * runner.loss()
             self._runners.append(runner)
         return total
@@ -255,17 +277,18 @@ class Curvature:
             runner = self._runners[number] if self.kept else self.runner(end - begin)
             point(runner)
             if not self.kept:
-                self._load(runner, begin, end)
+                self._load(runner, number)
             yield self.shares[number], runner
 
-    def _load(self, runner: Runner, begin: int, end: int) -> None:
+    def _load(self, runner: Runner, number: int) -> None:
+        begin, end = self.offsets[number : number + 2]
         data, dtype = self.data, self.model.dtype
         x = np.ascontiguousarray(np.asarray(data.x[begin:end]), dtype)
         y = np.ascontiguousarray(data.y[begin:end], np.int64 if data.classes else dtype)
         if data.classes:
             self._check_labels(y, begin)
         w = None if data.w is None else np.ascontiguousarray(data.w[begin:end], dtype)
-        runner.linearize(x, y, w, self.seed, self.step)
+        runner.linearize(x, y, w, self.seed, self.step + number)
 
     def _check_labels(self, y: Array, begin: int) -> None:
         bad = ((y < 0) | (y >= self.data.classes)) & (y != self.data.ignored)
@@ -364,6 +387,14 @@ def check_direction(model: Any, what: str, given: Any) -> None:
             raise StateDictError(
                 f"{what}[{name!r}] has numbers that are not finite in {model.dtype}; expected finite ones"
             )
+
+
+def direction_of(model: Any, what: str, given: Any) -> Array:
+    """A checked direction as a float64 vector of the trainable parameters, in the model's order."""
+    check_direction(model, what, given)
+    named = trained(model)
+    parts = [p.held(np.asarray(given[n], np.float64)).ravel() for n, p in named.items()]
+    return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def _as_arrays(model: Any, given: Mapping[str, Any]) -> dict[str, Array]:

@@ -31,7 +31,7 @@ from fastnet.interrupts import held_back
 from fastnet.losses import links
 from fastnet.losses.base import Loss
 from fastnet.losses.function import Function, as_loss
-from fastnet.model import c_export, curvature, exported, head, saliency, saved
+from fastnet.model import c_export, curvature, exported, head, jacobian, matrices, saliency, saved
 from fastnet.model.container import Container
 from fastnet.model.runtime import PREDICT_ROWS, Modes, Runtime, no_path
 from fastnet.model.structure import Ending
@@ -368,6 +368,81 @@ class Sequential(Container):
         Neural Computation 14, 2002.
         """
         return curvature.curvature_times(self, loss, X, y, v, sample_weight, gauss_newton=True)
+
+    def jacobian(self, x: Any, outputs: Any = None, *, wrt: str = "x") -> Any:
+        """∂y_c/∂x of chosen outputs c for each row of x (n, …), or ∂y_c/∂θ, in evaluation mode: exact.
+
+        outputs: the number c of an output in [0, k), or k′ such numbers; None (default): all. Those of rows
+            with several dimensions are numbered row by row.
+        wrt: "x" (default) or "parameters".
+
+        Returns an array (n, k′, …) with the shape of a row of x at its end; or with wrt="parameters" a
+        dict of such arrays, with the shapes of parameters, by the names of `named_parameters` for all that
+        are not frozen. Both are new, in the model's dtype.
+
+        The cheaper mode computes it: reverse mode takes a backward for each output, forward mode a tangent
+        for each input. Many rows go through the model in one native call; with respect to parameters, each
+        row and output in one of its own. Nothing changes: gradients in `grads`, modes and statistics stay
+        as they are. x is dense, in the host's memory. Raises UsageError where an output depends on other
+        rows: for BatchNorm1d without running statistics.
+        Source: A. Griewank, A. Walther, "Evaluating Derivatives", SIAM 2008, chapter 3.
+        """
+        return jacobian.jacobian(self, x, outputs, wrt)
+
+    def hessian(
+        self,
+        loss: Loss | Function,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        gauss_newton: bool = False,
+    ) -> Array:
+        """The Hessian of the loss of all rows with respect to the parameters: float64 (P, P), symmetric.
+
+        loss, X, y, sample_weight: as for `hvp`. gauss_newton: True gives the matrix of `gnvp` (default
+            False).
+
+        Rows and columns are the elements of all parameters that are not frozen, in the order of
+        `named_parameters` and each row by row; `fn.curvature.slices(model)` tells which are whose. It takes
+        P products, with one forward and backward for all of them where activations of all rows fit into
+        1 GiB. Raises UsageError, besides as `hvp` does, for more than 16384 parameters, whose matrix takes
+        2 GiB.
+        Source: B. Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6, 1994.
+        """
+        return matrices.hessian(self, loss, X, y, sample_weight, gauss_newton)
+
+    def fisher_diagonal(
+        self,
+        loss: Loss | Function,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        labels: str = "data",
+    ) -> dict[str, Array]:
+        """The diagonal of the Fisher matrix: Σ_i (∂l_i/∂θ)² of the losses l_i of single rows.
+
+        loss, X, y, sample_weight: as for `hvp`. What the loss's reduction does to losses of rows happens to
+            the squares in their place: a mean divides by what it divides the losses by, and a row with
+            weight 2 counts like two equal rows.
+        labels: "data" (default), the empirical Fisher matrix, with the targets y; "model", the Fisher
+            matrix itself: the expectation for targets drawn from the distribution that the outputs tell.
+            That is softmax's for CrossEntropyLoss and NLLLoss, a Bernoulli's for each output of
+            BCEWithLogitsLoss and BCELoss, and for MSELoss and HalfMSELoss the normal distribution whose
+            negative log-likelihood the loss is, up to a constant.
+
+        Returns float64 arrays by the names of `named_parameters` and in their shapes, for all that are not
+        frozen. Both are exact; "model" takes a gradient of each row for each class or output. Both agree
+        only near a good fit: the empirical matrix is no approximation of the Hessian elsewhere. The other
+        is the diagonal of `gnvp`'s matrix, but for two things that squares have twice: weights of classes,
+        and the 1/k of a binary cross-entropy that is a mean over k outputs.
+        Layers act in their own modes, and nothing changes. Raises UsageError where rows have no losses of
+        their own: for batchnorm, and dropout, in training mode.
+        Source: F. Kunstner, L. Balles, P. Hennig, "Limitations of the empirical Fisher approximation for
+        natural gradient descent", NeurIPS 2019.
+        """
+        return matrices.fisher_diagonal(self, loss, X, y, sample_weight, labels)
 
     def apply_update(self, optimizer: Optimizer) -> None:
         """Make one step of an optimizer with the gradients in `grads` (`optimizer.step(model)`)."""

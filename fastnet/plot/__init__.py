@@ -8,5 +8,6 @@ figure of pyplot's by `figure=`, and call `pyplot.show()`.
 from fastnet.plot.activations import activations
 from fastnet.plot.confusion import confusion_matrix
 from fastnet.plot.filters import weights
+from fastnet.plot.landscape import landscape
 
-__all__ = ["activations", "confusion_matrix", "weights"]
+__all__ = ["activations", "confusion_matrix", "landscape", "weights"]

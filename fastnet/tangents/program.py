@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.errors import UsageError
+from fastnet.errors import NoSecondDerivatives
 from fastnet.op import ROWS
 from fastnet.parameter import Derived, Scheduled
 from fastnet.plan.compiler import Compiler, Gradient, Plan, Step
@@ -119,7 +119,7 @@ def _opened(structure: Structure, storage: Storage, rows: int) -> tuple[Graph, C
     graph = expanded(structure.graph)
     for node in graph.nodes:
         if reason := refuses(node):
-            raise UsageError(
+            raise NoSecondDerivatives(
                 f"{node.label or node.op.name} has no second derivatives, nor products of its Jacobian: "
                 f"{reason}"
             )
@@ -132,7 +132,7 @@ def _opened(structure: Structure, storage: Storage, rows: int) -> tuple[Graph, C
 def _with(moves: Moves, step: Step, primal: list[Step]) -> None:
     """Emit a step and its tangent, or raise where its kernel has none."""
     if not has_rule(step):
-        raise UsageError(
+        raise NoSecondDerivatives(
             f"{step.node.label or step.node.op.name}: fastnet has no second derivative of "
             f"{step.node.op.name}; leave this layer or loss out, or use differences of gradients"
         )
