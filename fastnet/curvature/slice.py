@@ -72,12 +72,12 @@ def landscape(
     model, loss, X, y, sample_weight: as for `Sequential.hvp`; the loss is that of `Trainer.evaluate` where
         all layers are in evaluation mode.
     directions: 1 or 2 (default), so many random ones of normal numbers; or a list of one or two directions,
-        each arrays by the names of `named_parameters` and in their shapes, for all that are not frozen, such
-        as `vectors` of `fn.curvature.eigenvalues`.
+        each arrays by the names of `named_parameters` and in their shapes, for all that are not frozen,
+        such as `vectors` of `fn.curvature.eigenvalues`.
     points: integer ≥ 2 (default 25). With an odd number the centre is θ itself.
     extent: number > 0 (default 1).
-    normalize: True (default) scales each filter of a direction to the norm of the same filter of θ, and sets
-        what has no filters to 0. The filter of a weight matrix is the row of one unit, in PyTorch's shape
+    normalize: True (default) scales each filter of a direction to the norm of the same filter of θ, and
+        sets what has no filters to 0. The filter of a weight matrix is the row of one unit, in PyTorch's shape
         (out, in); biases and the parameters of norms, which have one dimension, have none. So slices of
         different nets can be compared, though weights before a ReLU or a norm have an arbitrary scale.
         False takes directions as they are.
@@ -101,7 +101,7 @@ def landscape(
             f"landscape: loss is {shown(loss)}, which Python computes; expected a loss of fastnet's"
         )
     x = model.features("X", model.on_host("X", X))
-    data = model.data(known, x, y, "X", "y", sample_weight)
+    data = model.data(known, x, y, "X", "y", sample_weight, by_rows=True)
     with model.training_lock():
         given = _given(model, directions, seed)
         if normalize:
@@ -146,7 +146,9 @@ def _normalized(model: Sequential, direction: Array) -> Array:
             continue
         rows = places.reshape(len(places), -1)
         now, wanted = (np.linalg.norm(v[rows], axis=1, keepdims=True) for v in (direction, values))
-        found[rows] = direction[rows] * np.divide(wanted, now, out=np.zeros_like(now), where=now > 0)
+        found[rows] = direction[rows] * np.divide(
+            wanted, now, out=np.zeros_like(now), where=now > 0
+        )
     if not found.any():
         raise UsageError(
             "landscape: with normalize=True nothing of the directions is left, as only matrices of weights "

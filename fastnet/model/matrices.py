@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -77,9 +78,7 @@ def finite(product: Array) -> Array:
     return product
 
 
-def hessian(
-    model: Any, loss: Any, X: Any, y: Any, sample_weight: Any, gauss_newton: Any
-) -> Array:
+def hessian(model: Any, loss: Any, X: Any, y: Any, sample_weight: Any, gauss_newton: Any) -> Array:
     """See Sequential.hessian."""
     gauss_newton = check_flag("gauss_newton", gauss_newton)
     loss, data = checked(model, "hessian", loss, X, y, sample_weight)
@@ -131,8 +130,8 @@ def fisher_diagonal(
     loss, data = checked(model, "fisher_diagonal", loss, X, y, sample_weight)
     if loss.on_host:
         raise UsageError(
-            f"fisher_diagonal: loss is {shown(loss)}, which Python computes for whole minibatches; expected "
-            "a loss of fastnet's, which is a sum over rows"
+            f"fisher_diagonal: loss is {shown(loss)}, which Python computes for whole minibatches; "
+            "expected a loss of fastnet's, which is a sum over rows"
         )
     row, dtype = data.row_shape, model.dtype
     if labels == "model":
@@ -144,7 +143,7 @@ def fisher_diagonal(
         gradients = RowGradients(model, modes, row, most)
         total = np.zeros(gradients.size)
         offsets = batch_offsets(data.rows, most)
-        for begin, end in zip(offsets, offsets[1:], strict=False):
+        for begin, end in pairwise(offsets):
             x = np.ascontiguousarray(np.asarray(data.x[begin:end]), dtype)
             output = gradients.forward(x, model.seed, model._draws).astype(np.float64)
             target = data.y[begin:end]
@@ -158,7 +157,8 @@ def fisher_diagonal(
             total /= data.rows
         if not np.isfinite(total).all():
             raise DivergenceError(
-                "fisher_diagonal: the gradient of a row is not finite; inputs scaled to about 1 usually help"
+                "fisher_diagonal: the gradient of a row is not finite; inputs scaled to about 1 "
+                "usually help"
             )
         return {name: total[places] for name, places in places_by_name(model).items()}
 

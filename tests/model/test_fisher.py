@@ -152,13 +152,15 @@ def test_rows_that_depend_on_others_are_refused(layer):
 
 def test_bad_arguments():
     model, (x, y, _) = net("reference"), data(fn.CrossEntropyLoss)
-    with pytest.raises(HyperparameterError, match="^labels is 'true'; expected one of 'data', 'mo"):
+    with pytest.raises(
+        HyperparameterError, match=r"^labels is 'true'; expected one of 'data', 'mo"
+    ):
         model.fisher_diagonal(fn.CrossEntropyLoss(), x, y, labels="true")
-    with pytest.raises(HyperparameterError, match="L1Loss tells no distribution.*labels='data'"):
+    with pytest.raises(HyperparameterError, match=r"L1Loss tells no distribution.*labels='data'"):
         model.fisher_diagonal(fn.L1Loss(), x, np.eye(3)[y], labels="model")
-    with pytest.raises(UsageError, match="which Python computes"):
+    with pytest.raises(UsageError, match=r"which Python computes"):
         model.fisher_diagonal(lambda output, y: (0.0, output), x, y)
-    with pytest.raises(DivergenceError, match="gradient of a row is not finite"):
+    with pytest.raises(DivergenceError, match=r"gradient of a row is not finite"):
         model.fisher_diagonal(fn.MSELoss(), 1e200 * x, 1e300 * np.eye(3)[y])
 
 
