@@ -77,7 +77,7 @@ def landscape(
     points: integer ≥ 2 (default 25). With an odd number the centre is θ itself.
     extent: number > 0 (default 1).
     normalize: True (default) scales each filter of a direction to the norm of the same filter of θ, and
-        sets what has no filters to 0. The filter of a weight matrix is the row of one unit, in PyTorch's shape
+        sets what has no filters to 0. The filter of a weight matrix is the row of one unit, in the shape
         (out, in); biases and the parameters of norms, which have one dimension, have none. So slices of
         different nets can be compared, though weights before a ReLU or a norm have an arbitrary scale.
         False takes directions as they are.
