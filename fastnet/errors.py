@@ -70,6 +70,10 @@ class UsageError(FastnetError, RuntimeError):
     """Calls in an order without meaning: backward without forward, two fits on one model."""
 
 
+class NoSecondDerivatives(UsageError):
+    """A layer or a loss of which second derivatives, or products of its Jacobian, are not known."""
+
+
 class DivergenceError(FastnetError, ArithmeticError):
     """The loss of a step was not finite; that step made no update.
 

@@ -107,6 +107,7 @@ class Op:
     lazy: ClassVar[bool] = False  # only for backends that read lazy rows (Backend.reads_rows)
     adds_to: ClassVar[str] = ""  # of an op that adds to a loss: the input which that is
     touches_rows: ClassVar[bool] = False  # gradients of matrices are 0 but for some rows
+    once: ClassVar[bool] = False  # its update runs once in a step, for all parameters together
     inplace: ClassVar[bool] = (
         False  # forward may write its output over its first input, vjp likewise
     )

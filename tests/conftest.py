@@ -22,6 +22,9 @@ from fastnet.losses import base as losses
 from fastnet.model.runtime import Runtime
 from fastnet.op import KERNELS, Op
 from fastnet.plan import instructions
+from fastnet.tangents import curves
+
+curves.every()  # second derivatives are ops too, which are made at first use
 
 # The asserts of what tests share speak, and stay under python -O; engines.py has none.
 SHARED = {path.stem for path in (Path(__file__).parent / "support").glob("*.py")} - {"engines"}

@@ -55,6 +55,25 @@ SCHEDULE_FREE = {
     fn.ScheduleFreeSGD: {"momentum": STEP},
     fn.ScheduleFreeAdamW: {"betas": (0.5, STEP), "eps": 1e-3},
 }
+TUNED = {  # whose groups have no lr, and which refuse l1_proximal
+    fn.YellowFin: {
+        "beta": STEP,
+        "window": np.int64(5),
+        "log_smoothing": True,
+        "adaptive_clipping": False,
+        "closed_loop": True,
+        "gamma": 0.5,
+        "eps": 1e-3,
+    },
+    fn.SGDHD: {"momentum": STEP, "nesterov": True, "hypergrad_lr": 0.5, "multiplicative": True},
+    fn.AdamHD: {
+        "betas": (0.5, STEP),
+        "eps": 1e-3,
+        "hypergrad_lr": STEP,
+        "multiplicative": True,
+    },
+}
+FOR_TUNED = SHARED | {"groups": SHARED["groups"][1:], "l1_proximal": False}
 HALF = {"reduction": "sum"}
 PLAIN = [
     fn.Identity,
@@ -143,6 +162,10 @@ ALL = [
         )
         for kind, own in SCHEDULE_FREE.items()
     ],
+    *[
+        kind(0.5, weight_decay=1, decoupled_weight_decay=True, **own, **FOR_TUNED)
+        for kind, own in TUNED.items()
+    ],
     *[fn.EMA(0.5, evaluate=True), fn.SWA(2, 3)],
     fn.EarlyStopping("loss", 3, 0.1, "max", restore_best_weights=True, ties="last"),
     fn.ReduceLROnPlateau("loss", 0.5, 3, 0.1, "abs", 2, 0.1, 0.1, "max"),
@@ -216,6 +239,7 @@ def test_every_class_and_argument_is_in_the_table():
         shown = " ".join(repr(made) for made in ALL if type(made) is kind)
         fixed = SHARED.keys() - PART.keys() if kind in SCHEDULE_FREE else set()
         fixed |= {"decoupled_weight_decay"} if fixed else set()
+        fixed |= {"l1_proximal"} if kind in TUNED else set()
         for name, p in kind._constructor().items():
             required = (
                 p.default is p.empty or name in ("epochs", "steps_per_epoch") or name in fixed

@@ -59,6 +59,9 @@ OPTIMIZERS = {  # what each takes beside lr, weight_decay, l1 and max_norm
     fn.ScheduleFreeSGD: {"momentum": BETA, **WEIGHTS},
     fn.ScheduleFreeAdamW: {"eps": EPS, **BETAS, **WEIGHTS},
     fn.Muon: {"momentum": BETA, "eps": EPS, **BETAS, **dict.fromkeys(COEFFICIENTS, ANY)},
+    fn.YellowFin: {"beta": BETA, "gamma": NOT_NEGATIVE, "eps": EPS},
+    fn.SGDHD: {"momentum": NOT_NEGATIVE, "hypergrad_lr": NOT_NEGATIVE},
+    fn.AdamHD: {"eps": EPS, **BETAS, "hypergrad_lr": NOT_NEGATIVE},
 }
 EVERY = {"lr": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "l1": NOT_NEGATIVE}
 EVERY["max_norm"] = ("(0, inf)", [0, -1], [1e-9, 3])
@@ -458,6 +461,11 @@ def test_seeds(make):
             lambda v: fn.Muon(ns_steps=v),
             [0, 100, -1, 5.0, True, None],
             r"^ns_steps is .*; expected an integer in \[1, 99\]$",
+        ),
+        (
+            lambda v: fn.YellowFin(window=v),
+            [0, 129, -1, 5.0, True, None],
+            r"^window is .*; expected an integer in \[1, 128\]$",
         ),
         (
             lambda v: fn.Muon(adjust_lr_fn=v),

@@ -66,8 +66,8 @@ ELEMENTWISE(softsign_curve_forward, OUT_OVER(tdx), IN_UNDER(tdy), IN_UNDER(tx), 
 
 ELEMENT softplus_curve_forward_of(real tdy, real tx, real dy, real x, double beta, double bound) {
     const real z = R(beta) * x;
-    const real v = real_sigmoid(z);
-    return where(z > R(bound), tdy, v * tdy + dy * (v * (R(1.0) - v) * (R(beta) * tx)));
+    const real bend = dy * tx * (R(beta) * real_sigmoid(-z));
+    return where(z > R(bound), tdy, real_sigmoid(z) * (tdy + where(z < R(bound), bend, R(0.0))));
 }
 
 ELEMENTWISE(softplus_curve_forward, OUT_OVER(tdx), IN_UNDER(tdy), IN_UNDER(tx), IN_UNDER(dy), IN_UNDER(x)) {
@@ -124,19 +124,14 @@ ELEMENTWISE(gelu_curve_forward, OUT_OVER(tdx), IN_UNDER(tdy), IN_UNDER(tx), IN_U
 }
 
 ELEMENT gelu_tanh_curve_forward_of(real tdy, real tx, real dy, real x) {
-    const real v = R(0.7978845608028654) * x;
-    const real v1 = x * x;
-    const real square = real_minimum(v1, R(100.0));
-    const real v2 = R(1.0) + R(0.044715) * square;
-    const real t = real_tanh(v * v2);
-    const real v3 = R(0.5) * x;
-    const real v4 = R(1.0) - t * t;
-    const double v5 = 3.0 * 0.044715;
-    const real slope = R(0.7978845608028654) * (R(1.0) + R(v5) * square);
-    const real v6 = v4 * slope;
-    const real v7 = where(R(100.0) < v1, R(0.0), R(2.0) * x * tx);
-    const real v8 = v4 * (v2 * (R(0.7978845608028654) * tx) + v * (R(0.044715) * v7));
-    return (R(0.5) * (R(1.0) + t) + v3 * v6) * tdy + dy * (R(0.5) * v8 + (v6 * (R(0.5) * tx) + v3 * (slope * -(R(2.0) * t * v8) + v4 * (R(0.7978845608028654) * (R(v5) * v7)))));
+    const real z = real_minimum(real_maximum(x, R(-10.0)), R(10.0));
+    const real square = z * z;
+    const real u = R(2.0 * 0.7978845608028654) * z * (R(1.0) + R(0.044715) * square);
+    const real p = real_sigmoid(u);
+    const real q = real_sigmoid(-u);
+    const real slope = R(2.0 * 0.7978845608028654) * (R(1.0) + R(3.0 * 0.044715) * square);
+    const real both = R(2.0) * slope + R(12.0 * 0.044715 * 0.7978845608028654) * square + z * (q - p) * (slope * slope);
+    return tdy * (p + z * (p * q) * slope) + dy * tx * (p * q * both);
 }
 
 ELEMENTWISE(gelu_tanh_curve_forward, OUT_OVER(tdx), IN_UNDER(tdy), IN_UNDER(tx), IN_UNDER(dy), IN_UNDER(x)) {
@@ -207,8 +202,8 @@ ELEMENTWISE(mish_curve_forward, OUT_OVER(tdx), IN_UNDER(tdy), IN_UNDER(tx), IN_U
 }
 
 ELEMENT elu_curve_forward_of(real tdy, real tx, real dy, real x, double alpha) {
-    const real v = real_exp_below_0(real_minimum(x, R(0.0)));
-    return where(x > R(0.0), tdy, R(alpha) * v * tdy + dy * (R(alpha) * (v * where(R(0.0) < x, R(0.0), tx))));
+    const real slope = R(alpha) * real_exp_below_0(real_minimum(x, R(0.0)));
+    return where(x > R(0.0), tdy, slope * (tdy + where(x < R(0.0), dy * tx, R(0.0))));
 }
 
 ELEMENTWISE(elu_curve_forward, OUT_OVER(tdx), IN_UNDER(tdy), IN_UNDER(tx), IN_UNDER(dy), IN_UNDER(x)) {
@@ -226,10 +221,8 @@ ELEMENTWISE(elu_curve_forward, OUT_OVER(tdx), IN_UNDER(tdy), IN_UNDER(tx), IN_UN
 }
 
 ELEMENT selu_curve_forward_of(real tdy, real tx, real dy, real x) {
-    const int v = x > R(0.0);
-    const double v1 = 1.0507009873554805 * 1.6732632423543772;
-    const real v2 = real_exp_below_0(real_minimum(x, R(0.0)));
-    return where(v, R(1.0507009873554805), R(v1) * v2) * tdy + dy * where(v, R(0.0), R(v1) * (v2 * where(R(0.0) < x, R(0.0), tx)));
+    const real slope = R(1.0507009873554805 * 1.6732632423543772) * real_exp_below_0(real_minimum(x, R(0.0)));
+    return where(x > R(0.0), R(1.0507009873554805) * tdy, slope * (tdy + where(x < R(0.0), dy * tx, R(0.0))));
 }
 
 ELEMENTWISE(selu_curve_forward, OUT_OVER(tdx), IN_UNDER(tdy), IN_UNDER(tx), IN_UNDER(dy), IN_UNDER(x)) {
@@ -311,9 +304,7 @@ KERNEL(bce_with_logits_curve_forward, OUT(dy), IN_AS(double, drow_loss), IN(ty),
 }
 
 ELEMENT weighted_bce_with_logits_curve_forward_of(real ty, real y, real t, real u) {
-    const real v = real_sigmoid(y);
-    const real v1 = real_sigmoid(-y);
-    return (R(1.0) - t) * (v * (R(1.0) - v) * ty) - u * t * (v1 * (R(1.0) - v1) * -ty);
+    return (R(1.0) - t + u * t) * (real_sigmoid(y) * real_sigmoid(-y)) * ty;
 }
 
 KERNEL(weighted_bce_with_logits_curve_forward, OUT(dy), IN_AS(double, drow_loss), IN(ty), IN(y), IN(t), IN(u)) {
@@ -333,10 +324,8 @@ KERNEL(weighted_bce_with_logits_curve_forward, OUT(dy), IN_AS(double, drow_loss)
 }
 
 ELEMENT bce_curve_forward_of(real ty, real y, real t) {
-    const real v = R(1.0) - y;
-    const real v1 = y * v;
-    const real v2 = real_maximum(v1, R(9.999999960041972e-13));
-    return (ty - (y - t) / v2 * where(R(9.999999960041972e-13) > v1, R(0.0), v * ty + y * -ty)) / v2;
+    const real q = R(1.0) - y;
+    return ty * where(y * q > R(9.999999960041972e-13), t / (y * y) + (R(1.0) - t) / (q * q), R(1.0 / 9.999999960041972e-13));
 }
 
 KERNEL(bce_curve_forward, OUT(dy), IN_AS(double, drow_loss), IN(ty), IN(y), IN(t)) {
@@ -499,9 +488,7 @@ KERNEL(half_squared_error_curve_forward, OUT(dy), IN_AS(double, drow_loss), IN(t
 }
 
 ELEMENT huber_curve_forward_of(real ty, real y, real t, double delta) {
-    const real v = y - t;
-    const double v1 = -delta;
-    return where(R(delta) < real_maximum(v, R(v1)), R(0.0), where(R(v1) > v, R(0.0), ty));
+    return where(real_abs(y - t) < R(delta), ty, R(0.0));
 }
 
 KERNEL(huber_curve_forward, OUT(dy), IN_AS(double, drow_loss), IN(ty), IN(y), IN(t)) {
@@ -520,8 +507,7 @@ KERNEL(huber_curve_forward, OUT(dy), IN_AS(double, drow_loss), IN(ty), IN(y), IN
 }
 
 ELEMENT smooth_l1_curve_forward_of(real ty, real y, real t, double width) {
-    const real v = (y - t) / R(width);
-    return where(R(1.0) < real_maximum(v, R(-1.0)), R(0.0), where(R(-1.0) > v, R(0.0), ty / R(width)));
+    return where(real_abs((y - t) / R(width)) < R(1.0), ty / R(width), R(0.0));
 }
 
 KERNEL(smooth_l1_curve_forward, OUT(dy), IN_AS(double, drow_loss), IN(ty), IN(y), IN(t)) {

@@ -289,6 +289,53 @@ KERNEL(gaussian_basis_forward, OUT(y), OUT(d), IN(x), IN(mu), IN(sigma)) {
     }
 }
 
+/* Σ_i (x_i − μ_ij)·(u_i − ν_ij) of `rows` rows and n centres, at most `vectors` vectors of them. */
+static inline __attribute__((always_inline)) void products_of_differences(const int rows, const int vectors, real *s,
+                                                                          const real *x, const real *mu, const real *u,
+                                                                          const real *nu, int64_t I, int64_t J,
+                                                                          int64_t n) {
+    vec sum[ROWS_AT_ONCE][2];
+    for (int b = 0; b < rows; b++)
+        for (int v = 0; v < vectors; v++)
+            sum[b][v] = (vec){0};
+    for (int64_t i = 0; i < I; i++)
+        for (int v = 0; v < vectors; v++) {
+            const int64_t at = i * J + v * WIDTH;
+            const vec centre = load_first(mu + at, n - v * WIDTH);
+            const vec moved = nu ? load_first(nu + at, n - v * WIDTH) : (vec){0};
+            for (int b = 0; b < rows; b++) {
+                const vec along = broadcast(u ? u[b * I + i] : 0) - moved;
+                sum[b][v] = vec_madd(broadcast(x[b * I + i]) - centre, along, sum[b][v]);
+            }
+        }
+    for (int b = 0; b < rows; b++)
+        for (int v = 0; v < vectors; v++)
+            store_first(s + b * J + v * WIDTH, sum[b][v], n - v * WIDTH);
+}
+
+#define PRODUCTS_OF_ROWS(rows)                                                                     \
+    static __attribute__((noinline)) void products_of_##rows##_rows(                               \
+        real *s, const real *x, const real *mu, const real *u, const real *nu, int64_t I, int64_t J) { \
+        int64_t j = 0;                                                                             \
+        for (; j + 2 * WIDTH <= J; j += 2 * WIDTH)                                                 \
+            products_of_differences(rows, 2, s + j, x, mu + j, u, nu ? nu + j : nu, I, J, 2 * WIDTH); \
+        for (; j < J; j += WIDTH)                                                                  \
+            products_of_differences(rows, 1, s + j, x, mu + j, u, nu ? nu + j : nu, I, J, J - j);  \
+    }
+PRODUCTS_OF_ROWS(1)
+PRODUCTS_OF_ROWS(4)
+
+KERNEL(gaussian_slope_forward, OUT(s), IN(x), IN(mu), IN(u), IN(nu)) {
+    const int64_t I = call->size[0], J = call->size[1];
+    SHARED(r, call, call->rows, 2 * ROWS_AT_ONCE) {
+        int64_t b = r.begin;
+        for (; b + ROWS_AT_ONCE <= r.end; b += ROWS_AT_ONCE)
+            products_of_4_rows(s + b * J, x + b * I, mu, u ? u + b * I : u, nu, I, J);
+        for (; b < r.end; b++)
+            products_of_1_rows(s + b * J, x + b * I, mu, u ? u + b * I : u, nu, I, J);
+    }
+}
+
 typedef struct {
     const real *dy, *y, *d, *x, *mu, *sigma;
     int64_t B, I, J, M;

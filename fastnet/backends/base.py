@@ -269,6 +269,13 @@ class Backend:
         """
         return None
 
+    def products(self, products: Any, storage: Storage, names: Mapping[str, Any]) -> Any:
+        """An object with the interface of `products.Runner` for a plan of products; None: a Runner can.
+
+        names: the trainable parameters by name.
+        """
+        return None
+
     def passes(self, update: Update, storage: Storage) -> Any:
         """An object with the interface of `passes.Passes` that runs an update alone; None: a Passes can."""
         return None

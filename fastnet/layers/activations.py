@@ -123,6 +123,13 @@ class softplus(Elementwise):
         z = beta * x
         return where(z > bound, dy, dy * language.sigmoid(z))
 
+    @each
+    def curve(tdy: Real, tx: Real, dy: Real, x: Real, beta: float, bound: float) -> Real:
+        """The slope jumps where z is the bound; there its derivative is 0."""
+        z = beta * x
+        bend = dy * tx * (beta * language.sigmoid(-z))
+        return where(z > bound, tdy, language.sigmoid(z) * (tdy + where(z < bound, bend, 0)))
+
 
 class log_sigmoid(Elementwise):
     """y = −ln(1 + e^−x) = min(x, 0) − ln(1 + e^−|x|), s = 1/(1 + eˣ); dx = dy·s."""
@@ -177,6 +184,18 @@ class gelu_tanh(Elementwise):
         t = language.tanh(ROOT_2_OVER_PI * x * (1 + 0.044715 * square))
         slope = ROOT_2_OVER_PI * (1 + 3 * 0.044715 * square)
         return dy * (0.5 * (1 + t) + 0.5 * x * ((1 - t * t) * slope))
+
+    @each
+    def curve(tdy: Real, tx: Real, dy: Real, x: Real) -> Real:
+        """As y = x·σ(2u): from σ(2u)·σ(−2u), which does not cancel as 1 − tanh²u does."""
+        z = minimum(maximum(x, -10), 10)
+        square = z * z
+        u = 2 * ROOT_2_OVER_PI * z * (1 + 0.044715 * square)
+        p = language.sigmoid(u)
+        q = language.sigmoid(-u)
+        slope = 2 * ROOT_2_OVER_PI * (1 + 3 * 0.044715 * square)
+        both = 2 * slope + 12 * 0.044715 * ROOT_2_OVER_PI * square + z * (q - p) * (slope * slope)
+        return tdy * (p + z * (p * q) * slope) + dy * tx * (p * q * both)
 
 
 class silu(Elementwise):

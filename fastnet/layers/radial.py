@@ -75,6 +75,33 @@ class gaussian_basis(Op):
         return (2 * sizes["I"] + 16) * sizes["J"]
 
 
+class gaussian_slope(Op):
+    """s_j = Σ_i (x_i − μ_ij)·(u_i − ν_ij): half the tangent of the squared distances, for ẋ = u and μ̇ = ν.
+
+    A missing u or ν is 0. No terms cancel where x and μ are large beside their distance.
+    """
+
+    outputs: ClassVar = {"s": "B J"}
+    inputs: ClassVar = {"x": "B I", "mu": "I J", "u": "B I", "nu": "I J"}
+    optional = ("u", "nu")
+    dims = ("I", "J")
+
+    @staticmethod
+    def forward(s: Array, x: Array, mu: Array, u: Array, nu: Array) -> None:
+        """One input after the other."""
+        s[...] = 0
+        for i in range(len(mu)):
+            moved = (u[:, i : i + 1] if u.size else 0) - (
+                nu[i] if nu.size else np.zeros_like(mu[i])
+            )
+            s += (x[:, i : i + 1] - mu[i]) * moved
+
+    @classmethod
+    def work(cls, sizes: Mapping[str, int], rows: int) -> int:
+        """Three operations for each difference."""
+        return 3 * sizes["I"] * sizes["J"]
+
+
 class RBF(Layer):
     """φ_j(x) = e^(−‖x − μ_j‖²/(2σ_j²)), a layer of Gaussian radial basis functions.
 

@@ -58,6 +58,12 @@ class elu(Elementwise):
         """Computed from x, because y + alpha loses digits where y is near −alpha."""
         return where(x > 0, dy, dy * (alpha * exp_below_0(minimum(x, 0))))
 
+    @each
+    def curve(tdy: Real, tx: Real, dy: Real, x: Real, alpha: float) -> Real:
+        """Below 0 the slope is its own derivative; at 0, where it jumps, that is 0."""
+        slope = alpha * exp_below_0(minimum(x, 0))
+        return where(x > 0, tdy, slope * (tdy + where(x < 0, dy * tx, 0)))
+
 
 class selu(Elementwise):
     """y = scale·x where x > 0, else scale·alpha·(eˣ − 1), with the paper's two constants."""
@@ -71,6 +77,12 @@ class selu(Elementwise):
     def vjp(dy: Real, x: Real) -> Real:
         """A scaled gradient of `elu`."""
         return dy * where(x > 0, SELU_SCALE, SELU_SCALE * SELU_ALPHA * exp_below_0(minimum(x, 0)))
+
+    @each
+    def curve(tdy: Real, tx: Real, dy: Real, x: Real) -> Real:
+        """That of `elu`, scaled."""
+        slope = SELU_SCALE * SELU_ALPHA * exp_below_0(minimum(x, 0))
+        return where(x > 0, SELU_SCALE * tdy, slope * (tdy + where(x < 0, dy * tx, 0)))
 
 
 class hardtanh(Elementwise):

@@ -200,6 +200,10 @@ class Loss(Fixed, base=True):
         """The shape of a row of targets other than labels, for a row of outputs."""
         return shape
 
+    def square_factor(self, shape: Shape) -> float | None:
+        """f, if the loss of a row of outputs is f·Σ_j (y_j − t_j)²; None where it is no sum of squares."""
+        return None
+
     # What callers use.
 
     def accepted_targets(self) -> tuple[float, float] | None:

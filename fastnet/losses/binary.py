@@ -70,6 +70,11 @@ class weighted_bce_with_logits(Pointwise):
         """The false part pushes y down; the true part, times u, pushes it up."""
         return (1 - t) * language.sigmoid(y) - u * t * language.sigmoid(-y)
 
+    @each
+    def curve(ty: Real, y: Real, t: Real, u: Real) -> Real:
+        """Of both parts p·(1 − p), without a difference."""
+        return ((1 - t) + u * t) * (language.sigmoid(y) * language.sigmoid(-y)) * ty
+
 
 class bce(Pointwise):
     """l = −t·max(ln y, −100) − (1 − t)·max(ln(1 − y), −100); dl/dy = (y − t)/max(y·(1 − y), 1e-12)."""
@@ -83,6 +88,12 @@ class bce(Pointwise):
     def slope(y: Real, t: Real) -> Real:
         """Finite at y = 0 and y = 1."""
         return (y - t) / maximum(y * (1 - y), LEAST)
+
+    @each
+    def curve(ty: Real, y: Real, t: Real) -> Real:
+        """t/y² + (1 − t)/(1 − y)², of which no terms cancel; at the bounds that of (y − t)/1e-12."""
+        q = 1 - y
+        return ty * where(y * q > LEAST, t / (y * y) + (1 - t) / (q * q), 1 / LEAST)
 
 
 @language.formula

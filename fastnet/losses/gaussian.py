@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnet.builder import Builder
 from fastnet.errors import SMALLEST, ShapeError, check_flag, check_real
+from fastnet.formulas.language import Real, each, maximum
 from fastnet.layers.base import Shape
 from fastnet.losses.base import Loss, numbers
 from fastnet.op import Array, Op
@@ -52,6 +53,28 @@ class gaussian_nll(Op):
         ratio, root = e / s, 1 / np.sqrt(s)
         dy[:, : e.shape[1]] = -ratio * share
         dy[:, half : half + e.shape[1]] = 0.5 * (root - ratio) * (root + ratio) * share
+
+
+class gaussian_curve(Op):
+    """The tangents of −e/s and ½(1/s − e²/s²), the slopes of a term, along changes of mean and variance.
+
+    They are (μ̇ + r·v̇)/s and (r·μ̇ + (r² − ½/s)·v̇)/s with r = e/s; as for the slopes, s = max(v, eps) counts
+    as the variance v.
+    """
+
+    outputs: ClassVar = {"of_mean": "B T", "of_variance": "B T"}
+    inputs: ClassVar = {name: "B T" for name in ("mean", "variance", "t", "tmean", "tvariance")}
+    dims = ("T",)
+    scalars = ("eps",)
+
+    @each
+    def forward(
+        mean: Real, variance: Real, t: Real, tmean: Real, tvariance: Real, eps: float
+    ) -> tuple[Real, Real]:
+        """Both, of each element."""
+        s = maximum(variance, eps)
+        r = (t - mean) / s
+        return (tmean + r * tvariance) / s, (r * tmean + (r * r - 0.5 / s) * tvariance) / s
 
 
 class GaussianNLLLoss(Loss):

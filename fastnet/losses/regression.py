@@ -19,6 +19,7 @@ from fastnet.formulas.language import (
     tanh,
     where,
 )
+from fastnet.layers.base import Shape
 from fastnet.losses.labels import check_columns
 from fastnet.losses.mse import mse
 from fastnet.losses.pointwise import Pointwise, PointwiseLoss
@@ -87,6 +88,11 @@ class huber(Pointwise):
         """The error, clipped."""
         return minimum(maximum(y - t, -delta), delta)
 
+    @each
+    def curve(ty: Real, y: Real, t: Real, delta: float) -> Real:
+        """Between the lines; where they begin, it is 0."""
+        return where(abs(y - t) < delta, ty, 0)
+
 
 class smooth_l1(Pointwise):
     """l = e²/(2·width) where |e| < width, else |e| − width/2; dl/dy = e/width or sign(e)."""
@@ -104,6 +110,11 @@ class smooth_l1(Pointwise):
     def slope(y: Real, t: Real, width: float) -> Real:
         """The error, scaled and clipped."""
         return minimum(maximum((y - t) / width, -1), 1)
+
+    @each
+    def curve(ty: Real, y: Real, t: Real, width: float) -> Real:
+        """Between the lines; where they begin, it is 0."""
+        return where(abs((y - t) / width) < 1, ty / width, 0)
 
 
 class log_cosh(Pointwise):
@@ -162,6 +173,10 @@ class MSELoss(PointwiseLoss):
             return super().emit(g, output, target, weight, by_rows=by_rows)
         return g.apply(mse, y=output, t=target)
 
+    def square_factor(self, shape: Shape) -> float | None:
+        """1/k for a mean, else 1."""
+        return 1.0 / max(1, math.prod(shape)) if self.reduction == "mean" else 1.0
+
 
 class HalfMSELoss(PointwiseLoss):
     """L = (1/n)·Σ_rows ½‖y − t‖², the squared error of textbooks; y and t are (n, k).
@@ -177,6 +192,10 @@ class HalfMSELoss(PointwiseLoss):
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__(reduction)
+
+    def square_factor(self, shape: Shape) -> float | None:
+        """One half."""
+        return 0.5
 
 
 class L1Loss(PointwiseLoss):

@@ -3,89 +3,76 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from fastnet.backends.base import Backend
-from fastnet.backends.executor import Executor
+from fastnet.backends.products import Runner
 from fastnet.backends.steps import bad_label
 from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import batch_offsets
-from fastnet.errors import DivergenceError, ShapeError, StateDictError, UsageError, shown
+from fastnet.errors import (
+    DivergenceError,
+    NoSecondDerivatives,
+    ShapeError,
+    StateDictError,
+    UsageError,
+    shown,
+)
 from fastnet.losses.base import Loss
 from fastnet.losses.function import as_loss
 from fastnet.model.structure import Ending
+from fastnet.model.ways import Way, accepted_targets
 from fastnet.op import Array
 from fastnet.parameter import Parameter, check_array, check_names
-from fastnet.plan.records import MAX_SCALARS, SEGMENT, zeros_aligned
 from fastnet.plan.segments import Storage
 
 WORKSPACE_BYTES = 1 << 23  # of one block of rows, approximately
-FEW_ROWS = 256  # of which a block has at least so many
+KEPT_BYTES = 1 << 30  # of all blocks, whose forward and backward are kept
+FEW_ROWS = 256  # a block has at least so many
 
 
-class Directed:
-    """A model's storage with a direction of its parameters, and room for a product in place of gradients.
-
-    Running statistics are copies, so that no product moves the model's.
-    """
+class Packing:
+    """Where the trainable parameters lie in a segment, and in a vector without padding."""
 
     def __init__(self, storage: Storage) -> None:
-        self._of = storage
-        bytes_of = {name: block.nbytes for name, block in storage.segments.items()}
-        self.segments = {
-            **storage.segments,
-            "state": zeros_aligned(bytes_of["params"]),
-            "grads": zeros_aligned(bytes_of["params"]),
-            "buffers": zeros_aligned(bytes_of["buffers"]),
-        }
+        self.runs: list[tuple[slice, slice]] = []
+        end, last = 0, -1
+        for p in storage.trainable():
+            begin, size = storage.place(p)[1] // storage.dtype.itemsize, math.prod(p.shape)
+            if begin == last:
+                there, here = self.runs.pop()
+                self.runs.append((slice(there.start, begin + size), slice(here.start, end + size)))
+            else:
+                self.runs.append((slice(begin, begin + size), slice(end, end + size)))
+            end, last = end + size, begin + size
+        self.size = end
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._of, name)
+    def spread(self, vector: Array, segment: Array) -> None:
+        """Write a vector into a segment."""
+        for there, here in self.runs:
+            segment[there] = vector[here]
 
-    def start(self) -> None:
-        """Take the model's running statistics."""
-        np.copyto(self.segments["buffers"], self._of.segments["buffers"])
-
-    def vector(self, segment: str) -> Array:
-        """A segment as one vector of the model's dtype, padding included."""
-        return self.segments[segment].view(self._of.dtype)
-
-
-class Runner(Executor):
-    """Runs a plan of products."""
-
-    def __init__(self, products: Any, storage: Storage, backend: Backend) -> None:
-        self.products, self.directed = products, Directed(storage)
-        super().__init__(products.plan, self.directed, backend)  # type: ignore[arg-type]
-        none = np.zeros((0, MAX_SCALARS))
-        self.use(none, products.derived, products.objects, products.scheduled)
-
-    def linearize(self, x: Array, y: Array | None, w: Array | None, seed: int, step: int) -> None:
-        """Run the forward on rows x with targets and weights; these stay where they are."""
-        self._inputs = x, y, w
-        for name, array in (("y", y), ("w", w)):
-            self._context["segment"][0, SEGMENT[name]] = 0 if array is None else array.ctypes.data
-        self.directed.start()
-        self._context["accumulate"] = 0
-        self._forward(len(x), x.ctypes.data, seed, step)
-
-    def product(self) -> None:
-        """Run the products with the present direction."""
-        self._run(1)
-
-    def loss(self) -> float:
-        """The loss of the last forward."""
-        assert self.plan.loss is not None
-        return float(self.at(self.plan.loss, (1,), np.float64)[0])
+    def gathered(self, segment: Array) -> Array:
+        """A segment's numbers as a float64 vector."""
+        found = np.empty(self.size)
+        for there, here in self.runs:
+            found[here] = segment[there]
+        return found
 
 
 def jvp(model: Any, x: Any, dx: Any, dparams: Any) -> tuple[Array, Array]:
     """See Sequential.jvp."""
-    from fastnet.tangents.program import jacobian_product
-
+    kind = "jvp", dx is not None, dparams is not None
+    way = model._ways.get(kind)
+    if way is not None and way.is_open(model):
+        with model.training_lock():
+            found: tuple[Array, Array] | None = way.call(x, dx, dparams)
+        if found is not None:
+            return found
     model._root("jvp")
     if dx is None and dparams is None:
         raise UsageError(
@@ -94,48 +81,88 @@ def jvp(model: Any, x: Any, dx: Any, dparams: Any) -> tuple[Array, Array]:
     x = np.asarray(model.features("x", model.on_host("x", x)))
     shape = tuple(x.shape[1:])
     if dx is not None:
-        dx = model.features("dx", model.on_host("dx", dx), shape)
+        dx = np.asarray(model.features("dx", model.on_host("dx", dx), shape))
         if dx.shape != x.shape:
             raise ShapeError(f"dx has shape {dx.shape}, expected that of x, {x.shape}")
     with model.training_lock():
-        storage = model.bind()
-        direction = None if dparams is None else direction_of(model, "dparams", dparams)
+        if dparams is not None:
+            check_direction(model, "dparams", dparams)
         modes = model._modes()
         model._check_rows(len(x), modes)
-        runtime = model._runtime
-        described = runtime.described(shape, modes, None)
-        of = {"of_x": dx is not None, "of_parameters": direction is not None}
-        runner = runtime.products(
-            ("jvp", *of.values()),
-            described,
-            len(x),
-            lambda rows: Runner(
-                jacobian_product(described.structure, storage, rows, **of), storage, runtime.backend
-            ),
-            exact=_joins_rows(model, modes),
-        )
-        if direction is not None:
-            runner.directed.vector("state")[storage.trainable_places()] = direction
-        if runner.products.dx is not None:
-            np.copyto(runner.at(runner.products.dx, dx.shape, model.dtype), dx)
-        given = np.ascontiguousarray(x, model.dtype)
-        runner.linearize(given, None, None, model.seed, model._draws)
-        shape = len(x), *runner.plan.output_shape
-        y = given.reshape(shape) if runner.plan.output[0] == "x" else None
-        y = runner.at(runner.plan.output, shape, model.dtype) if y is None else y
-        if runner.products.dy is None:
-            return np.array(y), np.zeros(shape, model.dtype)
-        if runner.products.dy == runner.products.dx and runner.plan.output[0] == "x":
-            return np.array(y), np.array(dx).reshape(shape)
-        return np.array(y), np.array(runner.at(runner.products.dy, shape, model.dtype))
+        runner = jacobian_runner(model, shape, len(x), modes, kind)
+        call = _jvp_call(model, runner, modes)
+        model._ways.keep(kind, Way(model, call, runner, model._modes()))
+        given = None if dparams is None else _as_arrays(model, dparams)
+        found = call(np.ascontiguousarray(x, model.dtype), dx, given)
+        assert found is not None
+        return found
+
+
+def jacobian_runner(
+    model: Any, shape: Any, rows: int, modes: Any, kind: tuple[str, bool, bool]
+) -> Runner:
+    """The runner of Jacobian products for up to so many rows of a shape, with layers in these modes.
+
+    kind: "jvp", whether x moves, and whether parameters do.
+    """
+    from fastnet.tangents.program import jacobian_product
+
+    runtime, storage = model._runtime, model.bind()
+    described = runtime.described(shape, modes, None)
+
+    def make(most: int) -> Runner:
+        (_, of_x, of_parameters), structure = kind, described.structure
+        made = jacobian_product(structure, storage, most, of_x=of_x, of_parameters=of_parameters)
+        return _runner_of(model, made)
+
+    exact = joins_rows(model, modes)
+    made: Runner = runtime.products(kind, described, rows, make, exact=exact)
+    made.exact = exact
+    return made
+
+
+def _runner_of(model: Any, products: Any) -> Any:
+    """The runner of a plan of products on the model's backend."""
+    storage, backend, names = model.bind(), model._runtime.backend, trained(model)
+    made = backend.products(products, storage, names)
+    return made or Runner(products, storage, names, backend)
+
+
+def _jvp_call(model: Any, runner: Runner, modes: Any) -> Any:
+    """A function (x, dx, dparams) → (y, ẏ) for rows of one kind; None where it declines."""
+    plan, products, dtype = runner.plan, runner.products, model.dtype
+    of_x, of_parameters = products.dx is not None, products.of_parameters
+
+    def call(x: Any, dx: Any, dparams: Any) -> tuple[Array, Array] | None:
+        if (dx is None) == of_x or (dparams is None) == of_parameters:
+            return None
+        if not runner.takes(x, plan.max_rows) or (runner.exact and len(x) != plan.max_rows):
+            return None
+        if of_x:
+            if type(dx) is not np.ndarray or dx.shape != x.shape or dx.dtype.kind != "f":
+                return None
+            if not np.isfinite(runner.move_x(dx)).all():
+                return None
+        if of_parameters and not runner.point(dparams):
+            return None
+        runner.linearize(x, None, None, model.seed, model._draws)
+        shape = len(x), *plan.output_shape
+        there = plan.output[0] == "x"
+        y = x.reshape(shape) if there else runner.at(plan.output, shape, dtype)
+        if products.dy is None:
+            return np.array(y), np.zeros(shape, dtype)
+        return np.array(y), np.array(runner.at(products.dy, shape, dtype))
+
+    return call
 
 
 class Curvature:
-    """The Hessian and the Gauss–Newton matrix of a loss of all rows, at the model's present parameters.
+    """The Hessian or the Gauss–Newton matrix of a loss of all rows, at the model's present parameters.
 
     Vectors are float64 and have the trainable parameters without padding, in the model's order. One block
     of rows is two native calls, and the products of blocks are added in float64. With `kept`, forward and
-    backward are kept for further products, at the memory of all rows' activations.
+    backward are kept for further products, at the memory of all rows' activations, until the parameters
+    change and `linearize` is called again.
     """
 
     def __init__(
@@ -155,14 +182,15 @@ class Curvature:
         self.modes = model._modes() if modes is None else modes
         self.gauss_newton, self.seed, self.step = gauss_newton, seed, step
         self.storage = model.bind()
-        self.places = self.storage.trainable_places()
+        self.packing, self.places = Packing(self.storage), self.storage.trainable_places()
         self.ending = Ending(loss, data.classes > 0, data.w is not None, data.by_rows)
         if self.ending.on_host:
-            raise UsageError(
+            raise NoSecondDerivatives(
                 f"loss is {shown(loss)}, which Python computes; expected a loss of fastnet's, whose "
                 "second derivatives are known"
             )
-        self.exact = _joins_rows(model, self.modes)
+        self.exact = joins_rows(model, self.modes)
+        self._compiled: dict[int, Any] = {}  # by rows
         count = data.rows
         if rows is None:
             rows = count if self.exact else self._rows_of_a_block(count)
@@ -171,73 +199,176 @@ class Curvature:
         if loss.reduction == "sum":
             self.shares[:] = 1
         self._runners: list[Runner] = []
+        self.of: Any = None  # what the caller has linearized last
+        most = int(np.diff(self.offsets).max())
+        if kept:
+            nbytes = self._products(most).plan.workspace_bytes * len(self.shares)
+            self.kept = nbytes <= KEPT_BYTES
+        else:
+            self.runner(most)  # it raises where there are no second derivatives
 
-    def _runner(self, rows: int) -> Runner:
+    def _products(self, rows: int) -> Any:
         from fastnet.tangents.program import curvature_product
 
-        runtime = self.model._runtime
-        described = runtime.described(self.data.row_shape, self.modes, self.ending)
-        kind = {"gauss_newton": self.gauss_newton, "kept": True}
+        if rows not in self._compiled:
+            runtime = self.model._runtime
+            described = runtime.described(self.data.row_shape, self.modes, self.ending)
+            structure, kind = described.structure, {"gauss_newton": self.gauss_newton}
+            self._compiled[rows] = curvature_product(structure, self.storage, rows, **kind)
+        made = self._compiled[rows]
+        return replace(made, plan=made.plan.copy())
 
-        def make(most: int) -> Runner:
-            made = curvature_product(described.structure, self.storage, most, **kind)
-            return Runner(made, self.storage, runtime.backend)
-
+    def runner(self, rows: int) -> Runner:
+        """A runner for up to so many rows; a new one where it is to be kept."""
         if self.kept:
-            return make(rows)
-        key = "curvature", self.gauss_newton
-        made: Runner = runtime.products(key, described, rows, make, exact=self.exact)
+            made: Runner = _runner_of(self.model, self._products(rows))
+            return made
+        runtime = self.model._runtime
+        made = runtime.products(
+            ("curvature", self.gauss_newton),
+            runtime.described(self.data.row_shape, self.modes, self.ending),
+            rows,
+            lambda most: _runner_of(self.model, self._products(most)),
+            exact=self.exact,
+        )
+        made.exact = self.exact
         return made
 
     def _rows_of_a_block(self, count: int) -> int:
-        few = min(count, FEW_ROWS)
-        plan = self._runner(few).plan
-        return min(count, max(few, WORKSPACE_BYTES * plan.max_rows // max(1, plan.workspace_bytes)))
+        if count <= FEW_ROWS:
+            return count
+        plan = self._products(FEW_ROWS).plan
+        per_row = max(1, plan.workspace_bytes // plan.max_rows)
+        return min(count, max(FEW_ROWS, WORKSPACE_BYTES // per_row))
 
     def linearize(self) -> float:
-        """Run forward and backward of all blocks, where they are kept; returns the loss."""
-        total, self._runners = 0.0, []
+        """Run forward and backward of all blocks and keep them; returns the loss."""
+        total, known = 0.0, self._runners
+        self._runners = []
         for number, (begin, end) in enumerate(pairwise(self.offsets)):
-            runner = self._runner(end - begin)
-            self._load(runner, begin, end)
+            runner = known[number] if known else self.runner(end - begin)
+            self._load(runner, number)
             total += self.shares[number] * runner.loss()
             self._runners.append(runner)
         return total
 
+    @np.errstate(all="ignore")
     def product(self, v: Array) -> Array:
-        """The matrix times a vector."""
-        total = np.zeros(len(v))
-        for number, (begin, end) in enumerate(pairwise(self.offsets)):
-            if self.kept:
-                if not self._runners:
-                    self.linearize()
-                runner = self._runners[number]
-            else:
-                runner = self._runner(end - begin)
-                self._load(runner, begin, end)
-            state, grads = runner.directed.vector("state"), runner.directed.vector("grads")
-            state[self.places] = v
-            grads.fill(0)
-            runner.product()
-            total += self.shares[number] * grads[self.places]
+        """The matrix times a vector; the caller looks whether it is finite."""
+        total = np.zeros(self.packing.size)
+        for share, runner in self._runs(lambda runner: self.packing.spread(v, runner.direction)):
+            total += share * self.packing.gathered(runner.product())
         return total
 
-    def _load(self, runner: Runner, begin: int, end: int) -> None:
+    @np.errstate(all="ignore")
+    def product_by_name(self, v: Mapping[str, Array]) -> dict[str, Array]:
+        """The same for a checked direction by name, in the model's dtype."""
+        total, last = None, None
+        several = len(self.shares) > 1
+        for share, runner in self._runs(lambda runner: runner.point(v)):
+            part, last = runner.product(), runner
+            if several:
+                part = share * part.astype(np.float64)
+                total = part if total is None else total + part
+            else:
+                total = part * part.dtype.type(share) if share != 1 else part.copy()
+        assert last is not None and total is not None
+        return last.named(total.astype(self.storage.dtype, copy=False))
+
+    def _runs(self, point: Callable[[Runner], Any]) -> Iterator[tuple[float, Runner]]:
+        """Each block's share and its runner, ready for a product."""
+        if self.kept and not self._runners:
+            self.linearize()
+        for number, (begin, end) in enumerate(pairwise(self.offsets)):
+            runner = self._runners[number] if self.kept else self.runner(end - begin)
+            point(runner)
+            if not self.kept:
+                self._load(runner, number)
+            yield self.shares[number], runner
+
+    def _load(self, runner: Runner, number: int) -> None:
+        begin, end = self.offsets[number : number + 2]
         data, dtype = self.data, self.model.dtype
         x = np.ascontiguousarray(np.asarray(data.x[begin:end]), dtype)
         y = np.ascontiguousarray(data.y[begin:end], np.int64 if data.classes else dtype)
         if data.classes:
-            self._check_labels(y)
+            self._check_labels(y, begin)
         w = None if data.w is None else np.ascontiguousarray(data.w[begin:end], dtype)
-        runner.linearize(x, y, w, self.seed, self.step)
+        runner.linearize(x, y, w, self.seed, self.step + number)
 
-    def _check_labels(self, y: Array) -> None:
+    def _check_labels(self, y: Array, begin: int) -> None:
         bad = ((y < 0) | (y >= self.data.classes)) & (y != self.data.ignored)
         if bad.any():
-            raise bad_label(self.data.classes, int(np.flatnonzero(bad)[0]))
+            raise bad_label(self.data.classes, begin + int(np.flatnonzero(bad)[0]))
 
 
-def _joins_rows(model: Any, modes: Any) -> bool:
+def _curvature_call(model: Any, curvature: Curvature) -> Any:
+    """A function (x, y, v) → product by name for data of one kind; None where it declines."""
+    if len(curvature.shares) > 1 or curvature.data.w is not None or model._runtime.coded:
+        return None
+    data, loss = curvature.data, curvature.loss
+    targets = accepted_targets(loss, data)
+    if targets is None or not isinstance(data.x, np.ndarray):
+        return None
+    low, high = targets
+    runner = curvature.runner(data.rows)
+    dtype, row, classes = model.dtype, data.y.shape[1:], data.classes
+    most = runner.plan.max_rows if runner.exact else min(runner.plan.max_rows, FEW_ROWS)
+
+    def call(x: Any, y: Any, v: Any) -> dict[str, Array] | None:
+        if not runner.takes(x, most) or (runner.exact and len(x) != most):
+            return None
+        if type(y) is not np.ndarray or y.shape != (len(x), *row) or not y.flags.c_contiguous:
+            return None
+        if classes:
+            if y.dtype != np.int64 or y.min() < 0 or y.max() >= classes:
+                return None
+        elif y.dtype != dtype or not (y.min() >= low and y.max() <= high and np.isfinite(y).all()):
+            return None
+        if type(v) is not dict or not runner.point(v):
+            return None
+        runner.linearize(x, y, None, model.seed, model._draws)
+        product = runner.product().copy()
+        return runner.named(product) if np.isfinite(product).all() else None
+
+    return call
+
+
+def curvature_times(
+    model: Any, loss: Any, x: Any, y: Any, v: Any, sample_weight: Any, *, gauss_newton: bool
+) -> dict[str, Array]:
+    """See Sequential.hvp and Sequential.gnvp."""
+    name = "gnvp" if gauss_newton else "hvp"
+    way = model._ways.get((name, id(loss)))
+    if way is not None and sample_weight is None and way.more is loss and way.is_open(model):
+        with model.training_lock():
+            product: dict[str, Array] | None = way.call(x, y, v)
+        if product is not None:
+            return product
+    model._root(name)
+    loss = as_loss(loss)
+    x = model.features("X", model.on_host("X", x))
+    data = model.data(loss, x, y, "X", "y", sample_weight, by_rows=True)
+    with model.training_lock():
+        check_direction(model, "v", v)
+        modes = model._modes()
+        model._check_rows(data.rows, modes)
+        given = {"seed": model.seed, "step": model._draws}
+        curvature = Curvature(model, loss, data, modes=modes, gauss_newton=gauss_newton, **given)
+        product = curvature.product_by_name(_as_arrays(model, v))
+        if not all(np.isfinite(part).all() for part in product.values()):
+            raise DivergenceError(
+                "the product is not finite: parameters, inputs or v are too large for the model's dtype; "
+                "inputs scaled to about 1 and a smaller v usually help"
+            )
+        if sample_weight is None and (way is None or not way.is_open(model)):
+            call = _curvature_call(model, curvature)
+            made = call and Way(model, call, modes=modes, more=loss)
+            model._ways.keep((name, id(loss)), made)
+        return product
+
+
+def joins_rows(model: Any, modes: Any) -> bool:
     """Whether rows depend on one another, so that they cannot be taken in blocks."""
     return any(
         layer.joins_rows or (mode and layer.min_training_rows > 1)
@@ -245,63 +376,33 @@ def _joins_rows(model: Any, modes: Any) -> bool:
     )
 
 
-def curvature_times(
-    model: Any, loss: Any, x: Any, y: Any, v: Any, sample_weight: Any, *, gauss_newton: bool
-) -> dict[str, Array]:
-    """See Sequential.hvp and Sequential.gnvp."""
-    model._root("gnvp" if gauss_newton else "hvp")
-    loss = as_loss(loss)
-    x = model.features("X", model.on_host("X", x))
-    data = model.data(loss, x, y, "X", "y", sample_weight, by_rows=True)
-    with model.training_lock():
-        direction = direction_of(model, "v", v)
-        modes = model._modes()
-        model._check_rows(data.rows, modes)
-        curvature = Curvature(
-            model,
-            loss,
-            data,
-            modes=modes,
-            gauss_newton=gauss_newton,
-            seed=model.seed,
-            step=model._draws,
-        )
-        product = curvature.product(direction)
-        if not np.isfinite(product).all():
-            raise DivergenceError(
-                "the product is not finite: parameters, inputs or v are too large for the model's dtype; "
-                "inputs scaled to about 1 and a smaller v usually help"
-            )
-        return by_name(model, product)
-
-
-def _trained(model: Any) -> dict[str, Parameter]:
+def trained(model: Any) -> dict[str, Parameter]:
     """The trainable parameters by name, in the order of their vector."""
     names = {id(p): name for name, p in reversed(model._named().items())}
     return {names[id(p)]: p for p in model.bind().trainable()}
 
 
-def direction_of(model: Any, what: str, given: Any) -> Array:
-    """A direction by name as a float64 vector of the trainable parameters; or StateDictError."""
-    named = _trained(model)
-    check_names(
-        what, given, named, remedy="; it has an array for each parameter that is not frozen"
-    )
-    parts = []
+def check_direction(model: Any, what: str, given: Any) -> None:
+    """Raise StateDictError unless a direction has a finite array for each trainable parameter."""
+    named = trained(model)
+    remedy = "; expected an array for each parameter that is not frozen"
+    check_names(what, given, named, remedy=remedy)
     for name, p in named.items():
         array = check_array(f"{what}[{name!r}]", given[name], tuple(p.shown_shape))
-        if not np.isfinite(array).all():
-            raise StateDictError(f"{what}[{name!r}] is not finite; expected finite numbers")
-        parts.append(p.held(array.astype(np.float64)).ravel())
+        if not np.isfinite(array.astype(model.dtype)).all():
+            raise StateDictError(
+                f"{what}[{name!r}] has numbers that are not finite in {model.dtype}; expected finite ones"
+            )
+
+
+def direction_of(model: Any, what: str, given: Any) -> Array:
+    """A checked direction as a float64 vector of the trainable parameters, in the model's order."""
+    check_direction(model, what, given)
+    named = trained(model)
+    parts = [p.held(np.asarray(given[n], np.float64)).ravel() for n, p in named.items()]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def by_name(model: Any, vector: Array) -> dict[str, Array]:
-    """A vector of the trainable parameters as arrays by name, in the model's dtype."""
-    found, begin = {}, 0
-    for name, p in _trained(model).items():
-        end = begin + math.prod(p.shape)
-        part = vector[begin:end].reshape(p.shape)
-        found[name] = np.array(p.shown(part), model.dtype, order="C")
-        begin = end
-    return found
+def _as_arrays(model: Any, given: Mapping[str, Any]) -> dict[str, Array]:
+    """A checked direction as arrays of the model's dtype."""
+    return {name: np.asarray(given[name], model.dtype) for name in trained(model)}

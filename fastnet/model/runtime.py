@@ -14,6 +14,7 @@ from fastnet.backends import registry
 from fastnet.backends.base import Backend
 from fastnet.backends.executor import Executor, FastPath
 from fastnet.backends.passes import Passes
+from fastnet.backends.rows import RowExecutor, separates
 from fastnet.backends.steps import Update
 from fastnet.data.codes import Code, Codes
 from fastnet.errors import HyperparameterError, shown
@@ -199,6 +200,21 @@ class Runtime:
         if runner is not None and runner.plan.max_rows < rows:
             del self.runners[key]
         return _last_used(self.runners, key, lambda: make(rows))
+
+    def row_executor(self, shape: Shape, rows: int, modes: Modes) -> RowExecutor | None:
+        """A new executor of up to `rows` rows that keeps their gradients apart; None: there is none.
+
+        It works on the memory of the host.
+        """
+        described = self._describe(shape, modes, None, fold=False)
+        plan = plan_of(described, self.storage, rows, backward=True)
+        if not separates(plan):
+            return None
+        on_host = type(self.backend).executor is Backend.executor
+        backend = self.backend if on_host else registry.get("auto")
+        made = RowExecutor(plan.copy(), self.storage, backend)
+        made.use(described.numbers, described.derived, described.objects, described.scheduled)
+        return made
 
     def passes(self, update: Update) -> Passes:
         """An executor of one update."""

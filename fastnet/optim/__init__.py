@@ -4,6 +4,7 @@ from fastnet.optim.adagrad import Adadelta, Adagrad
 from fastnet.optim.adam import Adam, Adamax, AdamW
 from fastnet.optim.averaging import EMA, SWA
 from fastnet.optim.gradients import clip_grad_norm_, clip_grad_value_
+from fastnet.optim.hypergradient import SGDHD, AdamHD
 from fastnet.optim.lion import Lion
 from fastnet.optim.muon import Muon
 from fastnet.optim.nadam import NAdam, RAdam
@@ -12,14 +13,17 @@ from fastnet.optim.rmsprop import RMSprop
 from fastnet.optim.rprop import Rprop
 from fastnet.optim.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fastnet.optim.sgd import SGD
+from fastnet.optim.yellowfin import YellowFin
 
 __all__ = [
     "EMA",
     "SGD",
+    "SGDHD",
     "SWA",
     "Adadelta",
     "Adagrad",
     "Adam",
+    "AdamHD",
     "AdamW",
     "Adamax",
     "Lion",
@@ -31,6 +35,7 @@ __all__ = [
     "Rprop",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
+    "YellowFin",
     "clip_grad_norm_",
     "clip_grad_value_",
 ]

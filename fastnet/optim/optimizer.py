@@ -32,7 +32,7 @@ from fastnet.optim.numbers import (
 )
 from fastnet.optim.penalties import l1_gradient, scale_units, soft_threshold
 from fastnet.optim.rules import family_vectors, vectors_of
-from fastnet.parameter import check_count, check_names, fill, vector_state
+from fastnet.parameter import check_array, check_count, check_names, fill, vector_state
 from fastnet.schedules.base import Schedule
 
 SMALLEST_EPS = SMALLEST  # a smaller one would allow 0/0 where a gradient has always been zero
@@ -166,6 +166,7 @@ class Optimizer(Configured, base=True):
     """
 
     _ranges: ClassVar[dict[str, dict[str, Any]]] = {}  # hyper-parameter → arguments of check_real
+    _not_in_groups: ClassVar[tuple[str, ...]] = ()  # hyper-parameters of all groups together
     _several: ClassVar[dict[str, Intervals]] = {"betas": (BETA, BETA)}  # tuples of numbers
     # Where parameters are evaluated at another point: the ops that move them there and back.
     points: ClassVar[tuple[type[Op], ...]] = ()
@@ -250,7 +251,8 @@ class Optimizer(Configured, base=True):
 
         "steps": the number of steps; if it is 0, there is nothing else. "since/0.weight": for each
         parameter with vectors, their first step, mostly 0. "m/0.weight": the rule's vector m for that
-        parameter, in PyTorch's shape. `config` has the hyper-parameters.
+        parameter, in PyTorch's shape. "tuning": numbers of a rule for all parameters together, float64.
+        `config` has the hyper-parameters.
         """
         _check_model(model)
         state = model.optimizer_state(self)
@@ -261,6 +263,7 @@ class Optimizer(Configured, base=True):
         for vector in sorted(state.vectors.keys() & self.family() - self._unkept(state.averaged)):
             parts = zip(since, model.bind().parts(state.vectors[vector]), strict=True)
             found |= vector_state(vector, {n: p for n, p in parts if since[n] is not None})
+        found |= {name: state.vectors[name].copy() for name in self._fixed()}
         return {"steps": state.steps, **found}
 
     def load_state_dict(self, model: Any, state: Mapping[str, Any]) -> None:
@@ -287,16 +290,19 @@ class Optimizer(Configured, base=True):
         settings, group_of, _ = self._settings(named, steps, since)
         needed, also = ["steps"], set()
         for name, group, begun in zip(named, group_of, since, strict=True):
-            if steps and (own := vectors_of(settings[group].op)):
+            if steps and (own := settings[group].kept()):
                 needed += [keys[name], *(f"{vector}/{name}" for vector in sorted(own))]
             if steps and begun is not None:
                 also |= {keys[name], *(f"{vector}/{name}" for vector in self.family())}
-        check_names(what, state, needed, also)
+        fixed = self._fixed() if steps else {}
+        check_names(what, state, [*needed, *fixed], also)
         vectors, storage = {}, model.bind()
         for vector in {key.partition("/")[0] for key in state} & self.family():
             vectors[vector] = np.zeros_like(storage.flat("params"))
             parts = dict(zip(named, storage.parts(vectors[vector]), strict=True))
             fill(what, vector, parts, state)
+        for name, size in fixed.items():
+            vectors[name] = check_array(f"{what}[{name!r}]", state[name], (size,)).astype("d")
         return steps, since, vectors
 
     def restore(
@@ -341,7 +347,7 @@ class Optimizer(Configured, base=True):
         numbers = [{}, *map(own_numbers, groups)]
         variants = {key: self._variant(numbers[key[0]], key[1])._of(key[2]) for key in keys}
         began = [
-            s if s is not None and s < steps else steps if len(variants[key].op.state) > 1 else None
+            s if s is not None and s < steps else steps if variants[key].kept() else None
             for s, key in zip(since or [None] * len(keys), keys, strict=True)
         ]
         each = list(zip(keys, began, strict=True))
@@ -358,9 +364,8 @@ class Optimizer(Configured, base=True):
         return other
 
     def _checked(self, groups: Any) -> tuple[dict[str, Any], ...]:
-        return check_groups(
-            groups, [n for n in self._constructor() if n not in NOT_IN_GROUPS], self._with
-        )
+        fixed = *NOT_IN_GROUPS, *self._not_in_groups
+        return check_groups(groups, [n for n in self._constructor() if n not in fixed], self._with)
 
     def _variant(self, given: Mapping[str, Any], undecayed: bool) -> Optimizer:
         """This optimizer with the numbers of a group, and without decay if `undecayed`."""
@@ -394,6 +399,19 @@ class Optimizer(Configured, base=True):
             *([soft_threshold] if l1 and self.l1_proximal else []),
             *([scale_units] if self.max_norm is not None else []),
         ]
+
+    def kept(self) -> set[str]:
+        """The vectors that the next step goes on from."""
+        return vectors_of(self.op)
+
+    def _fixed(self) -> dict[str, int]:
+        """The sizes of what the passes keep for all parameters together, by name."""
+        specs = {name: op.tensors[name] for op in self.passes() for name in op.state}
+        return {
+            name: int(spec.dims[0])
+            for name, spec in sorted(specs.items())
+            if len(spec.dims) == 1 and spec.dims[0].isdigit()
+        }
 
     def family(self) -> set[str]:
         """The vectors of all rules that the hyper-parameters may select."""

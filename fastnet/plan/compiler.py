@@ -324,6 +324,7 @@ class Compiler:
         self.scheduled: dict[Scheduled, int] = {}
         self.schedule_bytes = 0
         self.elements_bytes = self.room_for_sorting = 0
+        self.adds_in_place = True  # gradients, where a sum's first part is needed no more
         # Of each gradient, the tensors whose gradient it is and whose producer's VJP is still to come.
         self.pending: dict[Tensor, set[Tensor]] = {}
 
@@ -421,7 +422,7 @@ class Compiler:
             return []
         before, graph = grads[tensor], Graph()
         others = self.pending[before] - {tensor}
-        if others or part is before:
+        if others or part is before or not self.adds_in_place:
             self.pending[before] = others
             total = Tensor((ROWS, _width(tensor)))
             graph.nodes.append(

@@ -15,6 +15,8 @@ from fastnet.layers.joining import add, multiply
 from fastnet.layers.layernorm import layernorm, rmsnorm
 from fastnet.layers.ntk_linear import times
 from fastnet.layers.parametric import blend
+from fastnet.layers.prelu import prelu
+from fastnet.layers.rectifiers import relu
 from fastnet.layers.scale import affine, scale, shift
 from fastnet.op import Op
 from fastnet.parameter import Derived
@@ -112,6 +114,19 @@ def gated_by_silu(g: Graph, a: dict[str, Any]) -> Tensor:
     """SiLU(a)·b of the halves."""
     gate = g.apply(silu, x=_half(g, a["x"], False))
     return g.apply(multiply, a=gate, b=_half(g, a["x"], True))
+
+
+@expands(prelu)
+def by_slopes(g: Graph, a: dict[str, Any]) -> Tensor:
+    """max(x, 0) + a·(x − max(x, 0)), whose derivative at 0 is a too."""
+    x, slopes = a["x"], a["a"]
+    positive = g.apply(relu, x=x)
+    negative = g.apply(add, a=x, b=g.apply(times, x=positive, factor=-1.0))
+    width, count = int(x.shape[1]), int(slopes.shape[0])
+    assert width % count == 0
+    each = g.reshape(negative, (count,), x.times * (width // count))
+    scaled = g.reshape(g.apply(scale, x=each, w=slopes), (width,), x.times)
+    return g.apply(add, a=positive, b=scaled)
 
 
 @expands(blend)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from fastnet.layers.scale import scale
+from fastnet.layers.scale import shift as shift_op
+from fastnet.op import ROWS
 from fastnet.plan.compiler import Step
+from fastnet.plan.graph import Node, Tensor
 from fastnet.tangents.rules import (
     RULES,
     Moves,
@@ -22,7 +29,6 @@ RULES.update({f"{op}_forward": affine("x", "w", "b") for op in PRODUCTS})
 RULES.update({f"{op}_vjp": bilinear(ALL_BY_DY, {"dx": "w", "dw": "x"}) for op in PRODUCTS})
 RULES.update(
     {
-        "angles_forward": affine("x", "w", "p"),
         "angles_vjp": bilinear({"dx": "dy", "dw": "dy", "dp": "dy"}, {"dx": "w", "dw": "x"}),
         "scale_forward": affine("x", "w", None),
         "scale_vjp": bilinear({"dx": "dy", "dw": "dy"}, {"dx": "w", "dw": "x"}),
@@ -60,18 +66,36 @@ RULES.update(
 )
 
 
+@rule("angles_forward")
+def of_angles(moves: Moves, step: Step) -> None:
+    """ẏ = 2π·(ẋ_i·w_ik + x_i·ẇ_ik) + ṗ, from which no whole turns are taken off."""
+    arguments = moves.arguments(step)
+    x, y, w, p = (arguments[name] for name in ("x", "y", "w", "p"))
+    moved, of_w, of_p = moves.of(x), moves.of(w), moves.of(p)
+    inputs, waves = (int(d) for d in w.shape)
+    width, inner = int(y.shape[1]), inputs * waves
+    node, total = Node(scale, {}, {"N": inner}, times=y.times), None
+    for numbers, frequencies in ((moved, w), (x, of_w)):
+        if numbers is not None and frequencies is not None:
+            part = Tensor((ROWS, inner), times=y.times)
+            each = moves.columns(numbers, np.repeat(np.arange(inputs), waves))
+            moves.emit(node, "forward", y=part, x=each, w=frequencies)
+            total = moves.sum(total, part)
+    if total is not None:
+        # The columns of an input are its waves, for one phase after the other.
+        places = np.arange(inner).reshape(inputs, 1, waves)
+        places = np.broadcast_to(places, (inputs, width // inner, waves))
+        total = moves.columns(moves.scaled(total, 2 * math.pi), places.ravel())
+    if of_p is not None:
+        total = moves.apply(shift_op, x=moves.nothing(y) if total is None else total, b=of_p)
+    moves.put(y, total)
+
+
 @rule("add_forward")
 def total(moves: Moves, step: Step) -> None:
     """ẏ = ȧ + ḃ."""
     arguments = moves.arguments(step)
     moves.put(arguments["y"], moves.sum(*(moves.of(arguments[name]) for name in ("a", "b"))))
-
-
-@rule("add_to_forward")
-def total_in_place(moves: Moves, step: Step) -> None:
-    """ẏ ← ẏ + ẋ, in another tensor: that of ẏ may be another tensor's tangent too."""
-    arguments = moves.arguments(step)
-    moves.put(arguments["y"], moves.sum(*(moves.of(arguments[name]) for name in ("y", "x"))))
 
 
 @rule("shift_forward")

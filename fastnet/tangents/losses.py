@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.layers.joining import concat
 from fastnet.layers.scale import scale, shift
 from fastnet.layers.softmax import softmax
 from fastnet.losses.binary import kl_div
 from fastnet.losses.cross_entropy import nll
+from fastnet.losses.gaussian import gaussian_curve
 from fastnet.losses.labels import constant
 from fastnet.plan.compiler import Step
 from fastnet.plan.graph import Node, Tensor
@@ -115,6 +117,28 @@ def of_soft_cross_entropy(moves: Moves, step: Step) -> None:
         q = moves.apply(scale, x=q, w=v)
     shared = moves.product(moved, moves.repeated(moves.row_sum(q), out))
     moves.put(out, by_row_losses(moves, shared, arguments["drow_loss"]))
+
+
+@rule("gaussian_nll_vjp")
+def of_gaussian_nll(moves: Moves, step: Step) -> None:
+    """By `gaussian_curve`, for the columns of the means and those of the variances."""
+    arguments, numbers = moves.arguments(step), step.node.arguments
+    out, y, t = (arguments[name] for name in ("dy", "y", "t"))
+    moved = moves.of(y)
+    if moved is None:
+        moves.put(out, None)
+        return
+    half = int(y.shape[1]) // 2
+    parts = range(half), range(half, 2 * half)
+    given = {"t": t, "eps": numbers["eps"]}
+    for name, tensor in (("", y), ("t", moved)):
+        for what, places in zip(("mean", "variance"), parts, strict=True):
+            given[name + what] = moves.columns(tensor, places)
+    of_mean = moves.apply(gaussian_curve, **given)
+    of_variance = moves.steps[-1].arguments["of_variance"]
+    both = moves.apply(concat, a=of_mean, b=of_variance)
+    drow_loss, divisor = arguments["drow_loss"], float(numbers["divisor"])
+    moves.put(out, by_row_losses(moves, both, drow_loss, divisor))
 
 
 def by_row_losses(moves: Moves, x: Tensor, drow_loss: Tensor, divisor: float = 1.0) -> Tensor:

@@ -12,14 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.errors import UsageError
+from fastnet.errors import NoSecondDerivatives
 from fastnet.op import ROWS
 from fastnet.parameter import Derived, Scheduled
 from fastnet.plan.compiler import Compiler, Gradient, Plan, Step
 from fastnet.plan.graph import Graph, Structure, Tensor
 from fastnet.plan.instructions import Place
 from fastnet.plan.segments import Storage
-from fastnet.tangents import linear, losses, norms, softmax  # noqa: F401  (rules)
+from fastnet.tangents import (  # noqa: F401  (rules)
+    columns,
+    linear,
+    losses,
+    margin,
+    norms,
+    radial,
+    softmax,
+    trees,
+)
 from fastnet.tangents.expand import expanded, refuses
 from fastnet.tangents.rules import Moves, has_rule, through
 
@@ -37,6 +46,8 @@ class Products:
     objects: list[dict[str, Any]]
     dx: Place | None = None
     dy: Place | None = None
+    of_parameters: bool = True  # whether parameters move
+    target_bytes: int = 0  # of a row
 
 
 def jacobian_product(
@@ -56,17 +67,18 @@ def jacobian_product(
     pins = [(-1, moved)] if moved is not None else []
     pins += [(len(steps), t) for t in (output, result) if t is not None]
     made = _plan(structure, graph, compiler, steps, [], pins, output)
+    made.of_parameters = of_parameters
     made.dx = None if moved is None else compiler.place(moved)
     made.dy = None if result is None else compiler.place(result)
     return made
 
 
 def curvature_product(
-    structure: Structure, storage: Storage, rows: int, *, gauss_newton: bool, kept: bool
+    structure: Structure, storage: Storage, rows: int, *, gauss_newton: bool
 ) -> Products:
     """The plan of the loss and of its Hessian, or Gauss–Newton matrix, times a direction.
 
-    kept: in two parts, of which the second runs as often as there are directions.
+    It is in two parts, of which the second runs as often as there are directions.
     """
     graph, compiler = _opened(structure, storage, rows)
     loss, output = structure.loss, structure.output.root
@@ -89,37 +101,38 @@ def curvature_product(
     _drop_gradients(primal)
     steps = _needed(moves.steps, {loss})
     ours = {id(step) for step in primal}
-    if kept:
-        first = [step for step in steps if id(step) in ours]
-        second = [step for step in steps if id(step) not in ours]
-    else:
-        first, second = steps, []
-    _accumulate(second if kept else first)
+    first = [step for step in steps if id(step) in ours]
+    second = [step for step in steps if id(step) not in ours]
+    _accumulate(second)
     end = len(first) + 1 + len(second)
-    pins = [(len(first), loss)]
-    if kept:
-        made_before = {t for s in first for t in s.operands if isinstance(t, Tensor)}
-        read_after = {t for s in second for t in s.operands if isinstance(t, Tensor)}
-        pins += [(end, t) for t in made_before & read_after]
-    return _plan(structure, graph, compiler, first, second, pins, output)
+    made_before = {t for s in first for t in s.operands if isinstance(t, Tensor)}
+    read_after = {t for s in second for t in s.operands if isinstance(t, Tensor)}
+    pins = [(len(first), loss), *((end, t) for t in made_before & read_after)]
+    made = _plan(structure, graph, compiler, first, second, pins, output)
+    if structure.target is not None:
+        dtype = np.dtype(structure.target.dtype or storage.dtype)
+        made.target_bytes = structure.target.elements(1) * dtype.itemsize
+    return made
 
 
 def _opened(structure: Structure, storage: Storage, rows: int) -> tuple[Graph, Compiler]:
     graph = expanded(structure.graph)
     for node in graph.nodes:
         if reason := refuses(node):
-            raise UsageError(
+            raise NoSecondDerivatives(
                 f"{node.label or node.op.name} has no second derivatives, nor products of its Jacobian: "
                 f"{reason}"
             )
     number = {id(node): k for k, node in enumerate(graph.nodes)}
-    return graph, Compiler(storage, rows, number)
+    compiler = Compiler(storage, rows, number)
+    compiler.adds_in_place = False  # what is differentiated reads both parts, and may do so later
+    return graph, compiler
 
 
 def _with(moves: Moves, step: Step, primal: list[Step]) -> None:
     """Emit a step and its tangent, or raise where its kernel has none."""
     if not has_rule(step):
-        raise UsageError(
+        raise NoSecondDerivatives(
             f"{step.node.label or step.node.op.name}: fastnet has no second derivative of "
             f"{step.node.op.name}; leave this layer or loss out, or use differences of gradients"
         )

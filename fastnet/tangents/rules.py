@@ -6,14 +6,20 @@ tangents of the tensors that the step writes. A tensor without a tangent does no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from fastnet.layers.columns import take_columns
 from fastnet.layers.joining import add, multiply
 from fastnet.layers.members import spread, sum_members
 from fastnet.layers.ntk_linear import times
+from fastnet.layers.rectifiers import hardtanh
+from fastnet.losses.labels import constant
 from fastnet.op import ROWS, Op
-from fastnet.parameter import Parameter
+from fastnet.parameter import Derived, Parameter
 from fastnet.plan.compiler import Compiler, Gradient, Step
 from fastnet.plan.graph import Graph, Node, Tensor
 from fastnet.tangents.curves import curve_of, tangent_name
@@ -90,19 +96,25 @@ class Moves:
         roots = [o.root if isinstance(o, Tensor) else o for o in found]
         self.steps.append(Step(step.kernel, roots, step.node))
 
+    def each(self, op: type[Op], x: Tensor, **more: Any) -> Tensor:
+        """An op of elements; tensors of any shape count as rows of numbers."""
+        others = {n: _flat(o) if isinstance(o, Tensor) else o for n, o in more.items()}
+        first = next(iter(op.inputs))
+        return seen_as(self.apply(op, **{first: _flat(x)}, **others), x)
+
     def sum(self, a: Tensor | None, b: Tensor | None) -> Tensor | None:
         """a + b; None is zero."""
         if a is None or b is None:
             return a or b
-        return self.apply(add, a=a, b=seen_as(b, a))
+        return self.each(add, a, b=seen_as(b, a))
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """a·b by elements."""
-        return self.apply(multiply, a=a, b=seen_as(b, a))
+        return self.each(multiply, a, b=seen_as(b, a))
 
     def scaled(self, x: Tensor, factor: float) -> Tensor:
         """factor·x."""
-        return self.apply(times, x=x, factor=factor)
+        return self.each(times, x, factor=factor)
 
     def row_sum(self, x: Tensor, factor: float = 1.0) -> Tensor:
         """factor·Σ over the columns: (n, 1)."""
@@ -116,14 +128,34 @@ class Moves:
         )
         return seen_as(made, like)
 
+    def filled(self, like: Tensor, value: float) -> Tensor:
+        """This number everywhere, also where the other tensor is infinite; NaN where that is."""
+        return self.each(hardtanh, like, min_val=value, max_val=value)
+
     def nothing(self, like: Tensor) -> Tensor:
         """Zeros."""
-        return self.scaled(like, 0.0)
+        return self.filled(like, 0.0)
+
+    def columns(self, x: Tensor, places: Any) -> Tensor:
+        """Some columns of a tensor; x itself where these are all of them."""
+        table = np.asarray(places, np.int64)
+        if np.array_equal(table, np.arange(int(x.shape[1]))):
+            return x
+        return self.taken(x, Derived(table.shape, lambda: table, "int64", constant=True))
+
+    def taken(self, x: Tensor, places: Derived) -> Tensor:
+        """The columns at these places."""
+        return self.apply(take_columns, x=x, places=places)
 
 
 def shaped(x: Tensor, row: tuple[int, ...], times: int | None = None) -> Tensor:
     """The same numbers with rows of another shape."""
     return Tensor((ROWS, *row), x.dtype, x.segment, x.root, x.times if times is None else times)
+
+
+def _flat(x: Tensor) -> Tensor:
+    width = math.prod(int(d) for d in x.shape[1:])
+    return x if len(x.shape) == 2 else shaped(x, (width,))
 
 
 def seen_as(x: Tensor, like: Tensor) -> Tensor:
@@ -282,11 +314,14 @@ def affine(x: str, w: str, b: str | None) -> Rule:
         if dx is None and dw is None:
             dx = moves.nothing(arguments[x])
         name, found = step.node.op.main_output(), None
-        bias: dict[str, Any] = {b: db} if b else {}
+        none: dict[str, Any] = {b: None} if b else {}
+        if b and b not in step.node.op.optional:
+            none = {b: constant(np.zeros(arguments[b].shape))}
+        bias = none if db is None else {str(b): db}
         if dx is not None:
             found = moves.like(output)
             moves.again(step, **{name: found, x: dx}, **bias)
-            bias = {b: None} if b else {}
+            bias = none
         if dw is not None:
             part = moves.like(output)
             moves.again(step, **{name: part, w: dw}, **bias)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from fastnet.layers.members import spread, sum_members
 from fastnet.layers.softmax import softmax
 from fastnet.plan.compiler import Step
 from fastnet.plan.graph import Tensor
-from fastnet.tangents.rules import RULES, Moves, by_vjp, rule
+from fastnet.tangents.rules import RULES, Moves, by_vjp, rule, seen_as
 
 RULES["softmax_forward"] = by_vjp
 
@@ -57,4 +58,40 @@ def of_its_vjp(moves: Moves, step: Step) -> None:
         p = moves.apply(softmax, x=y)
         total = moves.repeated(moves.row_sum(dy, -1.0), out)
         found = moves.sum(found, moves.product(moves.product(p, moved), total))
+    moves.put(out, found)
+
+
+@rule("log_mean_exp_forward")
+def of_log_mean_exp(moves: Moves, step: Step) -> None:
+    """ẏ = Σ q_n·ẋ_n with q_n = e^(x_n − y)/N, the vjp of ones."""
+    arguments = moves.arguments(step)
+    x, y = arguments["x"], arguments["y"]
+    moved, made = moves.of(x), None
+    if moved is not None:
+        shares = moves.like(x)
+        moves.emit(step.node, "vjp", dx=shares, dy=moves.filled(y, 1.0))
+        weighed = seen_as(moves.product(shares, moved), x)
+        made = moves.apply(sum_members, x=weighed, factor=1.0)
+    moves.put(y, made)
+
+
+@rule("log_mean_exp_vjp")
+def of_shares(moves: Moves, step: Step) -> None:
+    """dx_n = dy·q_n: the tangent is V(dẏ) + dx_n·(ẋ_n − ẏ)."""
+    arguments = moves.arguments(step)
+    out, dy, x, y = (arguments[name] for name in ("dx", "dy", "x", "y"))
+    along, moved, of_y = moves.of(dy), moves.of(x), moves.of(y)
+    found: Tensor | None = None
+    if along is not None:
+        found = moves.like(out)
+        moves.again(step, dx=found, dy=along)
+    if moved is not None:
+        assert of_y is not None
+        dx = moves.like(out)
+        moves.again(step, dx=dx)
+        members = int(x.shape[1])
+        mean = moves.apply(spread, x=moves.scaled(of_y, -1.0), N=members, factor=1.0)
+        centred = moves.sum(moved, mean)
+        assert centred is not None
+        found = moves.sum(found, moves.product(dx, centred))
     moves.put(out, found)

@@ -686,15 +686,11 @@ class Trainer(Attributed):
         sample_weight: Any = None,
         respect_modes: bool = False,
     ) -> full_batch.FullBatchHistory:
-        """Minimise L(w) + weight_decay/2·‖w‖² by SciPy or gradient descent; L is the loss of all rows.
+        """Minimise L(w) + weight_decay/2·‖w‖², where L is the loss of all rows.
 
         X, y, sample_weight, respect_modes: as in `fit`. The trainer's optimizer, epochs and history are
             neither used nor changed.
-        method: SciPy's "L-BFGS-B" (default), "BFGS" (n² numbers of memory for n parameters), "CG", or
-            "Newton-CG" with Hessian-vector products by central differences of the gradient (these need
-            the extra `scipy`); or "gradient-descent", w ← w − α·∇L. Its α is the first of step,
-            shrink·step, shrink²·step, … that lowers the loss by c1·α·‖∇L‖² (Armijo); the next iteration
-            starts with step = grow·α.
+        method: one of the names below (default "L-BFGS-B"). docs/second-order.md says which one when.
         max_iter: integer ≥ 1 (default 100). The most iterations.
         tol: number ≥ 0 (default 1e-5). The fit ends when no component of the gradient is larger.
         weight_decay: number ≥ 0 (default 0).
@@ -702,19 +698,57 @@ class Trainer(Attributed):
         batch_size: integer ≥ 1, the rows of a native call (default None: as many as take about 8 MiB of
             workspace). With batchnorm the default is all rows, because its statistics are those of a
             block.
-        options: further options of SciPy's method, or for gradient descent step (default 1.0), shrink
-            (0.5), grow (2) and c1 (1e-4).
+        options: a mapping of options of the method, by the names below (default None: their defaults).
         callback: a function that gets each iteration's record. Raising StopIteration in it ends the fit.
+
+        Methods of SciPy (the extra `scipy`); without a default, options have SciPy's:
+
+        - "L-BFGS-B": ftol (default the dtype's eps), gtol (tol), maxcor, maxfun (100·max_iter), maxls;
+        - "BFGS", with n² numbers for n parameters: gtol (tol), xrtol, c1, c2;
+        - "CG": beta, "polak-ribiere+" (default, SciPy's own loop), "fletcher-reeves" or
+          "hestenes-stiefel", each with a line search for the strong Wolfe conditions; c1, c2;
+        - "Newton-CG": xtol (eps), c1, c2; "trust-ncg" and "trust-krylov": initial_trust_radius,
+          max_trust_radius, eta, and for the latter inexact. They take products of the Hessian.
+
+        Methods that need NumPy alone:
+
+        - "levenberg-marquardt", for MSELoss and HalfMSELoss: w ← w − (A + μ·D)⁻¹·g with A = JᵀJ, scaled
+          as the loss is, of the exact Jacobian J of the errors, plus the weight decay. damping: "marquardt"
+          (default), D the diagonal of A at its largest so far, or "levenberg", D = I. mu (1e-3), its
+          factors mu_increase (3) and mu_decrease (0.2), and mu_max (1e10). bayesian: True re-estimates the
+          weight decay from the evidence in each iteration; records then have "effective_parameters",
+          "alpha", "beta" and "weight_decay" (see docs/second-order.md). Records have "mu". At most 10,000
+          parameters;
+        - "hessian-free": conjugate gradients on the Gauss–Newton matrix G + λI. damping, the first λ (1);
+          warm_start (0.95), the part of the last step where they begin; cg_iter (250), the most inner
+          iterations; cg_tol (5e-4), their least progress. Records have "damping" and "cg_iterations";
+        - "saddle-free-newton": w ← w − (|H| + μ·max|λ|·I)⁻¹·g, where |H| has the Hessian's eigenvectors
+          and |λ|. damping, the first μ (1e-3); dimension: None (default) takes the whole Hessian up to 500
+          parameters and else a Krylov subspace of 50 dimensions, an integer one of so many. It ends where
+          the gradient is flat and, as far as that subspace tells, no eigenvalue is negative. Records have
+          "damping" and "negative_eigenvalues";
+        - "newton": w ← w − H⁺·g with the whole Hessian, without a line search. It goes to the nearest point
+          without slope, also a saddle or a maximum, and is there for comparison. rcond (1e-8) is the least
+          |λ| that counts, over the largest. Records have "negative_eigenvalues";
+        - "irprop-": the rule of `Rprop`: step (0.01), eta_minus (0.5), eta_plus (1.2), least (1e-15), most
+          (50);
+        - "gradient-descent": w ← w − α·∇L. Its α is the first of step, shrink·step, shrink²·step, … that
+          lowers the loss by c1·α·‖∇L‖² (Armijo); the next iteration starts with step = grow·α. step (1),
+          shrink (0.5), grow (2), c1 (1e-4).
 
         To make L one function, dropout keeps its masks throughout, and running statistics move once for
         each iteration and not with the trials of a line search. A trial whose loss is not finite counts
         as +∞. However the fit ends, the model has the last iterate. Use float64: with float32, L has
-        relative noise of about 1e-7. Line searches give up there (`result.success` is then False), and
-        Newton-CG's products have two or three digits.
+        relative noise of about 1e-7, and line searches give up there (`result.success` is then False).
+        Raises HyperparameterError for options that a method does not have, and UsageError where a model is
+        too large for one or, with Levenberg–Marquardt, has batchnorm with the statistics of minibatches.
         Source: J. Nocedal, S. J. Wright, "Numerical optimization", 2nd edition, Springer 2006,
-        chapters 3 and 5 to 7.
+        chapters 3 to 7 and 10; D. W. Marquardt, "An algorithm for least-squares estimation of nonlinear
+        parameters", 1963, and J. J. Moré, "The Levenberg–Marquardt algorithm", 1978; J. Martens, "Deep
+        learning via Hessian-free optimization", ICML 2010; Y. Dauphin et al., "Identifying and attacking
+        the saddle point problem in high-dimensional non-convex optimization", NeurIPS 2014.
         """
-        settings = full_batch.Settings.checked(locals())
+        settings = full_batch.checked_settings(locals())
         data, terms = self._checked(X, y, sample_weight)
         with self.model.training_lock():
             args = self.model, self.loss, data, settings, self.seed, self.step

@@ -13,6 +13,7 @@ from fastnet.op import KERNELS
 LASTING = {("adagrad", "v"), ("adam_amsgrad", "top"), ("adamax", "u")}
 LASTING |= {("rprop", "size"), ("rprop", "last")}
 LASTING |= {("to_average", "y"), ("show_average", "trained")}  # copies of the parameters
+LASTING |= {("yellowfin_closed", "pushed")}  # a part of the last step
 
 
 def decaying(op):
@@ -32,8 +33,10 @@ def updated(engine, name, dtype, w, g, **state):
     kernel = KERNELS[name]
     numbers = {"w": w, "g": g, **{n: state.get(n, 0.0) for n in kernel.op.state if n != "w"}}
     tensors = {n: np.full(33, value, dtype) for n, value in numbers.items()}
+    if "tuning" in kernel.tensors:
+        tensors["tuning"] = np.full(16, 0.5)
     call = Call(kernel, dtype, 1, {"N": 33}, tensors)
-    rest = {"weight_decay": 0.0, "shrink": 1.0, "eps": 1e-8}
+    rest = {"weight_decay": 0.0, "shrink": 1.0, "decay": 0.0, "eps": 1e-8}
     if name == "lion_update":
         rest["lr"] = 0.0  # whose steps are as long however small m is
     for hyper, value in rest.items():

@@ -82,7 +82,7 @@ def test_digits_are_reproducible(backend: str, tmp_path: Path) -> None:
     assert values() == values()
 
 
-@pytest.mark.parametrize("example", ["digits", "mnist", "autoencoder"])
+@pytest.mark.parametrize("example", ["digits", "mnist", "autoencoder", "optimizers"])
 def test_help(example: str, tmp_path: Path) -> None:
     done = run(example, tmp_path, "--help")
     assert done.returncode == 0
@@ -120,6 +120,41 @@ def test_the_autoencoder_runs_on_a_few_rows(mnist_folder: Path, tmp_path: Path) 
     before, together, alone, longer = found
     assert together[0] < before[0] and together[0] < 0.9 * min(alone[0], longer[0])
     assert min(accuracy for _, accuracy in found) > 0.5
+
+
+def table_of(lines: list[str], head: str) -> tuple[list[str], list[list[float]]]:
+    """The first column of a table of percentages, and the others; 100 for what has diverged."""
+    begin = next(i for i, line in enumerate(lines) if line.startswith(head)) + 1
+    rows = [line.split() for line in lines[begin : lines.index("", begin)]]
+    numbers = [[100.0 if x == "diverged" else float(x.rstrip("%")) for x in r[1:]] for r in rows]
+    return [row[0] for row in rows], numbers
+
+
+@pytest.mark.slow
+def test_adadelta_depends_less_on_its_numbers_than_others(tmp_path: Path) -> None:
+    """Both tables on digits: the worst of Adadelta's twelve is better than most of the others."""
+    done = run("optimizers", tmp_path, "--epochs", "6")
+    assert done.returncode == 0 and done.stderr == ""
+    lines = done.stdout.splitlines()
+    rates, others = table_of(lines, "lr")
+    epsilons, adadelta = table_of(lines, "Adadelta's eps")
+    assert rates == ["1", "0.1", "0.01", "0.001", "0.0001"] and len(others[0]) == 3
+    assert epsilons == ["0.01", "0.0001", "1e-06", "1e-08"] and len(adadelta[0]) == 3
+    worst = np.max(others, axis=0)
+    assert (worst > 50).all() and np.max(adadelta) < worst.min() / 2
+    untuned = dict(line.split(", not tuned: ") for line in lines[-2:])
+    assert untuned.keys() == {"Adam", "YellowFin"}
+
+
+def test_the_optimizers_run_on_a_few_rows(mnist_folder: Path, tmp_path: Path) -> None:
+    for data in ([], ["--data", str(mnist_folder)]):
+        done = run("optimizers", tmp_path, *data, "--epochs", "1", "--rows", "200")
+        assert done.returncode == 0 and done.stderr == ""
+        lines = done.stdout.splitlines()
+        assert lines[0] == "test error after 1 epochs on 200 rows"
+        for head in ("lr", "Adadelta's eps"):
+            numbers = np.array(table_of(lines, head)[1])
+            assert numbers.shape[1] == 3 and numbers.min() < 60 and numbers.max() > 60
 
 
 @pytest.mark.parametrize("folder", [None, "", "nowhere", "empty", "damaged"])
@@ -166,3 +201,14 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(names["histories"]) == 15 and names["scores"].min() > 0.9
     found = names["ensemble"].predict(names["X_test"]).argmax(axis=1)
     assert (found == names["y_test"]).mean() > 0.93
+
+
+def test_the_saddle_is_left_and_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    done = run("saddle", tmp_path, "--plot", "saddle.png")
+    assert done.returncode == 0, done.stderr
+    free, newton, descent = done.stdout.splitlines()
+    counts = [int(re.search(r"leaves after (\d+) iterations", line)[1]) for line in (free, descent)]
+    assert counts[0] <= 30 and counts[1] >= 10 * counts[0]
+    assert newton == "Newton: never leaves; ends at 1 of the saddle's loss"
+    assert (tmp_path / "saddle.png").stat().st_size > 5000

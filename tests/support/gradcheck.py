@@ -83,6 +83,14 @@ NUMBERS = {
     "spread": 0.3,
     "place": 2.0,
     "unknown": 1.0,
+    "decay": 0.04,
+    "window": 5.0,
+    "logs": 1.0,
+    "clipping": 1.0,
+    "closed": 1.0,
+    "gamma": 0.2,
+    "hypergrad_lr": 0.3,
+    "multiplicative": 1.0,
 }
 # The counter of random draws: beyond 32 bits where it may be.
 COUNTER = {"seed": 2**63 + 12345, "step": 2**33 + 7, "stream": 3}
@@ -121,12 +129,16 @@ POSITIVE = {
             "rmsprop_centered",
             "rmsprop_centered_momentum",
             "schedule_free_adamw",
+            "adamhd",
         )
     ),
     ("adam_amsgrad", "top"),
     ("adamax", "u"),
     ("adadelta", "u"),
     ("rprop", "size"),
+    ("yellowfin_tune", "tuning"),
+    ("yellowfin_tune", "recent"),
+    ("hypergradient_tune", "tuning"),
 }
 # Tensors that must be in (0, 1).
 UNIT = {("bce", "y"), ("bce", "t"), ("kl_div", "t")}

@@ -35,6 +35,10 @@ OPTIMIZERS = [
     lambda: fn.Muon(0.01),
     lambda: fn.ScheduleFreeSGD(0.1, warmup_steps=7),
     lambda: fn.ScheduleFreeAdamW(0.01),
+    lambda: fn.YellowFin(groups=[{"params": "*.bias", "weight_decay": 0.1}]),
+    lambda: fn.YellowFin(closed_loop=True),
+    lambda: fn.SGDHD(0.1, 0.9, hypergrad_lr=0.02, multiplicative=True),
+    lambda: fn.AdamHD(0.01, hypergrad_lr=1e-4),
 ]
 AVERAGES = [
     lambda: None,

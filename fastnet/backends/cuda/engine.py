@@ -15,6 +15,7 @@ from fastnet.backends.cuda.executor import CudaExecutor, CudaPasses
 from fastnet.backends.cuda.kernels import LAUNCHERS
 from fastnet.backends.cuda.kernels.formulas import launcher_of
 from fastnet.backends.cuda.kernels.registry import absent, changing, tensor_arguments, written
+from fastnet.backends.cuda.products import CudaRunner
 from fastnet.backends.reference import PythonRunner
 from fastnet.backends.steps import Update
 from fastnet.op import Array, Kernel
@@ -84,6 +85,12 @@ class CudaBackend(Backend):
         for program in (plan.forward, plan.backward, plan.step):
             self.prepare(program)
         return CudaExecutor(plan, storage)
+
+    def products(self, products: Any, storage: Storage, names: Mapping[str, Any]) -> CudaRunner:
+        """A runner of products on copies of the model's segments."""
+        for program in (products.plan.forward, products.plan.backward):
+            self.prepare(program)
+        return CudaRunner(products, storage, names)
 
     def passes(self, update: Update, storage: Storage) -> CudaPasses:
         """An executor of an update alone on these copies."""

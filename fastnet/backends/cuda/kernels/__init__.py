@@ -27,6 +27,7 @@ from fastnet.backends.cuda.kernels import (
     scale,
     softmax,
     sums,
+    tuned,
 )
 from fastnet.backends.cuda.kernels.registry import LAUNCHERS
 
@@ -58,4 +59,5 @@ __all__ = [
     "scale",
     "softmax",
     "sums",
+    "tuned",
 ]

@@ -31,6 +31,17 @@ def gaussian_basis_forward(
         y[row, column] = one
 
 
+@launcher
+@cells("s")
+def gaussian_slope_forward(row: int, column: int, s: Any, x: Any, mu: Any, u: Any, nu: Any) -> None:
+    """Σ_i (x_i − μ_ij)·(u_i − ν_ij); a missing u or ν is 0."""
+    total, none = s.dtype.type(0), s.dtype.type(0)
+    for i in range(mu.shape[0]):
+        along = (u[row, i] if u.size else none) - (nu[i, column] if nu.size else none)
+        total += (x[row, i] - mu[i, column]) * along
+    s[row, column] = total
+
+
 @rows("dx")
 def _of_inputs(
     team: Any, row: int, end: int, dx: Any, dy: Any, y: Any, x: Any, mu: Any, sigma: Any

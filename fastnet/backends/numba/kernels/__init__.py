@@ -29,6 +29,7 @@ from fastnet.backends.numba.kernels import (
     scale,
     softmax,
     sums,
+    tuned,
 )
 from fastnet.backends.numba.kernels.registry import FUNCTIONS
 
@@ -62,4 +63,5 @@ __all__ = [
     "scale",
     "softmax",
     "sums",
+    "tuned",
 ]

@@ -38,6 +38,29 @@ def gaussian_basis_forward(y: Array, d: Array, x: Array, mu: Array, sigma: Array
 
 
 @kernel
+def gaussian_slope_forward(s: Array, x: Array, mu: Array, u: Array, nu: Array) -> None:
+    """Σ_i (x_i − μ_ij)·(u_i − ν_ij), by blocks of LOCAL centres; a missing u or ν is 0."""
+    inputs, count = mu.shape
+    none = s.dtype.type(0)
+    for b in range(s.shape[0]):
+        for begin in range(0, count, LOCAL):
+            width = min(LOCAL, count - begin)
+            to = window(s, b * count + begin, width)
+            for j in range(width):
+                to[j] = none
+            for i in range(inputs):
+                centre, value = window(mu, i * count + begin, width), x[b, i]
+                along = u[b, i] if u.size > 0 else none
+                if nu.size > 0:
+                    moved = window(nu, i * count + begin, width)
+                    for j in range(width):
+                        to[j] += (value - centre[j]) * (along - moved[j])
+                else:
+                    for j in range(width):
+                        to[j] += (value - centre[j]) * along
+
+
+@kernel
 def gaussian_basis_vjp(
     dx: Array,
     dmu: Array,
