@@ -25,7 +25,7 @@ from fastnet.errors import (
 from fastnet.losses.base import Loss
 from fastnet.losses.function import as_loss
 from fastnet.model import Sequential
-from fastnet.model.curvature import direction_of
+from fastnet.model.curvature import direction_of, joins_rows
 from fastnet.model.order import places_by_name
 from fastnet.model.runtime import PREDICT_ROWS
 from fastnet.model.structure import Ending
@@ -164,11 +164,7 @@ class _Moved:
         self.model, self.known, self.data = model, loss, data
         modes, count = model._modes(), data.rows
         model._check_rows(count, modes)
-        joined = any(
-            layer.joins_rows or (mode and layer.min_training_rows > 1)
-            for mode, (_, layer) in zip(modes, model.layers, strict=True)
-        )
-        rows = count if joined else min(PREDICT_ROWS, count)
+        rows = count if joins_rows(model, modes) else min(PREDICT_ROWS, count)
         ending = Ending(loss, data.classes > 0, data.w is not None, outputs=False)
         runtime = model._runtime
         self._executor = runtime.executor_of_loss(data.row_shape, rows, modes, ending)

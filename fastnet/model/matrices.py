@@ -141,16 +141,17 @@ def fisher_diagonal(
         gradients = RowGradients(model, modes, row, most)
         total = np.zeros(gradients.size)
         offsets = batch_offsets(data.rows, most)
-        for begin, end in pairwise(offsets):
+        for number, (begin, end) in enumerate(pairwise(offsets)):
+            draws = model.seed, model._draws + number
             x = np.ascontiguousarray(np.asarray(data.x[begin:end]), dtype)
-            output = gradients.forward(x, model.seed, model._draws).astype(np.float64)
+            output = gradients.forward(x, *draws).astype(np.float64)
             target = data.y[begin:end]
             w = np.ones(end - begin) if data.w is None else data.w[begin:end].astype(np.float64)
             root = np.sqrt(w).reshape(-1, *[1] * (output.ndim - 1))
             with np.errstate(all="ignore"):  # what is not finite is refused below
                 for slope in _slopes(loss, output, target, labels, data.classes):
                     dy = np.where(root > 0, root * slope, 0.0)
-                    total += gradients.of(x, dy.astype(dtype)).squares()
+                    total += gradients.of(x, dy.astype(dtype), *draws).squares()
         if loss.reduction != "sum":
             total /= data.rows
         if not np.isfinite(total).all():
