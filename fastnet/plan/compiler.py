@@ -16,6 +16,7 @@ import numpy as np
 from fastnet.layers.joining import add
 from fastnet.op import ROWS, Array, Kernel, add_to
 from fastnet.parameter import Derived, Parameter, Scheduled
+from fastnet.plain import plain
 from fastnet.plan.graph import (
     Elements,
     Graph,
@@ -38,14 +39,14 @@ from fastnet.plan.segments import Storage, pack
 _NOTHING, _NO_NODES = np.zeros(0, INSTRUCTION), np.zeros(0, int)
 
 
-@dataclass(eq=False, repr=False)
+@plain()
 class Gradient:
     """The gradient of a parameter as an operand."""
 
     parameter: Parameter
 
 
-@dataclass(eq=False, repr=False)
+@plain()
 class _Step:
     """An instruction before its tensors have addresses."""
 
@@ -55,7 +56,7 @@ class _Step:
     accumulate: bool = False  # whether it adds to parameter gradients that an earlier step wrote
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@plain(frozen=True)
 class HostCall:
     """A kernel that Python calls within a program: its tensors in order, and the node of the graph."""
 
