@@ -349,6 +349,18 @@ def test_categories_that_no_file_keeps_are_refused_before_the_training(kind, pla
     assert done.code == DONE, done.err
 
 
+@pytest.mark.parametrize("task", [[], ["--task", "regression"]])
+def test_a_target_of_lists_is_refused(task, place, capsys):
+    pytest.importorskip("pyarrow")
+    pd.DataFrame({"a": range(20), "b": [[1, 2]] * 20}).to_parquet("x.parquet", index=False)
+    done = fastnet(capsys, "train", "x.parquet", "--target", "b", *task, *QUICK, "--no-report")
+    assert (done.code, done.out) == (FAILED, "") and os.listdir() == ["x.parquet"]
+    assert done.err.endswith(
+        "x.parquet: column 'b' has an array of shape (2,) and dtype int64 in row 1, which is no target; "
+        "expected a number or a text in each row: name another --target\n"
+    )
+
+
 def test_a_reader_that_has_enough_ends_it_quietly(model, place):
     pd.concat([iris()] * 40).to_csv("x.csv", index=False)
     command = [sys.executable, "-P", "-m", "fastnet", "predict", model, "x.csv"]
