@@ -304,7 +304,7 @@ def test_the_page_shows_names_as_text(place, capsys):
     assert "&lt;b&gt;&amp;" in page and "<b>" not in page
 
 
-def test_ctrl_c_leaves_no_file(place):
+def test_ctrl_c_leaves_no_file(place, heeding_ctrl_c):
     rng = np.random.default_rng(0)
     pd.DataFrame(rng.normal(size=(4000, 4)), columns=list("abcd")).to_csv("x.csv", index=False)
     command = [sys.executable, "-P", "-m", "fastnet", *TRAIN, "--preset", "full"]
