@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -29,19 +28,22 @@ from fastnet.errors import (
 )
 from fastnet.interrupts import held_back
 from fastnet.losses import links
-from fastnet.losses.base import Loss
-from fastnet.losses.function import Function, as_loss
-from fastnet.model import c_export, exported, head, saliency, saved
+from fastnet.losses.function import as_loss
+from fastnet.model import head
 from fastnet.model.container import Container
 from fastnet.model.runtime import PREDICT_ROWS, Modes, Runtime, no_path
 from fastnet.model.structure import Ending
-from fastnet.model.summary import Summary, summarize
 from fastnet.model.ways import Way, Ways, step_way
 from fastnet.op import Array, Op
-from fastnet.optim.gradients import grad_norm
-from fastnet.optim.optimizer import Optimizer, OptimizerState
 from fastnet.plan.extras import Extras
-from fastnet.plan.update import compile_rule
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fastnet.losses.base import Loss
+    from fastnet.losses.function import Function
+    from fastnet.model.summary import Summary
+    from fastnet.optim.optimizer import Optimizer, OptimizerState
 
 MOST_ROWS = 2**40  # of a minibatch: more than fits into any memory
 
@@ -84,6 +86,8 @@ class Sequential(Container):
         shape, workspace = self.input_shape, None
         if shape is not None:
             workspace = self._runtime.training_workspace(shape, batch_size)
+        from fastnet.model.summary import summarize
+
         return summarize(self, shape, self.bind(), workspace)
 
     @property
@@ -232,6 +236,8 @@ class Sequential(Container):
         Source: K. Simonyan, A. Vedaldi, A. Zisserman, "Deep inside convolutional networks: visualising
         image classification models and saliency maps", 2013.
         """
+        from fastnet.model import saliency
+
         return saliency.input_gradient(self, x, output)
 
     def _backward_by(self, way: Way, dy: Any) -> Array | None:
@@ -399,6 +405,8 @@ class Sequential(Container):
 
     def grad_norm(self) -> float:
         """‖g‖₂ over all gradients, summed in float64."""
+        from fastnet.optim.gradients import grad_norm
+
         return self.transform_grads(grad_norm)
 
     def transform_grads(self, *ops: type[Op], number: float = 0.0) -> float:
@@ -407,6 +415,8 @@ class Sequential(Container):
         number: the hyper-parameter of those ops that have one. Returns the norm that `grad_norm` found
             last.
         """
+        from fastnet.optim.gradients import grad_norm
+
         self._root(ops[0].name)
         with self.training_lock():
             extras = self._runtime.extras
@@ -567,6 +577,8 @@ class Sequential(Container):
         layer is a function.
         """
         self._root("save")
+        from fastnet.model import saved
+
         saved.save(self, path)
 
     def export_onnx(
@@ -599,6 +611,8 @@ class Sequential(Container):
         statistics, and SaveError where the file cannot be written. Needs no package.
         """
         self._root("export_onnx")
+        from fastnet.model import exported
+
         exported.export_onnx(self, path, opset, outputs, input_shape, metadata)
 
     def export_c(
@@ -650,6 +664,8 @@ class Sequential(Container):
         arguments, and SaveError where a file cannot be written.
         """
         self._root("export_c")
+        from fastnet.model import c_export
+
         learning = c_export.Learning(trainable, loss, optimizer, batch_size)
         given = name, dtype, weights, clamp, rows, input_shape
         return c_export.export_c(self, path, *given, learning)
@@ -663,6 +679,8 @@ class Sequential(Container):
         PyTorch.
         """
         self._root("to_torch")
+        from fastnet.model import exported
+
         return exported.to_torch(self)
 
     def to_sklearn(self) -> Any:
@@ -678,6 +696,8 @@ class Sequential(Container):
         Raises UsageError for other models, and MissingExtra without scikit-learn.
         """
         self._root("to_sklearn")
+        from fastnet.model import exported
+
         return exported.to_sklearn(self)
 
     def load_weights(self, path: Any, strict: bool = True) -> None:
@@ -687,6 +707,8 @@ class Sequential(Container):
         OSError where it cannot be read, and StateDictError, with nothing changed, where a name or shape
         differs.
         """
+        from fastnet.model import saved
+
         saved.load_weights(self, path, strict)
 
     def features(self, name: str, value: Any, shape: tuple[int, ...] | None = None) -> Any:
@@ -746,6 +768,8 @@ class Sequential(Container):
         state = optimizer.state(self)
         storage, backend = self.bind(), self._runtime.backend
         if state.rule is None or (state.backend, state.rule.frozen) != (backend, storage.frozen):
+            from fastnet.plan.update import compile_rule
+
             start = optimizer.initial() | state.vectors
             args = state.passes, state.group_of, storage, start, optimizer.points
             rule = state.rule = compile_rule(*args)
