@@ -176,7 +176,10 @@ def register(kind: Kind) -> Kind:
 
 
 def _add(kind: Kind) -> Kind:
-    if (other := _kinds.setdefault(kind.__name__, kind)) is not kind:
+    other = _kinds.setdefault(kind.__name__, kind)
+    if other is not kind and late.dropped(other):
+        _kinds[kind.__name__] = kind
+    elif other is not kind:
         raise HyperparameterError(
             f"kind is {kind.__module__}.{kind.__name__}, and {other.__module__}.{other.__name__} has this "
             "name; expected another"

@@ -41,6 +41,12 @@ def kind(name: str) -> Any:
     return _found(KINDS[name], name) if name in KINDS else None
 
 
+def dropped(kind: type) -> bool:
+    """Whether a class of the package is of a module whose import was interrupted, and begins anew."""
+    there = getattr(sys.modules.get(kind.__module__), kind.__name__, None)
+    return kind.__module__.startswith("fastnet.") and there is not kind
+
+
 def load_ops() -> None:
     """Load every op of the package, for those who list kernels."""
     for place in OPS:

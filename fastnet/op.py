@@ -37,6 +37,7 @@ import numpy as np
 from fastnet import random
 from fastnet.errors import ShapeError
 from fastnet.formulas.language import COUNTER, Formula
+from fastnet.late import dropped
 from fastnet.plain import plain
 
 Array = np.ndarray
@@ -130,7 +131,7 @@ class Op:
         }
         table = GUESTS if cls.guest else KERNELS
         for kernel in cls.kernels.values():
-            if kernel.name in table:
+            if kernel.name in table and not dropped(table[kernel.name].op):
                 raise TypeError(f"kernel {kernel.name} is defined twice")
             table[kernel.name] = kernel
 

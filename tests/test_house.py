@@ -271,6 +271,31 @@ def test_late_names_are_there_like_others():
         exec("from fastnet.losses import Nope")
 
 
+INTERRUPTED = """
+import json
+import fastnet as fn
+from fastnet.init.scaled import KaimingUniform
+from fastnet.layers.base import Layer
+
+def stop(cls, **_):
+    del Layer.__init_subclass__
+    raise KeyboardInterrupt
+
+Layer.__init_subclass__ = classmethod(stop)
+stopped = False
+try:
+    fn.Linear
+except KeyboardInterrupt:
+    stopped = True
+made = fn.from_config({"type": "Linear", "in_features": 3, "out_features": 2})
+print(json.dumps([stopped, fn.Sequential(made, seed=0).predict([[0.0] * 3]).shape]))
+"""
+
+
+def test_a_name_loads_after_ctrl_c_has_stopped_its_module():
+    assert child.run(INTERRUPTED) == [True, [1, 2]]
+
+
 def test_no_module_hides_a_late_name():
     """Python binds a module to its name in the package, where `__getattr__` then is not asked."""
     for path in (ROOT / "fastnet").rglob("__init__.py"):
