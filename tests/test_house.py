@@ -314,6 +314,36 @@ def test_a_name_loads_after_ctrl_c_has_stopped_its_module():
     assert child.run(INTERRUPTED) == [True, [1, 2]]
 
 
+AT_ONCE = """
+import json, sys, threading
+import numpy as np
+import fastnet as fn
+
+sys.setswitchinterval(1e-6)
+errors = []
+
+def work(first):
+    try:
+        for name in fn.__all__[first::4]:
+            getattr(fn, name)
+        model = fn.Sequential(fn.Linear(4, 3), fn.ReLU(), fn.Dropout(0.1), backend="reference", seed=1)
+        fn.Trainer(model, fn.MSELoss(), fn.Adam()).fit(np.ones((8, 4)), np.ones((8, 3)), verbose=0)
+    except BaseException as error:
+        errors.append(repr(error))
+
+threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps(errors))
+"""
+
+
+def test_threads_may_load_names_at_once():
+    assert child.run(AT_ONCE) == []
+
+
 def test_no_module_hides_a_late_name():
     """Python binds a module to its name in the package, where `__getattr__` then is not asked."""
     for path in (ROOT / "fastnet").rglob("__init__.py"):

@@ -21,8 +21,9 @@ _NUMBER: dict[str, int] = {}  # of kernels of the package, and of guests
 def number_of(kernel: Kernel) -> int:
     """The number by which instructions name a kernel."""
     if kernel.name not in _NUMBER:
-        _NUMBER.update({name: number for number, name in enumerate(KERNELS)})
-        _NUMBER.update({name: FIRST_GUEST + number for number, name in enumerate(GUESTS)})
+        # Copies, as another thread may load ops meanwhile.
+        _NUMBER.update({name: number for number, name in enumerate([*KERNELS])})
+        _NUMBER.update({name: FIRST_GUEST + number for number, name in enumerate([*GUESTS])})
     return _NUMBER[kernel.name]
 
 
