@@ -146,7 +146,9 @@ def _normalized(model: Sequential, direction: Array) -> Array:
             continue
         rows = places.reshape(len(places), -1)
         now, wanted = (np.linalg.norm(v[rows], axis=1, keepdims=True) for v in (direction, values))
-        found[rows] = direction[rows] * np.divide(wanted, now, out=np.zeros_like(now), where=now > 0)
+        found[rows] = direction[rows] * np.divide(
+            wanted, now, out=np.zeros_like(now), where=now > 0
+        )
     if not found.any():
         raise UsageError(
             "landscape: with normalize=True nothing of the directions is left, as only matrices of weights "

@@ -89,7 +89,7 @@ def jvp(model: Any, x: Any, dx: Any, dparams: Any) -> tuple[Array, Array]:
             check_direction(model, "dparams", dparams)
         modes = model._modes()
         model._check_rows(len(x), modes)
-        runner = _jacobian_runner(model, shape, len(x), modes, kind)
+        runner = jacobian_runner(model, shape, len(x), modes, kind)
         call = _jvp_call(model, runner, modes)
         model._ways.keep(kind, Way(model, call, runner, model._modes()))
         given = None if dparams is None else _as_arrays(model, dparams)
@@ -98,9 +98,13 @@ def jvp(model: Any, x: Any, dx: Any, dparams: Any) -> tuple[Array, Array]:
         return found
 
 
-def _jacobian_runner(
+def jacobian_runner(
     model: Any, shape: Any, rows: int, modes: Any, kind: tuple[str, bool, bool]
 ) -> Runner:
+    """The runner of Jacobian products for up to so many rows of a shape, with layers in these modes.
+
+    kind: "jvp", whether x moves, and whether parameters do.
+    """
     from fastnet.tangents.program import jacobian_product
 
     runtime, storage = model._runtime, model.bind()
@@ -248,13 +252,15 @@ class Curvature:
             self._runners.append(runner)
         return total
 
+    @np.errstate(all="ignore")
     def product(self, v: Array) -> Array:
-        """The matrix times a vector."""
+        """The matrix times a vector; the caller looks whether it is finite."""
         total = np.zeros(self.packing.size)
         for share, runner in self._runs(lambda runner: self.packing.spread(v, runner.direction)):
             total += share * self.packing.gathered(runner.product())
         return total
 
+    @np.errstate(all="ignore")
     def product_by_name(self, v: Mapping[str, Array]) -> dict[str, Array]:
         """The same for a checked direction by name, in the model's dtype."""
         total, last = None, None

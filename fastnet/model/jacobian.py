@@ -7,10 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.backends.products import Runner
 from fastnet.data import arrays
 from fastnet.data.lazy import LazyRows
-from fastnet.errors import HyperparameterError, UsageError, check_choice, shown
-from fastnet.model.curvature import Runner
+from fastnet.errors import (
+    HyperparameterError,
+    NoSecondDerivatives,
+    UsageError,
+    check_choice,
+    shown,
+)
+from fastnet.model.curvature import jacobian_runner
 from fastnet.model.order import places_by_name
 from fastnet.model.rows import RowGradients
 from fastnet.model.runtime import PREDICT_ROWS
@@ -60,22 +67,12 @@ class _Rows:
 
     def runner(self, *, of_x: bool) -> Runner | None:
         """What runs forward mode; None where an op has no tangent, or there is nothing to run."""
-        from fastnet.tangents.program import jacobian_product
-
-        runtime = self.model._runtime
-        described = runtime.described(self.row, self.modes, None)
-        of = {"of_x": of_x, "of_parameters": not of_x}
         times = math.prod(self.row) if of_x else 1
         rows = min(PREDICT_ROWS, max(1, len(self.x) * times))
-
-        def make(most: int) -> Runner:
-            made = jacobian_product(described.structure, self.storage, most, **of)
-            return Runner(made, self.storage, runtime.backend)
-
         try:
-            kind = ("jvp", *of.values())
-            found: Runner = runtime.products(kind, described, rows, make, exact=False)
-        except UsageError:
+            kind = "jvp", of_x, not of_x
+            found = jacobian_runner(self.model, self.row, rows, self.modes, kind)
+        except NoSecondDerivatives:
             return None
         return None if found.plan.output[0] == "x" else found
 
@@ -109,7 +106,7 @@ class _Rows:
             dx = np.zeros((len(index), d), model.dtype)
             dx[np.arange(len(index)), index % d] = 1
             assert products.dx is not None and products.dy is not None
-            np.copyto(runner.at(products.dx, dx.shape, model.dtype), dx)
+            runner.move_x(dx)
             rows = np.ascontiguousarray(self.x[index // d])
             runner.linearize(rows, None, None, model.seed, 0)
             dy = runner.at(products.dy, (len(index), math.prod(self.shape)), model.dtype)
@@ -135,7 +132,7 @@ class _Rows:
         """The same by a direction for each parameter."""
         n, k, places = len(self.x), len(self.chosen), self.storage.trainable_places()
         model, products, most = self.model, runner.products, runner.plan.max_rows
-        result, state = np.zeros((n, k, len(places)), model.dtype), runner.directed.vector("state")
+        result, state = np.zeros((n, k, len(places)), model.dtype), runner.direction
         for begin in range(0, n if products.dy is not None else 0, most):
             part = np.ascontiguousarray(self.x[begin : begin + most])
             for i, place in enumerate(places):

@@ -75,9 +75,7 @@ def finite(product: Array) -> Array:
     return product
 
 
-def hessian(
-    model: Any, loss: Any, X: Any, y: Any, sample_weight: Any, gauss_newton: Any
-) -> Array:
+def hessian(model: Any, loss: Any, X: Any, y: Any, sample_weight: Any, gauss_newton: Any) -> Array:
     """See Sequential.hessian."""
     gauss_newton = check_flag("gauss_newton", gauss_newton)
     loss, data = checked(model, "hessian", loss, X, y, sample_weight)

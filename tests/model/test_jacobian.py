@@ -137,7 +137,9 @@ def test_bad_outputs(outputs):
 
 def test_bad_arguments():
     model = net("reference")
-    with pytest.raises(HyperparameterError, match=r"^wrt is 'y'; expected one of 'x', 'parameters'"):
+    with pytest.raises(
+        HyperparameterError, match=r"^wrt is 'y'; expected one of 'x', 'parameters'"
+    ):
         model.jacobian(np.zeros((4, 5)), wrt="y")
     with pytest.raises(ShapeError):
         model.jacobian(np.zeros((4, 6)))
@@ -168,7 +170,9 @@ def test_it_is_pytorchs(layers, inputs, outputs):
     given = torch.from_numpy(x)
     for of in (torch.func.jacrev, torch.func.jacfwd):
         expected = torch.vmap(of(lambda row: module(row[None])[0]))(given)
-        np.testing.assert_allclose(model.jacobian(x), expected.detach().numpy(), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(
+            model.jacobian(x), expected.detach().numpy(), rtol=1e-10, atol=1e-12
+        )
     parameters = dict(module.named_parameters())
 
     def outputs_at(p, row):
