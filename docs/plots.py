@@ -120,9 +120,10 @@ def plot_schedules(classes: Iterable[type]) -> Figure:
     if missing := [method.__name__ for method in classes if method.__name__ not in drawn]:
         raise LookupError(f"docs/plots.py has no example of {', '.join(missing)}")
     figure, axes = grid(len(EXAMPLES), 1.7)
+    names = {name: getattr(schedules, name) for name in schedules.__all__}
     for ax, code in zip(axes, EXAMPLES, strict=True):
         name, _, arguments = code.partition("(")
-        ax.plot(T, eval(code, vars(schedules).copy())(T), color=VALUE, linewidth=1.4)
+        ax.plot(T, eval(code, {**names})(T), color=VALUE, linewidth=1.4)
         ax.set_title(name)
         ax.set_xlabel(_folded(f"({arguments}"), fontsize=6.5, color="#5b6570")
         ax.set_ylim(-0.05, 1.08)
