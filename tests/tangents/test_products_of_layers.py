@@ -1,4 +1,4 @@
-"""Jacobian, Hessian and Gauss–Newton products of every layer, against differences of outputs and gradients."""
+"""Jacobian, Hessian and Gauss–Newton products of every layer, against differences."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import directions
 import numpy as np
 import pytest
 from directions import close
+from fastnet.layers.elementwise import Activation
 
 import fastnet as fn
 from fastnet import preprocess
 from fastnet.formulas import exp, where
-from fastnet.layers.elementwise import Activation
 
 STEP = 2e-3
 TOL = 1e-9
@@ -170,9 +170,7 @@ def test_layer(backend, name, training):
 
     def gradient(t: float) -> Any:
         model._draws = draws
-        found = directions.at(
-            model, v, t, lambda: directions.gradients(model, loss, x, LABELS)
-        )
+        found = directions.at(model, v, t, lambda: directions.gradients(model, loss, x, LABELS))
         return np.concatenate([found[n].ravel() for n in names])
 
     flat = np.concatenate([got[n].ravel() for n in names])
