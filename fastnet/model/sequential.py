@@ -748,7 +748,8 @@ class Sequential(Container):
         if state.rule is None or (state.backend, state.rule.frozen) != (backend, storage.frozen):
             start = optimizer.initial() | state.vectors
             args = state.passes, state.group_of, storage, start, optimizer.points
-            rule = state.rule = compile_rule(*args)
+            fixed = optimizer.sizes(), optimizer.constants()
+            rule = state.rule = compile_rule(*args, *fixed)
             waiting = {n: v.copy() for n, v in state.vectors.items() if n not in rule.vectors}
             state.vectors = waiting | rule.vectors
             ops = [op for passes in state.passes for op in passes]

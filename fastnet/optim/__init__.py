@@ -4,6 +4,7 @@ from fastnet.optim.adagrad import Adadelta, Adagrad
 from fastnet.optim.adam import Adam, Adamax, AdamW
 from fastnet.optim.averaging import EMA, SWA
 from fastnet.optim.gradients import clip_grad_norm_, clip_grad_value_
+from fastnet.optim.learned import LearnedOptimizer
 from fastnet.optim.lion import Lion
 from fastnet.optim.muon import Muon
 from fastnet.optim.nadam import NAdam, RAdam
@@ -22,6 +23,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "LearnedOptimizer",
     "Lion",
     "Muon",
     "NAdam",

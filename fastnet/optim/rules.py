@@ -12,6 +12,8 @@ Adam and its relatives, ε₀·lr/eps).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 from fastnet.formulas.language import Real, formula, is_tiny, madd, where
@@ -58,6 +60,12 @@ class Rule(Op):
 def vectors_of(rule: type[Op]) -> set[str]:
     """The names of the vectors that a rule keeps beside w."""
     return rule.state.keys() - {"w"}
+
+
+def width_of(rule: type[Op], vector: str, sizes: Mapping[str, int]) -> int:
+    """The numbers that a vector has for each parameter, by the rule's dims besides those of w."""
+    dims = rule.tensors[vector].dims if vector in rule.tensors else ()
+    return math.prod(sizes.get(d, 1) for d in dims)
 
 
 def family_vectors(rule: type[Op]) -> set[str]:
