@@ -37,7 +37,7 @@ PEERS = {
 class Quadratics:
     """f(θ) = ‖Wθ − y‖², with normal W (n, n), y and start θ; `count` of them side by side."""
 
-    def __init__(self, random: np.random.Generator, count: int = 64, n: int = 10) -> None:
+    def __init__(self, random: np.random.Generator, count: int = 48, n: int = 10) -> None:
         self.w, self.y = random.normal(size=(count, n, n)), random.normal(size=(count, n))
         self.start = random.normal(size=(count, n))
 
@@ -97,6 +97,44 @@ class Nets:
         return losses, np.concatenate([g.reshape(count, -1) for g in grads], axis=1)
 
 
+class Scaled:
+    """A problem whose values and gradients are multiplied by a factor."""
+
+    def __init__(self, problem: Any, factor: float) -> None:
+        self.problem, self.factor, self.start = problem, factor, problem.start
+
+    def evaluate(self, theta: Array) -> tuple[Array, Array]:
+        """The values and the gradients."""
+        value, slope = self.problem.evaluate(theta)
+        return self.factor * value, self.factor * slope
+
+
+class Deep:
+    """One net of four layers of 32 ReLUs for the 8 × 8 digits, by fastnet, on minibatches of 64 rows."""
+
+    def __init__(self, random: np.random.Generator) -> None:
+        (self.x, self.labels), _ = fn.datasets.digits()
+        self.random, layers = random, []
+        for inputs in (64, 32, 32, 32):
+            layers += [fn.Linear(inputs, 32), fn.ReLU()]
+        self.model = fn.Sequential(*layers, fn.Linear(32, 10), seed=int(random.integers(1000)))
+        self.start = np.concatenate([np.ravel(p) for p in self.model.parameters()])[None].astype(
+            "d"
+        )
+
+    def evaluate(self, theta: Array) -> tuple[Array, Array]:
+        """The loss (1,) and its gradient (1, parameters) on the next minibatch."""
+        begin = 0
+        with self.model.edit() as values:
+            for name, p in self.model.named_parameters().items():
+                values[name][...] = theta[0, begin : begin + p.size].reshape(p.shape)
+                begin += p.size
+        rows = self.random.integers(len(self.x), size=64)
+        loss = self.model.value_and_grad(fn.CrossEntropyLoss(), self.x[rows], self.labels[rows])
+        slope = np.concatenate([np.ravel(g) for g in self.model.grads.values()])
+        return np.array([loss]), slope[None].astype("d")
+
+
 def tanh(z: Array) -> tuple[Array, Array]:
     """The hyperbolic tangent and its derivative."""
     h = np.tanh(z)
@@ -113,7 +151,7 @@ def sigmoid(z: Array) -> Array:
     return 0.5 * np.tanh(0.5 * z) + 0.5
 
 
-class Unrolled(fn.CustomLayer):
+class Unrolled(fn.CustomLayer, base=True):
     """From θ and the LSTM's state to θ after each of some steps on a problem.
 
     A row is a parameter of the problem: θ, and h and c of each layer, (1 + 2·layers·units). The output has
@@ -220,13 +258,17 @@ class Unrolled(fn.CustomLayer):
 
 
 def episode(model: fn.Sequential, meta: fn.Optimizer, problem: Any) -> float:
-    """Optimise the problem, and the optimizer after each UNROLLED steps; the mean value at the end."""
+    """Optimise the problem, and the optimizer after each UNROLLED steps; the mean value at the end.
+
+    Gradients are clipped to length 1. Else the first steps on a problem, whose values are large, would
+    count more than all others.
+    """
     unrolled: Any = model[0]
     unrolled.of(problem)
     theta = problem.start.reshape(-1, 1)
     state = np.zeros((len(theta), 2 * unrolled.layers * unrolled.units))
     x = np.concatenate([theta, state], axis=1).astype(model.dtype)
-    value = np.nan
+    value = 0.0
     for _ in range(STEPS // UNROLLED):
         model.zero_grad()
         model.forward(x)
@@ -257,7 +299,8 @@ def optimised(problem: Any, optimizer: fn.Optimizer, steps: int = STEPS) -> Arra
     found = []
     for step in range(steps + 1):
         theta = np.array(model.parameters()[0]).reshape(problem.start.shape)
-        value, slope = problem.evaluate(theta)
+        with np.errstate(all="ignore"):  # a rate may be too large
+            value, slope = problem.evaluate(theta)
         found.append(value)
         if step == steps or not np.isfinite(value).all():
             break
@@ -305,19 +348,53 @@ def draw(found: dict[str, tuple[float, Array]], title: str, path: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
-    for name, (rate, values) in found.items():
-        label = name if name == "learned" else f"{name}, lr {rate:g}"
-        ax.semilogy(values.mean(axis=1), label=label, linewidth=2 if name == "learned" else 1)
-    ax.set(title=title, xlabel="step", ylabel="mean f")
-    ax.legend(frameon=False)
-    figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
-    plt.close(figure)
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fastnet", "font.size": 8}):
+        figure, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
+        for name, (rate, values) in found.items():
+            label = name if name == "learned" else f"{name}, lr {rate:g}"
+            ax.semilogy(values.mean(axis=1), label=label, linewidth=2 if name == "learned" else 1)
+        ax.set(title=title, xlabel="step", ylabel="mean f")
+        ax.legend(frameon=False)
+        figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
+        plt.close(figure)
 
 
 FAMILIES: dict[str, Callable[[np.random.Generator], Any]] = {"quadratics": Quadratics, "nets": Nets}
 # Seeds of the problems that validate and test; those of the training come from the option.
 VALIDATION, TEST = 10_001, 10_002
+
+
+# Problems unlike those of the training, each with its number of steps.
+ELSEWHERE: dict[str, tuple[Callable[[np.random.Generator], Any], int]] = {
+    "quadratics, 1000 steps": (Quadratics, 1000),
+    "quadratics · 0.001": (lambda random: Scaled(Quadratics(random), 1e-3), STEPS),
+    "quadratics · 1000": (lambda random: Scaled(Quadratics(random), 1e3), STEPS),
+    "quadratics of 2 numbers": (lambda random: Quadratics(random, 48, 2), STEPS),
+    "quadratics of 100 numbers": (lambda random: Quadratics(random, 16, 100), STEPS),
+    "nets, 1000 steps": (Nets, 1000),
+    "nets of 40 tanh, 64 inputs": (lambda random: Nets(random, 2, 40, small=False), STEPS),
+    "nets of 40 ReLU, 64 inputs": (
+        lambda random: Nets(random, 2, 40, small=False, activation=relu),
+        STEPS,
+    ),
+    "4 layers of 32 ReLU": (Deep, STEPS),
+}
+
+
+def elsewhere(weights: Any) -> str:
+    """On each of ELSEWHERE, the mean of the last ten values, beside Adam at its best rate there."""
+    lines = [f"{'':28}{'steps':>6}{'start':>10}{'learned':>10}{'Adam':>10}{'its rate':>10}"]
+    for name, (make, steps) in ELSEWHERE.items():
+
+        def problems(make: Any = make) -> Any:
+            return make(np.random.default_rng(TEST))
+
+        learned = optimised(problems(), fn.LearnedOptimizer(weights), steps)
+        rate, adam = best(problems, fn.Adam, steps)
+        means = learned[0].mean(), learned[-10:].mean(), adam[-10:].mean()
+        cells = "".join(f"{value:10.3g}" for value in (*means, rate))
+        lines.append(f"{name:28}{steps:6}{cells}")
+    return "\n".join(lines)
 
 
 def trained(
@@ -354,14 +431,15 @@ def main() -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--family", default="both", choices=("quadratics", "nets", "both"))
-    parser.add_argument("--episodes", type=int, default=2000, help="problems to learn from")
+    parser.add_argument("--episodes", type=int, default=300, help="problems to learn from")
     parser.add_argument("--units", type=int, default=10, help="of each layer of the LSTM")
     parser.add_argument("--layers", type=int, default=2, help="of the LSTM")
-    parser.add_argument("--lr", type=float, default=1e-2, help="of the meta-training's Adam")
+    parser.add_argument("--lr", type=float, default=5e-3, help="of the meta-training's Adam")
     parser.add_argument("--seed", type=int, default=0, help="of weights and problems")
     parser.add_argument("--save", metavar="FILE", default="", help="a safetensors file of weights")
     parser.add_argument("--plot", metavar="FILE", default="", help="the curves, e.g. an SVG")
     parser.add_argument("--shipped", action="store_true", help="compare the shipped weights only")
+    parser.add_argument("--elsewhere", action="store_true", help="compare on other problems, too")
     parser.add_argument("--quick", action="store_true", help="10 episodes with 4 units in a layer")
     options = parser.parse_args()
     if min(options.episodes, options.units, options.layers) < 1:
@@ -385,6 +463,8 @@ def main() -> None:
             name, dot, ending = options.plot.rpartition(".")
             path = options.plot if len(families) == 1 else f"{name}-{family}{dot}{ending}"
             draw(found, family, path)
+    if options.elsewhere:
+        print(f"\nelsewhere, the mean of the last ten values:\n{elsewhere(weights)}")
 
 
 if __name__ == "__main__":

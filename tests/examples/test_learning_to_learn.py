@@ -96,7 +96,7 @@ def test_the_gradients_of_the_nets(kind):
 
 
 def test_the_shipped_optimizer_beats_tuned_adam_on_held_out_quadratics():
-    """Within 100 steps, in the mean of 64 problems, Adam at the best of 14 rates from 0.001 to 20."""
+    """Within 100 steps, in the mean of 48 problems, Adam at the best of 14 rates from 0.001 to 20."""
     for seed in (1, 2):
 
         def problems(seed=seed):
@@ -142,5 +142,5 @@ def test_the_script(tmp_path):
     assert {"learned", "Adam", "RMSprop", "SGD", "SGD, momentum 0.9"} <= rows.keys()
     assert fn.LearnedOptimizer(made).sizes() == {"L": 1, "H": 4, "K": 4 * 4 * 7 + 5}
     assert (tmp_path / "curve.svg").read_text("utf-8").startswith("<?xml")
-    first = made.read_bytes()
-    assert run().returncode == 0 and made.read_bytes() == first  # reproducible
+    first = fn.LearnedOptimizer(made).weights
+    assert run().returncode == 0 and fn.LearnedOptimizer(made).weights == first  # reproducible
