@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -179,7 +180,7 @@ class Unrolled(fn.CustomLayer, base=True):
         """Of the last forward: values and slopes at the start and after each step, and x for the next."""
         return self._values, self._slopes, self._state
 
-    def forward(self, x: Array, saved: Any) -> Array:
+    def forward(self, x: Any, saved: Any = None) -> Array:
         """θ ← θ + LR·output in each step; the gradients are given."""
         shape, units, one = self._problem.start.shape, self.units, np.ones((1, len(x)), x.dtype)
         tables = [getattr(self, f"table{layer}") for layer in range(self.layers)]
@@ -217,7 +218,7 @@ class Unrolled(fn.CustomLayer, base=True):
         self._state = np.concatenate([theta, *both]).T
         return np.stack(path, axis=1)
 
-    def backward(self, dy: Array, saved: Any) -> Any:
+    def backward(self, dy: Any, saved: Any = None) -> Any:
         """Back through the steps; what came before them, and the gradients they read, are constants."""
         units, layers, rows = self.units, self.layers, len(dy)
         tables = [getattr(self, f"table{layer}") for layer in range(layers)]
@@ -397,18 +398,24 @@ def elsewhere(weights: Any) -> str:
     return "\n".join(lines)
 
 
+def tested(family: str) -> Any:
+    """Problems of a family that no training has seen."""
+    return FAMILIES[family](np.random.default_rng(TEST))
+
+
 def trained(
     families: list[str], episodes: int, units: int, layers: int, seed: int, lr: float, every: int
 ) -> dict[str, Array]:
     """The weights with the least values on the problems of the validation, in geometric mean."""
     model = fn.Sequential(Unrolled(units, layers), seed=seed)
     meta = fn.Adam(fn.schedules.CosineAnnealingLR(lr, episodes * STEPS // UNROLLED))
-    random, kept, least = np.random.default_rng(seed), None, np.inf
+    random, least = np.random.default_rng(seed), np.inf
+    kept: dict[str, Array] | None = None
     for number in range(1, episodes + 1):
         family = families[number % len(families)]
         value = episode(model, meta, FAMILIES[family](random))
         if number % every == 0 or number == episodes:
-            weights, ends = model[0].weights(), []  # type: ignore[attr-defined]
+            weights, ends = model[0].weights(), []
             for name in families:
                 problem = FAMILIES[name](np.random.default_rng(VALIDATION))
                 end = optimised(problem, fn.LearnedOptimizer(weights))[-10:]
@@ -457,7 +464,7 @@ def main() -> None:
         made = {n: v for n, v in vars(options).items() if n not in ("save", "plot", "shipped")}
         tensors.write(options.save, {"kind": KIND, "options": made}, weights or {})
     for family in families:
-        found = compare(lambda f=family: FAMILIES[f](np.random.default_rng(TEST)), weights)
+        found = compare(partial(tested, family), weights)
         print(f"\n{family}, each peer at the best of {len(RATES)} rates:\n{table(found)}")
         if options.plot:
             name, dot, ending = options.plot.rpartition(".")
