@@ -314,10 +314,13 @@ def optimised(problem: Any, optimizer: fn.Optimizer, steps: int = STEPS) -> Arra
 
 
 def best(
-    problems: Callable[[], Any], make: Callable[[float], fn.Optimizer], steps: int = STEPS
+    problems: Callable[[], Any],
+    make: Callable[[float], fn.Optimizer],
+    steps: int = STEPS,
+    rates: tuple[float, ...] = RATES,
 ) -> tuple[float, Array]:
-    """The rate of RATES with the least mean of the last ten values, and all values."""
-    found = {lr: optimised(problems(), make(lr), steps) for lr in RATES}
+    """The rate with the least mean of the last ten values, and all values."""
+    found = {lr: optimised(problems(), make(lr), steps) for lr in rates}
     rate = min(found, key=lambda lr: float(np.nan_to_num(found[lr][-10:].mean(), nan=np.inf)))
     return rate, found[rate]
 
@@ -365,6 +368,7 @@ FAMILIES: dict[str, Callable[[np.random.Generator], Any]] = {"quadratics": Quadr
 VALIDATION, TEST = 10_001, 10_002
 
 
+FACTORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # of the LSTM's output
 # Problems unlike those of the training, each with its number of steps.
 ELSEWHERE: dict[str, tuple[Callable[[np.random.Generator], Any], int]] = {
     "quadratics, 1000 steps": (Quadratics, 1000),
@@ -383,18 +387,26 @@ ELSEWHERE: dict[str, tuple[Callable[[np.random.Generator], Any], int]] = {
 
 
 def elsewhere(weights: Any) -> str:
-    """On each of ELSEWHERE, the mean of the last ten values, beside Adam at its best rate there."""
-    lines = [f"{'':28}{'steps':>6}{'start':>10}{'learned':>10}{'Adam':>10}{'its rate':>10}"]
+    """On each of ELSEWHERE, the mean of the last ten values: as it is, with its best factor, and Adam."""
+    lines = [
+        f"{'':28}{'steps':>6}{'start':>10}{'learned':>10}{'tuned':>10}{'lr':>6}{'Adam':>10}{'lr':>6}"
+    ]
     for name, (make, steps) in ELSEWHERE.items():
 
         def problems(make: Any = make) -> Any:
             return make(np.random.default_rng(TEST))
 
-        learned = optimised(problems(), fn.LearnedOptimizer(weights), steps)
-        rate, adam = best(problems, fn.Adam, steps)
-        means = learned[0].mean(), learned[-10:].mean(), adam[-10:].mean()
-        cells = "".join(f"{value:10.3g}" for value in (*means, rate))
-        lines.append(f"{name:28}{steps:6}{cells}")
+        def with_factor(lr: float) -> fn.Optimizer:
+            return fn.LearnedOptimizer(weights, lr)
+
+        plain = optimised(problems(), with_factor(LR), steps)
+        factor, tuned = best(problems, with_factor, steps, FACTORS)
+        rate, adam = best(problems, fn.Adam, steps, RATES)
+        ends = [values[-10:].mean() for values in (plain, tuned, adam)]
+        lines.append(
+            f"{name:28}{steps:6}{plain[0].mean():10.3g}{ends[0]:10.3g}{ends[1]:10.3g}{factor:6g}"
+            f"{ends[2]:10.3g}{rate:6g}"
+        )
     return "\n".join(lines)
 
 

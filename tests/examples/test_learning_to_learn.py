@@ -159,7 +159,8 @@ def test_the_page_runs():
 def test_other_problems_have_a_row(monkeypatch):
     short = {name: (make, 10) for name, (make, _) in example.ELSEWHERE.items()}
     monkeypatch.setattr(example, "ELSEWHERE", short)
-    monkeypatch.setattr(example, "RATES", (0.01, 0.1))
+    for grid in ("RATES", "FACTORS"):
+        monkeypatch.setattr(example, grid, (0.01, 0.1))
     lines = example.elsewhere(None).splitlines()
     assert len(lines) == 1 + len(short)
     for line, name in zip(lines[1:], short, strict=True):
