@@ -55,6 +55,7 @@ OPTIMIZERS = {  # what each takes beside lr, weight_decay, l1 and max_norm
     fn.NAdam: {"eps": EPS, **BETAS, "momentum_decay": NOT_NEGATIVE},
     fn.RAdam: {"eps": EPS, **BETAS},
     fn.Lion: BETAS,
+    fn.LearnedOptimizer: {},
     fn.Rprop: STEPS,
     fn.ScheduleFreeSGD: {"momentum": BETA, **WEIGHTS},
     fn.ScheduleFreeAdamW: {"eps": EPS, **BETAS, **WEIGHTS},
