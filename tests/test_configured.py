@@ -68,7 +68,7 @@ TUNED = {  # whose groups have no lr, and which refuse l1_proximal
     fn.YellowFin: {
         "beta": STEP,
         "window": np.int64(5),
-        "log_smoothing": False,
+        "log_smoothing": True,
         "adaptive_clipping": False,
         "closed_loop": True,
         "gamma": 0.5,

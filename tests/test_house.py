@@ -78,6 +78,8 @@ LATE = {
     ("fastnet.train.history", "pandas"),
     ("fastnet.plot.figures", "fastnet.plot.picture"),
     ("fastnet.cli.progress", "tqdm"),
+    ("fastnet.examples.saddle", "matplotlib"),
+    ("fastnet.examples.saddle", "matplotlib.figure"),
     ("fastnet.cli.reading", "pandas"),
     ("fastnet.cli.report", "sklearn.inspection"),
     ("fastnet.cli.report", "sklearn.metrics"),

@@ -178,7 +178,7 @@ class Curvature:
         self.modes = model._modes() if modes is None else modes
         self.gauss_newton, self.seed, self.step = gauss_newton, seed, step
         self.storage = model.bind()
-        self.packing = Packing(self.storage)
+        self.packing, self.places = Packing(self.storage), self.storage.trainable_places()
         self.ending = Ending(loss, data.classes > 0, data.w is not None, data.by_rows)
         if self.ending.on_host:
             raise NoSecondDerivatives(
@@ -387,6 +387,14 @@ def check_direction(model: Any, what: str, given: Any) -> None:
             raise StateDictError(
                 f"{what}[{name!r}] has numbers that are not finite in {model.dtype}; expected finite ones"
             )
+
+
+def direction_of(model: Any, what: str, given: Any) -> Array:
+    """A checked direction as a float64 vector of the trainable parameters, in the model's order."""
+    check_direction(model, what, given)
+    named = trained(model)
+    parts = [p.held(np.asarray(given[n], np.float64)).ravel() for n, p in named.items()]
+    return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def _as_arrays(model: Any, given: Mapping[str, Any]) -> dict[str, Array]:

@@ -29,7 +29,6 @@ from fastnet.op import Array
 from fastnet.tape import Tape, Value
 
 MATRIX_BYTES = 1 << 31  # of a whole Hessian, at most: 16384 parameters
-KEPT_BYTES = 1 << 30  # of activations of all rows that are kept for products, at most
 TILE = 1024  # rows and columns of a matrix that are made symmetric at once
 
 
@@ -57,13 +56,12 @@ def located(model: Any, loss: Loss, data: Dataset, *, gauss_newton: bool) -> Cur
         data,
         modes=modes,
         gauss_newton=gauss_newton,
+        kept=True,
         seed=model.seed,
         step=model._draws,
     )
     if not len(made.places):
         raise UsageError("the model has no trainable parameters; unfreeze some by model.unfreeze()")
-    most = int(np.diff(made.offsets).max())
-    made.kept = made._runner(most).plan.workspace_bytes / most * data.rows <= KEPT_BYTES
     return made
 
 

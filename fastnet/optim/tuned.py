@@ -67,8 +67,9 @@ class tuned_step(Op):
     @staticmethod
     def update(w: Array, past: Array, tuning: Array, decay: float) -> None:
         """`past` is this step's direction by now."""
-        w *= 1.0 - tuning[RATE] * decay
-        w -= tuning[RATE] * past
+        rate = float(tuning[RATE])
+        w *= 1.0 - rate * decay
+        w -= rate * past
 
 
 class Tuned(Optimizer, base=True):

@@ -191,9 +191,10 @@ class yellowfin(Rule):
         smoothing: float,
     ) -> None:
         """The step, and the mean of the gradients."""
-        rate, d = lr * tuning[RATE], weight_decay * w + g
-        past[...] = _settled(smoothing * past + ((1.0 - smoothing) * tuning[KEPT]) * d)
-        v[...] = _settled(tuning[MOMENTUM] * v - (rate * tuning[CLIPPED]) * d)
+        t, d = tuning.tolist(), weight_decay * w + g
+        rate = lr * t[RATE]
+        past[...] = _settled(smoothing * past + ((1.0 - smoothing) * t[KEPT]) * d)
+        v[...] = _settled(t[MOMENTUM] * v - (rate * t[CLIPPED]) * d)
         w[...] = (1.0 - rate * decay) * w + v
 
 
@@ -218,8 +219,9 @@ class yellowfin_closed(Rule):
         smoothing: float,
     ) -> None:
         """The same step."""
-        rate, d = lr * tuning[RATE], weight_decay * w + g
-        pushed[...] = (rate * tuning[CLIPPED]) * d + (rate * decay) * w
+        t, d = tuning.tolist(), weight_decay * w + g
+        rate = lr * t[RATE]
+        pushed[...] = (rate * t[CLIPPED]) * d + (rate * decay) * w
         yellowfin.update(w, v, past, g, tuning, lr, weight_decay, decay, smoothing)
 
 
@@ -264,7 +266,8 @@ class YellowFin(Tuned):
     beta: β, number in [0, 1) (default 0.999).
     window: integer in [1, 128] (default 20).
     weight_decay: number ≥ 0 (default 0).
-    log_smoothing: bool (default True). False is algorithm 2 to the letter.
+    log_smoothing: bool (default False, as in algorithm 2). True lets h_min follow a fall of the gradients
+        faster, as the authors' code does, and so α rise faster.
     adaptive_clipping: bool (default True).
     closed_loop: bool (default False).
     gamma: number ≥ 0 (default 0.01), for closed_loop.
@@ -292,7 +295,7 @@ class YellowFin(Tuned):
         beta: Number = 0.999,
         window: int = 20,
         weight_decay: Number = 0.0,
-        log_smoothing: bool = True,
+        log_smoothing: bool = False,
         adaptive_clipping: bool = True,
         closed_loop: bool = False,
         gamma: Number = 0.01,

@@ -201,3 +201,14 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(names["histories"]) == 15 and names["scores"].min() > 0.9
     found = names["ensemble"].predict(names["X_test"]).argmax(axis=1)
     assert (found == names["y_test"]).mean() > 0.93
+
+
+def test_the_saddle_is_left_and_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    done = run("saddle", tmp_path, "--plot", "saddle.png")
+    assert done.returncode == 0, done.stderr
+    free, newton, descent = done.stdout.splitlines()
+    counts = [int(re.search(r"leaves after (\d+) iterations", line)[1]) for line in (free, descent)]
+    assert counts[0] <= 30 and counts[1] >= 10 * counts[0]
+    assert newton == "Newton: never leaves; ends at 1 of the saddle's loss"
+    assert (tmp_path / "saddle.png").stat().st_size > 5000

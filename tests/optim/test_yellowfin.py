@@ -23,7 +23,7 @@ def net(backend, dtype="float64", seed=3):
 class Paper:
     """The paper's algorithms over one vector x, with a state for each average as they have it."""
 
-    def __init__(self, x, beta=0.999, window=20, log_smoothing=True, adaptive_clipping=True):
+    def __init__(self, x, beta=0.999, window=20, log_smoothing=False, adaptive_clipping=True):
         self.x, self.beta, self.window, self.t = x.copy(), beta, window, 0
         self.logs, self.clips = log_smoothing, adaptive_clipping
         self.before = x.copy()  # x_{t−1}
@@ -136,7 +136,7 @@ def _given(model):
 OPTIONS = {
     "defaults": {},
     "short memory": {"beta": 0.9, "window": 5},
-    "Algorithm 2 to the letter": {"log_smoothing": False},
+    "averages of logarithms": {"log_smoothing": True},
     "without clipping": {"adaptive_clipping": False},
 }
 each_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)

@@ -9,8 +9,10 @@ import pytest
 
 import fastnet as fn
 from fastnet.errors import HyperparameterError, UsageError
+from fastnet.examples import saddle
 from fastnet.train import full_batch
 from fastnet.train.full_batch import METHODS, TABLE
+from fastnet.train.full_batch.dense import hessian
 from fastnet.train.full_batch.krylov import lanczos
 from fastnet.train.full_batch.residuals import Residuals
 
@@ -136,31 +138,46 @@ def test_lanczos_spans_the_krylov_subspace():
 # Levenberg–Marquardt.
 
 
+def teacher(rows=80):
+    """Rows, noisy outputs of a net with two hidden units, weights, and a start near that net."""
+    rng = np.random.default_rng(11)
+    x = rng.normal(size=(rows, 3))
+    inner, outer = rng.normal(size=(3, 2)), rng.normal(size=(2, 2))
+    y = np.tanh(x @ inner) @ outer + 0.1 * rng.normal(size=(rows, 2))
+    exact = np.concatenate([inner.ravel(), np.zeros(2), outer.ravel(), np.zeros(2)])
+    return x, y, rng.uniform(0.2, 2.0, size=rows), exact + 0.3 * rng.normal(size=14)
+
+
+def student(start, backend="auto", dtype="float64"):
+    model = net(backend, dtype, hidden=2)
+    model.bind().flat("params")[model.bind().trainable_places()] = start
+    model.touch()
+    return model
+
+
 def least_squares(x, y, weights, start):
-    """SciPy's optimum of the same net in plain NumPy: Σ w·e², parameters, from the same start."""
+    """SciPy's optimum of the same net in plain NumPy, from the same start."""
 
     def errors(p):
-        w1, b1, w2, b2 = np.split(p, [15, 20, 30])
-        out = np.tanh(x @ w1.reshape(3, 5) + b1) @ w2.reshape(5, 2) + b2
+        w1, b1, w2, b2 = np.split(p, [6, 8, 12])
+        out = np.tanh(x @ w1.reshape(3, 2) + b1) @ w2.reshape(2, 2) + b2
         return (np.sqrt(weights)[:, None] * (out - y)).ravel()
 
-    return optimize.least_squares(
-        errors, start, method="lm", xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=20000
-    )
+    return optimize.least_squares(errors, start, xtol=1e-12, ftol=1e-14, gtol=1e-12, max_nfev=300)
 
 
 @pytest.mark.parametrize("damping", ["marquardt", "levenberg"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_it_ends_in_the_optimum_of_least_squares(backend, damping, weighted):
-    x, y, weights = data(rows=80)
-    model = net(backend)
+    x, y, weights, start = teacher()
+    model = student(start, backend)
     given = weights if weighted else np.ones(80)
-    theirs = least_squares(x, y, given, parameters(model))
+    theirs = least_squares(x, y, given, start)
     history = fn.Trainer(model, fn.MSELoss(), seed=0).fit_full_batch(
         x,
         y,
         "levenberg-marquardt",
-        max_iter=3000,
+        max_iter=100,
         tol=1e-10,
         options={"damping": damping},
         sample_weight=weights if weighted else None,
@@ -168,42 +185,36 @@ def test_it_ends_in_the_optimum_of_least_squares(backend, damping, weighted):
     assert history.result.success
     total = given.sum() * y.shape[1]
     assert history.result.fun == pytest.approx(2 * theirs.cost / total, rel=1e-9)
-    np.testing.assert_allclose(parameters(model), theirs.x, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(parameters(model), theirs.x, rtol=1e-5, atol=1e-6)
     mu = [record["mu"] for record in history.records[1:]]
     assert min(mu) > 0 and "mu" not in history.records[0]
 
 
 def test_float32_comes_near_the_optimum_of_least_squares():
-    x, y, _ = data(rows=80)
-    model = net(dtype="float32")
-    theirs = least_squares(x, y, np.ones(80), parameters(model))
+    x, y, _, start = teacher()
+    model = student(start, dtype="float32")
+    theirs = least_squares(x, y, np.ones(80), start)
     fit = fn.Trainer(model, fn.MSELoss(), seed=0).fit_full_batch
-    history = fit(x, y, "levenberg-marquardt", max_iter=500, tol=1e-6)
+    history = fit(x, y, "levenberg-marquardt", tol=1e-6)
     assert history.result.fun == pytest.approx(2 * theirs.cost / y.size, rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", [fn.MSELoss(), fn.HalfMSELoss("sum")], ids=repr)
-def test_blocks_and_layers_of_other_kinds_change_no_iterate(loss):
+@pytest.mark.parametrize("activation", [fn.Tanh, fn.PReLU])  # rows together, and one by one
+def test_blocks_change_no_iterate(loss, activation):
     x, y, weights = data()
 
-    def losses(layers, **options):
+    def fit(**options):
+        layers = fn.Linear(3, 5), activation(), fn.Linear(5, 2)
         model = fn.Sequential(*layers, dtype="float64", seed=1)
         trainer = fn.Trainer(model, loss, seed=0)
-        history = trainer.fit_full_batch(
-            x, y, "levenberg-marquardt", max_iter=6, sample_weight=weights, **options
+        return trainer.fit_full_batch(
+            x, y, "levenberg-marquardt", sample_weight=weights, weight_decay=0.01, **options
         )
-        return history.history["loss"]
 
-    def layers():
-        return fn.Linear(3, 5), fn.Tanh(), fn.Linear(5, 2)
-
-    whole = losses(layers())
-    np.testing.assert_allclose(losses(layers(), batch_size=17), whole, rtol=1e-10)
-    # A frozen factor of 1 for each column changes nothing but the way: rows come one by one.
-    scaled = fn.Linear(3, 5), fn.Tanh(), fn.Scale(5), fn.Linear(5, 2)
-    model = fn.Sequential(*scaled, dtype="float64", seed=1)
-    assert losses(scaled)[0] == pytest.approx(whole[0], rel=1e-12)
-    assert model.bind() is not None
+    whole, parts = (fit(max_iter=6, batch_size=size).history["loss"] for size in (None, 17))
+    np.testing.assert_allclose(parts, whole, rtol=1e-10)
+    assert fit(max_iter=300, tol=1e-4).result.success
 
 
 def test_dropout_keeps_its_masks_in_the_jacobian():
@@ -334,62 +345,55 @@ def test_nothing_to_decay_is_refused():
 
 # Saddles.
 
-SINGULAR = (1.0, 0.02)  # of the map that a deep linear net is to learn
-CORNERS = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
-SADDLE = SINGULAR[1] ** 2 / 2  # the loss where the second singular direction is not learnt
-
-
-def deep_linear(offset):
-    """Three linear layers at the saddle where one singular direction is learnt, or beside it."""
-    model = fn.Sequential(*(fn.Linear(2, 2, bias=False) for _ in range(3)), dtype="float64", seed=0)
-    root = SINGULAR[0] ** (1 / 3)
-    aside = np.array([[1.0, -2.0], [3.0, 1.0]]) / 4
-    with model.edit() as values:
-        for i, middle in enumerate((0.0, 1.0, 0.0)):
-            values[f"{i}.weight"][...] = np.diag([root, middle]) + offset * np.roll(aside, i)
-    return model
-
-
-def from_saddle(offset, method, **options):
-    trainer = fn.Trainer(deep_linear(offset), fn.MSELoss(), seed=0)
-    return trainer.fit_full_batch(CORNERS, CORNERS * SINGULAR, method, **options)
-
-
-def left(history):
-    """The first iteration whose loss is a tenth of the saddle's; None: there is none."""
-    found = np.flatnonzero(np.array(history.history["loss"]) < 0.1 * SADDLE)
-    return int(found[0]) if found.size else None
-
 
 @pytest.mark.parametrize("options", [{}, {"dimension": 6}])
 def test_saddle_free_newton_leaves_a_saddle_where_gradient_descent_needs_ten_times_as_long(options):
-    begun = from_saddle(1e-3, "gradient-descent", max_iter=1)
-    assert begun.records[0]["loss"] == pytest.approx(SADDLE, rel=0.01)
-    history = from_saddle(1e-3, "saddle-free-newton", tol=1e-9, max_iter=60, options=options)
-    iterations = left(history)
-    assert iterations <= 30 and history.records[-1]["loss"] < 1e-6 * SADDLE
+    begun = saddle.fit(saddle.OFFSET, "gradient-descent", max_iter=1)
+    assert begun.records[0]["loss"] == pytest.approx(saddle.LOSS, rel=0.01)
+    history = saddle.fit(
+        saddle.OFFSET, "saddle-free-newton", tol=1e-9, max_iter=60, options=options
+    )
+    iterations = saddle.left(history)
+    assert iterations <= 30 and history.records[-1]["loss"] < 1e-6 * saddle.LOSS
     assert history.records[1]["negative_eigenvalues"] > 0
     assert history.records[-1]["negative_eigenvalues"] == 0
-    for rate in np.geomspace(0.05, 3, 15):  # none of which is ten times as fast
-        fixed = {"step": rate, "grow": 1.0}
-        descent = from_saddle(
-            1e-3, "gradient-descent", tol=0, max_iter=10 * iterations, options=fixed
-        )
-        assert left(descent) is None
+    for rate in saddle.RATES:  # none of which is ten times as fast
+        assert saddle.left(saddle.descent(rate, 10 * iterations)) is None
+
+
+def test_its_step_divides_by_the_absolute_eigenvalues(backend):
+    x, y, _ = data()
+    model, points = net(backend), []
+    objective = objective_of(net(), fn.MSELoss(), x, y)
+    fn.Trainer(model, fn.MSELoss(), seed=0).fit_full_batch(
+        x,
+        y,
+        "saddle-free-newton",
+        max_iter=1,
+        options={"damping": 0.1},
+        callback=lambda record: points.append((parameters(model), record)),
+    )
+    (start, _), (end, record) = points
+    values, vectors = np.linalg.eigh(hessian(objective, start))
+    assert values[0] < -1e-3 * values[-1] and record["damping"] == 0.1
+    divisor = np.abs(values) + 0.1 * np.abs(values).max()
+    step = -vectors @ (vectors.T @ objective.evaluate(start).gradient / divisor)
+    np.testing.assert_allclose(end - start, step, rtol=1e-5, atol=1e-8)
+    assert record["negative_eigenvalues"] == (values < -1e-5 * values[-1]).sum()
 
 
 def test_newton_converges_to_the_saddle():
-    history = from_saddle(1e-3, "newton", tol=1e-9, max_iter=30)
-    assert history.result.success and left(history) is None
-    assert history.records[-1]["loss"] == pytest.approx(SADDLE, rel=1e-9)
+    history = saddle.fit(saddle.OFFSET, "newton", tol=1e-9, max_iter=30)
+    assert history.result.success and saddle.left(history) is None
+    assert history.records[-1]["loss"] == pytest.approx(saddle.LOSS, rel=1e-9)
     assert history.records[-1]["negative_eigenvalues"] > 0
 
 
 @pytest.mark.parametrize("options", [{}, {"dimension": 8}])
 def test_on_the_saddle_itself_negative_curvature_leads_away(options):
-    assert from_saddle(0, "L-BFGS-B").result.nit == 0  # the gradient is zero
-    history = from_saddle(0, "saddle-free-newton", tol=1e-9, max_iter=60, options=options)
-    assert left(history) <= 30 and history.result.success
+    assert saddle.fit(0, "L-BFGS-B").result.nit == 0  # the gradient is zero
+    history = saddle.fit(0, "saddle-free-newton", tol=1e-9, max_iter=60, options=options)
+    assert saddle.left(history) <= 30 and history.result.success
     assert "no eigenvalue of the Hessian is negative" in history.result.message
 
 

@@ -59,7 +59,7 @@ ALL = {
     "schedule-free": lambda: {"optimizer": fn.ScheduleFreeSGD(0.1, warmup_steps=4)},
     "schedule-free adamw": lambda: {"optimizer": fn.ScheduleFreeAdamW(0.01)},
     "yellowfin": lambda: {"optimizer": fn.YellowFin(), "clip_norm": 0.5},
-    "yellowfin, closed": lambda: {"optimizer": fn.YellowFin(closed_loop=True, log_smoothing=False)},
+    "yellowfin, closed": lambda: {"optimizer": fn.YellowFin(closed_loop=True, log_smoothing=True)},
     "sgdhd": lambda: {"optimizer": fn.SGDHD(0.1, 0.9, nesterov=True), "averaging": fn.EMA(0.9)},
     "adamhd": lambda: {"optimizer": fn.AdamHD(0.01, hypergrad_lr=1e-4)},
     "evaluated": lambda: {"optimizer": fn.SGD(0.1), "averaging": fn.EMA(0.9, evaluate=True)},
