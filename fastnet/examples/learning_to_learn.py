@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -179,7 +180,7 @@ class Unrolled(fn.CustomLayer, base=True):
         """Of the last forward: values and slopes at the start and after each step, and x for the next."""
         return self._values, self._slopes, self._state
 
-    def forward(self, x: Array, saved: Any) -> Array:
+    def forward(self, x: Any, saved: Any = None) -> Array:
         """θ ← θ + LR·output in each step; the gradients are given."""
         shape, units, one = self._problem.start.shape, self.units, np.ones((1, len(x)), x.dtype)
         tables = [getattr(self, f"table{layer}") for layer in range(self.layers)]
@@ -217,7 +218,7 @@ class Unrolled(fn.CustomLayer, base=True):
         self._state = np.concatenate([theta, *both]).T
         return np.stack(path, axis=1)
 
-    def backward(self, dy: Array, saved: Any) -> Any:
+    def backward(self, dy: Any, saved: Any = None) -> Any:
         """Back through the steps; what came before them, and the gradients they read, are constants."""
         units, layers, rows = self.units, self.layers, len(dy)
         tables = [getattr(self, f"table{layer}") for layer in range(layers)]
@@ -313,10 +314,13 @@ def optimised(problem: Any, optimizer: fn.Optimizer, steps: int = STEPS) -> Arra
 
 
 def best(
-    problems: Callable[[], Any], make: Callable[[float], fn.Optimizer], steps: int = STEPS
+    problems: Callable[[], Any],
+    make: Callable[[float], fn.Optimizer],
+    steps: int = STEPS,
+    rates: tuple[float, ...] = RATES,
 ) -> tuple[float, Array]:
-    """The rate of RATES with the least mean of the last ten values, and all values."""
-    found = {lr: optimised(problems(), make(lr), steps) for lr in RATES}
+    """The rate with the least mean of the last ten values, and all values."""
+    found = {lr: optimised(problems(), make(lr), steps) for lr in rates}
     rate = min(found, key=lambda lr: float(np.nan_to_num(found[lr][-10:].mean(), nan=np.inf)))
     return rate, found[rate]
 
@@ -364,6 +368,7 @@ FAMILIES: dict[str, Callable[[np.random.Generator], Any]] = {"quadratics": Quadr
 VALIDATION, TEST = 10_001, 10_002
 
 
+FACTORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # of the LSTM's output
 # Problems unlike those of the training, each with its number of steps.
 ELSEWHERE: dict[str, tuple[Callable[[np.random.Generator], Any], int]] = {
     "quadratics, 1000 steps": (Quadratics, 1000),
@@ -382,19 +387,32 @@ ELSEWHERE: dict[str, tuple[Callable[[np.random.Generator], Any], int]] = {
 
 
 def elsewhere(weights: Any) -> str:
-    """On each of ELSEWHERE, the mean of the last ten values, beside Adam at its best rate there."""
-    lines = [f"{'':28}{'steps':>6}{'start':>10}{'learned':>10}{'Adam':>10}{'its rate':>10}"]
+    """On each of ELSEWHERE, the mean of the last ten values: as it is, with its best factor, and Adam."""
+    lines = [
+        f"{'':28}{'steps':>6}{'start':>10}{'learned':>10}{'tuned':>10}{'lr':>6}{'Adam':>10}{'lr':>6}"
+    ]
     for name, (make, steps) in ELSEWHERE.items():
 
         def problems(make: Any = make) -> Any:
             return make(np.random.default_rng(TEST))
 
-        learned = optimised(problems(), fn.LearnedOptimizer(weights), steps)
-        rate, adam = best(problems, fn.Adam, steps)
-        means = learned[0].mean(), learned[-10:].mean(), adam[-10:].mean()
-        cells = "".join(f"{value:10.3g}" for value in (*means, rate))
-        lines.append(f"{name:28}{steps:6}{cells}")
+        def with_factor(lr: float) -> fn.Optimizer:
+            return fn.LearnedOptimizer(weights, lr)
+
+        plain = optimised(problems(), with_factor(LR), steps)
+        factor, tuned = best(problems, with_factor, steps, FACTORS)
+        rate, adam = best(problems, fn.Adam, steps, RATES)
+        ends = [values[-10:].mean() for values in (plain, tuned, adam)]
+        lines.append(
+            f"{name:28}{steps:6}{plain[0].mean():10.3g}{ends[0]:10.3g}{ends[1]:10.3g}{factor:6g}"
+            f"{ends[2]:10.3g}{rate:6g}"
+        )
     return "\n".join(lines)
+
+
+def tested(family: str) -> Any:
+    """Problems of a family that no training has seen."""
+    return FAMILIES[family](np.random.default_rng(TEST))
 
 
 def trained(
@@ -403,12 +421,13 @@ def trained(
     """The weights with the least values on the problems of the validation, in geometric mean."""
     model = fn.Sequential(Unrolled(units, layers), seed=seed)
     meta = fn.Adam(fn.schedules.CosineAnnealingLR(lr, episodes * STEPS // UNROLLED))
-    random, kept, least = np.random.default_rng(seed), None, np.inf
+    random, least = np.random.default_rng(seed), np.inf
+    kept: dict[str, Array] | None = None
     for number in range(1, episodes + 1):
         family = families[number % len(families)]
         value = episode(model, meta, FAMILIES[family](random))
         if number % every == 0 or number == episodes:
-            weights, ends = model[0].weights(), []  # type: ignore[attr-defined]
+            weights, ends = model[0].weights(), []
             for name in families:
                 problem = FAMILIES[name](np.random.default_rng(VALIDATION))
                 end = optimised(problem, fn.LearnedOptimizer(weights))[-10:]
@@ -457,7 +476,7 @@ def main() -> None:
         made = {n: v for n, v in vars(options).items() if n not in ("save", "plot", "shipped")}
         tensors.write(options.save, {"kind": KIND, "options": made}, weights or {})
     for family in families:
-        found = compare(lambda f=family: FAMILIES[f](np.random.default_rng(TEST)), weights)
+        found = compare(partial(tested, family), weights)
         print(f"\n{family}, each peer at the best of {len(RATES)} rates:\n{table(found)}")
         if options.plot:
             name, dot, ending = options.plot.rpartition(".")

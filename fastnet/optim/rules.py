@@ -56,7 +56,7 @@ class Rule(Op):
     """Base of all rules: they update w, and vectors of its length, from the gradient g."""
 
     inputs: ClassVar = {"g": "N"}
-    dims = ("N",)
+    dims: ClassVar[tuple[str, ...]] = ("N",)
 
 
 def vectors_of(rule: type[Op]) -> set[str]:

@@ -144,3 +144,26 @@ def test_the_script(tmp_path):
     assert (tmp_path / "curve.svg").read_text("utf-8").startswith("<?xml")
     first = fn.LearnedOptimizer(made).weights
     assert run().returncode == 0 and fn.LearnedOptimizer(made).weights == first  # reproducible
+
+
+def test_the_page_runs():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "learned.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert names["trainer"].optimizer.state(names["model"]).steps == 92
+    losses = names["history"]["loss"]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_other_problems_have_a_row(monkeypatch):
+    short = {name: (make, 10) for name, (make, _) in example.ELSEWHERE.items()}
+    monkeypatch.setattr(example, "ELSEWHERE", short)
+    for grid in ("RATES", "FACTORS"):
+        monkeypatch.setattr(example, grid, (0.01, 0.1))
+    lines = example.elsewhere(None).splitlines()
+    assert len(lines) == 1 + len(short)
+    for line, name in zip(lines[1:], short, strict=True):
+        assert line.startswith(name)
+        steps, *values = line[len(name) :].split()
+        assert steps == "10" and np.isfinite([float(v) for v in values]).all()
