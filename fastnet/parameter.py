@@ -98,6 +98,12 @@ class Parameter:
         """A view of `array`, which has this parameter's shape, in PyTorch's shape."""
         return array.T if self.transposed else array.reshape(self.shown_shape)
 
+    def shown_each(self, arrays: Array) -> Array:
+        """The same of several arrays, one after the other."""
+        if self.transposed:
+            return arrays.transpose(0, *range(arrays.ndim - 1, 0, -1))
+        return arrays.reshape(len(arrays), *self.shown_shape)
+
     @property
     def shown_shape(self) -> tuple[int, ...]:
         """PyTorch's shape."""

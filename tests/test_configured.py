@@ -39,6 +39,15 @@ OF_OPTIMIZERS = {
     fn.NAdam: {"betas": (0.5, 0.5), "eps": 1e-3, "momentum_decay": 0.5},
     fn.RAdam: {"betas": (0.5, 0.5), "eps": 1e-3},
     fn.Lion: {"betas": [0.5, 0.5]},
+    fn.LearnedOptimizer: {
+        "weights": {
+            "lstm.weight_ih_l0": np.float32([[1, 0.1]] * 4),
+            "lstm.weight_hh_l0": [[0.5]] * 4,
+            "lstm.bias_ih_l0": np.arange(4),
+            "output.weight": [[-2]],
+            "output.bias": [0.25],
+        }
+    },
     fn.Muon: {
         "momentum": STEP,
         "nesterov": False,
@@ -153,7 +162,7 @@ ALL = [
     *[fn.AUC(), fn.F1(), fn.TopK(np.int64(3)), fn.BalancedAccuracy(), fn.LogLoss()],
     *[fn.MAE(), fn.RMSE(), fn.R2()],
     *[
-        kind(0.5, weight_decay=1, decoupled_weight_decay=not kind._decoupled, **own, **SHARED)
+        kind(lr=0.5, weight_decay=1, decoupled_weight_decay=not kind._decoupled, **own, **SHARED)
         for kind, own in OF_OPTIMIZERS.items()
     ],
     fn.SGD(momentum=0.5, dampening=0.25),

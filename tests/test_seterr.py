@@ -28,7 +28,7 @@ LOSSES = [
 SCHEDULES = fn.schedules
 OPTIMIZERS = [
     *(fn.NAdam(), fn.RAdam(), fn.Adamax(), fn.Lion(), fn.Adagrad(), fn.Adadelta()),
-    *(fn.Rprop(), fn.Muon(), fn.ScheduleFreeSGD(), fn.ScheduleFreeAdamW()),
+    *(fn.LearnedOptimizer(), fn.Rprop(), fn.Muon(), fn.ScheduleFreeSGD(), fn.ScheduleFreeAdamW()),
     *(fn.YellowFin(), fn.YellowFin(closed_loop=True), fn.SGDHD(0.01, 0.9), fn.AdamHD()),
     fn.Adam(SCHEDULES.ExponentialLR(0.1, 0.01)),
     fn.AdamW(SCHEDULES.OneCycleLR(0.1, total_steps=400)),

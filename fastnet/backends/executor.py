@@ -627,8 +627,12 @@ def team_for(work: int) -> int:
 
 
 def update_work(program: np.ndarray) -> int:
-    """The approximate number of multiplications that take as long as an update program."""
-    return UPDATE_WORK * int(program["size"][:, 0].sum())
+    """The approximate number of multiplications that take as long as an update program.
+
+    Of a rule with weights of its own, size 3 is their number.
+    """
+    sizes = program["size"]
+    return int((sizes[:, 0] * (UPDATE_WORK + sizes[:, 3])).sum())
 
 
 def _address_of(array: Array | None) -> int:

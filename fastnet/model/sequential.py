@@ -908,9 +908,9 @@ class Sequential(Container):
         if state.rule is None or (state.backend, state.rule.frozen) != (backend, storage.frozen):
             from fastnet.plan.update import compile_rule
 
-            start = optimizer.initial() | state.vectors
+            start = optimizer.initial() | state.vectors | optimizer.constants()
             args = state.passes, state.group_of, storage, start, optimizer.points
-            rule = state.rule = compile_rule(*args)
+            rule = state.rule = compile_rule(*args, optimizer.sizes())
             waiting = {n: v.copy() for n, v in state.vectors.items() if n not in rule.vectors}
             state.vectors = waiting | rule.vectors
             ops = [op for passes in state.passes for op in passes]

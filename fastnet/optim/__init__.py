@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fastnet.optim.averaging import EMA, SWA
     from fastnet.optim.gradients import clip_grad_norm_, clip_grad_value_
     from fastnet.optim.hypergradient import SGDHD, AdamHD
+    from fastnet.optim.learned import LearnedOptimizer
     from fastnet.optim.lion import Lion
     from fastnet.optim.muon import Muon
     from fastnet.optim.nadam import NAdam, RAdam
@@ -31,6 +32,7 @@ __all__ = [
     "AdamHD",
     "AdamW",
     "Adamax",
+    "LearnedOptimizer",
     "Lion",
     "Muon",
     "NAdam",

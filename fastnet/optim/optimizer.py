@@ -31,7 +31,7 @@ from fastnet.optim.numbers import (
     is_on,
 )
 from fastnet.optim.penalties import l1_gradient, scale_units, soft_threshold
-from fastnet.optim.rules import family_vectors, vectors_of
+from fastnet.optim.rules import family_vectors, vectors_of, width_of
 from fastnet.parameter import check_array, check_count, check_names, fill, vector_state
 from fastnet.schedules.base import Schedule
 
@@ -240,7 +240,7 @@ class Optimizer(Configured, base=True):
         if old is not None:
             state.vectors, state.warned = self._carried(old, state, model), old.warned
             state.averaged = old.averaged
-            if (old.passes, old.group_of) == (passes, group_of):
+            if (old.passes, old.group_of) == (passes, group_of) and self._continues(old):
                 state.rule, state.run, state.backend = old.rule, old.run, old.backend
                 state.moves = old.moves
         self._states[model] = state
@@ -298,7 +298,8 @@ class Optimizer(Configured, base=True):
         check_names(what, state, [*needed, *fixed], also)
         vectors, storage = {}, model.bind()
         for vector in {key.partition("/")[0] for key in state} & self.family():
-            vectors[vector] = np.zeros_like(storage.flat("params"))
+            width = width_of(self.op, vector, self.sizes()) if vector in self.op.tensors else 1
+            vectors[vector] = np.zeros(width * storage.flat("params").size, storage.dtype)
             parts = dict(zip(named, storage.parts(vectors[vector]), strict=True))
             fill(what, vector, parts, state)
         for name, size in fixed.items():
@@ -322,6 +323,10 @@ class Optimizer(Configured, base=True):
     def _carried(self, old: OptimizerState, new: OptimizerState, model: Any) -> dict[str, Array]:
         """The vectors of an old state in the units of the present rule."""
         return old.vectors
+
+    def _continues(self, old: OptimizerState) -> bool:
+        """Whether the sizes and constants of an old state are still those of the rule."""
+        return True
 
     def _unchanged(self, state: OptimizerState) -> bool:
         if state.options["groups"] != self.groups:  # the dicts in it may have changed in place
@@ -427,6 +432,14 @@ class Optimizer(Configured, base=True):
 
     def initial(self) -> dict[str, float]:
         """Initial values of state vectors that do not start at 0."""
+        return {}
+
+    def sizes(self) -> dict[str, int]:
+        """The dims of the passes besides those that the parameters give, where they have such."""
+        return {}
+
+    def constants(self) -> dict[str, Array]:
+        """Tensors that the passes only read, flat and by name; all parameters have the same."""
         return {}
 
     def hyper(self, first: int, count: int) -> Array:

@@ -12,10 +12,14 @@ Adam and its relatives, ε₀·lr/eps).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 from fastnet.formulas.language import Real, formula, is_tiny, madd, where
 from fastnet.op import Op
+
+ALONG = {"N": 1, "I": 1, "O": 1}  # the dims over parameters, here those of a single element
 
 
 @formula
@@ -52,12 +56,22 @@ class Rule(Op):
     """Base of all rules: they update w, and vectors of its length, from the gradient g."""
 
     inputs: ClassVar = {"g": "N"}
-    dims = ("N",)
+    dims: ClassVar[tuple[str, ...]] = ("N",)
 
 
 def vectors_of(rule: type[Op]) -> set[str]:
     """The names of the vectors that a rule keeps beside w."""
     return rule.state.keys() - {"w"}
+
+
+def width_of(op: type[Op], name: str, sizes: Mapping[str, int]) -> int:
+    """The numbers that a tensor has for each element of the parameters; 0 where it is one for all of them.
+
+    sizes: the dims of the op besides those that the parameters give.
+    """
+    if ALONG.keys().isdisjoint(op.tensors[name].dims):
+        return 0
+    return math.prod(map(int, op.shape(name, {**ALONG, **sizes})))
 
 
 def family_vectors(rule: type[Op]) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnet.op import Array, Op
-from fastnet.plan.instructions import Place, blocks_of, control, update_pass
+from fastnet.plan.instructions import Place, control, dims_over, update_pass
 from fastnet.plan.records import NORM_NOT_FINITE, PARAMS_NOT_FINITE, aligned, zeros_aligned
 from fastnet.plan.segments import Storage
 
@@ -23,8 +23,7 @@ class Extras:
 
     def __init__(self, storage: Storage) -> None:
         self.dtype, length = storage.dtype, storage.segments["params"].nbytes
-        count = length // self.dtype.itemsize
-        self._dims = {"N": count, "M": blocks_of(count)}
+        self._dims = dims_over(length // self.dtype.itemsize)
         self._places: dict[str, Place] = {"w": ("params", 0), "g": ("grads", 0)}
         self.segment = zeros_aligned(0)
         # By backend name and ops: a function that runs these ops.

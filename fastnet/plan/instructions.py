@@ -81,9 +81,9 @@ def control(
     return record
 
 
-def blocks_of(count: int) -> int:
-    """The number of blocks that the sums over so many elements are made of."""
-    return max(1, -(-count // SUM_BLOCK))
+def dims_over(count: int) -> dict[str, int]:
+    """The dims of an op over `count` parameters: these, N, and the blocks that it makes sums of, M."""
+    return {"N": count, "M": max(1, -(-count // SUM_BLOCK))}
 
 
 def update_pass(

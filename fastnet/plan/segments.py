@@ -90,11 +90,18 @@ class Storage:
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def parts(self, vector: Array) -> list[Array]:
-        """Each parameter's part of a vector with the layout of `params`: views in PyTorch's shapes."""
-        found = []
+        """Each parameter's part of a vector with the layout of `params`: views in PyTorch's shapes.
+
+        A vector that is n times as long has n numbers for each of the parameter's: (n, *shape).
+        """
+        found, width = [], vector.size // max(1, self.flat("params").size)
         for p in self.parameters():
-            begin = self.place(p)[1] // vector.itemsize
-            found.append(p.shown(vector[begin : begin + math.prod(p.shape)].reshape(p.shape)))
+            begin = width * self.place(p)[1] // vector.itemsize
+            part = vector[begin : begin + width * math.prod(p.shape)]
+            if width == 1:
+                found.append(p.shown(part.reshape(p.shape)))
+            else:
+                found.append(p.shown_each(part.reshape(width, *p.shape)))
         return found
 
     def flat(self, segment: str) -> Array:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
 
 from fastnet.op import Array, Op
+from fastnet.optim.rules import width_of
 from fastnet.parameter import Parameter
-from fastnet.plan.instructions import Place, blocks_of, update_pass
+from fastnet.plan.instructions import Place, dims_over, update_pass
 from fastnet.plan.records import INSTRUCTION, aligned, zeros_aligned
 from fastnet.plan.segments import Storage
 
@@ -22,8 +23,8 @@ class Rule:
     """An optimizer's compiled passes over a model's parameters, and their state vectors."""
 
     program: np.ndarray
-    segment: np.ndarray  # bytes: the tensors of `vectors` in sequence
-    vectors: dict[str, Array]
+    segment: np.ndarray  # bytes: the tensors of all passes in sequence
+    vectors: dict[str, Array]  # those that the passes write
     frozen: frozenset[int]  # ids of the parameters that it leaves out
     points: list[np.ndarray]  # programs that move the parameters to another point and back
 
@@ -33,77 +34,91 @@ def compile_rule(
     group_of: Sequence[int],
     storage: Storage,
     start: Mapping[str, Any],
-    points: Sequence[type[Op]] = (),
+    points: Sequence[type[Op]],
+    sizes: Mapping[str, int],
 ) -> Rule:
-    """The rule of these passes (see compile_update). start: initial values of vectors, by default 0.
+    """The rule of these passes (see compile_update).
 
-    points: ops that run alone, with the same vectors and a row of numbers for each group.
+    start: initial values of tensors, by default 0; also of those that the passes only read.
+    points: ops that run alone, with the same tensors and a row of numbers for each group.
+    sizes: the dims of the passes besides those that the parameters give.
     """
-    shapes = state_tensors([*passes, points], storage)
-    begins, end = {}, 0
-    for name, (count, dtype) in shapes.items():
-        begins[name], end = end, end + aligned(count * dtype.itemsize)
-    segment, vectors = zeros_aligned(end), {}
-    for name, (count, dtype) in shapes.items():
-        values = segment[begins[name] :][: count * dtype.itemsize].view(dtype)
-        values[...] = start.get(name, 0)
-        vectors[name] = values
+    every = [*chain(*passes), *points]
+    layout = Layout(every, storage, sizes)
+    segment, tensors = zeros_aligned(layout.nbytes), {}
+    for name, t in layout.tensors.items():
+        tensors[name] = segment[t.begin :][: t.count * t.dtype.itemsize].view(t.dtype)
+        tensors[name][...] = start.get(name, 0)
+    written = set().union(*(op.state for op in every))
+    vectors = {name: values for name, values in tensors.items() if name in written}
     programs = [
-        compile_update(ops, group_of, storage, begins)
+        compile_update(ops, group_of, layout)
         for ops in (passes, *([[op]] * len(passes) for op in points))
     ]
     return Rule(programs[0], segment, vectors, storage.frozen, programs[1:])
 
 
 def compile_update(
-    passes: Sequence[Sequence[type[Op]]],
-    group_of: Sequence[int],
-    storage: Storage,
-    begins: Mapping[str, int],
+    passes: Sequence[Sequence[type[Op]]], group_of: Sequence[int], layout: Layout
 ) -> np.ndarray:
     """The update program of an optimizer: each op of a group runs over each run of its parameters.
 
     passes: for each group the ops of a step, in order; the rows of hyper have the same order. group_of: the
-    group of each parameter, in the order of the segment `params`. Frozen parameters are left out. begins:
-    where the tensors of `state_tensors` begin in the segment `state`. An op over a matrix ("I O") runs once
-    for each parameter with two dimensions. If an op of a group writes `penalized`, the ops after it take
-    that as g. All groups have the same ops that run `once`. Each of these runs over all vectors, with its
-    row of the first group, when every group has done what comes before it.
+    group of each parameter, in the order of the segment `params`. Frozen parameters are left out. An op
+    over a matrix ("I O") runs once for each parameter with two dimensions, and one with dims of the
+    optimizer's own once for each parameter. If an op of a group writes `penalized`, the ops after it take
+    that as g. All groups have the same ops that run `once`. Each of these runs over all parameters, with
+    its row of the first group, when every group has done what comes before it.
     """
     stages, row = [], 0
     for ops in passes:
         stages.append(_stages(ops, row))
         row += len(ops)
-    runs = [_Run(*found, storage, begins) for found in _runs(group_of, storage)]
+    storage = layout.storage
+    runs = [_Run(*found, layout) for found in _runs(group_of, storage)]
+    whole = _Run(0, storage.segments["params"].nbytes, 0, storage.parameters(), layout)
     records = []
     for number, (_, last) in enumerate(stages[0] if runs else ()):
         for run in runs:
             for op, row in stages[run.group][number][0]:
                 records += run.instructions(op, row)
         if last is not None:
-            records.append(_once(*last, storage, begins))
+            records += whole.instructions(*last)
     return np.concatenate([np.zeros(0, INSTRUCTION), *records])
 
 
-def state_tensors(
-    passes: Iterable[Iterable[type[Op]]], storage: Storage
-) -> dict[str, tuple[int, np.dtype[Any]]]:
-    """What the ops of a step keep, in addition to the parameters `w`: elements and dtype by name.
+@dataclass(frozen=True, repr=False)
+class _Tensor:
+    """A tensor of the segment `state`: its first byte, its elements, and its dtype."""
 
-    A tensor of N elements, or of a matrix, is a vector as long as all parameters; one of M numbers of each
-    block of parameters, or of a fixed size, is there once for the whole model.
+    begin: int
+    count: int
+    dtype: np.dtype[Any]
+    stride: int  # its bytes for each byte of `params`; 0 where it is one for all parameters
+
+
+class Layout:
+    """Where the tensors of an optimizer's ops, besides w and g, lie in the segment `state`.
+
+    A tensor over parameters ("N", "I O", "L H N") has one or more numbers for each element of `params`;
+    those of a parameter are together, at its place. Any other tensor ("M", "K", "16") is there once for the
+    whole model. What no op writes is a constant of the optimizer.
     """
-    length = len(storage.flat("params"))
-    sizes = {"N": length, "M": blocks_of(length)}
-    found = {}
-    for op in (op for ops in passes for op in ops):
-        for name in op.state:
-            spec = op.tensors[name]
-            words = ("N",) if "I" in spec.dims else spec.dims
-            count = math.prod(sizes.get(word) or int(word) for word in words)
-            found[name] = count, np.dtype(spec.dtype or storage.dtype)
-    found.pop("w", None)
-    return found
+
+    def __init__(self, ops: Iterable[type[Op]], storage: Storage, sizes: Mapping[str, int]) -> None:
+        self.storage, self.sizes, self.nbytes = storage, sizes, 0
+        self.tensors: dict[str, _Tensor] = {}
+        length = len(storage.flat("params"))
+        users = {name: op for op in ops for name in op.tensors if name not in ("w", "g")}
+        for name, op in users.items():
+            dtype = np.dtype(op.tensors[name].dtype or storage.dtype)
+            width = width_of(op, name, sizes)
+            count = width * length
+            if not width:
+                count = math.prod(map(int, op.shape(name, {**dims_over(length), **sizes})))
+            stride = width * dtype.itemsize // storage.dtype.itemsize
+            self.tensors[name] = _Tensor(self.nbytes, count, dtype, stride)
+            self.nbytes += aligned(count * dtype.itemsize)
 
 
 Row = tuple[type[Op], int]  # an op and its row of hyper
@@ -122,19 +137,6 @@ def _stages(ops: Sequence[type[Op]], row: int) -> list[tuple[list[Row], Row | No
     return [*stages, (before, None)]
 
 
-def _once(op: type[Op], row: int, storage: Storage, begins: Mapping[str, int]) -> np.ndarray:
-    """The instruction of an op over whole vectors."""
-    count = len(storage.flat("params"))
-    places = {name: ("state", begins[name]) for name in op.tensors}
-    return update_pass(op, storage.dtype, places, _sizes(op, count), row)
-
-
-def _sizes(op: type[Op], count: int) -> list[int]:
-    """The sizes of an op over `count` elements."""
-    sizes = {"N": count, "M": blocks_of(count)}
-    return [sizes[word] for word in op.dims]
-
-
 @dataclass(eq=False, repr=False)
 class _Run:
     """Adjacent parameters of one group: begin and end in bytes of `params`, the group, the parameters."""
@@ -143,33 +145,39 @@ class _Run:
     end: int
     group: int
     members: list[Parameter]
-    storage: Storage
-    begins: Mapping[str, int]
+    layout: Layout
     gradient: Place = ("grads", 0)  # of the first parameter of the model
 
     def instructions(self, op: type[Op], row: int) -> list[np.ndarray]:
         """Those of an op over these parameters, which the next op follows."""
-        storage, made = self.storage, []
-        if "I" in op.dims:
-            for p in self.members:
-                if len(p.shape) == 2:
-                    places = self._places(op, storage.place(p)[1])
-                    made.append(update_pass(op, storage.dtype, places, p.shape, row))
-        else:
-            sizes = _sizes(op, (self.end - self.begin) // storage.dtype.itemsize)
-            places = self._places(op, self.begin)
-            made.append(update_pass(op, storage.dtype, places, sizes, row))
+        made = []
+        for offset, dims in self._spans(op):
+            sizes = {**dims, **self.layout.sizes}
+            places, dtype = self._places(op, offset), self.layout.storage.dtype
+            made.append(update_pass(op, dtype, places, [sizes[d] for d in op.dims], row))
         if "penalized" in op.state:
-            self.gradient = "state", self.begins["penalized"]
+            self.gradient = "state", self.layout.tensors["penalized"].begin
         return made
+
+    def _spans(self, op: type[Op]) -> list[tuple[int, dict[str, int]]]:
+        """The parts of these parameters that an op runs over: offsets in `params`, and their dims."""
+        storage = self.layout.storage
+        each = [(storage.place(p)[1], p.shape) for p in self.members]
+        if "I" in op.dims:
+            return [
+                (at, dict(zip("IO", shape, strict=True))) for at, shape in each if len(shape) == 2
+            ]
+        if not self.layout.sizes.keys().isdisjoint(op.dims):
+            return [(at, dims_over(math.prod(shape))) for at, shape in each]
+        return [(self.begin, dims_over((self.end - self.begin) // storage.dtype.itemsize))]
 
     def _places(self, op: type[Op], offset: int) -> dict[str, Place]:
         """Where the tensors of an op lie for the parameters from an offset in `params` on."""
         segment, begin = self.gradient
         places: dict[str, Place] = {"w": ("params", offset), "g": (segment, begin + offset)}
-        for name in op.tensors.keys() & self.begins.keys():
-            along = op.tensors[name].dims in (("N",), ("I", "O"))
-            places[name] = "state", self.begins[name] + (offset if along else 0)
+        for name in op.tensors.keys() - places.keys():
+            tensor = self.layout.tensors[name]
+            places[name] = "state", tensor.begin + tensor.stride * offset
         return places
 
 

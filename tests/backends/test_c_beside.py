@@ -29,6 +29,7 @@ OPTIMIZERS: dict[str, Any] = {
     "l1 before it": lambda: fn.Adam(0.01, l1=0.01),
     "another rule": lambda: fn.Adam(0.01, amsgrad=True),
     "and another": lambda: fn.SGD(0.01, momentum=0.9),
+    "learned": lambda: fn.LearnedOptimizer(lr=0.01),
     "products": lambda: fn.Muon(0.01, ns_steps=2),
 }
 

@@ -12,6 +12,7 @@ from fastnet.op import KERNELS
 # Vectors that only grow, or have a least value, or are the last gradient.
 LASTING = {("adagrad", "v"), ("adam_amsgrad", "top"), ("adamax", "u")}
 LASTING |= {("rprop", "size"), ("rprop", "last")}
+LASTING |= {("learned", "h"), ("learned", "c")}  # which an LSTM's gates move
 LASTING |= {("to_average", "y"), ("show_average", "trained")}  # copies of the parameters
 LASTING |= {("yellowfin_closed", "pushed")}  # a part of the last step
 

@@ -10,6 +10,13 @@ import fastnet as fn
 from fastnet.schedules import Schedule
 
 TOL = 1e-10
+
+
+def learned(lr, **more):
+    """Whose first argument is another."""
+    return fn.LearnedOptimizer(lr=lr, **more)
+
+
 EVERY = [
     fn.SGD,
     fn.Adagrad,
@@ -23,6 +30,7 @@ EVERY = [
     fn.Lion,
     fn.Rprop,
     fn.Muon,
+    learned,
 ]
 every_optimizer = pytest.mark.parametrize("make", EVERY)
 

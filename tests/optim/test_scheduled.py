@@ -40,6 +40,7 @@ OPTIMIZERS = {
     "rprop": lambda s: fn.Rprop(
         s(0.1, 0.01), (s(0.5, 0.01), s(1.2, 0.1)), (s(1e-3, 1e-3), s(5.0, 1.0)), s(0.1, 0.1)
     ),
+    "learned": lambda s: fn.LearnedOptimizer(lr=s(0.1, 0.01), weight_decay=s(0.1, 0.1)),
     "muon": lambda s: fn.Muon(
         s(0.1, 0.01),
         s(0.1, 0.1),

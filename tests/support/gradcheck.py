@@ -197,6 +197,8 @@ def named(op: type[Op], dims: Iterable[int], rows: int) -> dict[str, int]:
         tree = tree_of(dims[-1] + 1)
         of_tree = {"C": tree.classes, "R": tree.rows, "M": tree.longest, "N": len(tree.nodes)}
         return {d: of_tree.get(d, sizes.get(d, 1)) for d in (*op.dims, "C")}
+    if "h" in op.state:  # one or two layers of a few units
+        sizes |= {"L": 1 + dims[1] % 2, "H": 1 + dims[1] % 20}
     if "N" in op.dims and not op.lazy:
         sizes.setdefault("N", 4)
     sizes = op.fitted(sizes)

@@ -34,8 +34,12 @@ POISON, UNPOISON = (
 TEAM = 3  # the most threads that a call is shared among
 SCRATCH_MEMORY = zeros_aligned(GUARD + TEAM * SCRATCH + GUARD)
 SCRATCH_MEMORY.fill(255)
-# Products of products, or sums, by kernel.
-CHAINS = {"newton_schulz_update": 3, "yellowfin_tune_update": 8, "past_products_update": 1}
+CHAINS = {  # products of products, or sums, by kernel
+    "newton_schulz_update": 3,
+    "yellowfin_tune_update": 8,
+    "learned_update": 3,
+    "past_products_update": 1,
+}
 FACTORS = {  # of the terms of sums that may cancel
     "transposed_linear_forward": ("x", "w"),
     "hierarchical_nll_forward": ("x", "w"),

@@ -33,6 +33,7 @@ OPTIMIZERS = [
     lambda: fn.Lion(0.002),
     lambda: fn.Rprop(0.01),
     lambda: fn.Muon(0.01),
+    lambda: fn.LearnedOptimizer(lr=0.01),
     lambda: fn.ScheduleFreeSGD(0.1, warmup_steps=7),
     lambda: fn.ScheduleFreeAdamW(0.01),
     lambda: fn.YellowFin(groups=[{"params": "*.bias", "weight_decay": 0.1}]),

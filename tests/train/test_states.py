@@ -54,6 +54,7 @@ ALL = {
     "radam": lambda: {"optimizer": fn.RAdam(0.01)},
     "lion": lambda: {"optimizer": fn.Lion(0.01)},
     "muon": lambda: {"optimizer": fn.Muon(0.01)},
+    "learned": lambda: {"optimizer": fn.LearnedOptimizer(lr=0.01, groups=HALF)},
     "rprop": lambda: {"optimizer": fn.Rprop(0.01)},
     "schedule-free": lambda: {"optimizer": fn.ScheduleFreeSGD(0.1, warmup_steps=4)},
     "schedule-free adamw": lambda: {"optimizer": fn.ScheduleFreeAdamW(0.01)},

@@ -107,6 +107,7 @@ def copy(typingctx: Any, into: Any, source: Any) -> Any:
 
 
 LOCAL = 64  # elements of a local array
+LANES = 16  # elements that are computed side by side
 
 
 @native(lambda like: np.empty(LOCAL, like.dtype))
@@ -123,11 +124,21 @@ def local_doubles(typingctx: Any) -> Any:
     return kind(), _on_the_stack(kind)
 
 
-def _on_the_stack(kind: Any) -> Callable[..., Any]:
+ROWS = 128  # of a local table
+
+
+@native(lambda like: np.empty(ROWS * LANES, like.dtype))
+def local_rows(typingctx: Any, like: Any) -> Any:
+    """ROWS rows of LANES elements on the stack, of the dtype of `like`."""
+    kind = types.Array(like.dtype, 1, "C")
+    return kind(like), _on_the_stack(kind, ROWS * LANES)
+
+
+def _on_the_stack(kind: Any, count: int = LOCAL) -> Callable[..., Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        block = ir.ArrayType(context.get_data_type(kind.dtype), LOCAL)
+        block = ir.ArrayType(context.get_data_type(kind.dtype), count)
         data = cgutils.alloca_once(builder, block)
-        size = context.get_constant(types.intp, LOCAL)
+        size = context.get_constant(types.intp, count)
         return build_array(context, builder, kind, data, [size])
 
     return codegen
