@@ -77,6 +77,7 @@ FAMILIES = (
     Family("Initialisers", init, init.Initializer, "test_init"),
 )
 PLOTS = {"Layers and activations": "activations", "Schedules": "schedules"}
+PICTURES = (*PLOTS.values(), "landscape")  # and that of docs/second-order.md
 
 
 class Missing(Exception):

@@ -1,4 +1,4 @@
-"""The plots of docs/methods.md: activations with their derivatives, and schedules, as SVG."""
+"""The plots of docs/methods.md, activations and schedules, and docs/second-order.md's landscape, as SVG."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import fastnet as fn
 from fastnet import schedules
 from fastnet.errors import HyperparameterError, ShapeError
 
@@ -129,6 +130,19 @@ def plot_schedules(classes: Iterable[type]) -> Figure:
     return figure
 
 
+def landscape() -> Figure:
+    """The loss of a small net around its minimum, in a plane."""
+    (x, y), _ = fn.datasets.digits()
+    x = x / x.max()
+    layers = fn.Linear(64, 16), fn.Tanh(), fn.Linear(16, 10)
+    model, loss = fn.Sequential(*layers, dtype="float64", seed=0), fn.CrossEntropyLoss()
+    fn.Trainer(model, loss, fn.Adam(1e-2), seed=0).fit(x, y, epochs=10, verbose=0)
+    found = fn.curvature.landscape(model.eval(), loss, x, y, points=21)
+    figure = plt.figure(figsize=(4.6, 3.7), layout="constrained")
+    fn.plot.landscape(found, levels=12, log=True, figure=figure)
+    return figure
+
+
 def _folded(code: str) -> str:
     """In two lines where it is long."""
     if len(code) <= 36:
@@ -140,7 +154,11 @@ def _folded(code: str) -> str:
 def draw(layers: Iterable[type], classes: Iterable[type]) -> dict[str, Figure]:
     """All figures by their names."""
     with plt.rc_context(STYLE):
-        return {"activations": activations(layers), "schedules": plot_schedules(classes)}
+        return {
+            "activations": activations(layers),
+            "schedules": plot_schedules(classes),
+            "landscape": landscape(),
+        }
 
 
 def write(folder: Path, layers: Iterable[type], classes: Iterable[type]) -> None:

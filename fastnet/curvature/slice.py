@@ -25,7 +25,7 @@ from fastnet.errors import (
 from fastnet.losses.base import Loss
 from fastnet.losses.function import as_loss
 from fastnet.model import Sequential
-from fastnet.model.curvature import direction_of
+from fastnet.model.curvature import direction_of, joins_rows
 from fastnet.model.order import places_by_name
 from fastnet.model.runtime import PREDICT_ROWS
 from fastnet.model.structure import Ending
@@ -72,12 +72,12 @@ def landscape(
     model, loss, X, y, sample_weight: as for `Sequential.hvp`; the loss is that of `Trainer.evaluate` where
         all layers are in evaluation mode.
     directions: 1 or 2 (default), so many random ones of normal numbers; or a list of one or two directions,
-        each arrays by the names of `named_parameters` and in their shapes, for all that are not frozen, such
-        as `vectors` of `fn.curvature.eigenvalues`.
+        each arrays by the names of `named_parameters` and in their shapes, for all that are not frozen,
+        such as `vectors` of `fn.curvature.eigenvalues`.
     points: integer ≥ 2 (default 25). With an odd number the centre is θ itself.
     extent: number > 0 (default 1).
-    normalize: True (default) scales each filter of a direction to the norm of the same filter of θ, and sets
-        what has no filters to 0. The filter of a weight matrix is the row of one unit, in PyTorch's shape
+    normalize: True (default) scales each filter of a direction to the norm of the same filter of θ, and
+        sets what has no filters to 0. The filter of a weight matrix is the row of one unit, in the shape
         (out, in); biases and the parameters of norms, which have one dimension, have none. So slices of
         different nets can be compared, though weights before a ReLU or a norm have an arbitrary scale.
         False takes directions as they are.
@@ -101,7 +101,7 @@ def landscape(
             f"landscape: loss is {shown(loss)}, which Python computes; expected a loss of fastnet's"
         )
     x = model.features("X", model.on_host("X", X))
-    data = model.data(known, x, y, "X", "y", sample_weight)
+    data = model.data(known, x, y, "X", "y", sample_weight, by_rows=True)
     with model.training_lock():
         given = _given(model, directions, seed)
         if normalize:
@@ -164,11 +164,7 @@ class _Moved:
         self.model, self.known, self.data = model, loss, data
         modes, count = model._modes(), data.rows
         model._check_rows(count, modes)
-        joined = any(
-            layer.joins_rows or (mode and layer.min_training_rows > 1)
-            for mode, (_, layer) in zip(modes, model.layers, strict=True)
-        )
-        rows = count if joined else min(PREDICT_ROWS, count)
+        rows = count if joins_rows(model, modes) else min(PREDICT_ROWS, count)
         ending = Ending(loss, data.classes > 0, data.w is not None, outputs=False)
         runtime = model._runtime
         self._executor = runtime.executor_of_loss(data.row_shape, rows, modes, ending)

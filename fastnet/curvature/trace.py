@@ -52,5 +52,7 @@ def hutchinson_trace(
         found = np.empty(samples)
         for i in range(samples):
             z = rng.choice([-1.0, 1.0], len(curvature.places))
-            found[i] = z @ finite(curvature.product(z))
+            with np.errstate(all="ignore"):  # what is not finite is refused below
+                found[i] = z @ finite(curvature.product(z))
+        finite(found)
     return Trace(float(found.mean()), float(found.std(ddof=1) / np.sqrt(samples)))

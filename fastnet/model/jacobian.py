@@ -40,8 +40,8 @@ def jacobian(model: Any, x: Any, outputs: Any, wrt: Any) -> Any:
     for _, layer in model.layers:
         if layer.joins_rows:
             raise UsageError(
-                f"jacobian: {layer.label} has no running statistics, so that the outputs of a row depend on "
-                "all rows; take track_running_stats=True, or hand in directions to model.jvp"
+                f"jacobian: {layer.label} has no running statistics, so that the outputs of a row "
+                "depend on all rows; take track_running_stats=True, or hand in directions to model.jvp"
             )
     with model.training_lock():
         by = _Rows(model, modes, np.ascontiguousarray(x, model.dtype), shape, chosen)
@@ -162,7 +162,7 @@ def _chosen(outputs: Any, width: int) -> Array:
     good = found.dtype.kind in "iu" and found.ndim == 1 and found.size
     if not good or not (found.min() >= 0 and found.max() < width):
         raise HyperparameterError(
-            f"outputs is {shown(outputs)}; expected None, the number of an output in [0, {width}), or a list "
-            "of such numbers"
+            f"outputs is {shown(outputs)}; expected None, the number of an output in [0, {width}), or a "
+            "list of such numbers"
         )
     return found.astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -127,8 +128,8 @@ def fisher_diagonal(
     loss, data = checked(model, "fisher_diagonal", loss, X, y, sample_weight)
     if loss.on_host:
         raise UsageError(
-            f"fisher_diagonal: loss is {shown(loss)}, which Python computes for whole minibatches; expected "
-            "a loss of fastnet's, which is a sum over rows"
+            f"fisher_diagonal: loss is {shown(loss)}, which Python computes for whole minibatches; "
+            "expected a loss of fastnet's, which is a sum over rows"
         )
     row, dtype = data.row_shape, model.dtype
     if labels == "model":
@@ -140,21 +141,23 @@ def fisher_diagonal(
         gradients = RowGradients(model, modes, row, most)
         total = np.zeros(gradients.size)
         offsets = batch_offsets(data.rows, most)
-        for begin, end in zip(offsets, offsets[1:], strict=False):
+        for number, (begin, end) in enumerate(pairwise(offsets)):
+            draws = model.seed, model._draws + number
             x = np.ascontiguousarray(np.asarray(data.x[begin:end]), dtype)
-            output = gradients.forward(x, model.seed, model._draws).astype(np.float64)
+            output = gradients.forward(x, *draws).astype(np.float64)
             target = data.y[begin:end]
             w = np.ones(end - begin) if data.w is None else data.w[begin:end].astype(np.float64)
             root = np.sqrt(w).reshape(-1, *[1] * (output.ndim - 1))
             with np.errstate(all="ignore"):  # what is not finite is refused below
                 for slope in _slopes(loss, output, target, labels, data.classes):
                     dy = np.where(root > 0, root * slope, 0.0)
-                    total += gradients.of(x, dy.astype(dtype)).squares()
+                    total += gradients.of(x, dy.astype(dtype), *draws).squares()
         if loss.reduction != "sum":
             total /= data.rows
         if not np.isfinite(total).all():
             raise DivergenceError(
-                "fisher_diagonal: the gradient of a row is not finite; inputs scaled to about 1 usually help"
+                "fisher_diagonal: the gradient of a row is not finite; inputs scaled to about 1 "
+                "usually help"
             )
         return {name: total[places] for name, places in places_by_name(model).items()}
 

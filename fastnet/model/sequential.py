@@ -453,8 +453,9 @@ class Sequential(Container):
         only near a good fit: the empirical matrix is no approximation of the Hessian elsewhere. The other
         is the diagonal of `gnvp`'s matrix, but for two things that squares have twice: weights of classes,
         and the 1/k of a binary cross-entropy that is a mean over k outputs.
-        Layers act in their own modes, and nothing changes. Raises UsageError where rows have no losses of
-        their own: for batchnorm, and dropout, in training mode.
+        Layers act in their own modes, and nothing changes. Raises UsageError where rows have no gradients
+        of their own: for batchnorm in training mode, and for dropout in training mode in a model with
+        parameters outside linear layers.
         Source: F. Kunstner, L. Balles, P. Hennig, "Limitations of the empirical Fisher approximation for
         natural gradient descent", NeurIPS 2019.
         """

@@ -34,34 +34,53 @@ CHOSEN = {
 }
 
 
-@pytest.mark.parametrize("which", CHOSEN)
-@pytest.mark.parametrize("gauss_newton", [False, True])
-@pytest.mark.parametrize("hidden", [3, 8])  # by the whole matrix, and by products
-def test_they_are_those_of_the_whole_matrix(backend, which, gauss_newton, hidden):
-    if hidden == 8:
-        pytest.importorskip("scipy")
-    model, (x, y, w) = net(backend, hidden), data()
-    given = {"sample_weight": w, "gauss_newton": gauss_newton}
+def compare(model, which, k, **given):
+    x, y, w = data()
+    given["sample_weight"] = w
     whole = np.linalg.eigvalsh(model.hessian(LOSS, x, y, **given))
-    for k in (2, 5):
-        found = fn.curvature.eigenvalues(model, LOSS, x, y, k, which, tol=0.0, **given)
-        expected = CHOSEN[which](whole, k)
-        np.testing.assert_allclose(found.values, expected, rtol=1e-8, atol=1e-12)
-        times = model.gnvp if gauss_newton else model.hvp
-        for value, v in zip(found.values, found.vectors, strict=True):
-            assert list(v) == list(model.named_parameters())
-            assert vector(v) @ vector(v) == pytest.approx(1)
-            product = vector(times(LOSS, x, y, v, sample_weight=w))
-            np.testing.assert_allclose(product, value * vector(v), atol=1e-7)
-    assert repr(found).startswith("<Eigen of 5 values: ")
+    found = fn.curvature.eigenvalues(model, LOSS, x, y, k, which, **given)
+    np.testing.assert_allclose(found.values, CHOSEN[which](whole, k), atol=1e-6 * abs(whole).max())
+    times = model.gnvp if given.get("gauss_newton") else model.hvp
+    assert len(found.vectors) == k
+    for value, v in zip(found.values, found.vectors, strict=True):
+        assert list(v) == list(model.named_parameters())
+        assert vector(v) @ vector(v) == pytest.approx(1)
+        product = vector(times(LOSS, x, y, v, sample_weight=w))
+        np.testing.assert_allclose(product, value * vector(v), atol=1e-5 * abs(whole).max())
+    assert repr(found).startswith(f"<Eigen of {k} values: ")
+
+
+@pytest.mark.parametrize("which", CHOSEN)
+def test_they_are_those_of_the_whole_matrix(backend, which):
+    pytest.importorskip("scipy")
+    compare(net(backend), which, 3)
+
+
+@pytest.mark.parametrize("which", CHOSEN)
+def test_so_are_those_of_few_parameters(which):
+    compare(net(hidden=3), which, 5)
+
+
+@pytest.mark.parametrize("which", ["largest", "smallest"])
+def test_so_are_those_of_gauss_newton_matrices_whose_rank_is_low(which):
+    pytest.importorskip("scipy")
+    compare(net(), which, 2, gauss_newton=True)
+
+
+def test_a_loss_without_curvature():
+    pytest.importorskip("scipy")
+    model, (x, _, _) = fn.Sequential(fn.Linear(5, 20), backend="reference", seed=0), data()
+    found = fn.curvature.eigenvalues(model, fn.L1Loss(), x, np.zeros((40, 20)), 2)
+    np.testing.assert_array_equal(found.values, [0, 0])
+    assert vector(found.vectors[1]).sum() == 1
 
 
 def test_one_is_the_largest_and_all_are_all():
     pytest.importorskip("scipy")
     model, (x, y, _) = net(), data()
     whole = np.linalg.eigvalsh(model.hessian(LOSS, x, y))
-    found = fn.curvature.eigenvalues(model, LOSS, x, y)
-    np.testing.assert_allclose(found.values, whole[-1:], rtol=1e-6)
+    found = fn.curvature.eigenvalues(model, LOSS, x, y, tol=0)
+    np.testing.assert_allclose(found.values, whole[-1:], rtol=1e-12)
     every = fn.curvature.eigenvalues(model, LOSS, x, y, len(whole), "both")
     np.testing.assert_allclose(every.values, whole, rtol=1e-9, atol=1e-12)
 
@@ -91,8 +110,9 @@ def test_without_scipy_the_whole_matrix_is_the_remedy(monkeypatch):
     assert len(fn.curvature.eigenvalues(net(hidden=3), LOSS, x, y).values) == 1
 
 
-def test_too_few_restarts_are_told():
+def test_too_few_restarts_are_told(monkeypatch):
     pytest.importorskip("scipy")
+    monkeypatch.setattr("fastnet.curvature.eigen.BASIS", 1)
     x, y, _ = data()
     with pytest.raises(DivergenceError, match=r"of 5 have converged to tol=0; take a larger max_i"):
         fn.curvature.eigenvalues(net(), LOSS, x, y, 5, "smallest", tol=0.0, max_iter=1)
@@ -123,11 +143,11 @@ def test_the_mean_of_many_samples_is_the_trace(backend, gauss_newton):
     model, (x, y, w) = net(backend), data()
     given = {"sample_weight": w, "gauss_newton": gauss_newton}
     whole = model.hessian(LOSS, x, y, **given)
-    found = fn.curvature.hutchinson_trace(model, LOSS, x, y, samples=400, seed=1, **given)
+    found = fn.curvature.hutchinson_trace(model, LOSS, x, y, samples=200, seed=1, **given)
     assert abs(found.estimate - np.trace(whole)) < 3.5 * found.standard_error
     off = whole - np.diag(np.diag(whole))
-    expected = np.sqrt(2 * (off**2).sum() / 400)
-    assert found.standard_error == pytest.approx(expected, rel=0.2)
+    expected = np.sqrt(2 * (off**2).sum() / 200)
+    assert found.standard_error == pytest.approx(expected, rel=0.3)
     assert tuple(found) == (found.estimate, found.standard_error)
 
 
@@ -160,11 +180,11 @@ def test_nothing_changes_and_the_lock_is_free_after_an_error(backend):
     state, gradients = model.state_dict(), {n: g.copy() for n, g in model.grads.items()}
     version = model.version
     fn.curvature.hutchinson_trace(model, LOSS, x, y, samples=3)
-    with pytest.raises(DivergenceError, match="no finite second derivatives"):
-        fn.curvature.hutchinson_trace(model, fn.MSELoss(), 1e308 * x, np.eye(3)[y], samples=3)
+    with pytest.raises(DivergenceError, match=r"no finite second derivatives"):
+        fn.curvature.hutchinson_trace(model, fn.MSELoss(), x, 1e308 * np.eye(3)[y], samples=3)
     with pytest.raises(HyperparameterError):
         fn.curvature.eigenvalues(model, LOSS, x, y, 0)
-    with pytest.raises(UsageError, match="no trainable parameters"):
+    with pytest.raises(UsageError, match=r"no trainable parameters"):
         fn.curvature.hutchinson_trace(model.freeze(), LOSS, x, y)
     model.unfreeze()
     for name, value in model.state_dict().items():

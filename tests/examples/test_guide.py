@@ -32,10 +32,12 @@ def fits(text, line):
     return re.fullmatch(pattern, line) is not None
 
 
-@pytest.mark.parametrize("page", ["guide.md", "sklearn.md", "int8.md"])
+@pytest.mark.parametrize("page", ["guide.md", "sklearn.md", "int8.md", "second-order.md"])
 def test_its_blocks_run_in_order(page, tmp_path, monkeypatch):
     if page == "sklearn.md":
         pytest.importorskip("sklearn")
+    if page == "second-order.md":
+        pytest.importorskip("scipy")
     monkeypatch.chdir(tmp_path)
     names = {"__name__": page.removesuffix(".md")}
     checked, least = 0, 2 if page == "int8.md" else 7

@@ -141,24 +141,40 @@ def test_nothing_changes(backend):
     assert model.version == version and not model.training
 
 
-@pytest.mark.parametrize("layer", [fn.BatchNorm1d, fn.Dropout])
-def test_rows_that_depend_on_others_are_refused(layer):
-    model = net("reference", layer(6) if layer is fn.BatchNorm1d else layer(0.5))
+@pytest.mark.parametrize("layers", ["BatchNorm1d", "Dropout, LayerNorm"])
+def test_rows_that_depend_on_others_are_refused(layers):
+    made = [fn.BatchNorm1d(6)] if layers == "BatchNorm1d" else [fn.Dropout(0.5), fn.LayerNorm(6)]
+    model = net("reference", *made)
     x, y, _ = data(fn.CrossEntropyLoss)
     with pytest.raises(UsageError, match=r"by model\.eval\(\)"):
         model.fisher_diagonal(fn.CrossEntropyLoss(), x, y)
     model.eval().fisher_diagonal(fn.CrossEntropyLoss(), x, y)
 
 
+def test_dropout_draws_what_the_next_forward_draws(backend):
+    """Two rows, of which the gradients of single ones are those where the other has no weight."""
+    model, loss = net(backend, fn.Tanh(), fn.Dropout(0.5)), fn.CrossEntropyLoss(reduction="sum")
+    x, y, _ = data(fn.CrossEntropyLoss, rows=2)
+    found, total = model.fisher_diagonal(loss, x, y), 0.0
+    for i in range(2):
+        alike = net(backend, fn.Tanh(), fn.Dropout(0.5))
+        alike.value_and_grad(loss, x, y, sample_weight=np.eye(2)[i])
+        total = {n: np.square(g) + (total[n] if i else 0) for n, g in alike.grads.items()}
+    for name, value in found.items():
+        np.testing.assert_allclose(value, total[name], rtol=1e-9, atol=1e-14)
+
+
 def test_bad_arguments():
     model, (x, y, _) = net("reference"), data(fn.CrossEntropyLoss)
-    with pytest.raises(HyperparameterError, match="^labels is 'true'; expected one of 'data', 'mo"):
+    with pytest.raises(
+        HyperparameterError, match=r"^labels is 'true'; expected one of 'data', 'mo"
+    ):
         model.fisher_diagonal(fn.CrossEntropyLoss(), x, y, labels="true")
-    with pytest.raises(HyperparameterError, match="L1Loss tells no distribution.*labels='data'"):
+    with pytest.raises(HyperparameterError, match=r"L1Loss tells no distribution.*labels='data'"):
         model.fisher_diagonal(fn.L1Loss(), x, np.eye(3)[y], labels="model")
-    with pytest.raises(UsageError, match="which Python computes"):
+    with pytest.raises(UsageError, match=r"which Python computes"):
         model.fisher_diagonal(lambda output, y: (0.0, output), x, y)
-    with pytest.raises(DivergenceError, match="gradient of a row is not finite"):
+    with pytest.raises(DivergenceError, match=r"gradient of a row is not finite"):
         model.fisher_diagonal(fn.MSELoss(), 1e200 * x, 1e300 * np.eye(3)[y])
 
 

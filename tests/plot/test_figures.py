@@ -20,10 +20,13 @@ RECORD = [
     }
     for n in (0, 1, 2)
 ]
+ALONG = np.linspace(-1, 1, 5)
+SLICE = fn.curvature.Landscape(ALONG, ALONG, ALONG[:, None] ** 2 + ALONG + 3, [{}, {}])
 PLOTS = {
     "history": HISTORY.plot,
     "activations": lambda **given: fn.plot.activations(RECORD, **given),
     "confusion_matrix": lambda **given: fn.plot.confusion_matrix([0, 1, 1], [0, 1, 0], **given),
+    "landscape": lambda **given: fn.plot.landscape(SLICE, **given),
     "weights": lambda **given: fn.plot.weights(fn.Linear(6, 4), (2, 3), **given),
 }
 every = pytest.mark.parametrize("name", PLOTS)
