@@ -91,7 +91,9 @@ class gaussian_slope(Op):
         """One input after the other."""
         s[...] = 0
         for i in range(len(mu)):
-            moved = (u[:, i : i + 1] if u.size else 0) - (nu[i] if nu.size else np.zeros_like(mu[i]))
+            moved = (u[:, i : i + 1] if u.size else 0) - (
+                nu[i] if nu.size else np.zeros_like(mu[i])
+            )
             s += (x[:, i : i + 1] - mu[i]) * moved
 
     @classmethod

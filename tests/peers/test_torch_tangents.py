@@ -226,7 +226,9 @@ def test_losses(backend, reduction, mine, theirs, options, output, target):
     """Of outputs that parameters scale by 1, column by column: at kinks and bounds too."""
     if reduction not in mine.reductions:
         pytest.skip("no such reduction")
-    if mine is fn.BCELoss:  # at the bounds PyTorch has other numbers, which its gradient does not have
+    if (
+        mine is fn.BCELoss
+    ):  # at the bounds PyTorch has other numbers, which its gradient does not have
         output = np.clip(output, 0.01, 0.99)
     given = {k: torch.tensor(a) if hasattr(a, "dtype") else a for k, a in options.items()}
     own = mine is fn.MultiMarginLoss
@@ -290,4 +292,3 @@ def test_random_graphs(group):
         check(model, theirs, fn.MSELoss(), nn.MSELoss(), x, y, seed)
         checked += 1
     assert checked > 2
-

@@ -33,9 +33,7 @@ def gaussian_basis_forward(
 
 @launcher
 @cells("s")
-def gaussian_slope_forward(
-    row: int, column: int, s: Any, x: Any, mu: Any, u: Any, nu: Any
-) -> None:
+def gaussian_slope_forward(row: int, column: int, s: Any, x: Any, mu: Any, u: Any, nu: Any) -> None:
     """Σ_i (x_i − μ_ij)·(u_i − ν_ij); a missing u or ν is 0."""
     total, none = s.dtype.type(0), s.dtype.type(0)
     for i in range(mu.shape[0]):
