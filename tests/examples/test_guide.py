@@ -32,7 +32,9 @@ def fits(text, line):
     return re.fullmatch(pattern, line) is not None
 
 
-@pytest.mark.parametrize("page", ["guide.md", "sklearn.md", "int8.md", "second-order.md", "full-batch.md"])
+@pytest.mark.parametrize(
+    "page", ["guide.md", "sklearn.md", "int8.md", "second-order.md", "full-batch.md"]
+)
 def test_its_blocks_run_in_order(page, tmp_path, monkeypatch):
     if page == "sklearn.md":
         pytest.importorskip("sklearn")
