@@ -1,4 +1,4 @@
-"""The plots of docs/methods.md, activations and schedules, and the landscape of docs/second-order.md, as SVG."""
+"""The plots of docs/methods.md, activations and schedules, and that of docs/second-order.md, as SVG."""
 
 from __future__ import annotations
 
