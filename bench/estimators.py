@@ -9,7 +9,6 @@ housing, as `fastnet.datasets.california_housing` reads it.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -33,12 +32,11 @@ from threadpoolctl import threadpool_limits
 
 import fastnet as fn
 from fastnet import sklearn as ours
-from fastnet.terminal import show
 from measure import machine
 from measure.busy import watched
+from measure.published import Results, arguments, publish
 from tables.markdown import markdown
 
-Results = dict[str, Any]
 PAGE = Path(__file__).parent / "ESTIMATORS.md"
 FITTED = ("iris", "wine", "breast_cancer", "digits", "diabetes")
 JOBS = (1, 2, 8)
@@ -306,35 +304,34 @@ def page(results: Results) -> str:
     return "\n".join(lines)
 
 
+def measured(options: argparse.Namespace) -> Iterator[Results]:
+    """The results, section by section."""
+    results: Results = {
+        "command": " ".join(["python", *sys.argv]),
+        "machine": machine.describe(),
+        "versions": machine.versions(),
+        "seeds": options.seeds,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in options.only.split(","):
+            results[name] = SECTIONS[name](options)
+            yield results
+
+
+SECTIONS = {"scores": scores, "fits": fits, "lbfgs": lbfgs, "searches": searches}
+
+
 def main() -> None:
     """Measure, or read a file of results, and write the page."""
-    sections = {"scores": scores, "fits": fits, "lbfgs": lbfgs, "searches": searches}
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--only", default=",".join(sections))
+    parser.add_argument("--only", default=",".join(SECTIONS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--housing", default="", metavar="FILE")
-    parser.add_argument("--from", dest="source", metavar="FILE")
-    parser.add_argument("-o", "--output", metavar="FILE", help="where to keep the results")
+    arguments(parser)
     options = parser.parse_args()
-    if options.source:
-        results = json.loads(Path(options.source).read_text("utf-8"))
-    else:
-        results = {
-            "command": " ".join(["python", *sys.argv]),
-            "machine": machine.describe(),
-            "versions": machine.versions(),
-            "seeds": options.seeds,
-        }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for name in options.only.split(","):
-                results[name] = sections[name](options)
-                if options.output:
-                    Path(options.output).write_text(json.dumps(results), "utf-8")
-    text = page(results)
-    PAGE.write_text(text, "utf-8")
-    show(text)
+    publish(options, measured(options), page, PAGE)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ to train on; all get the same rows.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,8 @@ from threadpoolctl import threadpool_limits
 
 import fastnet as fn
 from fastnet.sklearn import TabularClassifier, TabularRegressor
-from fastnet.terminal import show
 from measure import machine
+from measure.published import Results, arguments, publish
 
 Table = tuple[pd.DataFrame, np.ndarray]
 PAGE = Path(__file__).parents[1] / "docs" / "tabular.md"
@@ -265,36 +264,32 @@ def page(results: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
+def results_of(options: argparse.Namespace) -> Iterator[Results]:
+    """The results, data set by data set."""
+    results: Results = {
+        "command": " ".join(["python", *sys.argv]),
+        "machine": machine.describe(),
+        "seeds": options.seeds,
+        "cases": {},
+    }
+    for name in options.only.split(",") if options.only else [*CLASSES, *NUMBERS]:
+        classes = name in CLASSES
+        read = CLASSES[name] if classes else NUMBERS[name]
+        results["cases"][name] = measured(
+            name, read, options.seeds, classes=classes, peer_rows=options.peer_rows
+        )
+        yield results
+
+
 def main() -> None:
     """Measure, or read a file of results, and write the page."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--only", default="", help="names of data sets")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peer-rows", type=int, default=700, metavar="N")
-    parser.add_argument("--from", dest="source", metavar="FILE")
-    parser.add_argument("-o", "--output", metavar="FILE", help="where to keep the results")
+    arguments(parser)
     options = parser.parse_args()
-    if options.source:
-        results = json.loads(Path(options.source).read_text("utf-8"))
-    else:
-        chosen = options.only.split(",") if options.only else [*CLASSES, *NUMBERS]
-        results = {
-            "command": " ".join(["python", *sys.argv]),
-            "machine": machine.describe(),
-            "seeds": options.seeds,
-            "cases": {},
-        }
-        for name in chosen:
-            classes = name in CLASSES
-            read = CLASSES[name] if classes else NUMBERS[name]
-            results["cases"][name] = measured(
-                name, read, options.seeds, classes=classes, peer_rows=options.peer_rows
-            )
-            if options.output:
-                Path(options.output).write_text(json.dumps(results), "utf-8")
-    text = page(results)
-    PAGE.write_text(text, "utf-8")
-    show(text)
+    publish(options, results_of(options), page, PAGE)
 
 
 if __name__ == "__main__":

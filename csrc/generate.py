@@ -10,7 +10,7 @@ CSRC = Path(__file__).parent
 GENERATED = CSRC / "generated"
 sys.path.insert(0, str(CSRC.parent))
 
-import fastnet  # noqa: E402  (all ops)
+import fastnet  # noqa: E402
 from fastnet.export.elements import elements_of  # noqa: E402
 from fastnet.formulas.c_text import files  # noqa: E402
 from fastnet.tangents import curves  # noqa: E402

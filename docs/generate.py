@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from fastnet import init, layers, losses, optim, preprocess, schedules, train  # noqa: E402
 from fastnet.configured import is_registered  # noqa: E402
+from fastnet.optim.averaging import Averaging  # noqa: E402
 
 HEAD = """\
 # Methods
@@ -64,7 +65,7 @@ FAMILIES = (
     Family("Preprocessing", preprocess, layers.Layer, "preprocess/"),
     Family("Losses", losses, losses.Loss, "losses/"),
     Family("Optimizers", optim, optim.Optimizer, "optim/"),
-    Family("Averages of parameters", optim, optim.averaging.Averaging, "train/test_additions"),
+    Family("Averages of parameters", optim, Averaging, "train/test_additions"),
     Family("Schedules", schedules, schedules.Schedule, "schedules/"),
     Family(
         "Callbacks",

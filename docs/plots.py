@@ -1,4 +1,4 @@
-"""The plots of docs/methods.md, activations and schedules, and that of docs/second-order.md, as SVG."""
+"""The plots of docs/methods.md, activations and schedules, and docs/second-order.md's landscape, as SVG."""
 
 from __future__ import annotations
 
@@ -120,9 +120,10 @@ def plot_schedules(classes: Iterable[type]) -> Figure:
     if missing := [method.__name__ for method in classes if method.__name__ not in drawn]:
         raise LookupError(f"docs/plots.py has no example of {', '.join(missing)}")
     figure, axes = grid(len(EXAMPLES), 1.7)
+    names = {name: getattr(schedules, name) for name in schedules.__all__}
     for ax, code in zip(axes, EXAMPLES, strict=True):
         name, _, arguments = code.partition("(")
-        ax.plot(T, eval(code, vars(schedules).copy())(T), color=VALUE, linewidth=1.4)
+        ax.plot(T, eval(code, {**names})(T), color=VALUE, linewidth=1.4)
         ax.set_title(name)
         ax.set_xlabel(_folded(f"({arguments}"), fontsize=6.5, color="#5b6570")
         ax.set_ylim(-0.05, 1.08)
@@ -137,7 +138,7 @@ def landscape() -> Figure:
     model, loss = fn.Sequential(*layers, dtype="float64", seed=0), fn.CrossEntropyLoss()
     fn.Trainer(model, loss, fn.Adam(1e-2), seed=0).fit(x, y, epochs=10, verbose=0)
     found = fn.curvature.landscape(model.eval(), loss, x, y, points=21)
-    figure = plt.figure(figsize=(4.6, 3.7), layout="constrained")
+    figure = plt.figure(figsize=(4.8, 4.0), layout="constrained")
     fn.plot.landscape(found, levels=12, log=True, figure=figure)
     return figure
 

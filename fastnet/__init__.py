@@ -1,29 +1,40 @@
 """fastnet: trains dense neural nets on a CPU, with one native call for many whole steps."""
 
-import typing as _typing
-from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from fastnet import errors, init, layers, losses, optim, preprocess, schedules
-from fastnet.backends.registry import backends
-from fastnet.configured import register
-from fastnet.data.folds import KFold, StratifiedKFold, train_test_split
-from fastnet.data.mixup import MixUp
-from fastnet.data.scaled import Scaled
-from fastnet.errors import BackendUnavailable, DeviceError, DivergenceError, FastnetError
-from fastnet.layers import *  # noqa: F403
-from fastnet.losses import *  # noqa: F403
-from fastnet.model import Ensemble, Sequential, load
-from fastnet.optim import *  # noqa: F403
-from fastnet.parallel import get_num_threads, set_num_threads, threads
+from fastnet import layers, losses, optim
+from fastnet.backends.registry import backends  # now, as the package of this name hides it later
+from fastnet.late import late_names as _late_names
 
-if _typing.TYPE_CHECKING:
-    from fastnet import check, curvature, datasets, plot, recipes, tabular
+if _TYPE_CHECKING:
+    from fastnet import (
+        check,
+        curvature,
+        datasets,
+        errors,
+        init,
+        plot,
+        preprocess,
+        recipes,
+        schedules,
+        tabular,
+    )
     from fastnet import sklearn as sklearn
+    from fastnet.configured import from_config, register
+    from fastnet.data.folds import KFold, StratifiedKFold, train_test_split
+    from fastnet.data.mixup import MixUp
+    from fastnet.data.scaled import Scaled
+    from fastnet.errors import BackendUnavailable, DeviceError, DivergenceError, FastnetError
     from fastnet.int8 import quantize
     from fastnet.interop.keras_in import from_keras
     from fastnet.interop.onnx_in import import_onnx
     from fastnet.interop.sklearn_in import from_sklearn
     from fastnet.interop.torch_in import from_torch
+    from fastnet.layers import *  # noqa: F403
+    from fastnet.losses import *  # noqa: F403
+    from fastnet.model import Ensemble, Sequential, load
+    from fastnet.optim import *  # noqa: F403
+    from fastnet.parallel import get_num_threads, set_num_threads, threads
     from fastnet.train import (
         Callback,
         ClassBalanced,
@@ -43,7 +54,6 @@ if _typing.TYPE_CHECKING:
         Trainer,
         batches,
         fit_many,
-        from_config,
     )
 
 __version__ = "0.1.0"
@@ -106,33 +116,5 @@ __all__ = [
     *optim.__all__,
 ]
 
-
-# A program that only predicts does not need these, so they load at their first use.
-_TRAIN = (
-    *("CSVLogger", "Callback", "EarlyStopping", "History", "JSONLLogger", "LearningRateScheduler"),
-    *("ModelCheckpoint", "Record", "ReduceLROnPlateau", "Snapshots", "TensorBoard", "Timer"),
-    *("ClassBalanced", "HardExamples", "ImportanceSampling", "Trainer", "batches", "fit_many"),
-    "from_config",  # needs all classes registered
-)
-_MODELS = {
-    "from_keras": "interop.keras_in",
-    "from_sklearn": "interop.sklearn_in",
-    "from_torch": "interop.torch_in",
-    "import_onnx": "interop.onnx_in",
-    "quantize": "int8",
-}
-_ROOMS = ("check", "curvature", "datasets", "plot", "recipes", "sklearn", "tabular")
-_LATE = {**dict.fromkeys(_ROOMS, ""), **dict.fromkeys(_TRAIN, "train"), **_MODELS}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _LATE:
-        raise AttributeError(f"module 'fastnet' has no attribute {name!r}")
-    module = _import_module(f"fastnet.{_LATE[name] or name}")
-    value = getattr(module, name) if _LATE[name] else module
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# sklearn is no public name of its own, so that `from fastnet import *` works without scikit-learn.
+__getattr__, __dir__ = _late_names(__name__, [*__all__, "sklearn"])

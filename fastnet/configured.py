@@ -12,10 +12,12 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
+from fastnet import late
 from fastnet.errors import Attributed, HyperparameterError, UsageError, shown
+from fastnet.names import KINDS
 
 Kind = TypeVar("Kind", bound=type)
-_kinds: dict[str, type[Configured]] = {}  # the classes that `from_config` knows, by name
+_kinds: dict[str, type[Configured]] = {}  # the loaded classes that `from_config` knows, by name
 SHARED = "&"  # the key of an object's number, where it stands in a configuration several times
 _numbers: ContextVar[dict[int, int]] = ContextVar("_numbers")  # by id, while such are described
 _shared: ContextVar[dict[int, Any]] = ContextVar("_shared")  # by number, while such are made
@@ -36,7 +38,7 @@ class Configured(Attributed):
         """Register fastnet's own classes, except with `base` those that no configuration names."""
         super().__init_subclass__()
         if cls.__module__.startswith("fastnet.") and cls.__name__[0] != "_" and not base:
-            register(cls)
+            _add(cls)
 
     @classmethod
     @cache
@@ -169,7 +171,15 @@ def register(kind: Kind) -> Kind:
     """
     if not (isinstance(kind, type) and issubclass(kind, Configured)):
         raise HyperparameterError(f"kind is {shown(kind)}; expected a class, such as one of layers")
-    if (other := _kinds.setdefault(kind.__name__, kind)) is not kind:
+    _kind(kind.__name__)  # of fastnet itself, which loads now
+    return _add(kind)
+
+
+def _add(kind: Kind) -> Kind:
+    other = _kinds.setdefault(kind.__name__, kind)
+    if other is not kind and late.dropped(other):
+        _kinds[kind.__name__] = kind
+    elif other is not kind:
         raise HyperparameterError(
             f"kind is {kind.__module__}.{kind.__name__}, and {other.__module__}.{other.__name__} has this "
             "name; expected another"
@@ -177,23 +187,36 @@ def register(kind: Kind) -> Kind:
     return kind
 
 
+def _kind(name: str) -> type[Configured] | None:
+    """The class of this name; fastnet's own ones load with their first use."""
+    if name not in _kinds and (found := late.kind(name)) is not None:
+        _kinds[name] = found
+    return _kinds.get(name)
+
+
+def registered() -> list[type[Configured]]:
+    """The loaded classes that `from_config` makes by their names."""
+    return list(_kinds.values())
+
+
 def from_config(config: Mapping[str, Any]) -> Any:
     """The object of a configuration with its type, {"type": "Linear", "in_features": 3, …}.
 
-    The type is the name of one of fastnet's classes or of a class given to `register`; nothing is
+    The type is the name of one of fastnet's classes or of a class given to `register`; nothing else is
     imported. Raises HyperparameterError where a name or an argument is unknown, and what the constructor
     raises.
     """
     if not isinstance(config, Mapping) or "type" not in config:
         raise HyperparameterError(f'config is {shown(config)}; expected {{"type": "Linear", …}}')
     name = config["type"]
-    known = {**_kinds, **_given.get({})}
-    if not is_known(name):
+    kind = (_given.get({}).get(name) or _kind(name)) if isinstance(name, str) else None
+    if kind is None:
+        known = sorted({*KINDS, *_kinds, *_given.get({})})
         raise HyperparameterError(
-            f"type is {shown(name)}; expected one of {', '.join(sorted(known))}, or a class of your own "
-            "that was given to fastnet.register"
+            f"type is {shown(name)}; expected one of {', '.join(known)}, or a class of your own that was "
+            "given to fastnet.register"
         )
-    return known[name].from_config({k: v for k, v in config.items() if k != "type"})
+    return kind.from_config({k: v for k, v in config.items() if k != "type"})
 
 
 @contextmanager
@@ -208,7 +231,7 @@ def also_known(kinds: Iterable[type[Configured]]) -> Iterator[None]:
 
 def is_known(name: Any) -> bool:
     """Whether `from_config` makes a class of this name."""
-    return isinstance(name, str) and name in {**_kinds, **_given.get({})}
+    return isinstance(name, str) and any(name in t for t in (KINDS, _kinds, _given.get({})))
 
 
 def is_registered(kind: type) -> bool:

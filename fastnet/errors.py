@@ -12,10 +12,12 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class FastnetError(Exception):
@@ -200,6 +202,8 @@ def check_flag(name: str, value: Any) -> bool:
 
 def check_path(name: str, value: Any) -> Path:
     """Return a path, or raise HyperparameterError."""
+    from pathlib import Path  # takes milliseconds, which a program without files saves
+
     try:
         if b"\0" in os.fsencode(value):
             raise ValueError

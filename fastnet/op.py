@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,6 +37,8 @@ import numpy as np
 from fastnet import random
 from fastnet.errors import ShapeError
 from fastnet.formulas.language import COUNTER, Formula
+from fastnet.late import dropped
+from fastnet.plain import plain
 
 Array = np.ndarray
 ROWS = "B"
@@ -50,7 +51,7 @@ PHASES = ("forward", "vjp", "update")
 MANY_ROWS, ROW_BLOCK = 512, 64
 
 
-@dataclass(frozen=True, repr=False)
+@plain(eq=True, frozen=True)
 class TensorSpec:
     """The declared dimensions of a tensor, and its dtype if that is not the model's."""
 
@@ -66,7 +67,7 @@ class TensorSpec:
         return cls(tuple(words))
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@plain(frozen=True)
 class Kernel:
     """A kernel's name and argument lists, as its reference function spells them."""
 
@@ -131,7 +132,7 @@ class Op:
         }
         table = GUESTS if cls.guest else KERNELS
         for kernel in cls.kernels.values():
-            if kernel.name in table:
+            if kernel.name in table and not dropped(table[kernel.name].op):
                 raise TypeError(f"kernel {kernel.name} is defined twice")
             table[kernel.name] = kernel
 

@@ -24,9 +24,10 @@ from fastnet.errors import (
 from fastnet.init import Draw, Initializer
 from fastnet.interrupts import Bracket
 from fastnet.op import Array
+from fastnet.plain import plain
 
 
-@dataclass(eq=False, repr=False)
+@plain()
 class Derived:
     """A tensor that is constant or depends on parameters alone; computed once for each model version.
 
@@ -39,7 +40,7 @@ class Derived:
     constant: bool = False
 
 
-@dataclass(eq=False, repr=False)
+@plain()
 class Scheduled:
     """A tensor of float64 numbers that depends on the step of the random draws alone.
 

@@ -7,7 +7,6 @@ them on arrays at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,10 @@ import numpy as np
 from fastnet.builder import Builder
 from fastnet.op import ROWS, Array, Op
 from fastnet.parameter import Derived, Parameter, Scheduled
+from fastnet.plain import plain
 
 
-@dataclass(eq=False, repr=False)
+@plain()
 class Value:
     """An array on the tape, and the gradient accumulated for it."""
 
@@ -31,14 +31,14 @@ class Value:
         return (ROWS, *self.array.shape[1:])
 
 
-@dataclass(eq=False, repr=False)
+@plain()
 class _Record:
     op: type[Op]
     arguments: dict[str, Any]  # every forward argument by name: Value, Parameter, None or a number
     sizes: dict[str, int]
 
 
-@dataclass(eq=False, repr=False)
+@plain()
 class _Reshaped:
     x: Value
     y: Value

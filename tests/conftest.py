@@ -17,14 +17,22 @@ import numpy as np
 import pytest
 from engines import Engine, backends, engines
 
+import fastnet as fn
+from fastnet import init, layers, losses, model, optim, preprocess, schedules, train
 from fastnet.backends.base import Backend
-from fastnet.losses import base as losses
+from fastnet.late import load_ops
+from fastnet.losses import base as losses_base
 from fastnet.model.runtime import Runtime
 from fastnet.op import KERNELS, Op
 from fastnet.plan import instructions
 from fastnet.tangents import curves
 
+# Tests look through namespaces and lists of kernels. What loads late is tested in processes of their own.
+load_ops()
 curves.every()  # second derivatives are ops too, which are made at first use
+for package in (fn, init, layers, losses, model, optim, preprocess, schedules, train):
+    for name in package.__all__:
+        getattr(package, name)
 
 # The asserts of what tests share speak, and stay under python -O; engines.py has none.
 SHARED = {path.stem for path in (Path(__file__).parent / "support").glob("*.py")} - {"engines"}
@@ -52,7 +60,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(autouse=True)
 def _losses_alone_are_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let losses outside models run the reference, by which tests judge compiled kernels."""
-    monkeypatch.setattr(losses, "step_of", None)
+    monkeypatch.setattr(losses_base, "step_of", None)
     monkeypatch.setattr(Runtime, "compiled_losses", False)
 
 

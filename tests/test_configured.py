@@ -12,6 +12,7 @@ from refusals import refused
 import fastnet as fn
 from fastnet import configured, init
 from fastnet.errors import HyperparameterError, UsageError
+from fastnet.names import KINDS
 from fastnet.train.callbacks import KeepBest
 
 S = fn.schedules
@@ -261,7 +262,8 @@ print(json.dumps(sorted(configured._kinds)))
 
 def test_the_registry_has_what_is_public():
     """And nothing else, with every module imported: no base, no class that a module keeps for itself."""
-    assert set(child.run(REGISTERED)) == {type(made).__name__ for made in ALL} | FUNCTIONS
+    wanted = {type(made).__name__ for made in ALL} | FUNCTIONS
+    assert set(child.run(REGISTERED)) == wanted == KINDS.keys()
 
 
 def test_a_config_follows_what_is_assigned():

@@ -13,6 +13,7 @@ import child
 import pytest
 
 import fastnet as fn
+from fastnet.names import PUBLIC
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "fastnet").rglob("*.py"))
@@ -24,7 +25,8 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 
 # The floors of the house, from the ground up: a part imports from those below its own floor.
 FLOORS = [
-    ("errors", "formulas.language", "formulas.portable"),
+    ("errors", "formulas.language", "formulas.portable", "names", "plain"),
+    ("late",),
     ("configured", "datasets", "formulas.translate", "interrupts", "random", "terminal"),
     ("formulas.derive", "init", "op", "parallel", "schedules"),
     ("builder", "data", "files", "formulas"),  # formulas: what writes them
@@ -49,9 +51,29 @@ FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 # Imports within functions, so that what is heavy is loaded when it is first used.
 LATE = {
     ("fastnet.errors", "difflib"),
+    ("fastnet.errors", "pathlib"),
     ("fastnet.backends.c.extension", "hashlib"),
     ("fastnet.backends.c.extension", "importlib.metadata"),
+    ("fastnet.backends.c.extension", "pathlib"),
     ("fastnet.layers.function", "hashlib"),
+    ("fastnet.layers.pointwise", "fastnet.formulas.derive"),
+    ("fastnet.model.head", "fastnet.layers.tree_search"),
+    ("fastnet.model.runtime", "fastnet.backends.rows"),
+    ("fastnet.model.runtime", "fastnet.optim.averaging"),
+    ("fastnet.model.sequential", "fastnet.model.c_export"),
+    ("fastnet.model.sequential", "fastnet.model.curvature"),
+    ("fastnet.model.sequential", "fastnet.model.exported"),
+    ("fastnet.model.sequential", "fastnet.model.jacobian"),
+    ("fastnet.model.sequential", "fastnet.model.matrices"),
+    ("fastnet.model.sequential", "fastnet.model.saliency"),
+    ("fastnet.model.sequential", "fastnet.model.saved"),
+    ("fastnet.model.sequential", "fastnet.model.summary"),
+    ("fastnet.model.sequential", "fastnet.optim.gradients"),
+    ("fastnet.model.sequential", "fastnet.plan.update"),
+    ("fastnet.model.structure", "fastnet.layers.hierarchical"),
+    ("fastnet.model.structure", "fastnet.losses.decision"),
+    ("fastnet.plan.fusion", "fastnet.layers.relu_dropout"),
+    ("fastnet.plan.fusion", "fastnet.layers.sparse_linear"),
     ("fastnet.model.summary", "html"),
     ("fastnet.model.c_export", "fastnet.export.c"),
     ("fastnet.model.c_export", "fastnet.export.parts"),
@@ -72,6 +94,7 @@ LATE = {
     ("fastnet.model.exported", "fastnet.onnx.writing"),
     ("fastnet.plan.records", "mmap"),
     ("fastnet.train.callbacks.files", "tensorboardX"),
+    ("fastnet.train.trainer", "fastnet.train.full_batch"),
     ("fastnet.train.progress", "tqdm"),
     ("fastnet.train.full_batch.of_scipy", "scipy.optimize"),
     ("fastnet.train.history", "pandas"),
@@ -86,7 +109,7 @@ LATE = {
 }
 # Modules that import by a name in a string, for the same reason.
 DYNAMIC = {
-    "fastnet",
+    "fastnet.late",
     "fastnet.backends.registry",
     "fastnet.backends.c.extension",
     "fastnet.backends.numba.backend",
@@ -195,6 +218,148 @@ def test_importing_fastnet_loads_numpy_and_the_standard_library_alone():
     assert {"numpy", "fastnet"} <= roots
     assert roots - sys.stdlib_module_names == {"numpy", "fastnet"}
     assert {"fastnet._native", "fastnet.datasets"} & set(loaded) == set()
+
+
+PREDICTING = """
+import json, sys
+import numpy as np
+before = set(sys.modules)
+import fastnet as fn
+
+model = fn.load(sys.argv[2]) if sys.argv[2:] else fn.Sequential(fn.Linear(4, 2), fn.ReLU())
+model.to(sys.argv[1]).predict(np.zeros((1, 4), np.float32))
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+UNNEEDED = {
+    "layers.hierarchical",
+    "layers.dropout",
+    "losses.regression",
+    "model.c_export",
+    "optim.sgd",
+}
+UNNEEDED |= {
+    "model.curvature",
+    "model.jacobian",
+    "model.matrices",
+    "tangents",
+    "backends.rows",
+    "curvature",
+}
+UNNEEDED |= {"schedules.base", "preprocess.base", "train", "formulas.translate", "data.folds"}
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("name", ["c", "reference"])
+def test_a_program_that_predicts_loads_what_it_needs(name, saved, tmp_path):
+    if reason := fn.backends()[name].reason:
+        pytest.skip(reason)
+    path = tmp_path / "net.safetensors"
+    fn.Sequential(fn.Linear(4, 2), fn.ReLU()).save(path)
+    loaded = set(child.run(PREDICTING, name, *([path] if saved else [])))
+    assert {"fastnet.layers.linear", "fastnet.model.sequential"} <= loaded
+    assert {f"fastnet.{module}" for module in UNNEEDED} & loaded == set()
+    # In a checkout the C backend looks for the extension, and whether its sources are these.
+    assert saved or name == "c" or "pathlib" not in loaded
+
+
+TOUCHED = """
+import json, sys
+import fastnet as fn
+from fastnet import configured
+
+first = fn.from_config({"type": "StepLR", "lr": 0.1, "step_size": 3})
+own = type("Adam", (fn.Optimizer,), {})
+try:
+    fn.register(own)
+except fn.errors.HyperparameterError as error:
+    told = str(error)
+from fastnet.layers import *
+import fastnet.layers.pointwise
+named = {name: sorted(set(sys.modules[name].__all__) - set(dir(sys.modules[name])))
+         for name in ("fastnet", "fastnet.layers", "fastnet.losses", "fastnet.optim")}
+print(json.dumps([repr(first), told, callable(elementwise), named, hasattr(fn, "Nope")]))
+"""
+
+
+def test_late_names_are_there_like_others():
+    first, told, callable_, named, unknown = child.run(TOUCHED)
+    assert first == "StepLR(0.1, 3)" and "fastnet.optim.adam.Adam has this name" in told
+    assert callable_ and not any(named.values()) and not unknown
+    with pytest.raises(ImportError, match="cannot import name 'Nope'"):
+        exec("from fastnet.losses import Nope")
+
+
+INTERRUPTED = """
+import json
+import fastnet as fn
+from fastnet.init.scaled import KaimingUniform
+from fastnet.layers.base import Layer
+
+def stop(cls, **_):
+    del Layer.__init_subclass__
+    raise KeyboardInterrupt
+
+Layer.__init_subclass__ = classmethod(stop)
+stopped = False
+try:
+    fn.Linear
+except KeyboardInterrupt:
+    stopped = True
+made = fn.from_config({"type": "Linear", "in_features": 3, "out_features": 2})
+print(json.dumps([stopped, fn.Sequential(made, seed=0).predict([[0.0] * 3]).shape]))
+"""
+
+
+def test_a_name_loads_after_ctrl_c_has_stopped_its_module():
+    assert child.run(INTERRUPTED) == [True, [1, 2]]
+
+
+AT_ONCE = """
+import json, sys, threading
+import numpy as np
+import fastnet as fn
+
+sys.setswitchinterval(1e-6)
+errors = []
+
+def work(first):
+    try:
+        for name in fn.__all__[first::4]:
+            getattr(fn, name)
+        model = fn.Sequential(fn.Linear(4, 3), fn.ReLU(), fn.Dropout(0.1), backend="reference", seed=1)
+        fn.Trainer(model, fn.MSELoss(), fn.Adam()).fit(np.ones((8, 4)), np.ones((8, 3)), verbose=0)
+    except BaseException as error:
+        errors.append(repr(error))
+
+threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps(errors))
+"""
+
+
+def test_threads_may_load_names_at_once():
+    assert child.run(AT_ONCE) == []
+
+
+def test_no_module_hides_a_late_name():
+    """Python binds a module to its name in the package, where `__getattr__` then is not asked."""
+    for path in (ROOT / "fastnet").rglob("__init__.py"):
+        folder = ".".join(path.parent.relative_to(ROOT).parts)
+        names = set(getattr(sys.modules.get(folder), "__all__", ()))
+        inside = {p.stem for p in path.parent.iterdir() if p.suffix == ".py" or p.is_dir()}
+        hidden = {name for name in names & inside if PUBLIC.get(name, name) != name}
+        assert hidden <= {"backends"}, folder  # fastnet/__init__.py binds it at once
+
+
+def test_the_table_of_late_names_is_up_to_date(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "csrc"))
+    import late_names
+
+    text = (ROOT / "fastnet" / "names.py").read_text("utf-8")
+    assert text == late_names.text() == late_names.first(), "run python csrc/late_names.py"
 
 
 DEFERRED = """

@@ -509,6 +509,7 @@ def test_seeds(make):
         "order of step_sizes",
         "ns_coefficients",
         "ns_steps",
+        "window",
         "adjust_lr_fn",
         "nesterov",
         "form",

@@ -34,6 +34,7 @@ from fastnet.plan.records import (
 DTYPE = "float32"
 PAGE = 4096  # every tensor begins with one, so that none has a luckier place than another
 SIZES = {"10³": (10, 100), "10⁶": (1000, 1000)}  # rows and features
+NAMES = {name: getattr(fn, name) for name in fn.__all__}  # loads them
 # What layers, losses and optimizers have beside methods to compare.
 OTHERS = {
     "Layer", "Linear", "NTKLinear", "BatchNorm1d", "Dropout", "AlphaDropout", "Scale", "Bias", "Identity",
@@ -147,7 +148,7 @@ class Kernels:
 
 def activation(code: str, rows: int, width: int, phase: str) -> Kernels:
     """fastnet's side for an activation."""
-    layer, graph = eval(code, {**vars(fn), "width": width}), Graph()
+    layer, graph = eval(code, {**NAMES, "width": width}), Graph()
     layer.forward(np.ones((1, width)))  # draws its parameters
     x = Tensor((ROWS, width))
     layer.emit(graph, x)
@@ -157,7 +158,7 @@ def activation(code: str, rows: int, width: int, phase: str) -> Kernels:
 
 def loss(code: str, rows: int, width: int) -> Kernels:
     """fastnet's side for a loss: value and gradient."""
-    made, graph, random = eval(code, vars(fn)), Graph(), np.random.default_rng(0)
+    made, graph, random = eval(code, {**NAMES}), Graph(), np.random.default_rng(0)
     try:  # labels, where it takes them
         targets = made.target(random.integers(width, size=rows), (width,))
     except fn.FastnetError:
@@ -176,7 +177,7 @@ class Updates:
     quantum = 1
 
     def __init__(self, code: str, size: int) -> None:
-        self.optimizer = eval(code, vars(fn))
+        self.optimizer = eval(code, {**NAMES})
         self.model = fn.Sequential(fn.Linear(size, 1, bias=False), backend="c", seed=0)
         storage, self.backend = self.model.bind(), registry.get("c")
         places = storage.trainable_places()

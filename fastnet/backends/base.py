@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from fastnet import random
 from fastnet.backends.steps import Update
 from fastnet.errors import BackendUnavailable, DataError
 from fastnet.op import Array, Kernel
+from fastnet.plain import plain
 from fastnet.plan.compiler import Plan
 from fastnet.plan.records import OK
 from fastnet.plan.segments import Storage
@@ -32,7 +32,7 @@ class Counts(IntEnum):
     NUMBERS = 2  # it selects the row of an update's numbers
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@plain(frozen=True)
 class Counter:
     """An integer attribute of a Python object that a native call increments when it has done its work.
 
@@ -51,7 +51,7 @@ class Counter:
         return own, self.name, int(self.what), self.first
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@plain(frozen=True)
 class Rows:
     """Rows that a native training step accepts.
 
@@ -68,7 +68,7 @@ class Rows:
     to_share: int  # from so many rows on, several threads share the step
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@plain(frozen=True)
 class Result:
     """Where a step leaves rows that its caller wants too."""
 

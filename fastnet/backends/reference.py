@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnet.backends.base import Backend
 from fastnet.interrupts import held_back
+from fastnet.late import load_ops
 from fastnet.op import KERNELS, ROWS, Array, Kernel
 from fastnet.plan.instructions import kernel_at
 from fastnet.plan.records import (
@@ -255,4 +256,5 @@ class ReferenceBackend(Backend):
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
         """All registered kernels."""
+        load_ops()
         return {name: kernel.tensors for name, kernel in KERNELS.items()}

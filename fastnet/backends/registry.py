@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import threading
 import warnings
-from dataclasses import dataclass
 
 from fastnet import parallel
 from fastnet.backends.base import Backend
 from fastnet.errors import BackendUnavailable, outside
+from fastnet.plain import plain
 
 # Name → (module, maker of its backend). The first use imports the module and makes the backend, or raises
 # BackendUnavailable if it cannot run here; the message, one line, says why and how to get it.
@@ -25,7 +25,7 @@ _found: dict[str, Backend | str] = {}
 _lock = parallel.across_forks(threading.Lock())
 
 
-@dataclass(frozen=True)
+@plain(eq=True, frozen=True)
 class BackendInfo:
     """Whether a backend can run here; if not, `reason` says why and how to get it."""
 

@@ -106,9 +106,12 @@ def is_numeric(data: Data, name: str, cells: Cells) -> bool:
     return False
 
 
-def check_hashable(data: Data, name: str) -> None:
+def check_hashable(data: Data, name: str, *, target: bool = False) -> None:
     """Raise DataError where a column has lists, arrays or other values that cannot be compared."""
     bad = np.array([not isinstance(cell, Hashable) for cell in data.columns[name]], bool)
+    if bad.any() and target:
+        told = "which is no target; expected a number or a text in each row: name another --target"
+        raise DataError(_fault(data, name, bad, told))
     if bad.any():
         raise DataError(_unkept(data, name, bad))
 

@@ -122,6 +122,7 @@ class Target:
 def target_of(data: Data, cells: Cells, options: argparse.Namespace) -> Target:
     """The target; DataError where it does not suit the task."""
     check_names(data, "--target", [options.target])
+    check_hashable(data, options.target, target=True)
     name, column = options.target, data.columns[options.target]
     of_numbers = options.task == "regression" or is_numeric(data, name, cells)
     if of_numbers:

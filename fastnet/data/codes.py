@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from fastnet.errors import DataError
 from fastnet.op import Array
+from fastnet.plain import plain
 
 
-@dataclass(frozen=True)
+@plain(eq=True, frozen=True)
 class Code:
     """A column of the input with integer codes, and the layer that reads it.
 

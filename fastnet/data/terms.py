@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,9 +10,10 @@ from fastnet.data.frames import names_of
 from fastnet.data.labels import listed
 from fastnet.errors import DataError, shown
 from fastnet.op import Array
+from fastnet.plain import plain
 
 
-@dataclass(frozen=True, repr=False)
+@plain(eq=True, frozen=True)
 class Terms:
     """What the first fit has told a model.
 
@@ -93,7 +93,7 @@ class Terms:
 
     def linked(self, link: str | None) -> Terms:
         """These with another link."""
-        return self if link == self.link else replace(self, link=link)
+        return self if link == self.link else Terms(self.columns, self.classes, link)
 
 
 UNKNOWN = Terms()

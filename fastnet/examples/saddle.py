@@ -71,12 +71,20 @@ def plot(histories: dict[str, FullBatchHistory], path: str) -> None:
     ax: Any = figure.subplots()
     for name, history in histories.items():
         losses = np.array(history.history["loss"]) / LOSS
-        ax.loglog(1 + np.arange(len(losses)), np.maximum(losses, 1e-6), label=name)
+        few = len(losses) < 50  # each iterate is a point, before the lines of the others
+        ax.loglog(
+            1 + np.arange(len(losses)),
+            np.maximum(losses, 1e-6),
+            label=name,
+            marker="o" if few else None,
+            markersize=3,
+            zorder=3 if few else 2,
+        )
     ax.axhline(1.0, color="#9aa3ad", linewidth=0.8)
     ax.set_xlabel("iteration, from 1")
     ax.set_ylabel("loss / loss at the saddle")
     ax.set_ylim(1e-6, 3)
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="center", bbox_to_anchor=(0.6, 0.4))
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "fastnet"}):
         figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
 

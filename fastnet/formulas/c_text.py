@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from fastnet.formulas.language import PRIMITIVES, TAIL, Formula, RowSlope, RowSum
 from fastnet.formulas.translate import Text, Translator, indented
+from fastnet.late import load_ops
 from fastnet.op import KERNELS, Kernel
 
 # Compilers do not vectorise the last elements; for slow functions the kernel pads them to a vector.
@@ -257,6 +258,7 @@ def header(module: str, source: Source) -> str:
 
 def files() -> dict[str, str]:
     """The text of every file of kernels of formulas, by its name in csrc/generated."""
+    load_ops()
     families: dict[str, list[Source]] = {}
     for kernel in KERNELS.values():
         if kernel.formula is not None:

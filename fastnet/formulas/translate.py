@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import builtins
+import os
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
@@ -109,7 +109,7 @@ class _Reader:
     def error(self, node: ast.AST, what: str) -> FormulaError:
         function = self.formula.function
         code, line = function.__code__, getattr(node, "lineno", 1)
-        at = f"{Path(code.co_filename).name}, line {code.co_firstlineno + line - 1}"
+        at = f"{os.path.basename(code.co_filename)}, line {code.co_firstlineno + line - 1}"
         return FormulaError(f"formula {function.__qualname__}: {ast.unparse(node)!r} {what} ({at})")
 
     def as_element(self, node: ast.AST, value: Value) -> ast.expr:

@@ -18,23 +18,28 @@ Var dz_in = fan_out·σ²·E f′(z)²·Var dz_out. The σ that keeps the varian
 | any of these | Orthogonal, with the activation's gain |
 """
 
-from fastnet.init.base import Draw, Initializer, check_init
-from fastnet.init.gains import calculate_gain
-from fastnet.init.matrices import Orthogonal, Sparse
-from fastnet.init.plain import Constant, Normal, Ones, RandomSigns, Uniform, Zeros
-from fastnet.init.scaled import (
-    FanInUniform,
-    GlorotNormal,
-    GlorotUniform,
-    HeNormal,
-    HeUniform,
-    KaimingNormal,
-    KaimingUniform,
-    LecunNormal,
-    LecunUniform,
-    XavierNormal,
-    XavierUniform,
-)
+from typing import TYPE_CHECKING
+
+from fastnet.late import late_names
+
+if TYPE_CHECKING:
+    from fastnet.init.base import Draw, Initializer, check_init
+    from fastnet.init.gains import calculate_gain
+    from fastnet.init.matrices import Orthogonal, Sparse
+    from fastnet.init.plain import Constant, Normal, Ones, RandomSigns, Uniform, Zeros
+    from fastnet.init.scaled import (
+        FanInUniform,
+        GlorotNormal,
+        GlorotUniform,
+        HeNormal,
+        HeUniform,
+        KaimingNormal,
+        KaimingUniform,
+        LecunNormal,
+        LecunUniform,
+        XavierNormal,
+        XavierUniform,
+    )
 
 __all__ = [
     "Constant",
@@ -61,3 +66,5 @@ __all__ = [
     "calculate_gain",
     "check_init",
 ]
+
+__getattr__, __dir__ = late_names(__name__, __all__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,12 +11,13 @@ import numpy as np
 from fastnet import random
 from fastnet.configured import Configured
 from fastnet.errors import HyperparameterError, shown, undefined
+from fastnet.plain import plain
 
 Shape = tuple[int, ...]
 Array = np.ndarray
 
 
-@dataclass(eq=False, repr=False)
+@plain()
 class Draw:
     """Random numbers for one parameter, from the counter of fastnet.random."""
 

@@ -25,7 +25,7 @@ from fastnet.errors import (
     shown,
 )
 from fastnet.files import atomic
-from fastnet.int8 import c_text, onnx_text
+from fastnet.int8 import c_text, onnx_bytes
 from fastnet.int8.chain import Chain, activated, chain_of
 from fastnet.int8.layer import Layer, table_of
 from fastnet.int8.ranges import CODES, METHODS, Entry, codes_of
@@ -311,9 +311,9 @@ class Quantized:
             raise HyperparameterError(
                 f"path is {shown(str(path))}, a folder; expected the path of a file, as 'net.onnx'"
             )
-        opset = check_int("opset", opset, low=onnx_text.OLDEST_OPSET, high=onnx_text.NEWEST_OPSET)
+        opset = check_int("opset", opset, low=onnx_bytes.OLDEST_OPSET, high=onnx_bytes.NEWEST_OPSET)
         version = sys.modules["fastnet"].__version__
-        data = onnx_text.model_bytes(
+        data = onnx_bytes.model_bytes(
             self._front.rounded(),
             self._entry,
             list(self.layers),

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from fastnet import layers as fl
-from fastnet.layers.elementwise import Activation
+from fastnet.layers.pointwise import Activation
 from fastnet.model import Sequential
 from fastnet.model.exported import prediction_of
 from fastnet.onnx.nodes import Nodes

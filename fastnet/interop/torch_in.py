@@ -25,12 +25,14 @@ def from_torch(module: Any) -> Sequential:
         (rows, 1); a Flatten may follow it.
 
     Names in `state_dict` are the same, but for the Embedding's in a model of several modules; so are modes,
-    and parameters without requires_grad are frozen. A module that stands in several places is one layer.
+    and parameters without requires_grad are frozen. A module that stands in several places is one layer;
+    so are modules of one class, with equal options, that share all their parameters.
     The model has the dtype of the parameters, float32 or float64. It shares no memory with the module,
     which stays as it is.
 
-    Raises UsageError for modules that fastnet lacks, and lists all of them; so it does for hooks and
-    parametrisations, which compute something else than the module's class says.
+    Raises UsageError for modules that fastnet lacks, and lists all of them; so it does for those that share
+    only some of their parameters, and for hooks and parametrisations, which compute something else than
+    the module's class says.
     """
     torch = torch_package()
     if not isinstance(module, torch.nn.Module):
@@ -43,6 +45,12 @@ class _Reader:
     def __init__(self, torch: Any, whole: Any) -> None:
         self.torch, self.whole = torch, whole
         self.made: dict[int, Any] = {}
+        self.owners: dict[
+            int, tuple[str, Any]
+        ] = {}  # by parameter: its first module, with its path
+        for path, part in whole.named_modules():
+            for parameter in part.parameters(recurse=False):
+                self.owners.setdefault(id(parameter), (path, part))
         held = (*whole.parameters(), *(b for b in whole.buffers() if b.is_floating_point()))
         found = {str(value.dtype).removeprefix("torch.") for value in held}
         if len(found) > 1 or not found <= {*DTYPES}:
@@ -80,6 +88,14 @@ class _Reader:
             return None if first and plain else "expected the first one, without other options"
         if name not in ARGUMENTS or type(module) is not getattr(nn, name, None):
             return ""
+        first = self._first(module)
+        if first is not module and not _same(first, module):
+            shared = [
+                n for n, p in module.named_parameters() if self.owners[id(p)][1] is not module
+            ]
+            others = {self.owners[id(p)][0] for p in module.parameters()} - {path}
+            with_them = listed(sorted(others))
+            return f"it shares {listed(shared)} with {with_them}, but is not the same otherwise"
         if name in ("Softmax", "LogSoftmax", "GLU") and module.dim not in (-1, 1):
             return f"dim is {module.dim}"
         if name == "Flatten" and (module.start_dim, module.end_dim) != (1, -1):
@@ -88,7 +104,14 @@ class _Reader:
             return f"normalized_shape is {tuple(module.normalized_shape)}"
         return None
 
+    def _first(self, module: Any) -> Any:
+        """The first module with a parameter of this one."""
+        found = (self.owners[id(p)][1] for p in module.parameters())
+        return next((owner for owner in found if owner is not module), module)
+
     def _layer(self, module: Any) -> Any:
+        if type(module) is not self.torch.nn.Sequential:
+            module = self._first(module)
         if id(module) not in self.made:
             if type(module) is self.torch.nn.Sequential:
                 self.made[id(module)] = Sequential(*map(self._layer, module))
@@ -111,3 +134,13 @@ class _Reader:
         for own, parameter in module.named_parameters():
             layer._parameters[own].frozen = not parameter.requires_grad
         return layer.train(module.training)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two modules share all that they are, so that one layer does for both."""
+    name = type(one).__name__
+    if type(other) is not type(one) or arguments_of(other, name) != arguments_of(one, name):
+        return False
+    mine, theirs = dict(one.named_parameters()), dict(other.named_parameters())
+    shared = mine.keys() == theirs.keys() and all(mine[n] is theirs[n] for n in mine)
+    return shared and not any(True for _ in other.buffers()) and one.training == other.training

@@ -22,7 +22,7 @@ from fastnet.formulas.language import (
     where,
 )
 from fastnet.layers.base import Layer
-from fastnet.layers.elementwise import Activation, Elementwise
+from fastnet.layers.pointwise import Activation, Elementwise
 
 ROOT_HALF = math.sqrt(0.5)
 GAUSSIAN = 1.0 / math.sqrt(2.0 * math.pi)  # the normal density at 0

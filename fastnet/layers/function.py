@@ -13,7 +13,7 @@ from fastnet.errors import FormulaError, HyperparameterError, check_real, shown
 from fastnet.formulas.derive import spelled_out
 from fastnet.formulas.language import COUNTER, PRIMITIVES, RECORD, TAIL, Formula
 from fastnet.formulas.translate import Translator
-from fastnet.layers.elementwise import Activation, Elementwise
+from fastnet.layers.pointwise import Activation, Elementwise
 from fastnet.op import GUESTS, MAX_SCALARS
 
 ALLOWED = (

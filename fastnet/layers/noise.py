@@ -9,7 +9,7 @@ from fastnet.builder import Builder
 from fastnet.errors import check_real
 from fastnet.formulas.language import Real, each, sigmoid, sqrt, where
 from fastnet.layers.base import Layer
-from fastnet.layers.elementwise import Elementwise
+from fastnet.layers.pointwise import Elementwise
 from fastnet.layers.rectifiers import relu
 from fastnet.random import normal_of_tail
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from fastnet.builder import Builder
 from fastnet.formulas.language import Real, each
 from fastnet.init import Initializer, Normal
-from fastnet.layers.elementwise import Elementwise
 from fastnet.layers.linear import Linear
+from fastnet.layers.pointwise import Elementwise
 
 
 class times(Elementwise):

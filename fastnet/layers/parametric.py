@@ -10,7 +10,7 @@ from fastnet.builder import Builder
 from fastnet.errors import HyperparameterError, check_int, shown
 from fastnet.init import Constant
 from fastnet.layers import activations, rectifiers
-from fastnet.layers.elementwise import Activation
+from fastnet.layers.pointwise import Activation
 from fastnet.layers.scale import OfFeatures
 from fastnet.op import Array, Op, put, row_sums
 

@@ -13,7 +13,7 @@ from fastnet.errors import ShapeError, check_flag, check_int, check_real
 from fastnet.formulas.language import Real, cos, each, sin
 from fastnet.init import Normal, Uniform
 from fastnet.layers.base import Layer, Shape
-from fastnet.layers.elementwise import Elementwise
+from fastnet.layers.pointwise import Elementwise
 from fastnet.op import Array, Op, put, row_sums
 from fastnet.parameter import Derived
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fastnet.errors import HyperparameterError, check_real
 from fastnet.formulas.language import Real, each, exp_below_0, expm1, maximum, minimum, where
-from fastnet.layers.elementwise import Activation, Elementwise
+from fastnet.layers.pointwise import Activation, Elementwise
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 SIXTH, THIRD = 1.0 / 6.0, 1.0 / 3.0

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnet.errors import HyperparameterError, ShapeError, check_int, shown
 from fastnet.layers.base import Shape
-from fastnet.layers.elementwise import Activation
+from fastnet.layers.pointwise import Activation
 from fastnet.op import Array, Op
 
 

@@ -63,7 +63,7 @@ class PointwiseLoss(Loss, base=True):
     targets = (-math.inf, math.inf)
 
     op: ClassVar[type[Pointwise]]
-    by_rows = False  # whether the mean is over rows, not over elements
+    by_rows: ClassVar[bool] = False  # whether the mean is over rows, not over elements
 
     def _op(self) -> type[Pointwise]:
         return self.op

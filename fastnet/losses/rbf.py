@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from fastnet.formulas.language import Real, each, exp_below_0, where
 from fastnet.losses.labels import check_columns
@@ -44,7 +44,7 @@ class RBFLoss(PointwiseLoss):
     """
 
     op = rbf
-    by_rows = True
+    by_rows: ClassVar[bool] = True
 
     def __init__(self, u: Any = -1.0, beta: Any = 1.0, reduction: str = "mean") -> None:
         wanted = "finite numbers{}, one or one for each column"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from fastnet.builder import Builder
 from fastnet.errors import SMALLEST, HyperparameterError, check_real, shown
@@ -188,7 +188,7 @@ class HalfMSELoss(PointwiseLoss):
     """
 
     op = half_squared_error
-    by_rows = True
+    by_rows: ClassVar[bool] = True
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__(reduction)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnet.data import arrays, labels
 from fastnet.errors import DataError, HyperparameterError, shown
-from fastnet.layers.tree_search import TreeSearch
 from fastnet.losses import links
 from fastnet.op import Array
+
+if TYPE_CHECKING:
+    from fastnet.layers.tree_search import TreeSearch
 
 
 def probabilities(model: Any, link: str, x: Any, batch_size: int | None, classes: Any) -> Array:
@@ -48,6 +50,8 @@ def _below(model: Any, x: Any, batch_size: int | None) -> tuple[TreeSearch | Non
         part = np.ascontiguousarray(x[begin : begin + rows], model.dtype)
         if run(part, h[begin : begin + rows]) is None:
             raise DataError("x is not finite any more; leave it alone while it is predicted from")
+    from fastnet.layers.tree_search import TreeSearch
+
     bias = None if head.bias is None else head.bias.value
     return TreeSearch(head.nodes.tree, head.weight.value, bias), h
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -14,17 +14,14 @@ from fastnet.backends import registry
 from fastnet.backends.base import Backend
 from fastnet.backends.executor import Executor, FastPath
 from fastnet.backends.passes import Passes
-from fastnet.backends.rows import RowExecutor, separates
 from fastnet.backends.steps import Update
 from fastnet.data.codes import Code, Codes
 from fastnet.errors import HyperparameterError, shown
 from fastnet.layers.base import Shape
-from fastnet.layers.hierarchical import Head
 from fastnet.losses import base as losses
 from fastnet.model import lone
 from fastnet.model.structure import Ending, graph_below_head, graph_of
 from fastnet.op import Op
-from fastnet.optim.averaging import average
 from fastnet.plan.compiler import Plan, compile_plan
 from fastnet.plan.extras import Extras
 from fastnet.plan.graph import (
@@ -37,6 +34,10 @@ from fastnet.plan.graph import (
 )
 from fastnet.plan.instructions import update_pass
 from fastnet.plan.segments import Storage
+
+if TYPE_CHECKING:
+    from fastnet.backends.rows import RowExecutor
+    from fastnet.layers.hierarchical import Head
 
 PREDICT_ROWS = 256  # rows of a native call of `predict`, by default
 KEPT = 8  # plans kept for a model, and for each thread that predicts
@@ -206,6 +207,8 @@ class Runtime:
 
         It works on the memory of the host.
         """
+        from fastnet.backends.rows import RowExecutor, separates
+
         described = self._describe(shape, modes, None, fold=False)
         plan = plan_of(described, self.storage, rows, backward=True)
         if not separates(plan):
@@ -236,6 +239,8 @@ class Runtime:
 
         It works on the memory of the host; the last one is kept. HyperparameterError: they differ.
         """
+        from fastnet.optim.averaging import average
+
         known, move = self._towards
         if self.storage.editing:
             self.storage.take_edits()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -29,19 +28,22 @@ from fastnet.errors import (
 )
 from fastnet.interrupts import held_back
 from fastnet.losses import links
-from fastnet.losses.base import Loss
-from fastnet.losses.function import Function, as_loss
-from fastnet.model import c_export, curvature, exported, head, jacobian, matrices, saliency, saved
+from fastnet.losses.function import as_loss
+from fastnet.model import head
 from fastnet.model.container import Container
 from fastnet.model.runtime import PREDICT_ROWS, Modes, Runtime, no_path
 from fastnet.model.structure import Ending
-from fastnet.model.summary import Summary, summarize
 from fastnet.model.ways import Way, Ways, step_way
 from fastnet.op import Array, Op
-from fastnet.optim.gradients import grad_norm
-from fastnet.optim.optimizer import Optimizer, OptimizerState
 from fastnet.plan.extras import Extras
-from fastnet.plan.update import compile_rule
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fastnet.losses.base import Loss
+    from fastnet.losses.function import Function
+    from fastnet.model.summary import Summary
+    from fastnet.optim.optimizer import Optimizer, OptimizerState
 
 MOST_ROWS = 2**40  # of a minibatch: more than fits into any memory
 
@@ -84,6 +86,8 @@ class Sequential(Container):
         shape, workspace = self.input_shape, None
         if shape is not None:
             workspace = self._runtime.training_workspace(shape, batch_size)
+        from fastnet.model.summary import summarize
+
         return summarize(self, shape, self.bind(), workspace)
 
     @property
@@ -232,6 +236,8 @@ class Sequential(Container):
         Source: K. Simonyan, A. Vedaldi, A. Zisserman, "Deep inside convolutional networks: visualising
         image classification models and saliency maps", 2013.
         """
+        from fastnet.model import saliency
+
         return saliency.input_gradient(self, x, output)
 
     def _backward_by(self, way: Way, dy: Any) -> Array | None:
@@ -334,6 +340,8 @@ class Sequential(Container):
         the one that backward has. Raises UsageError for a CustomLayer, by its name.
         Source: A. Griewank, A. Walther, "Evaluating Derivatives", SIAM 2008, chapter 3.
         """
+        from fastnet.model import curvature
+
         return curvature.jvp(self, x, dx, dparams)
 
     def hvp(
@@ -351,6 +359,8 @@ class Sequential(Container):
         Raises UsageError for a loss that is a Python function, and for a CustomLayer, by its name.
         Source: B. Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6, 1994.
         """
+        from fastnet.model import curvature
+
         return curvature.curvature_times(self, loss, X, y, v, sample_weight, gauss_newton=False)
 
     def gnvp(
@@ -367,6 +377,8 @@ class Sequential(Container):
         Source: N. Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent",
         Neural Computation 14, 2002.
         """
+        from fastnet.model import curvature
+
         return curvature.curvature_times(self, loss, X, y, v, sample_weight, gauss_newton=True)
 
     def jacobian(self, x: Any, outputs: Any = None, *, wrt: str = "x") -> Any:
@@ -387,6 +399,8 @@ class Sequential(Container):
         rows: for BatchNorm1d without running statistics.
         Source: A. Griewank, A. Walther, "Evaluating Derivatives", SIAM 2008, chapter 3.
         """
+        from fastnet.model import jacobian
+
         return jacobian.jacobian(self, x, outputs, wrt)
 
     def hessian(
@@ -410,6 +424,8 @@ class Sequential(Container):
         2 GiB.
         Source: B. Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6, 1994.
         """
+        from fastnet.model import matrices
+
         return matrices.hessian(self, loss, X, y, sample_weight, gauss_newton)
 
     def fisher_diagonal(
@@ -443,6 +459,8 @@ class Sequential(Container):
         Source: F. Kunstner, L. Balles, P. Hennig, "Limitations of the empirical Fisher approximation for
         natural gradient descent", NeurIPS 2019.
         """
+        from fastnet.model import matrices
+
         return matrices.fisher_diagonal(self, loss, X, y, sample_weight, labels)
 
     def apply_update(self, optimizer: Optimizer) -> None:
@@ -526,6 +544,8 @@ class Sequential(Container):
 
     def grad_norm(self) -> float:
         """‖g‖₂ over all gradients, summed in float64."""
+        from fastnet.optim.gradients import grad_norm
+
         return self.transform_grads(grad_norm)
 
     def transform_grads(self, *ops: type[Op], number: float = 0.0) -> float:
@@ -534,6 +554,8 @@ class Sequential(Container):
         number: the hyper-parameter of those ops that have one. Returns the norm that `grad_norm` found
             last.
         """
+        from fastnet.optim.gradients import grad_norm
+
         self._root(ops[0].name)
         with self.training_lock():
             extras = self._runtime.extras
@@ -694,6 +716,8 @@ class Sequential(Container):
         layer is a function.
         """
         self._root("save")
+        from fastnet.model import saved
+
         saved.save(self, path)
 
     def export_onnx(
@@ -726,6 +750,8 @@ class Sequential(Container):
         statistics, and SaveError where the file cannot be written. Needs no package.
         """
         self._root("export_onnx")
+        from fastnet.model import exported
+
         exported.export_onnx(self, path, opset, outputs, input_shape, metadata)
 
     def export_c(
@@ -777,6 +803,8 @@ class Sequential(Container):
         arguments, and SaveError where a file cannot be written.
         """
         self._root("export_c")
+        from fastnet.model import c_export
+
         learning = c_export.Learning(trainable, loss, optimizer, batch_size)
         given = name, dtype, weights, clamp, rows, input_shape
         return c_export.export_c(self, path, *given, learning)
@@ -790,6 +818,8 @@ class Sequential(Container):
         PyTorch.
         """
         self._root("to_torch")
+        from fastnet.model import exported
+
         return exported.to_torch(self)
 
     def to_sklearn(self) -> Any:
@@ -805,6 +835,8 @@ class Sequential(Container):
         Raises UsageError for other models, and MissingExtra without scikit-learn.
         """
         self._root("to_sklearn")
+        from fastnet.model import exported
+
         return exported.to_sklearn(self)
 
     def load_weights(self, path: Any, strict: bool = True) -> None:
@@ -814,6 +846,8 @@ class Sequential(Container):
         OSError where it cannot be read, and StateDictError, with nothing changed, where a name or shape
         differs.
         """
+        from fastnet.model import saved
+
         saved.load_weights(self, path, strict)
 
     def features(self, name: str, value: Any, shape: tuple[int, ...] | None = None) -> Any:
@@ -873,6 +907,8 @@ class Sequential(Container):
         state = optimizer.state(self)
         storage, backend = self.bind(), self._runtime.backend
         if state.rule is None or (state.backend, state.rule.frozen) != (backend, storage.frozen):
+            from fastnet.plan.update import compile_rule
+
             start = optimizer.initial() | state.vectors
             args = state.passes, state.group_of, storage, start, optimizer.points
             rule = state.rule = compile_rule(*args)

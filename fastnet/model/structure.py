@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastnet.errors import UsageError
 from fastnet.layers.base import Shape
-from fastnet.layers.hierarchical import Head
-from fastnet.losses.base import Loss
-from fastnet.losses.decision import decision
 from fastnet.op import ROWS
+from fastnet.plain import plain
 from fastnet.plan.fusion import fold_batchnorm, join_dropout, leave_out_output, read_elements
 from fastnet.plan.graph import Graph, Structure, Tensor
 
+if TYPE_CHECKING:
+    from fastnet.layers.hierarchical import Head
+    from fastnet.losses.base import Loss
 
-@dataclass(frozen=True)
+
+@plain(eq=True, frozen=True)
 class Ending:
     """The loss at the end of a graph, and the kind of its targets."""
 
@@ -80,6 +81,8 @@ def graph_below_head(model: Any, shape: Shape) -> tuple[Structure, Head | None]:
     graph = Graph(dict.fromkeys((id(layer) for _, layer in model.layers), False))
     x = Tensor((ROWS, *shape), segment="x")
     output = graph.enter(model, x)
+    from fastnet.layers.hierarchical import Head
+
     head = Head.of(graph, output)
     if head is not None:
         graph.nodes, output = graph.nodes[:-2], head.x
@@ -103,6 +106,8 @@ def _end(made: Structure, ending: Ending) -> None:
         made.target = Tensor((ROWS, *ending.loss.target_shape(row)), segment="y")
     made.weight = Tensor((ROWS,), segment="w") if ending.weighted else None
     if ending.threshold is not None:
+        from fastnet.losses.decision import decision
+
         made.decision = graph.apply(decision, y=output, threshold=ending.threshold)
     mean = _mean_by_rows(ending.loss) if ending.by_rows else {}
     made.loss = ending.loss.emit(graph, output, made.target, made.weight, **mean)

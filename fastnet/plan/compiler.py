@@ -16,6 +16,7 @@ import numpy as np
 from fastnet.layers.joining import add
 from fastnet.op import ROWS, Array, Kernel, add_to
 from fastnet.parameter import Derived, Parameter, Scheduled
+from fastnet.plain import plain
 from fastnet.plan.graph import (
     Elements,
     Graph,
@@ -38,7 +39,7 @@ from fastnet.plan.segments import Storage, pack
 _NOTHING, _NO_NODES = np.zeros(0, INSTRUCTION), np.zeros(0, int)
 
 
-@dataclass(eq=False, repr=False)
+@plain()
 class Gradient:
     """The gradient of a parameter as an operand, or another vector with the layout of the parameters."""
 
@@ -51,7 +52,7 @@ class Gradient:
         return self.parameter.shape
 
 
-@dataclass(eq=False, repr=False)
+@plain()
 class Step:
     """An instruction before its tensors have addresses."""
 
@@ -76,7 +77,7 @@ class Step:
         return [name for name in self.kernel.tensors if name in found]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@plain(frozen=True)
 class HostCall:
     """A kernel that Python calls within a program: its tensors in order, and the node of the graph."""
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastnet.op import Array, Op
-from fastnet.plan.instructions import Place, control, update_pass
+from fastnet.plan.instructions import Place, blocks_of, control, update_pass
 from fastnet.plan.records import NORM_NOT_FINITE, PARAMS_NOT_FINITE, aligned, zeros_aligned
 from fastnet.plan.segments import Storage
-from fastnet.plan.update import blocks_of
 
 
 class Extras:

@@ -8,13 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.layers.batchnorm import batchnorm_inference
-from fastnet.layers.dropout import dropout
 from fastnet.layers.linear import linear
-from fastnet.layers.rectifiers import relu
-from fastnet.layers.relu_dropout import relu_dropout
-from fastnet.layers.sparse_linear import sparse_linear
-from fastnet.op import Array, Op
+from fastnet.op import KERNELS, Array
 from fastnet.parameter import Derived
 from fastnet.plan.graph import Elements, Graph, Node, Structure, Tensor
 
@@ -24,12 +19,12 @@ def fold_batchnorm(graph: Graph, output: Tensor) -> Graph:
 
     With s = gamma/√(running_var + eps): w′ = w·s (by columns), b′ = (b − running_mean)·s + beta.
     """
-    return _joined(graph, output, linear, batchnorm_inference, _folded)
+    return _joined(graph, output, "linear", "batchnorm_inference", _folded)
 
 
 def join_dropout(graph: Graph, output: Tensor) -> Graph:
     """Replace a ReLU and dropout after it by one op, with the same bits."""
-    return _joined(graph, output, relu, dropout, _rectified)
+    return _joined(graph, output, "relu", "dropout", _rectified)
 
 
 def leave_out_output(structure: Structure) -> None:
@@ -62,6 +57,8 @@ def read_elements(graph: Graph, x: Tensor, output: Tensor, count: int) -> Elemen
         or any(node.op is not linear or node.times > 1 for node in readers)
     ):
         return None
+    from fastnet.layers.sparse_linear import sparse_linear
+
     elements = Elements.of(count)
     for node in readers:
         node.arguments = {**node.arguments, **vars(elements)}
@@ -72,17 +69,23 @@ def read_elements(graph: Graph, x: Tensor, output: Tensor, count: int) -> Elemen
 def _joined(
     graph: Graph,
     output: Tensor,
-    first: type[Op],
-    second: type[Op],
+    first: str,
+    second: str,
     join: Callable[[Node, Node], Node],
 ) -> Graph:
-    """The graph with `first` and `second` joined where `second` is the only reader of `first`."""
+    """The graph with the ops `first` and `second` joined where `second` is the only reader of `first`.
+
+    An op whose module has not been loaded is in no graph.
+    """
+    if not {f"{first}_forward", f"{second}_forward"} <= KERNELS.keys():
+        return Graph(nodes=graph.nodes)
+    before_op, after_op = KERNELS[f"{first}_forward"].op, KERNELS[f"{second}_forward"].op
     producer: dict[Any, Node] = {node.output: node for node in graph.nodes}
     uses = Counter([output, *(tensor for node in graph.nodes for _, tensor in node.inputs())])
     source: dict[Node, Node] = {}
     for node in graph.nodes:
         before = producer.get(node.arguments.get("x"))
-        if node.op is second and before and before.op is first and uses[before.output] == 1:
+        if node.op is after_op and before and before.op is before_op and uses[before.output] == 1:
             source[node] = before
     dropped = set(source.values())
     nodes = [join(source[n], n) if n in source else n for n in graph.nodes if n not in dropped]
@@ -90,6 +93,8 @@ def _joined(
 
 
 def _rectified(first: Node, drop: Node) -> Node:
+    from fastnet.layers.relu_dropout import relu_dropout
+
     arguments = {**drop.arguments, "x": first.arguments["x"]}
     return Node(relu_dropout, arguments, drop.sizes, drop.stream, drop.times, label=first.label)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -11,10 +10,11 @@ import numpy as np
 from fastnet.builder import Builder
 from fastnet.op import ROWS, Op
 from fastnet.parameter import Derived, Parameter, Scheduled
+from fastnet.plain import plain
 from fastnet.plan.records import MAX_SCALARS
 
 
-@dataclass(eq=False, repr=False)
+@plain()
 class Tensor:
     """An edge: the result of an op or an input from the caller. Its shape starts with ROWS.
 
@@ -40,7 +40,7 @@ class Tensor:
         return count
 
 
-@dataclass(eq=False, repr=False)
+@plain()
 class Node:
     """One op with its arguments by name: Tensor, Parameter, Derived, Scheduled, None or a number."""
 
@@ -104,7 +104,7 @@ class Graph(Builder):
         return [p for p in found if len(p.shape) == 2 and p.trainable]
 
 
-@dataclass(eq=False, repr=False)
+@plain()
 class Elements:
     """The elements of a minibatch of sparse rows, which lie in the segment x (see sparse_linear)."""
 
@@ -125,7 +125,7 @@ class Elements:
         return cls(x, columns, Tensor((ROWS,), "int64", "x"), xt, columns_t, rows_t)
 
 
-@dataclass(eq=False, repr=False)
+@plain()
 class Structure:
     """A graph, with those of its tensors that callers need.
 

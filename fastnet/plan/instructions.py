@@ -12,6 +12,7 @@ from fastnet.op import GUESTS, KERNELS, Kernel, Op
 from fastnet.plan.records import ABSENT, CONTROL, INSTRUCTION, KIND, MAX_TENSORS, SEGMENT
 
 Place = tuple[str, int]  # a segment and an offset in bytes
+SUM_BLOCK = 4096  # elements whose terms of a sum one thread adds up
 
 FIRST_GUEST = 1 << 20  # the number of the first guest's kernel
 _NUMBER: dict[str, int] = {}  # of kernels of the package, and of guests
@@ -20,8 +21,9 @@ _NUMBER: dict[str, int] = {}  # of kernels of the package, and of guests
 def number_of(kernel: Kernel) -> int:
     """The number by which instructions name a kernel."""
     if kernel.name not in _NUMBER:
-        _NUMBER.update({name: number for number, name in enumerate(KERNELS)})
-        _NUMBER.update({name: FIRST_GUEST + number for number, name in enumerate(GUESTS)})
+        # Copies, as another thread may load ops meanwhile.
+        _NUMBER.update({name: number for number, name in enumerate([*KERNELS])})
+        _NUMBER.update({name: FIRST_GUEST + number for number, name in enumerate([*GUESTS])})
     return _NUMBER[kernel.name]
 
 
@@ -77,6 +79,11 @@ def control(
     record["kernel"], record["group"] = CONTROL[name], row
     _put_operands(record[0], places, sizes)
     return record
+
+
+def blocks_of(count: int) -> int:
+    """The number of blocks that the sums over so many elements are made of."""
+    return max(1, -(-count // SUM_BLOCK))
 
 
 def update_pass(

@@ -12,11 +12,9 @@ import numpy as np
 
 from fastnet.op import Array, Op
 from fastnet.parameter import Parameter
-from fastnet.plan.instructions import Place, update_pass
+from fastnet.plan.instructions import Place, blocks_of, update_pass
 from fastnet.plan.records import INSTRUCTION, aligned, zeros_aligned
 from fastnet.plan.segments import Storage
-
-SUM_BLOCK = 4096  # elements whose terms of a sum one thread adds up
 
 
 @dataclass(eq=False, repr=False)
@@ -106,11 +104,6 @@ def state_tensors(
             found[name] = count, np.dtype(spec.dtype or storage.dtype)
     found.pop("w", None)
     return found
-
-
-def blocks_of(count: int) -> int:
-    """The number of blocks that the sums over so many elements are made of."""
-    return max(1, -(-count // SUM_BLOCK))
 
 
 Row = tuple[type[Op], int]  # an op and its row of hyper

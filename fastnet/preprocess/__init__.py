@@ -17,10 +17,15 @@ are here too because a model takes them along to files, exports and native predi
 and the unknown slot of OneHot are not in scikit-learn.
 """
 
-from fastnet.preprocess.onehot import OneHot
-from fastnet.preprocess.quantile import QuantileTransformer
-from fastnet.preprocess.scaling import Center, MinMaxScaler, RobustScaler, StandardScaler
-from fastnet.preprocess.whitening import PCA, ZCA
+from typing import TYPE_CHECKING
+
+from fastnet.late import late_names
+
+if TYPE_CHECKING:
+    from fastnet.preprocess.onehot import OneHot
+    from fastnet.preprocess.quantile import QuantileTransformer
+    from fastnet.preprocess.scaling import Center, MinMaxScaler, RobustScaler, StandardScaler
+    from fastnet.preprocess.whitening import PCA, ZCA
 
 __all__ = [
     "PCA",
@@ -32,3 +37,5 @@ __all__ = [
     "RobustScaler",
     "StandardScaler",
 ]
+
+__getattr__, __dir__ = late_names(__name__, __all__)

@@ -11,7 +11,7 @@ import numpy as np
 from fastnet.builder import Builder
 from fastnet.errors import HyperparameterError, check_flag, check_real, shown
 from fastnet.formulas.language import Real, each, maximum, minimum, sqrt
-from fastnet.layers.elementwise import Elementwise
+from fastnet.layers.pointwise import Elementwise
 from fastnet.layers.rectifiers import hardtanh
 from fastnet.op import Array, Op
 from fastnet.preprocess.base import Preprocessor, Values, split

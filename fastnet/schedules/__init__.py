@@ -7,28 +7,33 @@ epochs of n steps. Schedules can be multiplied, run one after the other (Sequent
 warm-up (WarmupLR).
 """
 
-from fastnet.schedules.base import PerEpoch, ProductLR, Schedule
-from fastnet.schedules.cycles import (
-    CosineAnnealingLR,
-    CosineAnnealingWarmRestarts,
-    CosLogLR,
-    CyclicLR,
-    FlatCosLR,
-    OneCycleLR,
-    OneCycleMomentum,
-)
-from fastnet.schedules.decays import (
-    ConstantLR,
-    ExponentialLR,
-    InverseSqrtLR,
-    InverseTimeLR,
-    LambdaLR,
-    LinearLR,
-    MultiStepLR,
-    PolynomialLR,
-    StepLR,
-)
-from fastnet.schedules.sequences import SequentialLR, WarmupLR
+from typing import TYPE_CHECKING
+
+from fastnet.late import late_names
+
+if TYPE_CHECKING:
+    from fastnet.schedules.base import PerEpoch, ProductLR, Schedule
+    from fastnet.schedules.cycles import (
+        CosineAnnealingLR,
+        CosineAnnealingWarmRestarts,
+        CosLogLR,
+        CyclicLR,
+        FlatCosLR,
+        OneCycleLR,
+        OneCycleMomentum,
+    )
+    from fastnet.schedules.decays import (
+        ConstantLR,
+        ExponentialLR,
+        InverseSqrtLR,
+        InverseTimeLR,
+        LambdaLR,
+        LinearLR,
+        MultiStepLR,
+        PolynomialLR,
+        StepLR,
+    )
+    from fastnet.schedules.sequences import SequentialLR, WarmupLR
 
 __all__ = [
     "ConstantLR",
@@ -53,3 +58,5 @@ __all__ = [
     "StepLR",
     "WarmupLR",
 ]
+
+__getattr__, __dir__ = late_names(__name__, __all__)

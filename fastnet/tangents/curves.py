@@ -11,6 +11,7 @@ from typing import Any
 
 from fastnet.formulas.derive import tangent_of
 from fastnet.formulas.language import RowSlope
+from fastnet.late import load_ops
 from fastnet.op import KERNELS, Kernel, Op
 
 
@@ -67,7 +68,8 @@ def curve_of(kernel: Kernel) -> type[Op] | None:
 
 def every() -> list[type[Op]]:
     """The curves of all ops of the package that have one."""
-    vjps = [k for k in list(KERNELS.values()) if k.phase == "vjp" and k.formula is not None]
+    load_ops()
+    vjps = [k for _, k in sorted(KERNELS.items()) if k.phase == "vjp" and k.formula is not None]
     return [curve for curve in map(curve_of, vjps) if curve is not None]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -39,7 +39,7 @@ from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
 from fastnet.optim.averaging import Averaging
 from fastnet.parameter import MOST, check_count, check_names
-from fastnet.train import full_batch, range_test, sampling, saved
+from fastnet.train import range_test, sampling, saved
 from fastnet.train.callbacks import Callback, KeepBest, check_callbacks
 from fastnet.train.chain import Chain, Span, has_statistics, recompute_statistics
 from fastnet.train.checkpoint import Checkpoint
@@ -58,6 +58,9 @@ from fastnet.train.scores import (
     threshold_for,
 )
 from fastnet.train.streams import StreamRun, StreamScores
+
+if TYPE_CHECKING:
+    from fastnet.train import full_batch
 
 BATCH_SIZE: Any = Default(32)
 SHUFFLE: Any = Default(True)
@@ -748,6 +751,8 @@ class Trainer(Attributed):
         learning via Hessian-free optimization", ICML 2010; Y. Dauphin et al., "Identifying and attacking
         the saddle point problem in high-dimensional non-convex optimization", NeurIPS 2014.
         """
+        from fastnet.train import full_batch
+
         settings = full_batch.checked_settings(locals())
         data, terms = self._checked(X, y, sample_weight)
         with self.model.training_lock():

@@ -304,7 +304,7 @@ def test_the_page_shows_names_as_text(place, capsys):
     assert "&lt;b&gt;&amp;" in page and "<b>" not in page
 
 
-def test_ctrl_c_leaves_no_file(place):
+def test_ctrl_c_leaves_no_file(place, heeding_ctrl_c):
     rng = np.random.default_rng(0)
     pd.DataFrame(rng.normal(size=(4000, 4)), columns=list("abcd")).to_csv("x.csv", index=False)
     command = [sys.executable, "-P", "-m", "fastnet", *TRAIN, "--preset", "full"]
@@ -347,6 +347,18 @@ def test_categories_that_no_file_keeps_are_refused_before_the_training(kind, pla
     assert done.err.endswith("give it as numbers or text, or write --drop 'a day'\n")
     done = fastnet(capsys, *command, "--drop", "a day")
     assert done.code == DONE, done.err
+
+
+@pytest.mark.parametrize("task", [[], ["--task", "regression"]])
+def test_a_target_of_lists_is_refused(task, place, capsys):
+    pytest.importorskip("pyarrow")
+    pd.DataFrame({"a": range(20), "b": [[1, 2]] * 20}).to_parquet("x.parquet", index=False)
+    done = fastnet(capsys, "train", "x.parquet", "--target", "b", *task, *QUICK, "--no-report")
+    assert (done.code, done.out) == (FAILED, "") and os.listdir() == ["x.parquet"]
+    assert done.err.endswith(
+        "x.parquet: column 'b' has an array of shape (2,) and dtype int64 in row 1, which is no target; "
+        "expected a number or a text in each row: name another --target\n"
+    )
 
 
 def test_a_reader_that_has_enough_ends_it_quietly(model, place):

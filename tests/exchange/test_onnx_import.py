@@ -11,7 +11,7 @@ import random_graphs
 
 import fastnet as fn
 from fastnet.interop import onnx_layers
-from fastnet.layers.elementwise import Activation
+from fastnet.layers.pointwise import Activation
 from fastnet.onnx import reading
 
 FileError = fn.errors.FileError

@@ -236,3 +236,36 @@ def test_random_numbers_of_torch_stay_as_they_were():
     torch.manual_seed(0)
     model.to_torch()
     assert torch.equal(torch.rand(1), first)
+
+
+def test_modules_that_share_all_parameters_are_one_layer():
+    first, second = nn.Linear(6, 6), nn.Linear(6, 6)
+    second.weight, second.bias = first.weight, first.bias
+    module = nn.Sequential(first, nn.Tanh(), nn.Sequential(second), nn.Tanh()).double()
+    model = fn.from_torch(module)
+    x = torch.tensor(X)
+    np.testing.assert_allclose(model.predict(X), module(x).detach().numpy(), rtol=1e-12)
+    loss = model.value_and_grad(fn.MSELoss(), X, np.zeros((7, 6)))
+    theirs = nn.MSELoss()(module(x), torch.zeros(7, 6, dtype=torch.float64))
+    theirs.backward()
+    np.testing.assert_allclose(loss, theirs.item(), rtol=1e-12)
+    np.testing.assert_allclose(model.grads["0.weight"], first.weight.grad.numpy(), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: (nn.Linear(6, 6), nn.Linear(6, 6)), "2 (Linear: it shares weight with 0"),
+        (
+            lambda: (nn.LayerNorm(6), nn.LayerNorm(6, eps=0.1)),
+            "2 (LayerNorm: it shares weight with 0",
+        ),
+        (lambda: (nn.RMSNorm(6), nn.PReLU(6)), "2 (PReLU: it shares weight with 0"),
+    ],
+)
+def test_modules_that_share_some_of_their_parameters_are_refused(make, told):
+    first, second = make()
+    second.weight = first.weight
+    with pytest.raises(fn.errors.UsageError) as caught:
+        fn.from_torch(nn.Sequential(first, nn.Tanh(), second))
+    assert f"{told}, but is not the same otherwise)" in str(caught.value)

@@ -35,7 +35,7 @@ from fastnet.formulas.language import (
     where,
 )
 from fastnet.formulas.portable import horner
-from fastnet.layers.elementwise import Elementwise
+from fastnet.layers.pointwise import Elementwise
 from fastnet.losses.pointwise import Pointwise
 from fastnet.op import KERNELS
 

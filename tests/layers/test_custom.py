@@ -15,7 +15,7 @@ from fastnet.errors import BackendUnavailable
 from fastnet.formulas import exp
 from fastnet.formulas.language import Real, each
 from fastnet.layers.base import Layer
-from fastnet.layers.elementwise import Elementwise
+from fastnet.layers.pointwise import Elementwise
 
 # A simulator takes seconds for each step; `test_layers_of_ones_own_run_everywhere` is what it runs always.
 pytestmark = pytest.mark.slow_on("cuda")

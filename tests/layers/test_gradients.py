@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from itertools import count
 
 import gradcheck
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastnet as fn
-from fastnet.op import KERNELS
+from fastnet.op import KERNELS, Kernel
 from fastnet.tangents import curves
 
 VJPS = [kernel.op for kernel in KERNELS.values() if kernel.phase == "vjp"]
@@ -75,7 +74,7 @@ def test_the_check_finds_a_wrong_gradient(monkeypatch, wrong):
         kernel.function(dx, dw, db, dy, x, w, accumulate)
         dw[...] = wrong(dw.copy())
 
-    changed = dataclasses.replace(kernel, function=broken)
+    changed = Kernel(**{**vars(kernel), "function": broken})
     monkeypatch.setitem(kernel.op.kernels, "vjp", changed)
     with pytest.raises(AssertionError, match="dw is off"):
         gradcheck.check_vjp(kernel.op, 4, {"I": 3, "O": 2})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastnet as fn
-from fastnet.layers.elementwise import Activation
+from fastnet.layers.pointwise import Activation
 
 # layer, x, y, dy/dx: PyTorch's conventions (tests/peers/test_torch.py asks PyTorch itself).
 KINKS = [

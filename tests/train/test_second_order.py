@@ -200,13 +200,13 @@ def test_float32_comes_near_the_optimum_of_least_squares():
 
 
 @pytest.mark.parametrize("loss", [fn.MSELoss(), fn.HalfMSELoss("sum")], ids=repr)
-@pytest.mark.parametrize("activation", [fn.Tanh, fn.PReLU])  # rows together, and one by one
-def test_blocks_change_no_iterate(loss, activation):
+@pytest.mark.parametrize("inner", ["Tanh", "LayerNorm"])  # rows together, and one by one
+def test_blocks_change_no_iterate(loss, inner):
     x, y, weights = data()
 
     def fit(**options):
-        layers = fn.Linear(3, 5), activation(), fn.Linear(5, 2)
-        model = fn.Sequential(*layers, dtype="float64", seed=1)
+        middle = fn.Tanh() if inner == "Tanh" else fn.LayerNorm(5)
+        model = fn.Sequential(fn.Linear(3, 5), middle, fn.Linear(5, 2), dtype="float64", seed=1)
         trainer = fn.Trainer(model, loss, seed=0)
         return trainer.fit_full_batch(
             x, y, "levenberg-marquardt", sample_weight=weights, weight_decay=0.01, **options
@@ -214,7 +214,7 @@ def test_blocks_change_no_iterate(loss, activation):
 
     whole, parts = (fit(max_iter=6, batch_size=size).history["loss"] for size in (None, 17))
     np.testing.assert_allclose(parts, whole, rtol=1e-10)
-    assert fit(max_iter=300, tol=1e-4).result.success
+    assert fit(max_iter=300, tol=1e-3).result.success
 
 
 def test_dropout_keeps_its_masks_in_the_jacobian():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,14 +24,39 @@ LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
 FUSES_TILES = 2  # fn_fusing
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A kernel at one level of instruction sets: addresses, and how it fuses with its neighbours."""
 
     address: int
     epilogue: int  # the address of its form as another kernel's epilogue, or 0
     fuses: int  # which epilogues it calls (fn_fusing)
     relu_mask: int  # which ReLU it is, where tiles apply it in registers (fn_relu_mask)
+
+
+class Listed(NamedTuple):
+    """A kernel of the extension, as its list has it."""
+
+    name: str
+    tensors: str
+    dtype: int  # a KIND
+    level: int
+    entry: Entry
+
+
+def listed(ffi: Any, lib: Any) -> list[Listed]:
+    """The kernels of the extension, those of lower levels first."""
+    table = ffi.new("fn_kernel_info[]", lib.fn_kernel_count())
+    for i in range(len(table)):
+        lib.fn_kernel_at(i, table + i)
+    numbers = (
+        memoryview(ffi.buffer(table)).cast("q").tolist()
+    )  # each field of the struct has 8 bytes
+    text = cache(lambda address: ffi.string(ffi.cast("char *", address)).decode())
+    found = [
+        Listed(text(name), text(tensors), dtype, level, Entry(*entry))
+        for name, tensors, dtype, level, *entry in zip(*[iter(numbers)] * 8, strict=True)
+    ]
+    return sorted(found, key=attrgetter("level"))
 
 
 class CBackend(Backend):
@@ -54,15 +79,7 @@ class CBackend(Backend):
         self._from_buffer = ffi.from_buffer
         self._run, self._train, self._orders = lib.fn_run, lib.fn_train, lib.fn_orders
         self._train_many = lib.fn_train_many
-        self._tensors: dict[str, tuple[str, ...]] = {}
-        self._all: dict[tuple[str, int], dict[int, Entry]] = {}  # by name and KIND, then by level
-        info = ffi.new("fn_kernel_info *")
-        for i in range(lib.fn_kernel_count()):
-            lib.fn_kernel_at(i, info)
-            name = ffi.string(info.name).decode()
-            self._tensors[name] = tuple(ffi.string(info.tensors).decode().split(", "))
-            entry = Entry(info.entry, info.epilogue, info.fuses, info.relu_mask)
-            self._all.setdefault((name, info.dtype), {})[info.level] = entry
+        self._all = listed(ffi, lib)
         entries = lib.fn_foreign_entry(), lib.fn_foreign_epilogue()
         self._foreign_entry = Entry(*entries, fuses=0, relu_mask=0)
         top = lib.fn_machine_level()
@@ -71,7 +88,7 @@ class CBackend(Backend):
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
         """The kernels that the extension lists."""
-        return dict(self._tensors)
+        return {kernel.name: tuple(kernel.tensors.split(", ")) for kernel in self._all}
 
     def prepare(self, program: np.ndarray) -> None:
         """Set the kernels' addresses for the current level, and fuse instructions where possible.
@@ -222,8 +239,9 @@ class CBackend(Backend):
         """For each kernel select the entry of the highest level up to this one."""
         self._level = check_int(name, level, low=0, high=len(self._levels) - 1)
         self._entries = {
-            key: by_level[max(n for n in by_level if n <= self._level)]
-            for key, by_level in self._all.items()
+            (kernel.name, kernel.dtype): kernel.entry
+            for kernel in self._all
+            if kernel.level <= self._level
         }
 
 

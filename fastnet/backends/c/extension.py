@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastnet.plan.records import CONTEXT, INSTRUCTION, PREDICT, TRAIN
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MODULE = "fastnet._native"
 DISTRIBUTION = "fastnet-engine"
@@ -20,7 +23,7 @@ STRUCTS = {
     "fn_train_args": TRAIN,
     "fn_predict_args": PREDICT,
 }
-SOURCES = Path(__file__).parents[3] / "csrc"  # in a checkout
+SOURCES = os.path.join(os.path.dirname(__file__), *[os.pardir] * 3, "csrc")  # in a checkout
 
 
 def extension() -> Any:
@@ -34,9 +37,9 @@ def extension() -> Any:
             f"pip install . in a checkout [{error}]"
         ) from None
     difference = next(differences(module.ffi), None)
-    if difference is None and SOURCES.is_dir():
+    if difference is None and os.path.isdir(SOURCES):
         digest = getattr(module.lib, "fn_source_digest", None)
-        if digest is None or module.ffi.string(digest()).decode() != source_digest(SOURCES):
+        if digest is None or module.ffi.string(digest()).decode() != source_digest():
             difference = "its sources are not those of this checkout"
     if difference is not None:
         raise ImportError(f"the C extension is of another version ({difference}): reinstall")
@@ -51,7 +54,7 @@ def _load() -> Any:
     try:
         return importlib.import_module(MODULE)
     except ModuleNotFoundError as error:
-        if error.name != MODULE or not SOURCES.is_dir():
+        if error.name != MODULE or not os.path.isdir(SOURCES):
             raise
         for path in _installed():
             sys.modules[MODULE] = _from_file(MODULE, str(path))
@@ -75,6 +78,7 @@ def _from_file(name: str, path: str) -> Any:
 
 def _installed() -> Iterator[Path]:
     import importlib.metadata  # it loads e-mail and archives, which only a checkout needs
+    from pathlib import Path
 
     name = MODULE.replace(".", "/")
     try:
@@ -86,10 +90,12 @@ def _installed() -> Iterator[Path]:
             yield Path(str(file.locate()))
 
 
-def source_digest(folder: Path) -> str:
+def source_digest() -> str:
     """The digest of C sources as the build computes it (see csrc/CMakeLists.txt)."""
     import hashlib  # it loads OpenSSL
+    from pathlib import Path
 
+    folder = Path(SOURCES)
     paths = [*folder.glob("*/*.c"), *folder.glob("*/*.h"), folder / "CMakeLists.txt"]
     paths.sort(key=lambda path: path.relative_to(folder).as_posix())
     digests = (hashlib.sha256(p.read_bytes()).hexdigest() for p in paths)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,11 +18,8 @@ from fastnet.errors import (
     check_real,
 )
 from fastnet.op import Array
-
-if TYPE_CHECKING:
-    from fastnet.train.full_batch.objective import Objective, Point
-
-Callback = Callable[[dict[str, Any]], Any]
+from fastnet.train.full_batch.objective import Objective, Point
+from fastnet.train.full_batch.settings import Settings
 
 FLAT = "no component of the gradient is larger than tol"
 STUCK = "no step along the direction lowers the loss"
@@ -75,21 +72,6 @@ class Note(Protocol):
 
     def __call__(self, x: Array, **numbers: float) -> None:
         """Make x the accepted iterate."""
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Settings:
-    """The checked options of a fit, without the data."""
-
-    method: Method
-    max_iter: int
-    tol: float
-    weight_decay: float
-    decay_biases_and_norms: bool
-    batch_size: int | None
-    respect_modes: bool
-    options: dict[str, Any]
-    callback: Callback | None
 
 
 def _nothing(objective: Objective, settings: Settings) -> None:

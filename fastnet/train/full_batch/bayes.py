@@ -8,9 +8,9 @@ import numpy as np
 
 from fastnet.errors import UsageError
 from fastnet.op import Array
-from fastnet.train.full_batch.base import Settings
 from fastnet.train.full_batch.objective import Objective
 from fastnet.train.full_batch.residuals import Residuals
+from fastnet.train.full_batch.settings import Settings
 
 SETTLED = 1e-4  # relative change of the decay
 

@@ -11,13 +11,13 @@ from fastnet.train.full_batch.base import (
     STUCK,
     Method,
     Note,
-    Settings,
     choice,
     converged,
     ended,
     result_of,
 )
 from fastnet.train.full_batch.objective import Objective
+from fastnet.train.full_batch.settings import Settings
 
 OF_SCIPY = "polak-ribiere+"
 

@@ -7,7 +7,6 @@ from typing import Any
 from fastnet.train.full_batch.base import (
     Method,
     Note,
-    Settings,
     above_0,
     converged,
     ended,
@@ -16,6 +15,7 @@ from fastnet.train.full_batch.base import (
     result_of,
 )
 from fastnet.train.full_batch.objective import Objective
+from fastnet.train.full_batch.settings import Settings
 
 
 def minimize(objective: Objective, settings: Settings, note: Note) -> Any:

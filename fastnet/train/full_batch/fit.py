@@ -16,10 +16,11 @@ from fastnet.errors import (
     shown,
 )
 from fastnet.op import Array
-from fastnet.train.full_batch.base import Settings, result_of
+from fastnet.train.full_batch.base import result_of
 from fastnet.train.full_batch.history import FullBatchHistory
 from fastnet.train.full_batch.methods import METHODS, TABLE
 from fastnet.train.full_batch.objective import Objective
+from fastnet.train.full_batch.settings import Settings
 
 
 def checked_settings(given: Mapping[str, Any]) -> Settings:

@@ -12,7 +12,6 @@ from fastnet.train.full_batch.base import (
     STUCK,
     Method,
     Note,
-    Settings,
     above_0,
     converged,
     ended,
@@ -23,6 +22,7 @@ from fastnet.train.full_batch.base import (
     whole,
 )
 from fastnet.train.full_batch.objective import Objective
+from fastnet.train.full_batch.settings import Settings
 
 LEAST, MOST = 1e-20, 1e10  # damping
 GROWTH = 1.3  # of the numbers of the inner iterations whose points are kept

@@ -12,7 +12,6 @@ from fastnet.optim.rprop import rprop
 from fastnet.train.full_batch.base import (
     Method,
     Note,
-    Settings,
     above_0,
     converged,
     ended,
@@ -21,6 +20,7 @@ from fastnet.train.full_batch.base import (
     result_of,
 )
 from fastnet.train.full_batch.objective import Objective
+from fastnet.train.full_batch.settings import Settings
 
 
 def prepare(objective: Objective, settings: Settings) -> None:

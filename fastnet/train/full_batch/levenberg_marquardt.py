@@ -11,7 +11,6 @@ from fastnet.train.full_batch.base import (
     STUCK,
     Method,
     Note,
-    Settings,
     above_0,
     choice,
     converged,
@@ -25,6 +24,7 @@ from fastnet.train.full_batch.base import (
 from fastnet.train.full_batch.bayes import Evidence
 from fastnet.train.full_batch.objective import Objective
 from fastnet.train.full_batch.residuals import Residuals
+from fastnet.train.full_batch.settings import Settings
 
 LEAST_DAMPING = 1e-20
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from fastnet.errors import DivergenceError
 from fastnet.op import Array
-
-if TYPE_CHECKING:
-    from fastnet.train.full_batch.objective import Objective
 
 
 class Linearization:
@@ -20,9 +17,11 @@ class Linearization:
     x, v and the products are vectors of the trainable parameters in the model's order, without padding,
     float64. The weight decay's part, decay·v, is in both products. Forward and backward at x are made once
     for all products, and kept.
+
+    objective: an Objective.
     """
 
-    def __init__(self, objective: Objective, x: Array) -> None:
+    def __init__(self, objective: Any, x: Array) -> None:
         self.objective, self.x = objective, x
 
     def hvp(self, v: Array) -> Array:
@@ -56,7 +55,7 @@ class ByDifferences(Linearization):
     Products with the Hessian are central differences of gradients.
     """
 
-    def __init__(self, objective: Objective, x: Array) -> None:
+    def __init__(self, objective: Any, x: Array) -> None:
         super().__init__(objective, x)
         self._size = 1.0 + float(np.linalg.norm(x))
         self._eps = float(np.cbrt(np.finfo(objective.storage.dtype).eps))

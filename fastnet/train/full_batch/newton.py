@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.train.full_batch.base import Method, Note, Settings, converged, ended, real, result_of
+from fastnet.train.full_batch.base import Method, Note, converged, ended, real, result_of
 from fastnet.train.full_batch.dense import hessian
 from fastnet.train.full_batch.objective import Objective
+from fastnet.train.full_batch.settings import Settings
 
 
 def minimize(objective: Objective, settings: Settings, note: Note) -> Any:

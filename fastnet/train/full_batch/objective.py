@@ -21,8 +21,8 @@ from fastnet.model.curvature import Curvature
 from fastnet.model.rows import RowGradients
 from fastnet.op import Array
 from fastnet.tape import Tape, Value
-from fastnet.train.full_batch.base import Settings
 from fastnet.train.full_batch.linearization import ByDifferences, Linearization
+from fastnet.train.full_batch.settings import Settings
 
 WORKSPACE_BYTES = 1 << 23  # of one native call, approximately
 

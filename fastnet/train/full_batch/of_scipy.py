@@ -13,7 +13,6 @@ from fastnet.train.full_batch.base import (
     FLAT,
     Method,
     Note,
-    Settings,
     above_0,
     converged,
     flag,
@@ -23,6 +22,7 @@ from fastnet.train.full_batch.base import (
     whole,
 )
 from fastnet.train.full_batch.objective import Objective
+from fastnet.train.full_batch.settings import Settings
 
 AT_LEAST_0: Any = partial(real, low=0.0)
 # With the default None an option is SciPy's own; tol and max_iter set gtol and maxiter.

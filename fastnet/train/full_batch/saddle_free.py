@@ -12,7 +12,6 @@ from fastnet.train.full_batch.base import (
     STUCK,
     Method,
     Note,
-    Settings,
     above_0,
     converged,
     ended,
@@ -23,6 +22,7 @@ from fastnet.train.full_batch.base import (
 from fastnet.train.full_batch.dense import hessian
 from fastnet.train.full_batch.krylov import lanczos
 from fastnet.train.full_batch.objective import Objective
+from fastnet.train.full_batch.settings import Settings
 
 EXACT = 500  # parameters up to which the whole Hessian is computed by default
 DIMENSION = 50  # of the subspace for more of them

@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.late import load_ops
 from fastnet.op import KERNELS, Array, Kernel
+
+load_ops()  # launchers look up what their ops declare
 
 Launcher = Callable[..., None]
 LAUNCHERS: dict[str, Launcher] = {}  # by kernel name

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from fastnet.backends.cuda.device import THREADS, blocks_for, cuda, device, kernel, launch
+from fastnet.backends.cuda.device import (
+    SIMULATOR,
+    THREADS,
+    blocks_for,
+    cuda,
+    device,
+    kernel,
+    launch,
+)
 from fastnet.backends.cuda.elementary import is_tiny
 from fastnet.backends.cuda.kernels.loops import each
 from fastnet.backends.cuda.kernels.registry import launcher
@@ -16,8 +25,17 @@ from fastnet.optim import hypergradient
 from fastnet.optim import yellowfin as yellowfin_of
 from fastnet.optim.tuned import CLIPPED, KEPT, MEASURED, MOMENTUM, RATE
 
-_yellowfin_tune = device(yellowfin_of.yellowfin_tune_update)
-_hypergradient_tune = device(hypergradient.hypergradient_tune_update)
+
+def _on_device(function: Any) -> Any:
+    """The reference's function of numbers as a device function, which has no functions of NumPy."""
+    if SIMULATOR:
+        return function
+    names = {**function.__globals__, "np": math}
+    return device(FunctionType(function.__code__, names, function.__name__))
+
+
+_yellowfin_tune = _on_device(yellowfin_of.yellowfin_tune_update)
+_hypergradient_tune = _on_device(hypergradient.hypergradient_tune_update)
 
 
 @kernel
@@ -204,7 +222,7 @@ def _in_order(place: Any) -> Any:
     elif exponent == 0:
         value = math.ldexp(float(fraction), -1074)
     else:
-        value = math.ldexp(float(fraction + 2**52), exponent - 1075)
+        value = math.ldexp(float(fraction + 2**52), int(exponent - 1075))
     return value if place >= 0 else -value
 
 

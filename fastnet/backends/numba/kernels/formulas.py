@@ -20,6 +20,7 @@ from fastnet.backends.numba.philox import draw_tails
 from fastnet.formulas.language import COUNTER, RowSum
 from fastnet.formulas.python_text import PythonText
 from fastnet.formulas.translate import indented
+from fastnet.late import load_ops
 from fastnet.op import KERNELS, Kernel
 
 compiled = njit(error_model="numpy", forceinline=True)
@@ -117,6 +118,7 @@ def define(kernel: Kernel) -> Any:
     return njit(error_model="numpy")(text.made(source, PRIMITIVES, names, compiled))
 
 
+load_ops()
 FUNCTIONS |= {
     name: define(kernel) for name, kernel in KERNELS.items() if kernel.formula is not None
 }

@@ -110,7 +110,7 @@ def _in_order(place: Any) -> float:
     elif exponent == 0:
         value = math.ldexp(float(fraction), -1074)
     else:
-        value = math.ldexp(float(fraction + 2**52), exponent - 1075)
+        value = math.ldexp(float(fraction + 2**52), int(exponent - 1075))
     return value if place >= 0 else -value
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from fastnet.builder import Builder
-from fastnet.formulas.derive import vjp_of
 from fastnet.formulas.language import Formula
 from fastnet.layers.base import Layer
 from fastnet.op import Op
@@ -25,6 +24,8 @@ class Elementwise(Op):
     def __init_subclass__(cls) -> None:
         forward = getattr(cls, "forward", None)
         if isinstance(forward, Formula) and not hasattr(cls, "vjp"):
+            from fastnet.formulas.derive import vjp_of
+
             cls.vjp = vjp_of(forward, tuple(cls.outputs), next(iter(cls.inputs)))
         super().__init_subclass__()
 
