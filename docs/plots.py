@@ -138,7 +138,7 @@ def landscape() -> Figure:
     model, loss = fn.Sequential(*layers, dtype="float64", seed=0), fn.CrossEntropyLoss()
     fn.Trainer(model, loss, fn.Adam(1e-2), seed=0).fit(x, y, epochs=10, verbose=0)
     found = fn.curvature.landscape(model.eval(), loss, x, y, points=21)
-    figure = plt.figure(figsize=(4.6, 3.7), layout="constrained")
+    figure = plt.figure(figsize=(4.8, 4.0), layout="constrained")
     fn.plot.landscape(found, levels=12, log=True, figure=figure)
     return figure
 

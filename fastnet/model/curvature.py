@@ -191,13 +191,14 @@ class Curvature:
             )
         self.exact = joins_rows(model, self.modes)
         self._compiled: dict[int, Any] = {}  # by rows
-        count = data.rows
+        self._penalty, count = 1.0, data.rows
         if rows is None:
             rows = count if self.exact else self._rows_of_a_block(count)
         self.offsets = batch_offsets(count, min(rows, count))
         self.shares = np.diff(self.offsets) / count
         if loss.reduction == "sum":
             self.shares[:] = 1
+        self._share_penalties()
         self._runners: list[Runner] = []
         self.of: Any = None  # what the caller has linearized last
         most = int(np.diff(self.offsets).max())
@@ -207,13 +208,23 @@ class Curvature:
         else:
             self.runner(most)  # it raises where there are no second derivatives
 
+    def _share_penalties(self) -> None:
+        """Let the penalties of parameters, each block's divided by its own rows, add up to one of all."""
+        described = self.model._runtime.described(self.data.row_shape, self.modes, self.ending)
+        if len(self.shares) > 1 and any(n.op.adds_to for n in described.structure.graph.nodes):
+            self._penalty = 1 / (
+                self.data.rows * float((self.shares / np.diff(self.offsets)).sum())
+            )
+            self._compiled.clear()
+
     def _products(self, rows: int) -> Any:
         from fastnet.tangents.program import curvature_product
 
         if rows not in self._compiled:
             runtime = self.model._runtime
             described = runtime.described(self.data.row_shape, self.modes, self.ending)
-            structure, kind = described.structure, {"gauss_newton": self.gauss_newton}
+            kind = {"gauss_newton": self.gauss_newton, "penalty": self._penalty}
+            structure = described.structure
             self._compiled[rows] = curvature_product(structure, self.storage, rows, **kind)
         made = self._compiled[rows]
         return replace(made, plan=made.plan.copy())
@@ -225,7 +236,7 @@ class Curvature:
             return made
         runtime = self.model._runtime
         made = runtime.products(
-            ("curvature", self.gauss_newton),
+            ("curvature", self.gauss_newton, self._penalty),
             runtime.described(self.data.row_shape, self.modes, self.ending),
             rows,
             lambda most: _runner_of(self.model, self._products(most)),

@@ -7,16 +7,19 @@ the backward runs as often as there are directions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fastnet.errors import NoSecondDerivatives
+from fastnet.layers.hierarchical import tree_log_softmax
+from fastnet.layers.softmax import log_softmax
+from fastnet.losses.penalty import l2_penalty
 from fastnet.op import ROWS
 from fastnet.parameter import Derived, Scheduled
 from fastnet.plan.compiler import Compiler, Gradient, Plan, Step
-from fastnet.plan.graph import Graph, Structure, Tensor
+from fastnet.plan.graph import Graph, Node, Structure, Tensor
 from fastnet.plan.instructions import Place
 from fastnet.plan.segments import Storage
 from fastnet.tangents import (  # noqa: F401  (rules)
@@ -74,12 +77,15 @@ def jacobian_product(
 
 
 def curvature_product(
-    structure: Structure, storage: Storage, rows: int, *, gauss_newton: bool
+    structure: Structure, storage: Storage, rows: int, *, gauss_newton: bool, penalty: float = 1.0
 ) -> Products:
     """The plan of the loss and of its Hessian, or Gauss–Newton matrix, times a direction.
 
-    It is in two parts, of which the second runs as often as there are directions.
+    It is in two parts, of which the second runs as often as there are directions. penalty: what the
+    penalties of parameters count times.
     """
+    nodes = [_weighed(node, penalty) for node in structure.graph.nodes]
+    structure = replace(structure, graph=Graph(nodes=nodes))
     graph, compiler = _opened(structure, storage, rows)
     loss, output = structure.loss, structure.output.root
     assert loss is not None
@@ -88,7 +94,7 @@ def curvature_product(
     grads: dict[Tensor, Tensor] = {}
     forward = [compiler.step(node, "forward") for node in graph.nodes]
     backward = compiler.differentiated(graph, grads, loss, set())
-    split = _split(graph, output)
+    split = _split(structure.graph, output)
     of_loss = {id(node) for node in graph.nodes[split:]}
     outputs = {n.arguments[name] for n in graph.nodes for name in n.op.outputs}
     for step in forward:
@@ -113,6 +119,13 @@ def curvature_product(
         dtype = np.dtype(structure.target.dtype or storage.dtype)
         made.target_bytes = structure.target.elements(1) * dtype.itemsize
     return made
+
+
+def _weighed(node: Node, penalty: float) -> Node:
+    """A node, of a penalty with this many times its strength."""
+    if node.op is not l2_penalty or penalty == 1:
+        return node
+    return replace(node, arguments={**node.arguments, "alpha": penalty * node.arguments["alpha"]})
 
 
 def _opened(structure: Structure, storage: Storage, rows: int) -> tuple[Graph, Compiler]:
@@ -142,14 +155,14 @@ def _with(moves: Moves, step: Step, primal: list[Step]) -> None:
 
 
 def _split(graph: Graph, output: Tensor) -> int:
-    """The number of nodes of the model; the others are the loss's.
+    """The number of nodes of the model when all are expanded; the others are the loss's.
 
-    The negative log-likelihood of log-probabilities takes its log-softmax along: it is linear in these.
+    The negative log-likelihood of log-probabilities takes their log-softmax along: it is linear in these.
     """
     at = next((k for k, n in enumerate(graph.nodes) if n.output is output), -1) + 1
-    if at and graph.nodes[at - 1].op.name == "log_softmax":
-        return at - 1
-    return at
+    if at and graph.nodes[at - 1].op in (log_softmax, tree_log_softmax):
+        at -= 1
+    return len(expanded(Graph(nodes=graph.nodes[:at])).nodes)
 
 
 def _drop_gradients(primal: list[Step]) -> None:

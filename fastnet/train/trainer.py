@@ -693,7 +693,7 @@ class Trainer(Attributed):
 
         X, y, sample_weight, respect_modes: as in `fit`. The trainer's optimizer, epochs and history are
             neither used nor changed.
-        method: one of the names below (default "L-BFGS-B"). docs/second-order.md says which one when.
+        method: one of the names below (default "L-BFGS-B"). docs/full-batch.md says which one when.
         max_iter: integer ≥ 1 (default 100). The most iterations.
         tol: number ≥ 0 (default 1e-5). The fit ends when no component of the gradient is larger.
         weight_decay: number ≥ 0 (default 0).
@@ -719,9 +719,9 @@ class Trainer(Attributed):
           as the loss is, of the exact Jacobian J of the errors, plus the weight decay. damping: "marquardt"
           (default), D the diagonal of A at its largest so far, or "levenberg", D = I. mu (1e-3), its
           factors mu_increase (3) and mu_decrease (0.2), and mu_max (1e10). bayesian: True re-estimates the
-          weight decay from the evidence in each iteration; records then have "effective_parameters",
-          "alpha", "beta" and "weight_decay" (see docs/second-order.md). Records have "mu". At most 10,000
-          parameters;
+          weight decay, which begins with `weight_decay`, from the evidence; records then have
+          "effective_parameters", "alpha", "beta" and "weight_decay" (see docs/full-batch.md). Records
+          have "mu". At most 10,000 parameters;
         - "hessian-free": conjugate gradients on the Gauss–Newton matrix G + λI. damping, the first λ (1);
           warm_start (0.95), the part of the last step where they begin; cg_iter (250), the most inner
           iterations; cg_tol (5e-4), their least progress. Records have "damping" and "cg_iterations";

@@ -36,7 +36,8 @@ def test_vjp_equals_finite_differences(op, rows, sizes, absent):
 def test_every_op_that_a_model_applies_is_checked():
     updates = {kernel.op for kernel in KERNELS.values() if kernel.phase == "update"}
     # Tests of graphs are of those whose gradients are other ops: tests/model/test_random_graphs.py.
-    names = ("add_to", "decision", "add", "multiply", "spread", "sum_members", "spread_labels")
+    names = ["add_to", "decision", "add", "multiply", "spread", "sum_members", "spread_labels"]
+    names += ["gaussian_slope", "gaussian_curve"]  # of second derivatives: tests/tangents
     without = {KERNELS[f"{name}_forward"].op for name in names} | set(curves.every())
     assert set(VJPS) | updates == set(gradcheck.ops()) - without
 

@@ -85,6 +85,8 @@ def test_every_number_of_every_optimizer_may_be_a_schedule(kind):
     plain = {name: value or 0.1 for name, value in given.items() if type(value) is float}
     plain |= {"l1": 0.01}
     scheduled = {name: Ramp(value) for name, value in plain.items()}
+    if kind in (fn.SGDHD, fn.AdamHD):  # which change the rate themselves
+        scheduled["lr"] = plain["lr"]
     pairs = {"betas": (0.9, 0.99), "etas": (0.5, 1.2), "step_sizes": (1e-6, 50.0)}
     pairs["ns_coefficients"] = (3.4, -4.7, 2.0)
     for name in pairs.keys() & given.keys():

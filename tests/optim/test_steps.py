@@ -54,7 +54,8 @@ def step(model, optimizer):
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("scheduled", [False, True])
 def test_numbers_step_by_step_are_those_of_all_steps_at_once(kind, scheduled, monkeypatch):
-    optimizer = kind(lr=Ramp(0.1, 1e-4)) if scheduled else kind()
+    name = "hypergrad_lr" if kind in (fn.SGDHD, fn.AdamHD) else "lr"
+    optimizer = kind(**{name: Ramp(0.1, 1e-4)}) if scheduled else kind()
     if hasattr(optimizer, "momentum_decay"):  # so that the momenta's product stays beside 1
         optimizer.betas, optimizer.momentum_decay = (0.999, 0.999), 10.0
     model, found = net("reference"), []

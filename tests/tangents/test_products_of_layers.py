@@ -37,7 +37,7 @@ OF_CODES = "embedding", "embedding with unknown codes", "embedding alone", "one-
 OF_PIECES = "clipped", "quantiles"  # x moves less, so that it meets no kink
 BINS = [[-1, 0.0, 1], [-0.5, 0.5]]
 ACTIVATIONS = sorted(
-    (kind for kind in Activation.__subclasses__() if kind.__module__.startswith("fastnet")),
+    (kind for kind in Activation.__subclasses__() if kind.__name__ in fn.layers.__all__),
     key=lambda kind: kind.__name__,
 )
 
@@ -58,6 +58,7 @@ LAYERS: dict[str, list[Any]] = {
     "a user's function": between(5, damped(0.3)),
     "PReLU": between(5, fn.PReLU()),
     "PReLU of features": [fn.PReLU(6), fn.Linear(6, 4)],
+    "noisy ReLU": between(5, fn.NoisyReLU(), fn.Identity()),
     "GLU": between(10, fn.GLU()),
     "SwiGLU": between(10, fn.SwiGLU()),
     "parametric": between(5, fn.ParametricActivation("mish", 5)),
@@ -107,7 +108,7 @@ LAYERS: dict[str, list[Any]] = {
     "embedding": [fn.Embedding([3, 4], [2, 3], [0, 1]), fn.Linear(9, 6), *between(5)],
     "embedding with unknown codes": [fn.Embedding([2, 4], 2, [0, 1], unknown=True), fn.Linear(8, 4)],
     "embedding alone": [fn.Columns([1]), fn.Embedding(4, 2), fn.Linear(2, 6), *between(5)],
-    "one-hot": [preprocess.OneHot([0, 1]).fit(CODES), fn.Linear(12, 6), *between(5)],
+    "one-hot": [preprocess.OneHot([0, 1]).fit(CODES), fn.Linear(13, 6), *between(5)],
     "flipped": [fn.RandomFlip((2, 3)), *between(5)],
     "moved": between(6, fn.RandomTranslation((2, 3), 1, 1), fn.RandomContrast(0.5), fn.Linear(6, 5)),
 }  # fmt: skip
@@ -162,10 +163,12 @@ def test_layer(backend, name, training):
     assert model._draws == draws
     close(moved, directions.slope(output, STEP), tol, "jvp")
     np.testing.assert_allclose(y, output(0.0), rtol=1e-12, atol=1e-13)
+    model._draws = draws
     parts = model.jvp(x, None, v)[1] + model.jvp(x, dx)[1] if v else model.jvp(x, dx)[1]
     np.testing.assert_allclose(parts, moved, rtol=0, atol=1e-12 * (1 + np.abs(moved).max()))
     if not v:
         return
+    model._draws = draws
     got, names = model.hvp(loss, x, LABELS, v), list(v)
 
     def gradient(t: float) -> Any:

@@ -19,7 +19,7 @@ SHARES = np.abs(T) / np.abs(T).sum(axis=1, keepdims=True)
 V = np.array([0.3, 2.0, 0.5, 1.5])
 IGNORING = {"ignore_index": 1}
 # Losses and their targets; the last column tells whether they are convex in the outputs.
-LOSSES = [
+LOSSES: list[Any] = [
     (fn.CrossEntropyLoss, {}, LABELS, True),
     (fn.CrossEntropyLoss, {"weight": V, "label_smoothing": 0.3, **IGNORING}, LABELS, True),
     (fn.CrossEntropyLoss, {"weight": V, "label_smoothing": 0.3}, SHARES, True),
@@ -37,6 +37,7 @@ LOSSES = [
     (fn.GaussianNLLLoss, {}, T[:, :2], False),
 ]
 IDS = [f"{kind.__name__}-{number}" for number, (kind, *_) in enumerate(LOSSES)]
+KINKED = fn.L1Loss, fn.PinballLoss, fn.HuberLoss, fn.OneVsRestHingeLoss, fn.MultiMarginLoss
 losses = pytest.mark.parametrize(("kind", "options", "target", "convex"), LOSSES, ids=IDS)
 
 
@@ -62,15 +63,16 @@ def test_loss(backend, kind, options, target, convex, reduction, weighted):
     w = np.arange(N) % 3 * 0.7 if weighted else None
     v, u = directions.direction(model, 4), directions.direction(model, 5)
     got = model.hvp(loss, x, target, v, sample_weight=w)
-    close(got, directions.hessian_product(model, loss, x, target, v, w, 2e-3), 1e-9)
+    step, tol = (2e-5, 1e-8) if kind in KINKED else (2e-3, 1e-9)  # so small that no kink is met
+    close(got, directions.hessian_product(model, loss, x, target, v, w, step), tol)
     other = model.hvp(loss, x, target, u, sample_weight=w)
     assert inner(got, u) == pytest.approx(inner(other, v), rel=1e-10, abs=1e-12)
     flat = model.gnvp(loss, x, target, v, sample_weight=w)
     assert not convex or inner(flat, v) >= 0
-    close(flat, by_outputs(model, loss, x, target, v, w), 1e-9)
+    close(flat, by_outputs(model, loss, x, target, v, w, step), tol)
 
 
-def by_outputs(model: Any, loss: Any, x: Any, target: Any, v: Any, w: Any) -> Any:
+def by_outputs(model: Any, loss: Any, x: Any, target: Any, v: Any, w: Any, step: float) -> Any:
     """Jᵀ·H_L·J·v from forward mode, differences of the loss's own slopes, and backward."""
     y, moved = model.jvp(x, None, v)
 
@@ -78,7 +80,7 @@ def by_outputs(model: Any, loss: Any, x: Any, target: Any, v: Any, w: Any) -> An
         loss.forward(y + t * moved, target, w)
         return loss.backward()
 
-    curved = directions.slope(slope, 2e-3)
+    curved = directions.slope(slope, step)
     model.zero_grad()
     model.forward(x)
     model.backward(curved)
@@ -97,12 +99,12 @@ def test_blocks_of_rows_add_up(backend, kind, options, target, convex):
         found = [
             curvature.Curvature(model, loss, data, rows=rows, kept=kept, gauss_newton=flatly)
             for flatly in (False, True)
-            for rows in (N, 5, 1)
+            for rows in (N, 5)
             for kept in (False, True)
         ]
         products = [one.product(flat) for one in found]
         for k, product in enumerate(products):
-            whole = products[k // 6 * 6]
+            whole = products[k // 4 * 4]
             np.testing.assert_allclose(product, whole, rtol=0, atol=1e-12 * np.abs(whole).max())
 
 
@@ -139,14 +141,18 @@ def test_hierarchical_softmax_is_cross_entropy_of_its_logits(backend):
         close(a, b, 1e-12)
 
 
-@pytest.mark.parametrize("tail", [fn.LogSoftmax, None])
-def test_the_negative_log_likelihood_is_curved_in_the_logits(backend, tail):
-    """That of log-probabilities is linear in these."""
+def test_the_negative_log_likelihood_is_curved_in_the_logits(backend):
+    """It is linear in log-probabilities."""
     models = net(backend, fn.LogSoftmax()), net(backend)
     x, v = normal(0, N, 5), directions.direction(models[0], 1)
     for name in ("hvp", "gnvp"):
         a = getattr(models[0], name)(fn.NLLLoss(V), x, LABELS, v)
         close(a, getattr(models[1], name)(fn.CrossEntropyLoss(V), x, LABELS, v), 1e-12)
+    tree = net(backend, fn.HierarchicalSoftmax(K, K, tree=[5, 4, 4, 5, 5, -1]))
+    v = directions.direction(tree, 1)
+    for name in ("hvp", "gnvp"):
+        a = getattr(tree, name)(fn.NLLLoss(), x, LABELS, v)
+        close(a, getattr(tree, name)(fn.HierarchicalSoftmaxLoss(), x, LABELS, v), 1e-12)
 
 
 def test_penalties(backend):
