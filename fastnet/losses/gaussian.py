@@ -63,7 +63,7 @@ class gaussian_curve(Op):
     """
 
     outputs: ClassVar = {"of_mean": "B T", "of_variance": "B T"}
-    inputs: ClassVar = {name: "B T" for name in ("mean", "variance", "t", "tmean", "tvariance")}
+    inputs: ClassVar = dict.fromkeys(("mean", "variance", "t", "tmean", "tvariance"), "B T")
     dims = ("T",)
     scalars = ("eps",)
 

@@ -1,4 +1,4 @@
-"""The rules of Gaussian bumps, by differences of inputs and centres: these are right for far centres too."""
+"""The rules of Gaussian bumps, by differences of inputs and centres, which are right for far ones too."""
 
 from __future__ import annotations
 

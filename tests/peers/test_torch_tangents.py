@@ -17,9 +17,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     torch = pytest.importorskip("torch")
 
-from test_torch import LAYERS  # noqa: E402
-from test_torch_activations import MEETING, PAIRS, SMOOTH  # noqa: E402
-from test_torch_losses import CASES, IDS, K, N  # noqa: E402
+from test_torch import LAYERS
+from test_torch_activations import MEETING, PAIRS, SMOOTH
+from test_torch_losses import CASES, IDS, K, N
 
 pytestmark = pytest.mark.filterwarnings("ignore:::torch")
 

@@ -1,4 +1,4 @@
-"""Jacobian, Hessian and Gauss–Newton products of every layer, against differences of outputs and gradients."""
+"""Jacobian, Hessian and Gauss–Newton products of every layer, against differences."""
 
 from __future__ import annotations
 
