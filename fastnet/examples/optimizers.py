@@ -27,9 +27,9 @@ def main() -> None:
 
     The experiment is that of M. D. Zeiler, "ADADELTA: an adaptive learning rate method", arXiv:1212.5701: a
     784-500-300-10 net of tanh units on MNIST, minibatches of 100, six epochs. The first table has the
-    rates of SGD, momentum and Adagrad as its rows, the second has Adadelta's rho and eps. There it shows
-    how much more the first three depend on their one number. Without --data the digits stand for MNIST,
-    in minibatches of 10.
+    rates of SGD, momentum and Adagrad as its rows, the second has Adadelta's rho and eps. On MNIST the
+    first three depend much more on their one number. Without --data the digits stand for MNIST, in
+    minibatches of 10.
     """
     parser = argparse.ArgumentParser(
         prog="python -m fastnet.examples.optimizers",

@@ -119,10 +119,10 @@ class LearnedOptimizer(Optimizer):
     _net: tuple[int, int, Array]  # layers, units, and the weights as the op takes them
 
     def __new__(cls, *given: Any, **named: Any) -> Self:
-        """Take a mapping first, which the base would refuse as PyTorch's parameters."""
-        return super().__new__(
-            cls, *(one for one in given if not isinstance(one, Mapping)), **named
-        )
+        """Take a mapping of names first, which the base would refuse as PyTorch's parameters."""
+        if given and isinstance(given[0], Mapping) and all(isinstance(n, str) for n in given[0]):
+            given = (None, *given[1:])
+        return super().__new__(cls, *given, **named)
 
     def __init__(
         self,

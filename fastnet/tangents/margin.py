@@ -1,4 +1,4 @@
-"""The rules of hinge losses: squared ones are curved where an output is short of its margin."""
+"""The rules of hinge losses: squared ones are curved where an output is short, others nowhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of Gaussian bumps, by differences of inputs and centres, also for far centres."""
+"""The rules of Gaussian bumps, by differences of inputs and centres, which are right for far ones too."""
 
 from __future__ import annotations
 

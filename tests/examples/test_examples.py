@@ -132,7 +132,7 @@ def table_of(lines: list[str], head: str) -> tuple[list[str], list[list[float]]]
 
 @pytest.mark.slow
 def test_adadelta_depends_less_on_its_numbers_than_others(tmp_path: Path) -> None:
-    """Both tables on digits: the worst of Adadelta's twelve is better than most of the others."""
+    """Both tables on digits: the median of Adadelta's is less than that of each of the others."""
     done = run("optimizers", tmp_path, "--epochs", "6")
     assert done.returncode == 0 and done.stderr == ""
     lines = done.stdout.splitlines()
@@ -140,8 +140,8 @@ def test_adadelta_depends_less_on_its_numbers_than_others(tmp_path: Path) -> Non
     epsilons, adadelta = table_of(lines, "Adadelta's eps")
     assert rates == ["1", "0.1", "0.01", "0.001", "0.0001"] and len(others[0]) == 3
     assert epsilons == ["0.01", "0.0001", "1e-06", "1e-08"] and len(adadelta[0]) == 3
-    worst = np.max(others, axis=0)
-    assert (worst > 50).all() and np.max(adadelta) < worst.min() / 2
+    assert np.min(others) < 5 and (np.max(others, axis=0) > 50).all()
+    assert np.median(adadelta) < np.median(others, axis=0).min()
     untuned = dict(line.split(", not tuned: ") for line in lines[-2:])
     assert untuned.keys() == {"Adam", "YellowFin"}
 

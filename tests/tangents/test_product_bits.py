@@ -1,4 +1,4 @@
-"""Products have equal bits at every level of the C backend and every number of threads."""
+"""Products of random graphs: C equals the reference, with equal bits at every level and for any threads."""
 
 from __future__ import annotations
 
