@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar, dataclass_transform
 
 Kind = TypeVar("Kind", bound=type)
+Made = TypeVar("Made")
 
 
 @dataclass_transform(eq_default=False)
@@ -41,6 +42,11 @@ def plain(*, eq: bool = False, frozen: bool = False) -> Callable[[Kind], Kind]:
         return kind
 
     return complete
+
+
+def changed(of: Made, **values: Any) -> Made:
+    """A new object with some other values, as `dataclasses.replace` makes it."""
+    return type(of)(**{**vars(of), **values})
 
 
 def _equal(self: Any, other: Any) -> Any:

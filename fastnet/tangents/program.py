@@ -7,7 +7,7 @@ the backward runs as often as there are directions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from fastnet.layers.softmax import log_softmax
 from fastnet.losses.penalty import l2_penalty
 from fastnet.op import ROWS
 from fastnet.parameter import Derived, Scheduled
+from fastnet.plain import changed
 from fastnet.plan.compiler import Compiler, Gradient, Plan, Step
 from fastnet.plan.graph import Graph, Node, Structure, Tensor
 from fastnet.plan.instructions import Place
@@ -85,7 +86,7 @@ def curvature_product(
     penalties of parameters count times.
     """
     nodes = [_weighed(node, penalty) for node in structure.graph.nodes]
-    structure = replace(structure, graph=Graph(nodes=nodes))
+    structure = changed(structure, graph=Graph(nodes=nodes))
     graph, compiler = _opened(structure, storage, rows)
     loss, output = structure.loss, structure.output.root
     assert loss is not None
@@ -125,7 +126,7 @@ def _weighed(node: Node, penalty: float) -> Node:
     """A node, of a penalty with this many times its strength."""
     if node.op is not l2_penalty or penalty == 1:
         return node
-    return replace(node, arguments={**node.arguments, "alpha": penalty * node.arguments["alpha"]})
+    return changed(node, arguments={**node.arguments, "alpha": penalty * node.arguments["alpha"]})
 
 
 def _opened(structure: Structure, storage: Storage, rows: int) -> tuple[Graph, Compiler]:
