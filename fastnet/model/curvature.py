@@ -223,7 +223,7 @@ class Curvature:
         if rows not in self._compiled:
             runtime = self.model._runtime
             described = runtime.described(self.data.row_shape, self.modes, self.ending)
-            kind = {"gauss_newton": self.gauss_newton, "penalty": self._penalty}
+            kind: Any = {"gauss_newton": self.gauss_newton, "penalty": self._penalty}
             structure = described.structure
             self._compiled[rows] = curvature_product(structure, self.storage, rows, **kind)
         made = self._compiled[rows]

@@ -80,7 +80,7 @@ def of_one_hot(moves: Moves, step: Step) -> None:
     if moved is not None:
 
         def places() -> Array:
-            return np.maximum(-1 - _numbers(source), 0).astype(np.int64)
+            return np.asarray(np.maximum(-1 - _numbers(source), 0), np.int64)
 
         columns = Derived(source.shape, places, "int64")
         copied = Derived(source.shape, lambda: (_numbers(source) < 0).astype(np.float64))

@@ -10,6 +10,7 @@ from fastnet.layers.joining import concat
 from fastnet.layers.radial import gaussian_basis, gaussian_slope
 from fastnet.layers.scale import scale
 from fastnet.losses.labels import constant
+from fastnet.op import Array
 from fastnet.parameter import Derived, Parameter
 from fastnet.plan.compiler import Step
 from fastnet.plan.graph import Node, Tensor
@@ -18,7 +19,11 @@ from fastnet.tangents.rules import Moves, rule
 
 def _power(sigma: Parameter, factor: float, power: int) -> Derived:
     """factor/σ^power."""
-    return Derived(sigma.shape, lambda: np.asarray(factor / sigma.value.astype(float) ** power))
+
+    def compute() -> Array:
+        return np.asarray(factor / np.asarray(sigma.value, np.float64) ** power)
+
+    return Derived(sigma.shape, compute)
 
 
 @rule("gaussian_basis_forward")
