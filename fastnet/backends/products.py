@@ -131,4 +131,4 @@ class Runner(Directions, Executor):
 
     def loss(self) -> float:
         """The loss of the last forward."""
-        return float(self.at(self.plan.loss, (1,), np.float64)[0])  # type: ignore[arg-type]
+        return float(self.at(self.plan.loss, (1,), np.float64)[0])

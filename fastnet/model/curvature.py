@@ -28,6 +28,7 @@ from fastnet.model.structure import Ending
 from fastnet.model.ways import Way, accepted_targets
 from fastnet.op import Array
 from fastnet.parameter import Parameter, check_array, check_names
+from fastnet.plan.compiler import Plan
 from fastnet.plan.segments import Storage
 
 WORKSPACE_BYTES = 1 << 23  # of one block of rows, approximately
@@ -113,7 +114,8 @@ def jacobian_runner(
     def make(most: int) -> Runner:
         (_, of_x, of_parameters), structure = kind, described.structure
         made = jacobian_product(structure, storage, most, of_x=of_x, of_parameters=of_parameters)
-        return _runner_of(model, made)
+        runner: Runner = _runner_of(model, made)
+        return runner
 
     exact = joins_rows(model, modes)
     made: Runner = runtime.products(kind, described, rows, make, exact=exact)
@@ -248,7 +250,7 @@ class Curvature:
     def _rows_of_a_block(self, count: int) -> int:
         if count <= FEW_ROWS:
             return count
-        plan = self._products(FEW_ROWS).plan
+        plan: Plan = self._products(FEW_ROWS).plan
         per_row = max(1, plan.workspace_bytes // plan.max_rows)
         return min(count, max(FEW_ROWS, WORKSPACE_BYTES // per_row))
 

@@ -84,4 +84,4 @@ class CudaRunner(Directions, CudaExecutor):
 
     def loss(self) -> float:
         """See Runner.loss."""
-        return float(self.at(self.plan.loss, (1,), np.float64)[0])  # type: ignore[arg-type]
+        return float(self.at(self.plan.loss, (1,), np.float64)[0])

@@ -41,7 +41,7 @@ class Linearization:
             curvature.of = None
             curvature.linearize()
             curvature.of = self.x
-        found = curvature.product(v)
+        found: Array = curvature.product(v)
         if not np.isfinite(found).all():
             raise _no_derivatives()
         if objective.decay is not None:
