@@ -224,8 +224,8 @@ ELEMENTWISE(linear_tanh_curve_forward, OUT_OVER(tdx), IN_UNDER(tdy), IN_UNDER(tx
 }
 
 ELEMENT log_cosh_curve_forward_of(real ty, real y, real t) {
-    const real v = real_tanh(y - t);
-    return (R(1.0) - v * v) * ty;
+    const real e = R(2.0) * (y - t);
+    return R(4.0) * real_sigmoid(e) * real_sigmoid(-e) * ty;
 }
 
 KERNEL(log_cosh_curve_forward, OUT(dy), IN_AS(double, drow_loss), IN(ty), IN(y), IN(t)) {

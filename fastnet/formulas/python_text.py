@@ -22,7 +22,7 @@ class PythonText:
         numbers = tuple(name for name in self.formula.elements if name not in kernel.tensors)
         self.numbers = [f"{name}_ = {name}" for name in numbers]
         self._translator = Translator({name: f"_{name}_" for name in PRIMITIVES}, suffix="_")
-        like = "y" if self.is_loss else self.written[0]
+        like = "y" if isinstance(self.formula, RowSum) else self.written[0]
         self._text = self._translator.text(self.formula, f"{like}.dtype.type", numbers)
 
     def value(self, place: Callable[[str], str], tail: str = "") -> tuple[list[str], list[str]]:

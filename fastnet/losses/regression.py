@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from fastnet.builder import Builder
 from fastnet.errors import SMALLEST, HyperparameterError, check_real, shown
+from fastnet.formulas import language
 from fastnet.formulas.language import (
     Real,
     each,
@@ -131,6 +132,12 @@ class log_cosh(Pointwise):
     def slope(y: Real, t: Real) -> Real:
         """The hyperbolic tangent."""
         return tanh(y - t)
+
+    @each
+    def curve(ty: Real, y: Real, t: Real) -> Real:
+        """ẏ·(1 − tanh²e), without the difference, which cancels."""
+        e = 2 * (y - t)
+        return 4 * language.sigmoid(e) * language.sigmoid(-e) * ty
 
 
 class pinball(Pointwise):

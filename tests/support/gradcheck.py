@@ -280,7 +280,8 @@ def operands(
             drawn = (1 / (1 + np.exp(-drawn))).astype(kind)
         if (op.name, name) in ASCENDING:
             drawn.sort(axis=-1)
-        tensors[name] = np.abs(drawn) if (op.name, name) in POSITIVE else drawn
+        of = op.name.removesuffix("_curve")
+        tensors[name] = np.abs(drawn) if (of, name) in POSITIVE else drawn
     if op.name == "embedding":  # codes, of which some are unknown
         codes = random.integers(-1, sizes["V"] + 1, rows)
         tensors["x"][:, CODES[op.name, "x"]] = codes

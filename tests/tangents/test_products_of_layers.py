@@ -9,11 +9,11 @@ import directions
 import numpy as np
 import pytest
 from directions import close
-from fastnet.layers.elementwise import Activation
 
 import fastnet as fn
 from fastnet import preprocess
 from fastnet.formulas import exp, where
+from fastnet.layers.pointwise import Activation
 
 STEP = 2e-3
 TOL = 1e-9

@@ -55,13 +55,16 @@ def test_float32_reaches_the_optimum_of_float64(backend, method):
 def test_an_iterate_is_linearized_once_for_all_products(backend, method, monkeypatch):
     pytest.importorskip("scipy")
     counts = {"linearize": 0, "product": 0}
-    for name in counts:
 
-        def counted(self, *given, name=name, own=getattr(Curvature, name)):
+    def counted(name, own):
+        def call(self, *given):
             counts[name] += 1
             return own(self, *given)
 
-        monkeypatch.setattr(Curvature, name, counted)
+        return call
+
+    for name in counts:
+        monkeypatch.setattr(Curvature, name, counted(name, getattr(Curvature, name)))
     history = fit(net("float64", backend), method, max_iter=10)
     assert counts["linearize"] <= len(history) < counts["product"]
     assert history.records[-1]["evaluations"] < counts["product"]

@@ -102,11 +102,12 @@ def loss(text: PythonText) -> str:
     columns = text.kernel.columns
     lines, (value,) = text.value(lambda name: f"{name}[{'j' if name in columns else 'b, j'}]")
     forward = isinstance(text.formula, RowSum)
+    like = "y" if forward else "dy"
     first = "total = 0.0" if forward else "d = drow_loss[b] / divisor"
-    term = f"total += float64({value})" if forward else f"dy[b, j] = y.dtype.type(d) * ({value})"
-    rows = [first, "for j in range(y.shape[1]):", *indented([*lines, term])]
+    term = f"total += float64({value})" if forward else f"dy[b, j] = dy.dtype.type(d) * ({value})"
+    rows = [first, f"for j in range({like}.shape[1]):", *indented([*lines, term])]
     rows += ["row_loss[b] = total / divisor"] if forward else []
-    return text.function([], [*text.numbers, "for b in range(y.shape[0]):", *indented(rows)])
+    return text.function([], [*text.numbers, f"for b in range({like}.shape[0]):", *indented(rows)])
 
 
 def define(kernel: Kernel) -> Any:
