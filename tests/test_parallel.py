@@ -474,14 +474,18 @@ import numpy as np
 import fastnet as fn
 
 model = fn.Sequential(fn.Linear(3, 2), fn.BatchNorm1d(2), backend="reference", seed=1)
+loss = fn.MSELoss()
 before = set(sys.modules)
 model.predict(np.ones((4, 3), "f"))
-model.value_and_grad(fn.MSELoss(), np.ones((4, 3)), np.ones((4, 2)))
+model.value_and_grad(loss, np.ones((4, 3)), np.ones((4, 2)))
 new = [name for name in set(sys.modules) - before if not name.startswith("encodings.")]
 print(json.dumps(sorted(new)))
 """
 
 
 def test_the_first_use_of_a_model_imports_nothing():
-    """A fork while another thread imports leaves the child with a module that is locked for good."""
+    """A fork while another thread imports leaves the child with a module that is locked for good.
+
+    What a program names, such as a loss, is imported where it names it.
+    """
     assert child.run(IMPORTS) == []

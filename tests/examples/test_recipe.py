@@ -77,12 +77,14 @@ def test_the_recipe_makes_a_layer(copy):
     _, layer, kernels, export, tests, _ = recipe()
     path = copy / named(layer, r"fastnet/layers/\w+\.py")
     path.write_text(f"{path.read_text('utf-8')}\n\n{code(layer)}", "utf-8")
-    assert run(named(kernels, "python csrc/generate.py"), copy).split() == ["activations.c"]
+    written = run(named(kernels, "python csrc/generate.py"), copy).split()
+    assert written == ["activations.c", "curves.c"]  # forward and vjp, and the second derivative
     text = (copy / "csrc/generated/activations.c").read_text("utf-8")
     assert "cube_forward" in text and "cube_vjp" in text
     path = copy / named(export, r"fastnet/layers/__init__\.py")
     text = path.read_text("utf-8").replace("    GELU,\n", "    GELU,\n    Cube,\n", 1)
     path.write_text(text.replace("__all__ = [\n", '__all__ = [\n    "Cube",\n', 1), "utf-8")
+    run(named(export, r"python csrc/late_names\.py"), copy)
     file, shown, found = child.run(CHECK, path=(copy,))
     assert Path(file).is_relative_to(copy) and shown == "Cube()"
     assert found and all(value < 1e-14 and slope < 1e-8 for value, slope in found)
