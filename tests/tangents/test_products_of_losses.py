@@ -11,7 +11,6 @@ from directions import close
 
 import fastnet as fn
 from fastnet.model import curvature
-from fastnet.sklearn import objective
 
 N, K = 13, 4
 LABELS, T = np.arange(N) % K, np.random.default_rng(1).normal(size=(N, K))
@@ -157,6 +156,9 @@ def test_the_negative_log_likelihood_is_curved_in_the_logits(backend):
 
 def test_penalties(backend):
     """alpha/B times each weight, of the rows of all blocks together."""
+    pytest.importorskip("sklearn")
+    from fastnet.sklearn import objective
+
     model, x = net(backend), normal(0, N, 5)
     loss = objective._CrossEntropy(0.7)
     v = directions.direction(model, 1)
