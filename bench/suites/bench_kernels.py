@@ -14,8 +14,10 @@ from fastnet.backends import registry
 from fastnet.op import KERNELS
 from measure import machine
 
-# Those of lazy ops and of trees need operands that are no random numbers: see `sparse` in contenders/.
-RANDOM = [n for n, k in KERNELS.items() if not k.op.lazy and "nodes" not in k.op.inputs]
+# Those of lazy ops and of trees need operands that are no random numbers: see `sparse` in contenders/. The
+# learned optimizer's number of units is bounded, and its weights follow from that.
+OTHERS = {"nodes", "weights"}
+RANDOM = [n for n, k in KERNELS.items() if not k.op.lazy and not OTHERS & k.op.inputs.keys()]
 SIZES = {"small": (32, 32), "big": (256, 512)}  # rows, and every other dimension
 
 
