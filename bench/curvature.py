@@ -151,10 +151,8 @@ def check(case: Case, ours: dict[str, Run], theirs: dict[str, Run]) -> None:
     """Stop where products differ."""
     for name, run in theirs.items():
         mine, other = ours[name](), run()
-        if name.startswith("jvp"):
-            pairs = [(mine[1], other[1])]
-        else:
-            pairs = [(mine[n], other[n]) for n in mine]
+        of_rows = name.startswith("jvp")
+        pairs = [(mine[1], other[1])] if of_rows else [(mine[n], other[n]) for n in mine]
         for a, b in pairs:
             b = np.asarray(b)
             if np.abs(a - b).max() > 1e-3 * np.abs(b).max():
