@@ -356,7 +356,8 @@ class Sequential(Container):
         Returns such arrays, in the model's dtype. The product is exact: the tangent of forward and
         backward, not a difference of gradients. It takes about 2.4 gradients with a large net, 5 with a
         small one. Layers act in their own modes; nothing changes, as for `jvp`. At a kink the curvature is
-        0, as in PyTorch. Raises UsageError for a loss that is a Python function, and for a CustomLayer, by its name.
+        0, as in PyTorch. Raises UsageError for a loss that is a Python function, and for a CustomLayer, by
+        its name.
         Source: B. Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6, 1994.
         """
         from fastnet.model import curvature
