@@ -24,10 +24,11 @@ from fastnet.errors import (
 )
 from fastnet.losses.base import Loss
 from fastnet.losses.function import as_loss
+from fastnet.model.order import trained
 from fastnet.model.structure import Ending
 from fastnet.model.ways import Way, accepted_targets
 from fastnet.op import Array
-from fastnet.parameter import Parameter, check_array, check_names
+from fastnet.parameter import check_array, check_names
 from fastnet.plan.compiler import Plan
 from fastnet.plan.segments import Storage
 
@@ -91,8 +92,8 @@ def jvp(model: Any, x: Any, dx: Any, dparams: Any) -> tuple[Array, Array]:
         modes = model._modes()
         model._check_rows(len(x), modes)
         runner = jacobian_runner(model, shape, len(x), modes, kind)
-        call = _jvp_call(model, runner, modes)
-        model._ways.keep(kind, Way(model, call, runner, model._modes()))
+        call = _jvp_call(model, runner)
+        model._ways.keep(kind, Way(model, call, runner, modes))
         given = None if dparams is None else _as_arrays(model, dparams)
         found = call(np.ascontiguousarray(x, model.dtype), dx, given)
         assert found is not None
@@ -130,7 +131,7 @@ def _runner_of(model: Any, products: Any) -> Any:
     return made or Runner(products, storage, names, backend)
 
 
-def _jvp_call(model: Any, runner: Runner, modes: Any) -> Any:
+def _jvp_call(model: Any, runner: Runner) -> Any:
     """A function (x, dx, dparams) → (y, ẏ) for rows of one kind; None where it declines."""
     plan, products, dtype = runner.plan, runner.products, model.dtype
     of_x, of_parameters = products.dx is not None, products.of_parameters
@@ -387,12 +388,6 @@ def joins_rows(model: Any, modes: Any) -> bool:
         layer.joins_rows or (mode and layer.min_training_rows > 1)
         for mode, (_, layer) in zip(modes, model.layers, strict=True)
     )
-
-
-def trained(model: Any) -> dict[str, Parameter]:
-    """The trainable parameters by name, in the order of their vector."""
-    names = {id(p): name for name, p in reversed(model._named().items())}
-    return {names[id(p)]: p for p in model.bind().trainable()}
 
 
 def check_direction(model: Any, what: str, given: Any) -> None:

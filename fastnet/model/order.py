@@ -8,15 +8,21 @@ from typing import Any
 import numpy as np
 
 from fastnet.op import Array
+from fastnet.parameter import Parameter
+
+
+def trained(model: Any) -> dict[str, Parameter]:
+    """The trainable parameters by name, in the order of their vector."""
+    names = {id(p): name for name, p in reversed(model._named().items())}
+    return {names[id(p)]: p for p in model.bind().trainable()}
 
 
 def places_by_name(model: Any) -> dict[str, Array]:
     """Where each trainable parameter's elements, in PyTorch's shape, lie in the model's own vector."""
-    names = {id(p): name for name, p in reversed(model._named().items())}
     found, begin = {}, 0
-    for p in model.bind().trainable():
+    for name, p in trained(model).items():
         end = begin + math.prod(p.shape)
-        found[names[id(p)]] = p.shown(np.arange(begin, end).reshape(p.shape))
+        found[name] = p.shown(np.arange(begin, end).reshape(p.shape))
         begin = end
     return found
 
