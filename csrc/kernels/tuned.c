@@ -1,6 +1,7 @@
 /* Optimizers that tune their own rate. Formulas: tuned.py, yellowfin.py and hypergradient.py in fastnet/optim. */
 #include "engine/share.h"
 #include "lib/formula.h"
+#include "lib/reduce.h"
 #include <math.h>
 
 enum { GRAIN_OF_STEP = 2048, WINDOW = 128 };
