@@ -170,6 +170,7 @@ def searches(options: argparse.Namespace) -> Results:
         ) in JOBS:  # loky ends the workers when their number changes, so that these take no turns
             times: list[float] = []
             busy: Counter[int] = Counter()
+            shares: list[float] = []
             net = ours.MLPClassifier(random_state=0, max_iter=20)
             search = GridSearchCV(net, grid, cv=5, n_jobs=jobs, refit=False)
             with joblib.parallel_config(backend):
@@ -179,8 +180,13 @@ def searches(options: argparse.Namespace) -> Results:
                         begun = time.perf_counter()
                         search.fit(x, y)
                         times.append(time.perf_counter() - begun)
-                    busy += seen
-            cases[str(jobs)] = {"times": times, "busy": dict(sorted(busy.items()))}
+                    busy += seen.samples
+                    shares.append(sum(seen.shares[:jobs]))
+            cases[str(jobs)] = {
+                "times": times,
+                "busy": dict(sorted(busy.items())),
+                "share": statistics.median(shares),
+            }
         found[backend] = cases
         print(backend, found[backend], file=sys.stderr)
     return found
@@ -247,9 +253,17 @@ def search_table(found: Results) -> list[str]:
             whole = sum(seen.values())
             more = sum(samples for busy, samples in seen.items() if busy > found["cores"])
             row = [f"{backend}, n_jobs={jobs}", f"{statistics.median(case['times']):.3f}"]
+            row.append("–" if jobs == "1" else f"{100 * case['share']:.0f} %")
             rows.append([*row, str(max(seen)), f"{100 * more / whole:.1f} %"])
     return markdown(
-        ["search", "seconds", "most busy threads", f"samples with more than {found['cores']}"], rows
+        [
+            "search",
+            "seconds",
+            "of the time in as many threads",
+            "most busy threads",
+            f"samples with more than {found['cores']}",
+        ],
+        rows,
     )
 
 
@@ -297,7 +311,8 @@ def page(results: Results) -> str:
             "A `GridSearchCV` of 8 points and 5 folds on digits, 20 epochs each, on "
             f"{results['searches']['cores']} cores, with workers that run already. Samples every 10 ms "
             "count the threads that run or are ready to, without the main thread, which hands out the "
-            "fits: those of estimators, and joblib's own.",
+            "fits: those of estimators, and joblib's own, which wake for moments. The share is that of "
+            "the n_jobs busiest threads in the processor time of all of these.",
             "",
             *search_table(results["searches"]),
         ]

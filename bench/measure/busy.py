@@ -1,4 +1,4 @@
-"""How many threads that work for a process run, or are ready to run."""
+"""How many threads that work for a process run, or are ready to run, and how much each has run."""
 
 from __future__ import annotations
 
@@ -10,26 +10,41 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PAUSE = 0.01  # seconds between two samples
 
 
-@contextmanager
-def watched() -> Iterator[Counter[int]]:
-    """While this is open: how many samples saw how many busy threads, this process's main one left out.
+@dataclass
+class Seen:
+    """What was seen of a process's threads, its main one left out.
 
-    Threads of children count. Another process takes the samples, as a thread of this one would wait for
-    Python's lock.
+    samples: how many saw how many busy threads. shares: of the processor's time, by thread, the
+    largest first.
     """
-    seen: Counter[int] = Counter()
+
+    samples: Counter[int] = field(default_factory=Counter)
+    shares: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def watched() -> Iterator[Seen]:
+    """While this is open, watch the threads of this process and of its children.
+
+    Another process takes the samples, as a thread of this one would wait for Python's lock.
+    """
+    seen = Seen()
     command = [sys.executable, __file__, str(os.getpid())]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one:
         assert one.stdout is not None
         one.stdout.readline()
         yield seen
         said, _ = one.communicate()
-    seen.update({int(busy): samples for busy, samples in json.loads(said).items()})
+    found = json.loads(said)
+    seen.samples.update({int(busy): samples for busy, samples in found["samples"].items()})
+    ticks = sorted(found["ticks"], reverse=True)
+    seen.shares = [t / max(sum(ticks), 1) for t in ticks]
 
 
 def _processes(root: int) -> Iterator[int]:
@@ -45,27 +60,31 @@ def _processes(root: int) -> Iterator[int]:
             yield from _processes(child)
 
 
-def _busy(root: int) -> int:
-    """The number of threads in state R, without the main one of the root."""
-    count = 0
+def _threads(root: int) -> Iterator[tuple[str, bool, int]]:
+    """Each thread but the main one of the root: its name, whether it is in state R, its ticks so far."""
     for process in _processes(root):
         for task in Path(f"/proc/{process}/task").glob("*"):
             try:
-                state = (task / "stat").read_text().rpartition(")")[2].split()[0]
-                count += state == "R" and task.name != str(root)
-            except OSError:
+                words = (task / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # it has ended
                 continue
-    return count
+            if task.name != str(root):
+                yield f"{process}/{task.name}", words[0] == "R", int(words[11]) + int(words[12])
 
 
 def _sample(root: int) -> None:
     """Take samples until the standard input ends, then write them."""
-    ended, seen = threading.Event(), Counter[int]()
+    ended, samples = threading.Event(), Counter[int]()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    first = {name: ticks for name, _, ticks in _threads(root)}
+    last = dict(first)
     print("ready", flush=True)
     while not ended.wait(PAUSE):
-        seen[_busy(root)] += 1
-    print(json.dumps(seen))
+        seen = list(_threads(root))
+        samples[sum(busy for _, busy, _ in seen)] += 1
+        last |= {name: ticks for name, _, ticks in seen}
+    taken = [ticks - first.get(name, 0) for name, ticks in last.items()]
+    print(json.dumps({"samples": samples, "ticks": taken}))
 
 
 if __name__ == "__main__":
