@@ -1,6 +1,6 @@
 """The report: measures, or takes a run's file, and writes RESULTS.md, results.json and plots.
 
-The README.md above the folder gets the run's picture and tables of fits and loops, where it has a place.
+The README.md above the folder gets the run's tables of fits and loops, where it has a place.
 
 python bench/report.py [--only steps,gemm] [--workloads xor,mnist] [--seconds 10] [--from FILE] [--to DIR]
 """
@@ -47,14 +47,12 @@ def text(results: Results, plots: list[str]) -> str:
 
 
 def readme(page: str, results: Results) -> str:
-    """README.md with the run's picture and tables of fits and loops, where it has a place for them."""
+    """README.md with the run's tables of fits and loops, where it has a place for them."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end and "fit" in results and "loops" in results):
         return page
     lines = [
-        "![The time of whole fits by fastnet and its peers](bench/plots/fit.png)",
-        "",
         f"Whole fits, and a step of a loop of one's own, on one core, in float32, with Adam "
         f"({results['machine']}, {results['date']}). *fastnet engine* is the steps alone, without "
         "what a fit or a loop does around them.",
