@@ -78,13 +78,14 @@ class CBackend(Backend):
         ffi, lib = module.ffi, module.lib
         self._from_buffer = ffi.from_buffer
         self._run, self._train, self._orders = lib.fn_run, lib.fn_train, lib.fn_orders
-        self._train_many = lib.fn_train_many
+        self._train_many, self._draws = lib.fn_train_many, lib.fn_draws
         self._all = listed(ffi, lib)
         entries = lib.fn_foreign_entry(), lib.fn_foreign_epilogue()
         self._foreign_entry = Entry(*entries, fuses=0, relu_mask=0)
         top = lib.fn_machine_level()
         self._levels = tuple(ffi.string(lib.fn_level_name(i)).decode() for i in range(top + 1))
         self._choose(LEVEL_VARIABLE, level_wanted(top))
+        random.native = self._words64
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
         """The kernels that the extension lists."""
@@ -169,6 +170,13 @@ class CBackend(Backend):
                 self._from_buffer("uint64_t[]", room),
             )
         return orders
+
+    def _words64(self, count: int, seed: int, stream: int, step: int, first: int) -> Array:
+        """`random.words64` in one native call."""
+        drawn = np.empty(count, np.uint64)
+        if count:
+            self._draws(seed, stream, step, first, count, self._from_buffer("uint64_t[]", drawn))
+        return drawn
 
     def apply_call(
         self,
