@@ -96,8 +96,8 @@ class Executor:
         for name, block in {**storage.segments, **own}.items():
             self._context["segment"][0, SEGMENT[name]] = block.ctypes.data
         self._team = 0  # number of threads that have scratch memory
-        self._work = _work(plan)
-        self._sparse = any(kernel.op.touches_rows for _, kernel in kernels_of(plan.step))
+        self._work: int = plan.fact("work", _work)
+        self._sparse: bool = plan.fact("touches rows", _touches_rows)
         self._x_address = self._x.ctypes.data
         for program in (plan.forward, plan.backward, plan.step):
             backend.prepare(program)
@@ -648,3 +648,8 @@ def _work(plan: Plan) -> int:
             times = 1 + int(instruction["more_rows"])
             work += times * kernel.op.work(sizes, times * plan.max_rows)
     return work
+
+
+def _touches_rows(plan: Plan) -> bool:
+    """Whether a step has kernels that touch some rows of a weight only."""
+    return any(kernel.op.touches_rows for _, kernel in kernels_of(plan.step))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from fastnet.plan.graph import (
     signature_of,
 )
 from fastnet.plan.instructions import update_pass
+from fastnet.plan.kept import last_used
 from fastnet.plan.segments import Storage
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 PREDICT_ROWS = 256  # rows of a native call of `predict`, by default
 KEPT = 8  # plans kept for a model, and for each thread that predicts
 PLANS = 64  # plans kept for all models
-Made = TypeVar("Made")
 Modes = tuple[bool, ...]  # for each layer, whether it is in training mode
 
 
@@ -165,7 +165,7 @@ class Runtime:
         None: the model ends otherwise.
         """
         kept, key = self.thread, (shape, "below head", self.storage.frozen)
-        described = _last_used(kept.described, key, lambda: self._describe_below_head(shape))
+        described = last_used(kept.described, key, lambda: self._describe_below_head(shape), KEPT)
         if described.head is None:
             return None
         return self._ready(kept, described, max(rows, PREDICT_ROWS), backward=False), described.head
@@ -179,8 +179,11 @@ class Runtime:
     def described(self, shape: Shape, modes: Modes, ending: Ending | None) -> Described:
         """The structure of a forward in these modes, up to the loss if given."""
         key = shape, modes, ending and ending.key(), self.storage.frozen
-        return _last_used(
-            self.kept.described, key, lambda: self._describe(shape, modes, ending, fold=False)
+        return last_used(
+            self.kept.described,
+            key,
+            lambda: self._describe(shape, modes, ending, fold=False),
+            KEPT,
         )
 
     def products(
@@ -200,7 +203,7 @@ class Runtime:
         runner = self.runners.get(key)
         if runner is not None and runner.plan.max_rows < rows:
             del self.runners[key]
-        return _last_used(self.runners, key, lambda: make(rows))
+        return last_used(self.runners, key, lambda: make(rows), KEPT)
 
     def row_executor(self, shape: Shape, rows: int, modes: Modes) -> RowExecutor | None:
         """A new executor of up to `rows` rows that keeps their gradients apart; None: there is none.
@@ -270,8 +273,8 @@ class Runtime:
         fold: bool = False,
     ) -> Executor:
         key = shape, modes, ending and ending.key(), self.storage.frozen
-        described = _last_used(
-            kept.described, key, lambda: self._describe(shape, modes, ending, fold=fold)
+        described = last_used(
+            kept.described, key, lambda: self._describe(shape, modes, ending, fold=fold), KEPT
         )
         return self._ready(kept, described, rows, backward=not fold)
 
@@ -279,8 +282,8 @@ class Runtime:
         executor = kept.executors.get(described.signature)
         if executor is not None and executor.plan.max_rows < rows:
             del kept.executors[described.signature]
-        executor = _last_used(
-            kept.executors, described.signature, lambda: self._made(described, rows, backward)
+        executor = last_used(
+            kept.executors, described.signature, lambda: self._made(described, rows, backward), KEPT
         )
         executor.use(described.numbers, described.derived, described.objects, described.scheduled)
         return executor
@@ -316,22 +319,9 @@ _lock = parallel.across_forks(threading.Lock())
 def plan_of(described: Described, storage: Storage, rows: int, *, backward: bool) -> Plan:
     """The plan of a structure for up to `rows` rows; a caller runs a copy of it."""
     with _lock:
-        return _last_used(
+        return last_used(
             _plans,
             (described.signature, rows, backward),
             lambda: compile_plan(described.structure, storage, rows, backward=backward),
             PLANS,
         )
-
-
-def _last_used(
-    cache: dict[Any, Made], key: Any, make: Callable[[], Made], most: int = KEPT
-) -> Made:
-    """The cached or newly made value of a key; evicts the value that was used least recently."""
-    value = cache.pop(key, None)
-    if value is None:
-        value = make()
-    cache[key] = value
-    if len(cache) > most:
-        del cache[next(iter(cache))]
-    return value

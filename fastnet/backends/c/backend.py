@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -18,10 +18,11 @@ from fastnet.errors import BackendUnavailable, HyperparameterError, check_int
 from fastnet.formulas.language import Formula
 from fastnet.op import Array, Kernel
 from fastnet.plan.instructions import kernel_at
-from fastnet.plan.records import ABSENT, CONTROL, KINDS
+from fastnet.plan.records import ABSENT, CONTROL, INSTRUCTION, KINDS
 
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
 FUSES_TILES = 2  # fn_fusing
+PROGRAMS = 256  # prepared programs that are kept
 
 
 class Entry(NamedTuple):
@@ -85,6 +86,7 @@ class CBackend(Backend):
         top = lib.fn_machine_level()
         self._levels = tuple(ffi.string(lib.fn_level_name(i)).decode() for i in range(top + 1))
         self._choose(LEVEL_VARIABLE, level_wanted(top))
+        self._prepared = lru_cache(PROGRAMS)(self._prepare)
         random.native = self._words64
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
@@ -96,7 +98,14 @@ class CBackend(Backend):
 
         An elementwise kernel that works in place on the output of the kernel before it becomes that
         one's epilogue: it is called for each piece while the piece is in cache. Fusion changes no bits.
+        Equal programs, as those of equal nets are, become so by a copy.
         """
+        if len(program):
+            program[...] = self._prepared(self._level, program.tobytes())
+
+    def _prepare(self, _: int, content: bytes) -> np.ndarray:
+        """The prepared program that has this content before; an argument is the level."""
+        program = np.frombuffer(bytearray(content), INSTRUCTION)
         before, fuses = None, 0
         for instruction in program:
             if instruction["kernel"] < 0:
@@ -115,6 +124,7 @@ class CBackend(Backend):
                 before["epilogue"] = entry.epilogue
                 before["relu_mask"] = entry.relu_mask if fuses == FUSES_TILES else 0
             before, fuses = (instruction if entry.fuses else None), entry.fuses
+        return program
 
     def _foreign(self, kernel: Kernel, kind: int) -> int:
         """The address of an elementwise kernel that this build does not have; 0 without Numba."""
