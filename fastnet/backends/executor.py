@@ -55,6 +55,7 @@ _KIND_OF: dict[Any, int] = {np.dtype(name): number for name, number in KIND.item
 # machine all threads wait for the slowest.
 WORK_TO_SHARE = 20_000_000  # about half a millisecond of one thread
 UPDATE_WORK = 16  # multiplications that take as long as the update of one parameter
+SLOWEST, SLOWEST_CALL = 1e-9, 1e-6  # seconds of a multiplication and of a kernel's call, at worst
 # Elements from which on an activation is fused with the instruction before it. Fewer stay in the first
 # caches, where one long pass is faster than many pieces.
 ELEMENTS_TO_FUSE = 1 << 16
@@ -464,6 +465,15 @@ class Executor:
         finally:  # Ctrl-C is raised when the native call has returned
             self.ended()
         return self.outcome()
+
+    def surely_takes(self, ops: int) -> float:
+        """Seconds that a step of the most rows takes at worst, where native code does all of it.
+
+        ops: passes of the update over all parameters.
+        """
+        parameters = len(self.storage.flat("params"))
+        work = self.plan.max_rows * self._work + ops * UPDATE_WORK * parameters
+        return work * SLOWEST + (len(self.plan.step) + ops) * SLOWEST_CALL
 
     @property
     def joins(self) -> bool:

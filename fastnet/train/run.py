@@ -32,7 +32,7 @@ from fastnet.train.chain import Chain, Span
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
 from fastnet.train.ready import Ready, Waiting, finish
-from fastnet.train.scores import EpochScores, resized
+from fastnet.train.scores import CHUNK_SECONDS, EpochScores, resized
 from fastnet.train.standing import Hooks, Loaded, Pauses, Position, call
 from fastnet.train.validating import Validation, validation_within
 
@@ -131,6 +131,12 @@ class Run:
     def begin(self) -> None:
         """Find the executor, under the lock."""
         self.executor = self.find()
+        if self.executor.joins and self.data.host is None:
+            state = self.trainer.model.optimizer_state(self.trainer.optimizer)
+            ops = [op for passes in state.passes for op in passes]
+            if all({*op.dims} <= {"N", "M"} for op in ops):  # others may take any time
+                step = self.executor.surely_takes(len(ops))
+                self.chunk = max(1, int(CHUNK_SECONDS / step))
 
     def unload(self) -> None:
         """Let go of the data."""
@@ -200,6 +206,8 @@ class Run:
         count = self.whole_epochs(last_epoch - self.trainer.epoch)
         if not count:
             ended((yield from self._in_chunks(progress)))
+        if self.within is not within:
+            count = 1  # which tells how long a validation takes
             return
         within = self.within if self.within is not None and self.within.epochs else None
         if within is not None:
