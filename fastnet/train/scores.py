@@ -397,6 +397,18 @@ class EpochScores:
         shares = {} if decisions is None else self.shares(index[rows], decisions[rows])
         return {"loss": self.mean_losses(losses), **{name: shares[name] for name in self.names}}
 
+    def of_epoch(
+        self, losses: Array, index: Array, decisions: Array | None, number: int
+    ) -> dict[str, float]:
+        """The same of a single epoch, that with this number of an index's."""
+        found = {"loss": self.mean_losses(losses)[0]}
+        if decisions is not None:
+            rows = slice(number * self.rows, (number + 1) * self.rows)
+            shares = self.shares(index[rows], decisions[rows])
+            for name in self.names:
+                found[name] = shares[name][0]
+        return found
+
     def record(self) -> dict[str, float]:
         """The mean loss and the metrics of the epoch that has been added."""
         measured = {n: value / max(1, self._counted[n]) for n, value in self._measured.items()}
