@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import weakref
 from collections.abc import Callable
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from fastnet.errors import HyperparameterError, shown
 from fastnet.layers.base import Shape
 from fastnet.losses import base as losses
 from fastnet.model import lone
+from fastnet.model.alike import kind_of
 from fastnet.model.structure import Ending, graph_below_head, graph_of
 from fastnet.op import Op
 from fastnet.plan.compiler import Plan, compile_plan
@@ -70,11 +73,30 @@ class Described:
     """A structure with its signature, and the numbers that are not part of the signature."""
 
     def __init__(self, structure: Structure, storage: Storage, head: Head | None = None) -> None:
-        self.structure, self.head = structure, head
+        self.head = head
+        self._make: Callable[[], Structure] | None = None
+        self.structure = structure
         self.numbers, self.derived = numbers_of(structure.graph), derived_of(structure.graph)
         self.objects, self.scheduled = objects_of(structure.graph), scheduled_of(structure.graph)
         sizes = tuple((name, block.nbytes) for name, block in storage.segments.items())
         self.signature = signature_of(structure, storage.place), sizes, storage.dtype.name
+
+    def has_own(self) -> bool:
+        """Whether it has more of its model than the places of parameters."""
+        return bool(self.head or self.derived or self.scheduled or any(self.objects))
+
+    def of(self, make: Callable[[], Structure] | None) -> Described:
+        """The same of a model that is alike, whose structure is made where it is needed; None: of none."""
+        made = copy.copy(self)
+        made.__dict__.pop("structure", None)
+        made._make = make
+        return made
+
+    @cached_property
+    def structure(self) -> Structure:
+        """The graph."""
+        assert self._make is not None
+        return self._make()
 
 
 class Runtime:
@@ -294,7 +316,19 @@ class Runtime:
         model = self._model()
         assert model is not None
         training = dict(zip(map(id, self.layers), modes, strict=True))
-        return Described(graph_of(model, shape, training, ending, fold=fold), self.storage)
+        kind = kind_of(model, ending)
+        if kind is None:
+            return Described(graph_of(model, shape, training, ending, fold=fold), self.storage)
+        key = kind, shape, modes, ending and ending.key(), fold
+        make = partial(_graph_of, weakref.ref(model), shape, training, ending, fold=fold)
+        known = _alike.get(key)
+        if known is not None:
+            return known.of(make)
+        made = Described(make(), self.storage)
+        if not made.has_own():
+            with _lock:
+                last_used(_alike, key, lambda: made.of(None), PLANS)
+        return made
 
     def _made(self, described: Described, rows: int, backward: bool) -> Executor:
         plan = plan_of(described, self.storage, rows, backward=backward).copy()
@@ -308,10 +342,16 @@ def _shapes(storage: Storage) -> str:
     return f"{dtype} of shapes {shown(shapes)}"
 
 
+def _graph_of(model: Any, *given: Any, **named: Any) -> Structure:
+    """`graph_of` by a weak reference to the model."""
+    return graph_of(model(), *given, **named)
+
+
 def _nothing(rate: Any) -> None:
     pass
 
 
+_alike: dict[Any, Described] = {}  # without structures, by kinds of models
 _plans: dict[Any, Plan] = {}  # by signature, rows, and whether a plan has a backward
 _lock = parallel.across_forks(threading.Lock())
 
