@@ -622,8 +622,10 @@ class Executor:
         self._train_field = {name: args[name] for name in TRAIN.names or ()}
         self._train_context = {name: args["context"][name] for name in CONTEXT.names or ()}
         # Those of each call; a memory view gives Python's integers in a third of the time.
-        views: list[Any] = [args[name] for name in ("steps", "done", "status")]
-        self._steps, self._done, self._status = map(memoryview, views)
+        steps, done, status = (args[name].data for name in ("steps", "done", "status"))
+        self._steps: Any = steps
+        self._done: Any = done
+        self._status: Any = status
         return args
 
     def address(self, place: Place) -> int:
