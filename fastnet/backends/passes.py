@@ -11,6 +11,7 @@ from fastnet.backends.base import Backend, Counter, Run
 from fastnet.backends.executor import team_for, update_work
 from fastnet.backends.steps import Update
 from fastnet.op import Array
+from fastnet.plan.instructions import copied
 from fastnet.plan.records import CONTEXT, SEGMENT, scratch_memory
 from fastnet.plan.segments import Storage
 
@@ -21,7 +22,7 @@ class Passes:
     def __init__(self, update: Update, storage: Storage, backend: Backend) -> None:
         self._hyper, self._own = update.table[0], update.segments
         self._backend = backend
-        self._program = program = update.program.copy()  # models of one structure share it
+        self._program = program = copied(update.program)  # models of one structure share it
         self._work, self._team = update_work(update.program), 0
         self._context = np.zeros(1, CONTEXT)
         for name, block in {**storage.segments, **self._own}.items():

@@ -28,7 +28,7 @@ from fastnet.plan.graph import (
     parameters_of,
     scheduled_of,
 )
-from fastnet.plan.instructions import Place, control, fill
+from fastnet.plan.instructions import Place, control, copied, fill
 from fastnet.plan.records import (
     ALIGNMENT,
     INSTRUCTION,
@@ -130,7 +130,7 @@ class Plan:
         """A copy with its own programs, which a backend prepares and `write` changes."""
         made = copy.copy(self)
         for name in ("forward", "backward", "step"):
-            setattr(made, name, getattr(self, name).copy())
+            setattr(made, name, copied(getattr(self, name)))
         return made
 
     def fact(self, name: str, find: Callable[[Plan], Any]) -> Any:

@@ -101,7 +101,9 @@ class CBackend(Backend):
         Equal programs, as those of equal nets are, become so by a copy.
         """
         if len(program):
-            program[...] = self._prepared(self._level, program.tobytes())
+            # By bytes: NumPy copies records field by field.
+            prepared = self._prepared(self._level, program.tobytes())
+            program.view(np.uint8)[:] = prepared.view(np.uint8)
 
     def _prepare(self, _: int, content: bytes) -> np.ndarray:
         """The prepared program that has this content before; an argument is the level."""
