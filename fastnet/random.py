@@ -9,6 +9,7 @@ multiplications, so that the numbers are the same on every machine.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Array = np.ndarray
+
+# `words64` by a backend's native code, to the bit, once such a backend has been loaded: a call of NumPy's
+# makes few numbers in many small steps.
+native: Callable[[int, int, int, int, int], NDArray[np.uint64]] | None = None
 
 # The purposes of streams. Purposes never share a counter, so equal seeds give independent draws.
 DROPOUT, INIT, SHUFFLE, NOISE = range(4)
@@ -96,6 +101,8 @@ def words64(
     count: int, seed: int, stream: int, step: int = 0, first: int = 0
 ) -> NDArray[np.uint64]:
     """`count` draws of 64 bits from draw `first` on, which is even: two of them from each block."""
+    if native is not None:
+        return native(count, seed, stream, step, first)
     drawn = blocks(-(-count // 2), seed, stream, step, first // 2).astype(np.uint64)
     pairs = (drawn[:, 0::2] << np.uint64(32)) | drawn[:, 1::2]
     return pairs.reshape(-1)[:count]

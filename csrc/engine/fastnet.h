@@ -127,6 +127,9 @@ int64_t fn_predict(const fn_predict_args *args, const void *x, int64_t rows, voi
 void fn_orders(uint64_t seed, int64_t stream, uint64_t first_epoch, int64_t epochs, int64_t n, int64_t *orders,
                uint64_t *room);
 
+/* n draws of 64 bits from draw `first` on: see words64 in fastnet/random.py. */
+void fn_draws(uint64_t seed, int64_t stream, uint64_t step, int64_t first, int64_t n, uint64_t *drawn);
+
 /* cdef: end */
 
 #endif

@@ -38,6 +38,9 @@ typedef int fn_all_finite(const void *numbers, int64_t n);
 /* The order of an epoch's n rows: a permutation that is a function of (seed, stream, epoch). `room` is for n words. */
 typedef void fn_order(uint64_t seed, int64_t stream, uint64_t epoch, int64_t n, int64_t *rows, uint64_t *room);
 
+/* Draws of 64 bits: see fn_draws. */
+typedef void fn_draw(uint64_t seed, int64_t stream, uint64_t step, int64_t first, int64_t n, uint64_t *drawn);
+
 /* Registered in a linker section as kernels are. All levels give the same results. */
 typedef struct {
     int64_t dtype, level;
@@ -45,6 +48,7 @@ typedef struct {
     fn_gather_elements *gather_elements;
     fn_all_finite *all_finite;
     fn_order *order;
+    fn_draw *draw;
 } fn_data_functions;
 
 /* The functions of the highest level that this machine runs. */

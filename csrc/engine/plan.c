@@ -108,3 +108,7 @@ void fn_orders(uint64_t seed, int64_t stream, uint64_t first_epoch, int64_t epoc
     for (int64_t e = 0; e < epochs; e++)
         order(seed, stream, first_epoch + (uint64_t)e, n, orders + e * n, room);
 }
+
+void fn_draws(uint64_t seed, int64_t stream, uint64_t step, int64_t first, int64_t n, uint64_t *drawn) {
+    fn_data_functions_of(FN_FLOAT32)->draw(seed, stream, step, first, n, drawn);
+}

@@ -177,5 +177,5 @@ static int all_finite(const void *numbers, int64_t n) {
     return all < exponent;
 }
 
-static const fn_data_functions info = {OWN, LEVEL, gather, gather_elements, all_finite, order};
+static const fn_data_functions info = {OWN, LEVEL, gather, gather_elements, all_finite, order, draw_many};
 static const fn_data_functions *const listed __attribute__((section("fn_data_functions"), used)) = &info;

@@ -25,6 +25,16 @@ static uint64_t key_of(const philox *p, uint64_t row) {
     return draw_keys(p, (int64_t)(row / (2 * BLOCKS))).key[row % (2 * BLOCKS)];
 }
 
+/* See fn_draws. */
+static void draw_many(uint64_t seed, int64_t stream, uint64_t step, int64_t first, int64_t n, uint64_t *drawn) {
+    const philox p = philox_at(seed, step, stream);
+    for (int64_t row = first, end = first + n; row < end;) {
+        const drawn_keys keys = draw_keys(&p, row / (2 * BLOCKS));
+        for (int64_t i = row % (2 * BLOCKS); i < 2 * BLOCKS && row < end; i++)
+            drawn[row++ - first] = keys.key[i];
+    }
+}
+
 /* FEW numbers are sorted by insertion alone. Up to MANY stay in a core's own cache: one pass spreads them over buckets
  * by their upper bits, and insertion sorts the nearly sorted result. More are split into parts first. */
 enum { FEW = 24, MANY = 1 << 16, MAX_BITS = 14, SPLIT_BITS = 8 };

@@ -55,6 +55,7 @@ _KIND_OF: dict[Any, int] = {np.dtype(name): number for name, number in KIND.item
 # machine all threads wait for the slowest.
 WORK_TO_SHARE = 20_000_000  # about half a millisecond of one thread
 UPDATE_WORK = 16  # multiplications that take as long as the update of one parameter
+SLOWEST, SLOWEST_CALL = 1e-9, 1e-6  # seconds of a multiplication and of a kernel's call, at worst
 # Elements from which on an activation is fused with the instruction before it. Fewer stay in the first
 # caches, where one long pass is faster than many pieces.
 ELEMENTS_TO_FUSE = 1 << 16
@@ -96,8 +97,8 @@ class Executor:
         for name, block in {**storage.segments, **own}.items():
             self._context["segment"][0, SEGMENT[name]] = block.ctypes.data
         self._team = 0  # number of threads that have scratch memory
-        self._work = _work(plan)
-        self._sparse = any(kernel.op.touches_rows for _, kernel in kernels_of(plan.step))
+        self._work: int = plan.fact("work", _work)
+        self._sparse: bool = plan.fact("touches rows", _touches_rows)
         self._x_address = self._x.ctypes.data
         for program in (plan.forward, plan.backward, plan.step):
             backend.prepare(program)
@@ -465,6 +466,32 @@ class Executor:
             self.ended()
         return self.outcome()
 
+    def native_run(self) -> Callable[[int], None]:
+        """A function of `end` that runs the loaded steps before it and sees what is done.
+
+        `outcome` follows. For a backend that `joins`, where nothing is evaluated within the call.
+        """
+        assert self._train_args is not None
+        train, steps, status = self.backend.trainer(self._train_args), self._steps, self._status
+
+        def run(end: int) -> None:
+            steps[0], status[0] = end, OK
+            try:
+                train()
+            finally:
+                self.ended()
+
+        return run
+
+    def surely_takes(self, ops: int) -> float:
+        """Seconds that a step of the most rows takes at worst, where native code does all of it.
+
+        ops: passes of the update over all parameters.
+        """
+        parameters = len(self.storage.flat("params"))
+        work = self.plan.max_rows * self._work + ops * UPDATE_WORK * parameters
+        return work * SLOWEST + (len(self.plan.step) + ops) * SLOWEST_CALL
+
     @property
     def joins(self) -> bool:
         """Whether `backend.train_many` runs steps together with those of other models."""
@@ -473,20 +500,19 @@ class Executor:
     def begin(self, end: int) -> np.ndarray:
         """The argument of a native call that runs the steps before `end`; `ended` follows the call."""
         assert self._train_args is not None
-        field = self._train_field
-        field["steps"][0], field["status"][0] = end, OK
+        self._steps[0], self._status[0] = end, OK
         return self._train_args
 
     def ended(self) -> None:
         """See how many steps of the chunk are done after a native call."""
-        field = self._train_field
         if self._chunk is not None and self._chunk[1].evaluation is not None:
+            field = self._train_field
             self.evaluated = int(field["evaluated"][0])
             self.evaluation_seconds = float(field["seconds"][0])
             epochs = int(field["done"][0] // field["epoch"][0])
             self.unevaluated = epochs - self.evaluated
-        self.refused = int(field["status"][0] == PARAMS_NOT_FINITE)
-        self.steps_done = int(field["done"][0]) + self.refused
+        self.refused = int(self._status[0] == PARAMS_NOT_FINITE)
+        self.steps_done = self._done[0] + self.refused
 
     def outcome(self) -> Array:
         """The losses of the steps that are done; raises as `train` does where one was refused."""
@@ -494,10 +520,10 @@ class Executor:
         data, steps, _ = self._chunk
         if steps.evaluation is not None:
             steps.evaluation.check()
-        field, done, losses = self._train_field, self.steps_done, self.losses
-        status = int(field["status"][0])
+        done, losses, status = self.steps_done, self.losses, self._status[0]
         if status == OK:
             return losses[:done]
+        field = self._train_field
         bad_row = int(field["bad_row"][0])
         if status == BAD_LABEL:
             row = bad_row if self._made is None else int(steps.rows(done)[bad_row])
@@ -595,6 +621,11 @@ class Executor:
         # Writing to a view of one field is much faster than writing to the record.
         self._train_field = {name: args[name] for name in TRAIN.names or ()}
         self._train_context = {name: args["context"][name] for name in CONTEXT.names or ()}
+        # Those of each call; a memory view gives Python's integers in a third of the time.
+        steps, done, status = (args[name].data for name in ("steps", "done", "status"))
+        self._steps: Any = steps
+        self._done: Any = done
+        self._status: Any = status
         return args
 
     def address(self, place: Place) -> int:
@@ -648,3 +679,8 @@ def _work(plan: Plan) -> int:
             times = 1 + int(instruction["more_rows"])
             work += times * kernel.op.work(sizes, times * plan.max_rows)
     return work
+
+
+def _touches_rows(plan: Plan) -> bool:
+    """Whether a step has kernels that touch some rows of a weight only."""
+    return any(kernel.op.touches_rows for _, kernel in kernels_of(plan.step))

@@ -42,7 +42,8 @@ class HostCalls:
         return bool(instruction["group"] or instruction["entry"])
 
     def _are_in(self, program: np.ndarray) -> bool:
-        return any(map(self.takes, program[program["kernel"] == CONTROL["host"]]))
+        hosts = program["kernel"] == CONTROL["host"]
+        return bool(hosts.any()) and any(map(self.takes, program[hosts]))
 
     @contextmanager
     def gradients_back(self, storage: Storage) -> Iterator[None]:

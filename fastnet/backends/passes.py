@@ -11,6 +11,7 @@ from fastnet.backends.base import Backend, Counter, Run
 from fastnet.backends.executor import team_for, update_work
 from fastnet.backends.steps import Update
 from fastnet.op import Array
+from fastnet.plan.instructions import copied
 from fastnet.plan.records import CONTEXT, SEGMENT, scratch_memory
 from fastnet.plan.segments import Storage
 
@@ -20,15 +21,16 @@ class Passes:
 
     def __init__(self, update: Update, storage: Storage, backend: Backend) -> None:
         self._hyper, self._own = update.table[0], update.segments
-        self._backend, self._program = backend, update.program
+        self._backend = backend
+        self._program = program = copied(update.program)  # models of one structure share it
         self._work, self._team = update_work(update.program), 0
         self._context = np.zeros(1, CONTEXT)
         for name, block in {**storage.segments, **self._own}.items():
             self._context["segment"][0, SEGMENT[name]] = block.ctypes.data
         self._context["hyper"] = self._hyper.ctypes.data
         self._context["hyper_size"] = self._hyper.shape[1]
-        backend.prepare(update.program)
-        self._run = backend.runner(update.program, self._context)
+        backend.prepare(program)
+        self._run = backend.runner(program, self._context)
 
     def __call__(self, numbers: Any) -> None:
         """Run once with these numbers, (ops, numbers), or with one number for all."""

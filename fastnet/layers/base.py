@@ -274,12 +274,16 @@ class Layer(Owned, Fixed, base=True):
         return super().__getattr__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self.__dict__.get("_parameters", ()):
+        own = self.__dict__
+        if name in own.get("_parameters", ()):
             raise AttributeError(
                 f"{self.label}: {name} cannot be assigned: values are written by load_state_dict or within "
                 "model.edit()"
             )
-        super().__setattr__(name, value)
+        if name[0] == "_" and name not in own.get("_config", ()):
+            object.__setattr__(self, name, value)  # as the bases do, which ask more before
+        else:
+            super().__setattr__(name, value)
 
     def __copy__(self) -> Self:
         # Never shallow: two layers must not share values.

@@ -95,11 +95,12 @@ class Linear(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:
         """(in_features,) → (out_features,)."""
-        if shape != (self.in_features,):
+        config = self._config  # past the look-ups of attributes, of which a model makes many
+        if shape != (config["in_features"],):
             raise ShapeError(
                 f"{self.label}: rows of shape {shape} came, expected in_features = {self.in_features}"
             )
-        return (self.out_features,)
+        return (config["out_features"],)
 
     def emit(self, g: Builder, x: Any) -> Any:
         """Apply `linear`."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from fastnet.errors import HyperparameterError, shown
 from fastnet.layers.base import Shape
 from fastnet.losses import base as losses
 from fastnet.model import lone
+from fastnet.model.alike import kind_of
 from fastnet.model.structure import Ending, graph_below_head, graph_of
 from fastnet.op import Op
 from fastnet.plan.compiler import Plan, compile_plan
@@ -33,6 +36,7 @@ from fastnet.plan.graph import (
     signature_of,
 )
 from fastnet.plan.instructions import update_pass
+from fastnet.plan.kept import last_used
 from fastnet.plan.segments import Storage
 
 if TYPE_CHECKING:
@@ -42,7 +46,6 @@ if TYPE_CHECKING:
 PREDICT_ROWS = 256  # rows of a native call of `predict`, by default
 KEPT = 8  # plans kept for a model, and for each thread that predicts
 PLANS = 64  # plans kept for all models
-Made = TypeVar("Made")
 Modes = tuple[bool, ...]  # for each layer, whether it is in training mode
 
 
@@ -70,11 +73,30 @@ class Described:
     """A structure with its signature, and the numbers that are not part of the signature."""
 
     def __init__(self, structure: Structure, storage: Storage, head: Head | None = None) -> None:
-        self.structure, self.head = structure, head
+        self.head = head
+        self._make: Callable[[], Structure] | None = None
+        self.structure = structure
         self.numbers, self.derived = numbers_of(structure.graph), derived_of(structure.graph)
         self.objects, self.scheduled = objects_of(structure.graph), scheduled_of(structure.graph)
         sizes = tuple((name, block.nbytes) for name, block in storage.segments.items())
         self.signature = signature_of(structure, storage.place), sizes, storage.dtype.name
+
+    def has_own(self) -> bool:
+        """Whether it has more of its model than the places of parameters."""
+        return bool(self.head or self.derived or self.scheduled or any(self.objects))
+
+    def of(self, make: Callable[[], Structure] | None) -> Described:
+        """The same of a model that is alike, whose structure is made where it is needed; None: of none."""
+        made = copy.copy(self)
+        made.__dict__.pop("structure", None)
+        made._make = make
+        return made
+
+    @cached_property
+    def structure(self) -> Structure:
+        """The graph."""
+        assert self._make is not None
+        return self._make()
 
 
 class Runtime:
@@ -165,7 +187,7 @@ class Runtime:
         None: the model ends otherwise.
         """
         kept, key = self.thread, (shape, "below head", self.storage.frozen)
-        described = _last_used(kept.described, key, lambda: self._describe_below_head(shape))
+        described = last_used(kept.described, key, lambda: self._describe_below_head(shape), KEPT)
         if described.head is None:
             return None
         return self._ready(kept, described, max(rows, PREDICT_ROWS), backward=False), described.head
@@ -179,8 +201,11 @@ class Runtime:
     def described(self, shape: Shape, modes: Modes, ending: Ending | None) -> Described:
         """The structure of a forward in these modes, up to the loss if given."""
         key = shape, modes, ending and ending.key(), self.storage.frozen
-        return _last_used(
-            self.kept.described, key, lambda: self._describe(shape, modes, ending, fold=False)
+        return last_used(
+            self.kept.described,
+            key,
+            lambda: self._describe(shape, modes, ending, fold=False),
+            KEPT,
         )
 
     def products(
@@ -200,7 +225,7 @@ class Runtime:
         runner = self.runners.get(key)
         if runner is not None and runner.plan.max_rows < rows:
             del self.runners[key]
-        return _last_used(self.runners, key, lambda: make(rows))
+        return last_used(self.runners, key, lambda: make(rows), KEPT)
 
     def row_executor(self, shape: Shape, rows: int, modes: Modes) -> RowExecutor | None:
         """A new executor of up to `rows` rows that keeps their gradients apart; None: there is none.
@@ -270,8 +295,8 @@ class Runtime:
         fold: bool = False,
     ) -> Executor:
         key = shape, modes, ending and ending.key(), self.storage.frozen
-        described = _last_used(
-            kept.described, key, lambda: self._describe(shape, modes, ending, fold=fold)
+        described = last_used(
+            kept.described, key, lambda: self._describe(shape, modes, ending, fold=fold), KEPT
         )
         return self._ready(kept, described, rows, backward=not fold)
 
@@ -279,8 +304,8 @@ class Runtime:
         executor = kept.executors.get(described.signature)
         if executor is not None and executor.plan.max_rows < rows:
             del kept.executors[described.signature]
-        executor = _last_used(
-            kept.executors, described.signature, lambda: self._made(described, rows, backward)
+        executor = last_used(
+            kept.executors, described.signature, lambda: self._made(described, rows, backward), KEPT
         )
         executor.use(described.numbers, described.derived, described.objects, described.scheduled)
         return executor
@@ -291,7 +316,19 @@ class Runtime:
         model = self._model()
         assert model is not None
         training = dict(zip(map(id, self.layers), modes, strict=True))
-        return Described(graph_of(model, shape, training, ending, fold=fold), self.storage)
+        kind = kind_of(model, ending)
+        if kind is None:
+            return Described(graph_of(model, shape, training, ending, fold=fold), self.storage)
+        key = kind, shape, modes, ending and ending.key(), fold
+        make = partial(_graph_of, weakref.ref(model), shape, training, ending, fold=fold)
+        known = _alike.get(key)
+        if known is not None:
+            return known.of(make)
+        made = Described(make(), self.storage)
+        if not made.has_own():
+            with _lock:
+                last_used(_alike, key, lambda: made.of(None), PLANS)
+        return made
 
     def _made(self, described: Described, rows: int, backward: bool) -> Executor:
         plan = plan_of(described, self.storage, rows, backward=backward).copy()
@@ -305,10 +342,16 @@ def _shapes(storage: Storage) -> str:
     return f"{dtype} of shapes {shown(shapes)}"
 
 
+def _graph_of(model: Any, *given: Any, **named: Any) -> Structure:
+    """`graph_of` by a weak reference to the model."""
+    return graph_of(model(), *given, **named)
+
+
 def _nothing(rate: Any) -> None:
     pass
 
 
+_alike: dict[Any, Described] = {}  # without structures, by kinds of models
 _plans: dict[Any, Plan] = {}  # by signature, rows, and whether a plan has a backward
 _lock = parallel.across_forks(threading.Lock())
 
@@ -316,22 +359,9 @@ _lock = parallel.across_forks(threading.Lock())
 def plan_of(described: Described, storage: Storage, rows: int, *, backward: bool) -> Plan:
     """The plan of a structure for up to `rows` rows; a caller runs a copy of it."""
     with _lock:
-        return _last_used(
+        return last_used(
             _plans,
             (described.signature, rows, backward),
             lambda: compile_plan(described.structure, storage, rows, backward=backward),
             PLANS,
         )
-
-
-def _last_used(
-    cache: dict[Any, Made], key: Any, make: Callable[[], Made], most: int = KEPT
-) -> Made:
-    """The cached or newly made value of a key; evicts the value that was used least recently."""
-    value = cache.pop(key, None)
-    if value is None:
-        value = make()
-    cache[key] = value
-    if len(cache) > most:
-        del cache[next(iter(cache))]
-    return value

@@ -496,7 +496,10 @@ class Optimizer(Configured, base=True):
         if name == "groups":
             value = self._checked(value)
         super().__setattr__(name, value)
-        super().__setattr__("_scheduled", holds_schedule(vars(self).values()))
+        if holds_schedule((value,)):
+            super().__setattr__("_scheduled", True)
+        elif self._scheduled:
+            super().__setattr__("_scheduled", holds_schedule(vars(self).values()))
         super().__setattr__("_changes", self._changes + 1)
 
     @classmethod

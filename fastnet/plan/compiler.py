@@ -6,9 +6,10 @@ tensors in the workspace, packs the workspace by them, and encodes the instructi
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from fastnet.plan.graph import (
     parameters_of,
     scheduled_of,
 )
-from fastnet.plan.instructions import Place, control, fill
+from fastnet.plan.instructions import Place, control, copied, fill
 from fastnet.plan.records import (
     ALIGNMENT,
     INSTRUCTION,
@@ -121,15 +122,22 @@ class Plan:
     calls: tuple[
         HostCall, ...
     ] = ()  # of Python; the control `host` with row n stands for calls[n − 1]
+    facts: dict[str, Any] = field(
+        default_factory=dict
+    )  # what was found about it and all its copies
 
     def copy(self) -> Plan:
         """A copy with its own programs, which a backend prepares and `write` changes."""
-        return replace(
-            self,
-            forward=self.forward.copy(),
-            backward=self.backward.copy(),
-            step=self.step.copy(),
-        )
+        made = copy.copy(self)
+        for name in ("forward", "backward", "step"):
+            setattr(made, name, copied(getattr(self, name)))
+        return made
+
+    def fact(self, name: str, find: Callable[[Plan], Any]) -> Any:
+        """What `find` finds about the plan, of which numbers of nodes are no part; found once."""
+        if name not in self.facts:
+            self.facts[name] = find(self)
+        return self.facts[name]
 
     def write(self, numbers: Array) -> None:
         """Write the scalars of nodes into their instructions (see graph.numbers_of)."""

@@ -16,6 +16,7 @@ SUM_BLOCK = 4096  # elements whose terms of a sum one thread adds up
 
 FIRST_GUEST = 1 << 20  # the number of the first guest's kernel
 _NUMBER: dict[str, int] = {}  # of kernels of the package, and of guests
+_AT: dict[int, Kernel] = {}  # the kernels that have been asked for by number
 
 
 def number_of(kernel: Kernel) -> int:
@@ -29,8 +30,11 @@ def number_of(kernel: Kernel) -> int:
 
 def kernel_at(number: int) -> Kernel:
     """The kernel with a number."""
-    table, place = (KERNELS, number) if number < FIRST_GUEST else (GUESTS, number - FIRST_GUEST)
-    return list(table.values())[place]
+    kernel = _AT.get(number)
+    if kernel is None:
+        table, place = (KERNELS, number) if number < FIRST_GUEST else (GUESTS, number - FIRST_GUEST)
+        kernel = _AT[number] = list(table.values())[place]
+    return kernel
 
 
 def fill(
@@ -62,6 +66,12 @@ def _put_operands(record: Any, places: Sequence[Place | None], sizes: Sequence[i
         if place is not None:
             record["segment"][i] = SEGMENT[place[0]]
             record["offset"][i] = place[1]
+
+
+def copied(program: np.ndarray) -> np.ndarray:
+    """A copy of a program, by its bytes: NumPy copies records field by field."""
+    made: np.ndarray = program.view(np.uint8).copy().view(INSTRUCTION)
+    return made
 
 
 def kernels_of(program: np.ndarray) -> Iterator[tuple[Any, Kernel]]:

@@ -63,7 +63,7 @@ class Storage:
 
     def nbytes(self, parameter: Parameter) -> int:
         """The bytes of a parameter's value, padding included."""
-        return aligned(int(np.prod(parameter.shape)) * self._dtype(parameter).itemsize)
+        return aligned(int(math.prod(parameter.shape)) * self._dtype(parameter).itemsize)
 
     def parameters(self) -> list[Parameter]:
         """The parameters in the segment `params`, in its order: all but the buffers."""
@@ -85,7 +85,7 @@ class Storage:
     def trainable_places(self) -> Array:
         """The indices in `flat` of the elements of trainable parameters, in order."""
         starts = [self.place(p)[1] // self.dtype.itemsize for p in self.trainable()]
-        sizes = [int(np.prod(p.shape)) for p in self.trainable()]
+        sizes = [int(math.prod(p.shape)) for p in self.trainable()]
         parts = [np.arange(a, a + n) for a, n in zip(starts, sizes, strict=True)]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
@@ -130,7 +130,7 @@ class Storage:
         """A parameter's value in copies of the segments `params` and `buffers`."""
         segment, offset = self.place(p)
         dtype = self._dtype(p)
-        nbytes = int(np.prod(p.shape)) * dtype.itemsize
+        nbytes = int(math.prod(p.shape)) * dtype.itemsize
         block = segments[segment][offset : offset + nbytes]
         return block.view(dtype).reshape(p.shape)
 

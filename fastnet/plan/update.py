@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -10,12 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from fastnet import parallel
 from fastnet.op import Array, Op
 from fastnet.optim.rules import width_of
 from fastnet.parameter import Parameter
 from fastnet.plan.instructions import Place, dims_over, update_pass
+from fastnet.plan.kept import last_used
 from fastnet.plan.records import INSTRUCTION, aligned, zeros_aligned
 from fastnet.plan.segments import Storage
+
+COMPILED = 64  # kinds of rules that are kept
 
 
 @dataclass(eq=False, repr=False)
@@ -44,18 +49,69 @@ def compile_rule(
     sizes: the dims of the passes besides those that the parameters give.
     """
     every = [*chain(*passes), *points]
-    layout = Layout(every, storage, sizes)
-    segment, tensors = zeros_aligned(layout.nbytes), {}
-    for name, t in layout.tensors.items():
+    with _lock:
+        made = last_used(
+            _compiled,
+            _kind(passes, group_of, storage, points, sizes),
+            lambda: _compile(passes, group_of, storage, points, sizes),
+            COMPILED,
+        )
+    segment, tensors = zeros_aligned(made.nbytes), {}
+    for name, t in made.tensors.items():
         tensors[name] = segment[t.begin :][: t.count * t.dtype.itemsize].view(t.dtype)
         tensors[name][...] = start.get(name, 0)
     written = set().union(*(op.state for op in every))
     vectors = {name: values for name, values in tensors.items() if name in written}
+    program, *of_points = made.programs
+    return Rule(program, segment, vectors, storage.frozen, of_points)
+
+
+@dataclass(frozen=True, repr=False)
+class _Compiled:
+    """What the rules of all models of one structure share: their programs, and the segment's layout."""
+
+    nbytes: int
+    tensors: dict[str, _Tensor]
+    programs: list[np.ndarray]  # read-only: of the passes, and of each of the points
+
+
+_compiled: dict[Any, _Compiled] = {}
+_lock = parallel.across_forks(threading.Lock())
+
+
+def _kind(
+    passes: Sequence[Sequence[type[Op]]],
+    group_of: Sequence[int],
+    storage: Storage,
+    points: Sequence[type[Op]],
+    sizes: Mapping[str, int],
+) -> Any:
+    """Everything that the programs of a rule depend on."""
+    return (
+        tuple(map(tuple, passes)),
+        tuple(group_of),
+        storage.dtype.name,
+        tuple((p.shape, p.dtype, p.frozen) for p in storage.parameters()),
+        tuple(points),
+        tuple(sizes.items()),
+    )
+
+
+def _compile(
+    passes: Sequence[Sequence[type[Op]]],
+    group_of: Sequence[int],
+    storage: Storage,
+    points: Sequence[type[Op]],
+    sizes: Mapping[str, int],
+) -> _Compiled:
+    layout = Layout([*chain(*passes), *points], storage, sizes)
     programs = [
         compile_update(ops, group_of, layout)
         for ops in (passes, *([[op]] * len(passes) for op in points))
     ]
-    return Rule(programs[0], segment, vectors, storage.frozen, programs[1:])
+    for program in programs:
+        program.flags.writeable = False
+    return _Compiled(layout.nbytes, layout.tensors, programs)
 
 
 def compile_update(

@@ -25,14 +25,14 @@ from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Optimizer
 from fastnet.parameter import check_count
-from fastnet.train import saved
+from fastnet.train import saved, watched
 from fastnet.train.callbacks.base import Callback, is_patient
 from fastnet.train.callbacks.monitors import KeepBest
 from fastnet.train.chain import Chain, Span
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
 from fastnet.train.ready import Ready, Waiting, finish
-from fastnet.train.scores import EpochScores, resized
+from fastnet.train.scores import CHUNK_SECONDS, EpochScores, resized
 from fastnet.train.standing import Hooks, Loaded, Pauses, Position, call
 from fastnet.train.validating import Validation, validation_within
 
@@ -131,6 +131,12 @@ class Run:
     def begin(self) -> None:
         """Find the executor, under the lock."""
         self.executor = self.find()
+        if self.executor.joins and self.data.host is None:
+            state = self.trainer.model.optimizer_state(self.trainer.optimizer)
+            ops = [op for passes in state.passes for op in passes]
+            if all({*op.dims} <= {"N", "M"} for op in ops):  # others may take any time
+                step = self.executor.surely_takes(len(ops))
+                self.chunk = max(1, int(CHUNK_SECONDS / step))
 
     def unload(self) -> None:
         """Let go of the data."""
@@ -171,8 +177,6 @@ class Run:
             most = min(most, limit // self.scores.steps)
         if (limit := self.pauses.epochs()) is not None:
             most = min(most, limit)
-        for callback in self.patient:
-            most = min(most, max(1, callback.epochs_ahead()))
         fit = min(self.most_rows // int(self.offsets[-1]), MOST_STEPS // self.scores.steps)
         return min(most, self.chunk // self.scores.steps, max(1, fit))
 
@@ -195,13 +199,15 @@ class Run:
         """Train at least one epoch; `ended` gets each one's record, where somebody looks at it.
 
         Short epochs are loaded as many at once as fit into a chunk. One native call runs all of them where
-        nobody looks, and one call each of them otherwise.
+        nobody looks, as many as patient callbacks admit, and one call each of them otherwise.
         """
         count = self.whole_epochs(last_epoch - self.trainer.epoch)
         if not count:
             ended((yield from self._in_chunks(progress)))
             return
         within = self.within if self.within is not None and self.within.epochs else None
+        if self.within is not within:
+            count = 1  # which tells how long a validation takes
         if within is not None:
             count = min(count, within.most(self.most_rows, self.most_rows / MOST_ROWS))
             count = count if self.joins else min(count, within.epochs)
@@ -209,7 +215,7 @@ class Run:
         index, offsets = self.minibatches(first, count)
         decisions = scores.room_for_decisions(count)
         loaded: Loaded | None = None
-        spent = 0.0
+        spent, plain = 0.0, watched.is_plain(self)
         with self.executor.resident():
             while (done := self.trainer.epoch - first) < count:
                 if self.hooks.epoch_begin:  # may change a hyper-parameter
@@ -229,18 +235,26 @@ class Run:
                         loaded = self.load(
                             *part, end, decisions=rest, whole=True, evaluation=follows
                         )
+                    loaded.first = done
                 if within is not None or not self.evaluated:
-                    yield from self._advance_unwatched(
-                        loaded, index, decisions, done, progress, within
-                    )
+                    yield from self._advance_unwatched(loaded, index, decisions, progress, within)
+                    if self.trainer.stop_training:
+                        return
+                    continue
+                if plain:
+                    try:
+                        spent += watched.train(
+                            self, loaded, index, decisions, done, count, progress, ended
+                        )
+                    except ParametersNotFinite:
+                        raise parameters_diverged(self.trainer.epoch + 1) from None
                     if self.trainer.stop_training:
                         return
                     continue
                 begun = self.now()
                 losses = yield from self.advance(loaded, steps)
-                found = scores.found(losses, index, decisions, done)
+                record = scores.of_epoch(losses, index, decisions, done)
                 spent += self.now() - begun
-                record = {name: value for name, (value,) in found.items()}
                 progress.advance(scores.rows, partial(record.__getitem__, "loss"))
                 ended((yield from self._end_epoch(record, begun)))
                 if self.trainer.stop_training:
@@ -389,7 +403,7 @@ class Run:
     def _count(self, loaded: Loaded, _: Ready) -> None:
         """Count the steps that have been done since the last call."""
         begin, end = loaded.done, self.executor.steps_done
-        self.trainer.model.touch(by_backend=True)
+        self.executor.storage.version += 1  # as the model's `touch` does
         loaded.done = end
         # Past the check of names, which takes as long as a small step.
         vars(self.trainer)["step"] += end - begin
@@ -400,16 +414,19 @@ class Run:
         loaded: Loaded,
         index: Array,
         decisions: Array | None,
-        first: int,
         progress: Progress,
         within: Validation | None,
     ) -> Waiting[None]:
-        """Run all epochs that are loaded, and record those that are done.
+        """Run the epochs that are loaded, as many as patient callbacks admit, and record those done.
 
-        first: the first of them, among those whose rows the index has. within: what evaluates each.
+        index, decisions: the rows of all epochs of the load. within: what evaluates each.
         """
         steps, executor = self.scores.steps, self.executor
-        recorded, timed, evaluating = 0, 0.0, 0.0
+        begin, first = loaded.done, loaded.first
+        recorded, timed, evaluating = begin // steps, 0.0, loaded.evaluating
+        end = len(loaded.span.ends)
+        for callback in self.patient:
+            end = min(end, begin + max(1, callback.epochs_ahead()) * steps)
         ended: list[dict[str, Sequence[Any]]] = []
 
         def count(ready: Ready) -> None:
@@ -441,11 +458,12 @@ class Run:
             ended.append(columns)
 
         self.trainer._to_training()
-        ready = Ready(self.executor, len(loaded.span.ends), count)
+        ready = Ready(self.executor, end, count)
         try:
             yield from self._run(ready)
         finally:
-            self.resize(loaded.done, ready.seconds - evaluating)
+            self.resize(loaded.done - begin, ready.seconds - (evaluating - loaded.evaluating))
+            loaded.evaluating = evaluating
             for columns in ended:
                 rows = self.scores.rows * len(columns["epoch"])
                 progress.advance(rows, partial(columns["loss"].__getitem__, -1))
@@ -520,8 +538,9 @@ class Fit:
 
         def ended(record: dict[str, Any]) -> None:
             trainer.history.append(record)
-            progress.epoch_ended(record)
-            tell(trainer, self.callbacks, {name: [value] for name, value in record.items()})
+            if progress.verbose:
+                progress.epoch_ended(record)
+            tell_of(trainer, self.callbacks, record)
             for callback in savers:
                 callback.save(save)
             run.pauses.pause()
@@ -572,12 +591,17 @@ def tell(
     trainer: Trained, callbacks: Sequence[Callback], columns: Mapping[str, Sequence[Any]]
 ) -> None:
     """Tell callbacks of epochs that have ended, and keep the name of the one that ends the fit."""
-    for i, epoch in enumerate(columns["epoch"] if callbacks else ()):
-        record = {name: column[i] for name, column in columns.items()}
-        for callback in callbacks:
-            callback.on_epoch_end(epoch, dict(record))
-            if trainer.stop_training and trainer.stop_reason is None:
-                trainer.stop_reason = type(callback).__name__
+    for i in range(len(columns["epoch"]) if callbacks else 0):
+        tell_of(trainer, callbacks, {name: column[i] for name, column in columns.items()})
+
+
+def tell_of(trainer: Trained, callbacks: Sequence[Callback], record: dict[str, Any]) -> None:
+    """The same of one epoch, by its record."""
+    epoch = record["epoch"]
+    for callback in callbacks:
+        callback.on_epoch_end(epoch, record.copy())
+        if trainer.stop_training and trainer.stop_reason is None:
+            trainer.stop_reason = type(callback).__name__
 
 
 def check_parameters(model: Sequential, epoch: int) -> None:

@@ -216,19 +216,30 @@ class Decided:
     def __len__(self) -> int:
         return len(self._parts)
 
-    def shares(self, decisions: Array, index: Any = slice(None)) -> dict[str, list[float]]:
-        """Each metric for each of several epochs: decisions (epochs, rows), of the rows `index`."""
+    def shares(self, decisions: Array, index: Array | None = None) -> dict[str, list[float]]:
+        """Each metric for each of several epochs: decisions (epochs, rows), of the rows `index` or all."""
         found = {}
         rows = decisions.shape[1]
         for name, (labels, counts) in self._parts.items():
-            right = decisions == labels[index].reshape(-1, rows)
+            of_rows = labels if index is None else labels.take(index)  # faster than labels[index]
+            right = decisions == of_rows.reshape(-1, rows)
             if counts is None:
-                found[name] = (right.sum(axis=1) / rows).tolist()
+                found[name] = (count_true(right) / rows).tolist()
                 continue
-            counted = counts[index].reshape(-1, rows)
-            hits, all_counted = (right & counted).sum(axis=1), counted.sum(axis=1)
+            counted = (counts if index is None else counts.take(index)).reshape(-1, rows)
+            hits, all_counted = count_true(right & counted), count_true(counted)
             found[name] = (hits / np.maximum(all_counted, 1)).tolist()
         return found
+
+
+def count_true(found: Array) -> Array:
+    """How many are true in each row of a matrix of bools."""
+    # Four times as fast as a sum of bools, which NumPy makes 64-bit integers first.
+    short = found.shape[1] < 2**31
+    counts: Array = np.add.reduce(
+        found.view(np.int8), axis=1, dtype=np.int32 if short else np.int64
+    )
+    return counts
 
 
 class EpochScores:
@@ -385,6 +396,18 @@ class EpochScores:
         rows = slice(first * self.rows, (first + len(losses) // self.steps) * self.rows)
         shares = {} if decisions is None else self.shares(index[rows], decisions[rows])
         return {"loss": self.mean_losses(losses), **{name: shares[name] for name in self.names}}
+
+    def of_epoch(
+        self, losses: Array, index: Array, decisions: Array | None, number: int
+    ) -> dict[str, float]:
+        """The same of a single epoch, that with this number of an index's."""
+        found = {"loss": self.mean_losses(losses)[0]}
+        if decisions is not None:
+            rows = slice(number * self.rows, (number + 1) * self.rows)
+            shares = self.shares(index[rows], decisions[rows])
+            for name in self.names:
+                found[name] = shares[name][0]
+        return found
 
     def record(self) -> dict[str, float]:
         """The mean loss and the metrics of the epoch that has been added."""

@@ -19,6 +19,8 @@ class Loaded:
     changes: int  # of the optimizer's hyper-parameters, when the steps' numbers were made
     span: Span
     done: int = 0
+    first: int = 0  # of whole epochs the number of the first, among those whose rows are known
+    evaluating: float = 0.0  # seconds that evaluations within native calls took
 
     def serves(self, state: OptimizerState) -> bool:
         """Whether something is left, and is still what is to be done."""

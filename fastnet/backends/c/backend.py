@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -18,10 +18,11 @@ from fastnet.errors import BackendUnavailable, HyperparameterError, check_int
 from fastnet.formulas.language import Formula
 from fastnet.op import Array, Kernel
 from fastnet.plan.instructions import kernel_at
-from fastnet.plan.records import ABSENT, CONTROL, KINDS
+from fastnet.plan.records import ABSENT, CONTROL, INSTRUCTION, KINDS
 
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
 FUSES_TILES = 2  # fn_fusing
+PROGRAMS = 256  # prepared programs that are kept
 
 
 class Entry(NamedTuple):
@@ -78,13 +79,15 @@ class CBackend(Backend):
         ffi, lib = module.ffi, module.lib
         self._from_buffer = ffi.from_buffer
         self._run, self._train, self._orders = lib.fn_run, lib.fn_train, lib.fn_orders
-        self._train_many = lib.fn_train_many
+        self._train_many, self._draws = lib.fn_train_many, lib.fn_draws
         self._all = listed(ffi, lib)
         entries = lib.fn_foreign_entry(), lib.fn_foreign_epilogue()
         self._foreign_entry = Entry(*entries, fuses=0, relu_mask=0)
         top = lib.fn_machine_level()
         self._levels = tuple(ffi.string(lib.fn_level_name(i)).decode() for i in range(top + 1))
         self._choose(LEVEL_VARIABLE, level_wanted(top))
+        self._prepared = lru_cache(PROGRAMS)(self._prepare)
+        random.native = self._words64
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
         """The kernels that the extension lists."""
@@ -95,7 +98,16 @@ class CBackend(Backend):
 
         An elementwise kernel that works in place on the output of the kernel before it becomes that
         one's epilogue: it is called for each piece while the piece is in cache. Fusion changes no bits.
+        Equal programs, as those of equal nets are, become so by a copy.
         """
+        if len(program):
+            # By bytes: NumPy copies records field by field.
+            prepared = self._prepared(self._level, program.tobytes())
+            program.view(np.uint8)[:] = prepared.view(np.uint8)
+
+    def _prepare(self, _: int, content: bytes) -> np.ndarray:
+        """The prepared program that has this content before; an argument is the level."""
+        program = np.frombuffer(bytearray(content), INSTRUCTION)
         before, fuses = None, 0
         for instruction in program:
             if instruction["kernel"] < 0:
@@ -114,6 +126,7 @@ class CBackend(Backend):
                 before["epilogue"] = entry.epilogue
                 before["relu_mask"] = entry.relu_mask if fuses == FUSES_TILES else 0
             before, fuses = (instruction if entry.fuses else None), entry.fuses
+        return program
 
     def _foreign(self, kernel: Kernel, kind: int) -> int:
         """The address of an elementwise kernel that this build does not have; 0 without Numba."""
@@ -139,6 +152,10 @@ class CBackend(Backend):
     def train(self, args: np.ndarray) -> None:
         """Make one native call, without the GIL."""
         self._train(self._from_buffer("fn_train_args[]", args))
+
+    def trainer(self, args: np.ndarray) -> Callable[[], None]:
+        """The native function with its argument by address."""
+        return partial(self._train, self._from_buffer("fn_train_args[]", args))
 
     def train_epochs(
         self, args: np.ndarray, evaluation: np.ndarray, ended: Callable[[int], None]
@@ -169,6 +186,13 @@ class CBackend(Backend):
                 self._from_buffer("uint64_t[]", room),
             )
         return orders
+
+    def _words64(self, count: int, seed: int, stream: int, step: int, first: int) -> Array:
+        """`random.words64` in one native call."""
+        drawn = np.empty(count, np.uint64)
+        if count:
+            self._draws(seed, stream, step, first, count, self._from_buffer("uint64_t[]", drawn))
+        return drawn
 
     def apply_call(
         self,
