@@ -4,132 +4,8 @@
  * here do both in C. They accept exactly what their program needs, and decline all other arguments before anything has
  * changed: Python then does the same in its own way, or says what is wrong. What a call counts, such as the steps of a
  * trainer, it counts before it returns, so that Ctrl-C cannot come in between. */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
-#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
-#include <float.h>
-#include <numpy/arrayobject.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "engine/fastnet.h"
-#include "engine/gather.h"
-
-enum { MAX_ROW_DIMS = 15, MAX_COUNTERS = 4 };
-
-/* Rows of arrays as a program reads or writes them. */
-typedef struct {
-    int dims;
-    npy_intp dim[MAX_ROW_DIMS];
-    int64_t size; /* elements of a row */
-} row_shape;
-
-/* The rows of an array. */
-typedef struct {
-    PyArrayObject *array;
-    char *data;
-    int64_t rows, kind;
-    int contiguous;
-} rows_of;
-
-/* A number in a Python object's __dict__ that a call increments. The dict is NULL if the caller passes it: an object that
- * owns the function would otherwise own itself, and Python's garbage collector does not look into functions. */
-typedef enum {
-    COUNTED,        /* nothing else */
-    COUNTS_DRAWS,   /* it selects the step of random draws */
-    COUNTS_NUMBERS, /* it selects the row of an update's table of numbers, whose first row is for `first` */
-} counted_as;
-
-typedef struct {
-    PyObject *dict, *key;
-    counted_as as;
-    long long first, value;
-} counter;
-
-/* What the three functions have in common. */
-typedef struct {
-    PyTypeObject *array_type;
-    PyObject *kept; /* alive as long as the function */
-    int64_t dtype;
-    int64_t numbers; /* rows of the table */
-    int counters;
-    counter count[MAX_COUNTERS];
-} common;
-
-static int kind_of(int type_num) {
-    switch (type_num) {
-    case NPY_FLOAT32:
-        return FN_FLOAT32;
-    case NPY_FLOAT64:
-        return FN_FLOAT64;
-    case NPY_UINT8:
-        return FN_UINT8;
-    case NPY_INT64:
-        return FN_INT64;
-    default:
-        return -1;
-    }
-}
-
-/* The rows of an object that is exactly an ndarray, aligned and in native byte order, with rows of this shape; 0 for
- * any other. */
-static int rows_in(const common *c, PyObject *object, const row_shape *row, rows_of *found) {
-    if (Py_TYPE(object) != c->array_type)
-        return 0;
-    PyArrayObject *array = (PyArrayObject *)object;
-    if (PyArray_NDIM(array) != row->dims + 1 || !PyArray_ISALIGNED(array) || !PyArray_ISNOTSWAPPED(array))
-        return 0;
-    const npy_intp *shape = PyArray_DIMS(array);
-    for (int i = 0; i < row->dims; i++)
-        if (shape[i + 1] != row->dim[i])
-            return 0;
-    *found = (rows_of){array, PyArray_BYTES(array), shape[0], kind_of(PyArray_TYPE(array)), PyArray_IS_C_CONTIGUOUS(array)};
-    return found->kind >= 0;
-}
-
-/* Convert one row of any strides to the dtype. */
-static void convert_row(const rows_of *from, const row_shape *row, int64_t dtype, const char *data, char *to) {
-    const npy_intp *strides = PyArray_STRIDES(from->array) + 1;
-    npy_intp at[MAX_ROW_DIMS] = {0};
-    for (int64_t i = 0; i < row->size; i++) {
-        const char *p = data;
-        for (int d = 0; d < row->dims; d++)
-            p += at[d] * strides[d];
-        const double value = from->kind == FN_FLOAT64   ? *(const double *)p
-                             : from->kind == FN_FLOAT32 ? *(const float *)p
-                             : from->kind == FN_UINT8   ? *(const uint8_t *)p
-                                                        : 0;
-        if (dtype == FN_FLOAT64)
-            ((double *)to)[i] = from->kind == FN_INT64 ? (double)*(const int64_t *)p : value;
-        else
-            ((float *)to)[i] = from->kind == FN_INT64 ? (float)*(const int64_t *)p : (float)value;
-        for (int d = row->dims - 1; d >= 0 && ++at[d] == row->dim[d]; d--)
-            at[d] = 0;
-    }
-}
-
-/* Whether numbers of a kind are finite in the dtype. */
-static int finite_in(int64_t dtype, const void *data, int64_t kind, int64_t n) {
-    if (kind == FN_UINT8 || kind == FN_INT64)
-        return 1;
-    if (kind == dtype || kind == FN_FLOAT32)
-        return fn_data_functions_of(kind)->all_finite(data, n);
-    int finite = 1;
-    for (int64_t i = 0; i < n; i++)
-        finite &= fabs(((const double *)data)[i]) <= FLT_MAX;
-    return finite;
-}
-
-/* Whether all numbers of a kind lie in [low, high]. */
-static int all_within(const void *data, int64_t kind, int64_t n, double low, double high) {
-    int within = kind == FN_FLOAT32 || kind == FN_FLOAT64;
-    for (int64_t i = 0; within && i < n; i++) {
-        const double value = kind == FN_FLOAT32 ? ((const float *)data)[i] : ((const double *)data)[i];
-        within = value >= low && value <= high;
-    }
-    return within;
-}
+#define IMPORTS_NUMPY
+#include "engine/calls.h"
 
 /* Counters. */
 
@@ -347,23 +223,21 @@ static PyMethodDef update_method = {
     "update", update, METH_NOARGS,
     "update(): run the update of the next step; False, with nothing changed, without numbers for it."};
 
-static void drop(common *c) {
+void drop(common *c) {
     for (int i = 0; i < c->counters; i++) {
         Py_XDECREF(c->count[i].dict);
         Py_DECREF(c->count[i].key);
     }
-    Py_XDECREF(c->array_type);
+    Py_XDECREF((PyObject *)c->array_type);
     Py_XDECREF(c->kept);
     free(c);
 }
 
 static void release(PyObject *capsule) {
-    /* The common part comes first in all three. */
     drop(PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule)));
 }
 
-/* A C function with a capsule of what it needs, which it owns from here on. */
-static PyObject *function_of(common *c, const char *name, PyMethodDef *method) {
+PyObject *function_of(common *c, const char *name, PyMethodDef *method) {
     PyObject *capsule = PyCapsule_New(c, name, release);
     if (!capsule) {
         drop(c);
@@ -374,7 +248,7 @@ static PyObject *function_of(common *c, const char *name, PyMethodDef *method) {
     return made;
 }
 
-static int read_shape(PyObject *tuple, row_shape *row) {
+int read_shape(PyObject *tuple, row_shape *row) {
     const Py_ssize_t count = PyTuple_Size(tuple);
     if (count < 0)
         return -1;
@@ -417,7 +291,7 @@ static int read_counter_list(PyObject *tuple, common *c) {
     return 0;
 }
 
-static int read_record(PyObject *given, void *to, size_t bytes) {
+int read_record(PyObject *given, void *to, size_t bytes) {
     Py_buffer record;
     if (PyObject_GetBuffer(given, &record, PyBUF_SIMPLE) < 0)
         return -1;
@@ -430,9 +304,7 @@ static int read_record(PyObject *given, void *to, size_t bytes) {
     return fits ? 0 : -1;
 }
 
-/* Allocate one of the three structs, and fill its common part. */
-static common *new_common(size_t bytes, PyObject *type, PyObject *kept, PyObject *counters,
-                          int64_t numbers) {
+common *new_common(size_t bytes, PyObject *type, PyObject *kept, PyObject *counters, int64_t numbers) {
     common *c = calloc(1, bytes);
     if (!c) {
         PyErr_NoMemory();
@@ -530,6 +402,8 @@ static PyMethodDef methods[] = {
      "TRAIN record."},
     {"update", make_update, METH_VARARGS,
      "update(context, ndarray, kept, counters, program): the function update() of a CONTEXT record."},
+    {"product", make_product, METH_VARARGS,
+     "product(context, ndarray, kept, programs, rows, room, parameters, gives): the function product(x, second, v, draw)."},
     {NULL, NULL, 0, NULL}};
 
 static int import_numpy(PyObject *module) {

@@ -22,6 +22,7 @@ from fastnet.plan.segments import Storage
 Apply = Callable[..., bool]  # see Backend.apply_call
 Step = Callable[[Any, Any, Any, Any], float | None]  # see Backend.step_call
 Run = Callable[[], bool]  # see Backend.update_call
+Product = Callable[[Any, Any, Any, int], Any]  # see Backend.product_call
 
 
 class Counts(IntEnum):
@@ -75,6 +76,57 @@ class Result:
     address: int
     row: tuple[int, ...]
     row_bytes: int
+
+
+class Second(IntEnum):
+    """What the second argument of a native product is (`second_kind` in csrc/engine/directions.c)."""
+
+    NOTHING = 0
+    LABELS = 1
+    TARGETS = 2
+    DIRECTION_OF_X = 3
+
+
+@plain(frozen=True)
+class Moved:
+    """A parameter whose direction a native product takes.
+
+    shown: PyTorch's shape. reversed: whether the kernels have its dimensions in reverse order. cleared:
+    whether no instruction writes all of its product. offset: in segments, bytes.
+    """
+
+    name: str
+    shown: tuple[int, ...]
+    reversed: bool
+    cleared: bool
+    offset: int
+
+    def packed(self) -> tuple[str, tuple[int, ...], bool, bool, int]:
+        """As the native function takes it."""
+        return self.name, self.shown, self.reversed, self.cleared, self.offset
+
+
+@plain(frozen=True)
+class Taken:
+    """What a native product takes and gives.
+
+    dtype: of the plan, a KIND. rows: of x, and of targets if these come second; labels in [0, classes).
+    second: what comes second. room: addresses for converted rows of x, and for those that come second,
+    where a direction of x stays. buffers: the address of the model's, and their bytes. gives: the addresses
+    of y and its derivative, or zeros for the product by name. y: the shape of a row of these. parameters:
+    that move; nbytes: of all.
+    """
+
+    dtype: int
+    rows: Rows
+    classes: int
+    second: Second
+    room: tuple[int, int]
+    buffers: tuple[int, int]
+    gives: tuple[int, int]
+    y: tuple[int, ...]
+    parameters: tuple[Moved, ...]
+    nbytes: int
 
 
 _of_guests: dict[str, dict[str, Any]] = {}  # by backend
@@ -252,6 +304,23 @@ class Backend:
         """A native function () → bool that runs an update with the next numbers of the table.
 
         It returns False and changes nothing where the table has none. None: as above.
+        """
+        return None
+
+    def product_call(
+        self,
+        context: np.ndarray,
+        programs: tuple[np.ndarray, np.ndarray],
+        taken: Taken,
+        kept: Any,
+    ) -> Product | None:
+        """A native function (x, second, v, draw) that multiplies by the matrix of a plan of products.
+
+        second: targets, the direction of x, or None. v: a dict of directions by name, or None where no
+        parameter moves. draw: the step of random draws. The function returns (y, ẏ) or a dict by name, and
+        None, with nothing changed, unless all arrays are as `taken` says and, converted, finite, and the
+        product by name is. The segments `state` and the room are its own while it runs, as are the
+        programs. None: as above.
         """
         return None
 

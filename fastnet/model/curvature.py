@@ -72,7 +72,7 @@ def jvp(model: Any, x: Any, dx: Any, dparams: Any) -> tuple[Array, Array]:
     way = model._ways.get(kind)
     if way is not None and way.is_open(model):
         with model.training_lock():
-            found: tuple[Array, Array] | None = way.call(x, dx, dparams)
+            found: tuple[Array, Array] | None = way.call(x, dx, dparams, model._draws)
         if found is not None:
             return found
     model._root("jvp")
@@ -86,6 +86,7 @@ def jvp(model: Any, x: Any, dx: Any, dparams: Any) -> tuple[Array, Array]:
         dx = np.asarray(model.features("dx", model.on_host("dx", dx), shape))
         if dx.shape != x.shape:
             raise ShapeError(f"dx has shape {dx.shape}, expected that of x, {x.shape}")
+        dx = np.asarray(dx, model.dtype)
     with model.training_lock():
         if dparams is not None:
             check_direction(model, "dparams", dparams)
@@ -93,11 +94,18 @@ def jvp(model: Any, x: Any, dx: Any, dparams: Any) -> tuple[Array, Array]:
         model._check_rows(len(x), modes)
         runner = jacobian_runner(model, shape, len(x), modes, kind)
         call = _jvp_call(model, runner)
-        model._ways.keep(kind, Way(model, call, runner, modes))
+        if not model._runtime.coded and _is_new(model, way, runner):
+            short = runner.native(model.seed, runner.plan.max_rows) or call
+            model._ways.keep(kind, Way(model, short, runner, modes))
         given = None if dparams is None else _as_arrays(model, dparams)
-        found = call(np.ascontiguousarray(x, model.dtype), dx, given)
+        found = call(np.ascontiguousarray(x, model.dtype), dx, given, model._draws)
         assert found is not None
         return found
+
+
+def _is_new(model: Any, way: Way | None, runner: Runner) -> bool:
+    """Whether a way for this runner is still to be made."""
+    return way is None or way.executor is not runner or not way.is_open(model)
 
 
 def jacobian_runner(
@@ -132,11 +140,11 @@ def _runner_of(model: Any, products: Any) -> Any:
 
 
 def _jvp_call(model: Any, runner: Runner) -> Any:
-    """A function (x, dx, dparams) → (y, ẏ) for rows of one kind; None where it declines."""
+    """A function (x, dx, dparams, draw) → (y, ẏ) for rows of one kind; None where it declines."""
     plan, products, dtype = runner.plan, runner.products, model.dtype
     of_x, of_parameters = products.dx is not None, products.of_parameters
 
-    def call(x: Any, dx: Any, dparams: Any) -> tuple[Array, Array] | None:
+    def call(x: Any, dx: Any, dparams: Any, draw: int) -> tuple[Array, Array] | None:
         if (dx is None) == of_x or (dparams is None) == of_parameters:
             return None
         if not runner.takes(x, plan.max_rows) or (runner.exact and len(x) != plan.max_rows):
@@ -148,7 +156,7 @@ def _jvp_call(model: Any, runner: Runner) -> Any:
                 return None
         if of_parameters and not runner.point(dparams):
             return None
-        runner.linearize(x, None, None, model.seed, model._draws)
+        runner.linearize(x, None, None, model.seed, draw)
         shape = len(x), *plan.output_shape
         there = plan.output[0] == "x"
         y = x.reshape(shape) if there else runner.at(plan.output, shape, dtype)
@@ -196,7 +204,7 @@ class Curvature:
         self._compiled: dict[int, Any] = {}  # by rows
         self._penalty, count = 1.0, data.rows
         if rows is None:
-            rows = count if self.exact else self._rows_of_a_block(count)
+            rows = count if self.exact else self.rows_of_a_block(count)
         self.offsets = batch_offsets(count, min(rows, count))
         self.shares = np.diff(self.offsets) / count
         if loss.reduction == "sum":
@@ -248,7 +256,8 @@ class Curvature:
         made.exact = self.exact
         return made
 
-    def _rows_of_a_block(self, count: int) -> int:
+    def rows_of_a_block(self, count: int) -> int:
+        """The rows that a block has of so many."""
         if count <= FEW_ROWS:
             return count
         plan: Plan = self._products(FEW_ROWS).plan
@@ -269,9 +278,13 @@ class Curvature:
     @np.errstate(all="ignore")
     def product(self, v: Array) -> Array:
         """The matrix times a vector; the caller looks whether it is finite."""
-        total = np.zeros(self.packing.size)
+        total = None
         for share, runner in self._runs(lambda runner: self.packing.spread(v, runner.direction)):
-            total += share * self.packing.gathered(runner.product())
+            part = self.packing.gathered(runner.product())
+            if share != 1:
+                part *= share
+            total = part if total is None else np.add(total, part, out=total)
+        assert total is not None
         return total
 
     @np.errstate(all="ignore")
@@ -316,20 +329,29 @@ class Curvature:
             raise bad_label(self.data.classes, begin + int(np.flatnonzero(bad)[0]))
 
 
-def _curvature_call(model: Any, curvature: Curvature) -> Any:
-    """A function (x, y, v) → product by name for data of one kind; None where it declines."""
-    if len(curvature.shares) > 1 or curvature.data.w is not None or model._runtime.coded:
-        return None
+def _curvature_way(model: Any, curvature: Curvature, way: Way | None) -> Way | None:
+    """The way of products with data of one kind, of one block; None where there is none."""
     data, loss = curvature.data, curvature.loss
-    targets = accepted_targets(loss, data)
-    if targets is None or not isinstance(data.x, np.ndarray):
-        return None
-    low, high = targets
-    runner = curvature.runner(data.rows)
-    dtype, row, classes = model.dtype, data.y.shape[1:], data.classes
-    most = runner.plan.max_rows if runner.exact else min(runner.plan.max_rows, FEW_ROWS)
+    if len(curvature.shares) > 1 or not isinstance(data.x, np.ndarray) or model._runtime.coded:
+        return way
+    targets, runner = accepted_targets(loss, data), curvature.runner(data.rows)
+    if targets is None or not _is_new(model, way, runner):
+        return way
+    most = runner.plan.max_rows
+    if not runner.exact:
+        most = curvature.rows_of_a_block(most)
+    call = runner.native(model.seed, most, data.y.shape[1:], data.classes, targets)
+    call = call or _curvature_call(model, runner, data, targets, most)
+    return Way(model, call, runner, curvature.modes, loss)
 
-    def call(x: Any, y: Any, v: Any) -> dict[str, Array] | None:
+
+def _curvature_call(
+    model: Any, runner: Runner, data: Dataset, targets: tuple[float, float], most: int
+) -> Any:
+    """A function (x, y, v, draw) → product by name for up to so many rows; None where it declines."""
+    (low, high), dtype, row, classes = targets, model.dtype, data.y.shape[1:], data.classes
+
+    def call(x: Any, y: Any, v: Any, draw: int) -> dict[str, Array] | None:
         if not runner.takes(x, most) or (runner.exact and len(x) != most):
             return None
         if type(y) is not np.ndarray or y.shape != (len(x), *row) or not y.flags.c_contiguous:
@@ -341,7 +363,7 @@ def _curvature_call(model: Any, curvature: Curvature) -> Any:
             return None
         if type(v) is not dict or not runner.point(v):
             return None
-        runner.linearize(x, y, None, model.seed, model._draws)
+        runner.linearize(x, y, None, model.seed, draw)
         product = runner.product().copy()
         return runner.named(product) if np.isfinite(product).all() else None
 
@@ -356,7 +378,7 @@ def curvature_times(
     way = model._ways.get((name, id(loss)))
     if way is not None and sample_weight is None and way.more is loss and way.is_open(model):
         with model.training_lock():
-            product: dict[str, Array] | None = way.call(x, y, v)
+            product: dict[str, Array] | None = way.call(x, y, v, model._draws)
         if product is not None:
             return product
     model._root(name)
@@ -375,10 +397,8 @@ def curvature_times(
                 "the product is not finite: parameters, inputs or v are too large for the model's dtype; "
                 "inputs scaled to about 1 and a smaller v usually help"
             )
-        if sample_weight is None and (way is None or not way.is_open(model)):
-            call = _curvature_call(model, curvature)
-            made = call and Way(model, call, modes=modes, more=loss)
-            model._ways.keep((name, id(loss)), made)
+        if sample_weight is None:
+            model._ways.keep((name, id(loss)), _curvature_way(model, curvature, way))
         return product
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from typing import Any
 
@@ -81,12 +82,52 @@ class Twin:
         return {n: a.detach().numpy() for n, a in zip(self.named, found, strict=True)}
 
 
+class Func:
+    """The same by torch.func: forward mode, forward over reverse, and a vjp of what a jvp gives."""
+
+    def __init__(self, module: Any, x: Any, y: Any) -> None:
+        torch.func.replace_all_batch_norm_modules_(module)  # which would move statistics
+        self.module, self.x, self.y = module, torch.tensor(x), torch.tensor(y)
+        every = {n: p.detach() for n, p in module.named_parameters()}
+        self.free = {n: every[n] for n, p in module.named_parameters() if p.requires_grad}
+        self.fixed = {n: a for n, a in every.items() if n not in self.free}
+
+    def output(self, free: Any, x: Any) -> Any:
+        return torch.func.functional_call(self.module, {**free, **self.fixed}, x)
+
+    def loss(self, output: Any) -> Any:
+        return ((output - self.y) ** 2).mean()  # mse_loss has no forward over reverse
+
+    def jvp(self, dx: Any, v: Any) -> Any:
+        primals, tangents = (self.free, self.x), (tensors(v), torch.tensor(dx))
+        return [a.numpy() for a in torch.func.jvp(self.output, primals, tangents)]
+
+    def hvp(self, v: Any) -> Any:
+        gradient = torch.func.grad(lambda free: self.loss(self.output(free, self.x)))
+        return arrays(torch.func.jvp(gradient, (self.free,), (tensors(v),))[1])
+
+    def gnvp(self, v: Any) -> Any:
+        def output(free: Any) -> Any:
+            return self.output(free, self.x)
+
+        at, moved = torch.func.jvp(output, (self.free,), (tensors(v),))
+        _, curved = torch.func.jvp(torch.func.grad(self.loss), (at,), (moved,))
+        return arrays(torch.func.vjp(output, self.free)[1](curved)[0])
+
+
+def arrays(found: Any) -> Any:
+    return {n: a.numpy() for n, a in found.items()}
+
+
 def dot(a: Any, b: Any) -> Any:
     return sum((x * y).sum() for x, y in zip(a, b, strict=True))
 
 
 def check(model: Any, module: Any, loss: Any, theirs: Any, x: Any, y: Any, what: Any = "") -> None:
-    twin = Twin(module, theirs, x, y)
+    compare(model, Twin(module, theirs, x, y), loss, x, y, what)
+
+
+def compare(model: Any, twin: Any, loss: Any, x: Any, y: Any, what: Any = "") -> None:
     v = directions.direction(model, 1)
     dx = normal(2, *x.shape)
     got, want = model.jvp(x, dx, v), twin.jvp(dx, v)
@@ -266,18 +307,22 @@ def test_gaussians(backend, full, reduction):
     check_loss(model, fn.GaussianNLLLoss(**options), peer, output, target)
 
 
-GRAPHS, GROUPS, ROWS = 200, 25, 7
+GRAPHS, GROUPS, ROWS = 200, 25, 7  # 8 graphs a group
 SLOW = [pytest.param(group, marks=pytest.mark.slow) for group in range(1, GROUPS)]
 
 
-@pytest.mark.parametrize("group", [0, *SLOW])
-def test_random_graphs(group):
-    """With shared and frozen layers; users' layers in NumPy have no second derivatives."""
-    checked = 0
-    for seed in range(group, GRAPHS, GROUPS):
+def drawn(group: int, backend: str) -> Any:
+    """Pairs of models, with their rows and targets.
+
+    Layers are shared and frozen; users' layers in NumPy have no second derivatives.
+    """
+    left = GRAPHS // GROUPS
+    for seed in itertools.count(group, GROUPS):
+        if not left:
+            return
         tree = random_graphs.tree(seed)
         theirs = random_graphs.torch_of(tree, torch)
-        model = random_graphs.fastnet_of(tree, dtype="float64", backend="reference", seed=seed)
+        model = random_graphs.fastnet_of(tree, dtype="float64", backend=backend, seed=seed)
         if "Squares" in str(tree):
             continue
         model.load_state_dict(theirs.state_dict())
@@ -286,9 +331,25 @@ def test_random_graphs(group):
             model.freeze(*frozen)
         for name, p in theirs.named_parameters():
             p.requires_grad_(name not in frozen)
-        if not any(p.requires_grad for p in theirs.parameters()):
-            continue
-        x, y = random_graphs.inputs(tree, ROWS, seed), normal(seed + 1, ROWS, 2)
+        if any(p.requires_grad for p in theirs.parameters()):
+            left -= 1
+            x, y = random_graphs.inputs(tree, ROWS, seed), normal(seed + 1, ROWS, 2)
+            yield seed, model, theirs, x, y
+
+
+groups = pytest.mark.parametrize("group", [0, *SLOW])
+
+
+@groups
+def test_random_graphs(group):
+    for seed, model, theirs, x, y in drawn(group, "reference"):
         check(model, theirs, fn.MSELoss(), nn.MSELoss(), x, y, seed)
-        checked += 1
-    assert checked > 1
+
+
+@groups
+def test_random_graphs_by_torch_func(group):
+    """On the fastest backend; and once more, by a short way."""
+    for seed, model, theirs, x, y in drawn(group, "auto"):
+        twin, loss = Func(theirs, x, y), fn.MSELoss()
+        for _ in range(2):
+            compare(model, twin, loss, x, y, seed)

@@ -12,7 +12,18 @@ import numpy as np
 
 from fastnet import parallel, random
 from fastnet.backends import registry
-from fastnet.backends.base import Apply, Backend, Counter, Result, Rows, Run, Step, no_kernel
+from fastnet.backends.base import (
+    Apply,
+    Backend,
+    Counter,
+    Product,
+    Result,
+    Rows,
+    Run,
+    Step,
+    Taken,
+    no_kernel,
+)
 from fastnet.backends.c.extension import calls_module, extension
 from fastnet.errors import BackendUnavailable, HyperparameterError, check_int
 from fastnet.formulas.language import Formula
@@ -244,6 +255,30 @@ class CBackend(Backend):
             (kept, program, table),
             (tuple(c.packed() for c in counters), len(table)),
             (program.ctypes.data, len(program), table.ctypes.data, table[0].nbytes),
+        )
+        return made
+
+    def product_call(
+        self,
+        context: np.ndarray,
+        programs: tuple[np.ndarray, np.ndarray],
+        taken: Taken,
+        kept: Any,
+    ) -> Product | None:
+        """A function of csrc/engine/directions.c."""
+        rows = taken.rows
+        made: Product = self._calls.product(
+            context,
+            np.ndarray,
+            (kept, programs),
+            tuple(n for program in programs for n in (program.ctypes.data, len(program))),
+            (rows.x, rows.y, taken.y),
+            (rows.least, rows.most, rows.to_share),
+            (taken.dtype, int(taken.second), taken.classes, rows.low, rows.high),
+            taken.room,
+            taken.buffers,
+            taken.gives,
+            (tuple(p.packed() for p in taken.parameters), taken.nbytes),
         )
         return made
 
