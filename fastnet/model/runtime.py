@@ -24,6 +24,7 @@ from fastnet.model.structure import Ending, graph_below_head, graph_of
 from fastnet.op import Op
 from fastnet.plan.compiler import Plan, compile_plan
 from fastnet.plan.extras import Extras
+from fastnet.plan.fusion import multiply_in_bfloat16
 from fastnet.plan.graph import (
     Structure,
     derived_of,
@@ -174,11 +175,13 @@ class Runtime:
         model = self._model()
         assert model is not None
         structure, head = graph_below_head(model, shape)
+        if model.precision is not None:
+            multiply_in_bfloat16(structure.graph)
         return Described(structure, self.storage, head)
 
     def described(self, shape: Shape, modes: Modes, ending: Ending | None) -> Described:
-        """The structure of a forward in these modes, up to the loss if given."""
-        key = shape, modes, ending and ending.key(), self.storage.frozen
+        """The structure of a forward in these modes, up to the loss if given; its products are exact."""
+        key = "exact", shape, modes, ending and ending.key(), self.storage.frozen
         return _last_used(
             self.kept.described, key, lambda: self._describe(shape, modes, ending, fold=False)
         )
@@ -271,7 +274,9 @@ class Runtime:
     ) -> Executor:
         key = shape, modes, ending and ending.key(), self.storage.frozen
         described = _last_used(
-            kept.described, key, lambda: self._describe(shape, modes, ending, fold=fold)
+            kept.described,
+            key,
+            lambda: self._describe(shape, modes, ending, fold=fold, exact=False),
         )
         return self._ready(kept, described, rows, backward=not fold)
 
@@ -286,12 +291,16 @@ class Runtime:
         return executor
 
     def _describe(
-        self, shape: Shape, modes: Modes, ending: Ending | None, *, fold: bool
+        self, shape: Shape, modes: Modes, ending: Ending | None, *, fold: bool, exact: bool = True
     ) -> Described:
+        """exact: products are those of the dtype, whatever the model's precision."""
         model = self._model()
         assert model is not None
         training = dict(zip(map(id, self.layers), modes, strict=True))
-        return Described(graph_of(model, shape, training, ending, fold=fold), self.storage)
+        structure = graph_of(model, shape, training, ending, fold=fold)
+        if model.precision is not None and not exact:
+            multiply_in_bfloat16(structure.graph)
+        return Described(structure, self.storage)
 
     def _made(self, described: Described, rows: int, backward: bool) -> Executor:
         plan = plan_of(described, self.storage, rows, backward=backward).copy()
