@@ -22,6 +22,7 @@ from fastnet.plan.records import ABSENT, CONTROL, KINDS
 
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
 FUSES_TILES = 2  # fn_fusing
+BFLOAT16 = {"x86-64-v4-bf16": "AVX512_BF16"}  # instructions for bfloat16, by level
 
 
 class Entry(NamedTuple):
@@ -85,6 +86,11 @@ class CBackend(Backend):
         top = lib.fn_machine_level()
         self._levels = tuple(ffi.string(lib.fn_level_name(i)).decode() for i in range(top + 1))
         self._choose(LEVEL_VARIABLE, level_wanted(top))
+
+    @property
+    def bfloat16(self) -> str | None:
+        """Those of the current level of instruction sets."""
+        return BFLOAT16.get(self._levels[self._level])
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
         """The kernels that the extension lists."""
