@@ -33,7 +33,8 @@ def fits(text, line):
 
 
 @pytest.mark.parametrize(
-    "page", ["guide.md", "sklearn.md", "int8.md", "second-order.md", "full-batch.md"]
+    "page",
+    ["guide.md", "sklearn.md", "int8.md", "bfloat16.md", "second-order.md", "full-batch.md"],
 )
 def test_its_blocks_run_in_order(page, tmp_path, monkeypatch):
     if page == "sklearn.md":
@@ -42,7 +43,7 @@ def test_its_blocks_run_in_order(page, tmp_path, monkeypatch):
         pytest.importorskip("scipy")
     monkeypatch.chdir(tmp_path)
     names = {"__name__": page.removesuffix(".md")}
-    checked, least = 0, {"int8.md": 2, "full-batch.md": 0}.get(page, 7)
+    checked, least = 0, {"int8.md": 2, "bfloat16.md": 3, "full-batch.md": 0}.get(page, 7)
     for block in blocks(page):
         printed = io.StringIO()
         with redirect_stdout(printed):
