@@ -391,6 +391,7 @@ KINDS = {
 OPS = (
     "layers.activations",
     "layers.batchnorm",
+    "layers.bfloat16_linear",
     "layers.columns",
     "layers.dropout",
     "layers.embedding",

@@ -72,6 +72,7 @@ LATE = {
     ("fastnet.model.sequential", "fastnet.plan.update"),
     ("fastnet.model.structure", "fastnet.layers.hierarchical"),
     ("fastnet.model.structure", "fastnet.losses.decision"),
+    ("fastnet.plan.fusion", "fastnet.layers.bfloat16_linear"),
     ("fastnet.plan.fusion", "fastnet.layers.relu_dropout"),
     ("fastnet.plan.fusion", "fastnet.layers.sparse_linear"),
     ("fastnet.model.summary", "html"),

@@ -74,7 +74,7 @@ typedef void fn_entry(const fn_call *call);
  * reference's arguments; the scalars are the op's. */
 typedef void fn_foreign(void *const *tensors, const double *scalars, int64_t begin, int64_t end);
 
-/* The entry of a kernel, or NULL if there is none. */
+/* The entry of a kernel at the highest level up to this one that has it, or NULL if there is none. */
 fn_entry *fn_entry_of(const char *name, int64_t dtype, int64_t level);
 
 /* Whether a kernel calls `apply_epilogue` for all of its first tensor; a product's tiles can apply a ReLU mask too. */

@@ -12,7 +12,7 @@ int64_t fn_kernel_count(void) { return __stop_fn_kernels - __start_fn_kernels; }
 /* Levels of the instruction set, numbered as CMakeLists.txt compiles them. Only AVX-512 tiles apply ReLU masks; see
  * MASKS_IN_TILES. */
 #if defined(__x86_64__)
-enum { SCALAR_LEVEL = HAS_SCALAR_LEVEL, AVX2_LEVEL, AVX512_LEVEL, MASKING_LEVEL = AVX512_LEVEL };
+enum { SCALAR_LEVEL = HAS_SCALAR_LEVEL, AVX2_LEVEL, AVX512_LEVEL, BFLOAT16_LEVEL, MASKING_LEVEL = AVX512_LEVEL };
 #else
 enum { MASKING_LEVEL = -1 };
 #endif
@@ -33,12 +33,14 @@ void fn_kernel_at(int64_t i, fn_kernel_info *info) {
 }
 
 fn_entry *fn_entry_of(const char *name, int64_t dtype, int64_t level) {
+    const fn_kernel *best = NULL;
     for (int64_t i = 0; i < fn_kernel_count(); i++) {
         const fn_kernel *kernel = __start_fn_kernels[i];
-        if (kernel->dtype == dtype && kernel->level == level && !strcmp(kernel->name, name))
-            return kernel->entry;
+        if (kernel->dtype == dtype && kernel->level <= level && (!best || kernel->level > best->level) &&
+            !strcmp(kernel->name, name))
+            best = kernel;
     }
-    return NULL;
+    return best ? best->entry : NULL;
 }
 
 #if defined(__x86_64__)
@@ -49,13 +51,15 @@ static const char *const level_names[] = {
 #endif
     [AVX2_LEVEL] = "x86-64-v3",
     [AVX512_LEVEL] = "x86-64-v4",
+    [BFLOAT16_LEVEL] = "x86-64-v4-bf16",
 };
 
 int64_t fn_machine_level(void) {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("x86-64-v4")   ? AVX512_LEVEL
-           : __builtin_cpu_supports("x86-64-v3") ? AVX2_LEVEL
-           : __builtin_cpu_supports("fma")       ? SCALAR_LEVEL /* 0 where it is not compiled */
+    if (__builtin_cpu_supports("x86-64-v4"))
+        return __builtin_cpu_supports("avx512bf16") ? BFLOAT16_LEVEL : AVX512_LEVEL;
+    return __builtin_cpu_supports("x86-64-v3") ? AVX2_LEVEL
+           : __builtin_cpu_supports("fma")     ? SCALAR_LEVEL /* 0 where it is not compiled */
                                                  : 0;
 }
 #else

@@ -1,11 +1,11 @@
 /* The weight gradient of more than MANY_ROWS rows: for each piece, a compensated sum of the products of blocks of
- * rows. */
+ * rows. Include products/gemm.h before, or products/rounded.h for the `gemm` of rounded operands. */
 #ifndef FASTNET_MANY_ROWS_H
 #define FASTNET_MANY_ROWS_H
 
 #include "engine/share.h"
 #include "lib/rows.h"
-#include "products/gemm.h"
+#include "products/product.h"
 
 /* A piece of dw is so small that its product never packs A. Scratch memory behind the panels of B is then free for the
  * compensated sum. */

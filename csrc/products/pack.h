@@ -127,9 +127,9 @@ static inline __attribute__((always_inline)) void pack_blocks(real *panel, const
 
 /* Variants for constant arguments would be no faster. */
 #if defined(__clang__)
-#define ONE_COPY __attribute__((noinline))
+#define ONE_COPY __attribute__((noinline, unused))
 #else
-#define ONE_COPY __attribute__((noinline, noclone))
+#define ONE_COPY __attribute__((noinline, unused, noclone))
 #endif
 
 /* Up to this column stride, the columns of a block do not compete for the same cache sets. */
@@ -169,7 +169,7 @@ static ONE_COPY void pack(real *panel, const real *at, int64_t row, int64_t colu
 }
 
 /* Transpose a panel's `rows` rows of n elements back, to columns of C that are ldc apart. */
-static void unpack(real *c, int64_t ldc, const real *panel, int64_t rows, int64_t n) {
+static __attribute__((unused)) void unpack(real *c, int64_t ldc, const real *panel, int64_t rows, int64_t n) {
     for (int64_t i = 0; i < rows; i += WIDTH)
         for (int64_t j = 0; j < n; j += WIDTH) {
             vec block[WIDTH];

@@ -9,6 +9,7 @@
 
 #include "lib/simd.h"
 #include "products/interleave.h"
+#include "products/operand.h"
 
 enum {
     TILE_COLUMNS = 2 * WIDTH,
@@ -160,8 +161,8 @@ tile(const int rows, const int vectors, const int whole, int64_t K, const real *
                 x[v] = whole || v < vectors - 1 ? load(at) : load_first(at, n - v * WIDTH);
             }
             EACH_ROW {
-                const vec factor = broadcast(from[i / 4][i % 4 * rs_a]);
-                EACH_VECTOR sum[i][v] = vec_madd(factor, x[v], sum[i][v]);
+                const vec factor = repeat_operand(from[i / 4] + i % 4 * rs_a);
+                EACH_VECTOR sum[i][v] = add_product(factor, x[v], sum[i][v]);
             }
 #pragma GCC unroll 4
             for (int i = 0; i < rows; i += 4)

@@ -180,6 +180,11 @@ class Backend:
     # Whether there is a `train_many`; without it nets train one by one.
     joins: ClassVar[bool] = False
 
+    @property
+    def bfloat16(self) -> str | None:
+        """The machine instructions that multiply bfloat16; None: those for float32, on rounded operands."""
+        return None
+
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
         """The backend's kernels: the names of their tensor arguments, in order, by kernel name."""
         raise NotImplementedError

@@ -27,14 +27,21 @@ _lock = parallel.across_forks(threading.Lock())
 
 @plain(eq=True, frozen=True)
 class BackendInfo:
-    """Whether a backend can run here; if not, `reason` says why and how to get it."""
+    """Whether a backend can run here; if not, `reason` says why and how to get it.
+
+    bfloat16: the machine instructions by which it multiplies bfloat16, for a model of that precision; None:
+    those for float32, on rounded operands.
+    """
 
     name: str
     available: bool
     reason: str | None = None
+    bfloat16: str | None = None
 
     def __repr__(self) -> str:
-        return "available" if self.available else f"not available: {self.reason}"
+        if not self.available:
+            return f"not available: {self.reason}"
+        return f"available, bfloat16 by {self.bfloat16}" if self.bfloat16 else "available"
 
 
 def _find(name: str) -> Backend | str:
@@ -52,12 +59,15 @@ def _find(name: str) -> Backend | str:
 def backends() -> dict[str, BackendInfo]:
     """Every backend by name, in the order in which "auto" tries them; last "cuda", which it never selects.
 
-    Each value has `available` and, if that is False, `reason`: why, and how to get the backend. The call
-    loads all backends, of which Numba takes longest.
+    Each value has `available` and, if that is False, `reason`: why, and how to get the backend; and
+    `bfloat16`, the machine instructions that multiply bfloat16, or None. The call loads all backends, of
+    which Numba takes longest.
     """
     found = {name: _find(name) for name in NAMES}
     return {
-        name: BackendInfo(name, False, one) if isinstance(one, str) else BackendInfo(name, True)
+        name: BackendInfo(name, False, one)
+        if isinstance(one, str)
+        else BackendInfo(name, True, bfloat16=one.bfloat16)
         for name, one in found.items()
     }
 

@@ -183,13 +183,17 @@ def _bound(structure: Structure, width: int, bounds: tuple[float, float]) -> Non
 
 
 def _copied(model: Any, dtype: str, trains: bool) -> Any:
-    """The model; a copy for another dtype, or to freeze some of its parameters."""
+    """The model; a copy for another dtype or precision, or to freeze some of its parameters."""
     if model.dtype != dtype:
         _check_categories(model, dtype)
-        made = from_config({**described(model), "dtype": dtype})
+        made = from_config({**described(model), "dtype": dtype, "precision": None})
         made.load_state_dict(model.state_dict())
         return made
-    return copy.deepcopy(model) if trains else model
+    if model.precision is None:
+        return copy.deepcopy(model) if trains else model
+    made = copy.deepcopy(model)
+    made._given["precision"] = None  # before its first plan
+    return made
 
 
 def _check_categories(model: Any, dtype: str) -> None:

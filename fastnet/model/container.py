@@ -45,6 +45,7 @@ class Container(Holder, Configured, base=True):
     _instead: ClassVar = {
         "backend": 'write model.to("c")',
         "training": "write model.train() or model.eval()",
+        "precision": 'make a model by Sequential(..., precision="bfloat16") and load model.state_dict()',
         "dtype": 'make a model by Sequential(..., dtype="float64") and load model.state_dict()',
         "seed": "make a model by Sequential(..., seed=0)",
         "layers": "make a model of other layers by Sequential(...)",
@@ -57,9 +58,14 @@ class Container(Holder, Configured, base=True):
         dtype: Any = "float32",
         backend: str = "auto",
         seed: int | None = None,
+        precision: str | None = None,
     ) -> None:
-        self._given: dict[str, Any] = {"backend": backend, "seed": seed}
         self._dtype = _check_dtype(dtype)
+        self._given: dict[str, Any] = {
+            "backend": backend,
+            "seed": seed,
+            "precision": _check_precision(precision, self._dtype),
+        }
         self._seed = _seed_or(seed, random.fresh_seed())
         if registry.check_name(backend) != "auto":
             registry.get(backend)  # raises now rather than at the first use
@@ -107,6 +113,11 @@ class Container(Holder, Configured, base=True):
     def dtype(self) -> np.dtype[Any]:
         """The dtype of parameters, outputs and arithmetic."""
         return self._dtype
+
+    @property
+    def precision(self) -> str | None:
+        """How products round their operands: None, or "bfloat16"."""
+        return self._given.get("precision")  # a copy pickled by an older version has none
 
     @property
     def seed(self) -> int:
@@ -437,6 +448,21 @@ def _check_dtype(dtype: Any) -> np.dtype[Any]:
             if dtype is not None and np.dtype(dtype) == known:
                 return known
     raise HyperparameterError(f"dtype is {shown(dtype)}; expected 'float32' or 'float64'")
+
+
+def _check_precision(precision: Any, dtype: np.dtype[Any]) -> str | None:
+    if precision is None:
+        return None
+    if not isinstance(precision, str) or precision != "bfloat16":
+        raise HyperparameterError(
+            f"precision is {shown(precision)}; expected 'bfloat16', or None for products in the dtype"
+        )
+    if dtype == np.float64:
+        raise HyperparameterError(
+            "precision is 'bfloat16' for dtype 'float64'; expected dtype='float32', in which bfloat16's "
+            "products are added up, or precision=None"
+        )
+    return precision
 
 
 def _forked() -> None:

@@ -27,6 +27,7 @@ from fastnet.model.structure import Ending, graph_below_head, graph_of
 from fastnet.op import Op
 from fastnet.plan.compiler import Plan, compile_plan
 from fastnet.plan.extras import Extras
+from fastnet.plan.fusion import multiply_in_bfloat16
 from fastnet.plan.graph import (
     Structure,
     derived_of,
@@ -196,11 +197,13 @@ class Runtime:
         model = self._model()
         assert model is not None
         structure, head = graph_below_head(model, shape)
+        if model.precision is not None:
+            multiply_in_bfloat16(structure.graph)
         return Described(structure, self.storage, head)
 
     def described(self, shape: Shape, modes: Modes, ending: Ending | None) -> Described:
-        """The structure of a forward in these modes, up to the loss if given."""
-        key = shape, modes, ending and ending.key(), self.storage.frozen
+        """The structure of a forward in these modes, up to the loss if given; its products are exact."""
+        key = "exact", shape, modes, ending and ending.key(), self.storage.frozen
         return last_used(
             self.kept.described,
             key,
@@ -296,7 +299,10 @@ class Runtime:
     ) -> Executor:
         key = shape, modes, ending and ending.key(), self.storage.frozen
         described = last_used(
-            kept.described, key, lambda: self._describe(shape, modes, ending, fold=fold), KEPT
+            kept.described,
+            key,
+            lambda: self._describe(shape, modes, ending, fold=fold, exact=False),
+            KEPT,
         )
         return self._ready(kept, described, rows, backward=not fold)
 
@@ -311,16 +317,18 @@ class Runtime:
         return executor
 
     def _describe(
-        self, shape: Shape, modes: Modes, ending: Ending | None, *, fold: bool
+        self, shape: Shape, modes: Modes, ending: Ending | None, *, fold: bool, exact: bool = True
     ) -> Described:
+        """exact: products are those of the dtype, whatever the model's precision."""
         model = self._model()
         assert model is not None
         training = dict(zip(map(id, self.layers), modes, strict=True))
+        rounds = model.precision is not None and not exact
+        make = partial(_graph_of, weakref.ref(model), shape, training, ending, fold, rounds)
         kind = kind_of(model, ending)
         if kind is None:
-            return Described(graph_of(model, shape, training, ending, fold=fold), self.storage)
-        key = kind, shape, modes, ending and ending.key(), fold
-        make = partial(_graph_of, weakref.ref(model), shape, training, ending, fold=fold)
+            return Described(make(), self.storage)
+        key = kind, shape, modes, ending and ending.key(), fold, rounds
         known = _alike.get(key)
         if known is not None:
             return known.of(make)
@@ -342,9 +350,14 @@ def _shapes(storage: Storage) -> str:
     return f"{dtype} of shapes {shown(shapes)}"
 
 
-def _graph_of(model: Any, *given: Any, **named: Any) -> Structure:
-    """`graph_of` by a weak reference to the model."""
-    return graph_of(model(), *given, **named)
+def _graph_of(
+    model: Any, shape: Shape, training: Any, ending: Ending | None, fold: bool, rounds: bool
+) -> Structure:
+    """`graph_of` by a weak reference to the model; rounds: its products are in bfloat16."""
+    structure = graph_of(model(), shape, training, ending, fold=fold)
+    if rounds:
+        multiply_in_bfloat16(structure.graph)
+    return structure
 
 
 def _nothing(rate: Any) -> None:

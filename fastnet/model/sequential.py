@@ -55,13 +55,19 @@ class Sequential(Container):
     compiled plan, in one native call. A layer, or a Sequential used as a layer, belongs to one model only.
 
     layers: Layer or Sequential, at least one. A Sequential given as a layer contributes its layers with
-        their values; dtype, backend and seed are those of the outermost model. Raises ShapeError where a
-        layer does not fit the width of its input.
+        their values; dtype, backend, seed and precision are those of the outermost model. Raises
+        ShapeError where a layer does not fit the width of its input.
     dtype: "float32" (default) or "float64", for parameters, outputs and arithmetic.
     backend: "auto" (default: c, else numba, else reference), "c", "numba", "reference" or "cuda"; see
         `to`.
     seed: integer in [0, 2⁶⁴) for initialisation and, in loops of your own, dropout (default None: a
         random one, see `seed`).
+    precision: None (default) or "bfloat16", for dtype "float32" alone. The products of linear layers then
+        round their operands to bfloat16, which has 8 significant bits (to nearest, ties to even), and add
+        up in float32. Parameters, gradients, sums, norms, losses and the optimizer's state stay float32,
+        as under PyTorch's autocast. A processor with instructions for bfloat16 trains a large net up to
+        twice as fast. A first layer that reads the elements of sparse rows, gradients of single rows,
+        products with directions and exported nets compute in float32.
 
     A new model is in training mode; `train()` and `eval()` switch the whole model or one layer. `predict`
     always works in evaluation mode.

@@ -99,6 +99,8 @@ def summarize(model: Any, shape: Shape | None, storage: Storage, workspace: int 
     sizes = {name: block.nbytes for name, block in storage.segments.items()}
     if workspace is not None:
         sizes["workspace"] = workspace
+    if model.precision is not None:
+        notes.append(f"products of linear layers in {model.precision}")
     notes.append("bytes: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()))
     made = Summary(printable("\n".join([*table, *notes])))
     made.rows, made.notes = rows, notes

@@ -66,6 +66,15 @@ def read_elements(graph: Graph, x: Tensor, output: Tensor, count: int) -> Elemen
     return elements
 
 
+def multiply_in_bfloat16(graph: Graph) -> None:
+    """Let the linear ops round the operands of their products to bfloat16."""
+    from fastnet.layers.bfloat16_linear import bfloat16_linear
+
+    for node in graph.nodes:
+        if node.op is linear:
+            node.op = bfloat16_linear
+
+
 def _joined(
     graph: Graph,
     output: Tensor,

@@ -78,7 +78,9 @@ def network(model: Any) -> Sequential:
     _check_digits(model.columns, part.scaler, net.dtype)
     front = _front(model.columns, part, model.preset)
     layers: list[Any] = [front, *copy.deepcopy(list(net)), *_end(model, part)]
-    made = Sequential(*layers, dtype=net.dtype.name, backend=net.backend, seed=0)
+    made = Sequential(
+        *layers, dtype=net.dtype.name, backend=net.backend, seed=0, precision=net.precision
+    )
     inputs = inputs_of(model.columns, part.fill)
     classes = None if model.classes is None else tuple(model.classes.tolist())
     if classes is not None and len({*map(type, classes)} & {bool, int, str}) != 1:

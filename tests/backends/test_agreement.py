@@ -54,7 +54,10 @@ BLOCKED = [
 
 @dtypes
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), BLOCKED)
-@pytest.mark.parametrize("name", ["linear_forward", "linear_vjp"])
+@pytest.mark.parametrize(
+    "name",
+    ["linear_forward", "linear_vjp", "bfloat16_linear_forward", "bfloat16_linear_vjp"],
+)
 def test_blocks_of_matrix_products(engines, name, rows, inputs, outputs, dtype):
     kernel, dims = KERNELS[name], {"I": inputs, "O": outputs}
     operands = tensors_for(kernel, dtype, rows, dims)

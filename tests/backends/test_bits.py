@@ -31,6 +31,9 @@ PINNED = {
     "float64": "b7c065014971329713a53048ad31b37fb55ec5cddb210c540ea4f8a32e053b3e",
 }
 
+# The same with products in bfloat16.
+PINNED_IN_BFLOAT16 = "6c6d585f4f14044cecf68c1ff2382bacf53bc355836e07db0f34ad5014864543"
+
 if not LEVELS:
     pytest.skip("this machine has no FMA", allow_module_level=True)
 
@@ -63,13 +66,28 @@ def test_training_gives_the_pinned_bits(dtype, level, threads):
         assert trained(dtype) == PINNED[dtype]
 
 
-@dtypes
-def test_products_that_are_worth_a_team(dtype):
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: C.levels()[level])
+@pytest.mark.parametrize("threads", THREADS)
+def test_training_in_bfloat16_gives_the_pinned_bits(level, threads):
+    """With instructions for bfloat16 and without."""
+    C.set_level(level)
+    model = net(precision="bfloat16")
+    with fn.threads(threads):
+        train(model)
+    assert digest(model) == PINNED_IN_BFLOAT16
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision"), [("float32", None), ("float64", None), ("float32", "bfloat16")]
+)
+def test_products_that_are_worth_a_team(dtype, precision):
     """Layers so wide that their products, too, are cut into parts."""
     x, labels, found = numbers(3, 270, 330), numbers(4, 270, below=10), set()
     for threads in THREADS:
         layers = fn.Linear(330, 416), fn.BatchNorm1d(416), fn.ReLU(), fn.Linear(416, 203), fn.Tanh()
-        model = fn.Sequential(*layers, fn.Linear(203, 10), dtype=dtype, backend="c", seed=SEED)
+        model = fn.Sequential(
+            *layers, fn.Linear(203, 10), dtype=dtype, backend="c", seed=SEED, precision=precision
+        )
         with fn.threads(threads):
             trainer = fn.Trainer(model, fn.CrossEntropyLoss(), seed=SEED)
             trainer.fit(x, labels, epochs=3, batch_size=100, verbose=0)

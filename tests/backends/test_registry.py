@@ -32,8 +32,26 @@ def test_backends_tells_of_each_whether_it_can_run():
     for name, info in found.items():
         assert info.name == name
         assert info.available == (info.reason is None)
-        assert repr(info) == ("available" if info.available else f"not available: {info.reason}")
-    assert found["reference"].available
+        if not info.available:
+            assert repr(info) == f"not available: {info.reason}" and info.bfloat16 is None
+        elif info.bfloat16:
+            assert repr(info) == f"available, bfloat16 by {info.bfloat16}"
+        else:
+            assert repr(info) == "available"
+    assert found["reference"].available and found["reference"].bfloat16 is None
+
+
+@pytest.mark.skipif(not fn.backends()["c"].available, reason="needs the backend c")
+def test_backends_tells_which_instructions_multiply_bfloat16():
+    c = registry.get("c")
+    before = c.level()
+    try:
+        for level, name in enumerate(c.levels()):
+            c.set_level(level)
+            found = fn.backends()["c"].bfloat16
+            assert found == ("AVX512_BF16" if name == "x86-64-v4-bf16" else None)
+    finally:
+        c.set_level(before)
 
 
 def test_a_model_runs_on_the_backend_of_that_name(backend):

@@ -20,8 +20,12 @@ def by_name(op):
     return op.name
 
 
+# Ops that round, whose differences are steps: tests/layers/test_bfloat16.py.
+STEPS = {"bfloat16_linear"}
+
+
 def cases():
-    for op in VJPS:
+    for op in (op for op in VJPS if op.name not in STEPS):
         for rows, dims in SIZES:
             sizes = gradcheck.named(op, dims, rows)
             for absent in dict.fromkeys([(), op.optional]):

@@ -34,7 +34,7 @@ def numbers(stream: int, *shape: int, below: int = 0) -> Array:
 X, LABELS = numbers(1, ROWS, INPUTS), numbers(2, ROWS, below=CLASSES)
 
 
-def net(dtype: str = "float32", backend: str = "c") -> fn.Sequential:
+def net(dtype: str = "float32", backend: str = "c", precision: str | None = None) -> fn.Sequential:
     """Batchnorm, dropout, and every function that the C backend computes by itself."""
     return fn.Sequential(
         fn.Linear(INPUTS, 50, bias=False),
@@ -49,6 +49,7 @@ def net(dtype: str = "float32", backend: str = "c") -> fn.Sequential:
         dtype=dtype,
         backend=backend,
         seed=SEED,
+        precision=precision,
     )
 
 

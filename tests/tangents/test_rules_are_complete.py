@@ -22,6 +22,8 @@ REFUSED = {
     "add_to_forward": "plans of products add gradients into new tensors",
     "gaussian_slope_forward": SECOND,
     "gaussian_curve_forward": SECOND,
+    "bfloat16_linear_forward": "plans of products multiply in float32",
+    "bfloat16_linear_vjp": "plans of products multiply in float32",
     "sparse_linear_forward": "plans of products read rows as dense ones",
     "sparse_linear_vjp": "plans of products read rows as dense ones",
 }

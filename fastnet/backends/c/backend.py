@@ -34,6 +34,7 @@ from fastnet.plan.records import ABSENT, CONTROL, INSTRUCTION, KINDS
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
 FUSES_TILES = 2  # fn_fusing
 PROGRAMS = 256  # prepared programs that are kept
+BFLOAT16 = {"x86-64-v4-bf16": "AVX512_BF16"}  # instructions for bfloat16, by level
 
 
 class Entry(NamedTuple):
@@ -99,6 +100,11 @@ class CBackend(Backend):
         self._choose(LEVEL_VARIABLE, level_wanted(top))
         self._prepared = lru_cache(PROGRAMS)(self._prepare)
         random.native = self._words64
+
+    @property
+    def bfloat16(self) -> str | None:
+        """Those of the current level of instruction sets."""
+        return BFLOAT16.get(self._levels[self._level])
 
     def kernels(self) -> Mapping[str, tuple[str, ...]]:
         """The kernels that the extension lists."""

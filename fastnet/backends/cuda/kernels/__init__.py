@@ -3,6 +3,7 @@
 from fastnet.backends.cuda.kernels import (
     angles,
     batchnorm,
+    bfloat16_linear,
     blend,
     clipping,
     columns,
@@ -36,6 +37,7 @@ __all__ = [
     "LAUNCHERS",
     "angles",
     "batchnorm",
+    "bfloat16_linear",
     "blend",
     "clipping",
     "columns",

@@ -3,6 +3,7 @@
 from fastnet.backends.numba.kernels import (
     angles,
     batchnorm,
+    bfloat16_linear,
     blend,
     clipping,
     columns,
@@ -38,6 +39,7 @@ __all__ = [
     "FUNCTIONS",
     "angles",
     "batchnorm",
+    "bfloat16_linear",
     "blend",
     "clipping",
     "columns",
