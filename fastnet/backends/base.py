@@ -210,10 +210,6 @@ class Backend:
         """
         raise NotImplementedError
 
-    def trainer(self, args: np.ndarray) -> Callable[[], None]:
-        """A function that calls `train` with this argument, again and again."""
-        return partial(self.train, args)
-
     def train_epochs(
         self, args: np.ndarray, evaluation: np.ndarray, ended: Callable[[int], None]
     ) -> None:

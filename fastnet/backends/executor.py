@@ -472,12 +472,13 @@ class Executor:
         `outcome` follows. For a backend that `joins`, where nothing is evaluated within the call.
         """
         assert self._train_args is not None
-        train, steps, status = self.backend.trainer(self._train_args), self._steps, self._status
+        args, steps, status = self._train_args, self._steps, self._status
+        train = self.backend.train
 
         def run(end: int) -> None:
             steps[0], status[0] = end, OK
             try:
-                train()
+                train(args)
             finally:
                 self.ended()
 

@@ -32,7 +32,7 @@ from fastnet.train.chain import Chain, Span
 from fastnet.train.history import History
 from fastnet.train.progress import Progress
 from fastnet.train.ready import Ready, Waiting, finish
-from fastnet.train.scores import CHUNK_SECONDS, EpochScores, resized
+from fastnet.train.scores import EpochScores, first_chunk, resized
 from fastnet.train.standing import Hooks, Loaded, Pauses, Position, call
 from fastnet.train.validating import Validation, validation_within
 
@@ -135,8 +135,7 @@ class Run:
             state = self.trainer.model.optimizer_state(self.trainer.optimizer)
             ops = [op for passes in state.passes for op in passes]
             if all({*op.dims} <= {"N", "M"} for op in ops):  # others may take any time
-                step = self.executor.surely_takes(len(ops))
-                self.chunk = max(1, int(CHUNK_SECONDS / step))
+                self.chunk = first_chunk(self.executor.surely_takes(len(ops)))
 
     def unload(self) -> None:
         """Let go of the data."""

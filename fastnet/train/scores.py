@@ -176,6 +176,11 @@ def evaluation_steps(
             executor.unload()
 
 
+def first_chunk(seconds: float) -> int:
+    """The number of steps of the first native call, each of which takes at most so many seconds."""
+    return max(1, int(CHUNK_SECONDS / seconds))
+
+
 def resized(chunk: int, steps: int, seconds: float) -> int:
     """The number of steps of the next native call, so that it takes about CHUNK_SECONDS.
 

@@ -170,10 +170,6 @@ class CBackend(Backend):
         """Make one native call, without the GIL."""
         self._train(self._from_buffer("fn_train_args[]", args))
 
-    def trainer(self, args: np.ndarray) -> Callable[[], None]:
-        """The native function with its argument by address."""
-        return partial(self._train, self._from_buffer("fn_train_args[]", args))
-
     def train_epochs(
         self, args: np.ndarray, evaluation: np.ndarray, ended: Callable[[int], None]
     ) -> None:
