@@ -1,6 +1,6 @@
 """Products of Jacobians and Hessians beside torch.func and JAX, and beside their own multiplications.
 
-    python bench/curvature.py [--seconds 10] [-o FILE]
+    python bench/curvature.py [--seconds 10] [--note TEXT] [-o FILE]
 
 Writes CURVATURE.md: one core, float32, the contenders in turns. Before it measures, it compares their
 products. "count" is the number of multiplications and additions of a product over that of a gradient.
@@ -174,11 +174,13 @@ def main() -> None:
     """Measure, and write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="for each net")
+    parser.add_argument("--note", default="", help="a sentence for the page, such as on other load")
     parser.add_argument("-o", "--output", default=str(PAGE), metavar="FILE")
     options = parser.parse_args()
     pin(1)
     lines = ["# Products of Jacobians and Hessians", ""]
     lines += ["Written by `python bench/curvature.py`. Medians of turns, one core, float32.", ""]
+    lines += [options.note, ""] if options.note else []
     lines += [machine.describe() + ".", ""]
     lines += [", ".join(f"{n} {v}" for n, v in machine.versions().items()) + ".", ""]
     for net in NETS:

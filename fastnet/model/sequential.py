@@ -333,8 +333,8 @@ class Sequential(Container):
     def jvp(self, x: Any, dx: Any = None, dparams: Any = None) -> tuple[Array, Array]:
         """The output y and its derivative ẏ along a direction, by forward mode: exact, in one native call.
 
-        ẏ = (∂y/∂x)·ẋ + Σ_p (∂y/∂p)·ṗ. With a large net it takes about two forwards, or three with
-        parameters, where backward needs one pass for each output.
+        ẏ = (∂y/∂x)·ẋ + Σ_p (∂y/∂p)·ṗ. It takes about two forwards, or three with parameters,
+        where backward needs one pass for each output.
 
         x: rows of inputs (n, …). dx: ẋ, of x's shape (default None: x does not move). dparams: ṗ by the
             names of `named_parameters` and in their shapes, for all that are not frozen (default None:
@@ -360,10 +360,9 @@ class Sequential(Container):
         v: arrays by the names of `named_parameters` and in their shapes, for all that are not frozen.
 
         Returns such arrays, in the model's dtype. The product is exact: the tangent of forward and
-        backward, not a difference of gradients. It takes about 2.4 gradients with a large net, 5 with a
-        small one. Layers act in their own modes; nothing changes, as for `jvp`. At a kink the curvature is
-        0, as in PyTorch. Raises UsageError for a loss that is a Python function, and for a CustomLayer, by
-        its name.
+        backward, not a difference of gradients. It takes as long as two to three gradients. Layers act in
+        their own modes; nothing changes, as for `jvp`. At a kink the curvature is 0, as in PyTorch. Raises
+        UsageError for a loss that is a Python function, and for a CustomLayer, by its name.
         Source: B. Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6, 1994.
         """
         from fastnet.model import curvature

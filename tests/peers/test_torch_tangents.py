@@ -127,14 +127,16 @@ def check(model: Any, module: Any, loss: Any, theirs: Any, x: Any, y: Any, what:
     compare(model, Twin(module, theirs, x, y), loss, x, y, what)
 
 
-def compare(model: Any, twin: Any, loss: Any, x: Any, y: Any, what: Any = "") -> None:
+def compare(
+    model: Any, twin: Any, loss: Any, x: Any, y: Any, what: Any = "", tol: float = TOL
+) -> None:
     v = directions.direction(model, 1)
     dx = normal(2, *x.shape)
     got, want = model.jvp(x, dx, v), twin.jvp(dx, v)
     for a, b in zip(got, want, strict=True):
-        close(a, b, TOL, what)
-    close(model.hvp(loss, x, y, v), twin.hvp(v), TOL, what)
-    close(model.gnvp(loss, x, y, v), twin.gnvp(v), TOL, what)
+        close(a, b, tol, what)
+    close(model.hvp(loss, x, y, v), twin.hvp(v), tol, what)
+    close(model.gnvp(loss, x, y, v), twin.gnvp(v), tol, what)
 
 
 def hardsigmoid(x: Any) -> Any:
@@ -343,7 +345,10 @@ groups = pytest.mark.parametrize("group", [0, *SLOW])
 @groups
 def test_random_graphs(group):
     for seed, model, theirs, x, y in drawn(group, "reference"):
-        check(model, theirs, fn.MSELoss(), nn.MSELoss(), x, y, seed)
+        # A batch's standard deviations may be small, and all is divided by them, forth and back.
+        tol = 100 * TOL if "BatchNorm1d" in str(theirs) else TOL
+        twin = Twin(theirs, nn.MSELoss(), x, y)
+        compare(model, twin, fn.MSELoss(), x, y, seed, tol)
 
 
 @groups
