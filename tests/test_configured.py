@@ -209,6 +209,7 @@ ALL = [
         backend="reference",
         seed=2**64 - 1,
     ),
+    fn.Sequential(fn.Linear(2, 1), precision="bfloat16", seed=3),
 ]
 NAMES = {**vars(fn), **vars(S), **vars(P), "KeepBest": KeepBest}
 every = pytest.mark.parametrize("made", ALL, ids=lambda made: type(made).__name__)

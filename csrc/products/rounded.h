@@ -22,8 +22,7 @@
 enum {
     GAP = 64 / sizeof(real), /* between packed rows, which would otherwise fall into few sets of the cache */
     LANES_OF_BLOCK = BLOCK_K,
-    FEW_ROWS_OF_C = 4,
-    DIRECT_VECTORS = 4, /* of a tile whose B is rounded in registers */
+    FEW_ROWS_OF_C = BFLOAT16_PAIRS ? 8 : 4, /* as many tiles as are worth their code */
 };
 _Static_assert((int)LANES_OF_BLOCK % 2 == 0, "blocks hold whole pairs");
 
@@ -32,7 +31,8 @@ static inline int64_t lanes_along(int64_t K) { return (K + 1) / 2 * (2 / OF_LANE
 
 /* The lane `u` of n neighbouring columns: numbers 2u and 2u + 1 of each where lanes are pairs, else number u with the two
  * of a pair exchanged. `at` points to their row 0, rows are `stride` apart, and there are K. */
-static inline vec lane_of_rows(const real *at, int64_t stride, int64_t u, int64_t K, int64_t n) {
+static inline __attribute__((always_inline)) vec lane_of_rows(const real *at, int64_t stride, int64_t u, int64_t K,
+                                                              int64_t n) {
     const int64_t first = OF_LANE == 2 ? 2 * u : u ^ 1, second = 2 * u + 1;
     return join(first < K ? load_first(at + first * stride, n) : (vec){0},
                 OF_LANE == 2 && second < K ? load_first(at + second * stride, n) : (vec){0});
@@ -64,7 +64,13 @@ static inline vec lanes_of_row(const real *row, int64_t u, int64_t K) {
 static __attribute__((noinline)) void pack_columns(real *to, matrix m, int64_t K, int64_t n, int64_t width) {
     const int64_t lanes = lanes_along(K);
     if (m.cs == 1) {
-        for (int64_t u = 0; u < lanes; u++)
+        int64_t u = 0;
+        if (n == 2 * WIDTH && width == n) /* no masks: most panels are so */
+            for (; u < K / 2 * (2 / OF_LANE); u++) {
+                store(to + u * width, lane_of_rows(m.at, m.rs, u, INT64_MAX, WIDTH));
+                store(to + u * width + WIDTH, lane_of_rows(m.at + WIDTH, m.rs, u, INT64_MAX, WIDTH));
+            }
+        for (; u < lanes; u++)
             for (int64_t j = 0; j < width; j += WIDTH)
                 store(to + u * width + j, lane_of_rows(m.at + j, m.rs, u, K, n - j));
         return;
@@ -171,20 +177,33 @@ static __attribute__((noinline)) void rounded_tiles(const product p, int large_b
         streaming_fence();
 }
 
+/* Vectors of a tile whose B is rounded in registers, which hold its sums. A single row takes as many as there are, where
+ * C has them, so that rows of B are read in long runs. */
+static inline __attribute__((always_inline)) int direct_vectors(int64_t rows, int64_t n) {
+    return rows > 4 ? 3 : rows > 1 || n < ROW_VECTORS * WIDTH ? 4 : ROW_VECTORS;
+}
+
 /* A few rows of C, whose columns of B are contiguous by rows: each row of B is read once and rounded in registers. */
-static inline __attribute__((always_inline)) void direct_tile(const int rows, const product *p, int64_t j,
-                                                              const real *a, int64_t stride) {
-    const int vectors = DIRECT_VECTORS;
+static inline __attribute__((always_inline)) void direct_tile(const int rows, const int vectors, const product *p,
+                                                              int64_t j, const real *a, int64_t stride) {
     const int64_t n = p->N - j, lanes = lanes_along(p->K);
-    vec sum[FEW_ROWS_OF_C][DIRECT_VECTORS], x[DIRECT_VECTORS];
+    vec sum[FEW_ROWS_OF_C][ROW_VECTORS], x[ROW_VECTORS];
     EACH_SUM sum[i][v] = p->accumulate ? load_first(element(p, i, j) + v * WIDTH, n - v * WIDTH) : (vec){0};
-    for (int64_t u = 0; u < lanes; u++) {
-        EACH_VECTOR x[v] = lane_of_rows(p->b.at + j + v * WIDTH, p->b.rs, u, p->K, n - v * WIDTH);
-        EACH_ROW {
-            const vec factor = repeat_operand(a + i * stride + u);
-            EACH_VECTOR sum[i][v] = add_product(factor, x[v], sum[i][v]);
-        }
+    int64_t u = 0;
+#define ADD_LANE(K, n)                                                                             \
+    {                                                                                              \
+        EACH_VECTOR x[v] = lane_of_rows(p->b.at + j + v * WIDTH, p->b.rs, u, K, n);                \
+        EACH_ROW {                                                                                 \
+            const vec factor = repeat_operand(a + i * stride + u);                                 \
+            EACH_VECTOR sum[i][v] = add_product(factor, x[v], sum[i][v]);                          \
+        }                                                                                          \
     }
+    if (n >= vectors * WIDTH) /* no masks */
+        for (; u < p->K / 2 * (2 / OF_LANE); u++)
+            ADD_LANE(INT64_MAX, WIDTH)
+    for (; u < lanes; u++)
+        ADD_LANE(p->K, n - v * WIDTH)
+#undef ADD_LANE
     if (p->bias) {
         EACH_VECTOR x[v] = load_first(p->bias + j + v * WIDTH, n - v * WIDTH);
         EACH_SUM sum[i][v] += x[v];
@@ -193,24 +212,38 @@ static inline __attribute__((always_inline)) void direct_tile(const int rows, co
     run_epilogue(p, element(p, 0, j), rows, smaller(vectors * WIDTH, n));
 }
 
-#define DIRECT(rows)                                                                               \
-    static __attribute__((noinline)) void direct_tile_##rows(const product *p, int64_t j, const real *a, \
-                                                             int64_t stride) {                     \
-        direct_tile(rows, p, j, a, stride);                                                        \
+typedef void tile_of_few_rows(const product *p, int64_t j, const real *a, int64_t stride);
+#define DIRECT(rows, vectors)                                                                      \
+    static __attribute__((noinline)) void direct_tile_##rows##_##vectors(const product *p, int64_t j, const real *a, \
+                                                                         int64_t stride) {         \
+        direct_tile(rows, vectors, p, j, a, stride);                                               \
     }
-DIRECT(1)
-DIRECT(2)
-DIRECT(3)
-DIRECT(4)
+DIRECT(1, 8)
+DIRECT(1, 4)
+DIRECT(2, 4)
+DIRECT(3, 4)
+DIRECT(4, 4)
+#if BFLOAT16_PAIRS
+DIRECT(5, 3)
+DIRECT(6, 3)
+DIRECT(7, 3)
+DIRECT(8, 3)
+#endif
 #undef DIRECT
 
 static void few_rows_of(const product p, real *scratch) {
-    static void (*const of_rows[FEW_ROWS_OF_C])(const product *, int64_t, const real *, int64_t) = {
-        direct_tile_1, direct_tile_2, direct_tile_3, direct_tile_4};
+    static tile_of_few_rows *const of_rows[FEW_ROWS_OF_C] = {
+        direct_tile_1_4, direct_tile_2_4, direct_tile_3_4, direct_tile_4_4,
+#if BFLOAT16_PAIRS
+        direct_tile_5_3, direct_tile_6_3, direct_tile_7_3, direct_tile_8_3,
+#endif
+    };
     const int64_t stride = quotient_up(lanes_along(p.K), WIDTH) * WIDTH;
     pack_rows(scratch, p.a, p.K, p.M, stride);
-    for (int64_t j = 0; j < p.N; j += DIRECT_VECTORS * WIDTH)
-        of_rows[p.M - 1](&p, j, scratch, stride);
+    for (int64_t j = 0, vectors; j < p.N; j += vectors * WIDTH) {
+        vectors = direct_vectors(p.M, p.N - j);
+        (vectors == ROW_VECTORS ? direct_tile_1_8 : of_rows[p.M - 1])(&p, j, scratch, stride);
+    }
 }
 
 /* Whether `few_rows_of` serves: its rows of A fit into scratch memory. */
@@ -225,7 +258,7 @@ static __attribute__((noinline)) void gemm_of_rounded(const fn_call *call, const
     const int large_b = exceeds_cache(p.K * p.N), large_c = exceeds_cache(p.M * p.N);
     const int along_rows = p.M > p.N;
     if (has_few_rows(&p) && !is_interleaving(call)) {
-        SHARED(r, call, p.N, grain(DIRECT_VECTORS * WIDTH, p.M * p.K))
+        SHARED(r, call, p.N, grain(ROW_VECTORS * WIDTH, p.M * p.K))
             few_rows_of(columns_of(p, r), call->scratch);
         return;
     }

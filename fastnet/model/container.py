@@ -116,8 +116,10 @@ class Container(Holder, Configured, base=True):
 
     @property
     def precision(self) -> str | None:
-        """How products round their operands: None, or "bfloat16"."""
-        return self._given.get("precision")  # a copy pickled by an older version has none
+        """How products round their operands: None, or "bfloat16"; the outermost model's."""
+        # A copy pickled by an older version has none. A part that outlives a model keeps its dtype.
+        given = getattr(self._roots()[0], "_given", {})
+        return given.get("precision") if self._dtype == np.float32 else None
 
     @property
     def seed(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 
 import numpy as np
@@ -125,7 +126,19 @@ def test_the_outermost_model_decides():
     plain = fn.Sequential(fn.Linear(9, 4), seed=1)
     assert plain.predict(X).tobytes() != inner.predict(X).tobytes()
     expected = plain.predict(X)
-    assert fn.Sequential(inner, fn.Identity()).predict(X).tobytes() == expected.tobytes()
+    outer = fn.Sequential(inner, fn.Identity())
+    assert outer.predict(X).tobytes() == expected.tobytes()
+    assert outer.precision is None and inner.precision is None
+
+
+def test_a_part_that_outlives_a_model_of_float64_does_not_round():
+    part = fn.Sequential(fn.Linear(9, 4), precision="bfloat16", seed=1)
+    outer = fn.Sequential(part, fn.Identity(), dtype="float64", seed=1)
+    expected = outer.predict(X)
+    del outer
+    gc.collect()
+    assert part.dtype == np.float64 and part.precision is None
+    np.testing.assert_array_equal(part.predict(X), expected)
 
 
 def test_the_summary_tells():
