@@ -77,34 +77,56 @@ def test_each_subject_has_its_experiment():
     assert len({one.place for one in EXPERIMENTS}) == len(EXPERIMENTS)
 
 
-def test_a_quick_run_of_everything_writes_a_page_that_needs_no_other_file(tmp_path):
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The folder that a quick run of everything has written, and what is on its page."""
     pytest.importorskip("matplotlib")
-    done = run(tmp_path, "--quick", "--out", "made")
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert "the embedded 8×8 digits" in done.stdout.splitlines()[0]
-    for one in EXPERIMENTS:
-        assert f"\n{one.title}  (" in done.stdout
-    page = (tmp_path / "made" / "index.html").read_text("utf-8")
-    seen = Checked()
+    folder, parts, page = tmp_path_factory.mktemp("course"), [], course.page
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(course, "page", lambda found, head: parts.extend(found) or page(found, head))
+        assert course.main(["--quick", "--out", str(folder)]) == 0
+    return folder, parts
+
+
+def test_the_page_has_every_experiment_and_needs_no_other_file(quick):
+    folder, parts = quick
+    assert [part.experiment for part in parts] == EXPERIMENTS
+    page, seen = (folder / "index.html").read_text("utf-8"), Checked()
     seen.feed(page)
     assert seen.open == [] and seen.outside == []
     assert len(seen.ids) == len(set(seen.ids)) and seen.named <= set(seen.ids)
     assert page.count("<svg") == page.count("<table>") == len(EXPERIMENTS)
     assert "prefers-color-scheme:dark" in page and "A quick run" in page
-    files = {path.name for path in (tmp_path / "made").iterdir()}
+    assert "the embedded 8×8 digits" in page
+
+
+def test_each_picture_is_a_file_that_takes_the_colours_of_its_place(quick):
+    folder, _ = quick
+    files = {path.name for path in folder.iterdir()}
     assert files == {"index.html", *(f"{one.name}.svg" for one in EXPERIMENTS)}
     for one in EXPERIMENTS:
-        text = (tmp_path / "made" / f"{one.name}.svg").read_text("utf-8")
+        text = (folder / f"{one.name}.svg").read_text("utf-8")
         assert "currentColor" in text and "#010203" not in text and "#040506" not in text
-        assert text.rstrip().endswith("</svg>")
+        assert "prefers-color-scheme:dark" in text and text.rstrip().endswith("</svg>")
 
 
-def test_one_experiment_gives_the_same_pictures_again(tmp_path):
+def test_each_published_figure_has_its_source_and_the_reason_of_a_difference(quick):
+    rows = [row for part in quick[1] for row in part.result.rows if row.published is not None]
+    assert len(rows) > 60
+    assert [row.what for row in rows if not row.source] == []
+    exact = "exactly"  # where the source says so, there is none
+    assert [row.what for row in rows if not row.why and exact not in row.source] == []
+    assert all(row.ours == row.published for row in rows if row.source == "by hand, exactly")
+
+
+def test_experiments_by_name_give_the_same_pictures_again(tmp_path):
     pytest.importorskip("matplotlib")
     texts = []
     for _ in range(2):
         done = run(tmp_path, "--quick", "--only", "xor", "--only", "backprop", "--out", "made")
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        lines = done.stdout.splitlines()
+        assert "the embedded 8×8 digits" in lines[0] and "2 experiments" in lines[-1]
         made = sorted((tmp_path / "made").glob("*.svg"))
         assert [path.name for path in made] == ["backprop.svg", "xor.svg"]
         texts.append([path.read_text("utf-8") for path in made])

@@ -14,6 +14,7 @@ INPUTS, TARGET = (1.0, 2.0), 3.0
 FIRST, SECOND = [[2, 1], [1, -2], [1, 2]], [[-1, 3, 2]]
 # By hand: z₁ = (2·1 + 1·2, 1·1 − 2·2, 1·1 + 2·2) = (4, −3, 5), h = (4, 0, 5), y = −4 + 0 + 10 = 6,
 # loss (6 − 3)² = 9, dy = 2·3 = 6, dh = 6·(−1, 3, 2), of which the second unit passes nothing on.
+HAND = "by hand, exactly"
 BY_HAND = {
     "z": [4, -3, 5],
     "h": [4, 0, 5],
@@ -48,7 +49,7 @@ def run(data: Data, seed: int, quick: bool) -> Result:
         found[name] = np.array(model.grads[key])
     numbers = {name: np.ravel(values).tolist() for name, values in found.items()}
     rows = [
-        Row(name + (f", number {i + 1}" if len(hand) > 1 else ""), ours, by, "by hand", digits=0)
+        Row(name + (f", number {i + 1}" if len(hand) > 1 else ""), ours, by, HAND, digits=0)
         for name, hand in BY_HAND.items()
         for i, (ours, by) in enumerate(zip(numbers[name], hand, strict=True))
     ]

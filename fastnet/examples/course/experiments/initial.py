@@ -22,6 +22,7 @@ KINDS: dict[str, Callable[[int], fn.init.Initializer]] = {
 # Variance of a weight times the fan, σ²·n. Rectifiers pass half of it on (K. He et al., ICCV 2015, 2.2).
 FACTORS = {"LeCun": 1.0, "Glorot": 1.0, "He": 2.0, "too small": 0.25, "too large": 8.0}
 UNITS = {"ReLU": fn.ReLU, "tanh": fn.Tanh}
+WHY = "a mean over random weights, theirs; ours are one draw of 128 units a layer"
 SOURCE = "K. He et al., ICCV 2015, section 2.2: σ²·n/2 a layer, with ReLU"
 
 
@@ -61,7 +62,7 @@ def run(data: Data, seed: int, quick: bool) -> Result:
             for way, values in (("activations", there), ("gradients", back)):
                 factor = float((values[-1] / values[0]) ** (1 / LAYERS))
                 published = FACTORS[kind] / 2 if name == "ReLU" else None
-                source = SOURCE if name == "ReLU" else ""
+                source, why = (SOURCE, WHY) if name == "ReLU" else ("", "")
                 rows.append(
                     Row(
                         f"{way}, factor a layer, {kind}, {name}",
@@ -69,6 +70,7 @@ def run(data: Data, seed: int, quick: bool) -> Result:
                         published,
                         source,
                         digits=3,
+                        why=why,
                     )
                 )
                 figures[f"{way}, {kind}, {name}"] = factor

@@ -62,4 +62,7 @@ EXPERIMENT = Experiment(
     run,
     draw,
     (6.2, 3.0),
+    bands={
+        "learned / best peer": (0.352, 1.22),
+    },
 )

@@ -93,9 +93,7 @@ def run(data: Data, seed: int, quick: bool) -> Result:
                 Row(f"epochs to {NEAR:.0%} of the way, {INPUTS[form]}, {name}", count, digits=0)
             )
             if μ:
-                why = (
-                    "epochs are whole numbers" if form == "raw" else "of few epochs, whole numbers"
-                )
+                why = "epochs are whole numbers, and the standardised input needs few"
                 rows.append(
                     Row("  as a share of SGD's", count / plain, 1 - μ, source, digits=2, why=why)
                 )

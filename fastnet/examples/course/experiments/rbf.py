@@ -53,6 +53,7 @@ def run(data: Data, seed: int, quick: bool) -> Result:
                 NOISE if alpha else None,
                 "the noise's" if alpha else "",
                 digits=3,
+                why="forty points, and a net that bends" if alpha else "",
             ),
             Row(f"deviation from the sine, α = {alpha:g}", outside, digits=3),
             Row(f"length of the weights, α = {alpha:g}", size, digits=1),
