@@ -14,6 +14,7 @@ INPUTS, TARGET = (1.0, 2.0), 3.0
 FIRST, SECOND = [[2, 1], [1, -2], [1, 2]], [[-1, 3, 2]]
 # By hand: z₁ = (2·1 + 1·2, 1·1 − 2·2, 1·1 + 2·2) = (4, −3, 5), h = (4, 0, 5), y = −4 + 0 + 10 = 6,
 # loss (6 − 3)² = 9, dy = 2·3 = 6, dh = 6·(−1, 3, 2), of which the second unit passes nothing on.
+RADIUS = 0.21  # of a unit in the picture
 HAND = "by hand, exactly"
 BY_HAND = {
     "z": [4, -3, 5],
@@ -71,7 +72,9 @@ def draw(figure: Any, result: Result) -> None:
         (b, c, SECOND, np.reshape(n["dL/dW₂"], (1, 3))),
     ):
         for (o, i), weight in np.ndenumerate(np.array(weights)):
-            (x0, y0), (x1, y1) = places[begin][i], places[end][o]
+            ends = np.array([places[begin][i], places[end][o]])
+            along = (ends[1] - ends[0]) / np.hypot(*(ends[1] - ends[0]))
+            (x0, y0), (x1, y1) = ends[0] + RADIUS * along, ends[1] - RADIUS * along
             ax.plot((x0, x1), (y0, y1), color=GREY, linewidth=0.9, zorder=1)
             at = 0.3 if i == 0 else 0.42 if i == 1 else 0.54
             if end == c:
