@@ -190,6 +190,17 @@ def within(one, seed, data):
     }
 
 
+MEASURED = [one for one in EXPERIMENTS if one.bands]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [100, 101, 102])
+@pytest.mark.parametrize("one", MEASURED, ids=lambda one: one.name)
+def test_figures_keep_their_bands(one, seed):
+    """Seeds that did not make the bands."""
+    assert within(one, seed, course.load(None)) == {}
+
+
 @pytest.mark.parametrize("name", ["xor", "backprop", "rbf"])
 def test_figures_of_quick_experiments_keep_their_bands(name):
     (one,) = (one for one in EXPERIMENTS if one.name == name)

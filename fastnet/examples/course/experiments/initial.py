@@ -98,9 +98,31 @@ EXPERIMENT = Experiment(
     90,
     "Twenty layers of 128 units get normal inputs, and normal gradients at their end. A layer "
     "multiplies the mean square by a factor: with ReLU by σ²·n/2, which is 1 for He's "
-    "initialisation alone; in layers as wide as their inputs LeCun's is Glorot's. tanh keeps "
-    "values small where they are large, and its gradients then vanish.",
+    "initialisation alone; in layers as wide as their inputs LeCun's is Glorot's. tanh holds "
+    "activations in its range, but not the gradients of large weights.",
     run,
     draw,
     (10.0, 2.9),
+    bands={
+        "activations, LeCun, ReLU": (0.435, 0.564),
+        "gradients, LeCun, ReLU": (0.466, 0.529),
+        "activations, Glorot, ReLU": (0.435, 0.564),
+        "gradients, Glorot, ReLU": (0.466, 0.529),
+        "activations, He, ReLU": (0.871, 1.13),
+        "gradients, He, ReLU": (0.932, 1.06),
+        "activations, too small, ReLU": (0.108, 0.141),
+        "gradients, too small, ReLU": (0.116, 0.133),
+        "activations, too large, ReLU": (3.48, 4.51),
+        "gradients, too large, ReLU": (3.72, 4.23),
+        "activations, LeCun, tanh": (0.811, 0.848),
+        "gradients, LeCun, tanh": (0.832, 0.864),
+        "activations, Glorot, tanh": (0.811, 0.848),
+        "gradients, Glorot, tanh": (0.832, 0.864),
+        "activations, He, tanh": (0.937, 0.948),
+        "gradients, He, tanh": (1.05, 1.08),
+        "activations, too small, tanh": (0.234, 0.254),
+        "gradients, too small, tanh": (0.236, 0.253),
+        "activations, too large, tanh": (0.978, 0.984),
+        "gradients, too large, tanh": (1.7, 1.81),
+    },
 )

@@ -13,7 +13,7 @@ from fastnet.examples.course.training import accuracies, fitted, tested
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 KINDS = ("plain", "dropout", "decay")
-ROWS = 1000
+ROWS = 500
 SOURCE = "C. Zhang et al., ICLR 2017, table 1: MLP 3×512 on CIFAR-10"
 PIXELS = "C. Zhang et al., ICLR 2017, figure 1 (a): a small Inception on CIFAR-10"
 ENDS = "ours ends after 100 epochs"
@@ -112,7 +112,7 @@ EXPERIMENT = Experiment(
     "memorising",
     "Random labels by heart",
     70,
-    "A net with two layers of 256 ReLUs learns the first 1,000 images for 100 epochs, with ever "
+    "A net with two layers of 256 ReLUs learns the first 500 images for 100 epochs, with ever "
     "more labels drawn at random, and in the end with random inputs. It learns them all; what it "
     "knows of other images falls with the share. Dropout and decay change how far, not the kind "
     "of it.",
