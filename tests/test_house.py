@@ -81,6 +81,8 @@ LATE = {
     ("fastnet.model.c_export", "fastnet.export.program"),
     ("fastnet.model.c_export", "fastnet.export.training"),
     ("fastnet.curvature.eigen", "scipy.sparse.linalg"),
+    ("fastnet.examples.course.picture", "cycler"),
+    ("fastnet.examples.course.picture", "matplotlib"),
     ("fastnet.examples.learning_to_learn", "matplotlib"),
     ("fastnet.files.tensors", "hashlib"),
     ("fastnet.files.tensors", "safetensors"),
@@ -117,6 +119,7 @@ DYNAMIC = {
     "fastnet.backends.numba.backend",
     "fastnet.backends.cuda.backend",
     "fastnet.cli.main",
+    "fastnet.examples.course.found",
 }
 
 

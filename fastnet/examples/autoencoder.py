@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -47,34 +48,46 @@ def codes(model: fn.Sequential, X: Any) -> Any:
     return fn.Sequential(*half, backend=model.backend).predict(X)
 
 
-def pretrained(X: Any, epochs: int, backend: str, seed: int) -> fn.Sequential:
+def pretrained(
+    X: Any,
+    epochs: int,
+    backend: str,
+    seed: int,
+    sizes: tuple[int, ...] = SIZES,
+    say: Callable[[str], None] = print,
+) -> fn.Sequential:
     """The deep auto-encoder whose layers have been trained one after the other."""
-    deep = coder(SIZES, backend, seed)
-    state, depth, inputs = deep.state_dict(), len(SIZES) - 1, X
-    for level, sizes in enumerate(pairwise(SIZES)):
-        shallow = coder(sizes, backend, seed + level, linear_code=level == depth - 1)
+    deep = coder(sizes, backend, seed)
+    state, depth, inputs = deep.state_dict(), len(sizes) - 1, X
+    for level, pair in enumerate(pairwise(sizes)):
+        shallow = coder(pair, backend, seed + level, linear_code=level == depth - 1)
         train(shallow, inputs, epochs, seed)
         found = shallow.state_dict()
         for part in ("weight", "bias"):
             state[f"{2 * level}.{part}"] = found[f"0.{part}"]
             state[f"{2 * (2 * depth - 1 - level)}.{part}"] = found[f"2.{part}"]
         error = np.mean((shallow.predict(inputs) - inputs) ** 2)
-        print(f"layer {level + 1}: reconstruction error {error:.5f} of its own input")
+        say(f"layer {level + 1}: reconstruction error {error:.5f} of its own input")
         inputs = codes(shallow, inputs)
     deep.load_state_dict(state)
     return deep
 
 
-def report(name: str, model: fn.Sequential, train_rows: Any, test_rows: Any, seed: int) -> None:
-    """Print the reconstruction error on the test rows, and the accuracy of a linear classifier on codes."""
+def scored(model: fn.Sequential, train_rows: Any, test_rows: Any, seed: int) -> tuple[float, float]:
+    """The reconstruction error on the test rows, and the accuracy of a linear classifier on codes."""
     (X, y), (X_test, y_test) = train_rows, test_rows
-    error = np.mean((model.predict(X_test) - X_test) ** 2)
+    error = float(np.mean((model.predict(X_test) - X_test) ** 2))
     z, z_test = codes(model, X), codes(model, X_test)
     scaler = fn.preprocess.StandardScaler().fit(z)
-    probe = fn.Sequential(scaler, fn.Linear(SIZES[-1], 10), backend=model.backend, seed=seed)
+    probe = fn.Sequential(scaler, fn.Linear(z.shape[1], 10), backend=model.backend, seed=seed)
     trainer = fn.Trainer(probe, fn.CrossEntropyLoss(), fn.Adam(1e-2), seed=seed)
     trainer.fit(z, y, epochs=20, batch_size=100, verbose=0)
-    accuracy = trainer.evaluate(z_test, y_test)["accuracy"]
+    return error, float(trainer.evaluate(z_test, y_test)["accuracy"])
+
+
+def report(name: str, model: fn.Sequential, train_rows: Any, test_rows: Any, seed: int) -> None:
+    """Print what a model is worth."""
+    error, accuracy = scored(model, train_rows, test_rows, seed)
     print(f"{name}: test reconstruction error {error:.5f}, accuracy of codes {accuracy:.4f}")
 
 

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from pages import expected, fits
 
 import fastnet as fn
 
@@ -26,19 +27,6 @@ def blocks(page):
     text = (DOCS / page).read_text("utf-8")
     found = re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return ["\n" * text.count("\n", 0, m.start(1)) + m[1] for m in found]
-
-
-def expected(block):
-    """For each print of a block, what its comment says, or None."""
-    told = re.findall(r"^print\(.*?\)(?:  # (.*))?$", block, re.MULTILINE)
-    return [text or None for text in told]
-
-
-def fits(text, line):
-    """Whether a line is what a comment says: … stands for anything, and a number for one like it."""
-    parts = [re.escape(part) for part in text.split("…")]
-    pattern = ".*".join(re.sub(r"\d+\\\.\d+", r"\\d+\\.\\d+", part) for part in parts)
-    return re.fullmatch(pattern, line) is not None
 
 
 PAGES = [p.name for p in sorted(DOCS.glob("*.md")) if p.name not in ELSEWHERE and blocks(p.name)]

@@ -1,0 +1,1 @@
+"""A module for each experiment, which `fastnet.examples.course.found` finds here."""
