@@ -29,7 +29,7 @@ FLOORS = [
     ("late",),
     ("configured", "datasets", "formulas.translate", "interrupts", "random", "terminal"),
     ("formulas.derive", "init", "op", "parallel", "schedules"),
-    ("builder", "data", "files", "formulas"),  # formulas: what writes them
+    ("builder", "data", "distributed", "files", "formulas"),  # formulas: what writes them
     ("parameter",),
     ("optim", "tape"),
     ("layers",),

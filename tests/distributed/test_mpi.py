@@ -1,0 +1,86 @@
+"""Fits under a real mpiexec: bits at 1 to 4 ranks, and ranks that fail. Skipped without MPI."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+BESIDE = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+MPIEXEC = shutil.which("mpiexec", path=BESIDE)
+OPEN_MPI = {  # which other implementations do not read: more ranks than cores, and root
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+}
+SECONDS = 30  # within which all ranks end where one has failed
+
+pytest.importorskip("mpi4py")
+pytestmark = [
+    pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec"),
+    pytest.mark.xdist_group("mpiexec"),
+]
+
+
+def ranks(count, how, who=0, epochs=3, **more):
+    """The exit status, output and errors of so many ranks, and the seconds they took."""
+    environment = {**os.environ, **OPEN_MPI, "FASTNET_NUM_THREADS": "1", **more}
+    environment["PYTHONPATH"] = str(HERE.parents[1])
+    command = [MPIEXEC, "-n", str(count), sys.executable, str(HERE / "program.py")]
+    begun = time.monotonic()
+    done = subprocess.run(
+        [*command, how, str(who), str(epochs)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr, time.monotonic() - begun
+
+
+def test_bits_are_equal_at_any_number_of_ranks():
+    found = {}
+    for count in (1, 2, 3, 4):
+        status, out, errors, _ = ranks(count, "bits")
+        assert status == 0, errors
+        found[count] = [line for line in out.splitlines() if line.startswith("bits")]
+        assert len(found[count]) == count
+    assert len({line for lines in found.values() for line in lines}) == 1
+
+
+def test_all_ranks_have_the_same_parameters():
+    status, out, errors, _ = ranks(3, "sum")
+    assert status == 0, errors
+    assert len(set(out.split())) == 2  # "bits" and the digest
+
+
+FAILURES = {
+    "nan": "has ended the training: the loss of step",
+    "raise": "has ended the training: ValueError: a callback of its own",
+    "exit": "has ended the training: SystemExit: 3",
+    "kill": "is gone",
+}
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_a_rank_that_fails_ends_all_with_its_name(how):
+    status, _, errors, seconds = ranks(3, how, who=1, epochs=100_000)
+    assert status != 0
+    assert seconds < SECONDS
+    told = [line for line in errors.splitlines() if "rank 1 of 3" in line]
+    assert told and all(FAILURES[how] in line for line in told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", range(50))
+def test_no_rank_hangs_whenever_one_is_killed(trial):
+    after = 0.001 + 0.003 * (trial % 25)
+    status, _, errors, seconds = ranks(3, "soon", trial % 3, 1_000_000, AFTER=str(after))
+    assert status != 0
+    assert seconds < SECONDS
+    assert f"rank {trial % 3} of 3 is gone" in errors
