@@ -81,6 +81,7 @@ LATE = {
     ("fastnet.model.c_export", "fastnet.export.training"),
     ("fastnet.curvature.eigen", "scipy.sparse.linalg"),
     ("fastnet.examples.learning_to_learn", "matplotlib"),
+    ("fastnet.examples.mnist", "mpi4py"),
     ("fastnet.files.tensors", "hashlib"),
     ("fastnet.files.tensors", "safetensors"),
     ("fastnet.files.tensors", "safetensors.numpy"),

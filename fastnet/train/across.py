@@ -96,7 +96,7 @@ class AcrossRun(Run):
         self._first_step = 0  # of the chunk
         self._sizes = np.zeros(0, np.int64)  # rows of its minibatches
         self._schedule = 0
-        self._timed = [0.0, 0.0, 0.0]  # seconds of gradients, exchanges and updates
+        self.seconds = [0.0, 0.0, 0.0]  # that gradients, exchanges and updates took
         self._counted, self._said = 0, False
 
     # What all agree on.
@@ -307,9 +307,9 @@ class AcrossRun(Run):
         except BaseException:
             np.copyto(buffers, before)
             raise
-        self._timed[0] += computed - begun
-        self._timed[1] += summed - computed
-        self._timed[2] += clock() - summed
+        self.seconds[0] += computed - begun
+        self.seconds[1] += summed - computed
+        self.seconds[2] += clock() - summed
         self._counted += 1
         trainer.model.touch(by_backend=True)
         loaded.done = i + 1
@@ -412,7 +412,7 @@ class AcrossRun(Run):
         if self._said or self._counted < WATCHED or self.group.size == 1:
             return
         self._said = True
-        gradient, exchange, update = (1e6 * part / self._counted for part in self._timed)
+        gradient, exchange, update = (1e6 * part / self._counted for part in self.seconds)
         alone = gradient * self.group.size + update
         if self.speaks and gradient + exchange + update > alone:
             warnings.warn(

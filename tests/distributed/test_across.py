@@ -113,6 +113,24 @@ def test_ranks_without_rows_and_of_one_row():
             np.testing.assert_allclose(model.state_dict()[key], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [5, 7, 12])
+def test_bits_at_numbers_that_do_not_divide_the_parts(size):
+    case = CASES["dropout"]
+    (alone, _), *_ = values(on_ranks(1, lambda comm: fitted(comm, case, deterministic=True)))
+    for model, _ in values(on_ranks(size, lambda comm: fitted(comm, case, deterministic=True))):
+        assert bits(model) == bits(alone)
+
+
+def test_the_trainer_says_once_where_one_rank_is_faster():
+    def run(comm):
+        trainer = fn.Trainer(net(), fn.CrossEntropyLoss(), comm=comm)
+        trainer.fit(X, Y, epochs=30, batch_size=32, verbose=0)
+
+    with pytest.warns(UserWarning, match="2 ranks take longer than one: of a step, the") as told:
+        values(on_ranks(2, run))
+    assert sum("ranks take longer" in str(one.message) for one in told) == 1
+
+
 class Fails(fn.Callback):
     def __init__(self, comm, who, error):
         self.mine, self.error = comm.Get_rank() == who, error
@@ -226,6 +244,7 @@ def test_a_checkpoint_goes_on_at_another_number_of_ranks(tmp_path):
     [
         ({"comm": 3}, "comm is 3, which lacks Allreduce"),
         ({"deterministic": True}, "deterministic is True without comm"),
+        ({"sync_batchnorm": True}, "sync_batchnorm is True without comm"),
     ],
 )
 def test_wrong_arguments(given, message):

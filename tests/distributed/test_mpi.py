@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 HERE = Path(__file__).parent
@@ -84,3 +86,31 @@ def test_no_rank_hangs_whenever_one_is_killed(trial):
     assert status != 0
     assert seconds < SECONDS
     assert f"rank {trial % 3} of 3 is gone" in errors
+
+
+def idx(path, array):
+    """Write an array as an IDX file of bytes."""
+    head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    path.write_bytes(head + array.astype(np.uint8).tobytes())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_example_runs_on_ranks(count, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, rows in (("train", 200), ("t10k", 50)):
+        idx(tmp_path / f"{name}-images-idx3-ubyte", rng.integers(0, 256, (rows, 28, 28)))
+        idx(tmp_path / f"{name}-labels-idx1-ubyte", rng.integers(0, 10, rows))
+    command = [MPIEXEC, "-n", str(count), sys.executable, "-m", "fastnet.examples.mnist"]
+    environment = {**os.environ, **OPEN_MPI, "PYTHONPATH": str(HERE.parents[1])}
+    done = subprocess.run(
+        [*command, "--data", str(tmp_path), "--mpi", "--epochs", "2"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 1/1") == 1
+    assert f"{count} ranks" in done.stdout
+    assert "test accuracy" in done.stdout
