@@ -634,6 +634,11 @@ class Trainer(Attributed):
             value = self._step_by(way, X, y)
             if value is not None:
                 return value
+        if self._group is not None:
+            raise UsageError(
+                "train_on_batch makes a step of this process alone, after which the ranks of comm would "
+                "differ; expected fit, or a trainer without comm"
+            )
         respect_modes = check_flag("respect_modes", respect_modes)
         data, terms = self._checked(X, y, sample_weight)
         offsets = training_offsets(

@@ -271,6 +271,15 @@ def test_what_cannot_be_shared_is_refused_on_all_ranks(case, data, message):
         assert message in str(one)
 
 
+def test_a_step_of_one_rank_alone_is_refused():
+    def run(comm):
+        trainer = fn.Trainer(net(), fn.CrossEntropyLoss(), comm=comm)
+        with pytest.raises(errors.UsageError, match="train_on_batch makes a step of this process"):
+            trainer.train_on_batch(X, Y)
+
+    values(on_ranks(2, run))
+
+
 def test_a_copy_trains_alone():
     import copy
 
