@@ -8,11 +8,15 @@ from typing import Any
 from fastnet import random
 from fastnet.op import Op
 
+# The mode of layers in training whose statistics are those of all ranks; it counts as True.
+SYNCED: Any = 2
+
 
 class Builder:
     """Base of the graph that the compiler reads and of the tape of a layer outside a model.
 
-    training: whether the current layer is in training mode. label: the current layer's name in messages.
+    training: whether the current layer is in training mode; SYNCED where its rows are part of a minibatch
+    that several ranks share. label: the current layer's name in messages.
     """
 
     training: bool = True

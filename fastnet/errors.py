@@ -85,6 +85,10 @@ class DivergenceError(FastnetError, ArithmeticError):
     histories: Sequence[Any] = ()
 
 
+class RankError(FastnetError, RuntimeError):
+    """Another rank of a training on several processes has failed; the message names it and says why."""
+
+
 class CheckFailed(FastnetError, AssertionError):
     """A check of a net was asked to raise, and has found a fault; `report` is its report."""
 

@@ -8,6 +8,7 @@ multiplications, so that the numbers are the same on every machine.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -95,6 +96,28 @@ def words(count: int, seed: int, stream: int, step: int = 0) -> NDArray[np.uint3
     groups = -(-count // 64)
     drawn = blocks(groups * 16, seed, stream, step).reshape(groups, 16, 4)
     return np.ascontiguousarray(drawn.transpose(0, 2, 1)).reshape(-1)[:count]
+
+
+# Rows that are part of a larger minibatch have the place of their first row there in the upper bits of the
+# step, from STEP_BITS on; what draws by rows moves its words by so many rows and leaves these bits out.
+STEP_BITS = 40
+
+
+def at_place(step: int, place: int) -> int:
+    """The step of rows whose first is row `place` of the minibatch."""
+    return step | place << STEP_BITS
+
+
+def words_of_rows(shape: tuple[int, ...], seed: int, stream: int, step: int) -> NDArray[np.uint32]:
+    """`words` for the elements of rows, (rows, …), that begin where `at_place` has put them."""
+    place, step = step >> STEP_BITS, step & (1 << STEP_BITS) - 1
+    count = math.prod(shape)
+    before = place * math.prod(shape[1:])
+    first = before // 64
+    groups = -(-(before + count) // 64) - first
+    drawn = blocks(groups * 16, seed, stream, step, first * 16).reshape(groups, 16, 4)
+    found = np.ascontiguousarray(drawn.transpose(0, 2, 1)).reshape(-1)
+    return found[before - 64 * first :][:count].reshape(shape)
 
 
 def words64(

@@ -29,7 +29,7 @@ FLOORS = [
     ("late",),
     ("configured", "datasets", "formulas.translate", "interrupts", "random", "terminal"),
     ("formulas.derive", "init", "op", "parallel", "schedules"),
-    ("builder", "data", "files", "formulas"),  # formulas: what writes them
+    ("builder", "data", "distributed", "files", "formulas"),  # formulas: what writes them
     ("parameter",),
     ("optim", "tape"),
     ("layers",),
@@ -84,6 +84,7 @@ LATE = {
     ("fastnet.examples.course.picture", "cycler"),
     ("fastnet.examples.course.picture", "matplotlib"),
     ("fastnet.examples.learning_to_learn", "matplotlib"),
+    ("fastnet.examples.mnist", "mpi4py"),
     ("fastnet.files.tensors", "hashlib"),
     ("fastnet.files.tensors", "safetensors"),
     ("fastnet.files.tensors", "safetensors.numpy"),

@@ -10,16 +10,17 @@ static __attribute__((noinline)) void mask(const fn_call *call, const double *nu
     const uint64_t threshold = (uint64_t)numbers[0];
     const uint32_t least = (uint32_t)threshold;
     const real scale = (real)numbers[1];
-    const philox at = philox_at(call->seed, call->step, call->stream);
+    const philox at = philox_at(call->seed, step_of(call->step), call->stream);
+    const int64_t before = place_of(call->step) * call->size[0]; /* elements of rows before these */
     SHARED(r, call, call->rows * call->size[0], 16 * DRAW) {
         if (threshold > UINT32_MAX) { /* no word reaches it */
             memset(to + r.begin, 0, (size_t)(r.end - r.begin) * sizeof(real));
             continue;
         }
         for (int64_t i = r.begin; i < r.end; i += DRAW) {
-            _Alignas(64) uint32_t word[DRAW];
+            _Alignas(64) uint32_t room[2 * DRAW];
             const int64_t n = smaller(DRAW, r.end - i);
-            philox_draw(word, &at, i / DRAW);
+            const uint32_t *const word = philox_words(room, &at, before + i);
             INDEPENDENT
             for (int64_t e = 0; e < n; e++) {
                 const real kept = (from[i + e] <= bound ? 0 : from[i + e]) * scale;
@@ -45,12 +46,13 @@ KERNEL(relu_dropout_forward, OUT_OVER(y), IN_UNDER(x)) { mask(call, call->scalar
 KERNEL(alpha_dropout_forward, OUT_OVER(y), IN_UNDER(x)) {
     const uint64_t threshold = (uint64_t)call->scalar[0];
     const real scale = (real)call->scalar[1], kept = (real)call->scalar[2], dropped = (real)call->scalar[3];
-    const philox at = philox_at(call->seed, call->step, call->stream);
+    const philox at = philox_at(call->seed, step_of(call->step), call->stream);
+    const int64_t before = place_of(call->step) * call->size[0]; /* elements of rows before these */
     SHARED(r, call, call->rows * call->size[0], 16 * DRAW)
         for (int64_t i = r.begin; i < r.end; i += DRAW) {
-            _Alignas(64) uint32_t word[DRAW];
+            _Alignas(64) uint32_t room[2 * DRAW];
             const int64_t n = smaller(DRAW, r.end - i);
-            philox_draw(word, &at, i / DRAW);
+            const uint32_t *const word = philox_words(room, &at, before + i);
             INDEPENDENT
             for (int64_t e = 0; e < n; e++) {
                 const real value = madd(x[i + e], scale, kept);

@@ -7,8 +7,9 @@ KERNEL(weighted_loss_forward, OUT_AS(double, loss), OUT_AS(double, scale), IN_AS
     if (!is_first(call))
         return;
     const int64_t n = call->rows;
-    double total = call->scalar[0] != 0 ? (double)n : 1, sum = 0;
-    if (call->scalar[0] == 1 && (w || c)) {
+    const double mean = call->scalar[0];
+    double total = mean < 0 ? -mean : mean > 0 ? (double)n : 1, sum = 0;
+    if (mean == 1 && (w || c)) {
         SUM(double, counted, n, (w ? (double)w[i] : 1) * (c ? (double)c[i] : 1))
         total = counted;
     }

@@ -89,4 +89,21 @@ static inline void philox_draw(uint32_t word[DRAW], const philox *p, int64_t dra
         }
 }
 
+/* The counter of a kernel whose elements may be part of a larger minibatch: the bits of a step from STEP_BITS on are the place
+ * of the first row there, which moves the elements' words and is no part of the counter (see fastnet/random.py). */
+enum { STEP_BITS = 40 };
+
+static inline int64_t place_of(uint64_t step) { return (int64_t)(step >> STEP_BITS); }
+
+static inline uint64_t step_of(uint64_t step) { return step & (((uint64_t)1 << STEP_BITS) - 1); }
+
+/* The words of elements first, …, first + DRAW − 1: one draw, or what two have of them. */
+static inline const uint32_t *philox_words(uint32_t room[2 * DRAW], const philox *p, int64_t first) {
+    const int64_t into = first % DRAW;
+    philox_draw(room, p, first / DRAW);
+    if (into)
+        philox_draw(room + DRAW, p, first / DRAW + 1);
+    return room + into;
+}
+
 #endif

@@ -493,6 +493,29 @@ class Executor:
         work = self.plan.max_rows * self._work + ops * UPDATE_WORK * parameters
         return work * SLOWEST + (len(self.plan.step) + ops) * SLOWEST_CALL
 
+    def run_to_host(self, end: int) -> int:
+        """Run the chunk's next step until Python has to carry out something, or to the end; returns how.
+
+        end: the step's number, from 1. Raises as `run` does.
+        """
+        assert self._chunk is not None
+        if self._made is not None and not self._train_field["at"][0]:
+            self._chunk[0].make(self._chunk[1].rows(end - 1), self._made[0])
+        self.backend.train(self.begin(end))
+        self.ended()
+        status = int(self._train_field["status"][0])
+        if status != HOST:
+            self.outcome()
+        return status
+
+    def twin(self) -> Executor:
+        """Another executor of the plan, with a workspace of its own, on the same model."""
+        made = Executor(self.plan.copy(), self.storage, self.backend)
+        assert self._numbers is not None
+        objects = self._calls.objects
+        made.use(self._numbers, self._derived_values, objects, self._scheduled)
+        return made
+
     @property
     def joins(self) -> bool:
         """Whether `backend.train_many` runs steps together with those of other models."""

@@ -37,6 +37,11 @@ class HostCalls:
         """Use copies of these objects from now on: other executors keep other things in theirs."""
         self._objects = [{n: copy.copy(o) for n, o in of.items()} for of in objects]
 
+    @property
+    def objects(self) -> Objects:
+        """The objects in use."""
+        return self._objects
+
     def takes(self, instruction: Any) -> bool:
         """Whether the instruction is a kernel's, and not the loss's."""
         return bool(instruction["group"] or instruction["entry"])
@@ -66,14 +71,23 @@ class HostCalls:
                 self._runner.call(kernel_at(int(instruction["entry"]) - 1), instruction, context)
 
     def _call(self, one: HostCall, context: Any) -> None:
+        counter = {name: int(context[name]) for name in ("seed", "step", "accumulate")}
+        self.carry_out(one, self.arrays(one, context), **counter)
+
+    def arrays(self, one: HostCall, context: Any) -> list[Array]:
+        """The tensors of a kernel in the memory of a context."""
+
         def array(i: int) -> Array:
             shape, dtype = self.shape(one, i, int(context["rows"])), one.dtypes[i]
             if (place := one.places[i]) is None:
                 return np.empty(0, dtype)
             return view(int(context["segment"][SEGMENT[place[0]]]) + place[1], shape, dtype)
 
-        counter = {name: int(context[name]) for name in ("seed", "step", "accumulate")}
-        self.carry_out(one, [array(i) for i in range(len(one.places))], **counter)
+        return [array(i) for i in range(len(one.places))]
+
+    def object_of(self, one: HostCall, name: str) -> Any:
+        """An object that a kernel takes."""
+        return self._objects[one.node][name]
 
     def shape(self, one: HostCall, i: int, rows: int) -> tuple[int, ...]:
         """The shape of a tensor for a number of rows."""

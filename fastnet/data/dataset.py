@@ -45,6 +45,7 @@ class Dataset:
     )
     outputs: bool = False  # whether steps record the model's outputs
     explain: Callable[[Array, Array], str | None] | None = None
+    weight_mean: float = 1.0  # by which the weights have been divided, counts of rows included
 
     @classmethod
     def checked(
@@ -77,18 +78,21 @@ class Dataset:
         used = y if rows is None else y[rows]
         if rows is not None and sample_weight is not None:
             sample_weight = arrays.weights("sample_weight", sample_weight, len(y), dtype)[rows]
-        w = loss.weights(used, sample_weight, dtype)
+        w = given = loss.weights(used, sample_weight, dtype)
+        divided = 1.0
         if by_rows := by_rows and loss.reduction != "sum":
             scaled = loss.scaled_weights(used, w, weight_mean)
             w = None if scaled is None else scaled.astype(dtype)
             by_rows = w is not None  # without weights both means are equal
+            divided = _quotient(given, scaled)
         if rows is not None and w is not None:
             of_used, w = w, np.zeros(len(y), dtype)
             w[rows] = of_used
         classes, ignored = (output_shape[0], loss.ignore_index or 0) if labels else (0, 0)
         y = np.require(y, requirements=["C", "A"])
         host = loss if loss.on_host else None
-        return cls(x, y, classes, ignored, w, by_rows, host, explain=loss.explain)
+        explain = loss.explain
+        return cls(x, y, classes, ignored, w, by_rows, host, explain=explain, weight_mean=divided)
 
     @property
     def rows(self) -> int:
@@ -142,3 +146,11 @@ class Dataset:
         if isinstance(array, LazyRows):
             array = array.array
         return (0, None) if array is None else (int(array.ctypes.data), array.dtype)
+
+
+def _quotient(given: Array | None, scaled: Array | None) -> float:
+    """The number by which weights have been divided; given: None, if all were 1."""
+    if scaled is None or not len(scaled) or not scaled.max() > 0:
+        return 1.0
+    at = int(scaled.argmax())
+    return (1.0 if given is None else float(given[at])) / float(scaled[at])

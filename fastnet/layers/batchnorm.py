@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnet.builder import Builder
+from fastnet.builder import SYNCED, Builder
 from fastnet.errors import SMALLEST, check_flag, check_int, check_real
 from fastnet.init import Constant, Zeros
 from fastnet.layers.scale import OfFeatures
+from fastnet.layers.synced_batchnorm import Norm, synced_batchnorm
 from fastnet.op import Array, Op, put, row_sums
 
 
@@ -203,4 +204,9 @@ class BatchNorm1d(OfFeatures):
         if self.track_running_stats and not g.training:
             return g.apply(batchnorm_inference, **common)
         momentum = -1.0 if self.momentum is None else self.momentum
+        if g.training == SYNCED:
+            del common["eps"]
+            norm = Norm(self.eps, momentum)
+            batches = p.get("num_batches_tracked")
+            return g.apply(synced_batchnorm, **common, batches=batches, norm=norm)
         return g.apply(batchnorm, **common, batches=p.get("num_batches_tracked"), momentum=momentum)

@@ -21,7 +21,8 @@ class dropout(Op):
     """y = scale·x where the element's random word ≥ threshold, else 0; dx likewise from dy.
 
     The word of element row·N + column is fastnet.random.words(…)[row·N + column] at the counter
-    (seed, stream, step). So the vector-Jacobian product draws the same mask again.
+    (seed, stream, step). So the vector-Jacobian product draws the same mask again. Rows that are part of a
+    larger minibatch have the words of their place there (`random.words_of_rows`).
     """
 
     outputs: ClassVar = {"y": "B N"}
@@ -35,7 +36,7 @@ class dropout(Op):
         y: Array, x: Array, threshold: float, scale: float, seed: int, step: int, stream: int
     ) -> None:
         """Scale the kept elements and set the others to zero."""
-        words = random.words(x.size, seed, stream, step).reshape(x.shape)
+        words = random.words_of_rows(x.shape, seed, stream, step)
         np.copyto(y, np.where(words >= threshold, x * scale, 0))
 
     @staticmethod
@@ -92,7 +93,7 @@ class alpha_dropout(Op):
         stream: int,
     ) -> None:
         """An affine map of the kept elements, and a constant for the others."""
-        words = random.words(x.size, seed, stream, step).reshape(x.shape)
+        words = random.words_of_rows(x.shape, seed, stream, step)
         np.copyto(y, np.where(words >= threshold, x * scale + kept, dropped))
 
     @staticmethod

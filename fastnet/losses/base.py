@@ -40,7 +40,8 @@ step_of: Callable[[Any, Array, Array], Any] | None = None
 class weighted_loss(Op):
     """loss = Σ w·row_loss / total over B rows, in float64; total is 1, Σ w·c or B, by `mean`.
 
-    mean: 0 (SUM), 1 (OWN_WEIGHTS) or 2 (ROWS). w are the samples' weights and c the rows' own counts; a
+    mean: 0 (SUM), 1 (OWN_WEIGHTS) or 2 (ROWS); of rows that are part of a larger minibatch −total, the
+    number of its rows. w are the samples' weights and c the rows' own counts; a
     missing one is 1. scale is 1/total. With total 0, loss and scale are 0, except that NaN stays NaN. An
     infinite loss with weight 0 adds 0. drow_loss = w·scale.
     """
@@ -57,7 +58,7 @@ class weighted_loss(Op):
         """The weighted sum, divided by the total."""
         one = np.ones(row_loss.size)
         weight = w.astype(np.float64) if w.size else one
-        total = 1.0 if mean == SUM else float(row_loss.size)
+        total = 1.0 if mean == SUM else -mean if mean < 0 else float(row_loss.size)
         if mean == OWN_WEIGHTS:
             total = np.sum(weight * (c if c.size else one))
         scale[0] = 1 / total if total > 0 else 0

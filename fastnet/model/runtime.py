@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 PREDICT_ROWS = 256  # rows of a native call of `predict`, by default
 KEPT = 8  # plans kept for a model, and for each thread that predicts
 PLANS = 64  # plans kept for all models
-Modes = tuple[bool, ...]  # for each layer, whether it is in training mode
+Modes = tuple[bool, ...]  # for each layer, whether it is in training mode, or SYNCED
 
 
 class _Cache:

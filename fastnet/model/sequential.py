@@ -11,6 +11,7 @@ from fastnet.backends.base import Counter, Counts
 from fastnet.backends.executor import Executor
 from fastnet.backends.passes import Passes
 from fastnet.backends.steps import Steps, Update
+from fastnet.builder import SYNCED
 from fastnet.data import arrays, scaled
 from fastnet.data.dataset import Dataset
 from fastnet.data.labels import as_classes
@@ -27,6 +28,7 @@ from fastnet.errors import (
     check_real,
 )
 from fastnet.interrupts import held_back
+from fastnet.layers.batchnorm import BatchNorm1d
 from fastnet.losses import links
 from fastnet.losses.function import as_loss
 from fastnet.model import head
@@ -930,13 +932,26 @@ class Sequential(Container):
         return state
 
     def training_executor(
-        self, data: Dataset, rows: int, loss: Loss, respect_modes: bool = False
+        self,
+        data: Dataset,
+        rows: int,
+        loss: Loss,
+        respect_modes: bool = False,
+        *,
+        synced: bool = False,
     ) -> Executor:
-        """The executor of training steps with up to `rows` rows; all layers train, or each in its mode."""
+        """The executor of training steps with up to `rows` rows; all layers train, or each in its mode.
+
+        synced: the statistics of batchnorm are those of several ranks.
+        """
         self._root("fit")
-        return self._trainable(
-            data.row_shape, rows, self._modes(None if respect_modes else True), loss, data
-        )
+        modes = self._modes(None if respect_modes else True)
+        if synced:
+            norms = (isinstance(layer, BatchNorm1d) for _, layer in self.layers)
+            modes = tuple(
+                SYNCED if mode and norm else mode for mode, norm in zip(modes, norms, strict=True)
+            )
+        return self._trainable(data.row_shape, rows, modes, loss, data)
 
     def _trainable(
         self, shape: tuple[int, ...], rows: int, modes: Modes, loss: Loss, data: Dataset

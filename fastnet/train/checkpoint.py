@@ -167,5 +167,6 @@ class Checkpoint(Pauses):
     def save(self, reason: str | None = None) -> None:
         """Save the fit as it stands. reason: why it is over, if it is."""
         trainer = self.fit.run.trainer
-        saved.save(trainer, self.path, self.fit.state_dict(reason))
+        if self.fit.run.speaks:
+            saved.save(trainer, self.path, self.fit.state_dict(reason))
         self._last = trainer.step, time.monotonic()

@@ -29,6 +29,7 @@ class Given:
     validation: Dataset | None = None
     rows: Array | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    counts: Array | None = None  # of several ranks with rows of their own, the rows of each
 
 
 def given(

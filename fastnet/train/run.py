@@ -122,11 +122,17 @@ class Run:
     pauses: Pauses = field(default_factory=Pauses)
     hooks: Hooks = field(default_factory=Hooks)
     goes_on_within = True  # whether it can go on from a position within an epoch
+    whole_calls = True  # whether native calls may have whole epochs
+    speaks = True  # whether it prints and writes to files
 
     @property
     def epoch_rows(self) -> int | None:
         """The rows of an epoch, where they are known."""
         return int(self.offsets[-1])
+
+    def fingerprint(self, terms: Terms) -> dict[str, Any]:
+        """What tells its data from others."""
+        return saved.fingerprint(self.data, terms)
 
     def begin(self) -> None:
         """Find the executor, under the lock."""
@@ -539,7 +545,7 @@ class Fit:
             trainer.history.append(record)
             if progress.verbose:
                 progress.epoch_ended(record)
-            tell_of(trainer, self.callbacks, record)
+            tell_of(trainer, heard, record)
             for callback in savers:
                 callback.save(save)
             run.pauses.pause()
@@ -547,8 +553,9 @@ class Fit:
         def save(path: Path) -> None:
             saved.save(trainer, path, self.state_dict())
 
-        savers = [callback for callback in self.callbacks if callback.saves_trainer]
-        run.hooks = Hooks(self.callbacks)
+        heard = [one for one in self.callbacks if run.speaks or not one.writes_files]
+        savers = [callback for callback in heard if callback.saves_trainer]
+        run.hooks = Hooks(heard)
         with ExitStack() as at_the_end:
             at_the_end.callback(setattr, trainer, "_fitting", None)
             trainer._fitting = self
@@ -556,6 +563,8 @@ class Fit:
             trainer.model._terms = self.terms
             trainer.stop_training, trainer.stop_reason = False, None
             for i, callback in enumerate(self.callbacks):
+                if callback not in heard:
+                    continue
                 callback.trainer, callback.resumed = trainer, self.resumed is not None
                 callback.on_train_begin()
                 if self.resumed is not None:
@@ -566,8 +575,8 @@ class Fit:
             progress.begin(trainer.epoch, last_epoch, rows)
             at_the_end.callback(progress.close)
             at_the_end.callback(trainer._to_evaluation, run)  # before a callback restores an epoch
-            others = [one for one in self.callbacks if type(one) is not KeepBest]
-            run.within = validation_within(run, self.callbacks)
+            others = [one for one in heard if type(one) is not KeepBest]
+            run.within = validation_within(run, heard) if run.whole_calls else None
             run.patient = others if all(map(is_patient, others)) else ()
             run.evaluated = len(run.patient) < len(others) or run.validation is not None
             if self.resumed is not None:

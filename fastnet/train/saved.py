@@ -150,13 +150,13 @@ def describe(fit: Any) -> None:
         "fit": dict(fit.arguments),
         "callbacks": callback_settings(fit.callbacks),
     }
-    fit.data = fingerprint(fit.run.data, fit.terms)
+    fit.data = fit.run.fingerprint(fit.terms)
 
 
 def go_on(fit: Any, state: Mapping[str, Any], where: str) -> None:
     """Let a fit go on from the state of an earlier one; warns where the data are others."""
     if not fit.data:
-        fit.data = fingerprint(fit.run.data, fit.terms)
+        fit.data = fit.run.fingerprint(fit.terms)
     if differs := difference(fit.data, state["data"], "data"):
         warnings.warn(
             f"the data are not those of {where}: {'; '.join(differs)}", stacklevel=outside()

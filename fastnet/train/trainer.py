@@ -16,6 +16,7 @@ from fastnet.data.dataset import Dataset
 from fastnet.data.minibatches import training_offsets
 from fastnet.data.streams import Default, Source, Stream, check_second, plain_value, source_of
 from fastnet.data.terms import UNKNOWN, Terms
+from fastnet.distributed import Group
 from fastnet.errors import (
     Attributed,
     HyperparameterError,
@@ -39,7 +40,7 @@ from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
 from fastnet.optim.averaging import Averaging
 from fastnet.parameter import MOST, check_count, check_names
-from fastnet.train import range_test, sampling, saved
+from fastnet.train import across, across_setup, range_test, sampling, saved
 from fastnet.train.callbacks import Callback, KeepBest, check_callbacks
 from fastnet.train.chain import Chain, Span, has_statistics, recompute_statistics
 from fastnet.train.checkpoint import Checkpoint
@@ -86,6 +87,15 @@ class Trainer(Attributed):
         min(1, clip_norm/(‖g‖₂ + 10⁻⁶)), as `clip_grad_norm_` does. A norm that is not finite raises
         DivergenceError, and that step makes no update.
     averaging: EMA(…), SWA(…) or None (default). Averages of the parameters, see `averaged_model`.
+    comm: mpi4py's MPI.COMM_WORLD, another communicator with its Allreduce, Bcast, Get_rank and Get_size, or
+        None (default: this process trains alone). All ranks run the same program; `fit` then takes a share
+        of each minibatch on every rank and makes the same update everywhere. See docs/scaling.md.
+    deterministic: bool (default False). With comm, True gives the same bits at any number of ranks up to
+        12: each minibatch is cut into 12 parts, whose gradients are added in their order.
+    sync_batchnorm: bool or None (default: as `deterministic`). With comm, True lets batchnorm take mean and
+        variance of the whole minibatch, for one exchange more in the forward and in the backward of each
+        such layer. False: each rank takes those of its rows, of which it has then two at least, and the
+        running statistics become the mean over the ranks after each epoch.
 
     A further `fit` continues with optimizer state, step and epoch numbers; `reset()` starts over. A copy,
     by `copy` or `pickle`, has a model of its own and continues in the same way.
@@ -107,6 +117,9 @@ class Trainer(Attributed):
         clip_value: float | None = None,
         clip_norm: float | None = None,
         averaging: Averaging | None = None,
+        comm: Any = None,
+        deterministic: bool = False,
+        sync_batchnorm: bool | None = None,
     ) -> None:
         check_kind("model", model, Sequential)
         loss = as_loss(loss)
@@ -121,7 +134,12 @@ class Trainer(Attributed):
         known = check_seed("seed", seed)
         self.seed = random.fresh_seed() if known is None else known
         self._given_seed = known
+        self._group: Group | None = None if comm is None else Group(comm)
+        both = across_setup.checked(self._group, deterministic, sync_batchnorm)
+        self._deterministic, self._sync_batchnorm = both
         self.key = random.fresh_seed()  # identifies this trainer and copies that continue from it
+        if self._group is not None:
+            self.seed, self.key = across_setup.seeds(self._group, self.seed, self.key)
         self.history = History()
         self.epoch = self.step = 0  # epochs and steps done; dropout draws by the step
         self._way: Way | None = None  # of `train_on_batch`
@@ -197,7 +215,12 @@ class Trainer(Attributed):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copied optimizer starts without state, so the trainer keeps the state for this model.
-        fresh = {"history": None, "_way": None, "_fitting": None}
+        fresh: dict[str, Any] = {"history": None, "_way": None, "_fitting": None}
+        fresh |= {
+            "_group": None,
+            "_deterministic": False,
+            "_sync_batchnorm": False,
+        }  # a copy trains alone
         return {**self.__dict__, **fresh, "_state": self.state_dict()}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
@@ -217,6 +240,7 @@ class Trainer(Attributed):
         self.epoch = self.step = 0
         self._unfinished = self._row_losses = None
 
+    @across.together
     def fit(
         self,
         X: Any,
@@ -238,6 +262,7 @@ class Trainer(Attributed):
         verbose: int = 1,
         checkpoint: Any = None,
         checkpoint_every: str | None = None,
+        sharded: bool = False,
     ) -> History:
         """Train for `epochs` more epochs; returns the history of all epochs so far.
 
@@ -296,6 +321,10 @@ class Trainer(Attributed):
         checkpoint_every: "60s", "5 min", "5 epochs" or "2000 steps": how often to save, at the end of a
             minibatch (default None: "60s"). Only with a checkpoint.
 
+        sharded: bool (default False: all ranks of `comm` have all rows, or a memory map of them). True:
+            each rank has rows of its own, of any number, none included, and gives its share of every
+            minibatch; batch_size counts the rows of all ranks. validation_data are the same on all ranks.
+
         Without y, X gives minibatches (x, y) or (x, y, weight), of arrays or of tensors in the host's
         memory, whose sizes may differ. It is an iterable, gone through anew in each epoch, such as a list
         or PyTorch's DataLoader; an iterator, for a single epoch; or a function that returns an iterator
@@ -314,6 +343,14 @@ class Trainer(Attributed):
         not finite after an epoch.
         """
         epochs = check_int("epochs", epochs, low=1)
+        counts: Array | None = None
+        if check_flag("sharded", sharded):
+            if validation_split is not None or class_weight is not None or drop_last:
+                raise HyperparameterError(
+                    "sharded is True with validation_split, class_weight or drop_last, which need the rows "
+                    "of all ranks; expected validation_data, which all ranks have, and sample_weight"
+                )
+            X, y, sample_weight, counts = across_setup.shard(self._group, X, y, sample_weight)
         data = self._data(
             X,
             y,
@@ -324,6 +361,7 @@ class Trainer(Attributed):
             validation_split,
             class_weight,
         )
+        data.counts = counts
         fit = self._fit(
             data,
             epochs=epochs,
@@ -435,16 +473,21 @@ class Trainer(Attributed):
         if isinstance(given.data, Source):
             run, division = self._prepare_stream(given.data, respect_modes), given.data.division
         else:
-            run = self._prepare(given.data, batch_size, drop_last, respect_modes, given.rows)
+            args = given.data, batch_size, drop_last, respect_modes, given.rows
+            run = self._prepare(*args, shard=given.counts is not None)
             division = batch_size, shuffle, drop_last
         if drawing is not None:
             least = self.model.min_training_rows(respect_modes)
             run = sampling.prepare(run, drawing, classes, least)
+        if self._group is not None:
+            run = across_setup.prepare(run, self, given, batch_size)
         run.validation = given.validation
         if given.validation is not None:
             self.model.rows_at_once("the validation data", given.validation.rows, None)
         run.accumulation_steps, run.shuffle = accumulation_steps, shuffle
         progress = Progress(verbose, run.epoch_rows)
+        if not run.speaks:
+            progress.verbose = 0
         names = ["loss", *self.metrics]
         names += [f"val_{name}" for name in names if run.validation is not None]
         called = check_callbacks(callbacks, names)
@@ -464,6 +507,7 @@ class Trainer(Attributed):
             saved.describe(fit)
         return fit
 
+    @across.together
     def resume(
         self,
         X: Any,
@@ -590,6 +634,11 @@ class Trainer(Attributed):
             value = self._step_by(way, X, y)
             if value is not None:
                 return value
+        if self._group is not None:
+            raise UsageError(
+                "train_on_batch makes a step of this process alone, after which the ranks of comm would "
+                "differ; expected fit, or a trainer without comm"
+            )
         respect_modes = check_flag("respect_modes", respect_modes)
         data, terms = self._checked(X, y, sample_weight)
         offsets = training_offsets(
@@ -900,13 +949,15 @@ class Trainer(Attributed):
         drop_last: bool,
         respect_modes: bool,
         rows: Array | None = None,
+        *,
+        shard: bool = False,
     ) -> Run:
-        """Check everything before anything changes."""
+        """Check everything before anything changes. shard: other ranks have more rows of minibatches."""
         self._chain.check(self.optimizer)
         drop_last = check_flag("drop_last", drop_last)
         respect_modes = check_flag("respect_modes", respect_modes)
         count = data.rows if rows is None else len(rows)
-        minimum = self.model.min_training_rows(respect_modes)
+        minimum = 1 if shard else self.model.min_training_rows(respect_modes)
         offsets = training_offsets(count, batch_size, drop_last, minimum)
         if data.host is None:
             data.threshold = threshold_for(self.metrics, self.model.output_shape(data.row_shape))

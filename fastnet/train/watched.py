@@ -16,7 +16,7 @@ from fastnet.train.standing import Loaded
 def is_plain(run: Any) -> bool:
     """Whether a whole epoch of a run is one native call, with nothing to do after it but to be told."""
     trainer = run.trainer
-    native = run.executor.joins and not run.joins and run.data.host is None
+    native = run.executor.joins and not run.joins and run.data.host is None and run.whole_calls
     return bool(native and run.validation is None and not trainer._has_points())
 
 

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from fastnet.random import STEP_BITS
+
 _U = np.uint64
 _LOW, _HALF = _U(0xFFFFFFFF), _U(32)
 _M0, _M1, _W0, _W1 = _U(0xD2511F53), _U(0xCD9E8D57), _U(0x9E3779B9), _U(0xBB67AE85)
 _SIZE = _U(0x7FFFFFFF)
+_PLACE, _STEP = _U(STEP_BITS), _U((1 << STEP_BITS) - 1)
 
 
 @njit(forceinline=True)
@@ -28,6 +31,13 @@ def counter(seed: Any, stream: Any, step: Any) -> Any:
     """(key low, key high, step low, step high, stream), as words."""
     k, s = _U(seed), _U(step)
     return k & _LOW, k >> _HALF, s & _LOW, s >> _HALF, _U(stream)
+
+
+@njit(forceinline=True)
+def place_of(step: Any) -> Any:
+    """The place of the first row, and the step without it (see fastnet.random.at_place)."""
+    s = _U(step)
+    return np.int64(s >> _PLACE), s & _STEP
 
 
 @njit(forceinline=True)

@@ -45,6 +45,8 @@ def _weighted(loss: Any, scale: Any, row_loss: Any, w: Any, c: Any, mean: float)
             total = 1.0
         elif mean == 2:
             total = np.float64(row_loss.size)
+        elif mean < 0:
+            total = -mean
         scale[0] = 1.0 / total if total > 0 else 0.0
         loss[0] = summed / total if total > 0 else summed if math.isnan(summed) else 0.0
 
