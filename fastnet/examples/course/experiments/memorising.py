@@ -119,4 +119,12 @@ EXPERIMENT = Experiment(
     run,
     draw,
     (7.4, 3.0),
+    bands={
+        "training, random labels": (99.69, 100),
+        "training, random inputs": (99.9999, 100.0001),
+        "test, true labels": (94.8, 97.63),
+        "test, random labels": (1.11, 21.2),
+        "test, 40 % corrupted": (59.3, 77.7),
+        "test, 40 % corrupted, dropout": (76.1, 91.7),
+    },
 )
