@@ -15,7 +15,7 @@ import fastnet as fn
 
 DOCS = Path(__file__).parents[2] / "docs"
 # Pages whose blocks run in a test of their own, need a GPU, or are pieces of fastnet itself.
-ELSEWHERE = {"c.md", "cuda.md", "design.md", "learned.md"}
+ELSEWHERE = {"c.md", "cuda.md", "design.md", "learned.md", "scaling.md"}
 SILENT = {"full-batch.md", "reproducibility.md"}  # whose blocks say nothing of what they print
 NEEDED = {"from-scikit-learn.md": "sklearn", "sklearn.md": "sklearn", "full-batch.md": "scipy"}
 NEEDED |= {"second-order.md": "scipy", "tour.md": "matplotlib"}
