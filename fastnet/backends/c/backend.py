@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -98,7 +98,7 @@ class CBackend(Backend):
         top = lib.fn_machine_level()
         self._levels = tuple(ffi.string(lib.fn_level_name(i)).decode() for i in range(top + 1))
         self._choose(LEVEL_VARIABLE, level_wanted(top))
-        self._prepared = lru_cache(PROGRAMS)(self._prepare)
+        self._prepared: dict[tuple[int, bytes], np.ndarray] = {}
         random.native = self._words64
 
     @property
@@ -117,14 +117,22 @@ class CBackend(Backend):
         one's epilogue: it is called for each piece while the piece is in cache. Fusion changes no bits.
         Equal programs, as those of equal nets are, become so by a copy.
         """
-        if len(program):
-            # By bytes: NumPy copies records field by field.
-            prepared = self._prepared(self._level, program.tobytes())
-            program.view(np.uint8)[:] = prepared.view(np.uint8)
+        if not len(program):
+            return
+        # By bytes: NumPy copies records field by field.
+        content = program.tobytes()
+        prepared = self._prepared.get((self._level, content))
+        if prepared is None:
+            prepared = np.frombuffer(bytearray(content), INSTRUCTION)
+            if self._prepare(prepared):
+                if len(self._prepared) >= PROGRAMS:
+                    self._prepared.clear()
+                self._prepared[self._level, content] = prepared
+        program.view(np.uint8)[:] = prepared.view(np.uint8)
 
-    def _prepare(self, _: int, content: bytes) -> np.ndarray:
-        """The prepared program that has this content before; an argument is the level."""
-        program = np.frombuffer(bytearray(content), INSTRUCTION)
+    def _prepare(self, program: np.ndarray) -> bool:
+        """Prepare a program; whether it has kernels of this build alone, which stay where they are."""
+        own = True
         before, fuses = None, 0
         for instruction in program:
             if instruction["kernel"] < 0:
@@ -133,6 +141,7 @@ class CBackend(Backend):
             kernel, kind = kernel_at(int(instruction["kernel"])), int(instruction["dtype"])
             entry = self._entries.get((kernel.name, kind)) or self._foreign_entry
             if entry is self._foreign_entry:
+                own = False
                 instruction["foreign"] = self._foreign(kernel, kind)
                 if not instruction["foreign"]:  # Python calls the reference's kernel
                     instruction["entry"] = 1 + instruction["kernel"]
@@ -143,7 +152,7 @@ class CBackend(Backend):
                 before["epilogue"] = entry.epilogue
                 before["relu_mask"] = entry.relu_mask if fuses == FUSES_TILES else 0
             before, fuses = (instruction if entry.fuses else None), entry.fuses
-        return program
+        return own
 
     def _foreign(self, kernel: Kernel, kind: int) -> int:
         """The address of an elementwise kernel that this build does not have; 0 without Numba."""
