@@ -108,7 +108,7 @@ def minimize_with_hessian(objective: Objective, settings: Settings, note: Note) 
         return objective.linearize(x).hvp(v)
 
     try:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             return minimize(objective, settings, note, hessp=product)
     except _NotFinite:
         return result_of(
