@@ -152,7 +152,7 @@ def test_a_worker_of_loky_has_its_share():
 
 
 def test_workers_of_dask_fit():
-    distributed = pytest.importorskip("distributed")
+    distributed = pytest.importorskip("dask.distributed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with (

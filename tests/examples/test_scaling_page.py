@@ -40,7 +40,7 @@ def run(kinds, tmp_path):
 def test_its_programs_print_what_stands_beside_them(kind, tmp_path):
     pytest.importorskip("sklearn")
     if kind:
-        pytest.importorskip({"dask": "distributed", "ray": "ray"}[kind])
+        pytest.importorskip({"dask": "dask.distributed", "ray": "ray"}[kind])
     printed, told = run({"", kind}, tmp_path)
     assert printed == told
     assert len(told) >= 2

@@ -81,11 +81,13 @@ FAILURES = {
 
 @pytest.mark.parametrize("how", FAILURES)
 def test_a_rank_that_fails_ends_all_with_its_name(how):
-    status, _, errors, seconds = ranks(3, how, who=1, epochs=100_000)
+    status, out, errors, seconds = ranks(3, how, who=1, epochs=100_000)
     assert status != 0
     assert seconds < SECONDS
     told = [line for line in errors.splitlines() if "rank 1 of 3" in line]
-    assert told and all(FAILURES[how] in line for line in told)
+    # Where mpiexec sees the end first, it may end the others before they speak, and says so.
+    assert told or (how == "kill" and "BAD TERMINATION" in out + errors)
+    assert all(FAILURES[how] in line for line in told)
 
 
 @pytest.mark.slow
