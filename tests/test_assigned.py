@@ -28,7 +28,7 @@ OWN = {
     "stop": (lambda: fn.EarlyStopping(), "patence", "did you mean 'patience'"),
     "plateau": (lambda: fn.ReduceLROnPlateau(), "cool_down", "did you mean 'cooldown'"),
     "trainer": (lambda: fn.Trainer(net(), fn.MSELoss()), "clip_norm", "it has .*optimizer"),
-    "model": (net, "optimizer", "it has backend, dtype, layers, seed"),
+    "model": (net, "optimizer", "it has backend, dtype, layers, precision, seed"),
     "average": (lambda: fn.EMA(0.9), "deccay", "did you mean 'decay'"),
     "average of epochs": (lambda: fn.SWA(2), "step", "it has every, start_epoch"),
     "initialiser": (lambda: fn.init.KaimingUniform(), "gain", "it has a, mode, nonlinearity"),

@@ -15,7 +15,7 @@ CYCLES, BATCH = 4, 32
 ROWS = 10_000
 
 
-class Rates(fn.Callback):
+class _Rates(fn.Callback):
     """Keeps the learning rate of each epoch."""
 
     kept: list[float]
@@ -55,7 +55,7 @@ def run(data: Data, seed: int, quick: bool) -> Result:
     }
     snapshots = fn.Snapshots(epochs // CYCLES)
     plateau = fn.ReduceLROnPlateau(factor=0.5, patience=1)
-    kept = Rates()
+    kept = _Rates()
     callbacks: list[list[fn.Callback]] = [[], [], [snapshots], [plateau, kept]]
     models = [net(data, seed) for _ in optimizers]
     options = {"epochs": epochs, "batch_size": BATCH, "callbacks": callbacks}
