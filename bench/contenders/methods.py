@@ -193,12 +193,16 @@ class Updates:
         self.context["rows"], self.context["threads"] = 1, 1
         self.context["scratch"] = scratch.ctypes.data
         self.kept = scratch
-        self.program = self.state.rule.program
+        self.once = (
+            self.state.rule.program.copy()
+        )  # the rule's own serves all models that are alike
+        self.backend.prepare(self.once)
+        self.program = self.once
 
     def run(self, count: int) -> None:
         """`count` steps in one call."""
-        if len(self.program) != count * len(self.state.rule.program):
-            self.program = np.tile(self.state.rule.program, count)
+        if len(self.program) != count * len(self.once):
+            self.program = np.tile(self.once, count)
         self.backend.run(self.program, self.context)
 
 
