@@ -11,8 +11,8 @@ from typing import Any
 import fastnet as fn
 from fastnet.cli.main import note
 from fastnet.cli.predict import columns_for
-from fastnet.cli.reading import frame_of
-from fastnet.errors import UsageError, check_new_file, shown
+from fastnet.cli.reading import frame_of, new_file
+from fastnet.errors import UsageError, shown
 from fastnet.files import atomic, tensors
 from fastnet.tabular.model import TableModel
 from fastnet.tabular.saved import KIND, restored_table
@@ -31,7 +31,9 @@ def run(options: argparse.Namespace) -> None:
     listed = [] if table is None else [*lines(table)]
     given: dict[str, Any] = {} if table is None else {"input_shape": (len(table.inputs),)}
     suffix = ".onnx" if options.to == "onnx" else ".c"
-    out = check_new_file("--out", options.out or Path(options.model).with_suffix(suffix))
+    out = new_file(
+        "--out", options.out or Path(options.model).with_suffix(suffix), options.model, options.data
+    )
     if options.to == "onnx":
         metadata = {"inputs": json.dumps(listed, ensure_ascii=False)} if listed else None
         model.export_onnx(out, metadata=metadata, **given)

@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import lzma
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +20,14 @@ from typing import Any
 import numpy as np
 
 from fastnet.data.labels import listed
-from fastnet.errors import DataError, MissingExtra, check_path, shown
+from fastnet.errors import (
+    DataError,
+    HyperparameterError,
+    MissingExtra,
+    check_new_file,
+    check_path,
+    shown,
+)
 from fastnet.op import Array
 
 SEPARATORS = ",;\t|"
@@ -85,6 +93,18 @@ def read(path: str, options: argparse.Namespace) -> Data:
             f"{data.path} has no rows; expected a line of names, and then a line for each row"
         )
     return data
+
+
+def new_file(option: str, value: Any, *read: str | None) -> Path:
+    """The path of a file to be written, which is none of those that the command reads."""
+    path = check_new_file(option, value)
+    for one in read:
+        if one is not None and path.exists() and os.path.exists(one) and path.samefile(one):
+            raise HyperparameterError(
+                f"{option} is {shown(str(path))}, which the command reads and would replace; expected "
+                "another file"
+            )
+    return path
 
 
 def _parquet(path: str) -> Data:

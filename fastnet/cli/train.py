@@ -12,10 +12,10 @@ from fastnet.cli.cells import Cells
 from fastnet.cli.choosing import Target, inputs_of, target_of, told
 from fastnet.cli.main import note
 from fastnet.cli.progress import EpochBar
-from fastnet.cli.reading import pandas, read
+from fastnet.cli.reading import new_file, pandas, read
 from fastnet.cli.report import NAMES, measured, page, text
 from fastnet.data.folds import train_test_split
-from fastnet.errors import DataError, FastnetError, HyperparameterError, check_new_file
+from fastnet.errors import DataError, FastnetError, HyperparameterError
 from fastnet.files import atomic
 from fastnet.op import Array
 from fastnet.plot.figures import figure_of
@@ -29,11 +29,11 @@ def run(options: argparse.Namespace) -> None:
     pandas()
     from fastnet.sklearn import TabularClassifier, TabularRegressor
 
-    out = check_new_file("--out", options.out or f"{_stem(options.data)}.safetensors")
+    out = new_file("--out", options.out or f"{_stem(options.data)}.safetensors", options.data)
     report = None
     if not options.no_report:
         figure_of(None, 1, 1)  # raises where matplotlib is missing, before the training
-        report = check_new_file("--report", options.report or out.with_suffix(".html"))
+        report = new_file("--report", options.report or out.with_suffix(".html"), options.data)
         if report == out:
             raise HyperparameterError(
                 f"--report and --out are both {str(out)!r}; expected two files"

@@ -207,6 +207,15 @@ def test_arguments_of_other_forms_are_refused(form, given, message, tmp_path, ca
     assert [path.name for path in Path(tmp_path).iterdir()] == ["net"]
 
 
+@pytest.mark.parametrize(("form", "name"), [("onnx", "net.onnx"), ("c", "net.c")])
+def test_an_export_does_not_replace_its_model(form, name, tmp_path, capsys):
+    fn.Sequential(fn.Linear(3, 2)).save(tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    done = fastnet(capsys, "export", tmp_path / name, "--to", form)
+    assert done.code == FAILED and "which the command reads and would replace" in done.err
+    assert (tmp_path / name).read_bytes() == before
+
+
 def test_an_export_has_no_threads(tmp_path, capsys):
     done = fastnet(capsys, "export", tmp_path / "net", "--to", "c", "--threads", 1)
     assert done.code == MISUSED and "unrecognized arguments: --threads 1" in done.err

@@ -265,6 +265,18 @@ def test_arguments_that_are_wrong(arguments, message, place, capsys):
     assert message in done.err, done.err
 
 
+@pytest.mark.parametrize("option", ["--out", "--report"])
+def test_a_file_that_is_read_is_not_replaced(option, place, capsys):
+    iris().to_csv("x.csv", index=False)
+    before = Path("x.csv").read_bytes()
+    os.link("x.csv", "y.csv")
+    for name in ("x.csv", "./x.csv", "y.csv"):
+        done = fastnet(capsys, "train", "x.csv", "--target", "species", *QUICK, option, name)
+        assert done.code == FAILED and f"{option} is " in done.err, done.err
+        assert "which the command reads and would replace" in done.err
+    assert Path("x.csv").read_bytes() == before and len(os.listdir()) == 2
+
+
 def test_whole_numbers_are_classes_where_they_are_few_unless_told(place, capsys):
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"a": rng.integers(3, 9, 60), "b": rng.normal(size=60)})
