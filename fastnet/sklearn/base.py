@@ -51,6 +51,13 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     _epochs: Epochs | None
     classes_: Array
 
+    def _trained(self, *, goes_on: bool) -> list[Any]:
+        """The model and the trainer that a fit changes in place; none where it makes new ones."""
+        if not goes_on or not hasattr(self, "_network"):
+            return []
+        trainer = None if self._epochs is None else self._epochs.trainer
+        return [self._network.model] if trainer is None else [trainer.model, trainer]
+
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, eval_set: Any = None, **options: Any
     ) -> Self:
@@ -225,7 +232,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     ) -> None:
         """Keep what a fit has left."""
         constant = self._constant(rows)
-        self.loss_curve_ += [value + constant for value in losses]
+        self.loss_curve_ = [*self.loss_curve_, *(value + constant for value in losses)]
         self.n_iter_ = len(losses)
         self.t_ += len(losses) * len(rows)
         if losses:

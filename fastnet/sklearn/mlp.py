@@ -119,7 +119,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         eval_set: (X, y) or (X, y, sample_weight): rows whose score is measured after each epoch, in
             place of rows held back (default None).
         """
-        with unchanged_on_error(self):
+        with unchanged_on_error(self, *self._trained(goes_on=self.warm_start)):
             watching(self, lambda: self._fit(X, y, sample_weight, eval_set))
         return self
 
@@ -129,7 +129,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         classes: all labels that will come, or None (default) after the first call.
         """
-        with unchanged_on_error(self):
+        with unchanged_on_error(self, *self._trained(goes_on=True)):
             return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def predict(self, X: Any) -> Array:
@@ -260,14 +260,14 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, eval_set: Any = None) -> Self:
         """Fit to rows X (n, features) and targets y (n,) or (n, k); see MLPClassifier.fit."""
-        with unchanged_on_error(self):
+        with unchanged_on_error(self, *self._trained(goes_on=self.warm_start)):
             watching(self, lambda: self._fit(X, y, sample_weight, eval_set))
         return self
 
     @available_if(in_epochs)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one epoch on these rows; returns itself."""
-        with unchanged_on_error(self):
+        with unchanged_on_error(self, *self._trained(goes_on=True)):
             return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Array:

@@ -78,6 +78,10 @@ class BaseNet(BaseEstimator):
             self.build_params = {**(self.build_params or {}), **own}
         return self
 
+    def _trained(self, *, goes_on: bool) -> list[Any]:
+        """The model and the trainer that a fit changes in place; none where it makes new ones."""
+        return [self.model_, self._trainer] if goes_on and hasattr(self, "model_") else []
+
     def _fit(
         self,
         X: Any,
@@ -273,12 +277,12 @@ class NetClassifier(ClassifierMixin, BaseNet):
         sample_weight: (n,), finite and ≥ 0 (default None). eval_set: (X, y) or (X, y, sample_weight),
         validation rows in place of those held back (default None).
         """
-        with unchanged_on_error(self):
+        with unchanged_on_error(self, *self._trained(goes_on=self.warm_start)):
             return self._fit(X, y, sample_weight, eval_set, incremental=False)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train one epoch on these rows; the first call needs `classes`, all labels that will come."""
-        with unchanged_on_error(self):
+        with unchanged_on_error(self, *self._trained(goes_on=True)):
             return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def predict(self, X: Any) -> Array:
@@ -382,12 +386,12 @@ class NetRegressor(RegressorMixin, BaseNet):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, eval_set: Any = None) -> Self:
         """Fit to rows X (n, features) and targets y (n,) or (n, k); see NetClassifier.fit."""
-        with unchanged_on_error(self):
+        with unchanged_on_error(self, *self._trained(goes_on=self.warm_start)):
             return self._fit(X, y, sample_weight, eval_set, incremental=False)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one epoch on these rows; returns itself."""
-        with unchanged_on_error(self):
+        with unchanged_on_error(self, *self._trained(goes_on=True)):
             return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Array:

@@ -42,12 +42,19 @@ def checked_data(
 
 
 @contextmanager
-def unchanged_on_error(estimator: BaseEstimator) -> Iterator[None]:
-    """A fit that raises leaves the estimator's attributes as they were: what was not fitted is not."""
+def unchanged_on_error(estimator: BaseEstimator, *trained: Any) -> Iterator[None]:
+    """A fit that raises leaves the estimator's attributes as they were: what was not fitted is not.
+
+    trained: the model and the trainer with which the fit goes on. It changes them in place, so their states
+    are kept and loaded again.
+    """
     before = dict(vars(estimator))
+    states = [one.state_dict() for one in trained]
     try:
         yield
     except BaseException:
+        for one, state in zip(trained, states, strict=True):
+            one.load_state_dict(state)
         vars(estimator).clear()
         vars(estimator).update(before)
         raise

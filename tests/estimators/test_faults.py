@@ -11,11 +11,13 @@ pytest.importorskip("sklearn")
 pytest.importorskip("scipy")
 
 from sklearn import neural_network as theirs
+from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import scale
 
-from fastnet.sklearn import MLPClassifier, MLPRegressor
+import fastnet as fn
+from fastnet.sklearn import MLPClassifier, MLPRegressor, NetRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 RNG = np.random.default_rng(1)
@@ -90,3 +92,38 @@ def test_partial_fit_has_another_order_in_each_call():
     first = repeated._epochs.trainer.epoch
     repeated.partial_fit(X, Y)
     assert (first, repeated._epochs.trainer.epoch) == (1, 2)
+
+
+class Failing(fn.Callback):
+    """Fails after an epoch."""
+
+    def on_epoch_end(self, epoch, logs):
+        raise RuntimeError("no more")
+
+
+def net_of(n_inputs, n_outputs):
+    return [fn.Linear(n_inputs, 5), fn.BatchNorm1d(5), fn.Tanh(), fn.Linear(5, n_outputs)]
+
+
+@pytest.mark.parametrize("incremental", [False, True], ids=["warm", "partial"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        MLPRegressor(hidden_layer_sizes=5, max_iter=3, random_state=0, warm_start=True),
+        NetRegressor(net_of, epochs=3, random_state=0, warm_start=True),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_fit_that_goes_on_and_fails_changes_nothing(model, incremental):
+    model, twin = (clone(model).fit(X, X[:, :2]) for _ in range(2))
+    before = model.predict(X)
+    fit = model.partial_fit if incremental else model.fit
+    model.callbacks = [Failing()]
+    with pytest.raises(RuntimeError, match="no more"):
+        fit(X, X[:, :2] + 5)
+    np.testing.assert_array_equal(model.predict(X), before)
+    model.callbacks = ()
+    for one in (model, twin):  # optimizer and counts are those of before, too
+        one.partial_fit(X, X[:, :2]) if incremental else one.fit(X, X[:, :2])
+    np.testing.assert_array_equal(model.predict(X), twin.predict(X))
+    assert model.n_iter_ == twin.n_iter_
