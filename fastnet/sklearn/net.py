@@ -35,7 +35,7 @@ from fastnet.sklearn.protocol import (
     keep,
     unchanged_on_error,
 )
-from fastnet.sklearn.targets import Labels, Numbers
+from fastnet.sklearn.targets import Labels, Numbers, check_several
 from fastnet.sklearn.weights import row_weights, threads_of
 from fastnet.train import EarlyStopping, Trainer
 
@@ -338,6 +338,8 @@ class NetClassifier(ClassifierMixin, BaseNet):
             labels = Labels(np.unique(np.asarray(classes)))
             if len(other := labels.unknown(y)):
                 raise ValueError(f"y has labels {shown(other.tolist())}, which are not in classes")
+        if not labels.several:
+            check_several("y" if classes is None else "classes", labels.classes)
         self.classes_ = labels.classes
         return labels.as_columns()
 

@@ -21,7 +21,7 @@ from fastnet.layers.piecewise import quantile_bins
 from fastnet.op import Array
 from fastnet.preprocess import QuantileTransformer, RobustScaler
 from fastnet.sklearn.protocol import keep, unchanged_on_error
-from fastnet.sklearn.targets import Labels
+from fastnet.sklearn.targets import Labels, check_several
 from fastnet.sklearn.weights import row_weights, threads_of
 from fastnet.tabular.columns import Columns, Table, columns_of
 from fastnet.tabular.model import TableModel
@@ -316,10 +316,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             raise ValueError(f"y has shape {y.shape}; expected labels (n,), one for each row")
         self.classes_ = self._labels.classes
         self.temperature_, self._mixed = 1.0, 0.0
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y has 1 class, {self.classes_[0]!r}; expected at least two classes in the labels"
-            )
+        check_several("y", self.classes_)
         return self._fit(y, columns, names)
 
     def predict_proba(self, X: Any) -> Array:

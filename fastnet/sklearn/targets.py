@@ -51,6 +51,14 @@ class Targets(Protocol):
         ...
 
 
+def check_several(name: str, classes: Array) -> None:
+    """Raise ValueError where labels are all the same."""
+    if len(classes) < 2:
+        raise ValueError(
+            f"{name} has 1 class, {shown(classes.tolist()[0])}; expected at least two classes"
+        )
+
+
 class Labels:
     """One of several classes, as a softmax; one of two, as a logistic function; or several truths.
 

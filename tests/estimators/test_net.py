@@ -138,6 +138,13 @@ def test_errors(change, message):
         NetClassifier(build, **FAST).set_params(**change).fit(X, Y)
 
 
+def test_one_class_is_refused():
+    with pytest.raises(ValueError, match=r"^y has 1 class, 0; expected at least two classes"):
+        NetClassifier(build, **FAST).fit(X[:50], Y[:50])
+    with pytest.raises(ValueError, match=r"^classes has 1 class, 0; expected"):
+        NetClassifier(build, **FAST).partial_fit(X[:50], Y[:50], classes=[0])
+
+
 def test_losses_without_probabilities():
     model = NetClassifier(build, **FAST, loss=fn.MultiMarginLoss()).fit(X, Y)
     assert model.score(X, Y) > 0.9
