@@ -29,6 +29,7 @@ from fastnet.model import Sequential
 from fastnet.op import Array
 from fastnet.optim import Adam, Optimizer
 from fastnet.sklearn.protocol import (
+    check_callbacks,
     check_eval_set,
     checked_data,
     checked_rows,
@@ -151,7 +152,8 @@ class BaseNet(BaseEstimator):
     def _validated(self, eval_set: Any, incremental: bool) -> dict[str, Any]:
         """The arguments of `Trainer.fit` about validation and callbacks."""
         stops = check_flag("early_stopping", self.early_stopping)
-        options: dict[str, Any] = {"callbacks": list(self.callbacks)}
+        callbacks = check_callbacks(self.callbacks)
+        options: dict[str, Any] = {"callbacks": callbacks}
         if eval_set is not None:
             *given, weights = check_eval_set(eval_set)
             X, y = self._checked(*given, reset=False)
@@ -162,7 +164,7 @@ class BaseNet(BaseEstimator):
             options["validation_split"] = share
         if stops and not incremental:
             patience = check_int("patience", self.patience, low=1)
-            options["callbacks"] = [EarlyStopping(patience=patience), *self.callbacks]
+            options["callbacks"] = [EarlyStopping(patience=patience), *callbacks]
             options["restore_best"] = True
         return options
 

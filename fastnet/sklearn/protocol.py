@@ -11,8 +11,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import validate_data
 
-from fastnet.errors import HyperparameterError, shown
+from fastnet.errors import HyperparameterError, check_kind, shown
 from fastnet.op import Array
+from fastnet.train.callbacks import Callback
 
 FLOATS = [np.float64, np.float32]
 
@@ -58,6 +59,17 @@ def unchanged_on_error(estimator: BaseEstimator, *trained: Any) -> Iterator[None
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
+
+
+def check_callbacks(given: Any) -> list[Callback]:
+    """The callbacks of a list or tuple, or HyperparameterError."""
+    if not isinstance(given, (list, tuple)):
+        raise HyperparameterError(
+            f"callbacks is {shown(given)}; expected a list of callbacks, such as [fn.Timer(60)]"
+        )
+    for i, callback in enumerate(given):
+        check_kind(f"callbacks[{i}]", callback, Callback)
+    return list(given)
 
 
 def check_eval_set(given: Any) -> tuple[Any, Any, Any]:

@@ -20,6 +20,7 @@ from fastnet.errors import (
 )
 from fastnet.layers import Identity, Layer, ReLU, Sigmoid, Tanh
 from fastnet.optim import Optimizer
+from fastnet.sklearn.protocol import check_callbacks
 from fastnet.train.callbacks import Callback
 
 # scikit-learn's names of activations, and fastnet's layers.
@@ -106,13 +107,7 @@ class Settings:
         optimizer = given.optimizer
         if optimizer is not None:
             check_kind("optimizer", optimizer, Optimizer)
-        callbacks = given.callbacks
-        if isinstance(callbacks, Callback) or not isinstance(callbacks, (list, tuple)):
-            raise HyperparameterError(
-                f"callbacks is {shown(callbacks)}; expected a list of callbacks, such as [fn.Timer(60)]"
-            )
-        for i, callback in enumerate(callbacks):
-            check_kind(f"callbacks[{i}]", callback, Callback)
+        callbacks = check_callbacks(given.callbacks)
         solver = check_choice("solver", given.solver, SOLVERS)
         if solver == "lbfgs" and (optimizer is not None or callbacks):
             name = "callbacks" if callbacks else "optimizer"

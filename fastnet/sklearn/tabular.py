@@ -16,11 +16,11 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from fastnet import recipes
-from fastnet.errors import check_choice, check_int, check_kind, check_real
+from fastnet.errors import check_choice, check_flag, check_int, check_kind, check_real
 from fastnet.layers.piecewise import quantile_bins
 from fastnet.op import Array
 from fastnet.preprocess import QuantileTransformer, RobustScaler
-from fastnet.sklearn.protocol import keep, unchanged_on_error
+from fastnet.sklearn.protocol import check_callbacks, keep, unchanged_on_error
 from fastnet.sklearn.targets import Labels, check_several
 from fastnet.sklearn.weights import row_weights, threads_of
 from fastnet.tabular.columns import Columns, Table, columns_of
@@ -175,8 +175,9 @@ class BaseTabular(BaseEstimator):
             ties = "first" if preset == "tabm" else "last"  # as the recipes' own implementations
             found.append(EarlyStopping(f"val_{metric}", PATIENCE[preset], mode=mode, ties=ties))
         if self.time_limit is not None:
-            found.append(Timer(self.time_limit))
-        return found + [copy.deepcopy(one) for one in self.callbacks or ()]
+            limit = check_real("time_limit", self.time_limit, low=0.0, open_low=True)
+            found.append(Timer(limit))
+        return found + [copy.deepcopy(one) for one in check_callbacks(self.callbacks or ())]
 
     def _batch(self, rows: int, preset: str) -> int:
         """The rows of a minibatch."""
@@ -317,6 +318,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self.classes_ = self._labels.classes
         self.temperature_, self._mixed = 1.0, 0.0
         check_several("y", self.classes_)
+        check_flag("calibrate", self.calibrate)
         return self._fit(y, columns, names)
 
     def predict_proba(self, X: Any) -> Array:
@@ -425,6 +427,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         y = np.asarray(_target(y, len(columns[0]), numeric=True), np.float64)
         self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
         self._flat = y.ndim == 1
+        check_flag("clamp", self.clamp)
         self._bounds = y.reshape(len(y), -1).min(axis=0), y.reshape(len(y), -1).max(axis=0)
         return self._fit(y, columns, names)
 

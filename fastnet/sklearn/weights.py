@@ -10,7 +10,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from fastnet import parallel
 from fastnet.data import arrays
-from fastnet.errors import DataError, HyperparameterError
+from fastnet.errors import DataError, HyperparameterError, check_int, shown
 from fastnet.op import Array
 
 
@@ -30,6 +30,10 @@ def row_weights(
                 "class_weight is 'balanced', which partial_fit cannot know; expected a dict {label: number}"
             )
         of_class = compute_sample_weight(class_weight, y)
+        if not (np.isfinite(of_class) & (of_class >= 0)).all():
+            raise HyperparameterError(
+                f"class_weight is {shown(class_weight)}; expected finite numbers of at least 0"
+            )
         weight = of_class if weight is None else weight * of_class
     if weight is not None and not weight.any():
         raise DataError(
@@ -40,4 +44,6 @@ def row_weights(
 
 def threads_of(n_threads: Any) -> AbstractContextManager[None]:
     """So many threads within a block; None: a share of the process's, as estimators may run at once."""
-    return parallel.sharing() if n_threads is None else parallel.threads(n_threads)
+    if n_threads is None:
+        return parallel.sharing()
+    return parallel.threads(check_int("n_threads", n_threads, low=1, high=parallel.MAX_THREADS))

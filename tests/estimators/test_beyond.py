@@ -72,7 +72,7 @@ def test_any_activation_dropout_and_batchnorm(activation):
         ({"alpha": -1}, "^alpha is -1"),
         ({"n_iter_no_change": 0}, "^n_iter_no_change is 0"),
         ({"max_iter": 0}, "^max_iter is 0"),
-        ({"n_threads": 0}, "^n is 0"),
+        ({"n_threads": 0}, "^n_threads is 0"),
         ({"backend": "gpu"}, "^backend 'gpu' is unknown"),
     ],
 )

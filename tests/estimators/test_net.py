@@ -131,6 +131,10 @@ def test_partial_fit_and_pickles():
         ({"batch_size": 0}, "^batch_size is 0"),
         ({"build_params": [1]}, "^build_params is .*expected a dict"),
         ({"warm_start": 1}, "^warm_start is 1"),
+        ({"callbacks": fn.Timer(9)}, r"^callbacks is Timer\(.*expected a list of callbacks"),
+        ({"callbacks": None}, "^callbacks is None; expected a list of callbacks"),
+        ({"n_threads": 0}, "^n_threads is 0"),
+        ({"class_weight": {0: -1.0}}, "^class_weight is {0: -1.0}; expected finite numbers"),
     ],
 )
 def test_errors(change, message):

@@ -186,7 +186,9 @@ def test_a_time_limit_ends_the_training():
         ({"n_ens": 0}, r"^n_ens is 0"),
         ({"epochs": 0}, r"^epochs is 0"),
         ({"batch_size": 0}, r"^batch_size is 0"),
-        ({"time_limit": -1}, r"^limit is -1"),
+        ({"time_limit": -1}, r"^time_limit is -1"),
+        ({"calibrate": "no"}, r"^calibrate is 'no'; expected True or False"),
+        ({"callbacks": fn.Timer(9)}, r"^callbacks is Timer\(.*expected a list of callbacks"),
         ({"categorical_features": "a"}, r"^categorical_features is 'a'; expected a list"),
         ({"categorical_features": [9]}, r"^categorical_features has 9; X has 4 columns"),
         ({"recipe_params": [1]}, r"^recipe_params is .*expected a dict"),
@@ -196,6 +198,11 @@ def test_errors(change, message):
     X, y = load_iris(return_X_y=True)
     with pytest.raises(HyperparameterError, match=message):
         TabularClassifier(**{**options("small"), **change}).fit(X, y)
+
+
+def test_clamp_is_a_flag():
+    with pytest.raises(HyperparameterError, match=r"^clamp is 'no'; expected True or False"):
+        TabularRegressor("small", clamp="no").fit([[0.0], [1.0]], [0.0, 1.0])
 
 
 class Counting(fn.Callback):
