@@ -134,17 +134,13 @@ def _csv(path: str, encoding: str, separator: str | None) -> Data:
     if not text.strip():
         raise DataError(f"{path} is empty; expected a line of names, and then a line for each row")
     separator = separator or separator_of(text)
+    how: dict[str, Any] = {"sep": separator, "header": None, "dtype": object}
+    how |= {"keep_default_na": False, "skipinitialspace": True, "index_col": False}
     try:
-        frame = library.read_csv(
-            io.StringIO(text),
-            sep=separator,
-            header=None,
-            dtype=object,
-            keep_default_na=False,
-            skipinitialspace=True,
-            index_col=False,
-            low_memory=False,
-        )
+        frame = library.read_csv(io.StringIO(text), low_memory=False, **how)
+        if frame.shape[1] == 1:  # an empty line is a row, whose only cell is missing
+            lines = io.StringIO(text.lstrip("\r\n"))
+            frame = library.read_csv(lines, low_memory=False, skip_blank_lines=False, **how)
     except (library.errors.ParserError, library.errors.EmptyDataError) as error:
         reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
         raise DataError(

@@ -190,6 +190,18 @@ def test_texts_for_missing_values_go_with_the_model(model, place, capsys):
         assert fastnet(capsys, "predict", model, "x.csv").out == expected, text
 
 
+def test_an_empty_line_of_one_column_is_a_row(place, capsys):
+    values = np.random.default_rng(0).normal(size=40)
+    pd.DataFrame({"x": values, "y": 2 * values}).to_csv("t.csv", index=False)
+    made = fastnet(capsys, "train", "t.csv", "--target", "y", "--no-report", *QUICK)
+    assert made.code == DONE, made.err
+    Path("x.csv").write_text("\nx\n1\n\n2\n")
+    Path("na.csv").write_text("x\n1\nNA\n2\n")
+    found = fastnet(capsys, "predict", "t.safetensors", "x.csv")
+    assert found.code == DONE and found.out.count("\n") == 4, found
+    assert found.out == fastnet(capsys, "predict", "t.safetensors", "na.csv").out
+
+
 def test_unseen_categories_are_named(model, place, capsys):
     X = iris()
     X.loc[4:6, "garden"] = "west"
