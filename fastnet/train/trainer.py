@@ -628,6 +628,8 @@ class Trainer(Attributed):
         belong to `fit`. Over the minibatches of `fn.batches` with the trainer's seed, such a loop equals an
         epoch of `fit` to the bit. Returns the loss. Raises DivergenceError, without an update, where it is
         not finite.
+        With ScheduleFreeSGD and ScheduleFreeAdamW batchnorm's running statistics are those of training, as
+        `fit` alone takes them anew at its end.
         """
         way = self._way
         if way is not None and sample_weight is None and respect_modes is False:
