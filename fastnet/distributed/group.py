@@ -186,7 +186,7 @@ class Group:
     # Exchanges between meetings, in which nothing of a rank's own can fail.
 
     def sums(self, numbers: Array) -> Array:
-        """The sum over all ranks of float64 or int64 numbers."""
+        """The sum over all ranks of floats or integers."""
         given = np.ascontiguousarray(numbers)
         found = np.empty_like(given)
         self.comm.Allreduce(given, found)
@@ -198,6 +198,10 @@ class Group:
         places = np.zeros((self.size, *given.shape))
         places[self.rank] = given
         return self.sums(places.view(np.int64)).view(np.float64)
+
+    def joined(self, array: Array) -> Array:
+        """An array of which each rank has its own elements, and zeros for those of others; exact."""
+        return self.sums(array.view(f"i{array.itemsize}")).view(array.dtype)
 
     def share(self, array: Array, root: int = 0) -> None:
         """Overwrite a contiguous array by that of rank `root`."""
