@@ -40,6 +40,8 @@ KINDS: tuple[type[FastnetError], ...] = (
 )  # errors that keep their class on other ranks
 MOST_TEXT = 2000  # characters of a message that others get
 
+_watches: dict[bytes, Watch] = {}  # by the processes of their ranks, of which many groups may be
+
 
 class Vector:
     """What a meeting adds up: numbers, and behind them one number for each rank that tells its state.
@@ -92,6 +94,7 @@ class Group:
         self.expects = self.small  # the next meeting
         self._agreed = False  # whether the error that is being raised is known to all
         self._watch: Watch | None = None
+        self._watched = False  # whether `_watch` has been found
 
     @property
     def is_first(self) -> bool:
@@ -107,8 +110,8 @@ class Group:
     def together(self) -> Iterator[None]:
         """A fit of all ranks: an error in one of them ends the block in all of them."""
         self.expects, self._agreed = self.small, False
-        if self._watch is None and self.size > 1 and self._are_processes():
-            self._watch = Watch(self)
+        if not self._watched and self.size > 1:
+            self._watch, self._watched = self._find_watch(), True
         if self._watch is not None:
             if (left := self._watch.left) is not None:
                 raise RankError(f"rank {left} of {self.size} has ended already; no fit can begin")
@@ -124,12 +127,17 @@ class Group:
             if self._watch is not None:
                 self._watch.leave()
 
-    def _are_processes(self) -> bool:
-        """Whether ranks are processes; threads of one need no watch over one another."""
+    def _find_watch(self) -> Watch | None:
+        """The watch over these processes, made where there is none; threads of one process need none."""
         digest = hashlib.sha256(f"{socket.gethostname()} {os.getpid()}".encode()).digest()
         own = np.frombuffer(digest[:8], np.int64) >> 12  # which a float64 holds
         found = self.gathered(own)
-        return bool((found != found[0]).any())
+        if not (found != found[0]).any():
+            return None
+        processes = found.tobytes()
+        if processes not in _watches:
+            _watches[processes] = Watch(self)
+        return _watches[processes]
 
     def meet(self, number: float = 0.0) -> float:
         """A small meeting: the sum of a number over all ranks."""
@@ -186,7 +194,7 @@ class Group:
     # Exchanges between meetings, in which nothing of a rank's own can fail.
 
     def sums(self, numbers: Array) -> Array:
-        """The sum over all ranks of float64 or int64 numbers."""
+        """The sum over all ranks of floats or integers."""
         given = np.ascontiguousarray(numbers)
         found = np.empty_like(given)
         self.comm.Allreduce(given, found)
@@ -198,6 +206,10 @@ class Group:
         places = np.zeros((self.size, *given.shape))
         places[self.rank] = given
         return self.sums(places.view(np.int64)).view(np.float64)
+
+    def joined(self, array: Array) -> Array:
+        """An array of which each rank has its own elements, and zeros for those of others; exact."""
+        return self.sums(array.view(f"i{array.itemsize}")).view(array.dtype)
 
     def share(self, array: Array, root: int = 0) -> None:
         """Overwrite a contiguous array by that of rank `root`."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from fastnet import random
 from fastnet.backends.steps import Steps, Update
+from fastnet.data.dataset import Dataset
 from fastnet.data.terms import Terms
 from fastnet.distributed import Group
 from fastnet.distributed.group import Vector
@@ -29,6 +30,7 @@ from fastnet.plan.instructions import kernels_of
 from fastnet.plan.records import SEGMENT
 from fastnet.train.across_sync import Lockstep
 from fastnet.train.across_update import AcrossUpdate
+from fastnet.train.across_validation import AcrossValidation, identity
 from fastnet.train.chain import Span
 from fastnet.train.progress import Progress
 from fastnet.train.ready import Waiting
@@ -120,12 +122,19 @@ class AcrossRun(Run):
         if self._lockstep:
             self._executors += [self.executor.twin() for _ in self._blocks[1:]]
         self._update = AcrossUpdate(self.executor, self._vector.sums)
+        validation = identity(self.validation)
         group.meet()
         self.scores.settle()  # type: ignore[attr-defined]
         state = model.optimizer_state(trainer.optimizer)
         numbers = [trainer.epoch, trainer.step, state.steps, count, self.scores.steps]
         remedy = "all ranks run the same program on the same data, and read the same checkpoint"
         group.check_equal("the state", numbers, remedy)
+        group.check_equal("validation_data", validation, "give the same rows on all ranks")
+        self._validation = None
+        if self.validation is not None and not model.joins_rows:
+            self._validation = AcrossValidation(
+                trainer, self.validation, group, deterministic=self.deterministic
+            )
         chain = trainer._chain.memory
         for array in (
             *(storage.segments[n] for n in ("params", "buffers")),
@@ -198,6 +207,12 @@ class AcrossRun(Run):
         self.group.share(values)
         shared = dict(zip(record, values.tolist(), strict=True))
         return {**shared, "epoch": record["epoch"]}
+
+    def _validate(self, data: Dataset) -> Waiting[dict[str, float]]:
+        """The scores of the validation data, whose rows the ranks share where they can."""
+        if self._validation is None:  # outputs depend on all rows
+            return (yield from super()._validate(data))
+        return (yield from self._validation.evaluating(self._pause))
 
     def _average_statistics(self) -> None:
         """Make running statistics, which differ where batchnorm is by rank, the mean over all ranks."""

@@ -330,9 +330,7 @@ class Run:
             self.position.done, self.position.found = self.scores.steps, found
             self.position.seconds = trained
             call(self.hooks.test_begin)
-            wait = self._wait if self.joins else None
-            evaluate = self.trainer._evaluating if self.within is None else self.within.evaluating
-            values = yield from evaluate(self.validation, wait, self._pause)
+            values = yield from self._validate(self.validation)
             scored = {f"val_{name}": value for name, value in values.items()}
             call(self.hooks.test_end, scored)
             record |= scored
@@ -344,6 +342,12 @@ class Run:
         self.position.seconds = 0.0
         vars(self.trainer)["epoch"] += 1
         return record
+
+    def _validate(self, data: Dataset) -> Waiting[dict[str, float]]:
+        """The scores of the validation data."""
+        wait = self._wait if self.joins else None
+        evaluate = self.trainer._evaluating if self.within is None else self.within.evaluating
+        return (yield from evaluate(data, wait, self._pause))
 
     def load(
         self,

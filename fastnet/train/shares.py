@@ -14,6 +14,11 @@ PARTS = (
 )
 
 
+def own_parts(parts: int, rank: int, size: int) -> range:
+    """The numbers of the parts, out of so many, that are a rank's."""
+    return range(parts * rank // size, parts * (rank + 1) // size)
+
+
 class Shares:
     """The rows of each minibatch that a rank takes.
 
@@ -27,7 +32,7 @@ class Shares:
 
     def own_parts(self) -> range:
         """The numbers of the parts that this rank computes."""
-        return range(PARTS * self.rank // self.size, PARTS * (self.rank + 1) // self.size)
+        return own_parts(PARTS, self.rank, self.size)
 
     def of_step(self, step: int, deterministic: bool) -> Iterator[tuple[int, int, int]]:
         """This rank's parts of a minibatch that have rows: each one's number, first row and end."""

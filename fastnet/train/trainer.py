@@ -323,7 +323,8 @@ class Trainer(Attributed):
 
         sharded: bool (default False: all ranks of `comm` have all rows, or a memory map of them). True:
             each rank has rows of its own, of any number, none included, and gives its share of every
-            minibatch; batch_size counts the rows of all ranks. validation_data are the same on all ranks.
+            minibatch; batch_size counts the rows of all ranks. validation_data are the same on all ranks,
+            each of which evaluates its share of them.
 
         Without y, X gives minibatches (x, y) or (x, y, weight), of arrays or of tensors in the host's
         memory, whose sizes may differ. It is an iterable, gone through anew in each epoch, such as a list

@@ -117,6 +117,22 @@ class Validation:
         }
 
 
+def with_decisions(
+    metrics: Mapping[str, Metric], data: Dataset, row: tuple[int, ...], dtype: np.dtype[Any]
+) -> tuple[Dataset, Decided] | None:
+    """The data set with the threshold of the decisions that tell all metrics; None: these need outputs.
+
+    row, dtype: of the outputs.
+    """
+    threshold = threshold_for(metrics, row)
+    decided = Decided(metrics, data.y, row, threshold)
+    # NumPy compares outputs with a threshold of their dtype, and a kernel with one of float64.
+    exact = threshold is None or dtype.type(threshold) == threshold
+    if len(decided) < len(metrics) or not exact:
+        return None
+    return replace(data, threshold=threshold), decided
+
+
 def validation_within(run: Any, callbacks: Sequence[Callback]) -> Validation | None:
     """The validation of a run within its native calls, or None where Python has to look at each epoch.
 
@@ -138,14 +154,10 @@ def validation_within(run: Any, callbacks: Sequence[Callback]) -> Validation | N
     if not executor.backend.reads_rows and any(isinstance(d.x, LazyRows) for d in (run.data, data)):
         return None
     metrics: dict[str, Metric] = trainer.metrics
-    row = executor.plan.output_shape
-    threshold = threshold_for(metrics, row)
-    decided = Decided(metrics, data.y, row, threshold)
-    # NumPy compares outputs with a threshold of their dtype, and a kernel with one of float64.
-    exact = threshold is None or executor.plan.dtype.type(threshold) == threshold
-    if len(decided) < len(metrics) or not exact:
+    both = with_decisions(metrics, data, executor.plan.output_shape, executor.plan.dtype)
+    if both is None:
         return None
-    data = replace(data, threshold=threshold)
+    data, decided = both
     rows = model.rows_at_once("the validation data", data.rows, None)
     found = model.evaluator(data, rows, loss, outputs=False, within=True)
     if found.derives or not found.whole_epochs:

@@ -46,10 +46,11 @@ def test_its_programs_print_what_stands_beside_them(kind, tmp_path):
     assert len(told) >= 2
 
 
-def test_its_prediction_is_that_of_the_program():
+@pytest.mark.parametrize("program", ["scaling.py", "overlap.py"])
+def test_its_predictions_are_those_of_the_programs(program):
     pytest.importorskip("mpi4py")
     done = subprocess.run(
-        [sys.executable, str(ROOT / "bench" / "scaling.py"), "--predict"],
+        [sys.executable, str(ROOT / "bench" / program), "--predict"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

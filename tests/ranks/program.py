@@ -3,7 +3,9 @@
 import hashlib
 import os
 import signal
+import subprocess
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -15,6 +17,24 @@ HOW, WHO, EPOCHS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 warnings.simplefilter("ignore")  # that several ranks do not pay here
 comm = MPI.COMM_WORLD
 rank = comm.Get_rank()
+PROCESSES = [str(one) for one in comm.allgather(os.getpid())]
+PROCESSES.insert(0, PROCESSES.pop(WHO))
+# A launcher at its fastest: it kills the first, and all others as soon as that one is dead.
+LAUNCHER = [
+    sys.executable,
+    "-S",
+    "-c",
+    """
+import os, select, sys
+first, *others = map(int, sys.argv[1:])
+ended = select.poll()
+ended.register(os.pidfd_open(first))
+os.kill(first, 9)
+ended.poll()
+for other in others:
+    os.kill(other, 9)
+""",
+]
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(250, 10)).astype(np.float32), rng.integers(0, 3, 250)
 model = fn.Sequential(fn.Linear(10, 32), fn.ReLU(), fn.Dropout(0.2), fn.Linear(32, 3), seed=0)
@@ -27,6 +47,9 @@ class Fails(fn.Callback):
         if rank == WHO and epoch == 2:
             if HOW == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if HOW == "all":
+                subprocess.Popen(LAUNCHER + PROCESSES, start_new_session=True)
+                time.sleep(60)
             if HOW == "soon":
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)  # it ends the process without Python
                 signal.setitimer(signal.ITIMER_REAL, float(os.environ["AFTER"]))

@@ -4,14 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
+from rank_cases import CASES, DTYPE, WEIGHTS, X, Y, fitted, net
 from ranks import bits, on_ranks, values
 
 import fastnet as fn
 from fastnet import errors
-
-rng = np.random.default_rng(0)
-X, Y = rng.normal(size=(131, 10)).astype(np.float32), rng.integers(0, 3, 131)
-WEIGHTS = rng.uniform(0.1, 2.0, 131)
 
 
 @pytest.fixture(autouse=True)
@@ -19,54 +16,6 @@ def _small():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "[0-9]+ ranks take longer")
         yield
-
-
-DTYPE = {"now": "float32"}
-
-
-def net(*more, backend="c"):
-    layers = fn.Linear(10, 24), *more, fn.ReLU(), fn.Linear(24, 3)
-    return fn.Sequential(*layers, seed=0, dtype=DTYPE["now"], backend=backend)
-
-
-CASES = {
-    "sgd": {"optimizer": lambda: fn.SGD(0.1, momentum=0.9)},
-    "adam": {"optimizer": lambda: fn.Adam(1e-2)},
-    "schedule-free": {"optimizer": lambda: fn.ScheduleFreeAdamW(1e-2)},
-    "dropout": {"model": lambda: net(fn.Dropout(0.3))},
-    "accumulation": {"fit": {"accumulation_steps": 3}},
-    "clipping": {"trainer": {"clip_norm": 0.5, "clip_value": 0.1}},
-    "weights": {"fit": {"sample_weight": WEIGHTS}},
-    "averages": {"trainer": {"averaging": fn.EMA(0.9)}},
-    "validation": {"fit": {"validation_data": (X[:40], Y[:40]), "restore_best": True}},
-    "split": {"fit": {"validation_split": 0.2, "class_weight": "balanced"}},
-    "batchnorm": {"model": lambda: net(fn.BatchNorm1d(24), fn.Dropout(0.2))},
-    "two batchnorms": {
-        "model": lambda: net(
-            fn.BatchNorm1d(24, momentum=None), fn.Tanh(), fn.BatchNorm1d(24, affine=False)
-        ),
-        "trainer": {"metrics": ["accuracy", "log_loss"]},
-    },
-    "sum": {"loss": lambda: fn.CrossEntropyLoss(reduction="sum"), "fit": {"batch_size": 17}},
-}
-
-
-def fitted(comm, case, *, deterministic=False, epochs=3, **more):
-    model = case.get("model", net)()
-    trainer = fn.Trainer(
-        model,
-        case.get("loss", fn.CrossEntropyLoss)(),
-        case.get("optimizer", lambda: fn.Adam(1e-2))(),
-        seed=1,
-        comm=comm,
-        deterministic=deterministic,
-        sync_batchnorm=None if comm is None else True,
-        **case.get("trainer", {}),
-    )
-    given = {"batch_size": 32, "verbose": 0, "epochs": epochs, **case.get("fit", {}), **more}
-    history = trainer.fit(X, Y, **given).history
-    # The log-loss of training data is a mean over the ranks.
-    return model, {n: v for n, v in history.items() if "second" not in n and n != "log_loss"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -183,6 +132,64 @@ def test_bad_data_on_one_rank_ends_all():
     found = on_ranks(2, run)
     assert type(found[1]) is errors.DataError
     assert str(found[0]).startswith("rank 1 of 2 has ended the training: X")
+
+
+class Validated(fn.Callback):
+    """The rows that this rank evaluates, and whether its scores are those of one process."""
+
+    def on_epoch_end(self, epoch, logs):
+        trainer = self.trainer
+        self.bounds = trainer._fitting.run._validation._offsets[[0, -1]].tolist()
+        alone = trainer.evaluate(X, Y, sample_weight=WEIGHTS)
+        self.equal = all(logs[f"val_{name}"] == value for name, value in alone.items())
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("metrics", [{}, None, ["log_loss", "accuracy"]])
+def test_each_rank_evaluates_its_share_of_validation_data(metrics, deterministic):
+    def run(comm):
+        trainer = fn.Trainer(
+            net(fn.BatchNorm1d(24)),
+            fn.CrossEntropyLoss(),
+            metrics=metrics,
+            comm=comm,
+            deterministic=deterministic,
+        )
+        seen = Validated()
+        given = {"validation_data": (X, Y, WEIGHTS), "callbacks": [seen], "verbose": 0}
+        trainer.fit(X, Y, epochs=2, **given)
+        return seen.bounds, seen.equal
+
+    (first, equal), *others = values(on_ranks(3, run))
+    assert equal
+    assert [first, *(bounds for bounds, _ in others)] == [[0, 43], [43, 87], [87, 131]]
+
+
+def test_validation_data_that_differ_are_refused():
+    def run(comm):
+        trainer = fn.Trainer(net(), fn.CrossEntropyLoss(), comm=comm)
+        rows = slice(comm.Get_rank(), 40)
+        return trainer.fit(X, Y, validation_data=(X[rows], Y[rows]), verbose=0)
+
+    for one in on_ranks(2, run):
+        assert isinstance(one, errors.HyperparameterError)
+        assert "validation_data of rank 1 is not that of rank 0: give the same rows" in str(one)
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_a_metric_that_raises_on_one_rank_ends_all(validation):
+    def run(comm):
+        def metric(y, output):
+            if comm.Get_rank() == 1 and (len(y) == 40) == validation:
+                raise ValueError("mine")
+            return 0.0
+
+        trainer = fn.Trainer(net(), fn.CrossEntropyLoss(), metrics={"own": metric}, comm=comm)
+        trainer.fit(X, Y, validation_data=(X[:40], Y[:40]), verbose=0)
+
+    found = on_ranks(2, run)
+    assert type(found[1]) is ValueError
+    assert str(found[0]) == "rank 1 of 2 has ended the training: ValueError: mine"
 
 
 def test_a_state_that_differs_is_refused():
