@@ -106,6 +106,9 @@ class Op:
     on_host: ClassVar[bool] = False  # its kernels are Python functions on every backend
     objects: ClassVar[tuple[str, ...]] = ()  # Python objects that the kernels of such an op take
     lazy: ClassVar[bool] = False  # only for backends that read lazy rows (Backend.reads_rows)
+    packs: ClassVar[bool] = (
+        False  # only for backends that keep weights packed (Backend.packs_weights)
+    )
     adds_to: ClassVar[str] = ""  # of an op that adds to a loss: the input which that is
     touches_rows: ClassVar[bool] = False  # gradients of matrices are 0 but for some rows
     once: ClassVar[bool] = False  # its update runs once in a step, for all parameters together

@@ -31,13 +31,16 @@ from fastnet.plain import plain
 class Derived:
     """A tensor that is constant or depends on parameters alone; computed once for each model version.
 
-    dtype: "int64", or None for the model's. constant: it needs no second computation.
+    compute: gives its value. node: a node of a graph whose output it is, by which a backend on the host's
+    memory computes the same; its inputs are parameters, and derived tensors without a node. dtype: "int64",
+    or None for the model's. constant: it needs no second computation.
     """
 
     shape: tuple[int | str, ...]
     compute: Callable[[], Array]
     dtype: str | None = None
     constant: bool = False
+    node: Any = None
 
 
 @plain()

@@ -15,6 +15,17 @@ PRODUCT_KERNEL(bfloat16_linear_forward, OUT(y), IN(x), IN(w), IN(b)) {
     gemm(call, (product){B, O, I, {x, I, 1}, {w, O, 1}, y, O, b, 0, 1, call, y, 0});
 }
 
+KERNEL(bfloat16_pairs_forward, OUT_AS(int64_t, p), IN(w)) {
+    const int64_t I = call->size[0], O = call->size[1], pairs = (I + 1) / 2;
+    SHARED(r, call, pairs, grain(1, 2 * O))
+        pack_pairs((uint32_t *)p, w, I, O, r.begin, r.end);
+}
+
+PRODUCT_KERNEL(bfloat16_pairs_linear_forward, OUT(y), IN(x), IN_AS(int64_t, p), IN(b)) {
+    const int64_t B = call->rows, I = call->size[0], O = call->size[1];
+    gemm(call, (product){B, O, I, {x, I, 1}, {(const real *)p, 0, 0}, y, O, b, 0, 1, call, y, 0});
+}
+
 /* dw = xᵀ·dy with the update of w interleaved. Returns 0, with nothing done, where that is impossible or does not pay;
  * the conditions are those of linear.c, but that both operands are always packed. */
 static __attribute__((noinline)) int interleave_update(const fn_call *call, real *dw, const real *dy, const real *x) {

@@ -9,6 +9,8 @@
  * between blocks of k the running sum is in C itself. The bias comes last.
  *
  * A few rows of C are the other way (`few_rows_of`): they read B in place and round it in registers.
+ *
+ * B may be weights that were rounded before (pairs.h). Panels then are not packed, or by few instructions.
  */
 #ifndef FASTNET_ROUNDED_H
 #define FASTNET_ROUNDED_H
@@ -17,6 +19,7 @@
 #error "define ROUNDED_OPERANDS as 1 before the includes"
 #endif
 
+#include "products/pairs.h"
 #include "products/product.h"
 
 enum {
@@ -25,6 +28,20 @@ enum {
     FEW_ROWS_OF_C = BFLOAT16_PAIRS ? 8 : 4, /* as many tiles as are worth their code */
 };
 _Static_assert((int)LANES_OF_BLOCK % 2 == 0, "blocks hold whole pairs");
+
+/* B as pairs (pairs.h): `at` points to the first word of all, `rs` is the column with which it begins, and `cs` is 0. */
+static inline int is_paired(const product *p) { return !p->b.cs; }
+
+/* The words of pair u of a paired B, from column j on. */
+static inline const uint32_t *words_of(const product *p, int64_t u, int64_t j) {
+    return words_at((const uint32_t *)p->b.at, (p->K + 1) / 2, u, p->b.rs + j);
+}
+
+static inline product columns_of_rounded(product p, fn_range r) {
+    p = columns_of(p, r);
+    p.b.rs += is_paired(&p) ? r.begin : 0;
+    return p;
+}
 
 /* The lanes of K numbers along k; an odd last one has a zero for its neighbour. */
 static inline int64_t lanes_along(int64_t K) { return (K + 1) / 2 * (2 / OF_LANE); }
@@ -97,7 +114,7 @@ static void pack_rows(real *to, matrix m, int64_t K, int64_t rows, int64_t strid
 /* How the loops cut a product of rounded operands. */
 static inline blocking rounded_blocking(const product *p, int large_b, int large_c, int interleaving) {
     const int64_t lanes = lanes_along(p->K), height = interleaving ? INTERLEAVED_ROWS : even(p->M, TILE_ROWS, 1);
-    blocking t = {.height = height, .k = even(lanes, LANES_OF_BLOCK, 2), .prefetch_b = large_b};
+    blocking t = {.height = height, .k = even(lanes, LANES_OF_BLOCK, 2), .prefetch_b = large_b && !is_paired(p)};
     const int64_t panel = t.k * TILE_COLUMNS, tile = PACKED_ROWS * (t.k + WIDTH + GAP);
     const int64_t most = (FN_SCRATCH / (int64_t)sizeof(real) - panel) / tile;
     t.rows = even(p->M, (interleaving ? smaller(most, INTERLEAVED_TILES) : most) * height, height);
@@ -139,10 +156,22 @@ static __attribute__((noinline)) void rounded_tiles(const product p, int large_b
             }
             for (int64_t j0 = 0; j0 < p.N; j0 += TILE_COLUMNS) {
                 const int64_t left = p.N - j0, n = smaller(TILE_COLUMNS, left), width = whole_vectors(n);
-                const matrix b = part(p.b, k0, j0);
+                const matrix b = is_paired(&p) ? p.b : part(p.b, k0, j0);
                 const panel_loop panel = {b, i0, j0, M, K, left, 0};
                 const real *bias = p.bias && last ? p.bias + j0 : NULL;
-                pack_columns(b_panel, b, K, n, width);
+                const real *from = b_panel;
+                int64_t row = width;
+                if (is_paired(&p)) {
+                    const uint32_t *const words = words_of(&p, k0 / 2, j0);
+#if BFLOAT16_PAIRS
+                    from = (const real *)words;
+                    row = PANEL_COLUMNS;
+#else
+                    spread_pairs(b_panel, words, lanes, width);
+#endif
+                } else {
+                    pack_columns(b_panel, b, K, n, width);
+                }
                 for (int64_t i = 0; i < tiles_of_panel; i++) {
                     const int64_t rows = smaller(t.height, M - i * t.height);
                     const real *const at = tiles_of_a + i * a_tile;
@@ -155,9 +184,9 @@ static __attribute__((noinline)) void rounded_tiles(const product p, int large_b
                         ahead.steps = smaller(ahead.steps, lanes);
                     }
                     if (update && rows == INTERLEAVED_ROWS && n > WIDTH)
-                        tile_with_update(lanes, at, rs, cs, b_panel, width, c, p.ldc, n, &ahead, &queue);
+                        tile_with_update(lanes, at, rs, cs, from, row, c, p.ldc, n, &ahead, &queue);
                     else
-                        tiles[rows - 1][n > WIDTH](lanes, at, rs, cs, b_panel, width, c, p.ldc, n, bias, reload,
+                        tiles[rows - 1][n > WIDTH](lanes, at, rs, cs, from, row, c, p.ldc, n, bias, reload,
                                                    t.streaming, t.needs_lookahead ? &ahead : NULL,
                                                    !mask || !last   ? NULL
                                                    : mask == p.c ? c
@@ -183,26 +212,35 @@ static inline __attribute__((always_inline)) int direct_vectors(int64_t rows, in
     return rows > 4 ? 3 : rows > 1 || n < ROW_VECTORS * WIDTH ? 4 : ROW_VECTORS;
 }
 
-/* A few rows of C, whose columns of B are contiguous by rows: each row of B is read once and rounded in registers. */
-static inline __attribute__((always_inline)) void direct_tile(const int rows, const int vectors, const product *p,
-                                                              int64_t j, const real *a, int64_t stride) {
-    const int64_t n = p->N - j, lanes = lanes_along(p->K);
+/* A few rows of C, whose columns of B are contiguous by rows: each row of B is read once and rounded in registers, or is
+ * pairs already. */
+static inline __attribute__((always_inline)) void direct_tile(const int rows, const int vectors, const int paired,
+                                                              const product *p, int64_t j, const real *a,
+                                                              int64_t stride) {
+    const int64_t n = p->N - j, lanes = lanes_along(p->K), pairs = (p->K + 1) / 2;
     vec sum[FEW_ROWS_OF_C][ROW_VECTORS], x[ROW_VECTORS];
     EACH_SUM sum[i][v] = p->accumulate ? load_first(element(p, i, j) + v * WIDTH, n - v * WIDTH) : (vec){0};
     int64_t u = 0;
-#define ADD_LANE(K, n)                                                                             \
+#define ADD_LANE(lane)                                                                             \
     {                                                                                              \
-        EACH_VECTOR x[v] = lane_of_rows(p->b.at + j + v * WIDTH, p->b.rs, u, K, n);                \
+        EACH_VECTOR x[v] = lane;                                                                   \
         EACH_ROW {                                                                                 \
             const vec factor = repeat_operand(a + i * stride + u);                                 \
             EACH_VECTOR sum[i][v] = add_product(factor, x[v], sum[i][v]);                          \
         }                                                                                          \
     }
-    if (n >= vectors * WIDTH) /* no masks */
+    if (paired) {
+        const uint32_t *words[ROW_VECTORS];
+        EACH_VECTOR words[v] = words_of(p, 0, j + (v * WIDTH < n ? v * WIDTH : 0));
+        for (int64_t k = 0; k < pairs; k++)
+#pragma GCC unroll 2
+            for (int odd = 0; odd < 2 / OF_LANE; odd++, u++)
+                ADD_LANE(lane_of_words(words[v] + k * PANEL_COLUMNS, odd))
+    } else if (n >= vectors * WIDTH) /* no masks */
         for (; u < p->K / 2 * (2 / OF_LANE); u++)
-            ADD_LANE(INT64_MAX, WIDTH)
+            ADD_LANE(lane_of_rows(p->b.at + j + v * WIDTH, p->b.rs, u, INT64_MAX, WIDTH))
     for (; u < lanes; u++)
-        ADD_LANE(p->K, n - v * WIDTH)
+        ADD_LANE(lane_of_rows(p->b.at + j + v * WIDTH, p->b.rs, u, p->K, n - v * WIDTH))
 #undef ADD_LANE
     if (p->bias) {
         EACH_VECTOR x[v] = load_first(p->bias + j + v * WIDTH, n - v * WIDTH);
@@ -213,11 +251,12 @@ static inline __attribute__((always_inline)) void direct_tile(const int rows, co
 }
 
 typedef void tile_of_few_rows(const product *p, int64_t j, const real *a, int64_t stride);
-#define DIRECT(rows, vectors)                                                                      \
-    static __attribute__((noinline)) void direct_tile_##rows##_##vectors(const product *p, int64_t j, const real *a, \
-                                                                         int64_t stride) {         \
-        direct_tile(rows, vectors, p, j, a, stride);                                               \
+#define DIRECT_OF(rows, vectors, paired)                                                           \
+    static __attribute__((noinline)) void direct_tile_##rows##_##vectors##_##paired(               \
+        const product *p, int64_t j, const real *a, int64_t stride) {                              \
+        direct_tile(rows, vectors, paired, p, j, a, stride);                                       \
     }
+#define DIRECT(rows, vectors) DIRECT_OF(rows, vectors, 0) DIRECT_OF(rows, vectors, 1)
 DIRECT(1, 8)
 DIRECT(1, 4)
 DIRECT(2, 4)
@@ -230,25 +269,29 @@ DIRECT(7, 3)
 DIRECT(8, 3)
 #endif
 #undef DIRECT
+#undef DIRECT_OF
 
 static void few_rows_of(const product p, real *scratch) {
-    static tile_of_few_rows *const of_rows[FEW_ROWS_OF_C] = {
-        direct_tile_1_4, direct_tile_2_4, direct_tile_3_4, direct_tile_4_4,
+#define BOTH(rows, vectors) {direct_tile_##rows##_##vectors##_0, direct_tile_##rows##_##vectors##_1}
+    static tile_of_few_rows *const of_rows[FEW_ROWS_OF_C][2] = {
+        BOTH(1, 4), BOTH(2, 4), BOTH(3, 4), BOTH(4, 4),
 #if BFLOAT16_PAIRS
-        direct_tile_5_3, direct_tile_6_3, direct_tile_7_3, direct_tile_8_3,
+        BOTH(5, 3), BOTH(6, 3), BOTH(7, 3), BOTH(8, 3),
 #endif
-    };
+    }, *const long_row[2] = BOTH(1, 8);
+#undef BOTH
+    const int paired = is_paired(&p);
     const int64_t stride = quotient_up(lanes_along(p.K), WIDTH) * WIDTH;
     pack_rows(scratch, p.a, p.K, p.M, stride);
     for (int64_t j = 0, vectors; j < p.N; j += vectors * WIDTH) {
         vectors = direct_vectors(p.M, p.N - j);
-        (vectors == ROW_VECTORS ? direct_tile_1_8 : of_rows[p.M - 1])(&p, j, scratch, stride);
+        (vectors == ROW_VECTORS ? long_row : of_rows[p.M - 1])[paired](&p, j, scratch, stride);
     }
 }
 
 /* Whether `few_rows_of` serves: its rows of A fit into scratch memory. */
 static inline int has_few_rows(const product *p) {
-    return p->M <= FEW_ROWS_OF_C && p->b.cs == 1 && p->a.cs == 1 &&
+    return p->M <= FEW_ROWS_OF_C && p->b.cs <= 1 && p->a.cs == 1 &&
            p->M * (lanes_along(p->K) + WIDTH) * (int64_t)sizeof(real) <= FN_SCRATCH;
 }
 
@@ -259,13 +302,13 @@ static __attribute__((noinline)) void gemm_of_rounded(const fn_call *call, const
     const int along_rows = p.M > p.N;
     if (has_few_rows(&p) && !is_interleaving(call)) {
         SHARED(r, call, p.N, grain(ROW_VECTORS * WIDTH, p.M * p.K))
-            few_rows_of(columns_of(p, r), call->scratch);
+            few_rows_of(columns_of_rounded(p, r), call->scratch);
         return;
     }
     /* Parts are large, as each thread packs for itself. */
     SHARED(r, call, along_rows ? p.M : p.N,
            along_rows ? grain(8 * TILE_ROWS, p.N * p.K) : grain(4 * TILE_COLUMNS, p.M * p.K))
-        rounded_tiles(along_rows ? rows_of(p, r) : columns_of(p, r), large_b, large_c, call->scratch);
+        rounded_tiles(along_rows ? rows_of(p, r) : columns_of_rounded(p, r), large_b, large_c, call->scratch);
 }
 
 static inline void gemm(const fn_call *call, product p) {

@@ -177,6 +177,8 @@ class Backend:
     native_calls: ClassVar[bool] = False
     # Whether its `gather` reads scaled and sparse rows; without it an Executor makes each minibatch's.
     reads_rows: ClassVar[bool] = False
+    # Whether its predictions read weights that were rounded and packed once for a version of the model.
+    packs_weights: ClassVar[bool] = False
     # Whether there is a `train_many`; without it nets train one by one.
     joins: ClassVar[bool] = False
 

@@ -100,7 +100,7 @@ class Executor:
         self._work: int = plan.fact("work", _work)
         self._sparse: bool = plan.fact("touches rows", _touches_rows)
         self._x_address = self._x.ctypes.data
-        for program in (plan.forward, plan.backward, plan.step):
+        for program in (plan.forward, plan.backward, plan.step, plan.derivation):
             backend.prepare(program)
         self._parts = [parts_of(program, backend) for program in (plan.forward, plan.backward)]
         self._calls = HostCalls(plan)
@@ -665,13 +665,16 @@ class Executor:
         if self._derived_version != version:
             for number, offset in self.plan.derived:
                 derived = self._derived_values[number]
-                if derived.constant and self._derived_version >= 0:
+                if derived.node is not None or (derived.constant and self._derived_version >= 0):
                     continue
                 shape, dtype = (
                     tuple(int(d) for d in derived.shape),
                     derived.dtype or self.plan.dtype,
                 )
                 np.copyto(self.at(("derived", offset), shape, dtype), derived.compute())
+            if len(self.plan.derivation):
+                self._threads(self.plan.max_rows)
+                self.backend.run(self.plan.derivation, self._context)
             self._derived_version = version
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 import weakref
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from fastnet.model.structure import Ending, graph_below_head, graph_of
 from fastnet.op import Op
 from fastnet.plan.compiler import Plan, compile_plan
 from fastnet.plan.extras import Extras
-from fastnet.plan.fusion import multiply_in_bfloat16
+from fastnet.plan.fusion import multiply_in_bfloat16, pack_weights
 from fastnet.plan.graph import (
     Structure,
     derived_of,
@@ -159,6 +160,11 @@ class Runtime:
         described = self._describe(shape, (True,) * len(self.layers), None, fold=False)
         return plan_of(described, self.storage, rows, backward=True).workspace_bytes
 
+    def packed_bytes(self, shape: Shape) -> int:
+        """The bytes of packed weights with which each thread predicts; 0: weights are read as they are."""
+        described = self._describe(shape, (False,) * len(self.layers), None, fold=True, exact=False)
+        return sum(8 * math.prod(d.shape) for d in described.derived if d.node is not None)
+
     def predictor(self, shape: Shape, rows: int) -> Executor:
         """The executor of evaluation mode for up to `rows` rows, owned by this thread.
 
@@ -199,6 +205,8 @@ class Runtime:
         structure, head = graph_below_head(model, shape)
         if model.precision is not None:
             multiply_in_bfloat16(structure.graph)
+            if self.backend.packs_weights:
+                pack_weights(structure.graph)
         return Described(structure, self.storage, head)
 
     def described(self, shape: Shape, modes: Modes, ending: Ending | None) -> Described:
@@ -324,11 +332,13 @@ class Runtime:
         assert model is not None
         training = dict(zip(map(id, self.layers), modes, strict=True))
         rounds = model.precision is not None and not exact
-        make = partial(_graph_of, weakref.ref(model), shape, training, ending, fold, rounds)
+        # Not where a loss follows: a native call of many epochs evaluates parameters as they change.
+        packs = rounds and fold and ending is None and self.backend.packs_weights
+        make = partial(_graph_of, weakref.ref(model), shape, training, ending, fold, rounds, packs)
         kind = kind_of(model, ending)
         if kind is None:
             return Described(make(), self.storage)
-        key = kind, shape, modes, ending and ending.key(), fold, rounds
+        key = kind, shape, modes, ending and ending.key(), fold, rounds, packs
         known = _alike.get(key)
         if known is not None:
             return known.of(make)
@@ -351,12 +361,23 @@ def _shapes(storage: Storage) -> str:
 
 
 def _graph_of(
-    model: Any, shape: Shape, training: Any, ending: Ending | None, fold: bool, rounds: bool
+    model: Any,
+    shape: Shape,
+    training: Any,
+    ending: Ending | None,
+    fold: bool,
+    rounds: bool,
+    packs: bool,
 ) -> Structure:
-    """`graph_of` by a weak reference to the model; rounds: its products are in bfloat16."""
+    """`graph_of` by a weak reference to the model.
+
+    rounds: its products are in bfloat16. packs: their weights are packed before.
+    """
     structure = graph_of(model(), shape, training, ending, fold=fold)
     if rounds:
         multiply_in_bfloat16(structure.graph)
+    if packs:
+        pack_weights(structure.graph)
     return structure
 
 

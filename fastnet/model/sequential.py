@@ -87,16 +87,21 @@ class Sequential(Container):
 
         batch_size: integer ≥ 1 (default 32). The workspace is that of training with so many rows.
 
+        A model with precision "bfloat16" on the backend "c" has one more number: the bytes of the weights
+        that each thread which predicts has rounded and packed.
+
         Returns a string, which a notebook shows as a table. It has characters that the standard output's
         encoding has, and backslash escapes for others.
         """
         batch_size = check_int("batch_size", batch_size, low=1, high=MOST_ROWS)
-        shape, workspace = self.input_shape, None
+        shape, more = self.input_shape, dict[str, int]()
         if shape is not None:
-            workspace = self._runtime.training_workspace(shape, batch_size)
+            more["workspace"] = self._runtime.training_workspace(shape, batch_size)
+            if packed := self._runtime.packed_bytes(shape):
+                more["packed weights of a predicting thread"] = packed
         from fastnet.model.summary import summarize
 
-        return summarize(self, shape, self.bind(), workspace)
+        return summarize(self, shape, self.bind(), more)
 
     @property
     def backend(self) -> str:

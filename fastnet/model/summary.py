@@ -68,8 +68,10 @@ def _shapes(model: Any, shape: Shape) -> list[Shape]:
     return graph.found[1:]  # without the model's own
 
 
-def summarize(model: Any, shape: Shape | None, storage: Storage, workspace: int | None) -> Summary:
-    """A table of layers, output shapes and parameters, and the bytes of each segment.
+def summarize(
+    model: Any, shape: Shape | None, storage: Storage, more: Mapping[str, int]
+) -> Summary:
+    """A table of layers, output shapes and parameters, and the bytes of each segment and of `more`.
 
     What holds other layers has a row before theirs. A layer's further uses count no parameters.
 
@@ -96,9 +98,7 @@ def summarize(model: Any, shape: Shape | None, storage: Storage, workspace: int 
     rule = (BOX if printable(BOX) == BOX else "-") * len(lines[0])
     table = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
     notes = [f"and {buffers:,} numbers in buffers"] if buffers else []
-    sizes = {name: block.nbytes for name, block in storage.segments.items()}
-    if workspace is not None:
-        sizes["workspace"] = workspace
+    sizes = {name: block.nbytes for name, block in storage.segments.items()} | dict(more)
     if model.precision is not None:
         notes.append(f"products of linear layers in {model.precision}")
     notes.append("bytes: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()))

@@ -115,6 +115,9 @@ class Plan:
     y_dtype: np.dtype[Any] | None = None
     derived_bytes: int = 0
     derived: list[tuple[int, int]] = field(default_factory=list)  # indices in derived_of, offsets
+    derivation: np.ndarray = field(
+        default_factory=lambda: _NOTHING
+    )  # the program of those that kernels compute, after the others
     # Indices in scheduled_of, and offsets in a step's numbers, of which there are so many bytes.
     scheduled: list[tuple[int, int]] = field(default_factory=list)
     schedule_bytes: int = 0
@@ -129,7 +132,7 @@ class Plan:
     def copy(self) -> Plan:
         """A copy with its own programs, which a backend prepares and `write` changes."""
         made = copy.copy(self)
-        for name in ("forward", "backward", "step"):
+        for name in ("forward", "backward", "step", "derivation"):
             setattr(made, name, copied(getattr(self, name)))
         return made
 
@@ -205,6 +208,8 @@ def compile_plan(
     compiler.place_elements(structure.elements)
     programs = compiler.encode(forward), compiler.encode(steps)
     numbered = {d: k for k, d in enumerate(derived_of(graph))}
+    nodes_of_derived = [d.node for d in numbered if d.node is not None]
+    derivation = compiler.encode([compiler.step(node, "forward") for node in nodes_of_derived])
     of_steps = {s: k for k, s in enumerate(scheduled_of(graph))}
     of = [np.array([number.get(id(s.node), -1) for s in part], int) for part in (forward, steps)]
     step, stage_bytes = _NOTHING, 0
@@ -243,6 +248,7 @@ def compile_plan(
         y_dtype=np.dtype(target.dtype or storage.dtype) if target else None,
         derived_bytes=compiler.derived_bytes,
         derived=[(numbered[d], offset) for d, (_, offset) in compiler.derived.items()],
+        derivation=derivation,
         scheduled=[(of_steps[s], offset) for s, offset in compiler.scheduled.items()],
         schedule_bytes=compiler.schedule_bytes,
         nodes=tuple(of),

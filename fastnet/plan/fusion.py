@@ -75,6 +75,32 @@ def multiply_in_bfloat16(graph: Graph) -> None:
             node.op = bfloat16_linear
 
 
+def pack_weights(graph: Graph) -> None:
+    """For prediction: let the linear ops in bfloat16 read weights that were rounded and packed before."""
+    from fastnet.layers.bfloat16_linear import bfloat16_linear, bfloat16_pairs_linear
+
+    packed: dict[Any, Derived] = {}  # by weight, as several nodes may share one
+    for node in graph.nodes:
+        if node.op is bfloat16_linear:
+            w = node.arguments["w"]
+            if w not in packed:
+                packed[w] = _packed(w, node.sizes)
+            node.arguments = {**node.arguments, "p": packed[w]}
+            del node.arguments["w"]
+            node.op, node.sizes = bfloat16_pairs_linear, packed[w].node.sizes
+
+
+def _packed(w: Any, sizes: dict[str, int]) -> Derived:
+    """Weights, a parameter or derived, as pairs of bfloat16."""
+    from fastnet.layers.bfloat16_linear import bfloat16_pairs, pairs_of
+
+    sizes = bfloat16_pairs.fitted(sizes)
+    compute = w.compute if isinstance(w, Derived) else lambda: w.value
+    made = Derived((sizes["P"],), lambda: pairs_of(compute()), "int64")
+    made.node = Node(bfloat16_pairs, {"p": made, "w": w}, sizes)
+    return made
+
+
 def _joined(
     graph: Graph,
     output: Tensor,

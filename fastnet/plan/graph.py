@@ -153,8 +153,10 @@ def numbers_of(graph: Graph) -> np.ndarray:
 
 
 def derived_of(graph: Graph) -> list[Derived]:
-    """The derived tensors that nodes use, each once."""
-    used = (a for node in graph.nodes for a in node.arguments.values() if isinstance(a, Derived))
+    """The derived tensors that nodes use, or that these are computed from, each once."""
+    used = [a for node in graph.nodes for a in node.arguments.values() if isinstance(a, Derived)]
+    nodes = [d.node for d in used if d.node is not None]
+    used += [a for n in nodes for a in n.arguments.values() if isinstance(a, Derived)]
     return list(dict.fromkeys(used))
 
 
@@ -182,7 +184,11 @@ def signature_of(structure: Structure, place: Callable[[Parameter], Any]) -> Any
         if isinstance(argument, Parameter):
             return place(argument), argument.shape, argument.trainable
         if isinstance(argument, Derived):
-            return derived[argument], argument.shape, argument.dtype
+            made = argument.node and (
+                argument.node.op,
+                *(of(a) for a in argument.node.arguments.values() if a is not argument),
+            )
+            return derived[argument], argument.shape, argument.dtype, made
         if isinstance(argument, Scheduled):
             return scheduled[argument], argument.shape
         return argument is None

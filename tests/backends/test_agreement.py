@@ -56,10 +56,18 @@ BLOCKED = [
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), BLOCKED)
 @pytest.mark.parametrize(
     "name",
-    ["linear_forward", "linear_vjp", "bfloat16_linear_forward", "bfloat16_linear_vjp"],
+    [
+        "linear_forward",
+        "linear_vjp",
+        "bfloat16_linear_forward",
+        "bfloat16_linear_vjp",
+        "bfloat16_pairs_forward",
+        "bfloat16_pairs_linear_forward",
+    ],
 )
 def test_blocks_of_matrix_products(engines, name, rows, inputs, outputs, dtype):
-    kernel, dims = KERNELS[name], {"I": inputs, "O": outputs}
+    kernel = KERNELS[name]
+    dims = kernel.op.fitted({"I": inputs, "O": outputs})
     operands = tensors_for(kernel, dtype, rows, dims)
     ways = {"threads": 1}, {"threads": TEAM}, {"accumulate": kernel.phase == "vjp"}
     agree([Call(kernel, dtype, rows, dims, operands, **way) for way in ways], engines)

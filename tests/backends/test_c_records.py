@@ -82,7 +82,8 @@ def test_every_kernel_is_compiled_for_every_dtype_and_level_once():
     expected = [(name, kind, level) for name in KERNELS for kind in (0, 1) for level in levels]
     if platform.machine() == "x86_64":
         top = max(levels) + 1
-        expected += [(f"bfloat16_linear_{phase}", 0, top) for phase in ("forward", "vjp")]
+        rounded = "linear_forward", "linear_vjp", "pairs_forward", "pairs_linear_forward"
+        expected += [(f"bfloat16_{name}", 0, top) for name in rounded]
         assert native.ffi.string(native.lib.fn_level_name(top)) == b"x86-64-v4-bf16"
     assert sorted(found) == sorted(expected)
 

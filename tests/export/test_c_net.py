@@ -30,7 +30,7 @@ NEEDED = {"fmaf", "fma", "sqrtf", "sqrt", "copysignf", "copysign", "memcpy", "me
 ONLY_IN_TRAINING = {
     "add_to", "batchnorm", "dropout", "scheduled_dropout", "alpha_dropout", "relu_dropout", "noisy_relu",
     "gaussian_noise", "move_image", "mirror_image", "contrast", "spread_labels", "mean_of_losses",
-    "sparse_linear", "gaussian_slope", "bfloat16_linear",
+    "sparse_linear", "gaussian_slope", "bfloat16_linear", "bfloat16_pairs", "bfloat16_pairs_linear",
 }  # fmt: skip
 
 CLANG = pytest.mark.skipif(not have("clang"), reason="no clang")

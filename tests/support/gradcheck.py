@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.layers.bfloat16_linear import pairs_of
 from fastnet.layers.class_tree import ClassTree
 from fastnet.losses.pointwise import Pointwise
 from fastnet.op import KERNELS, ROWS, Array, Kernel, Op
@@ -293,6 +294,8 @@ def operands(
         tensors["ends"][-1] = columns
     if op.lazy:
         arrange(tensors, random, sizes["I"])
+    if "p" in tensors and op.packs:
+        tensors["p"] = pairs_of(normal(random, (sizes["I"], sizes["O"])))
     if "nodes" in tensors:
         tree = tree_of(sizes["C"])
         tensors |= {
@@ -360,7 +363,9 @@ def evaluate(
             kind = dtype_of(op, name, "float64")
             arrays[name] = given[name].astype(kind)
         elif name in made:
-            arrays[name] = np.full(shape_of(op, name, rows, sizes), np.nan)
+            kind = dtype_of(op, name, "float64")
+            empty = np.nan if kind == "float64" else -1
+            arrays[name] = np.full(shape_of(op, name, rows, sizes), empty, kind)
             if into is not None and accumulates(kernel, name):
                 arrays[name][...] = into[name]
     numbers = NUMBERS | COUNTER | {"accumulate": int(into is not None)}

@@ -239,8 +239,9 @@ def _differ(call: Call, backend: Backend, name: str, have: Array, want: Array) -
 
 
 def has(backend: Backend, kernel: Kernel) -> bool:
-    """Whether a backend must have a kernel: those of lazy ops are for backends that read lazy rows."""
-    return not kernel.op.lazy or backend.reads_rows or backend.name == "reference"
+    """Whether a backend must have a kernel: some are for those that read lazy rows, or pack weights."""
+    skips = kernel.op.lazy > backend.reads_rows or kernel.op.packs > backend.packs_weights
+    return not skips or backend.name == "reference"
 
 
 def agree(calls: Iterable[Call], engines: Iterable[Engine]) -> None:

@@ -24,6 +24,8 @@ REFUSED = {
     "gaussian_curve_forward": SECOND,
     "bfloat16_linear_forward": "plans of products multiply in float32",
     "bfloat16_linear_vjp": "plans of products multiply in float32",
+    "bfloat16_pairs_forward": "plans of products multiply in float32",
+    "bfloat16_pairs_linear_forward": "plans of products multiply in float32",
     "sparse_linear_forward": "plans of products read rows as dense ones",
     "sparse_linear_vjp": "plans of products read rows as dense ones",
 }

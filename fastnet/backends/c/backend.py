@@ -81,7 +81,7 @@ class CBackend(Backend):
     """
 
     name = "c"
-    native_calls = joins = reads_rows = True
+    native_calls = joins = reads_rows = packs_weights = True
 
     def __init__(self) -> None:
         try:
