@@ -80,10 +80,10 @@ def test_every_kernel_is_compiled_for_every_dtype_and_level_once():
     levels = {level for name, _, level in found if name == "linear_forward"}
     assert 0 in levels
     expected = [(name, kind, level) for name in KERNELS for kind in (0, 1) for level in levels]
-    if platform.machine() == "x86_64":
-        top = max(levels) + 1
-        expected += [(f"bfloat16_linear_{phase}", 0, top) for phase in ("forward", "vjp")]
-        assert native.ffi.string(native.lib.fn_level_name(top)) == b"x86-64-v4-bf16"
+    top = max(levels) + 1
+    expected += [(f"bfloat16_linear_{phase}", 0, top) for phase in ("forward", "vjp")]
+    wanted = {"x86_64": b"x86-64-v4-bf16", "aarch64": b"aarch64-bf16"}
+    assert native.ffi.string(native.lib.fn_level_name(top)) == wanted[platform.machine()]
     assert sorted(found) == sorted(expected)
 
 
