@@ -1,5 +1,8 @@
 /* The registry of kernels, and running a program; see fastnet/plan/records.py. */
 #include <string.h>
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 
 #include "engine/gather.h"
 #include "engine/program.h"
@@ -14,7 +17,7 @@ int64_t fn_kernel_count(void) { return __stop_fn_kernels - __start_fn_kernels; }
 #if defined(__x86_64__)
 enum { SCALAR_LEVEL = HAS_SCALAR_LEVEL, AVX2_LEVEL, AVX512_LEVEL, BFLOAT16_LEVEL, MASKING_LEVEL = AVX512_LEVEL };
 #else
-enum { MASKING_LEVEL = -1 };
+enum { BFLOAT16_LEVEL = 1, MASKING_LEVEL = -1 };
 #endif
 
 static fn_relu_mask relu_mask(const fn_kernel *kernel) {
@@ -63,9 +66,13 @@ int64_t fn_machine_level(void) {
                                                  : 0;
 }
 #else
-static const char *const level_names[] = {"aarch64"};
+static const char *const level_names[] = {"aarch64", [BFLOAT16_LEVEL] = "aarch64-bf16"};
 
-int64_t fn_machine_level(void) { return 0; }
+#ifndef HWCAP2_BF16 /* as in headers of Linux before 5.6 */
+#define HWCAP2_BF16 (1 << 14)
+#endif
+
+int64_t fn_machine_level(void) { return getauxval(AT_HWCAP2) & HWCAP2_BF16 ? BFLOAT16_LEVEL : 0; }
 #endif
 
 const char *fn_level_name(int64_t level) {

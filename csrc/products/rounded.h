@@ -59,7 +59,7 @@ static inline __attribute__((always_inline)) vec lane_of_rows(const real *at, in
 static inline vec lanes_of_row(const real *row, int64_t u, int64_t K) {
 #if BFLOAT16_PAIRS
     const int64_t k = 2 * u;
-    return (vec)_mm512_cvtne2ps_pbh((__m512)load_first(row + k + WIDTH, K - k - WIDTH), (__m512)load_first(row + k, K - k));
+    return pairs_of(load_first(row + k, K - k), load_first(row + k + WIDTH, K - k - WIDTH));
 #elif VECTOR_BYTES / (REAL_IS_DOUBLE ? 8 : 4) == 1
     return (u ^ 1) < K ? rounded(load(row + (u ^ 1))) : (vec){0};
 #else

@@ -80,11 +80,11 @@ def test_every_kernel_is_compiled_for_every_dtype_and_level_once():
     levels = {level for name, _, level in found if name == "linear_forward"}
     assert 0 in levels
     expected = [(name, kind, level) for name in KERNELS for kind in (0, 1) for level in levels]
-    if platform.machine() == "x86_64":
-        top = max(levels) + 1
-        rounded = "linear_forward", "linear_vjp", "pairs_forward", "pairs_linear_forward"
-        expected += [(f"bfloat16_{name}", 0, top) for name in rounded]
-        assert native.ffi.string(native.lib.fn_level_name(top)) == b"x86-64-v4-bf16"
+    top = max(levels) + 1
+    rounded = "linear_forward", "linear_vjp", "pairs_forward", "pairs_linear_forward"
+    expected += [(f"bfloat16_{name}", 0, top) for name in rounded]
+    wanted = {"x86_64": b"x86-64-v4-bf16", "aarch64": b"aarch64-bf16"}
+    assert native.ffi.string(native.lib.fn_level_name(top)) == wanted[platform.machine()]
     assert sorted(found) == sorted(expected)
 
 

@@ -18,11 +18,14 @@ import pytest
 import sizes
 from bits import net, train
 from engines import fma_levels
+from gradcheck import written
+from instructions import by_bfdot, linear_of
 from onecall import Call, calls_at
 from recorded import Job, Recorder, one_kernel
 
 import fastnet as fn
 from fastnet.backends import registry
+from fastnet.layers.bfloat16_linear import round_to_bfloat16
 from fastnet.op import KERNELS, Array
 
 if reason := fn.backends()["c"].reason:
@@ -35,6 +38,8 @@ LEVELS = range(len(C.levels()))
 SCALAR_LEVEL = f"-DFASTNET_SCALAR_LEVEL={'ON' if 'x86-64-fma' in C.levels() else 'OFF'}"
 CROSS = "aarch64-linux-gnu-gcc"
 EMULATOR = "qemu-aarch64"
+PROCESSOR = "QEMU_CPU"  # by which the emulator takes another than its best
+BFDOT_LEVEL = 1  # of aarch64
 
 
 class Replay:
@@ -186,3 +191,76 @@ def test_training(replay, dtype, steps):
             for name, want in recorder.results.items():
                 have = results[name]
                 np.testing.assert_array_equal(have.view("u1"), want.view("u1"), err_msg=name)
+
+
+# Rows, inputs and outputs: odd numbers along k, edges of tiles, few rows, blocks of k and of rows.
+PRODUCTS = [
+    (1, (1, 1)),
+    (1, (33, 70)),
+    (4, (2, 7)),
+    (8, (31, 67)),
+    (9, (67, 31)),
+    (33, (1029, 5)),
+    (127, (5, 2051)),
+    (515, (3, 130)),
+]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("phase", ["forward", "vjp"])
+def test_bfdot_adds_up_as_its_model(aarch64, phase, threads):
+    """Products at the level with BFDOT have the bits of NumPy's model of it, at every size.
+
+    They are within 1e-5 of float64's products of the rounded operands."""
+    kernel = KERNELS[f"bfloat16_linear_{phase}"]
+    made = list(calls_at(PRODUCTS, kernel, "float32", shift=1))
+    results = aarch64([one_kernel(call) for call in made], BFDOT_LEVEL, threads)
+    for call, have in zip(made, results, strict=True):
+        want = call.run(C) | linear_of(by_bfdot, call.given, call.into or {})  # db has no products
+        for name in written(kernel):
+            if name in have:
+                np.testing.assert_array_equal(have[name], want[name], err_msg=f"{call}: {name}")
+                near = call.expected()[name]
+                assert np.abs(have[name] - near).max() <= 1e-5 * np.abs(near).max()
+
+
+def test_bfdot_rounds_operands_and_lets_nan_through(aarch64):
+    """Products with ones: ties, overflow, infinity, NaN; denormal numbers become zero."""
+    words = [0x3F808000, 0x3F818000, 0x3F808001, 0xBF818000, 0x7F7F8000, 0xFF800000, 0x7FC00000]
+    words += [0x00800000, 0x007FFFFF, 0x807FFFFF, 1, 0]
+    x = np.array(words, np.uint32).view(np.float32)[:, None]
+    for given in ({"x": x, "w": np.ones((1, 1), "f4")}, {"x": np.ones((1, 1), "f4"), "w": x.T}):
+        rows, outputs = len(given["x"]), given["w"].shape[1]
+        call = Call(
+            KERNELS["bfloat16_linear_forward"],
+            "float32",
+            rows,
+            {"I": 1, "O": outputs},
+            given,
+            absent=("b",),
+        )
+        (results,) = aarch64([one_kernel(call)], BFDOT_LEVEL, 1)
+        np.testing.assert_array_equal(results["y"], round_to_bfloat16(given["x"] * given["w"]))
+
+
+def test_without_bfdot_the_level_below_runs(aarch64, monkeypatch):
+    """Which instructions a processor has is asked at run time."""
+    monkeypatch.setenv(PROCESSOR, "cortex-a72")
+    kernel = KERNELS["bfloat16_linear_forward"]
+    made = list(calls_at(PRODUCTS, kernel, "float32"))
+    C.set_level(aarch64.levels[0])
+    results = aarch64([one_kernel(call) for call in made], BFDOT_LEVEL, 1)
+    for call, have in zip(made, results, strict=True):
+        np.testing.assert_array_equal(have["y"].view("u1"), call.run(C)["y"].view("u1"))
+
+
+def test_training_by_bfdot(aarch64):
+    """Whole steps have the same bits on any number of threads, and nearly those of multiply-adds."""
+    C.set_level(aarch64.levels[0])
+    with Recorder() as recorder:
+        train(net(precision="bfloat16"), 60, recorder=recorder)
+    one, three = (aarch64([recorder.job], BFDOT_LEVEL, threads)[0] for threads in (1, 3))
+    for name in recorder.results:
+        np.testing.assert_array_equal(one[name].view("u1"), three[name].view("u1"), err_msg=name)
+    assert not np.array_equal(one["params"], recorder.results["params"])
+    np.testing.assert_allclose(one["losses"], recorder.results["losses"], rtol=0.002)

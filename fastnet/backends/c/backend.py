@@ -34,7 +34,8 @@ from fastnet.plan.records import ABSENT, CONTROL, INSTRUCTION, KINDS
 LEVEL_VARIABLE = "FASTNET_SIMD_LEVEL"
 FUSES_TILES = 2  # fn_fusing
 PROGRAMS = 256  # prepared programs that are kept
-BFLOAT16 = {"x86-64-v4-bf16": "AVX512_BF16"}  # instructions for bfloat16, by level
+# Instructions for bfloat16, by level.
+BFLOAT16 = {"x86-64-v4-bf16": "AVX512_BF16", "aarch64-bf16": "BFDOT"}
 
 
 class Entry(NamedTuple):
