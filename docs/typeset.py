@@ -9,7 +9,7 @@ has no backslash before punctuation, no bar and no operatorname, because GitHub'
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 GREEK = {
@@ -140,14 +140,14 @@ class _Reader:
         self.place += 1
         return token
 
-    def chain(self, signs: dict[str, str], part: str) -> Tex:
+    def chain(self, signs: dict[str, str], part: Callable[[], Tex]) -> Tex:
         """Parts with signs between them; a sign that no part follows is left for the prose."""
-        left = getattr(self, part)()
+        left = part()
         while self.peek().text in signs and self.peek().kind == "sign" and self.infix():
             before = self.place
             sign = signs[self.take().text]
             try:
-                right = getattr(self, part)()
+                right = part()
             except NotMath:
                 self.place = before
                 break
@@ -156,7 +156,7 @@ class _Reader:
 
     def relation(self) -> Tex:
         """Sums, with =, ← and the like between them."""
-        return self.chain(RELATIONS, "sum")
+        return self.chain(RELATIONS, self.sum)
 
     def infix(self) -> bool:
         """Whether the next sign stands between two operands: with blanks on both sides, or on none."""
@@ -165,7 +165,7 @@ class _Reader:
 
     def sum(self) -> Tex:
         """Products, with signs between them and before the first."""
-        return self.chain({"+": "+", "−": "-", "±": r"\pm"}, "signed")
+        return self.chain({"+": "+", "−": "-", "±": r"\pm"}, self.signed)
 
     def signed(self) -> Tex:
         """A product, with a sign before it or without."""
@@ -272,7 +272,7 @@ class _Reader:
 
     def list_to(self, close: str) -> str:
         """Expressions with commas between them, up to a bracket."""
-        parts = []
+        parts: list[str] = []
         while True:
             if self.peek().text == close and parts:
                 parts.append("")  # (n,)
