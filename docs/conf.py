@@ -7,13 +7,20 @@ import re
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
 import fastnet
 
 project = "fastnet"
 author = "The fastnet developers"
 release = version = fastnet.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
+myst_enable_extensions = ["dollarmath"]
+html_math_renderer = "mathml"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["formulas.css"]
 html_title = f"fastnet {release}"
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
@@ -56,6 +63,18 @@ def _process(app: Any, what: str, name: str, thing: Any, options: Any, lines: li
     lines[:] = _restructured(lines)
 
 
+def _inline(writer: Any, node: nodes.math) -> None:
+    """A formula as MathML, which browsers set by themselves, offline and in the text's colour."""
+    writer.body.append(str(tex2mathml(node.astext())))
+    raise nodes.SkipNode
+
+
+def _block(writer: Any, node: nodes.math_block) -> None:
+    writer.body.append(f"<p>{tex2mathml(node.astext(), as_block=True)}</p>\n")
+    raise nodes.SkipNode
+
+
 def setup(app: Any) -> None:
-    """Let Sphinx read docstrings as fastnet writes them."""
+    """Let Sphinx read docstrings as fastnet writes them, and write formulas as MathML."""
     app.connect("autodoc-process-docstring", _process)
+    app.add_html_math_renderer("mathml", (_inline, None), (_block, None))

@@ -19,7 +19,9 @@ from types import ModuleType
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(DOCS)]
+
+from typeset import typeset  # noqa: E402
 
 from fastnet import init, layers, losses, optim, preprocess, schedules, train  # noqa: E402
 from fastnet.configured import is_registered  # noqa: E402
@@ -29,7 +31,7 @@ HEAD = """\
 # Methods
 
 Written by `python docs/generate.py` from the docstrings, which say more: shapes, defaults, deviations from
-the sources. Change those.
+the sources. Change those. In formulas, names of arguments and functions are upright, symbols italic.
 
 Beside the tests named here, which speak of a method by its name, all ops are under the tests that find
 them by themselves: gradients against central differences (`layers/test_gradients.py`), every backend
@@ -137,7 +139,7 @@ def table(family: Family, files: dict[str, str]) -> Iterator[str]:
     for method, names in family.methods().items():
         cells = [
             ", ".join(f"`{name}`" for name in names),
-            formula(method),
+            typeset(formula(method), frozenset(inspect.signature(method).parameters)),
             source(method),
             ", ".join(
                 f"[{path.removesuffix('.py')}](../tests/{path})"

@@ -20,12 +20,12 @@ WRITTEN = [
 @pytest.fixture
 def generate(monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS))
-    for name in ("generate", "plots"):
+    for name in ("generate", "plots", "typeset"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     import generate
 
     yield generate
-    for name in ("generate", "plots"):
+    for name in ("generate", "plots", "typeset"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -118,7 +118,7 @@ def test_links_lead_somewhere(path):
 @pytest.mark.parametrize("name", ["design.md", "internals.md", "tuning.md"])
 def test_files_that_the_design_names_exist(name):
     named = set(re.findall(r"`([\w/]+\.(?:py|c|h))`", (DOCS / name).read_text("utf-8")))
-    rooms = [ROOT / room for room in ("fastnet", "csrc", "tests", "bench")]
+    rooms = [ROOT / room for room in ("fastnet", "csrc", "tests", "bench", "docs")]
     there = [path.as_posix() for room in rooms for path in room.rglob("*.*")]
     assert len(named) > 5
     assert [file for file in named if not any(p.endswith(f"/{file}") for p in there)] == []

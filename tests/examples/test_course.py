@@ -110,6 +110,14 @@ def test_each_picture_is_a_file_that_takes_the_colours_of_its_place(quick):
         assert "prefers-color-scheme:dark" in text and text.rstrip().endswith("</svg>")
 
 
+def test_a_figure_that_nobody_compared_with_its_source_is_marked(quick):
+    told = "not compared with the source"
+    rows = [row for part in quick[1] for row in part.result.rows]
+    assert told in Row("a", 1.0, 2.0, "someone", checked=False).cells()[4]
+    assert told not in Row("a", 1.0, 2.0, "someone").cells()[4]
+    assert {row.source[:9] for row in rows if not row.checked} == {"the cours", "M. D. Zei"}
+
+
 def test_each_published_figure_has_its_source_and_the_reason_of_a_difference(quick):
     rows = [row for part in quick[1] for row in part.result.rows if row.published is not None]
     assert len(rows) > 60

@@ -42,7 +42,8 @@ class Row:
 
     what: what was measured. ours: what came out. published: what the source says, in the same unit, or
     None where it gives no number. source: who published it, and where. unit: behind both numbers. digits:
-    behind the point. why: why the two may differ.
+    behind the point. why: why the two may differ. checked: whether the published figure was compared with a
+    copy of the source; if not, the table says so.
     """
 
     what: str
@@ -52,11 +53,13 @@ class Row:
     unit: str = ""
     digits: int = 2
     why: str = ""
+    checked: bool = True
 
     def cells(self) -> tuple[str, str, str, str, str]:
         """What a table shows: what, ours, published, the difference, and the remark."""
         shown = _number(self.ours, self.digits) + self.unit
-        remark = "; ".join(part for part in (self.source, self.why) if part)
+        doubt = "" if self.checked else "quoted from memory, not compared with the source"
+        remark = "; ".join(part for part in (self.source, doubt, self.why) if part)
         if self.published is None:
             return self.what, shown, "–", "", remark
         published = _number(self.published, self.digits) + self.unit

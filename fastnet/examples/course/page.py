@@ -26,7 +26,7 @@ tr{border-bottom:1px solid var(--line);padding:.4rem 0}td{border:0;padding:.05re
 td:first-child{font-weight:600}td:empty{display:none}
 td:nth-child(2)::before{content:"here: "}td:nth-child(3)::before{content:"published: "}
 td:nth-child(4)::before{content:"difference: "}
-figure{overflow-x:auto}svg{min-width:30rem}}
+figure{overflow-x:auto}svg{max-width:none}}
 """
 
 

@@ -73,7 +73,7 @@ def run(data: Data, seed: int, quick: bool) -> Result:
                 f"way of a percentile over the training, {n}",
                 v,
                 source=f"{SOURCE} (b, c): more stable with batchnorm",
-                why="ours of all units, where γ widens the band; theirs of one unit",
+                why="ours of all units, where γ widens the band; theirs of one unit, on binary images",
             )
             for n, v in zip(NAMES, moved, strict=True)
         ),

@@ -11,7 +11,7 @@ from fastnet.examples.course.experiment import Array, Data, Experiment, Result, 
 from fastnet.examples.course.picture import BLUE, ORANGE, STYLES
 
 LAYERS, STATE, TARGET = 50, 0.5, 0.7
-SOURCE = "R. Pascanu, T. Mikolov, Y. Bengio, ICML 2013, figure 6 and section 3.2"
+SOURCE = "R. Pascanu, T. Mikolov, Y. Bengio, ICML 2013, figure 6, sections 2.3 and 3.2"
 RATE, CLIP = 0.5, 0.1
 W, B = (4.0, 7.0), (-3.6, -2.0)
 

@@ -67,7 +67,7 @@ def run(data: Data, seed: int, quick: bool) -> Result:
             )
             counts[form, name] = epochs_to(paths[form, name], best)
     raw = paths["raw", "Nesterov 0.8"][-1]
-    source = "B. T. Polyak, 1964: momentum μ acts as a rate of 1/(1 − μ)"
+    source = "by 1/(1 − μ), the sum of a geometric series; the method is B. T. Polyak's, 1964"
     rows = [
         Row(
             f"{part}, raw input, Nesterov 0.8",

@@ -12,8 +12,8 @@ from fastnet.examples.course.experiment import Data, Experiment, Result, Row
 SIZES = (64, 48, 32, 16)  # for the digits
 ROWS = 10_000
 SOURCE = (
-    "G. E. Hinton, R. R. Salakhutdinov, Science 313, 2006: without pretraining deep auto-encoders are far "
-    "worse; there with restricted Boltzmann machines"
+    "G. E. Hinton, R. R. Salakhutdinov, Science 313, 2006: without pretraining a very deep auto-encoder of "
+    "curves gives their mean; there with restricted Boltzmann machines"
 )
 
 

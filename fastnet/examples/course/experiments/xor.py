@@ -43,7 +43,7 @@ def run(data: Data, seed: int, quick: bool) -> Result:
         fitted(models, X, Y, fn.SGD(0.1, momentum=0.99), seed, fn.BCEWithLogitsLoss(), **options)
         solved = [np.array_equal(m.predict(X) > 0, Y > 0.5) for m in models]
         failed = NETS - sum(solved)
-        rows.append(Row(f"nets that fail, {kind}", failed, published, LECTURE, digits=0, why=WHY))
+        rows.append(Row(f"nets that fail, {kind}", failed, published, LECTURE, "", 0, WHY, False))
         figures[f"failures, {kind}"] = float(failed)
         for right in (False, True):
             chosen = [m for m, s in zip(models, solved, strict=True) if s == right]
