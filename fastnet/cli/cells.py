@@ -35,9 +35,15 @@ class Cells:
     missing: frozenset[str]
 
     @classmethod
-    def of(cls, data: Data, decimal: str | None, missing: Collection[str]) -> Cells:
-        """Those of a file; decimal None: a comma where more numbers have it than a point."""
-        return cls(decimal or _decimal(data), frozenset(missing))
+    def of(
+        cls, data: Data, decimal: str | None, missing: Collection[str], known: str = ""
+    ) -> Cells:
+        """Those of a file.
+
+        decimal: the mark; None: a comma where more numbers have it than a point. known: that of earlier
+        files, which decides where each number may be read in both ways, as 1.250 can.
+        """
+        return cls(decimal or _decimal(data, known), frozenset(missing))
 
     def is_missing(self, cell: Any) -> bool:
         """Whether a cell is empty or says that it is missing."""
@@ -67,15 +73,16 @@ class Cells:
         return found.astype(np.float64), bad
 
 
-def _decimal(data: Data) -> str:
-    if not data.of_text or data.separator == ",":
+def _decimal(data: Data, known: str) -> str:
+    if not data.of_text or (data.separator == "," and len(data.columns) > 1):
         return "."
-    commas = points = 0
-    for column in data.columns.values():
-        texts = [cell for cell in {*column} if cell is not None]
-        commas += sum(1 for text in texts if WITH_COMMA.fullmatch(text))
-        points += sum(1 for text in texts if WITH_POINT.fullmatch(text))
-    return "," if commas > points else "."
+    texts = [cell for column in data.columns.values() for cell in {*column} if cell is not None]
+    commas = [text for text in texts if WITH_COMMA.fullmatch(text)]
+    points = [text for text in texts if WITH_POINT.fullmatch(text)]
+    either = (text if "," in text else text.translate(SWAPPED) for text in (*commas, *points))
+    if known and all(GROUPED.fullmatch(text) for text in either):
+        return known
+    return "," if len(commas) > len(points) else "."
 
 
 def as_numbers(data: Data, name: str, cells: Cells, hint: str) -> Array:

@@ -36,9 +36,8 @@ def run(options: argparse.Namespace) -> None:
 def columns_for(model: TableModel, path: str, options: argparse.Namespace) -> dict[str, Array]:
     """The columns of a file that a model needs, as its predictions take them."""
     data = read(path, options)
-    return _columns(
-        model, data, Cells.of(data, options.decimal, {*options.missing, *model.missing})
-    )
+    missing = {*options.missing, *model.missing}
+    return _columns(model, data, Cells.of(data, options.decimal, missing, model.decimal))
 
 
 def _columns(model: TableModel, data: Data, cells: Cells) -> dict[str, Array]:

@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
             raise
         raise DataError(f"{data.path}: {error}") from None
     seconds = time.perf_counter() - begun
-    model = estimator.table_model(options.target, tuple(options.missing))
+    model = estimator.table_model(options.target, tuple(options.missing), cells.decimal)
     result = measured(estimator, X.iloc[test], y[test], y[training], inputs, options.seed)
     result.source, result.target, result.seconds = Path(data.path).name, options.target, seconds
     made = None if report is None else page(result).encode()

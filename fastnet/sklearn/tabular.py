@@ -26,6 +26,7 @@ from fastnet.sklearn.weights import row_weights, threads_of
 from fastnet.tabular.columns import Columns, Table, columns_of
 from fastnet.tabular.model import TableModel
 from fastnet.tabular.nets import PRESETS, Nets, tempered
+from fastnet.tabular.saved import DECIMALS
 from fastnet.train import EarlyStopping, Timer, Trainer, fit_many
 
 EPOCHS = {"small": 256, "full": 256, "tabm": 256}
@@ -198,12 +199,14 @@ class BaseTabular(BaseEstimator):
         """The mean of what a fold's nets say of rows."""
         return fold.mean(table, self.preset, self._task)
 
-    def table_model(self, target: str = "", missing: Sequence[str] = ()) -> TableModel:
+    def table_model(
+        self, target: str = "", missing: Sequence[str] = (), decimal: str = "."
+    ) -> TableModel:
         """What the fit has found, as a `TableModel`, which predicts without scikit-learn.
 
         target: what the target is called (default ""). missing: texts that stand for missing values in the
-        files of such tables (default none). The predictions are those of the estimator now; nothing is
-        copied.
+        files of such tables (default none). decimal: the mark of decimals in them, "." (default) or ",".
+        The predictions are those of the estimator now; nothing is copied.
         """
         check_is_fitted(self)
         return TableModel(
@@ -214,6 +217,7 @@ class BaseTabular(BaseEstimator):
             target,
             **self._decided(),
             missing=tuple(missing),
+            decimal=check_choice("decimal", decimal, DECIMALS),
         )
 
     def save(self, path: Any) -> None:

@@ -27,8 +27,8 @@ class TableModel:
     columns. nets: those of each fold. target: what the target is called, or "". classes: the labels, None
     for a regression. temperature, mixed: of the calibration of probabilities. bounds: the least and the
     greatest target, (k,) each, within which predictions stay, or None. flat: whether predictions of a
-    regression are (n,). missing: texts that stand for a missing value where cells are text, as in CSV
-    files, for those who read them.
+    regression are (n,). For those who read files whose cells are text, as CSV files: missing: texts that
+    stand for a missing value; decimal: the mark of decimals in the training's file, "." or ",".
     """
 
     task: str
@@ -42,6 +42,7 @@ class TableModel:
     bounds: tuple[Array, Array] | None = None
     flat: bool = True
     missing: Sequence[str] = ()
+    decimal: str = "."
 
     @property
     def names(self) -> list[str]:

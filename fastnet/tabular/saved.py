@@ -29,6 +29,7 @@ from fastnet.tabular.nets import PRESETS, TASKS, Nets
 
 KIND = "table"
 NUMBERS = ("fill", "shift", "factor")  # the arrays of Nets
+DECIMALS = (".", ",")
 PLAIN = (bool, int, float, str)  # labels and categories that files keep
 Model = TypeVar("Model")
 
@@ -86,9 +87,11 @@ def restored_table(contents: tensors.Contents, kind: type[Model]) -> Model:
     description = contents.described(KIND)
     try:
         found = tree.join(description.get("table"), contents.tensors)
+        found.setdefault("decimal", ".")  # which files of the first commits lack
         check_names("the table", found, [f.name for f in fields(kind)])  # type: ignore[arg-type]
         check_choice("task", found["task"], TASKS)
         check_choice("preset", found["preset"], PRESETS)
+        check_choice("decimal", found["decimal"], DECIMALS)
         check_kind("target", found["target"], str)
         check_flag("flat", found["flat"])
         check_real("temperature", found["temperature"], low=0.0, open_low=True)
