@@ -42,6 +42,7 @@ def test_every_op_that_a_model_applies_is_checked():
     # Tests of graphs are of those whose gradients are other ops: tests/model/test_random_graphs.py.
     names = ["add_to", "decision", "add", "multiply", "spread", "sum_members", "spread_labels"]
     names += ["gaussian_slope", "gaussian_curve"]  # of second derivatives: tests/tangents
+    names += ["bfloat16_pairs", "bfloat16_pairs_linear"]  # of predictions alone
     without = {KERNELS[f"{name}_forward"].op for name in names} | set(curves.every())
     assert set(VJPS) | updates == set(gradcheck.ops()) - without
 
