@@ -163,7 +163,9 @@ class Runtime:
     def packed_bytes(self, shape: Shape) -> int:
         """The bytes of packed weights with which each thread predicts; 0: weights are read as they are."""
         described = self._describe(shape, (False,) * len(self.layers), None, fold=True, exact=False)
-        return sum(8 * math.prod(d.shape) for d in described.derived if d.node is not None)
+        return sum(
+            8 * math.prod(map(int, d.shape)) for d in described.derived if d.node is not None
+        )
 
     def predictor(self, shape: Shape, rows: int) -> Executor:
         """The executor of evaluation mode for up to `rows` rows, owned by this thread.
