@@ -54,9 +54,8 @@ class Gradient:
 
     def _cut(self) -> tuple[np.ndarray, list[Bucket]]:
         """The program with a stop behind each layer's gradients, and these in the order of the stops."""
-        last: dict[
-            int, int
-        ] = {}  # the last instruction that writes at each offset of the gradients
+        # By offset in the gradients, the last instruction that writes there.
+        last: dict[int, int] = {}
         for i, instruction in enumerate(self.plain):
             for segment, offset in zip(instruction["segment"], instruction["offset"], strict=True):
                 if segment == SEGMENT["grads"] and instruction["kernel"] >= 0:

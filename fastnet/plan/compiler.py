@@ -115,9 +115,8 @@ class Plan:
     y_dtype: np.dtype[Any] | None = None
     derived_bytes: int = 0
     derived: list[tuple[int, int]] = field(default_factory=list)  # indices in derived_of, offsets
-    derivation: np.ndarray = field(
-        default_factory=lambda: _NOTHING
-    )  # the program of those that kernels compute, after the others
+    # The program of those that kernels compute, after the others.
+    derivation: np.ndarray = field(default_factory=lambda: _NOTHING)
     # Indices in scheduled_of, and offsets in a step's numbers, of which there are so many bytes.
     scheduled: list[tuple[int, int]] = field(default_factory=list)
     schedule_bytes: int = 0
